@@ -1,0 +1,62 @@
+"""`seq2seq config`"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from seq2seq.cli.options import HELP
+from seq2seq.config import Config, config_to_yaml, load_config
+
+app = typer.Typer(
+    help="Look at settings.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command()
+def show(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", show_default=False)
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Only what differs from the defaults.")] = False,
+) -> None:
+    """Print the complete settings that a config amounts to.
+
+    \b
+      seq2seq config show configs/demo.yaml model.kind=gru
+    """
+    arguments = arguments or []
+    config = load_config(
+        [argument for argument in arguments if "=" not in argument],
+        [argument for argument in arguments if "=" in argument],
+    )
+    if diff:
+        from seq2seq.config.reference import differences
+
+        for line in differences(config):
+            typer.echo(line)
+        return
+    typer.echo(config_to_yaml(config), nl=False)
+
+
+@app.command()
+def reference(
+    part: Annotated[str, typer.Argument(help="Only the keys that begin so, e.g. training.")] = "",
+) -> None:
+    """Print every key with type, default and meaning.
+
+    \b
+      seq2seq config reference training.optimizer
+    """
+    from seq2seq.config.reference import reference_lines
+
+    for line in reference_lines(part):
+        typer.echo(line)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema, for editors that complete and check YAML."""
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))

@@ -1,0 +1,53 @@
+"""`seq2seq demo`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seq2seq.cli.options import Quiet, Threads
+from seq2seq.cli.train import run
+from seq2seq.config import load_config
+from seq2seq.console import set_quiet
+from seq2seq.errors import UsageError
+
+DEMO_SETTINGS = {
+    "transformer": ("preset=demo-transformer",),
+    "gru": ("preset=demo-gru",),
+}
+_SENTENCES = 5
+
+
+def demo(
+    model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/demo-MODEL]")] = None,
+    threads: Threads = 0,
+    quiet: Quiet = False,
+) -> None:
+    """The whole thing on a built-in English-German task: train, evaluate, translate, show attention.
+
+    \b
+      seq2seq demo
+      seq2seq demo --model gru
+    """
+    set_quiet(quiet)
+    if model not in DEMO_SETTINGS:
+        raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model gru")
+    folder = output or Path(f"runs/demo-{model}")
+    settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
+    run(load_config([], settings), as_json=False, quiet=quiet)
+
+    from seq2seq.experiment import load
+    from seq2seq.inference.alignment import draw_attention
+
+    loaded = load(folder, threads=threads)
+    # Spread over the test set, so that they show more than one kind of sentence.
+    pairs = loaded.directory.load_pairs("test")
+    pairs = pairs[:: max(1, len(pairs) // _SENTENCES)][:_SENTENCES]
+    for (source, reference), translation in zip(pairs, loaded.translate([source for source, _ in pairs])):
+        mark = "" if translation == reference else f"   (reference: {reference})"
+        typer.echo(f"\n{source}\n  > {translation}{mark}")
+    shortest = min(pairs, key=lambda pair: abs(len(pair[0].split()) - 8))
+    typer.echo("\n" + draw_attention(loaded.translator.attention(shortest[0])))

@@ -1,0 +1,141 @@
+"""`seq2seq init`"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from seq2seq.console import say
+from seq2seq.errors import DataError, UsageError
+
+
+class Sizes(NamedTuple):
+    """What is chosen from the size of a corpus."""
+
+    lines: int
+    preset: str
+    vocabulary: int
+    holdout: int
+    steps: int
+
+
+def init(
+    source: Annotated[str, typer.Option("--source", "-s", help="Source side, one sentence a line.", show_default=False)],
+    target: Annotated[str, typer.Option("--target", "-t", help="Target side, its translations.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="Config to write; - prints it.")] = Path("seq2seq.yaml"),
+    model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented config for your own files, sizes chosen from the corpus.
+
+    \b
+      seq2seq init --source corpus.en --target corpus.de my.yaml
+      seq2seq train my.yaml
+    """
+    if model not in ("transformer", "gru"):
+        raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model transformer")
+    text = config_for_files(source, target, model=model, name=output.stem if str(output) != "-" else "mine")
+    if str(output) == "-":
+        typer.echo(text, nl=False)
+        return
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists", hint="--force replaces it; or give another name")
+    from seq2seq.files import write_text
+
+    write_text(output, text)
+    say(f"wrote {output}\nnext: seq2seq train {output}")
+
+
+def settings_for_files(source: str, target: str) -> list[str]:
+    """The settings that `seq2seq train --source --target` adds, as `key=value`."""
+    sizes = _sizes(source, target)
+    source_language, target_language = _languages(source, target)
+    files = json.dumps([{"source": source, "target": target}], ensure_ascii=False)
+    return [
+        f"preset={sizes.preset}",
+        f"name={json.dumps(f'{source_language}-{target_language}')}",
+        f"data.train={files}",
+        f"data.source_language={source_language}",
+        f"data.target_language={target_language}",
+        f"data.holdout={sizes.holdout}",
+        f"tokenizer.vocabulary_size={sizes.vocabulary}",
+        f"training.max_steps={sizes.steps}",
+    ]
+
+
+def config_for_files(source: str, target: str, *, model: str, name: str) -> str:
+    """A commented config for two text files."""
+    sizes = _sizes(source, target)
+    source_language, target_language = _languages(source, target)
+    preset = "gru" if model == "gru" else sizes.preset
+    return f"""\
+# Train with: seq2seq train {name}.yaml      Every key: seq2seq config reference
+name: {json.dumps(name)}
+preset: {preset}                  # chosen for {sizes.lines:,} pairs
+seed: 1
+
+data:
+  source_language: {json.dumps(source_language)}
+  target_language: {json.dumps(target_language)}             # chooses the BLEU tokenizer for zh, ja and ko
+  train:
+    - source: {json.dumps(source, ensure_ascii=False)}
+      target: {json.dumps(target, ensure_ascii=False)}
+  # Your own validation and test files are better than pairs held out of the training text:
+  # valid: [{{source: valid.{source_language}, target: valid.{target_language}}}]
+  # test: [{{source: test.{source_language}, target: test.{target_language}}}]
+  holdout: {sizes.holdout}                       # pairs for validation, and as many for the test, never trained on
+
+tokenizer:
+  vocabulary_size: {sizes.vocabulary}             # small corpora want small vocabularies
+
+training:
+  max_steps: {sizes.steps}                  # about 30 passes, then patience decides
+  # max_minutes: 60
+  # precision: auto
+
+decoding:
+  beam_size: 5
+"""
+
+
+def _sizes(source: str, target: str) -> Sizes:
+    lines = _count_lines(source)
+    if lines != (other := _count_lines(target)):
+        raise DataError(
+            f"{source} has {lines:,} lines, {target} has {other:,}", hint="line i of one must translate line i of the other"
+        )
+    if lines < 10:
+        raise DataError(f"{source} has only {lines} lines", hint="a model needs thousands of pairs")
+    if lines <= 60_000:
+        preset, tokens_per_step = "transformer-tiny", 3500
+    elif lines <= 600_000:
+        preset, tokens_per_step = "transformer-small", 5200
+    else:
+        preset, tokens_per_step = "transformer-base", 20_000
+    # Rounded to hundreds: about one entry for four pairs, between 500 and 32,000.
+    vocabulary = min(32_000, max(500, math.ceil(lines / 4 / 100) * 100))
+    if preset == "transformer-tiny":
+        vocabulary = min(vocabulary, 6000)
+    # About 15 tokens a pair; never so few steps that the warm-up is all there is.
+    steps = min(200_000, max(3000, 30 * lines * 15 // tokens_per_step))
+    return Sizes(lines, preset, vocabulary, max(1, min(1000, lines // 20)), steps)
+
+
+def _count_lines(path: str) -> int:
+    from seq2seq.data.lines import read_lines
+
+    return sum(1 for _ in read_lines(Path(path), "replace"))
+
+
+def _languages(source: str, target: str) -> tuple[str, str]:
+    """Language codes from names such as `corpus.en` or `corpus.en.gz`."""
+    found = []
+    for path, fallback in ((source, "src"), (target, "tgt")):
+        suffixes = [suffix[1:].lower() for suffix in Path(path).suffixes if suffix not in (".gz", ".xz", ".txt")]
+        code = suffixes[-1] if suffixes else ""
+        found.append(code if 2 <= len(code) <= 3 and code.isalpha() else fallback)
+    return found[0], found[1]

@@ -1,0 +1,113 @@
+"""The program: every command, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import typer
+
+from seq2seq.cli import config, data, demo, init, score, tokenizer, train, translate
+from seq2seq.cli.options import HELP
+from seq2seq.console import warn
+from seq2seq.errors import UserError
+
+app = typer.Typer(
+    name="seq2seq",
+    help="Train a translation model on your own parallel text, and use it.\n\n\b\n"
+    "  seq2seq demo                                          the whole thing in two minutes\n"
+    "  seq2seq train --source a.en --target a.de -o runs/x   train on your own files\n"
+    "  seq2seq translate runs/x input.en -o output.de        translate a file",
+    context_settings=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("init")(init.init)
+app.command("train")(train.train)
+app.command("translate")(translate.translate)
+app.command("evaluate")(score.evaluate)
+app.command("score")(score.score)
+app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(config.app, name="config")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from seq2seq import __version__
+
+        typer.echo(f"seq2seq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run the command line; exit codes as in the README."""
+    # Text is UTF-8 and lines end with LF, whatever the system's locale says.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
+        code = 0
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # The reader went away (`| head`): no more output, and no complaint at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except UserError as error:
+        code = _report(error, debug)
+    except Exception as error:
+        code = _unexpected(error, debug)
+    sys.exit(code)
+
+
+def _report(error: UserError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _unexpected(error: Exception, debug: bool) -> int:
+    # An interrupted training has saved its state; that class lives behind torch, hence the look by attribute.
+    if isinstance(code := getattr(error, "exit_code", None), int):
+        print(f"{error}; run the same command to continue", file=sys.stderr)
+        return code
+    if debug:
+        traceback.print_exc()
+        return 1
+    name = f"seq2seq-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    log = Path(tempfile.gettempdir()) / name
+    try:
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:
+        warn("the traceback could not be written; --debug shows it")
+    kind = type(error).__name__
+    print(f"error: {kind}: {error}\n  hint: this is a bug in seq2seq; its details are in {log}", file=sys.stderr)
+    return 1

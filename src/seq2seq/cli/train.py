@@ -1,0 +1,84 @@
+"""`seq2seq train`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seq2seq.cli.options import Device, Json, Quiet, Threads
+from seq2seq.config import Config, load_config
+from seq2seq.console import set_quiet
+from seq2seq.errors import UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.experiment import RunResult
+
+
+def train(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
+    ] = None,
+    source: Annotated[str | None, typer.Option("--source", "-s", help="Source side, without a config.")] = None,
+    target: Annotated[str | None, typer.Option("--target", "-t", help="Target side, without a config.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/NAME]")] = None,
+    device: Device = "",
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model, then score it on the test set. The same command again resumes.
+
+    \b
+      seq2seq train configs/demo.yaml
+      seq2seq train my.yaml model.kind=gru training.max_steps=5000 -o runs/gru
+      seq2seq train --source corpus.en --target corpus.de -o runs/mine
+    """
+    set_quiet(quiet)
+    arguments = arguments or []
+    files = [argument for argument in arguments if "=" not in argument]
+    overrides = [argument for argument in arguments if "=" in argument]
+    if (source is None) != (target is None):
+        raise UsageError("--source and --target belong together", hint="--source corpus.en --target corpus.de")
+    if source is None and not files:
+        raise UsageError("nothing to train on", hint="give a config, or --source FILE --target FILE")
+    if source is not None and target is not None:
+        from seq2seq.cli.init import settings_for_files
+
+        overrides = [*settings_for_files(source, target), *overrides]
+    if output is not None:
+        overrides.append(f"run_directory={json.dumps(str(output))}")
+    if device:
+        overrides.append(f"device={device}")
+    if threads:
+        overrides.append(f"threads={threads}")
+    run(load_config(files, overrides), as_json=as_json, quiet=quiet)
+
+
+def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
+    """Train and print the result."""
+    from seq2seq.experiment import train as train_run
+
+    result = train_run(config)
+    if as_json:
+        typer.echo(json.dumps(_plain(result), ensure_ascii=False))
+    elif quiet:
+        typer.echo("".join(f"{metric.value:.2f}\n" for metric in result.metrics[:1]), nl=False)
+    else:
+        from seq2seq.cli.score import print_metrics
+
+        print_metrics(result.metrics)
+        typer.echo(
+            f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}\n"
+            f"next: seq2seq translate {result.directory} FILE",
+            err=True,
+        )
+    return result
+
+
+def _plain(result: RunResult) -> dict[str, Any]:
+    metrics = [metric._asdict() for metric in result.metrics]
+    return {**result._asdict(), "directory": str(result.directory), "metrics": metrics}

@@ -1,0 +1,35 @@
+"""The settings tree and the one door through which settings come in."""
+
+from seq2seq.config.loading import config_to_yaml, load_config, parse_documents
+from seq2seq.config.settings import (
+    CleaningSettings,
+    Config,
+    DataSettings,
+    DecodingSettings,
+    GRUSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    Source,
+    TokenizerSettings,
+    TrainingSettings,
+    TransformerSettings,
+)
+
+__all__ = [
+    "CleaningSettings",
+    "Config",
+    "DataSettings",
+    "DecodingSettings",
+    "GRUSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "ScheduleSettings",
+    "Source",
+    "TokenizerSettings",
+    "TrainingSettings",
+    "TransformerSettings",
+    "config_to_yaml",
+    "load_config",
+    "parse_documents",
+]

@@ -1,0 +1,219 @@
+"""The whole settings tree: every key, its type, its default and what it means.
+
+Each class is frozen and refuses unknown keys. The docstring under a field is its documentation: `seq2seq config reference`
+prints it. Nothing here imports torch, so that `seq2seq --help` stays fast.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from seq2seq.config.base import Settings
+from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.sources import Source
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class CleaningSettings(Settings):
+    """Which training pairs are dropped. Pairs are judged whole: both sides stay or both go."""
+
+    min_tokens: int = Field(1, ge=1)
+    """Shortest side kept, in subword tokens."""
+    max_tokens: int = Field(256, ge=1)
+    """Longest side kept, in subword tokens without the end mark."""
+    max_ratio: float = Field(9.0, gt=1.0)
+    """Largest ratio of the two sides' token counts; pairs with at most 10 tokens on the longer side are exempt."""
+    drop_duplicates: bool = True
+    """Keep the first of several equal pairs."""
+
+
+class DataSettings(Settings):
+    """The corpora, their languages and their cleaning."""
+
+    source_language: str = "src"
+    """Language code of the source side, as in ISO 639-1; used in reports."""
+    target_language: str = "tgt"
+    """Language code of the target side; chooses the BLEU tokenizer for `zh`, `ja` and `ko`."""
+    train: tuple[Source, ...] = ()
+    """Training corpora, joined in this order."""
+    valid: tuple[Source, ...] = ()
+    """Validation corpora: never cleaned, never trained on; they choose the best model."""
+    test: tuple[Source, ...] = ()
+    """Test corpora: never cleaned; scored once, at the end."""
+    holdout: int = Field(0, ge=0)
+    """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test where
+    `test` is empty; drawn with the seed."""
+    cleaning: CleaningSettings = CleaningSettings()
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with bytes that are not UTF-8: stop and name the place, or put U+FFFD there."""
+    num_processes: int = Field(0, ge=0)
+    """Processes that prepare the data; 0 takes every core."""
+
+
+class TokenizerSettings(Settings):
+    """How text becomes tokens. Trained on the cleaned training corpus, unless a model file is given."""
+
+    kind: Literal["unigram", "bpe", "char", "word"] = "unigram"
+    """`unigram` and `bpe` are sentencepiece subwords with byte fallback; `char` splits into characters; `word` at spaces."""
+    vocabulary_size: int = Field(8000, ge=8)
+    """Entries including the four special tokens; shrunk with a notice where the corpus cannot fill it."""
+    joint: bool = True
+    """One vocabulary for both sides; needed for three-way tied embeddings."""
+    normalization: Literal["identity", "nfkc"] = "identity"
+    """Unicode normalisation before tokenizing; `identity` makes the round trip lossless."""
+    character_coverage: float = Field(1.0, gt=0.9, le=1.0)
+    """Share of characters that get a token of their own; 0.9995 suits Chinese and Japanese."""
+    sample_size: int = Field(2_000_000, ge=100)
+    """Sentences that the tokenizer is trained on, drawn evenly from a larger corpus."""
+    min_frequency: int = Field(1, ge=1)
+    """`word` and `char`: rarer tokens become `<unk>`."""
+    source_model: str | None = None
+    """An existing sentencepiece `.model` for the source side (for both sides where `joint`); nothing is trained then."""
+    target_model: str | None = None
+    """An existing sentencepiece `.model` for the target side."""
+
+    @model_validator(mode="after")
+    def _models_fit(self) -> Self:
+        if self.target_model and self.joint:
+            raise ValueError("target_model with joint: true; set joint: false, or give source_model alone")
+        if not self.joint and bool(self.source_model) != bool(self.target_model):
+            raise ValueError("source_model and target_model belong together where joint is false")
+        return self
+
+
+class OptimizerSettings(Settings):
+    """AdamW (Loshchilov and Hutter 2019); `weight_decay: 0` makes it Adam."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of the running mean and of the running square."""
+    epsilon: float = Field(1e-9, gt=0)
+    """Added to the root of the running square."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled decay of matrices and embeddings; vectors (biases, norms) are exempt."""
+
+
+class ScheduleSettings(Settings):
+    """The learning rate as a pure function of the step."""
+
+    kind: Literal["inverse_sqrt", "cosine", "wsd", "constant"] = "inverse_sqrt"
+    """After the warm-up: inverse square root (Vaswani et al. 2017), cosine to `final_ratio`, warm-up-stable-decay, or flat."""
+    warmup_steps: int = Field(1000, ge=0)
+    """Updates of linear warm-up from 0 to the peak."""
+    decay_fraction: float = Field(0.4, gt=0, le=1)
+    """`wsd`: the last share of `max_steps` over which the rate falls linearly."""
+    final_ratio: float = Field(0.02, ge=0, le=1)
+    """`cosine` and `wsd`: the last learning rate over the peak."""
+
+
+class TrainingSettings(Settings):
+    """The loop: batches, steps, validation, stopping and keeping."""
+
+    batch_size: int = Field(4096, ge=1)
+    """Size of one batch in `batch_type`; no batch is larger, padding included."""
+    batch_type: Literal["tokens", "sentences"] = "tokens"
+    """`tokens` counts the padded tokens of the longer side."""
+    accumulation_steps: int = Field(1, ge=1)
+    """Batches per update; the update equals that of one large batch."""
+    max_steps: int = Field(20_000, ge=1)
+    """Updates at the most; the schedule ends here."""
+    max_epochs: int | None = Field(None, ge=1)
+    """Passes over the corpus at the most."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Minutes of training at the most, resumed runs counted together; the last validation follows."""
+    validate_every: int = Field(500, ge=1)
+    """Updates between validations, each of which saves a checkpoint."""
+    log_every: int = Field(50, ge=1)
+    """Updates between lines of metrics.jsonl and TensorBoard."""
+    patience: int | None = Field(10, ge=1)
+    """Validations without a new best before stopping; null never stops early."""
+    metric: Literal["bleu", "loss"] = "bleu"
+    """What the best model is best at on the validation set."""
+    validation_beam_size: int = Field(1, ge=1)
+    """Beam size of the validation BLEU; 1 is greedy and fast."""
+    average_checkpoints: int = Field(5, ge=1)
+    """The last N checkpoints are averaged at the end, and win if their validation metric is better; 1 does not average."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    label_smoothing: Probability = 0.1
+    """Share of the target probability spread over the whole vocabulary (Szegedy et al. 2016)."""
+    max_gradient_norm: float | None = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm; null does not clip."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` takes bf16 where the device computes in it, fp32 elsewhere, and says why. fp16 needs CUDA."""
+    num_workers: int = Field(0, ge=0)
+    """Processes that load batches ahead of the step; 0 loads them in the training process."""
+
+
+class DecodingSettings(Settings):
+    """How translations are searched for."""
+
+    beam_size: int = Field(5, ge=1)
+    """Hypotheses kept at each position; 1 is greedy."""
+    length_penalty: float = Field(1.0, ge=0)
+    """Alpha in score = log P(target | source) / length^alpha, the end mark counted in length; 0 prefers short output."""
+    max_length_ratio: float = Field(2.0, gt=0)
+    """Longest output: max_length_ratio * source tokens + max_length_offset."""
+    max_length_offset: int = Field(20, ge=1)
+    """See `max_length_ratio`."""
+    max_source_tokens: int = Field(256, ge=8)
+    """A longer line is translated in pieces, cut at sentence ends or spaces, and joined again."""
+    batch_tokens: int = Field(4096, ge=1)
+    """Padded source tokens decoded at once; the result does not depend on it."""
+    batch_sentences: int = Field(256, ge=1)
+    """Sentences decoded at once at most; the result does not depend on it."""
+
+
+class Config(Settings):
+    """One experiment. Every key has a default except the training data."""
+
+    name: str | None = None
+    """Name of the run; the file's name where it is missing."""
+    run_directory: str | None = None
+    """Where everything of the run lies; `runs/NAME` where it is missing."""
+    seed: int = Field(1, ge=0)
+    """Seed of weights, data order, dropout and sampling."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of torch; 0 takes every core."""
+    data: DataSettings = DataSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    model: ModelSettings = TransformerSettings()
+    training: TrainingSettings = TrainingSettings()
+    decoding: DecodingSettings = DecodingSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.model.tied_embeddings == "all" and not self.tokenizer.joint:
+            raise ValueError(
+                "model.tied_embeddings: all needs one vocabulary; set tokenizer.joint: true or tied_embeddings: target"
+            )
+        schedule = self.training.schedule
+        if schedule.kind in ("cosine", "wsd") and schedule.warmup_steps >= self.training.max_steps:
+            raise ValueError(
+                f"training.schedule.warmup_steps ({schedule.warmup_steps}) must be below "
+                f"training.max_steps ({self.training.max_steps})"
+            )
+        return self
+
+
+__all__ = [
+    "CleaningSettings",
+    "Config",
+    "DataSettings",
+    "DecodingSettings",
+    "GRUSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "ScheduleSettings",
+    "Source",
+    "TokenizerSettings",
+    "TrainingSettings",
+    "TransformerSettings",
+]

@@ -1,0 +1,120 @@
+"""What the user sees while work goes on: lines, warnings, tables and progress, all on stderr.
+
+Results go to stdout, which is the commands' affair. Bars appear on a terminal only; elsewhere a plain line at most every 10 s.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+_PLAIN_INTERVAL_SECONDS = 10.0
+_quiet = False
+_log: TextIO | None = None
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence `say`, tables and progress; warnings stay."""
+    global _quiet
+    _quiet = quiet
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Append all that is said to a file as well. A full disk there does not stop the work."""
+    global _log
+    with path.open("a", encoding="utf-8", errors="replace") as file:
+        _log = file
+        try:
+            yield
+        finally:
+            _log = None
+
+
+def say(message: str) -> None:
+    """One line of information."""
+    _record(message)
+    if not _quiet:
+        tqdm.write(message, file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Something that the user should know, though work goes on."""
+    _record(f"warning: {message}")
+    tqdm.write(f"warning: {message}", file=sys.stderr)
+
+
+def _record(message: str) -> None:
+    if _log is not None:
+        with suppress(OSError):
+            _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + message + "\n")
+            _log.flush()
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Aligned plain text: the first column to the left, the others to the right."""
+    cells = [[str(cell) for cell in row] for row in [columns, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    lines = [
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+        for row in cells
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+class Progress:
+    """Counts units of work; shows a bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0
+        self._started = self._shown = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty() and not _quiet:
+            self._bar = tqdm(
+                total=total, desc=description, unit=" " + unit, file=sys.stderr, dynamic_ncols=True, leave=False
+            )
+
+    def update(self, count: int = 1) -> None:
+        """Count more units as done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._shown >= _PLAIN_INTERVAL_SECONDS:
+            self._shown = time.monotonic()
+            rate = self.done / (self._shown - self._started)
+            of_total = f"/{self.total:,}" if self.total else ""
+            say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({rate:,.0f}/s)")
+
+    def note(self, text: str) -> None:
+        """Show figures at the end of the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def timed(description: str) -> Iterator[None]:
+    """Say when a longer piece of work is done and how long it took."""
+    start = time.monotonic()
+    yield
+    say(f"{description} ({time.monotonic() - start:.1f} s)")

@@ -1,0 +1,126 @@
+"""Which training pairs are dropped, and why: pairs are judged whole, each drop is counted under its first reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from seq2seq.config.settings import CleaningSettings
+from seq2seq.console import format_table
+from seq2seq.errors import DataError
+
+RATIO_EXEMPT_TOKENS = 10
+"""Pairs whose longer side has at most this many tokens are never dropped by ratio: 1 word to 9 can be right."""
+
+# A character that leaves ink: no white space, control, or zero-width format character (U+200B, U+FEFF, soft hyphen, ...).
+_INK = re.compile(
+    "[^\\s\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f"
+    "\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\U000e0000-\\U000e0fff]"
+)
+
+_LABELS = {
+    "empty": "empty side",
+    "invisible": "NUL or zero-width only",
+    "duplicate": "duplicate",
+    "too_short": "too short",
+    "too_long": "too long",
+    "ratio": "length ratio",
+}
+
+
+@dataclass
+class CleaningReport:
+    """Counts of pairs: read, kept, and dropped for each reason. `read` = `kept` + the sum of the reasons."""
+
+    read: int = 0
+    kept: int = 0
+    empty: int = 0
+    invisible: int = 0
+    duplicate: int = 0
+    too_short: int = 0
+    too_long: int = 0
+    ratio: int = 0
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(reason, pairs, share) for `console.format_table`."""
+        counts = [("read", self.read), *((label, getattr(self, name)) for name, label in _LABELS.items())]
+        counts.append(("kept", self.kept))
+        return [(label, f"{count:,}", f"{count / max(self.read, 1):.2%}") for label, count in counts]
+
+    def table(self) -> str:
+        """The counts as aligned text."""
+        return format_table(("training pairs", "count", "share"), self.rows())
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, counts: dict[str, int]) -> CleaningReport:
+        """The inverse of `as_dict`; unknown names are ignored."""
+        return cls(**{field.name: int(counts[field.name]) for field in fields(cls) if field.name in counts})
+
+    def require_any_kept(self) -> None:
+        """Raise DataError with the table where no pair is left."""
+        if not self.kept:
+            table = "\n".join("  " + line for line in self.table().splitlines())
+            raise DataError(
+                f"no training pair is left after cleaning\n{table}",
+                hint="check the files, or relax data.cleaning (min_tokens, max_tokens, max_ratio)",
+            )
+
+
+def is_invisible(text: str) -> bool:
+    """True where a text shows nothing (white space, control and zero-width characters only) or holds a NUL."""
+    return "\0" in text or _INK.search(text) is None
+
+
+def text_fault(source: str, target: str) -> str | None:
+    """Why a pair is unusable before tokenization: "empty", "invisible", or None."""
+    if not source.strip() or not target.strip():
+        return "empty"
+    if is_invisible(source) or is_invisible(target):
+        return "invisible"
+    return None
+
+
+def hash_pairs(pairs: Iterable[tuple[str, str]]) -> npt.NDArray[np.uint64]:
+    """A 64-bit BLAKE2b hash for each pair: 8 bytes a pair stand for the text when looking for duplicates.
+
+    Among 100 million different pairs, one false duplicate is expected in 3,700 corpora.
+    """
+    digests = b"".join(
+        blake2b(f"{source}\n{target}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for source, target in pairs
+    )
+    return np.frombuffer(digests, dtype="<u8")
+
+
+def first_occurrences(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Row numbers, ascending, of the first of each set of equal hashes."""
+    _, first = np.unique(hashes, return_index=True)
+    return np.sort(first)
+
+
+def judge_lengths(
+    source_lengths: npt.NDArray[np.integer],
+    target_lengths: npt.NDArray[np.integer],
+    settings: CleaningSettings,
+    report: CleaningReport,
+) -> npt.NDArray[np.bool_]:
+    """Which pairs stay, by their token counts (without end mark); adds the others to the report."""
+    shorter, longer = np.minimum(source_lengths, target_lengths), np.maximum(source_lengths, target_lengths)
+    too_short = shorter < settings.min_tokens
+    too_long = (longer > settings.max_tokens) & ~too_short
+    skewed = (longer > shorter * settings.max_ratio) & (longer > RATIO_EXEMPT_TOKENS) & ~too_short & ~too_long
+    report.too_short += int(too_short.sum())
+    report.too_long += int(too_long.sum())
+    report.ratio += int(skewed.sum())
+    keep = ~(too_short | too_long | skewed)
+    report.kept += int(keep.sum())
+    return np.asarray(keep, dtype=np.bool_)

@@ -1,0 +1,101 @@
+"""Token ids on disk: an Arrow file of two list columns, memory-mapped, so that a corpus may be larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from seq2seq.errors import DataError
+
+_SCHEMA = pa.schema([("source", pa.list_(pa.int32())), ("target", pa.list_(pa.int32()))])
+_BATCH_ROWS = 65_536
+
+Ids = npt.NDArray[np.int32]
+
+
+class Store:
+    """Pairs of id rows by number. Opening reads the index only; rows are views of the mapped file.
+
+    `source_lengths` and `target_lengths` (int32, one for each pair) count tokens without the end mark.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with pa.memory_map(str(path)) as mapped:
+                table = pa.ipc.open_file(mapped).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"cannot open prepared data: {error}", where=str(path)) from None
+        if table.schema != _SCHEMA:
+            raise DataError("not a file of prepared data", where=str(path))
+        self._source, self._target = _Column(table["source"]), _Column(table["target"])
+        self.source_lengths, self.target_lengths = self._source.lengths, self._target.lengths
+
+    def __len__(self) -> int:
+        return len(self.source_lengths)
+
+    def rows(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> tuple[list[Ids], list[Ids]]:
+        """The source and the target ids of the given pairs, in the given order. The arrays are read-only views."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        return self._source.take(wanted), self._target.take(wanted)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        # A loader process maps the file itself.
+        return Store, (self.path,)
+
+
+class StoreWriter:
+    """Appends tables of pairs to a new store; memory does not grow with what was written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._file, _SCHEMA)
+
+    def write(self, table: pa.Table) -> None:
+        """Append a table with list columns `source` and `target`."""
+        for batch in table.select(["source", "target"]).cast(_SCHEMA).combine_chunks().to_batches(_BATCH_ROWS):
+            self._writer.write_batch(batch)
+
+    def write_rows(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> None:
+        """Append rows of ids."""
+        self.write(pa.table({"source": list(sources), "target": list(targets)}, schema=_SCHEMA))
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        self._file.close()
+
+
+class _Column:
+    """One list column: for each record batch its flat values and offsets, both views of the file."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks]
+        self._offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in chunks]
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        lengths = [np.diff(offsets) for offsets in self._offsets]
+        self.lengths: Ids = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int32)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> list[Ids]:
+        if rows.size and (rows.min() < 0 or rows.max() >= self._starts[-1]):
+            raise IndexError(f"row out of range 0 to {self._starts[-1] - 1}")
+        chunks = np.searchsorted(self._starts, rows, side="right") - 1
+        inside = rows - self._starts[chunks]
+        taken = []
+        for chunk, row in zip(chunks.tolist(), inside.tolist()):
+            offsets = self._offsets[chunk]
+            taken.append(self._values[chunk][offsets[row] : offsets[row + 1]])
+        return taken

@@ -1,0 +1,202 @@
+"""Subwords by sentencepiece (Kudo and Richardson 2018): unigram (Kudo 2018) and BPE (Sennrich et al. 2016), with byte fallback.
+
+Every byte has a token of its own, so that no text is unknown; white space is kept as it is, so that decoding gives back
+the very text that was encoded (with normalization: identity).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+from typing_extensions import Self
+
+from seq2seq import console
+from seq2seq.config.settings import TokenizerSettings
+from seq2seq.data.lines import suggest_file
+from seq2seq.data.tokenizer import UNKNOWN, Tokenizer
+from seq2seq.errors import CheckpointError, ConfigError, DataError
+from seq2seq.tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
+
+# sentencepiece writes a space as U+2581, so a real U+2581 would come back as a space. It is escaped with two
+# private-use characters; a real escape character is doubled.
+_SPACE_MARK, _ESCAPE, _ESCAPED_MARK = "\u2581", "\ue000", "\ue001"
+_NEEDS_ESCAPE = re.compile(f"[{_SPACE_MARK}{_ESCAPE}]")
+_ESCAPED = re.compile(f"{_ESCAPE}([{_ESCAPE}{_ESCAPED_MARK}])")
+
+_TRAINING_CHARACTERS = 2000
+"""Longer lines are cut into parts for the trainer: it would skip them, and a line of megabytes would hold it up."""
+
+_TRAINING_THREADS = 8
+"""Fixed, for sums in another order would give another vocabulary on another machine."""
+
+_CHECK = """
+import sys, sentencepiece
+p = sentencepiece.SentencePieceProcessor()
+p.LoadFromSerializedProto(open(sys.argv[1], "rb").read())
+assert p.get_piece_size() > 0
+[p.id_to_piece(i) for i in range(p.get_piece_size())]
+p.decode(p.encode("Check 1, 2: \\u00e4\\u4e2d\\U0001f600 \\t x" * 4))
+"""
+
+
+class SubwordTokenizer(Tokenizer):
+    """A sentencepiece model whose ids are rearranged so that PAD, BOS, EOS and UNK are 0 to 3."""
+
+    kind = "sentencepiece"
+    suffix = ".model"
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
+        self._processor.LoadFromSerializedProto(model)
+        processor = self._processor
+        special = [processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id()]
+        others = [number for number in range(processor.get_piece_size()) if number not in special]
+        self._theirs = special + others  # -1 where the model has no such token
+        self._ours = [UNK] * processor.get_piece_size()
+        for ours, theirs in enumerate(self._theirs):
+            if theirs >= 0:
+                self._ours[theirs] = ours
+        self._same = self._theirs == list(range(len(self._theirs)))
+
+    @property
+    def size(self) -> int:
+        return len(self._theirs)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        rows: list[list[int]] = self._processor.encode([_escape(text) for text in texts])
+        if self._same:
+            return rows
+        return [[self._ours[number] for number in row] for row in rows]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        rows = [
+            [theirs for number in row if number not in (PAD, BOS, EOS) and (theirs := self._theirs[number]) >= 0]
+            for row in ids
+        ]
+        return [_unescape(self._processor.decode(row)) if row else "" for row in rows]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [
+            SPECIAL_TOKENS[number]
+            if number < len(SPECIAL_TOKENS)
+            else str(self._processor.id_to_piece(self._theirs[number]))
+            for number in ids
+        ]
+
+    def to_bytes(self) -> bytes:
+        return self._model
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> Self:
+        try:
+            return cls(content)
+        except (RuntimeError, OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"not a sentencepiece model: {error}", where=name) from None
+
+
+def read_model(path: Path) -> SubwordTokenizer:
+    """An existing `.model` file from anywhere, tried in a process of its own first: a damaged one may crash the library.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read tokenizer model: {error.strerror}", where=str(path), hint=suggest_file(path)
+        ) from None
+    try:
+        trial = subprocess.run([sys.executable, "-c", _CHECK, str(path)], capture_output=True, timeout=120, check=False)
+        sound = trial.returncode == 0
+    except subprocess.TimeoutExpired:
+        sound = False
+    if not sound:
+        raise CheckpointError(
+            "damaged, or not a sentencepiece model", where=str(path), hint="fetch the file again, or train a tokenizer"
+        )
+    return SubwordTokenizer.from_bytes(content, str(path))
+
+
+def train_subwords(settings: TokenizerSettings, sentences: Sequence[str], side: str) -> SubwordTokenizer:
+    """Learn a vocabulary of at most `vocabulary_size` entries, 256 bytes and 4 special tokens included.
+
+    Raises:
+        ConfigError: the characters alone need more entries.
+        DataError: there is no text.
+    """
+    model = io.BytesIO()
+    if not any(sentence.strip() for sentence in sentences):
+        raise DataError("the tokenizer has no text to learn from", hint="check data.train")
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_training_parts(sentences),
+            model_writer=model,
+            model_type=settings.kind,
+            vocab_size=settings.vocabulary_size,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            character_coverage=settings.character_coverage,
+            normalization_rule_name=settings.normalization,
+            remove_extra_whitespaces=False,
+            max_sentence_length=8 * _TRAINING_CHARACTERS,
+            num_threads=_TRAINING_THREADS,
+            pad_id=PAD,
+            bos_id=BOS,
+            eos_id=EOS,
+            unk_id=UNK,
+            pad_piece=SPECIAL_TOKENS[PAD],
+            unk_surface=UNKNOWN,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _explain(error, settings, side) from None
+    tokenizer = SubwordTokenizer.from_bytes(model.getvalue(), f"{side} tokenizer")
+    if tokenizer.size < settings.vocabulary_size:
+        console.say(
+            f"{side} vocabulary: {tokenizer.size:,} entries instead of {settings.vocabulary_size:,}; "
+            "the corpus has no more subwords"
+        )
+    return tokenizer
+
+
+def _training_parts(sentences: Sequence[str]) -> Iterator[str]:
+    """Sentences as the trainer can take them: escaped, without newlines or NUL, cut at a space near the limit."""
+    for sentence in sentences:
+        rest = _escape(sentence.replace("\n", " ").replace("\0", " "))
+        while len(rest) > _TRAINING_CHARACTERS:
+            cut = rest.rfind(" ", 1, _TRAINING_CHARACTERS)
+            cut = cut if cut > 0 else _TRAINING_CHARACTERS
+            yield rest[:cut]
+            rest = rest[cut:]
+        yield rest
+
+
+def _explain(error: RuntimeError, settings: TokenizerSettings, side: str) -> ConfigError | DataError:
+    found = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
+    if found:
+        return ConfigError(
+            f"tokenizer.vocabulary_size {settings.vocabulary_size} is too small: the {side} characters and bytes "
+            f"alone need {found[1]} entries",
+            hint=f"tokenizer.vocabulary_size={2 * int(found[1])} or tokenizer.character_coverage=0.9995",
+        )
+    return DataError(f"the {side} tokenizer cannot be trained: {error}", hint="use tokenizer.kind=char, or more text")
+
+
+def _escape(text: str) -> str:
+    if _SPACE_MARK not in text and _ESCAPE not in text:
+        return text
+    return _NEEDS_ESCAPE.sub(lambda found: _ESCAPE + (_ESCAPE if found[0] == _ESCAPE else _ESCAPED_MARK), text)
+
+
+def _unescape(text: str) -> str:
+    if _ESCAPE not in text:
+        return text
+    return _ESCAPED.sub(lambda found: _ESCAPE if found[1] == _ESCAPE else _SPACE_MARK, text)

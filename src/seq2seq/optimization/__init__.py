@@ -1,0 +1,1 @@
+"""How weights are changed: loss, optimizers, learning-rate schedules and numeric precision."""

@@ -1,0 +1,96 @@
+"""Mixed precision: where it pays, how the step is taken in it, and never an update from a gradient that is not finite."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.errors import ConfigError
+
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class PrecisionChoice(NamedTuple):
+    """What was chosen, and why."""
+
+    name: Literal["fp32", "bf16", "fp16"]
+    reason: str
+
+
+def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionChoice:
+    """Resolve `auto`, and refuse what the device cannot do.
+
+    Raises:
+        ConfigError: fp16 without CUDA, or bf16 on a GPU without it.
+    """
+    if wanted == "fp16" and device.type != "cuda":
+        raise ConfigError(f"precision: fp16 needs a CUDA device, not {device.type}", hint="training.precision=auto")
+    if wanted == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigError("this GPU does not compute in bf16", hint="training.precision=fp16")
+    if wanted != "auto":
+        return PrecisionChoice(wanted, "as the config says")
+    match device.type:
+        case "cuda" if torch.cuda.is_bf16_supported(including_emulation=False):
+            return PrecisionChoice("bf16", "the GPU computes in bf16")
+        case "cuda":
+            return PrecisionChoice("fp16", "the GPU has no bf16")
+        case "cpu" if _cpu_computes_bf16():
+            return PrecisionChoice("bf16", "the CPU has bf16 matrix instructions")
+        case "cpu":
+            return PrecisionChoice("fp32", "the CPU has no bf16 matrix instructions")
+    return PrecisionChoice("fp32", f"mixed precision is not tried on {device.type}")
+
+
+def _cpu_computes_bf16() -> bool:
+    # Private names of torch, looked up with care: without an answer fp32 is the safe one.
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
+
+
+class Precision:
+    """Autocast, loss scaling (fp16 only), clipping and the guarded optimizer step."""
+
+    def __init__(self, choice: PrecisionChoice, device: torch.device) -> None:
+        self.choice = choice
+        self.device = device
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[choice.name]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=choice.name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of the forward pass."""
+        if self.choice.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate gradients, scaled in fp16."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
+        """Unscale, measure, clip and step; return the gradient norm before clipping (a scalar on the device).
+
+        Outside fp16 no step is taken with a norm that is not finite; the caller sees it in the result. Fp16 skips such
+        steps itself and lowers its scale.
+        """
+        self.scaler.unscale_(optimizer)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        if self.device.type != "cuda" and not bool(torch.isfinite(norm)):
+            return norm
+        if max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm, foreach=True)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return norm
+
+    def state(self) -> dict[str, float]:
+        """What fp16 needs to resume."""
+        return {"scale": float(self.scaler.get_scale())} if self.choice.name == "fp16" else {}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Put back what `state` gave."""
+        if "scale" in state:
+            self.scaler = torch.amp.GradScaler(self.device.type, init_scale=state["scale"])
