@@ -205,16 +205,17 @@ def test_it_takes_the_gender_of_the_noun(noun: str, subject: str, obj: str) -> N
 
 
 ENGLISH = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-    " eighteen nineteen"
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen"
 )
 GERMAN = (
-    "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn"
-    " achtzehn neunzehn"
+    "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn"
+    " siebzehn achtzehn neunzehn"
 )
 TENS = {
     20: ("twenty", "zwanzig"), 30: ("thirty", "dreißig"), 40: ("forty", "vierzig"), 50: ("fifty", "fünfzig"),
-    60: ("sixty", "sechzig"), 70: ("seventy", "siebzig"), 80: ("eighty", "achtzig"), 90: ("ninety", "neunzig"),
+    60: ("sixty", "sechzig"), 70: ("seventy", "siebzig"), 80: ("eighty", "achtzig"),
+    90: ("ninety", "neunzig"),
 }  # fmt: skip
 
 
@@ -235,14 +236,17 @@ def test_numbers() -> None:
 
 def test_ordinals() -> None:
     english = (
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
-        "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third "
-        "twenty-fourth twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first"
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
+        "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth twenty-first "
+        "twenty-second "
+        "twenty-third twenty-fourth twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth "
+        "thirtieth thirty-first"
     )
     german = (
-        "ersten zweiten dritten vierten fünften sechsten siebten achten neunten zehnten elften zwölften dreizehnten "
-        "vierzehnten fünfzehnten sechzehnten siebzehnten achtzehnten neunzehnten zwanzigsten einundzwanzigsten "
-        "zweiundzwanzigsten dreiundzwanzigsten vierundzwanzigsten fünfundzwanzigsten sechsundzwanzigsten "
+        "ersten zweiten dritten vierten fünften sechsten siebten achten neunten zehnten elften zwölften "
+        "dreizehnten vierzehnten fünfzehnten sechzehnten siebzehnten achtzehnten neunzehnten zwanzigsten "
+        "einundzwanzigsten zweiundzwanzigsten dreiundzwanzigsten vierundzwanzigsten "
+        "fünfundzwanzigsten sechsundzwanzigsten "
         "siebenundzwanzigsten achtundzwanzigsten neunundzwanzigsten dreißigsten einunddreißigsten"
     )
     assert " ".join(english_ordinal(n) for n in range(1, 32)) == english
@@ -340,13 +344,15 @@ def test_length_and_form(demo: DemoCorpus) -> None:
 def test_articles_and_english_agreement(demo: DemoCorpus) -> None:
     text = "\n".join(pair[0] for split in demo for pair in split)
     assert len(re.findall(r"\ban [aeiou]", text)) > 100
+    assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|\bI (is|are|has|does)\b", text)
+    assert len(re.findall(r"^(?:He|She) (?:is|has|does) ", text, re.MULTILINE)) > 100
     assert not re.search(
-        r"\ba [aeiou]|\ban [^aeiou]|\b(he|she) (are|have|do)\b|\bI (is|are|has|does)\b", text
+        r"(^|that |because |if )(he|she) (are|have|do|am)\b", text, re.MULTILINE | re.IGNORECASE
     )
 
 
 def test_german_noun_phrases_agree(demo: DemoCorpus) -> None:
-    """An article's ending tells the gender; written here a second time, by noun, and looked up in the corpus."""
+    """An article's ending tells the gender; the table is written here a second time."""
     allowed: dict[str, set[str]] = {}
     for noun in NOUNS:
         singular = {
@@ -377,37 +383,14 @@ def test_german_noun_phrases_agree(demo: DemoCorpus) -> None:
     assert checked > 5000
 
 
+AUXILIARIES = (
+    "habe hast hat haben bin bist ist sind war waren werde wirst wird werden kann können muss müssen "
+    "sollte sollten will wollen möchte möchten darf dürfen"
+)
+
+
 def test_subordinate_clauses_end_with_a_finite_verb(demo: DemoCorpus) -> None:
-    auxiliaries = set(
-        [
-            "habe",
-            "hast",
-            "hat",
-            "haben",
-            "bin",
-            "bist",
-            "ist",
-            "sind",
-            "war",
-            "waren",
-            "werde",
-            "wirst",
-            "wird",
-            "werden",
-            "kann",
-            "können",
-            "muss",
-            "müssen",
-            "sollte",
-            "sollten",
-            "will",
-            "wollen",
-            "möchte",
-            "möchten",
-            "darf",
-            "dürfen",
-        ]
-    )
+    auxiliaries = set(AUXILIARIES.split(" "))
     checked = 0
     for _, german in demo.train:
         match = re.search(r", (?:dass|ob|weil|wenn) (.*)\.$", german)

@@ -71,8 +71,8 @@ def translate(
         for number, translations in enumerate(results, start=1):
             _write(stream, number, translations, n_best=n_best, scores=scores, as_json=as_json)
             progress.update()
-    if loaded.translator.cut_count:
-        warn(f"{loaded.translator.cut_count:,} translations reached the length limit (decoding.max_length_ratio)")
+    if loaded.translator.outputs_cut:
+        warn(f"{loaded.translator.outputs_cut:,} translations reached the length limit (decoding.max_length_ratio)")
 
 
 def _input_lines(file: Path | None, errors: str) -> Iterable[str]:

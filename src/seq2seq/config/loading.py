@@ -106,7 +106,7 @@ def _read_file(file: FilePath) -> Document:
 
 def _read_override(text: str) -> Document:
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", key):
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
         raise ConfigError(
             f"`{text}` is not a setting", hint="settings look like training.max_steps=1000, without spaces around ="
         )
@@ -181,7 +181,7 @@ def _suggest(loc: Sequence[str | int]) -> str:
     if close := difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.7):
         return f"did you mean {close[0]}?"
     for name in (wanted, *difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.8)):
-        if name in everywhere:
+        if name in everywhere and everywhere[name].rpartition(".")[0] != ".".join(map(str, _user_path(loc)[:-1])):
             return f"did you mean {everywhere[name]}?"
     return f"keys here: {', '.join(siblings)}"
 

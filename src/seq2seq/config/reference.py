@@ -43,7 +43,7 @@ def _differences(tree: dict[str, Any], default: dict[str, Any], prefix: str) -> 
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _differences(value, default.get(key) or {}, f"{prefix}{key}.")
-        elif value != default.get(key) or key == "kind":
+        elif value != default.get(key) or prefix + key == "model.kind":
             yield f"{prefix}{key}: {value}"
 
 

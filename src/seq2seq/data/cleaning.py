@@ -1,4 +1,4 @@
-"""Which training pairs are dropped, and why: pairs are judged whole, each drop is counted under its first reason."""
+"""Which training pairs are dropped, and why. Pairs are judged whole; each drop has one reason."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from seq2seq.console import format_table
 from seq2seq.errors import DataError
 
 RATIO_EXEMPT_TOKENS = 10
-"""Pairs whose longer side has at most this many tokens are never dropped by ratio: 1 word to 9 can be right."""
+"""Pairs whose longer side has at most this many tokens keep any ratio: 1 word to 9 can be right."""
 
-# A character that leaves ink: no white space, control, or zero-width format character (U+200B, U+FEFF, soft hyphen, ...).
+# A character that leaves ink: no white space, control, or zero-width format character (U+200B, U+FEFF, soft
+# hyphen, ...).
 _INK = re.compile(
     "[^\\s\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f"
     "\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\U000e0000-\\U000e0fff]"
@@ -46,15 +47,15 @@ class CleaningReport:
     too_long: int = 0
     ratio: int = 0
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """(reason, pairs, share) for `console.format_table`."""
+    def rows(self) -> list[tuple[str, str]]:
+        """(reason, count) for `console.format_table`."""
         counts = [("read", self.read), *((label, getattr(self, name)) for name, label in _LABELS.items())]
         counts.append(("kept", self.kept))
-        return [(label, f"{count:,}", f"{count / max(self.read, 1):.2%}") for label, count in counts]
+        return [(label, f"{count:,}") for label, count in counts]
 
     def table(self) -> str:
         """The counts as aligned text."""
-        return format_table(("training pairs", "count", "share"), self.rows())
+        return format_table(("training pairs", "count"), self.rows())
 
     def as_dict(self) -> dict[str, int]:
         """The counts by name."""
@@ -76,7 +77,7 @@ class CleaningReport:
 
 
 def is_invisible(text: str) -> bool:
-    """True where a text shows nothing (white space, control and zero-width characters only) or holds a NUL."""
+    """True where a text shows nothing (white space, control and zero-width characters) or holds a NUL."""
     return "\0" in text or _INK.search(text) is None
 
 

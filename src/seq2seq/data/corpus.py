@@ -20,12 +20,12 @@ _LINE_ENDS = re.compile(r"\r\n|\n")
 def read_pairs(source: Source, errors: DecodingErrors = "strict") -> Iterator[Pair]:
     """Every (source, target) pair, in order, uncleaned. Nothing is held in memory.
 
-    A text is always one line: newlines inside a cell of a JSON or hub source become spaces, because everything after this
-    (references, translations) works line for line.
+    A text is always one line: newlines inside a cell of a JSON or hub source become spaces, because
+    everything after this (references, translations) works line for line.
 
     Raises:
-        DataError: a file is missing, damaged, or has a line that does not hold a pair; the two files of a text source
-            differ in length (told when the shorter one ends).
+        DataError: a file is missing, damaged, or has a line that does not hold a pair; the two files of a
+            text source differ in length (told when the shorter one ends).
         NetworkError: a hub dataset cannot be fetched.
     """
     match source:
@@ -91,7 +91,7 @@ def _read_text(source: TextSource, errors: DecodingErrors) -> Iterator[Pair]:
             break
         yield left, right
     if counts[0] != counts[1]:
-        counts = [count + sum(1 for _ in rest) for count, rest in zip(counts, lines)]
+        counts = [count + sum(1 for _ in rest) for count, rest in zip(counts, lines, strict=True)]
         raise DataError(
             f"{source.source} has {counts[0]:,} lines, but {source.target} has {counts[1]:,}",
             where=f"{source.source} | {source.target}",
@@ -116,7 +116,7 @@ def _read_tsv(source: TsvSource, errors: DecodingErrors) -> Iterator[Pair]:
         cells = line.split("\t")
         if len(cells) < needed:
             raise DataError(
-                f"{len(cells)} tab-separated column{'s' if len(cells) > 1 else ''} where column {needed - 1} is wanted",
+                f"{len(cells)} tab-separated column(s) where column {needed - 1} is wanted",
                 where=f"{source.tsv}:{number}",
                 hint="columns are numbered from 0",
             )
@@ -149,7 +149,9 @@ def _json_text(row: Any, key: str, place: str) -> str:
     value = row
     for part in [key] if isinstance(row, dict) and key in row else key.split("."):
         if not isinstance(value, dict):
-            raise DataError(f"no key {key!r}: {part!r} would be inside something that is no object", where=place)
+            raise DataError(
+                f"no key {key!r}: {part!r} would be inside something that is no object", where=place
+            )
         if part not in value:
             near = difflib.get_close_matches(part, list(value), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "keys there: " + ", ".join(list(value)[:12])

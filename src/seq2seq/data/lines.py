@@ -1,7 +1,7 @@
 """Lines of text as bytes define them: split on the newline byte and nothing else.
 
-`str.splitlines` and text-mode files also break lines at U+0085, U+2028, form feeds or a lone carriage return. Real corpora
-contain all of these inside sentences, and one extra line on one side shifts every pair after it.
+`str.splitlines` and text-mode files also break lines at U+0085, U+2028, form feeds or a lone carriage return.
+Real corpora contain all of these inside sentences, and one extra line on one side shifts every pair after it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
 def read_lines(path: str | Path, errors: DecodingErrors = "strict") -> Iterator[str]:
-    """The lines of a UTF-8 file (plain, .gz, .xz or .bz2) without their ends; a byte-order mark at the start is dropped.
+    """The lines of a UTF-8 file (plain, .gz, .xz or .bz2) without their ends; a byte-order mark at the start
+    is dropped.
 
     Raises:
-        DataError: the file is missing, unreadable or damaged, or (with errors="strict") holds bytes that are not UTF-8.
+        DataError: the file is missing, unreadable or damaged, or (with errors="strict") holds bytes that are
+            not UTF-8.
     """
     path = Path(path)
     with open_binary(path) as stream:
@@ -90,7 +92,9 @@ def suggest_file(path: Path) -> str:
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(str(folder / name) for name in near) + "?"
-    return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
+    return f"{folder} holds " + (
+        ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files"
+    )
 
 
 def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int) -> DataError:

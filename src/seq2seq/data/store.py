@@ -1,4 +1,4 @@
-"""Token ids on disk: an Arrow file of two list columns, memory-mapped, so that a corpus may be larger than memory."""
+"""Token ids on disk: an Arrow file of two list columns, memory-mapped; a corpus may be larger than memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Store:
         return len(self.source_lengths)
 
     def rows(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> tuple[list[Ids], list[Ids]]:
-        """The source and the target ids of the given pairs, in the given order. The arrays are read-only views."""
+        """Source and target ids of the given pairs, in the given order, as read-only views."""
         wanted = np.asarray(indices, dtype=np.int64)
         return self._source.take(wanted), self._target.take(wanted)
 
@@ -61,7 +61,9 @@ class StoreWriter:
 
     def write(self, table: pa.Table) -> None:
         """Append a table with list columns `source` and `target`."""
-        for batch in table.select(["source", "target"]).cast(_SCHEMA).combine_chunks().to_batches(_BATCH_ROWS):
+        for batch in (
+            table.select(["source", "target"]).cast(_SCHEMA).combine_chunks().to_batches(_BATCH_ROWS)
+        ):
             self._writer.write_batch(batch)
 
     def write_rows(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> None:
@@ -95,7 +97,7 @@ class _Column:
         chunks = np.searchsorted(self._starts, rows, side="right") - 1
         inside = rows - self._starts[chunks]
         taken = []
-        for chunk, row in zip(chunks.tolist(), inside.tolist()):
+        for chunk, row in zip(chunks.tolist(), inside.tolist(), strict=True):
             offsets = self._offsets[chunk]
             taken.append(self._values[chunk][offsets[row] : offsets[row + 1]])
         return taken

@@ -1,7 +1,8 @@
-"""Subwords by sentencepiece (Kudo and Richardson 2018): unigram (Kudo 2018) and BPE (Sennrich et al. 2016), with byte fallback.
+"""Subwords by sentencepiece (Kudo and Richardson 2018): unigram (Kudo 2018) and BPE (Sennrich et al. 2016),
+with byte fallback.
 
-Every byte has a token of its own, so that no text is unknown; white space is kept as it is, so that decoding gives back
-the very text that was encoded (with normalization: identity).
+Every byte has a token of its own, so that no text is unknown; white space is kept as it is, so that decoding
+gives back the very text that was encoded (with normalization: identity).
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _NEEDS_ESCAPE = re.compile(f"[{_SPACE_MARK}{_ESCAPE}]")
 _ESCAPED = re.compile(f"{_ESCAPE}([{_ESCAPE}{_ESCAPED_MARK}])")
 
 _TRAINING_CHARACTERS = 2000
-"""Longer lines are cut into parts for the trainer: it would skip them, and a line of megabytes would hold it up."""
+"""Longer lines are cut for the trainer: it would skip them, and a line of megabytes would hold it up."""
+
+_UNTRAINABLE = str.maketrans("\n\0\u2585", "   ")
+"""The trainer skips lines that hold NUL or U+2585, its own mark for unknown text."""
 
 _TRAINING_THREADS = 8
 """Fixed, for sums in another order would give another vocabulary on another machine."""
@@ -77,7 +81,11 @@ class SubwordTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         rows = [
-            [theirs for number in row if number not in (PAD, BOS, EOS) and (theirs := self._theirs[number]) >= 0]
+            [
+                theirs
+                for number in row
+                if number not in (PAD, BOS, EOS) and (theirs := self._theirs[number]) >= 0
+            ]
             for row in ids
         ]
         return [_unescape(self._processor.decode(row)) if row else "" for row in rows]
@@ -102,7 +110,8 @@ class SubwordTokenizer(Tokenizer):
 
 
 def read_model(path: Path) -> SubwordTokenizer:
-    """An existing `.model` file from anywhere, tried in a process of its own first: a damaged one may crash the library.
+    """An existing `.model` file from anywhere, tried in a process of its own first: a damaged one may crash
+    the library.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -114,13 +123,17 @@ def read_model(path: Path) -> SubwordTokenizer:
             f"cannot read tokenizer model: {error.strerror}", where=str(path), hint=suggest_file(path)
         ) from None
     try:
-        trial = subprocess.run([sys.executable, "-c", _CHECK, str(path)], capture_output=True, timeout=120, check=False)
+        trial = subprocess.run(
+            [sys.executable, "-c", _CHECK, str(path)], capture_output=True, timeout=120, check=False
+        )
         sound = trial.returncode == 0
     except subprocess.TimeoutExpired:
         sound = False
     if not sound:
         raise CheckpointError(
-            "damaged, or not a sentencepiece model", where=str(path), hint="fetch the file again, or train a tokenizer"
+            "damaged, or not a sentencepiece model",
+            where=str(path),
+            hint="fetch the file again, or train a tokenizer",
         )
     return SubwordTokenizer.from_bytes(content, str(path))
 
@@ -168,9 +181,9 @@ def train_subwords(settings: TokenizerSettings, sentences: Sequence[str], side: 
 
 
 def _training_parts(sentences: Sequence[str]) -> Iterator[str]:
-    """Sentences as the trainer can take them: escaped, without newlines or NUL, cut at a space near the limit."""
+    """Sentences as the trainer can take them: escaped, without what it refuses, cut at a space near the limit."""
     for sentence in sentences:
-        rest = _escape(sentence.replace("\n", " ").replace("\0", " "))
+        rest = _escape(sentence.translate(_UNTRAINABLE))
         while len(rest) > _TRAINING_CHARACTERS:
             cut = rest.rfind(" ", 1, _TRAINING_CHARACTERS)
             cut = cut if cut > 0 else _TRAINING_CHARACTERS
@@ -183,17 +196,21 @@ def _explain(error: RuntimeError, settings: TokenizerSettings, side: str) -> Con
     found = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
     if found:
         return ConfigError(
-            f"tokenizer.vocabulary_size {settings.vocabulary_size} is too small: the {side} characters and bytes "
-            f"alone need {found[1]} entries",
+            f"tokenizer.vocabulary_size {settings.vocabulary_size} is too small: "
+            f"the {side} characters and bytes alone need {found[1]} entries",
             hint=f"tokenizer.vocabulary_size={2 * int(found[1])} or tokenizer.character_coverage=0.9995",
         )
-    return DataError(f"the {side} tokenizer cannot be trained: {error}", hint="use tokenizer.kind=char, or more text")
+    return DataError(
+        f"the {side} tokenizer cannot be trained: {error}", hint="use tokenizer.kind=char, or more text"
+    )
 
 
 def _escape(text: str) -> str:
     if _SPACE_MARK not in text and _ESCAPE not in text:
         return text
-    return _NEEDS_ESCAPE.sub(lambda found: _ESCAPE + (_ESCAPE if found[0] == _ESCAPE else _ESCAPED_MARK), text)
+    return _NEEDS_ESCAPE.sub(
+        lambda found: _ESCAPE + (_ESCAPE if found[0] == _ESCAPE else _ESCAPED_MARK), text
+    )
 
 
 def _unescape(text: str) -> str:

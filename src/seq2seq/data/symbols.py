@@ -42,7 +42,10 @@ class SymbolTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         find = self._ids.get
-        return [[find(symbol, UNK) for symbol in self.split(normalize(text, self.normalization))] for text in texts]
+        return [
+            [find(symbol, UNK) for symbol in self.split(normalize(text, self.normalization))]
+            for text in texts
+        ]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [
@@ -60,7 +63,11 @@ class SymbolTokenizer(Tokenizer):
             data = json.loads(content)
             symbols, normalization = data["symbols"], data["normalization"]
             sound = data["kind"] == cls.kind and normalization in ("identity", "nfkc")
-            sound = sound and all(isinstance(symbol, str) for symbol in symbols) and len(set(symbols)) == len(symbols)
+            sound = (
+                sound
+                and all(isinstance(symbol, str) for symbol in symbols)
+                and len(set(symbols)) == len(symbols)
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"damaged {cls.kind} vocabulary: {error!r}", where=name) from None
         if not sound:
@@ -84,7 +91,8 @@ class CharTokenizer(SymbolTokenizer):
 class WordTokenizer(SymbolTokenizer):
     """One token a word; words end at spaces and nothing else, so punctuation should be spaced already.
 
-    Lossless only for known words with single spaces between them: leading, trailing and repeated spaces are lost.
+    Lossless only for known words with single spaces between them: leading, trailing and repeated spaces are
+    lost.
     """
 
     kind = "word"
@@ -116,10 +124,13 @@ def train_symbols(settings: TokenizerSettings, sentences: Sequence[str], side: s
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
     kept = frequent[: settings.vocabulary_size - len(SPECIAL_TOKENS)]
     if not kept:
-        raise DataError("the tokenizer has no text to learn from", hint="check data.train and tokenizer.min_frequency")
+        raise DataError(
+            "the tokenizer has no text to learn from", hint="check data.train and tokenizer.min_frequency"
+        )
     if len(kept) < len(counts):
         covered = sum(counts[symbol] for symbol in kept) / counts.total()
         console.say(
-            f"{side} {settings.kind} vocabulary: {len(kept):,} of {len(counts):,}, which cover {covered:.2%} of the text"
+            f"{side} {settings.kind} vocabulary: {len(kept):,} of {len(counts):,} entries, "
+            f"which cover {covered:.2%} of the text"
         )
     return kind(kept, settings.normalization)

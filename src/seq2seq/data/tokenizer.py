@@ -1,4 +1,4 @@
-"""Text to token ids and back: what every tokenizer offers, the pair of a model, its files, and how one is made."""
+"""Text to token ids and back: what every tokenizer offers, the pair of both sides, its files, its making."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
-from seq2seq.data.files import write_whole
 from seq2seq.errors import CheckpointError
+from seq2seq.files import write_bytes, write_json
 
 UNKNOWN = "⁇"
 """How `<unk>` is shown in decoded text (U+2047)."""
@@ -52,11 +52,11 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def from_bytes(cls, content: bytes, name: str) -> Tokenizer:
-        """The tokenizer in a file's content; `name` stands for the file in messages. Raises CheckpointError."""
+        """The tokenizer in a file's content; `name` is for messages. Raises CheckpointError."""
 
     def save(self, path: Path) -> None:
         """Write one file, whole or not at all."""
-        write_whole(path, self.to_bytes())
+        write_bytes(path, self.to_bytes())
 
     def __reduce__(self) -> tuple[Callable[[bytes, str], Tokenizer], tuple[bytes, str]]:
         # Worker processes get the bytes of the file and build their own.
@@ -92,7 +92,7 @@ class TokenizerPair(NamedTuple):
                 "size": tokenizer.size,
                 "sha256": _sha256(tokenizer.to_bytes()),
             }
-        write_whole(folder / _INDEX, (json.dumps(index, indent=2) + "\n").encode())
+        write_json(folder / _INDEX, index)
 
     @classmethod
     def load(cls, folder: Path) -> TokenizerPair:
@@ -106,7 +106,8 @@ class TokenizerPair(NamedTuple):
             index = json.loads(path.read_bytes())
             if index["format"] > _FORMAT:
                 raise CheckpointError(
-                    f"{path} was made by a newer seq2seq (format {index['format']})", hint="pip install -U seq2seq"
+                    f"{path} was made by a newer seq2seq (format {index['format']})",
+                    hint="pip install -U seq2seq",
                 )
             names = ("joint", "joint") if index["joint"] else ("source", "target")
             loaded = {name: _load_side(folder, index["files"][name]) for name in dict.fromkeys(names)}
@@ -122,8 +123,8 @@ def train_tokenizers(
 ) -> TokenizerPair:
     """Learn the vocabularies from (a sample of) the training pairs, or read the given model files.
 
-    `pairs` starts a new pass over the cleaned corpus at each call; at most `sample_size` sentences are held in memory,
-    drawn evenly by reservoir sampling (Vitter 1985, algorithm R).
+    `pairs` starts a new pass over the cleaned corpus at each call; at most `sample_size` sentences are held
+    in memory, drawn evenly by reservoir sampling (Vitter 1985, algorithm R).
 
     Raises:
         ConfigError: the vocabulary cannot hold even the single characters.
@@ -134,7 +135,9 @@ def train_tokenizers(
         from seq2seq.data.subword import read_model
 
         source = read_model(Path(settings.source_model))
-        return TokenizerPair(source, read_model(Path(settings.target_model)) if settings.target_model else source)
+        return TokenizerPair(
+            source, read_model(Path(settings.target_model)) if settings.target_model else source
+        )
     sides = 2 if settings.joint else 1
     sample = _sample(pairs(), max(1, settings.sample_size // sides), seed)
     sources, targets = [pair[0] for pair in sample], [pair[1] for pair in sample]
@@ -174,7 +177,7 @@ def _load_side(folder: Path, entry: dict[str, Any]) -> Tokenizer:
     content = path.read_bytes()
     if (actual := _sha256(content)) != entry["sha256"]:
         raise CheckpointError(
-            f"damaged or swapped tokenizer file: expected SHA-256 {entry['sha256'][:12]}..., found {actual[:12]}...",
+            f"damaged or swapped: expected SHA-256 {entry['sha256'][:12]}..., found {actual[:12]}...",
             where=str(path),
             hint="restore the file from where the run was copied",
         )

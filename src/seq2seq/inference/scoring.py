@@ -38,7 +38,8 @@ def target_log_probabilities(
 ) -> Float[Tensor, " B"]:
     """Natural log of P(target, EOS | source) for each pair, as float64 on the CPU.
 
-    `targets` hold neither BOS nor EOS. The same figure as the search's `log_probability`. Projected to the vocabulary a few positions at a time.
+    `targets` hold neither BOS nor EOS. The same figure as the search's `log_probability`. Only some positions
+    at a time are projected to the vocabulary.
     """
     target_in = padded([[BOS, *target] for target in targets], source.device)
     target_out = padded([[*target, EOS] for target in targets], source.device)

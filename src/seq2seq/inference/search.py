@@ -202,8 +202,8 @@ def _best(scores: Float[Tensor, "R V"], live: _Live, *, width: int) -> _Candidat
     """The best 2 W candidates of each sentence: at most W of them are EOS, so that W can go on."""
     values, tokens = top(scores, 2 * width)
     count, beams = live.totals.shape
-    totals = (live.totals[:, :, None] + values.view(count, beams, -1)).flatten(1)
-    tokens = tokens.view(count, -1)
+    totals = (live.totals[:, :, None] + values.reshape(count, beams, -1)).flatten(1)
+    tokens = tokens.reshape(count, -1)
     # The flat order is (beam, token) among equals, which a stable sort keeps.
     totals, order = totals.sort(dim=1, descending=True, stable=True)
     totals, order = totals[:, : 2 * width], order[:, : 2 * width]
@@ -275,7 +275,7 @@ def _survivors(
     origins = candidates.origins.gather(1, order)[kept]
     rows = (kept[:, None] * beams + origins).flatten()
     shape = (len(keep), order.shape[1])
-    past = live.tokens.flatten(0, 1)[rows].view(*shape, -1)
+    past = live.tokens.flatten(0, 1)[rows].view(*shape, live.tokens.shape[2])
     new = candidates.tokens.gather(1, order)[kept]
     attention = live.attention
     if attention is not None:

@@ -20,8 +20,8 @@ from seq2seq.models.transformer import TransformerModel
 def build_model(settings: ModelSettings, source_size: int, target_size: int) -> Seq2SeqModel:
     """A fresh model in fp32 on the CPU, its weights drawn from torch's global generator.
 
-    `source_size` and `target_size` are the vocabularies' entries. Raises `ConfigError` where `tied_embeddings: all`
-    meets two vocabularies of different size.
+    `source_size` and `target_size` are the vocabularies' entries. Raises `ConfigError` where
+    `tied_embeddings: all` meets two vocabularies of different size.
     """
     match settings:
         case TransformerSettings():

@@ -12,7 +12,7 @@ from seq2seq.config.model import GRUSettings
 from seq2seq.models.attention import Past, RecurrentAttention, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.layers import Dropout, compute_dtype, embeddings_and_output, initialise_linear
-from seq2seq.models.recurrent import CellState, RecurrentEncoder, advance, build_cell, run
+from seq2seq.models.recurrent import CellState, RecurrentEncoder, advance, build_cell, project, run
 from seq2seq.tokens import PAD
 
 
@@ -29,13 +29,13 @@ class GRUState(NamedTuple):
 class GRUModel(Seq2SeqModel):
     """The recurrent model under the contract of `Seq2SeqModel`, with any of the three cells.
 
-    `Memory.keys` holds the decoder's first state [B, N, L, D] (N = 2 for an LSTM: hidden and cell) and what the attention
-    projects once. The decoder at position t (Luong et al. 2015, equations 1-5, section 3.3):
+    `Memory.keys` holds the decoder's first state [B, N, L, D] (N = 2 for an LSTM: hidden and cell) and what
+    the attention projects once. The decoder at position t (Luong et al. 2015, equations 1-5, section 3.3):
 
         s_t = cell([embedding_t ; a_(t-1)], s_(t-1)),  c_t = attention(s_t),  a_t = tanh(W [s_t ; c_t])
 
-    Without input feeding a_(t-1) is left out; without attention a_t = s_t. The first state is tanh(W f) of the encoder's
-    final states f, of all layers and both directions.
+    Without input feeding a_(t-1) is left out; without attention a_t = s_t. The first state is tanh(W f) of
+    the encoder's final states f, of all layers and both directions.
     """
 
     def __init__(self, settings: GRUSettings, source_size: int, target_size: int) -> None:
@@ -55,15 +55,17 @@ class GRUModel(Seq2SeqModel):
         )
         self.parts = 2 if settings.cell == "lstm" else 1
         self.bridge = nn.Linear(settings.encoder_layers * width, self.parts * layers * width)
-        gates = self._cell(0).weight_ih_l0.shape[0]
+        gates = {"gru": 3, "lstm": 4, "rnn": 1}[settings.cell] * width
         self.feed = nn.Linear(width, gates, bias=False) if settings.input_feeding else None
         self.attention: RecurrentAttention | None = None
         if settings.attention != "none":
             self.attention = RecurrentAttention(settings.attention, width, settings.num_heads)
             self.combine = nn.Linear(2 * width, width)
-            self.query_norm = nn.LayerNorm(width) if settings.layer_norm else nn.Identity()
-        self.memory_norm = nn.LayerNorm(width) if settings.layer_norm else nn.Identity()
-        self.output_norm = nn.LayerNorm(width) if settings.layer_norm else nn.Identity()
+        normalises, attends = settings.layer_norm, settings.attention != "none"
+        # Without attention nobody reads the encoder's outputs, and their norm would never learn.
+        self.memory_norm = nn.LayerNorm(width) if normalises and attends else nn.Identity()
+        self.query_norm = nn.LayerNorm(width) if normalises and attends else nn.Identity()
+        self.output_norm = nn.LayerNorm(width) if normalises else nn.Identity()
         # A tied output needs the embedding's width.
         narrow = settings.tied_embeddings != "none" and embedding != width
         self.before_output = nn.Linear(width, embedding) if narrow else nn.Identity()
@@ -94,13 +96,13 @@ class GRUModel(Seq2SeqModel):
     def step(
         self, tokens: Int[Tensor, " B"], memory: Memory, state: GRUState, *, with_attention: bool = False
     ) -> Stepped:
-        projected = self._project(self.dropout(self.target_embedding(tokens)))
-        state, hidden, weights = self._advance(projected, memory, state, self._bias(memory))
-        return Stepped(
-            self._finish(hidden),
-            state,
-            self._weights(weights, memory)[:, 0] if with_attention and weights is not None else None,
+        projected = project(self._cell(0), self.dropout(self.target_embedding(tokens)))
+        layers, hidden, weights = self._advance(
+            projected, memory, _unpack(state), state.feed, padding_bias(memory.mask)
         )
+        after = _pack(layers, None if self.feed is None else hidden)
+        attention = _masked(weights, memory)[:, 0] if with_attention and weights is not None else None
+        return Stepped(self._finish(hidden), after, attention)
 
     def decode(
         self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False
@@ -112,76 +114,74 @@ class GRUModel(Seq2SeqModel):
             whole = self._decode_whole if self.feed is None else self._decode_fed
             hidden, weights = whole(embedded, memory)
             hidden = self._finish(hidden)
-        return Decoded(
-            hidden, self._weights(weights, memory) if with_attention and weights is not None else None
-        )
+        attention = _masked(weights, memory) if with_attention and weights is not None else None
+        return Decoded(hidden, attention)
 
     def _decode_whole(
         self, x: Float[Tensor, "B T E"], memory: Memory
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
         """Nothing is fed back: every layer runs over all positions, then all of them attend."""
-        state = self.start(memory)
-        for layer in range(len(self.cells)):
+        for layer, begin in enumerate(_unpack(self.start(memory))):
             x = self.dropout(x) if layer else x
-            x = run(self._cell(layer), x, self._layer_state(state, layer))
-        return self._attend(x, memory, self._bias(memory))
+            x = run(self._cell(layer), x, begin)
+        return self._attend(x, memory, padding_bias(memory.mask))
 
     def _decode_fed(
         self, embedded: Float[Tensor, "B T E"], memory: Memory
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
         """Position by position; the embeddings' part of the gates is one product for all."""
-        state, bias = self.start(memory), self._bias(memory)
+        state, bias = self.start(memory), padding_bias(memory.mask)
+        layers, feed = _unpack(state), state.feed
         found, rows = [], []
-        for projected in self._project(embedded).unbind(1):
-            state, hidden, weights = self._advance(projected, memory, state, bias)
-            found.append(hidden)
+        for projected in project(self._cell(0), embedded).unbind(1):
+            layers, feed, weights = self._advance(projected, memory, layers, feed, bias)
+            found.append(feed)
             rows.append(weights)
-        return torch.stack(found, dim=1), self._join(rows)
+        return torch.stack(found, dim=1), _joined(rows)
 
     def _decode_sampled(
         self, target_in: Int[Tensor, "B T"], memory: Memory
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
-        """Scheduled sampling (Bengio et al. 2015): a coin per position decides between reference and own best token."""
-        state, bias = self.start(memory), self._bias(memory)
+        """Scheduled sampling (Bengio et al. 2015): coins choose between reference and own best token."""
+        state, bias = self.start(memory), padding_bias(memory.mask)
+        layers, feed = _unpack(state), state.feed
         reference = torch.rand(target_in.shape, device=target_in.device) < self.settings.teacher_forcing
-        found, rows = [], []
-        tokens = target_in[:, 0]
-        for position in range(target_in.shape[1]):
+        found: list[Tensor] = []
+        rows = []
+        for position, tokens in enumerate(target_in.unbind(1)):
             if position > 0:
-                # Not under no_grad: autocast would keep a copy of the weights without gradient and use it in the loss.
+                # Not under no_grad: autocast would keep a copy of the weights that has no gradient for the
+                # loss.
                 own = self.output(found[-1].detach()).argmax(dim=-1)
-                tokens = torch.where(reference[:, position], target_in[:, position], own)
-            projected = self._project(self.dropout(self.target_embedding(tokens)))
-            state, hidden, weights = self._advance(projected, memory, state, bias)
-            found.append(self._finish(hidden))
+                tokens = torch.where(reference[:, position], tokens, own)
+            projected = project(self._cell(0), self.dropout(self.target_embedding(tokens)))
+            layers, feed, weights = self._advance(projected, memory, layers, feed, bias)
+            found.append(self._finish(feed))
             rows.append(weights)
-        return torch.stack(found, dim=1), self._join(rows)
+        return torch.stack(found, dim=1), _joined(rows)
 
     def _advance(
-        self, projected: Float[Tensor, "B G"], memory: Memory, state: GRUState, bias: Tensor
-    ) -> tuple[GRUState, Float[Tensor, "B D"], Float[Tensor, "B 1 S"] | None]:
-        """One position: cells of every layer, then the attention. Without attention the top state is the result."""
+        self,
+        projected: Float[Tensor, "B G"],
+        memory: Memory,
+        layers: list[CellState],
+        feed: Float[Tensor, "B D"] | None,
+        bias: Float[Tensor, "B 1 1 S"],
+    ) -> tuple[list[CellState], Float[Tensor, "B D"], Float[Tensor, "B 1 S"] | None]:
+        """One position: every layer's cell, then the attention; without attention the top state is all."""
         if self.feed is not None:
-            projected = projected + self.feed(state.feed)
-        states = []
-        for layer in range(len(self.cells)):
+            projected = projected + self.feed(feed)
+        after: list[CellState] = []
+        for layer, before in enumerate(layers):
             cell = self._cell(layer)
             if layer > 0:
-                below = self.dropout(states[-1].hidden)
-                projected = nn.functional.linear(below, cell.weight_ih_l0, cell.bias_ih_l0)
-            states.append(advance(cell, projected, self._layer_state(state, layer)))
-        hidden, weights = self._attend(states[-1].hidden[:, None], memory, bias)
-        after = GRUState(
-            torch.stack([each.hidden for each in states], dim=1),
-            None
-            if state.cell is None
-            else torch.stack([each.cell for each in states if each.cell is not None], 1),
-            None if self.feed is None else hidden[:, 0],
-        )
-        return after, hidden[:, 0], weights
+                projected = project(cell, self.dropout(after[-1].hidden))
+            after.append(advance(cell, projected, before))
+        hidden, weights = self._attend(after[-1].hidden[:, None], memory, bias)
+        return after, hidden.squeeze(1), weights
 
     def _attend(
-        self, top: Float[Tensor, "B T D"], memory: Memory, bias: Tensor
+        self, top: Float[Tensor, "B T D"], memory: Memory, bias: Float[Tensor, "B 1 1 S"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
         """The attentional vectors of these top states, and the weights."""
         if self.attention is None:
@@ -190,30 +190,34 @@ class GRUModel(Seq2SeqModel):
         context, weights = self.attention(query, Past(*memory.keys[1:]), bias)
         return torch.tanh(self.combine(torch.cat([query, context], dim=2))), weights
 
-    def _project(self, embedded: Float[Tensor, "*B E"]) -> Float[Tensor, "*B G"]:
-        """The embeddings' part of the first layer's gates."""
-        cell = self._cell(0)
-        return nn.functional.linear(embedded, cell.weight_ih_l0, cell.bias_ih_l0)
-
-    def _finish(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B H"]:
+    def _finish(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """What the output projection sees."""
         finished: Tensor = self.before_output(self.dropout(self.output_norm(hidden)))
         return finished
-
-    def _bias(self, memory: Memory) -> Tensor:
-        return padding_bias(memory.mask, memory.keys[-1].dtype)
-
-    def _weights(self, weights: Float[Tensor, "B T S"], memory: Memory) -> Float[Tensor, "B T S"]:
-        """Zero at padding, also in rows that have nothing else."""
-        return weights * memory.mask[:, None, :].to(weights.dtype)
-
-    def _join(self, rows: list[Tensor | None]) -> Tensor | None:
-        return None if self.attention is None else torch.cat([row for row in rows if row is not None], dim=1)
-
-    def _layer_state(self, state: GRUState, layer: int) -> CellState:
-        return CellState(state.hidden[:, layer], None if state.cell is None else state.cell[:, layer])
 
     def _cell(self, layer: int) -> nn.RNNBase:
         cell = self.cells[layer]
         assert isinstance(cell, nn.RNNBase)
         return cell
+
+
+def _unpack(state: GRUState) -> list[CellState]:
+    hidden = state.hidden.unbind(1)
+    cells = [None] * len(hidden) if state.cell is None else state.cell.unbind(1)
+    return [CellState(*pair) for pair in zip(hidden, cells, strict=True)]
+
+
+def _pack(layers: list[CellState], feed: Float[Tensor, "B D"] | None) -> GRUState:
+    cells = [layer.cell for layer in layers if layer.cell is not None]
+    hidden = torch.stack([layer.hidden for layer in layers], dim=1)
+    return GRUState(hidden, torch.stack(cells, dim=1) if cells else None, feed)
+
+
+def _joined(rows: list[Float[Tensor, "B 1 S"] | None]) -> Float[Tensor, "B T S"] | None:
+    found = [row for row in rows if row is not None]
+    return torch.cat(found, dim=1) if found else None
+
+
+def _masked(weights: Float[Tensor, "B T S"], memory: Memory) -> Float[Tensor, "B T S"]:
+    """Zero at padding, also in rows that have nothing else."""
+    return weights * memory.mask[:, None, :].to(weights.dtype)

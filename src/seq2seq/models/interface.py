@@ -1,7 +1,9 @@
-"""The one contract of every architecture. Search, loss and scoring know this file and no other of this folder.
+"""The one contract of every architecture. Search, loss and scoring know this file and no other of this
+folder.
 
-Letters in shapes: B batch (or batch x beam), S source length, T target length, D width, V vocabulary, L layers.
-Batch is axis 0 of every tensor in a `Memory` and a `State`. A state is an argument and a result, never an attribute.
+Letters in shapes: B batch (or batch x beam), S source length, T target length, D width, V vocabulary, L
+layers. Batch is axis 0 of every tensor in a `Memory` and a `State`. A state is an argument and a result,
+never an attribute.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Stepped(NamedTuple):
 
 
 def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
-    """The tree (tensors, None, tuples and named tuples) with these rows of axis 0 in every tensor; rows may repeat."""
+    """The tree (tensors, None, tuples, named tuples) with these rows of every tensor; rows may repeat."""
     if isinstance(tree, Tensor):
         return tree.index_select(0, rows)  # type: ignore[return-value]
     if isinstance(tree, tuple):
@@ -57,7 +59,7 @@ class Seq2SeqModel(nn.Module, ABC):
     """An encoder-decoder with cross-attention."""
 
     output: nn.Linear
-    """Projection D -> V (no bias where tied). Loss and search apply it, so that training never holds B x T x V."""
+    """Projection D -> V (no bias where tied). Loss and search apply it: training never holds B x T x V."""
 
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:

@@ -16,7 +16,7 @@ from seq2seq.tokens import PAD
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """What matrix products of this tensor are computed in: autocast's type where it is on, else the tensor's own."""
+    """What products of this tensor are computed in: autocast's type where it is on, else its own."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
@@ -24,9 +24,10 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
 class Dropout(nn.Module):
     """Zeroes elements with this probability while training and rescales the rest (Srivastava et al. 2014).
 
-    On CPU one random byte decides over one element, which is ten times as fast as torch's own mask; the probability is
-    rounded to 1/256 and the rescaling uses the rounded one, so that the mean is kept. The bytes come from torch's global
-    generator, 64 bits a draw, so that seeding it and saving its state reproduce the masks.
+    On CPU one random byte decides over one element, which is ten times as fast as torch's own mask; the
+    probability is rounded to 1/256 and the rescaling uses the rounded one, so that the mean is kept. The
+    bytes come from torch's global generator, 64 bits a draw, so that seeding it and saving its state
+    reproduce the masks.
     """
 
     def __init__(self, probability: float) -> None:
@@ -49,7 +50,8 @@ class Dropout(nn.Module):
 
 
 class Embedding(nn.Embedding):
-    """Token embeddings drawn from N(0, 1/D) and scaled by sqrt(D) (Vaswani et al. 2017, section 3.4); PAD is zero.
+    """Token embeddings drawn from N(0, 1/D) and scaled by sqrt(D) (Vaswani et al. 2017, section 3.4); PAD is
+    zero.
 
     The scale makes them suitable as input (variance 1) and, tied, as output weights (logits of variance 1).
     """
@@ -69,8 +71,8 @@ def embeddings_and_output(
 ) -> tuple[Embedding, Embedding, nn.Linear]:
     """Source embedding, target embedding and output projection, sharing one Parameter where tied.
 
-    The output has a bias only where it is not tied; a tied one needs `output_width == width`. Raises `ConfigError`
-    where `all` meets two sizes.
+    The output has a bias only where it is not tied; a tied one needs `output_width == width`. Raises
+    `ConfigError` where `all` meets two sizes.
     """
     if tied == "all" and source_size != target_size:
         raise ConfigError(
@@ -97,14 +99,14 @@ def initialise_linear(module: nn.Module) -> None:
 
 
 def angles(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "T E"]:
-    """Angles p / 10000^(2i / width) in fp32, for positions p from `start` on and i < width / 2 (so E = width / 2)."""
+    """Angles p / 10000^(2i / width) in fp32, for positions p from `start` on and i < E = width / 2."""
     exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
     positions = torch.arange(start, start + length, device=device, dtype=torch.float32)
     return torch.outer(positions, 10000.0**-exponents)
 
 
 def sinusoids(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "T D"]:
-    """Fixed positions (Vaswani et al. 2017, section 3.5); all sines first, then all cosines, as Marian lays them."""
+    """Fixed positions (Vaswani et al. 2017, section 3.5); sines first, then cosines, as in Marian."""
     angle = angles(start, length, width, device)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
@@ -125,7 +127,7 @@ class Positions(nn.Module):
         length = x.shape[1]
         if self.limit is not None and start + length > self.limit:
             raise UsageError(
-                f"a sentence of {start + length} tokens is longer than the model's {self.limit} learned positions",
+                f"{start + length} tokens are more than the model's {self.limit} learned positions",
                 where="model.max_positions",
                 hint="split the line, or train with sinusoidal or rotary positions",
             )
@@ -142,7 +144,7 @@ def build_norm(kind: Literal["layer_norm", "rms_norm"], width: int) -> nn.Module
 
 
 class FeedForward(nn.Module):
-    """Two linear layers around relu or gelu, or the gated unit swiglu (Shazeer 2020), of `ff_size` inner units."""
+    """Two linear layers around relu, gelu or the gated swiglu (Shazeer 2020) of `ff_size` inner units."""
 
     def __init__(self, settings: TransformerSettings) -> None:
         super().__init__()
@@ -156,7 +158,7 @@ class FeedForward(nn.Module):
         x = self.inner(x)
         match self.activation:
             case "relu":
-                x = F.relu(x)
+                x = F.relu(x, inplace=True)  # The linear layer does not need its result again.
             case "gelu":
                 x = F.gelu(x)
             case "swiglu":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -23,20 +24,39 @@ class CellState(NamedTuple):
 def build_cell(kind: CellKind, input_size: int, width: int) -> nn.RNNBase:
     """One layer of `nn.GRU`, `nn.LSTM` or `nn.RNN` (tanh), batch first.
 
-    Input weights are Glorot-uniform, recurrent ones orthogonal per gate (Saxe et al. 2014), biases zero but for the
-    LSTM's forget gate, which begins open (Jozefowicz et al. 2015).
+    Input weights are Glorot-uniform, recurrent ones orthogonal per gate (Saxe et al. 2014), biases zero but
+    for the LSTM's forget gate, which begins open (Jozefowicz et al. 2015).
     """
-    kinds: dict[CellKind, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
-    cell = kinds[kind](input_size, width, batch_first=True)  # type: ignore[call-arg]
+    cell: nn.RNNBase
+    match kind:
+        case "gru":
+            cell = nn.GRU(input_size, width, batch_first=True)
+        case "lstm":
+            cell = nn.LSTM(input_size, width, batch_first=True)
+        case "rnn":
+            cell = nn.RNN(input_size, width, batch_first=True)
+    into, recurrent, into_bias, recurrent_bias = weights(cell)
     with torch.no_grad():
-        nn.init.xavier_uniform_(cell.weight_ih_l0)
-        for gate in cell.weight_hh_l0.split(width):
+        nn.init.xavier_uniform_(into)
+        for gate in torch.split(recurrent, width):
             nn.init.orthogonal_(gate)
-        cell.bias_ih_l0.zero_()
-        cell.bias_hh_l0.zero_()
+        into_bias.zero_()
+        recurrent_bias.zero_()
         if kind == "lstm":
-            cell.bias_ih_l0[width : 2 * width] = 1.0
+            into_bias[width : 2 * width] = 1.0
     return cell
+
+
+def weights(cell: nn.RNNBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """W_ih [G, E], W_hh [G, D], b_ih [G], b_hh [G] of a cell of one layer; G = gates * D."""
+    into, recurrent, into_bias, recurrent_bias = cell.all_weights[0]
+    return into, recurrent, into_bias, recurrent_bias
+
+
+def project(cell: nn.RNNBase, x: Float[Tensor, "*N E"]) -> Float[Tensor, "*N G"]:
+    """The input's part of the gates, W_ih x + b_ih."""
+    into, _, bias, _ = weights(cell)
+    return F.linear(x, into, bias)
 
 
 def run(
@@ -53,12 +73,13 @@ def run(
 
 
 def advance(cell: nn.RNNBase, projected: Float[Tensor, "B G"], state: CellState) -> CellState:
-    """One position; `projected` is the input's part of the gates, W_ih x + b_ih. Equations as in torch's docs."""
-    recurrent = nn.functional.linear(state.hidden, cell.weight_hh_l0, cell.bias_hh_l0)
+    """One position, with `projected` from `project`; the equations of torch's documentation."""
+    _, recurrent_weight, _, recurrent_bias = weights(cell)
+    recurrent = F.linear(state.hidden, recurrent_weight, recurrent_bias)
     width = state.hidden.shape[1]
     if isinstance(cell, nn.GRU):
-        into_gates, into_candidate = projected.split([2 * width, width], dim=1)
-        from_gates, from_candidate = recurrent.split([2 * width, width], dim=1)
+        into_gates, into_candidate = torch.split(projected, [2 * width, width], dim=1)
+        from_gates, from_candidate = torch.split(recurrent, [2 * width, width], dim=1)
         reset, update = torch.sigmoid(into_gates + from_gates).chunk(2, dim=1)
         candidate = torch.tanh(torch.addcmul(into_candidate, reset, from_candidate))
         return CellState(candidate + update * (state.hidden - candidate), None)
@@ -82,9 +103,9 @@ class Encoded(NamedTuple):
 class RecurrentEncoder(nn.Module):
     """Layers of recurrent cells; in both directions, each has half of the width.
 
-    Equals torch's own bidirectional layers on packed sequences, but needs no lengths on the host: the backward cell reads
-    each row's real tokens reversed, with the padding still behind them, so that neither direction meets padding before
-    its last real token.
+    Equals torch's own bidirectional layers on packed sequences, but needs no lengths on the host: the
+    backward cell reads each row's real tokens reversed, with the padding still behind them, so that neither
+    direction meets padding before its last real token.
     """
 
     def __init__(
@@ -116,7 +137,8 @@ class RecurrentEncoder(nn.Module):
 
 
 def mirror(mask: Bool[Tensor, "B S"]) -> tuple[Int[Tensor, "B S"], Int[Tensor, " B"]]:
-    """Rows of a flattened [B * S] that reverse each row's real tokens and leave its padding, and each row's last.
+    """Rows of a flattened [B * S] that reverse each row's real tokens and leave its padding, and each row's
+    last.
 
     Padding follows the real tokens. A row without any counts as one token long.
     """

@@ -15,7 +15,6 @@ from seq2seq.models.layers import (
     FeedForward,
     Positions,
     build_norm,
-    compute_dtype,
     embeddings_and_output,
     initialise_linear,
 )
@@ -39,12 +38,14 @@ class Residual(nn.Module):
 
     def enter(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """The block's input."""
-        return self.norm(x) if self.pre else x  # type: ignore[no-any-return]
+        entering: Tensor = self.norm(x) if self.pre else x
+        return entering
 
     def leave(self, x: Float[Tensor, "B T D"], result: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """`x` joined by the block's result."""
         x = x + self.dropout(result)
-        return x if self.pre else self.norm(x)  # type: ignore[no-any-return]
+        left: Tensor = x if self.pre else self.norm(x)
+        return left
 
 
 class EncoderLayer(nn.Module):
@@ -96,7 +97,7 @@ class DecoderLayer(nn.Module):
         *,
         with_weights: bool,
     ) -> tuple[Float[Tensor, "B T D"], Past, Float[Tensor, "B T S"] | None]:
-        """Every position at once where `past` is None; else the T = 1 position after `past`, which grows by it."""
+        """All positions at once where `past` is None; else the one (T = 1) after `past`, which it joins."""
         result, past = self.self_attention(
             self.around_self_attention.enter(x), past=past, causal=past is None, turn=turn
         )
@@ -144,7 +145,7 @@ class TransformerModel(Seq2SeqModel):
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:
         mask = source != PAD
         x = self.dropout(self.source_positions(self.source_embedding(source), 0))
-        bias = padding_bias(mask, compute_dtype(x))
+        bias = padding_bias(mask)
         turn = self._turn(x, 0)
         for layer in self.encoder:
             x = layer(x, bias, turn)
@@ -180,7 +181,7 @@ class TransformerModel(Seq2SeqModel):
         start = 0 if state is None else state.layers[0].keys.shape[2]
         x = self.dropout(self.target_positions(self.target_embedding(tokens), start))
         turn = self._turn(x, start)
-        bias = padding_bias(memory.mask, memory.keys[0].dtype)
+        bias = padding_bias(memory.mask)
         last = len(self.decoder) - 1
         pasts, weights = [], None
         for number, (layer, projected) in enumerate(zip(self.decoder, _pairs(memory), strict=True)):

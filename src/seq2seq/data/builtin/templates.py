@@ -72,9 +72,10 @@ def question(dice: Dice) -> Sentence:
     c = clauses.clause(dice, phrases.person_subject(dice), denial=0)
     if c.subject in (grammar.ME, grammar.WE):
         # One asks oneself "should I", hardly "do I".
-        c = replace(
-            clauses.clause(dice, c.subject, ("future",), denial=0, timed=False), tense=dice.pick(_ADVICE)
-        )
+        c = clauses.clause(dice, c.subject, ("future",), denial=0, timed=False)
+        while c.verb.stative:
+            c = clauses.clause(dice, c.subject, ("future",), denial=0, timed=False)
+        c = replace(c, tense=dice.pick(_ADVICE))
     return sentence(grammar.english_question(c), grammar.german_question(c), c.combinations, "?")
 
 

@@ -74,7 +74,8 @@ TRANSITIVE = (
     Verb("open", "opened", "öffnen", "geöffnet", ("openable", "opening"), ing="opening"),
     Verb("close", "closed", "schließen", "geschlossen", ("openable", "opening")),
     Verb(
-        "photograph", "photographed", "fotografieren", "fotografiert", ("animal", "building", "nature", "person"),
+        "photograph", "photographed", "fotografieren", "fotografiert",
+        ("animal", "building", "nature", "person"),
     ),
     Verb("build", "built", "bauen", "gebaut", ("built", "furniture")),
     Verb("draw", "drew", "zeichnen", "gezeichnet", ("animal", "plant", "built", "stranger", "vehicle")),

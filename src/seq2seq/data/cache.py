@@ -1,0 +1,197 @@
+"""The cache of prepared data: its keys, folders that appear whole, and what changed since the last time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from seq2seq import console
+from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
+from seq2seq.data.lines import open_binary
+from seq2seq.errors import NetworkError, ResourceError
+from seq2seq.files import write_json
+
+RECORD = "record.json"
+_MEMORY = "inputs.json"
+_TEMPORARY = ".making-"
+_FRESH_SECONDS = 2.0
+"""A file changed this recently is hashed again: another change may carry the same time stamp."""
+
+
+class Inputs:
+    """Sizes and hashes of inputs, remembered by path, size and time stamp: large files are hashed once."""
+
+    def __init__(self, cache: Path) -> None:
+        self._path = cache / _MEMORY
+        self._known: dict[str, Any] = _read_json(self._path) or {}
+        self._changed = False
+
+    def facts(self, source: Source) -> dict[str, Any]:
+        """What identifies the content of a source, JSON-able.
+
+        Raises:
+            DataError: a file is missing.
+            NetworkError: a hub dataset never seen before cannot be looked up.
+        """
+        match source:
+            case TextSource():
+                files = [source.source, source.target]
+            case TsvSource():
+                files = [source.tsv]
+            case JsonlSource():
+                files = [source.jsonl]
+            case HubSource():
+                return {"settings": source.model_dump(), "revision": self._revision(source)}
+            case BuiltinSource():
+                return {"settings": source.model_dump(), **_builtin_facts(source)}
+        return {"settings": source.model_dump(), "files": [self.file(Path(name)) for name in files]}
+
+    def file(self, path: Path) -> dict[str, Any]:
+        """Name, size and SHA-256 of a file."""
+        from seq2seq.data.download import digest_file
+
+        with open_binary(path):  # a missing file gets the message with near names
+            stat = path.stat()
+        name, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(name)
+        settled = time.time() - stat.st_mtime > _FRESH_SECONDS
+        if not (settled and isinstance(known, dict) and known.get("stamp") == stamp):
+            known = {"stamp": stamp, "sha256": digest_file(path)}
+            self._known[name] = known
+            self._changed = True
+        return {"file": str(path), "bytes": stat.st_size, "sha256": known["sha256"]}
+
+    def save(self) -> None:
+        """Remember for the next call."""
+        if self._changed:
+            with suppress(ResourceError):  # another process may be writing it; it only saves time
+                write_json(self._path, self._known)
+
+    def _revision(self, source: HubSource) -> str:
+        from seq2seq.data.download import hub_revision
+
+        name = "hub:" + json.dumps(source.model_dump(include={"hub", "config", "revision"}))
+        try:
+            revision = hub_revision(source)
+        except NetworkError:
+            if name not in self._known:
+                raise
+            console.warn(f"cannot reach the hub for {source.hub}; assuming that it has not changed")
+            return str(self._known[name])
+        if self._known.get(name) != revision:
+            self._known[name] = revision
+            self._changed = True
+        return revision
+
+
+def fingerprint(key: dict[str, Any]) -> str:
+    """A short name for a key: equal keys, equal names."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished entry; None where it is absent, unfinished, or has lost or changed a file."""
+    record = _read_json(folder / RECORD)
+    if not isinstance(record, dict) or not isinstance(record.get("sizes"), dict):
+        return None
+    for name, size in record["sizes"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            return None
+    return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Close an entry: the record, with the size of every other file, is written last."""
+    sizes = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    write_json(folder / RECORD, {**record, "sizes": sizes})
+
+
+@contextmanager
+def new_entry(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name `folder` when the block ends well, and vanishes otherwise."""
+    cache = folder.parent
+    _remove_stale(cache)
+    temporary = cache / f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{folder.name}"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if folder.exists() and read_record(folder) is None:
+            shutil.rmtree(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process has just made the same entry: its content is equal.
+            if read_record(folder) is None:
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def changes(cache: Path, key: dict[str, Any]) -> list[str]:
+    """Dotted names of what differs from the key of the newest entry; empty where there is none."""
+    records = sorted(cache.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    newest = _read_json(records[0]) if records else None
+    if not isinstance(newest, dict):
+        return []
+    before, now = dict(_flatten(newest.get("key", {}))), dict(_flatten(json.loads(json.dumps(key))))
+    return sorted({name for name in before.keys() | now.keys() if before.get(name) != now.get(name)})
+
+
+def _builtin_facts(source: BuiltinSource) -> dict[str, Any]:
+    from seq2seq.data.builtin import builtin_pairs
+
+    digest = hashlib.sha256()
+    for left, right in builtin_pairs(source.builtin, source.split):
+        digest.update(f"{left}\t{right}\n".encode())
+    return {"sha256": digest.hexdigest()}
+
+
+def _remove_stale(cache: Path) -> None:
+    """Remove temporary folders whose maker, on this machine, no longer lives."""
+    mine = f"{_TEMPORARY}{socket.gethostname()}-"
+    for path in cache.glob(mine + "*"):
+        number = path.name.removeprefix(mine).split("-")[0]
+        if number.isdecimal() and not _alive(int(number)):
+            console.say(f"removing unfinished prepared data {path}")
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()  # our own number, reused: this process is not making one yet
+
+
+def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _flatten(inner, f"{name}[{number}]")
+    else:
+        yield name, value
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,220 @@
+"""From the sources of a config to stores of token ids, cached under a fingerprint of inputs and settings."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seq2seq import console
+from seq2seq.config.settings import DataSettings, TokenizerSettings
+from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
+from seq2seq.data.cleaning import CleaningReport, hash_pairs
+from seq2seq.data.corpus import Pair, read_pairs
+from seq2seq.data.encoding import Hashes, RawText, write_train, write_valid
+from seq2seq.data.store import Store
+from seq2seq.data.tokenizer import TokenizerPair, train_tokenizers
+from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError
+from seq2seq.files import write_bytes
+
+FORMAT = 1
+"""Raised whenever the same inputs and settings would be stored differently."""
+
+_TRAIN, _VALID, _PAIRS, _TOKENIZER = "train.arrow", "valid.arrow", "{}.jsonl", "tokenizer"
+
+
+class Prepared(NamedTuple):
+    """Everything that training and evaluation read."""
+
+    train: Store
+    valid: Store | None
+    """Validation pairs with tokens on both sides; None where the config names no validation corpus."""
+    valid_pairs: list[Pair]
+    """Raw text, blank lines included."""
+    test_pairs: list[Pair]
+    tokenizers: TokenizerPair
+    report: CleaningReport
+    record: dict[str, Any]
+    """JSON-able: fingerprint, inputs with sizes and hashes, counts, tokens, overlap with held-out data."""
+
+
+def prepare(
+    data: DataSettings,
+    tokenizer: TokenizerSettings,
+    *,
+    cache: Path,
+    seed: int,
+    tokenizers: TokenizerPair | None = None,
+) -> Prepared:
+    """Read, clean, tokenize and store the corpora, or open what an earlier call has stored under `cache`.
+
+    With `tokenizers` given, none is trained. Memory does not grow with the training corpus but for 8 bytes a
+    pair.
+
+    Raises:
+        ConfigError: no training corpus is named, or the vocabulary is too small.
+        DataError: a corpus is unusable, or nothing is left of it.
+        NetworkError: a hub dataset cannot be fetched.
+        CheckpointError: a given tokenizer model is damaged.
+        ResourceError: the disk is full.
+        UsageError: `cache` cannot be written.
+        WorkerError: a process that encodes died.
+    """
+    if not data.train:
+        raise ConfigError(
+            "no training data", where="data.train", hint="data.train: [{source: FILE, target: FILE}]"
+        )
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        key, inputs = _key(data, tokenizer, cache, seed, tokenizers)
+        folder = cache / fingerprint(key)
+        prepared = _open(folder)
+        if prepared is not None:
+            console.say(f"using prepared data {folder}")
+        else:
+            _announce(folder, key)
+            with new_entry(folder) as temporary:
+                _build(
+                    data,
+                    tokenizer,
+                    temporary,
+                    {"fingerprint": folder.name, "key": key, "inputs": inputs},
+                    seed,
+                    tokenizers,
+                )
+            prepared = _open(folder)
+            if prepared is None:
+                raise DataError("prepared data changed while it was written", where=str(folder))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise ResourceError(
+                "the disk is full", where=str(cache), hint="free some space, or move the cache"
+            ) from error
+        raise UsageError(f"cannot use the cache of prepared data: {error}", where=str(cache)) from error
+    _warn_of_overlap(prepared)
+    return prepared
+
+
+def _key(
+    data: DataSettings, tokenizer: TokenizerSettings, cache: Path, seed: int, tokenizers: TokenizerPair | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the stored data depends on, and the facts about the inputs (the same without settings)."""
+    known = Inputs(cache)
+    facts = {
+        split: [known.facts(source) for source in getattr(data, split)]
+        for split in ("train", "valid", "test")
+    }
+    models = [name for name in (tokenizer.source_model, tokenizer.target_model) if name]
+    made_by: dict[str, Any] = tokenizer.model_dump(mode="json")
+    if tokenizers is not None:
+        made_by = {"given": tokenizers.fingerprint}
+    elif models:
+        made_by["files"] = [known.file(Path(name)) for name in models]
+    known.save()
+    return {
+        "format": FORMAT,
+        "seed": seed,
+        "data": {**facts, "cleaning": data.cleaning.model_dump(mode="json"), "errors": data.errors},
+        "tokenizer": made_by,
+    }, facts
+
+
+def _announce(folder: Path, key: dict[str, Any]) -> None:
+    if folder.exists():
+        console.say(f"rebuilding: prepared data in {folder} is damaged or incomplete")
+    elif changed := changes(folder.parent, key):
+        names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        console.say(f"rebuilding: {names} changed")
+
+
+def _build(
+    data: DataSettings,
+    settings: TokenizerSettings,
+    folder: Path,
+    record: dict[str, Any],
+    seed: int,
+    tokenizers: TokenizerPair | None,
+) -> None:
+    """Fill a new folder of the cache; small and cheap inputs first, so that their faults are told at once."""
+    held_out = {split: list(_read_all(getattr(data, split), data)) for split in ("valid", "test")}
+    for split, pairs in held_out.items():
+        write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
+    report = CleaningReport()
+    raw_path = folder / "raw.arrow"
+    raw = RawText.write(raw_path, _read_all(data.train, data), report)
+    if data.cleaning.drop_duplicates:
+        raw.drop_duplicates(report)
+    if not len(raw):
+        report.require_any_kept()
+    if tokenizers is None:
+        tokenizers = train_tokenizers(settings, raw.pairs, seed)
+    tokenizers.save(folder / _TOKENIZER)
+    hashes, tokens_source, tokens_target = write_train(
+        raw, tokenizers, data.cleaning, folder / _TRAIN, report, data.num_processes
+    )
+    report.require_any_kept()
+    del raw
+    raw_path.unlink()
+    stored = write_valid(held_out["valid"], tokenizers, folder / _VALID) if data.valid else 0
+    console.say(report.table())
+    write_record(
+        folder,
+        {
+            **record,
+            "counts": {**report.as_dict(), **{split: len(pairs) for split, pairs in held_out.items()}},
+            "valid_stored": stored,
+            "tokens": {"source": tokens_source, "target": tokens_target},
+            "vocabulary": {"source": tokenizers.source.size, "target": tokenizers.target.size},
+            "tokenizers": tokenizers.fingerprint,
+            "overlap": {split: _overlap(hashes, pairs) for split, pairs in held_out.items()},
+        },
+    )
+
+
+def _open(folder: Path) -> Prepared | None:
+    """A finished entry of the cache, or None where it is absent or damaged."""
+    record = read_record(folder)
+    if record is None:
+        return None
+    try:
+        return Prepared(
+            train=Store(folder / _TRAIN),
+            valid=Store(folder / _VALID) if (folder / _VALID).exists() else None,
+            valid_pairs=_load_pairs(folder / _PAIRS.format("valid")),
+            test_pairs=_load_pairs(folder / _PAIRS.format("test")),
+            tokenizers=TokenizerPair.load(folder / _TOKENIZER),
+            report=CleaningReport.from_dict(record["counts"]),
+            record={name: value for name, value in record.items() if name not in ("sizes", "key")},
+        )
+    except (DataError, CheckpointError, OSError, ValueError, KeyError):
+        return None
+
+
+def _read_all(sources: Sequence[Any], data: DataSettings) -> Iterator[Pair]:
+    return chain.from_iterable(read_pairs(source, data.errors) for source in sources)
+
+
+def _overlap(train: Hashes, pairs: list[Pair]) -> int:
+    """How many held-out pairs are also trained on, both sides equal."""
+    return int(np.isin(hash_pairs(pairs), train).sum())
+
+
+def _warn_of_overlap(prepared: Prepared) -> None:
+    for split, pairs in (("valid", prepared.valid_pairs), ("test", prepared.test_pairs)):
+        if count := prepared.record["overlap"][split]:
+            console.warn(
+                f"{count:,} of {len(pairs):,} {split} pairs are also trained on, which flatters the scores"
+            )
+
+
+def _dump_pairs(pairs: list[Pair]) -> bytes:
+    return "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs).encode()
+
+
+def _load_pairs(path: Path) -> list[Pair]:
+    return [(left, right) for left, right in map(json.loads, path.read_bytes().split(b"\n")[:-1])]

@@ -1,0 +1,201 @@
+"""Settings: one door, one validation, and every mistake named with its place and a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seq2seq.config import Config, GRUSettings, TransformerSettings, config_to_yaml, load_config
+from seq2seq.config.presets import PRESETS
+from seq2seq.config.reference import differences, reference_lines
+from seq2seq.config.yaml_reader import read_value, read_yaml
+from seq2seq.errors import ConfigError, UsageError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def error_of(tmp_path: Path, text: str, *overrides: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_config([write(tmp_path, text)], overrides)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    config = load_config([path])
+    assert config.name == path.stem
+    assert config.data.train
+
+
+def test_shipped_configs_cover_the_promised_cases() -> None:
+    names = {path.stem for path in SHIPPED}
+    assert {"demo", "multi30k-en-de", "multi30k-en-de-gru", "multi30k-hub", "own-files", "wmt14-de-en"} <= names
+    assert {"names", "names-generate"} <= names
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_loads(name: str) -> None:
+    load_config([], [f"preset={name}"])
+
+
+def test_order_of_precedence(tmp_path: Path) -> None:
+    """Defaults < preset < files in order < command line."""
+    first = write(tmp_path, "preset: gru\ntraining: {batch_size: 100, log_every: 7}\n")
+    second = tmp_path / "second.yaml"
+    second.write_text("training: {batch_size: 200}\n")
+    config = load_config([first, second], ["training.max_steps=9"])
+    assert isinstance(config.model, GRUSettings)
+    assert config.model.layer_norm  # from the preset
+    assert config.training.batch_size == 200
+    assert config.training.log_every == 7
+    assert config.training.max_steps == 9
+    assert config.training.label_smoothing == Config().training.label_smoothing
+
+
+def test_changing_the_architecture_starts_the_model_anew(tmp_path: Path) -> None:
+    path = write(tmp_path, "model: {kind: transformer, ff_size: 64}\n")
+    assert isinstance(load_config([path], ["model.kind=gru"]).model, GRUSettings)
+    kept = load_config([path], ["model.dropout=0.5"]).model
+    assert isinstance(kept, TransformerSettings)
+    assert (kept.ff_size, kept.dropout) == (64, 0.5)
+
+
+def test_a_group_with_all_keys_commented_out_keeps_its_defaults(tmp_path: Path) -> None:
+    assert load_config([write(tmp_path, "training:\n  # batch_size: 3\nseed: 4\n")]).training == Config().training
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_resolved_yaml_reads_back_equal(path: Path, tmp_path: Path) -> None:
+    config = load_config([path])
+    assert load_config([write(tmp_path, config_to_yaml(config))]) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),  # PyYAML reads a string
+        ("1.5e3", 1500.0),
+        ("no", "no"),  # Norwegian; PyYAML reads False
+        ("on", "on"),
+        ("'3'", "3"),
+        ("3", 3),
+        ("20_000", 20000),
+        ("0x10", "0x10"),
+        ("12:30", "12:30"),  # YAML 1.1 reads 750
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("[1, a]", [1, "a"]),
+        ("2021-01-01", "2021-01-01"),
+    ],
+)
+def test_yaml_traps(text: str, value: object) -> None:
+    read = read_value(text, "test")
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_norwegian_is_a_language(tmp_path: Path) -> None:
+    assert load_config([write(tmp_path, "data: {target_language: no}\n")]).data.target_language == "no"
+
+
+def test_lines_are_those_of_the_file() -> None:
+    document = read_yaml("a: 1\n\nb:\n  c: 2\n  d:\n    - e: 3\n", "x.yaml")
+    assert document.place(("b", "c")) == "x.yaml:4"
+    assert document.place(("b", "d", 0, "e")) == "x.yaml:6"
+    assert document.place(("b", "missing")) == "x.yaml:3"
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "line", "hint"),
+    [
+        ("sed: 1\n", "unknown key `sed`", 1, "did you mean seed?"),
+        ("training:\n  batchsize: 3\n", "unknown key `training.batchsize`", 2, "did you mean batch_size?"),
+        ("training:\n  lr: 3\n", "unknown key `training.lr`", 2, "training.optimizer.learning_rate"),
+        ("learning_rate: 3\n", "unknown key `learning_rate`", 1, "training.optimizer.learning_rate"),
+        ("model:\n  kind: gru\n  ff_size: 3\n", "unknown key `model.ff_size`", 3, "keys here"),
+        ("model: {kind: lstm}\n", "transformer or gru", 1, "reference model"),
+        ("training:\n  batch_size: many\n", "`training.batch_size`", 2, "reference training"),
+        ("model: {dropout: 1.5}\n", "`model.dropout`", 1, "reference model"),
+        ("a: 1\na: 2\n", "key `a` is given twice (first on line 1)", 2, None),
+        ("a: [1\n", "not valid YAML", 2, "colons"),
+        ("- 1\n", "mapping", 1, "key: value"),
+        ("preset: transformr-tiny\n", "unknown preset", 1, "did you mean transformer-tiny?"),
+        ("data:\n  train:\n    - {source: a.en}\n", "`data.train.0.target` is missing", 3, "target:"),
+        ("data:\n  train:\n    - {tsv: a.tsv, sorce: 1}\n", "unknown key `data.train.0.sorce`", 3, "source"),
+        ("tokenizer: {joint: false}\n", "model.tied_embeddings: all needs one vocabulary", None, "tied_embeddings"),
+        ("model: {hidden_size: 30}\n", "multiple of num_heads", 1, None),
+        ("model: {kind: gru, attention: none}\n", "input_feeding", 1, "input_feeding: false"),
+        ("training: {max_steps: 5, schedule: {kind: cosine}}\n", "warmup_steps", None, None),
+        ("tokenizer: {target_model: a.model}\n", "target_model", 1, "joint: false"),
+        ("training: {patience: .inf}\n", "patience", 1, None),
+    ],
+)
+def test_mistakes_name_the_place_and_the_remedy(
+    tmp_path: Path, text: str, what: str, line: int | None, hint: str | None
+) -> None:
+    error = error_of(tmp_path, text)
+    assert what in error.what
+    if line is not None:
+        assert error.where is not None
+        assert error.where.endswith(f"config.yaml:{line}")
+    if hint is not None:
+        assert error.hint is not None
+        assert hint in error.hint
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "training.=3", "a b=3"])
+def test_malformed_overrides(override: str) -> None:
+    with pytest.raises(ConfigError, match="not a setting"):
+        load_config([], [override])
+
+
+def test_an_override_is_named_as_typed(tmp_path: Path) -> None:
+    error = error_of(tmp_path, "seed: 1\n", "seeed=3")
+    assert error.where == "command line, seeed=3"
+
+
+def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:
+    write(tmp_path, "seed: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config([tmp_path / "confg.yaml"])
+    assert "config.yaml" in (caught.value.hint or "")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
+    try:
+        read_yaml(text, "fuzz.yaml")
+    except ConfigError as error:
+        assert "fuzz.yaml" in (error.where or "")
+
+
+def test_reference_documents_every_key() -> None:
+    text = "\n".join(reference_lines())
+    for path in ("training.optimizer.learning_rate", "model.attention", "data.cleaning.max_ratio", "tokenizer.kind"):
+        assert f"\n{path}: " in text
+    entries = [line for line in reference_lines() if line and line[0] not in " ["]
+    lines = reference_lines()
+    undocumented = [
+        entry
+        for entry in entries
+        if not lines[lines.index(entry) + 1].startswith("    ") and not entry.split(": ")[0].endswith("kind")
+    ]
+    assert undocumented == []
+    with pytest.raises(UsageError):
+        reference_lines("trainig")
+
+
+def test_differences_show_what_was_set() -> None:
+    shown = differences(load_config([], ["seed=9", "model.kind=gru", "model.cell=lstm"]))
+    assert shown == ["seed: 9", "model.kind: gru", "model.cell: lstm"]

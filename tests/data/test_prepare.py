@@ -1,0 +1,350 @@
+"""From files to stores: pairs stay paired, the cache is whole or absent, and nothing is kept in memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSettings
+from seq2seq.config.sources import JsonlSource, TextSource
+from seq2seq.data import encoding
+from seq2seq.data import prepare as prepare_module
+from seq2seq.data.cleaning import CleaningReport
+from seq2seq.data.encoding import RawText
+from seq2seq.data.prepare import Prepared, prepare
+from seq2seq.data.store import Store, StoreWriter
+from seq2seq.data.tokenizer import train_tokenizers
+from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
+
+WORD = TokenizerSettings(kind="word")
+TRAIN = [(f"source {n} text", f"ziel {n} text") for n in range(50)]
+
+
+def corpus(folder: Path, pairs: list[tuple[str, str]], name: str = "train") -> TextSource:
+    for side, suffix in ((0, "s"), (1, "t")):
+        (folder / f"{name}.{suffix}").write_bytes("".join(pair[side] + "\n" for pair in pairs).encode())
+    return TextSource(source=str(folder / f"{name}.s"), target=str(folder / f"{name}.t"))
+
+
+def run(folder: Path, data: DataSettings, tokenizer: TokenizerSettings = WORD, **more) -> Prepared:
+    return prepare(data, tokenizer, cache=folder / "cache", seed=1, **more)
+
+
+def texts(prepared: Prepared, store: Store | None = None) -> list[tuple[str, str]]:
+    store = prepared.train if store is None else store
+    sources, targets = store.rows(range(len(store)))
+    return list(
+        zip(
+            prepared.tokenizers.source.decode(sources),
+            prepared.tokenizers.target.decode(targets),
+            strict=True,
+        )
+    )
+
+
+def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
+    """One blank on one side shifted all later pairs in JoeyNMT."""
+    bad = [
+        ("", "leer"),
+        ("blank", " \u00a0"),
+        ("\u200b", "x"),
+        ("nul\0", "x"),
+        TRAIN[3],
+        ("long " * 30, "x"),
+        ("a " * 11, "b"),
+    ]
+    mixed = [pair for n, good in enumerate(TRAIN) for pair in ([good, bad[n]] if n < len(bad) else [good])]
+    cleaning = CleaningSettings(max_tokens=20, min_tokens=1)
+    prepared = run(tmp_path, DataSettings(train=(corpus(tmp_path, mixed),), cleaning=cleaning))
+    assert texts(prepared) == TRAIN
+    counts = prepared.report.as_dict()
+    assert counts == {
+        "read": 57,
+        "kept": 50,
+        "empty": 2,
+        "invisible": 2,
+        "duplicate": 1,
+        "too_short": 0,
+        "too_long": 1,
+        "ratio": 1,
+    }
+    assert prepared.record["counts"] | counts == prepared.record["counts"]
+    assert prepared.record["tokens"] == {"source": 150, "target": 150}
+    assert prepared.valid is None
+    assert json.loads(json.dumps(prepared.record)) == prepared.record
+
+
+def test_duplicates_against_a_dictionary(tmp_path: Path) -> None:
+    pairs = [(f"s {n % 7}", f"t {n % 3}") for n in range(100)]
+    kept = run(
+        tmp_path, DataSettings(train=(corpus(tmp_path, pairs[:60], "a"), corpus(tmp_path, pairs[60:], "b")))
+    )
+    assert texts(kept) == list(dict.fromkeys(pairs))
+    cleaning = CleaningSettings(drop_duplicates=False)
+    assert texts(run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),), cleaning=cleaning))) == pairs
+
+
+def test_held_out_text_is_never_cleaned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """eole dropped blank references and blank sources independently when scoring."""
+    held = [("", "leer"), TRAIN[0], TRAIN[0], ("source", ""), ("text " * 400, "text")]
+    data = DataSettings(
+        train=(corpus(tmp_path, TRAIN),),
+        valid=(corpus(tmp_path, held, "v"),),
+        test=(corpus(tmp_path, held, "w"),),
+    )
+    prepared = run(tmp_path, data)
+    assert prepared.valid_pairs == prepared.test_pairs == held
+    assert prepared.valid is not None
+    assert len(prepared.valid) == 3
+    assert prepared.record["overlap"] == {"valid": 2, "test": 2}
+    assert capsys.readouterr().err.count("2 of 5") == 2
+
+
+def test_different_line_counts_stop_before_training(tmp_path: Path) -> None:
+    source = corpus(tmp_path, TRAIN)
+    with Path(source.target).open("a") as file:
+        file.write("one more\n")
+    with pytest.raises(DataError, match=r"50 lines.*51"):
+        run(tmp_path, DataSettings(train=(source,)))
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_nothing_left_shows_the_table(tmp_path: Path) -> None:
+    for pairs in ([("", "x")] * 3, [], [("a b", "c d")]):
+        cleaning = CleaningSettings(min_tokens=5)
+        with pytest.raises(DataError, match=r"(?s)no training pair.*kept +0"):
+            run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),), cleaning=cleaning))
+
+
+def test_no_training_data(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no training data"):
+        run(tmp_path, DataSettings())
+
+
+def test_a_line_of_a_megabyte_is_dropped_and_counted(tmp_path: Path) -> None:
+    pairs = [*TRAIN, ("x" * 1_000_000, "lang"), ("end", "Ende")]
+    prepared = run(
+        tmp_path, DataSettings(train=(corpus(tmp_path, pairs),)), TokenizerSettings(vocabulary_size=400)
+    )
+    assert prepared.report.too_long == 1
+    assert texts(prepared) == [*TRAIN, ("end", "Ende")]
+
+
+def test_the_second_call_reads_the_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),), valid=(corpus(tmp_path, TRAIN[:2], "v"),))
+    first = run(tmp_path, data)
+    capsys.readouterr()
+    second = run(tmp_path, data.model_copy(update={"num_processes": 1}))
+    assert "using prepared data" in capsys.readouterr().err
+    assert (texts(second), second.record, second.report) == (texts(first), first.record, first.report)
+    assert second.tokenizers.fingerprint == first.tokenizers.fingerprint
+
+
+def test_what_changed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another size, another content of the same size, another setting: each rebuilds and says why."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),))
+    run(tmp_path, data)
+    capsys.readouterr()
+    corpus(tmp_path, [("Source 0 text", "ziel 0 text"), *TRAIN[1:]])
+    assert texts(run(tmp_path, data))[0] == ("Source 0 text", "ziel 0 text")
+    assert "rebuilding: data.train[0].files[0].sha256 changed" in capsys.readouterr().err
+    run(tmp_path, data.model_copy(update={"cleaning": CleaningSettings(max_tokens=9)}))
+    assert "rebuilding: data.cleaning.max_tokens changed" in capsys.readouterr().err
+    run(tmp_path, data, TokenizerSettings(kind="char"))
+    assert "tokenizer.kind" in capsys.readouterr().err
+
+
+def test_a_damaged_entry_is_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),), valid=(corpus(tmp_path, TRAIN[:2], "v"),))
+    folder = tmp_path / "cache" / run(tmp_path, data).record["fingerprint"]
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size):
+        content = path.read_bytes()
+        path.write_bytes(content[:-3])
+        capsys.readouterr()
+        assert texts(run(tmp_path, data)) == TRAIN
+        assert "rebuilding" in capsys.readouterr().err
+        path.unlink()
+        assert texts(run(tmp_path, data)) == TRAIN
+
+
+def test_a_killed_preparation_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """kill -9 in the middle: the next call starts afresh and removes what was left."""
+    source = corpus(tmp_path, TRAIN)
+    script = (
+        "import sys, time, pathlib\n"
+        "from seq2seq.config.settings import *\nfrom seq2seq.config.sources import TextSource\n"
+        "import seq2seq.data.prepare as p\n"
+        "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(60))\n"
+        f"data = DataSettings(train=(TextSource(source={source.source!r}, target={source.target!r}),))\n"
+        f"p.prepare(data, TokenizerSettings(kind='word'), cache=pathlib.Path({str(tmp_path / 'cache')!r}), seed=1)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert list((tmp_path / "cache").glob(".making-*"))
+    assert texts(run(tmp_path, DataSettings(train=(source,)))) == TRAIN
+    assert "removing unfinished" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").glob(".making-*"))
+
+
+def test_given_tokenizers_are_kept(tmp_path: Path) -> None:
+    pair = train_tokenizers(TokenizerSettings(kind="char"), lambda: iter(TRAIN), 1)
+    prepared = run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),)), tokenizers=pair)
+    assert prepared.tokenizers.fingerprint == pair.fingerprint
+    assert texts(prepared) == TRAIN
+
+
+def test_a_damaged_model_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bad.model").write_bytes(b"junk")
+    with pytest.raises(CheckpointError):
+        run(
+            tmp_path,
+            DataSettings(train=(corpus(tmp_path, TRAIN),)),
+            TokenizerSettings(source_model=str(tmp_path / "bad.model")),
+        )
+
+
+def test_an_unusable_cache_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UsageError, match="cache"):
+        run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),)))
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    source = corpus(tmp_path, TRAIN)
+    Path(source.source).write_bytes(b"\xff\n" + Path(source.source).read_bytes().split(b"\n", 1)[1])
+    with pytest.raises(DataError, match=r"data\.errors=replace"):
+        run(tmp_path, DataSettings(train=(source,)))
+    assert len(run(tmp_path, DataSettings(train=(source,), errors="replace")).train) == 50
+
+
+def test_many_processes_store_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [(f"a{n % 83} b{n} c", f"d{n}") for n in range(1000)] + [("a0 b0 c", "d0"), ("", "x")]
+    monkeypatch.setattr(encoding, "PARALLEL_PAIRS", 10)
+    monkeypatch.setattr(encoding, "_PARALLEL_SLICE_ROWS", 600)
+    settings = TokenizerSettings(vocabulary_size=400)
+    source = corpus(tmp_path, pairs)
+    alone = prepare(DataSettings(train=(source,), num_processes=1), settings, cache=tmp_path / "one", seed=1)
+    helped = prepare(DataSettings(train=(source,), num_processes=2), settings, cache=tmp_path / "two", seed=1)
+    assert texts(alone) == texts(helped) == pairs[:1000]
+    assert alone.report == helped.report
+
+
+def die(rows: object, tokenizers: object) -> None:
+    os._exit(9)
+
+
+def test_a_dead_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "PARALLEL_PAIRS", 10)
+    monkeypatch.setattr(encoding, "_encode_rows", die)
+    with pytest.raises(WorkerError, match="num_processes=1"):
+        run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),), num_processes=2))
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StoreWriter, "write", full)
+    with pytest.raises(ResourceError, match="disk is full"):
+        run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),)))
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_corpus_larger_than_memory_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than one block of text is alive at once, from the reader to the disk."""
+    alive, most = 0, 0
+
+    class Text(str):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def endless() -> Iterator[tuple[str, str]]:
+        nonlocal alive, most
+        for number in range(5_000):
+            alive += 2
+            most = max(most, alive)
+            yield Text(f"source {number}"), Text(f"target {number}")
+
+    monkeypatch.setattr(encoding, "_READ_ROWS", 100)
+    report = CleaningReport()
+    raw = RawText.write(tmp_path / "raw.arrow", endless(), report)
+    assert len(raw) == report.read == 5_000
+    assert most <= 2 * 2 * 101
+    assert next(raw.pairs()) == ("source 0", "target 0")
+    assert raw._data is not None
+    assert raw._data.cache_files[0]["filename"] == str(tmp_path / "raw.arrow")
+    assert raw.hashes.nbytes == 8 * 5_000
+
+
+def test_two_makers_of_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process finishes the same entry first: its result is used."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),))
+    build = prepare_module._build
+    calls = 0
+
+    def slow(*arguments) -> None:
+        nonlocal calls
+        build(*arguments)
+        calls += 1
+        if calls == 1:
+            with monkeypatch.context() as other:
+                other.setattr(os, "getpid", lambda: os.getppid())
+                run(tmp_path, data)
+
+    monkeypatch.setattr(prepare_module, "_build", slow)
+    assert texts(run(tmp_path, data)) == TRAIN
+
+
+def test_json_and_text_give_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"s": s, "t": t}) + "\n" for s, t in TRAIN))
+    source = JsonlSource(jsonl=str(tmp_path / "a.jsonl"), source="s", target="t")
+    assert texts(run(tmp_path, DataSettings(train=(source,)))) == TRAIN
+
+
+def test_multi30k(tmp_path: Path, shared_data: Path) -> None:
+    """29,000 pairs, three of them repeated; every kept text comes back, TAB and U+00A0 included."""
+    folder = shared_data / "multi30k"
+
+    def split(name: str) -> TextSource:
+        return TextSource(source=str(folder / f"{name}.en"), target=str(folder / f"{name}.de"))
+
+    data = DataSettings(train=(split("train"),), valid=(split("val"),), test=(split("test_2016_flickr"),))
+    prepared = run(tmp_path, data, TokenizerSettings(vocabulary_size=4000))
+    sides = [
+        (folder / f"train.{language}").read_bytes().decode().split("\n")[:-1] for language in ("en", "de")
+    ]
+    expected = list(dict.fromkeys(zip(*sides, strict=True)))
+    assert prepared.report.duplicate == 3
+    assert texts(prepared) == expected
+    assert any("\t" in target for _, target in expected)
+    assert (len(prepared.valid_pairs), len(prepared.test_pairs)) == (1014, 1000)
+    assert int(prepared.train.source_lengths.sum()) == prepared.record["tokens"]["source"]
+    assert prepared.tokenizers.source.size == 4000
+    start = time.monotonic()
+    assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000)).train) == 28_997
+    assert time.monotonic() - start < 1
+    assert np.array_equal(
+        prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0]
+    )

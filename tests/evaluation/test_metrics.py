@@ -1,0 +1,164 @@
+"""Scores against published figures, and what must hold of any score."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seq2seq.errors import DataError
+from seq2seq.evaluation import metrics
+from seq2seq.evaluation.metrics import bleu, bleu_tokenizer, corpus_metrics
+
+SYSTEMS = ["FBK.4870", "KIT.4950", "PROMT-Rule-based.4735", "online-A.0", "uedin-nmt.4722"]
+ENGLISH = [
+    "the small cat sat on the mat",
+    "a dog runs through the park today",
+    "they read two old books",
+    "it rains .",
+]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_bytes().decode().removesuffix("\n").split("\n")
+
+
+@pytest.fixture(scope="module")
+def published(shared_data: Path) -> tuple[Path, dict[str, dict[str, str]]]:
+    folder = shared_data / "metric_refs" / "wmt17_en-de"
+    with (folder / "published_scores.tsv").open(encoding="utf-8", newline="") as file:
+        return folder, {row["system"]: row for row in csv.DictReader(file, delimiter="\t")}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_published_bleu_of_wmt17(system: str, published: tuple[Path, dict[str, dict[str, str]]]) -> None:
+    folder, scores = published
+    result = bleu(
+        lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de"), target_language="de"
+    )
+    row = scores[f"{system}.en-de"]
+    assert round(result.value, 2) == float(row["mteval_v13a_bleu_published"])
+    assert result.value == pytest.approx(float(row["sacrebleu_2.6.0_bleu_13a"]), abs=1e-4)
+    assert result.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["FBK.4870", "uedin-nmt.4722"])  # TER takes four seconds each
+def test_published_chrf_and_ter_of_wmt17(
+    system: str, published: tuple[Path, dict[str, dict[str, str]]]
+) -> None:
+    folder, scores = published
+    results = {
+        result.name: result
+        for result in corpus_metrics(
+            lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de")
+        )
+    }
+    row = scores[f"{system}.en-de"]
+    assert round(results["BLEU"].value, 2) == float(row["mteval_v13a_bleu_published"])
+    assert round(results["chrF"].value, 2) == round(float(row["sacrebleu_2.6.0_chrf2"]), 2)
+    if row["chrf_published(eps_smoothing)"]:
+        assert round(results["chrF"].value, 2) == round(float(row["chrf_published(eps_smoothing)"]), 2)
+    assert round(results["TER"].value / 100, 3) == float(row["ter_published"])
+    assert "case:lc" in results["BLEU lowercased"].signature
+
+
+def test_identical_and_empty() -> None:
+    same = {result.name: result.value for result in corpus_metrics(ENGLISH, ENGLISH)}
+    assert same == pytest.approx({"BLEU": 100, "BLEU lowercased": 100, "chrF": 100, "TER": 0})
+    empty = {result.name: result.value for result in corpus_metrics([""] * 4, ENGLISH)}
+    assert empty == pytest.approx({"BLEU": 0, "BLEU lowercased": 0, "chrF": 0, "TER": 100})
+    blank = {result.name: result.value for result in corpus_metrics(ENGLISH, ["", *ENGLISH[1:]])}
+    assert 0 < blank["BLEU"] < 100
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=6), st.randoms())
+def test_order_of_the_pairs_changes_nothing(pairs: list[tuple[str, str]], draws: random.Random) -> None:
+    pairs = [*pairs, *zip(ENGLISH, reversed(ENGLISH), strict=True)]
+    shuffled = draws.sample(pairs, len(pairs))
+    one, other = [bleu([p[0] for p in some], [p[1] for p in some]).value for some in (pairs, shuffled)]
+    assert one == pytest.approx(other)
+    assert -1e-9 <= one <= 100 + 1e-9
+
+
+def test_pairing_counts() -> None:
+    """eole dropped blank hypotheses and blank references each on its own and so shifted all later pairs."""
+    hypotheses, references = ["", *ENGLISH], ["new here and now", *ENGLISH]
+    paired = bleu(hypotheses, references).value
+    assert 80 < paired < 100
+    assert bleu([*ENGLISH, ""], references).value < 20
+    assert bleu(["", *ENGLISH], ["", *ENGLISH]).value == pytest.approx(100)
+
+
+def test_case() -> None:
+    upper = [line.upper() for line in ENGLISH]
+    assert bleu(upper, ENGLISH).value < 5
+    result = bleu(upper, ENGLISH, lowercase=True)
+    assert result.value == pytest.approx(100)
+    assert "case:lc" in result.signature
+
+
+def test_counts_must_agree() -> None:
+    """OpenNMT-py and eole cut the longer file short without a word."""
+    for score in (bleu, corpus_metrics):
+        with pytest.raises(DataError, match="3 hypotheses but 4 references"):
+            score(ENGLISH[:3], ENGLISH)
+        with pytest.raises(DataError, match="no lines"):
+            score([], [])
+
+
+def test_tokenizer_follows_the_target_language(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = {
+        "": "13a",
+        "de": "13a",
+        "zh": "zh",
+        "zh-CN": "zh",
+        "zho_Hans": "zh",
+        "cmn": "zh",
+        "jav": "13a",
+        "en_KO": "13a",
+    }
+    assert {code: bleu_tokenizer(code) for code in codes} == codes
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
+    assert bleu_tokenizer("ja") == bleu_tokenizer("kor") == "char"
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 2
+    assert "tok:char" in warnings[0]
+    assert "sacrebleu[ko]" in warnings[1]
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: object())
+    assert [bleu_tokenizer(code) for code in ("ja-JP", "ko")] == ["ja-mecab", "ko-mecab"]
+    chinese = bleu(["我们今天去公园"], ["我们今天去公园"], target_language="zh")
+    assert chinese.value == pytest.approx(100)
+    assert "tok:zh" in chinese.signature
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "warning"),
+    [
+        ("▁the ▁cat ▁sat ▁on", "subword mark '▁'"),
+        ("the c@@ at sat on it", "subword mark '@@'"),
+        ("the cat , it sat on the mat .", "look tokenised"),
+        ("The cat, it sat on the mat.", ""),
+    ],
+)
+def test_odd_hypotheses_are_warned_about(
+    hypothesis: str, warning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scores of subwords or of tokenised text look fine and compare with nothing."""
+    corpus_metrics([hypothesis] * 3, ["The cat, it sat on the mat."] * 3)
+    said = capsys.readouterr().err
+    assert warning in said
+    assert bool(said) == bool(warning)
+
+
+def test_references_too_short_for_bleu(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exact answers of one word score BLEU 0: say why."""
+    assert corpus_metrics(["German"], ["German"])[0].value == 0
+    assert "chrF" in capsys.readouterr().err

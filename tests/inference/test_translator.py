@@ -1,0 +1,291 @@
+"""Text in, text out: line for line, whatever the text and the batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tiny_models import MarkovModel, RecurrentModel, letters
+
+from seq2seq.config import DecodingSettings, GRUSettings, TransformerSettings
+from seq2seq.data.tokenizer import TokenizerPair
+from seq2seq.errors import UsageError
+from seq2seq.inference.reading import windows
+from seq2seq.inference.search import Sampling, search
+from seq2seq.inference.text import is_blank, single_line, split_to_fit
+from seq2seq.inference.translator import Translator
+from seq2seq.models import build_model
+from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.tokens import EOS
+
+ODD = "abc éß中文字😀👩‍👩‍👧שלום\x85\u2028\u2029\x0b\x0c\x1c\r\t\n."
+BLANK = ["", " ", "\t", "\u200b\ufeff\u200d", "\0", "\0 \u00a0\u2028\u3000\x85", "\n", "\r\n"]
+
+MODELS = {
+    "transformer": TransformerSettings(
+        hidden_size=16, ff_size=32, num_heads=2, encoder_layers=1, decoder_layers=1, positions="rotary"
+    ),
+    "learned positions": TransformerSettings(
+        hidden_size=16,
+        ff_size=16,
+        num_heads=2,
+        encoder_layers=1,
+        decoder_layers=1,
+        positions="learned",
+        max_positions=24,
+    ),
+    "gru": GRUSettings(embedding_size=16, hidden_size=16, attention="additive"),
+    "plain gru": GRUSettings(embedding_size=16, hidden_size=16, attention="none", input_feeding=False),
+}
+
+
+def sharp(settings: TransformerSettings | GRUSettings, tokenizers: TokenizerPair) -> Seq2SeqModel:
+    """Random weights, made larger so that choices are clear; in training mode, as a trainer hands it over."""
+    torch.manual_seed(3)
+    model = build_model(settings, tokenizers.source.size, tokenizers.target.size)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    return model.train()
+
+
+def translator(
+    model: Seq2SeqModel, tokenizers: TokenizerPair, settings: DecodingSettings | None = None
+) -> Translator:
+    return Translator(model, tokenizers, settings or DecodingSettings(), torch.device("cpu"))
+
+
+def odd_lines(count: int) -> list[str]:
+    """Everything that a file of lines may hold: no line contains a line feed."""
+    draws = random.Random(1)
+    characters = ODD.replace("\n", "\0")
+    lines = ["".join(draws.choices(characters, k=draws.randrange(30))) for _ in range(count)]
+    lines += [
+        "x",
+        "😀",
+        "a\u2028b",
+        "a\x85b",
+        "a\0b",
+        "a\tb",
+        "\ud800 lone",
+        "שלום עולם",
+        "a" * 200,
+        "中" * 150,
+    ]
+    return [*lines, " ".join(draws.choices(["ab", "cab.", "b,", "中文"], k=3000)), *BLANK]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_odd_text_line_for_line_at_every_batch_size_and_order(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JoeyNMT split lines at U+2028 and U+0085, dropped blank ones, and so shifted its output."""
+    tokenizers = letters(ODD)
+    model = sharp(MODELS[name], tokenizers)
+    lines = odd_lines(60)
+    results = []
+    for batch_lines in (1, 7, 64):
+        settings = DecodingSettings(
+            beam_size=2,
+            max_length_ratio=0.3,
+            max_length_offset=4,
+            max_source_tokens=40,
+            batch_tokens=batch_lines * 41,
+        )
+        results.append(translator(model, tokenizers, settings).translate(lines))
+    assert results[0] == results[1] == results[2]
+    order = random.Random(2).sample(range(len(lines)), len(lines))
+    shuffled = translator(model, tokenizers, settings).translate([lines[place] for place in order])
+    assert shuffled == [results[0][place] for place in order]
+    assert len(results[0]) == len(lines)
+    for line, text in zip(lines, results[0], strict=True):
+        assert len(text.splitlines()) <= 1
+        assert text == "" or not is_blank(line)
+    assert results[0][-len(BLANK) :] == [""] * len(BLANK)
+    assert any(results[0])
+    assert model.training
+    number = len(lines) - len(BLANK)
+    assert f"line {number}: " in capsys.readouterr().err
+
+
+def test_blank_lines_never_reach_the_model() -> None:
+    model = RecurrentModel(14, seed=1)
+    made = translator(model, letters())
+    assert made.translate(BLANK) == [""] * len(BLANK)
+    assert made.translate([]) == []
+    assert model.rows_stepped == 0
+    assert [len(found) for found in made.stream(["", "ab"], n_best=3)] == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["transformer", "gru", "plain gru"])
+def test_score_equals_the_searchs_own_log_probability(name: str) -> None:
+    tokenizers = letters()
+    made = translator(sharp(MODELS[name], tokenizers), tokenizers, DecodingSettings(max_length_offset=6))
+    lines = ["abc", "j", "gfedcba" * 4, "aa"]
+    for sampling in (None, Sampling(seed=4)):
+        for line, found in zip(lines, made.stream(lines, n_best=4, sampling=sampling), strict=True):
+            scores = made.score([(line, translation.text) for translation in found])
+            assert scores == pytest.approx([t.log_probability for t in found], abs=1e-4)
+            lengths = [len(t.pieces) + 1 for t in found]
+            assert [t.score for t in found] == pytest.approx(
+                [t.log_probability / n for t, n in zip(found, lengths, strict=True)]
+            )
+
+
+def test_score_does_not_depend_on_the_batch() -> None:
+    tokenizers = letters()
+    model = sharp(MODELS["transformer"], tokenizers)
+    draws = random.Random(5)
+    pairs = [
+        ("".join(draws.choices("abcdefghij", k=draws.randrange(1, 20))), "abc"[: draws.randrange(4)])
+        for _ in "x" * 30
+    ]
+    together = translator(model, tokenizers).score(pairs)
+    alone = translator(model, tokenizers, DecodingSettings(batch_tokens=1)).score(pairs)
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert all(score < 0 for score in together)
+    assert translator(model, tokenizers).score([]) == []
+
+
+def test_a_long_line_is_translated_in_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizers = letters("abcdefghij .")
+    settings = DecodingSettings(max_source_tokens=12, max_length_ratio=1, max_length_offset=1)
+    made = translator(RecurrentModel(16, seed=1), tokenizers, settings)
+    long = "abc def. ghi jab cde fgh"
+    whole = made.translate(["ab", long])[1]
+    assert made.lines_split == 1
+    assert whole == " ".join(text for text in made.translate(["abc def.", "ghi jab cde", "fgh"]) if text)
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings == ["warning: line 2: 24 tokens, more than the 12 read at once; translated in 3 parts"]
+
+
+def test_split_parts_fit_and_lose_nothing() -> None:
+    draws = random.Random(7)
+    for limit in (1, 5, 20):
+        for _ in range(100):
+            text = "".join(draws.choices("ab é中。. ,👩‍👧e\u0301", k=draws.randrange(1, 120)))
+            parts = split_to_fit(text, limit, lambda texts: [len(t) for t in texts])
+            assert [c for c in "".join(parts) if not is_blank(c)] == [c for c in text if not is_blank(c)]
+            assert max(map(len, parts), default=0) <= limit
+    parts = split_to_fit("One two three. Four five six seven", 20, lambda texts: [len(t) for t in texts])
+    assert parts == ["One two three.", "Four five six seven"]
+
+
+def test_outputs_cut_at_the_limit_are_counted() -> None:
+    """Hugging Face cuts at 20 tokens by a default and says nothing."""
+    table = torch.zeros(14, 14)
+    table[:, EOS] = -9.0
+    made = translator(
+        MarkovModel(table), letters(), DecodingSettings(max_length_ratio=3, max_length_offset=2)
+    )
+    assert [len(text) for text in made.translate(["a", "", "abcabcabc" * 3])] == [5, 0, 83]
+    assert made.outputs_cut == 2
+
+
+def test_output_never_holds_a_line_break() -> None:
+    """A byte-level vocabulary can write a line feed, which would shift all later lines of the output file."""
+    tokenizers = letters("\n\r\u2028\x85a")
+    made = translator(MarkovModel(torch.randn(9, 9, generator=torch.Generator().manual_seed(1))), tokenizers)
+    for found in made.stream(["aaaa"] * 20, n_best=5, sampling=Sampling(seed=3)):
+        for translation in found:
+            assert len(f"{translation.text}.".splitlines()) == 1
+    assert single_line("a\r\nb\u2028c") == "a  b c"
+
+
+def test_stream_is_lazy_and_in_order() -> None:
+    """Ten million lines must not be read before the first is written."""
+    made = translator(
+        RecurrentModel(14, seed=2), letters(), DecodingSettings(beam_size=1, max_length_offset=1)
+    )
+    read = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield "abcdefghij"[: 1 + read % 10] + "\n"
+
+    stream = made.stream(lines())
+    first = [next(stream)[0].text for _ in range(5000)]
+    assert read <= 3 * 4096
+    assert first[:20] == made.translate([f"{'abcdefghij'[: 1 + n % 10]}" for n in range(1, 21)])
+    assert [len(window) for window in windows(["x" * 1_000_000] * 5)] == [2, 2, 1]
+
+
+def test_settings_of_one_call() -> None:
+    made = translator(RecurrentModel(14, seed=3), letters(), DecodingSettings(beam_size=3))
+    greedy = made.translate(["abc"], beam_size=1)
+    assert greedy == [t[0].text for t in made.stream(["abc"], settings=DecodingSettings(beam_size=1))]
+    assert made.settings.beam_size == 3
+    sampled = [made.translate(["abc"] * 20, sampling=Sampling(seed=seed)) for seed in (1, 1, 2)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    assert len(set(sampled[0])) > 1
+    for wrong in ({"beam_size": 0}, {"length_penalty": -1.0}):
+        with pytest.raises(UsageError):
+            made.translate(["abc"], **wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="beam of 3"):
+        next(made.stream(["abc"], n_best=4))
+
+
+def test_encode_gives_states_and_mask() -> None:
+    tokenizers = letters()
+    model = sharp(MODELS["gru"], tokenizers)
+    texts = ["abc", "", "abcdefgh", "a"]
+    states, mask = translator(model, tokenizers, DecodingSettings(batch_tokens=8)).encode(texts)
+    assert mask.sum(dim=1).tolist() == [4, 1, 9, 2]
+    assert states.shape == (4, 9, 16)
+    assert not states[~mask].any()
+    alone = translator(model, tokenizers).encode(["abc"])
+    torch.testing.assert_close(states[:1, :4], alone.states)
+    assert translator(model, tokenizers).encode([]).states.shape[0] == 0
+
+
+def test_attention_of_a_translation() -> None:
+    tokenizers = letters()
+    made = translator(sharp(MODELS["transformer"], tokenizers), tokenizers)
+    matrix = made.attention("abcd", "ja")
+    assert matrix.source_pieces == ["a", "b", "c", "d", "</s>"]
+    assert matrix.target_pieces == ["j", "a", "</s>"]
+    torch.testing.assert_close(matrix.weights.sum(dim=1), torch.ones(3))
+    own = made.attention("abcd")
+    assert "".join(own.target_pieces[:-1]) == made.translate(["abcd"])[0]
+    assert made.attention("").weights.shape[1] == 1
+    with pytest.raises(UsageError, match="no attention"):
+        translator(sharp(MODELS["plain gru"], tokenizers), tokenizers).attention("abc")
+
+
+def test_texts_beyond_the_models_own_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    """Learned positions end somewhere: translate splits, score cuts, both say so."""
+    tokenizers = letters()
+    made = translator(sharp(MODELS["learned positions"], tokenizers), tokenizers)
+    assert len(made.translate(["a" * 100])[0]) > 0
+    assert "23 read at once" in capsys.readouterr().err
+    assert made.score([("a" * 100, "b" * 100)]) == pytest.approx(made.score([("a" * 23, "b" * 23)]))
+    assert "source 1: 100 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["transformer", "gru", "plain gru"])
+def test_real_models_in_any_batch(name: str) -> None:
+    tokenizers = letters()
+    model = sharp(MODELS[name], tokenizers).eval()
+    draws = torch.Generator().manual_seed(1)
+    rows = [
+        torch.randint(4, 14, (int(n),), generator=draws) for n in torch.randint(1, 12, (24,), generator=draws)
+    ]
+    source = torch.zeros(24, 14, dtype=torch.long)
+    for place, row in enumerate(rows):
+        source[place, : len(row) + 1] = torch.cat((row, torch.tensor([EOS])))
+    limits = torch.tensor([len(row) + 8 for row in rows])
+    found = search(model, source, beam_size=4, length_penalty=1.0, max_lengths=limits, n_best=4)
+    for place, row in enumerate(rows):
+        alone = search(
+            model,
+            source[place : place + 1, : len(row) + 1],
+            beam_size=4,
+            length_penalty=1.0,
+            max_lengths=limits[place : place + 1],
+            n_best=4,
+        )[0]
+        assert [h.tokens for h in alone] == [h.tokens for h in found[place]]

@@ -1,0 +1,287 @@
+"""The contract of `Seq2SeqModel`, held by every architecture and attention kind."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_origin
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import Literal
+
+from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.models import Memory, Seq2SeqModel, build_model, log_probabilities, select_rows
+from seq2seq.models.layers import Dropout
+from seq2seq.tokens import BOS, EOS, PAD
+from model_configurations import CONFIGURATIONS, SOURCE_SIZE, TARGET_SIZE
+
+LENGTHS = (7, 3, 5, 1)
+EVERY = pytest.mark.parametrize("name", CONFIGURATIONS)
+
+
+def build(name: str) -> Seq2SeqModel:
+    model = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Nothing stays at a value that would hide a mistake: zero biases, unit norms, zero PAD embeddings.
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def sentences(lengths: tuple[int, ...], padding: int = 0) -> Tensor:
+    """Source rows of these lengths (EOS counted) with `padding` more columns than needed."""
+    rows = torch.full((len(lengths), max(lengths) + padding), PAD)
+    for row, length in enumerate(lengths):
+        rows[row, : length - 1] = torch.randint(4, SOURCE_SIZE, (length - 1,))
+        rows[row, length - 1] = EOS
+    return rows
+
+
+def prefixes(count: int, length: int) -> Tensor:
+    return torch.cat([torch.full((count, 1), BOS), torch.randint(4, TARGET_SIZE, (count, length - 1))], dim=1)
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    if isinstance(tree, Tensor):
+        return [tree]
+    return [found for part in tree for found in tensors(part)] if isinstance(tree, tuple) else []
+
+
+def steps(model: Seq2SeqModel, target: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
+    state, hidden, attention = model.start(memory), [], []
+    for tokens in target.unbind(1):
+        stepped = model.step(tokens, memory, state, with_attention=True)
+        state = stepped.state
+        hidden.append(stepped.hidden)
+        attention.append(stepped.attention)
+    return torch.stack(hidden, 1), None if attention[0] is None else torch.stack(attention, 1)
+
+
+@pytest.mark.parametrize("kind", [TransformerSettings, GRUSettings])
+def test_the_configurations_use_every_value_of_every_setting(kind: type[ModelSettings]) -> None:
+    used = [settings for settings in CONFIGURATIONS.values() if isinstance(settings, kind)]
+    for name, field in kind.model_fields.items():
+        values = {getattr(settings, name) for settings in used}
+        if get_origin(field.annotation) is Literal:
+            assert values == set(get_args(field.annotation)), name
+        elif field.annotation is bool:
+            assert values == {False, True}, name
+
+
+@EVERY
+@torch.inference_mode()
+def test_step_equals_decode_position_by_position(name: str) -> None:
+    model, target = build(name), prefixes(4, 6)
+    memory = model.encode(sentences(LENGTHS))
+    decoded = model.decode(target, memory, with_attention=True)
+    hidden, attention = steps(model, target, memory)
+    torch.testing.assert_close(hidden, decoded.hidden, atol=1e-5, rtol=1e-5)
+    if decoded.attention is None:
+        assert attention is None
+    else:
+        torch.testing.assert_close(attention, decoded.attention, atol=1e-5, rtol=1e-5)
+
+
+@EVERY
+def test_asking_for_attention_or_gradients_changes_nothing(name: str) -> None:
+    """Weights, training and inference take different kernels."""
+    model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
+    with torch.inference_mode():
+        plain = model(source, target)
+        asked = model.decode(target, model.encode(source), with_attention=True).hidden
+    torch.testing.assert_close(model(source, target), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(asked, plain, atol=1e-5, rtol=1e-5)
+
+
+@EVERY
+@torch.inference_mode()
+def test_padding_and_batch_composition_change_nothing(name: str) -> None:
+    model, source, target = build(name), sentences(LENGTHS, padding=3), prefixes(4, 6)
+    together = model.encode(source)
+    decoded = model.decode(target, together, with_attention=True)
+    assert torch.equal(together.mask, source != PAD)
+    assert torch.all(together.states[~together.mask] == 0)
+    for row, length in enumerate(LENGTHS):
+        alone = model.encode(source[row : row + 1, :length])
+        again = model.decode(target[row : row + 1], alone, with_attention=True)
+        torch.testing.assert_close(together.states[row, :length], alone.states[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(decoded.hidden[row], again.hidden[0], atol=1e-5, rtol=1e-5)
+        if decoded.attention is not None and again.attention is not None:
+            weights = decoded.attention[row, :, :length]
+            torch.testing.assert_close(weights, again.attention[0], atol=1e-5, rtol=1e-5)
+
+
+@EVERY
+@torch.inference_mode()
+def test_batch_order_changes_nothing(name: str) -> None:
+    model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(
+        model(source, target)[order], model(source[order], target[order]), atol=1e-5, rtol=1e-5
+    )
+
+
+@EVERY
+@torch.inference_mode()
+def test_a_later_target_token_cannot_change_an_earlier_output(name: str) -> None:
+    model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
+    other = target.clone()
+    other[:, 3:] = (target[:, 3:] + 1).clamp(max=TARGET_SIZE - 1) % (TARGET_SIZE - 1) + 1
+    before, after = model(source, target), model(source, other)
+    torch.testing.assert_close(before[:, :3], after[:, :3], atol=1e-6, rtol=1e-6)
+    assert (before[:, 3:] - after[:, 3:]).abs().amax(dim=(1, 2)).min() > 1e-3
+    shorter = model(source, target[:, :3])
+    torch.testing.assert_close(before[:, :3], shorter, atol=1e-5, rtol=1e-5)
+
+
+@EVERY
+@torch.inference_mode()
+def test_every_source_token_and_every_earlier_target_token_matters(name: str) -> None:
+    model, source, target = build(name), sentences((6,)), prefixes(1, 5)
+    last = model(source, target)[0, -1]
+    for column in range(5):
+        other = source.clone()
+        other[0, column] = 4 if source[0, column] != 4 else 5
+        assert (model(other, target)[0, -1] - last).abs().max() > 1e-6, column
+    for column in range(5):
+        other = target.clone()
+        other[0, column] = 4 if target[0, column] != 4 else 5
+        assert (model(source, other)[0, -1] - last).abs().max() > 1e-6, column
+
+
+@EVERY
+@pytest.mark.parametrize("autocast", [False, True])
+def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> None:
+    """Scheduled sampling once looked for its own best token under no_grad: autocast kept that copy of the output
+    weights, and the loss gave them no gradient."""
+    model, source, target = build(name).train(), sentences(LENGTHS), prefixes(4, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        logits = model.output(model(source, target))
+    F.cross_entropy(logits.flatten(0, 1).float(), target.roll(-1, 1).flatten()).backward()
+    for path, parameter in model.named_parameters():
+        assert parameter.grad is not None, path
+        assert torch.isfinite(parameter.grad).all(), path
+        assert parameter.grad.abs().max() > 0, path
+
+
+@EVERY
+def test_one_batch_can_be_overfitted(name: str) -> None:
+    torch.manual_seed(3)
+    model = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.probability = 0.0
+    source, target = sentences((5, 6, 4)), prefixes(3, 5)
+    wanted = torch.cat([target[:, 1:], torch.full((3, 1), EOS)], dim=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(150):
+        loss = F.cross_entropy(model.output(model(source, target)).flatten(0, 1), wanted.flatten())
+        if loss < 0.05:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
+    with torch.inference_mode():
+        chosen = log_probabilities(model.eval(), model(source, target)).argmax(dim=-1)
+    assert torch.equal(chosen, wanted)
+
+
+@EVERY
+@torch.inference_mode()
+def test_selecting_rows_and_stepping_equals_stepping_and_selecting(name: str) -> None:
+    model, target = build(name), prefixes(4, 3)
+    memory = model.encode(sentences(LENGTHS))
+    rows = torch.tensor([3, 1, 1, 0, 2])
+    state = model.start(memory)
+    for tokens in target[:, :-1].unbind(1):
+        state = model.step(tokens, memory, state).state
+    assert {len(tensor) for tensor in tensors(memory) + tensors(state)} == {4}
+    whole = model.step(target[:, -1], memory, state, with_attention=True)
+    chosen = model.step(
+        target[rows, -1], select_rows(memory, rows), select_rows(state, rows), with_attention=True
+    )
+    wanted = tensors(select_rows(tuple(whole), rows))
+    found = tensors(tuple(chosen))
+    assert len(wanted) == len(found) > 1
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@EVERY
+@torch.inference_mode()
+def test_attention_is_a_distribution_over_real_tokens(name: str) -> None:
+    model, source, target = build(name), sentences(LENGTHS, padding=2), prefixes(4, 6)
+    attention = model.decode(target, model.encode(source), with_attention=True).attention
+    if attention is None:
+        assert getattr(CONFIGURATIONS[name], "attention", None) == "none"
+        return
+    assert attention.shape == (4, 6, 9)
+    torch.testing.assert_close(attention.sum(-1), torch.ones(4, 6))
+    assert torch.all(attention >= 0)
+    assert torch.all(attention.transpose(1, 2)[source == PAD] == 0)
+
+
+@EVERY
+@torch.inference_mode()
+def test_a_state_passed_twice_gives_the_same_twice(name: str) -> None:
+    """A model that keeps something between calls, or writes into its state, breaks every search."""
+    model, target = build(name), prefixes(4, 3)
+    memory, other = model.encode(sentences(LENGTHS)), model.encode(sentences((4, 4, 2, 6)))
+    state = model.step(target[:, 0], memory, model.start(memory)).state
+    kept = [tensor.clone() for tensor in tensors(state) + tensors(memory)]
+    first = model.step(target[:, 1], memory, state)
+    model.step(target[:, 2], other, model.start(other))
+    model.step(target[:, 2], memory, first.state)
+    second = model.step(target[:, 1], memory, state)
+    assert all(torch.equal(*pair) for pair in zip(tensors(tuple(first)), tensors(tuple(second)), strict=True))
+    assert all(
+        torch.equal(*pair) for pair in zip(tensors(state) + tensors(memory), kept, strict=True)
+    )
+
+
+@EVERY
+def test_bf16_autocast_is_close_to_fp32(name: str) -> None:
+    model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
+    with torch.inference_mode():
+        exact = log_probabilities(model, model(source, target))
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context, torch.autocast("cpu", dtype=torch.bfloat16):
+            memory = model.encode(source)
+            whole = log_probabilities(model, model.decode(target, memory).hidden)
+            stepped = log_probabilities(model, steps(model, target, memory)[0])
+        assert whole.dtype == torch.float32
+        torch.testing.assert_close(whole, exact, atol=0.1, rtol=0.05)
+        torch.testing.assert_close(stepped, exact, atol=0.1, rtol=0.05)
+
+
+@EVERY
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_blank_row_stays_finite_and_harmless(name: str, autocast: bool) -> None:
+    """A softmax over nothing but -inf is NaN, and NaN in one row's gradient is NaN in every weight."""
+    model, source, target = build(name).train(), sentences(LENGTHS), prefixes(4, 6)
+    source[2] = PAD
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        memory = model.encode(source)
+        decoded = model.decode(target, memory, with_attention=True)
+        plain = model.decode(target, memory).hidden
+    assert torch.isfinite(decoded.hidden).all()
+    assert torch.isfinite(plain).all()
+    if decoded.attention is not None:
+        assert torch.all(decoded.attention[2] == 0)
+    (plain.float().square().sum() + decoded.hidden.float().square().sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@EVERY
+def test_the_same_seed_builds_the_same_model_and_a_state_dict_restores_it(name: str) -> None:
+    torch.manual_seed(5)
+    first = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE).eval()
+    torch.manual_seed(5)
+    second = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE).eval()
+    source, target = sentences(LENGTHS), prefixes(4, 6)
+    assert torch.equal(first(source, target), second(source, target))
+    third = build(name)
+    third.load_state_dict(first.state_dict())
+    assert torch.equal(first(source, target), third(source, target))
