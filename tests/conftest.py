@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
+# One process for each core runs the suite; threads inside them would only get in each other's way.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

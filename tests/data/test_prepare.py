@@ -188,7 +188,8 @@ def test_a_killed_preparation_leaves_nothing_behind(
         "import seq2seq.data.prepare as p\n"
         "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(60))\n"
         f"data = DataSettings(train=(TextSource(source={source.source!r}, target={source.target!r}),))\n"
-        f"p.prepare(data, TokenizerSettings(kind='word'), cache=pathlib.Path({str(tmp_path / 'cache')!r}), seed=1)\n"
+        f"cache = pathlib.Path({str(tmp_path / 'cache')!r})\n"
+        "p.prepare(data, TokenizerSettings(kind='word'), cache=cache, seed=1)\n"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", script],

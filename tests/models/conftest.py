@@ -1,7 +1,7 @@
-"""Executes the shapes: every function and method of seq2seq.models is checked against its annotations by these tests.
+"""Executes the shapes: every function and method of seq2seq.models is checked against its annotations.
 
-Done on the loaded modules and not by jaxtyping's import hook, which comes too late where another folder's tests have
-imported the models before.
+Done on the loaded modules and not by jaxtyping's import hook, which comes too late where another folder's
+tests have imported the models before.
 """
 
 from __future__ import annotations

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
 import torch.nn.functional as F
+from model_configurations import CONFIGURATIONS, SOURCE_SIZE, TARGET_SIZE
 from torch import Tensor
-from typing_extensions import Literal
 
 from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
 from seq2seq.models import Memory, Seq2SeqModel, build_model, log_probabilities, select_rows
 from seq2seq.models.layers import Dropout
 from seq2seq.tokens import BOS, EOS, PAD
-from model_configurations import CONFIGURATIONS, SOURCE_SIZE, TARGET_SIZE
 
 LENGTHS = (7, 3, 5, 1)
 EVERY = pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -24,7 +23,8 @@ def build(name: str) -> Seq2SeqModel:
     model = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            # Nothing stays at a value that would hide a mistake: zero biases, unit norms, zero PAD embeddings.
+            # Nothing stays at a value that would hide a mistake: zero biases, unit norms, zero PAD
+            # embeddings.
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return model
 
@@ -153,7 +153,8 @@ def test_every_source_token_and_every_earlier_target_token_matters(name: str) ->
 @EVERY
 @pytest.mark.parametrize("autocast", [False, True])
 def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> None:
-    """Scheduled sampling once looked for its own best token under no_grad: autocast kept that copy of the output
+    """Scheduled sampling once looked for its own best token under no_grad: autocast kept that copy of the
+    output
     weights, and the loss gave them no gradient."""
     model, source, target = build(name).train(), sentences(LENGTHS), prefixes(4, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
@@ -236,9 +237,7 @@ def test_a_state_passed_twice_gives_the_same_twice(name: str) -> None:
     model.step(target[:, 2], memory, first.state)
     second = model.step(target[:, 1], memory, state)
     assert all(torch.equal(*pair) for pair in zip(tensors(tuple(first)), tensors(tuple(second)), strict=True))
-    assert all(
-        torch.equal(*pair) for pair in zip(tensors(state) + tensors(memory), kept, strict=True)
-    )
+    assert all(torch.equal(*pair) for pair in zip(tensors(state) + tensors(memory), kept, strict=True))
 
 
 @EVERY

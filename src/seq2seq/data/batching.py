@@ -116,8 +116,8 @@ def plan_epoch(
 def _by_length(source_lengths: Lengths, target_lengths: Lengths, shuffled: Rows) -> Rows:
     """Rows by their longer side, then by the difference of the sides, which rises and falls in turn.
 
-    So neighbours are alike in both lengths, also where the longer side grows by one. Measured on Multi30k with 4,096
-    tokens, padding is 3.3 % of all cells, against 7.1 % when sorted by target and then source length.
+    So neighbours are alike in both lengths, also where the longer side grows by one. On Multi30k with
+    batches of 4,096 tokens, padding is 3.6 % of all cells; sorted by target and then source length, 7.1 %.
     """
     sources, targets = source_lengths[shuffled].astype(np.int64), target_lengths[shuffled].astype(np.int64)
     longer, difference = np.maximum(sources, targets), sources - targets
@@ -160,8 +160,23 @@ def batches(store: Store, plan: Sequence[Rows], start: int = 0, num_workers: int
     if not num_workers:
         yield from (dataset[number] for number in numbers)
         return
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking beside torch's threads (the children only read and copy arrays),
+            # torch of more workers than cores (the user's choice).
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            iterator = iter(_loader(dataset, numbers, num_workers))
+        yield from iterator
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(f"a data loader process died: {error}", hint="training.num_workers=0") from error
+
+
+def _loader(dataset: EpochBatches, numbers: range, num_workers: int) -> DataLoader[Batch]:
     # A generator of its own: the loader draws a seed, which would shift the dropout of a run with workers.
-    loader = DataLoader(
+    return DataLoader(
         dataset,
         batch_size=None,
         sampler=numbers,
@@ -169,16 +184,6 @@ def batches(store: Store, plan: Sequence[Rows], start: int = 0, num_workers: int
         collate_fn=_unchanged,
         generator=torch.Generator(),
     )
-    try:
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside torch's threads; the children only read and copy arrays.
-            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
-            iterator = iter(loader)
-        yield from iterator
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkerError(f"a data loader process died: {error}", hint="training.num_workers=0") from error
 
 
 def _unchanged(batch: Any) -> Any:

@@ -28,6 +28,7 @@ _LABELS = {
     "empty": "empty side",
     "invisible": "NUL or zero-width only",
     "duplicate": "duplicate",
+    "held_out": "held out for validation and test",
     "too_short": "too short",
     "too_long": "too long",
     "ratio": "length ratio",
@@ -36,13 +37,14 @@ _LABELS = {
 
 @dataclass
 class CleaningReport:
-    """Counts of pairs: read, kept, and dropped for each reason. `read` = `kept` + the sum of the reasons."""
+    """Counts of pairs: read, kept, and taken away for each reason. `read` = `kept` + the sum of the reasons."""
 
     read: int = 0
     kept: int = 0
     empty: int = 0
     invisible: int = 0
     duplicate: int = 0
+    held_out: int = 0
     too_short: int = 0
     too_long: int = 0
     ratio: int = 0

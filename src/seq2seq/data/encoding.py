@@ -19,7 +19,7 @@ from seq2seq.config.settings import CleaningSettings
 from seq2seq.data.cleaning import CleaningReport, first_occurrences, hash_pairs, judge_lengths, text_fault
 from seq2seq.data.store import StoreWriter
 from seq2seq.data.tokenizer import TokenizerPair
-from seq2seq.errors import WorkerError
+from seq2seq.errors import DataError, WorkerError
 
 Pair = tuple[str, str]
 Hashes = npt.NDArray[np.uint64]
@@ -67,6 +67,25 @@ class RawText:
         if self._data is not None and len(first) < len(self.hashes):
             self._data = self._data.select(first)
             self.hashes = self.hashes[first]
+
+    def hold_out(self, count: int, seed: int) -> list[Pair]:
+        """Take `count` pairs out, drawn with the seed, and return them in a random order.
+
+        Raises:
+            DataError: fewer than twice as many are there.
+        """
+        if 2 * count > len(self):
+            raise DataError(
+                f"{count:,} pairs cannot be held out of {len(self):,} for validation or test",
+                hint=f"data.holdout={max(1, len(self) // 20)}",
+            )
+        chosen = np.random.default_rng(seed).choice(len(self), size=count, replace=False)
+        if self._data is None or count == 0:
+            return []
+        rows = self._data.select(chosen)[:]
+        kept = np.delete(np.arange(len(self)), chosen)
+        self._data, self.hashes = self._data.select(kept), self.hashes[kept]
+        return list(zip(rows["source"], rows["target"], strict=True))
 
     def __len__(self) -> int:
         return len(self.hashes)

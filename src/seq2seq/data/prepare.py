@@ -119,7 +119,7 @@ def _key(
     return {
         "format": FORMAT,
         "seed": seed,
-        "data": {**facts, "cleaning": data.cleaning.model_dump(mode="json"), "errors": data.errors},
+        "data": {**facts, "cleaning": data.cleaning.model_dump(mode="json"), "errors": data.errors, "holdout": data.holdout},
         "tokenizer": made_by,
     }, facts
 
@@ -142,8 +142,6 @@ def _build(
 ) -> None:
     """Fill a new folder of the cache; small and cheap inputs first, so that their faults are told at once."""
     held_out = {split: list(_read_all(getattr(data, split), data)) for split in ("valid", "test")}
-    for split, pairs in held_out.items():
-        write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
     report = CleaningReport()
     raw_path = folder / "raw.arrow"
     raw = RawText.write(raw_path, _read_all(data.train, data), report)
@@ -151,6 +149,11 @@ def _build(
         raw.drop_duplicates(report)
     if not len(raw):
         report.require_any_kept()
+    for number, (split, pairs) in enumerate(held_out.items()):
+        if not getattr(data, split):
+            pairs += raw.hold_out(data.holdout, seed + number)
+            report.held_out += len(pairs)
+        write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
     if tokenizers is None:
         tokenizers = train_tokenizers(settings, raw.pairs, seed)
     tokenizers.save(folder / _TOKENIZER)
@@ -160,7 +163,7 @@ def _build(
     report.require_any_kept()
     del raw
     raw_path.unlink()
-    stored = write_valid(held_out["valid"], tokenizers, folder / _VALID) if data.valid else 0
+    stored = write_valid(held_out["valid"], tokenizers, folder / _VALID) if held_out["valid"] else 0
     console.say(report.table())
     write_record(
         folder,

@@ -181,7 +181,7 @@ def train_subwords(settings: TokenizerSettings, sentences: Sequence[str], side: 
 
 
 def _training_parts(sentences: Sequence[str]) -> Iterator[str]:
-    """Sentences as the trainer can take them: escaped, without what it refuses, cut at a space near the limit."""
+    """Sentences as the trainer can take them: escaped, without what it skips, cut at spaces."""
     for sentence in sentences:
         rest = _escape(sentence.translate(_UNTRAINABLE))
         while len(rest) > _TRAINING_CHARACTERS:

@@ -150,18 +150,19 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
     """
     try:
         manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        version, files = int(manifest["format"]), dict(manifest["files"])
+        version = int(manifest["format"])
+        files = {name: (int(file["size"]), str(file["sha256"])) for name, file in manifest["files"].items()}
     except FileNotFoundError:
         raise CheckpointError(f"{path} is not a complete checkpoint", hint="choose another checkpoint") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{path / _MANIFEST} is damaged", hint="choose another checkpoint") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(f"{path} was made by a newer version of seq2seq", hint="pip install -U seq2seq")
     for name in (_MODEL, _STATE):
         if name not in files:
             raise CheckpointError(f"{path / _MANIFEST} does not list {name}", hint="choose another checkpoint")
-    wanted = [name for name in files if with_training or name != _TRAINING]
-    content = {name: _verified(path / name, files[name]) for name in wanted}
+    wanted = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
+    content = {name: _verified(path / name, *files[name]) for name in wanted}
     return Checkpoint(
         path,
         safetensors.torch.load(content[_MODEL]),
@@ -170,12 +171,12 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
     )
 
 
-def _verified(path: Path, expected: Mapping[str, Any]) -> bytes:
+def _verified(path: Path, size: int, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}", hint="choose another checkpoint") from None
-    if len(content) != expected["size"] or hashlib.sha256(content).hexdigest() != expected["sha256"]:
+    if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one recorded", hint="choose another checkpoint")
     return content
 

@@ -1,0 +1,95 @@
+"""A command runner in this process, and small trained runs that the commands are tried on."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from seq2seq.cli import main
+from seq2seq.console import set_quiet
+from seq2seq.data.builtin import builtin_pairs
+
+TINY = {
+    "transformer": ["model.hidden_size=32", "model.ff_size=64", "model.encoder_layers=1", "model.decoder_layers=1"],
+    "gru": ["model.kind=gru", "model.hidden_size=32", "model.embedding_size=32"],
+}
+SHORT = [
+    "tokenizer.vocabulary_size=400",
+    "training.max_steps=40",
+    "training.validate_every=20",
+    "training.log_every=10",
+    "training.batch_size=512",
+    "training.schedule.warmup_steps=10",
+    "training.optimizer.learning_rate=0.01",
+    "data.holdout=20",
+]
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Runner = Callable[..., Outcome]
+
+
+def run_command(*arguments: object, stdin: bytes = b"") -> Outcome:
+    """Run `seq2seq ARGUMENTS` in this process."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sys, "argv", ["seq2seq", *map(str, arguments)])
+    patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+    patch.setattr(sys, "stdout", out)
+    patch.setattr(sys, "stderr", err)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        patch.undo()
+        set_quiet(False)
+    texts = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
+    return Outcome(int(end.value.code or 0), *texts)
+
+
+@pytest.fixture(scope="session")
+def seq2seq() -> Runner:
+    """`seq2seq("translate", run, stdin=b"...")` -> Outcome(code, out, err)."""
+    return run_command
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQ2SEQ_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with corpus.en and corpus.de, 600 built-in pairs."""
+    folder = tmp_path_factory.mktemp("corpus")
+    pairs = builtin_pairs("demo", "train")[:600]
+    for side, name in enumerate(("corpus.en", "corpus.de")):
+        (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
+    return folder
+
+
+def train_tiny(corpus: Path, kind: str, folder: Path, *settings: str) -> Outcome:
+    """Train a tiny model on the corpus for a few steps."""
+    files = ("--source", corpus / "corpus.en", "--target", corpus / "corpus.de")
+    return run_command("train", *files, "-o", folder, *TINY[kind], *SHORT, *settings)
+
+
+@pytest.fixture(scope="session", params=list(TINY))
+def run(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of each architecture."""
+    folder = tmp_path_factory.mktemp("runs") / str(request.param)
+    outcome = train_tiny(corpus, str(request.param), folder)
+    assert outcome.code == 0, outcome.err
+    return folder

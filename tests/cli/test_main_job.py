@@ -1,0 +1,263 @@
+"""The main job through the command line: raw text in, a translator and a score out, line for line."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import seq2seq
+from seq2seq.cli import demo as demo_command
+from tests.cli.conftest import Outcome, Runner, train_tiny
+
+ODD_LINES = [
+    "",
+    " ",
+    "a",
+    "The old man drinks a cup of tea.",
+    "word " * 400,
+    "🙂🙃🙂",
+    "שלום עולם",
+    "one\u2028line",
+    "next\u0085line",
+    "nul\x00byte",
+    "tab\tseparated\ttext",
+    "\u200b",
+    "carriage\rreturn",
+    "form\x0cfeed",
+    "…" * 30,
+    "ÄÖÜäöüß",
+    "\u00a0nbsp\u00a0",
+    "漢字かな交じり文",
+    "-" * 100,
+    "<s> </s> <pad> <unk> ▁",
+]
+
+
+def result_lines(outcome: Outcome) -> list[str]:
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == "" or outcome.out.endswith("\n")
+    return outcome.out.split("\n")[:-1]
+
+
+def test_training_leaves_a_complete_run(run: Path) -> None:
+    expected = {"config.yaml", "tokenizer", "data.json", "env.json", "checkpoints", "metrics.jsonl", "train.log"}
+    assert expected | {"tensorboard", "validation", "results.json", "test.hyp"} <= {path.name for path in run.iterdir()}
+    results = json.loads((run / "results.json").read_text())
+    assert results["test"]["sentences"] == 20
+    assert [metric["name"] for metric in results["test"]["metrics"]] == ["BLEU", "BLEU lowercased", "chrF", "TER"]
+    assert all("version:" in metric["signature"] for metric in results["test"]["metrics"])
+    assert results["test"]["decoding"]["beam_size"] == 5
+    assert (run / "checkpoints" / "best" / "manifest.json").exists()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["source_language"] == "en"
+
+
+def test_the_same_command_again_only_prints_the_result(run: Path, corpus: Path, seq2seq: Runner) -> None:
+    before = (run / "results.json").read_bytes()
+    outcome = train_tiny(corpus, run.name, run)
+    assert outcome.code == 0
+    assert "is finished" in outcome.err
+    assert "BLEU" in outcome.out
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_other_settings_in_the_same_directory_are_refused(run: Path, corpus: Path) -> None:
+    outcome = train_tiny(corpus, run.name, run, "model.dropout=0.4")
+    assert outcome.code == 2
+    assert "model.dropout: 0.1 -> 0.4" in outcome.err or "model.dropout: 0.2 -> 0.4" in outcome.err
+
+
+def test_held_out_pairs_are_never_trained_on(run: Path, corpus: Path) -> None:
+    pairs = set(zip((corpus / "corpus.en").read_text().split("\n"), (corpus / "corpus.de").read_text().split("\n")))
+    held_out = []
+    for split in ("valid", "test"):
+        sides = [(run / f"{split}.{side}").read_text().split("\n")[:-1] for side in ("source", "target")]
+        held_out.append(set(zip(*sides)))
+    assert [len(part) for part in held_out] == [20, 20]
+    assert not held_out[0] & held_out[1]
+    assert held_out[0] | held_out[1] <= pairs
+    assert json.loads((run / "data.json").read_text())["counts"]["kept"] == 560
+
+
+def test_translate_keeps_every_line(run: Path, seq2seq: Runner) -> None:
+    """Batch size and order change nothing; blank stays blank; no line is ever split or lost."""
+    text = "".join(line + "\n" for line in ODD_LINES)
+    base = result_lines(seq2seq("translate", run, stdin=text.encode()))
+    assert len(base) == len(ODD_LINES)
+    for line, output in zip(ODD_LINES, base):
+        if not line.strip() or line == "\u200b":
+            assert output == ""
+    for size in (1, 7):
+        assert result_lines(seq2seq("translate", run, "--batch-size", size, stdin=text.encode())) == base
+    order = list(range(len(ODD_LINES)))
+    random.Random(1).shuffle(order)
+    shuffled = "".join(ODD_LINES[i] + "\n" for i in order)
+    assert result_lines(seq2seq("translate", run, stdin=shuffled.encode())) == [base[i] for i in order]
+
+
+def test_crlf_bom_and_a_missing_last_newline(run: Path, seq2seq: Runner) -> None:
+    plain = result_lines(seq2seq("translate", run, stdin=b"The man is old.\nI am here.\n"))
+    assert result_lines(seq2seq("translate", run, stdin=b"\xef\xbb\xbfThe man is old.\r\nI am here.")) == plain
+
+
+def test_files_n_best_scores_and_json(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("The man is old.\n\nI am here.\n")
+    assert seq2seq("translate", run, source, "-o", output).out == ""
+    best = output.read_text().split("\n")[:-1]
+    assert len(best) == 3
+    assert best[1] == ""
+
+    rows = [line.split("\t") for line in result_lines(seq2seq("translate", run, source, "--n-best", 3, "--scores"))]
+    assert len(rows) == 9
+    scores = [float(row[0]) for row in rows]
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    assert [rows[0][1], rows[6][1]] == [best[0], best[2]]
+
+    parsed = [json.loads(line) for line in result_lines(seq2seq("translate", run, source, "--json", "--n-best", 2))]
+    assert [entry["line"] for entry in parsed] == [1, 2, 3]
+    assert parsed[0]["translations"][0]["text"] == best[0]
+
+
+def test_sampling_is_seeded(run: Path, seq2seq: Runner) -> None:
+    def draw(seed: int) -> list[str]:
+        options = ("--sample", "--n-best", 3, "--seed", seed, "--top-k", 20)
+        return result_lines(seq2seq("translate", run, *options, stdin=b"I am here.\n"))
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_evaluate_agrees_with_the_end_of_training(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    outcome = seq2seq("evaluate", run, "--json", "-o", tmp_path / "hyp")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out) == json.loads((run / "results.json").read_text())["test"]["metrics"]
+    assert (tmp_path / "hyp").read_bytes() == (run / "test.hyp").read_bytes()
+    again = seq2seq("evaluate", "--hypotheses", tmp_path / "hyp", "--references", run / "test.target", "-l", "de", "--json")
+    assert json.loads(again.out) == json.loads(outcome.out)
+    number = seq2seq("evaluate", run, "-q", "--source", run / "test.source", "--references", run / "test.target")
+    assert float(number.out) == pytest.approx(json.loads(outcome.out)[0]["value"], abs=0.01)
+
+
+def test_score_agrees_with_the_search(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    parsed = [
+        json.loads(line)["translations"][0]
+        for line in result_lines(seq2seq("translate", run, run / "test.source", "--json"))
+    ]
+    (tmp_path / "hyp").write_text("".join(item["text"] + "\n" for item in parsed), encoding="utf-8")
+    outcome = seq2seq("score", run, "--source", run / "test.source", "--target", tmp_path / "hyp")
+    scores = [float(line) for line in result_lines(outcome)]
+    loaded = seq2seq_load(run)
+    # A translation whose pieces are not what the tokenizer makes of its text has another score: compare the others.
+    same = [
+        i
+        for i, item in enumerate(parsed)
+        if loaded.translator.tokenizers.target.pieces(loaded.translator.tokenizers.target.encode([item["text"]])[0])
+        == next(loaded.translator.stream([(run / "test.source").read_text().split("\n")[i]]))[0].pieces
+    ]
+    assert same
+    for i in same:
+        assert scores[i] == pytest.approx(parsed[i]["log_probability"], abs=2e-3)
+
+
+def seq2seq_load(run: Path) -> seq2seq.experiment.LoadedRun:  # type: ignore[name-defined]
+    return seq2seq.load(run, threads=1)
+
+
+def test_python_interface(run: Path) -> None:
+    loaded = seq2seq.load(run, threads=1)
+    texts = ["The man is old.", "", "I am here."]
+    translations = loaded.translate(texts)
+    assert len(translations) == 3
+    assert translations[1] == ""
+    assert all(value < 0 for value in loaded.score([("I am here.", "Ich bin hier.")]))
+    states, mask = loaded.encode(["I am here.", "The man is old."])
+    assert states.shape[:2] == mask.shape
+    assert states.shape[0] == 2
+    assert (states[~mask] == 0).all()
+
+
+def test_tokenizer_commands_round_trip(run: Path, seq2seq: Runner) -> None:
+    text = "The old man drinks tea.\n\n  two  spaces \n"
+    ids = seq2seq("tokenizer", "encode", run, "--ids", stdin=text.encode())
+    assert seq2seq("tokenizer", "decode", run, "--side", "source", stdin=ids.out.encode()).out == text
+
+
+def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    files = ("--source", corpus / "corpus.en", "--target", corpus / "corpus.de")
+    assert seq2seq("init", *files, config).code == 0
+    assert seq2seq("init", *files, config).code == 2  # never overwrites
+    printed = seq2seq("init", *files, "-").out
+    assert "600 pairs" in printed
+    run = tmp_path / "run"
+    steps = ("training.max_steps=2", "training.schedule.warmup_steps=1")
+    outcome = seq2seq("train", config, "model.hidden_size=32", "model.ff_size=32", *steps, "-q", "-o", run)
+    assert outcome.code == 0, outcome.err
+    assert float(outcome.out) >= 0
+
+
+def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> None:
+    """Character-level name -> language, and language -> name by sampling."""
+    configs = Path(__file__).parents[2] / "configs"
+    outcome = seq2seq("train", configs / "names.yaml", "training.max_steps=150", "-o", tmp_path / "names")
+    assert outcome.code == 0, outcome.err
+    answers = result_lines(seq2seq("translate", tmp_path / "names", tmp_path / "names" / "test.source"))
+    references = (tmp_path / "names" / "test.target").read_text().split("\n")[:-1]
+    right = sum(answer == reference for answer, reference in zip(answers, references))
+    assert right / len(references) > 0.25  # chance is 0.1
+
+    steps = ("training.max_steps=60", "training.schedule.warmup_steps=10")
+    assert seq2seq("train", configs / "names-generate.yaml", *steps, "-o", tmp_path / "drawn").code == 0
+    drawn = result_lines(
+        seq2seq("translate", tmp_path / "drawn", "--sample", "--n-best", 8, stdin=b"Finnish\nPolish\n")
+    )
+    assert len(drawn) == 16
+    assert len(set(drawn)) > 8
+
+
+def test_demo_shows_everything(seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = ("preset=demo-gru", "training.max_steps=4", "training.schedule.warmup_steps=1", "model.hidden_size=16")
+    monkeypatch.setitem(demo_command.DEMO_SETTINGS, "gru", short)
+    outcome = seq2seq("demo", "--model", "gru", "-o", tmp_path / "demo")
+    assert outcome.code == 0, outcome.err
+    assert "BLEU" in outcome.out
+    assert outcome.out.count("\n  > ") == 5
+    assert outcome.out.rstrip().count("\n") > 15  # scores, translations, and a picture of attention
+
+
+def test_a_killed_training_continues(corpus: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first checkpoint; the same command ends where an uninterrupted run ends, to the bit."""
+    settings = ["threads=1", "training.precision=fp32", "training.validate_every=10"]
+    assert train_tiny(corpus, "gru", tmp_path / "whole", *settings).code == 0
+    command = [sys.executable, "-m", "seq2seq", "train", "-o", str(tmp_path / "parts"), *settings]
+    command += ["--source", str(corpus / "corpus.en"), "--target", str(corpus / "corpus.de")]
+    from tests.cli.conftest import SHORT, TINY
+
+    process = subprocess.Popen([*command, *TINY["gru"], *SHORT, *settings], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "validation" in line:
+            process.kill()
+            break
+    process.communicate()
+    resumed = train_tiny(corpus, "gru", tmp_path / "parts", *settings)
+    assert resumed.code == 0
+    weights = [tmp_path / name / "checkpoints" / "last" / "model.safetensors" for name in ("whole", "parts")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_copied_run_needs_nothing_else(run: Path, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(run, copy, symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "empty"))
+    outcome = seq2seq("evaluate", "elsewhere", "--json")
+    assert json.loads(outcome.out) == json.loads((run / "results.json").read_text())["test"]["metrics"]
