@@ -1,8 +1,8 @@
 """Train a translation model on your own parallel text, and use it.
 
-    from seq2seq import load
-    run = load("runs/demo")
-    run.translate(["The old man drinks a cup of tea."])
+from seq2seq import load
+run = load("runs/demo")
+run.translate(["The old man drinks a cup of tea."])
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(
-    run: str | Path, *, device: str = "auto", checkpoint: str | None = None, threads: int = 0
-) -> LoadedRun:
+def load(run: str | Path, *, device: str = "auto", checkpoint: str | None = None, threads: int = 0) -> LoadedRun:
     """Load the best model of a run directory; see `seq2seq.experiment.load`."""
     from seq2seq.experiment.loading import load as load_run  # torch is imported only when a model is wanted
 

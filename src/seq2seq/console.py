@@ -1,6 +1,7 @@
 """What the user sees while work goes on: lines, warnings, tables and progress, all on stderr.
 
-Results go to stdout, which is the commands' affair. Bars appear on a terminal only; elsewhere a plain line at most every 10 s.
+Results go to stdout, which is the commands' affair. Bars appear on a terminal only; elsewhere a plain line at most
+every 10 s.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> st
     cells = [[str(cell) for cell in row] for row in [columns, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     lines = [
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
     ]
     return "\n".join(line.rstrip() for line in lines)
@@ -79,7 +83,12 @@ class Progress:
         self._bar = None
         if sys.stderr.isatty() and not _quiet:
             self._bar = tqdm(
-                total=total, desc=description, unit=" " + unit, file=sys.stderr, dynamic_ncols=True, leave=False
+                total=total,
+                desc=description,
+                unit=" " + unit,
+                file=sys.stderr,
+                dynamic_ncols=True,
+                leave=False,
             )
 
     def update(self, count: int = 1) -> None:

@@ -92,7 +92,7 @@ def disk_error(error: OSError, path: Path, needed: int) -> ResourceError:
     free = shutil.disk_usage(folder).free
     return ResourceError(
         f"cannot write {path}: {error.strerror or error}",
-        hint=f"needed {needed / 2**20:,.1f} MiB, free {free / 2**20:,.1f} MiB; free some space or choose another folder",
+        hint=f"needed {needed / 2**20:,.1f} MiB, free {free / 2**20:,.1f} MiB; free some space or choose another",
     )
 
 

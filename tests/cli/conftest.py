@@ -15,7 +15,12 @@ from seq2seq.console import set_quiet
 from seq2seq.data.builtin import builtin_pairs
 
 TINY = {
-    "transformer": ["model.hidden_size=32", "model.ff_size=64", "model.encoder_layers=1", "model.decoder_layers=1"],
+    "transformer": [
+        "model.hidden_size=32",
+        "model.ff_size=64",
+        "model.encoder_layers=1",
+        "model.decoder_layers=1",
+    ],
     "gru": ["model.kind=gru", "model.hidden_size=32", "model.embedding_size=32"],
 }
 SHORT = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.cli.conftest import Outcome, Runner, train_tiny
 
 import seq2seq
 from seq2seq.cli import demo as demo_command
-from tests.cli.conftest import Outcome, Runner, train_tiny
 
 ODD_LINES = [
     "",
@@ -47,11 +48,24 @@ def result_lines(outcome: Outcome) -> list[str]:
 
 
 def test_training_leaves_a_complete_run(run: Path) -> None:
-    expected = {"config.yaml", "tokenizer", "data.json", "env.json", "checkpoints", "metrics.jsonl", "train.log"}
+    expected = {
+        "config.yaml",
+        "tokenizer",
+        "data.json",
+        "env.json",
+        "checkpoints",
+        "metrics.jsonl",
+        "train.log",
+    }
     assert expected | {"tensorboard", "validation", "results.json", "test.hyp"} <= {path.name for path in run.iterdir()}
     results = json.loads((run / "results.json").read_text())
     assert results["test"]["sentences"] == 20
-    assert [metric["name"] for metric in results["test"]["metrics"]] == ["BLEU", "BLEU lowercased", "chrF", "TER"]
+    assert [metric["name"] for metric in results["test"]["metrics"]] == [
+        "BLEU",
+        "BLEU lowercased",
+        "chrF",
+        "TER",
+    ]
     assert all("version:" in metric["signature"] for metric in results["test"]["metrics"])
     assert results["test"]["decoding"]["beam_size"] == 5
     assert (run / "checkpoints" / "best" / "manifest.json").exists()
@@ -71,15 +85,17 @@ def test_the_same_command_again_only_prints_the_result(run: Path, corpus: Path, 
 def test_other_settings_in_the_same_directory_are_refused(run: Path, corpus: Path) -> None:
     outcome = train_tiny(corpus, run.name, run, "model.dropout=0.4")
     assert outcome.code == 2
-    assert "model.dropout: 0.1 -> 0.4" in outcome.err or "model.dropout: 0.2 -> 0.4" in outcome.err
+    assert re.search(r"model\.dropout: 0\.[23] -> 0\.4", outcome.err)
 
 
 def test_held_out_pairs_are_never_trained_on(run: Path, corpus: Path) -> None:
-    pairs = set(zip((corpus / "corpus.en").read_text().split("\n"), (corpus / "corpus.de").read_text().split("\n")))
+    pairs = set(
+        zip((corpus / "corpus.en").read_text().split("\n"), (corpus / "corpus.de").read_text().split("\n"), strict=True)
+    )
     held_out = []
     for split in ("valid", "test"):
         sides = [(run / f"{split}.{side}").read_text().split("\n")[:-1] for side in ("source", "target")]
-        held_out.append(set(zip(*sides)))
+        held_out.append(set(zip(*sides, strict=True)))
     assert [len(part) for part in held_out] == [20, 20]
     assert not held_out[0] & held_out[1]
     assert held_out[0] | held_out[1] <= pairs
@@ -91,7 +107,7 @@ def test_translate_keeps_every_line(run: Path, seq2seq: Runner) -> None:
     text = "".join(line + "\n" for line in ODD_LINES)
     base = result_lines(seq2seq("translate", run, stdin=text.encode()))
     assert len(base) == len(ODD_LINES)
-    for line, output in zip(ODD_LINES, base):
+    for line, output in zip(ODD_LINES, base, strict=True):
         if not line.strip() or line == "\u200b":
             assert output == ""
     for size in (1, 7):
@@ -140,7 +156,16 @@ def test_evaluate_agrees_with_the_end_of_training(run: Path, seq2seq: Runner, tm
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out) == json.loads((run / "results.json").read_text())["test"]["metrics"]
     assert (tmp_path / "hyp").read_bytes() == (run / "test.hyp").read_bytes()
-    again = seq2seq("evaluate", "--hypotheses", tmp_path / "hyp", "--references", run / "test.target", "-l", "de", "--json")
+    again = seq2seq(
+        "evaluate",
+        "--hypotheses",
+        tmp_path / "hyp",
+        "--references",
+        run / "test.target",
+        "-l",
+        "de",
+        "--json",
+    )
     assert json.loads(again.out) == json.loads(outcome.out)
     number = seq2seq("evaluate", run, "-q", "--source", run / "test.source", "--references", run / "test.target")
     assert float(number.out) == pytest.approx(json.loads(outcome.out)[0]["value"], abs=0.01)
@@ -159,7 +184,8 @@ def test_score_agrees_with_the_search(run: Path, seq2seq: Runner, tmp_path: Path
     same = [
         i
         for i, item in enumerate(parsed)
-        if loaded.translator.tokenizers.target.pieces(loaded.translator.tokenizers.target.encode([item["text"]])[0])
+        if item["text"]
+        and loaded.translator.tokenizers.target.pieces(loaded.translator.tokenizers.target.encode([item["text"]])[0])
         == next(loaded.translator.stream([(run / "test.source").read_text().split("\n")[i]]))[0].pieces
     ]
     assert same
@@ -211,7 +237,7 @@ def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> N
     assert outcome.code == 0, outcome.err
     answers = result_lines(seq2seq("translate", tmp_path / "names", tmp_path / "names" / "test.source"))
     references = (tmp_path / "names" / "test.target").read_text().split("\n")[:-1]
-    right = sum(answer == reference for answer, reference in zip(answers, references))
+    right = sum(answer == reference for answer, reference in zip(answers, references, strict=True))
     assert right / len(references) > 0.25  # chance is 0.1
 
     steps = ("training.max_steps=60", "training.schedule.warmup_steps=10")
@@ -224,7 +250,12 @@ def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> N
 
 
 def test_demo_shows_everything(seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = ("preset=demo-gru", "training.max_steps=4", "training.schedule.warmup_steps=1", "model.hidden_size=16")
+    short = (
+        "preset=demo-gru",
+        "training.max_steps=4",
+        "training.schedule.warmup_steps=1",
+        "model.hidden_size=16",
+    )
     monkeypatch.setitem(demo_command.DEMO_SETTINGS, "gru", short)
     outcome = seq2seq("demo", "--model", "gru", "-o", tmp_path / "demo")
     assert outcome.code == 0, outcome.err
@@ -254,7 +285,9 @@ def test_a_killed_training_continues(corpus: Path, tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_a_copied_run_needs_nothing_else(run: Path, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copied_run_needs_nothing_else(
+    run: Path, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(run, copy, symlinks=True)
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.cli.conftest import Runner
 
 HELPS = [
@@ -60,11 +59,27 @@ MISTAKES = [
     (2, "folder", ("train", "folder")),
     (3, "four.txt", ("train", "--source", "three.txt", "--target", "four.txt")),
     (3, "missing.txt", ("train", "--source", "missing.txt", "--target", "four.txt")),
-    (3, "latin1.txt:3", ("data", "prepare", "nodata.yaml", "data.train=[{source: three.txt, target: latin1.txt}]")),
+    (
+        3,
+        "latin1.txt:3",
+        ("data", "prepare", "nodata.yaml", "data.train=[{source: three.txt, target: latin1.txt}]"),
+    ),
     (3, "empty", ("data", "prepare", "nodata.yaml", "data.train=[{source: blank.txt, target: text30.txt}]")),
     (2, "device", ("train", "nodata.yaml", "device=tpu", "data.train=[{builtin: demo}]", "-o", "r")),
     (2, "cuda:9", ("train", "nodata.yaml", "device=cuda:9", "data.train=[{builtin: demo}]", "-o", "r")),
-    (2, "fp16", ("train", "nodata.yaml", "training.precision=fp16", "device=cpu", "data.train=[{builtin: demo}]", "-o", "r")),
+    (
+        2,
+        "fp16",
+        (
+            "train",
+            "nodata.yaml",
+            "training.precision=fp16",
+            "device=cpu",
+            "data.train=[{builtin: demo}]",
+            "-o",
+            "r",
+        ),
+    ),
     (2, "cannot write", ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "-o", "three.txt/run")),
     (5, "no run directory", ("translate", "missing")),
     (5, "not a run directory", ("translate", "folder")),
@@ -77,7 +92,11 @@ MISTAKES = [
     (5, "folder", ("tokenizer", "encode", "folder")),
     (2, "--side", ("tokenizer", "encode", "folder", "--side", "left")),
     (3, "missing.txt", ("tokenizer", "train", "-s", "missing.txt", "-t", "three.txt", "-o", "out")),
-    (2, "unknown key `tokenizer.size`", ("tokenizer", "train", "-s", "three.txt", "-t", "three.txt", "-o", "t", "size=3")),
+    (
+        2,
+        "unknown key `tokenizer.size`",
+        ("tokenizer", "train", "-s", "three.txt", "-t", "three.txt", "-o", "t", "size=3"),
+    ),
     (2, "no config given", ("data", "prepare", "seed=1")),
     (2, "--model", ("demo", "--model", "lstm")),
     (2, "--model", ("init", "--model", "lstm", "--source", "three.txt", "--target", "three.txt")),
@@ -155,8 +174,9 @@ def test_a_damaged_run_is_told(run: Path, seq2seq: Runner, tmp_path: Path) -> No
 
 
 def test_two_runs_in_one_directory(corpus: Path, tmp_path: Path) -> None:
-    from seq2seq.experiment import RunDirectory
     from tests.cli.conftest import train_tiny
+
+    from seq2seq.experiment import RunDirectory
 
     directory = RunDirectory(tmp_path / "run")
     directory.create()

@@ -39,7 +39,14 @@ def test_every_shipped_config_loads(path: Path) -> None:
 
 def test_shipped_configs_cover_the_promised_cases() -> None:
     names = {path.stem for path in SHIPPED}
-    assert {"demo", "multi30k-en-de", "multi30k-en-de-gru", "multi30k-hub", "own-files", "wmt14-de-en"} <= names
+    assert {
+        "demo",
+        "multi30k-en-de",
+        "multi30k-en-de-gru",
+        "multi30k-hub",
+        "own-files",
+        "wmt14-de-en",
+    } <= names
     assert {"names", "names-generate"} <= names
 
 
@@ -133,7 +140,12 @@ def test_lines_are_those_of_the_file() -> None:
         ("preset: transformr-tiny\n", "unknown preset", 1, "did you mean transformer-tiny?"),
         ("data:\n  train:\n    - {source: a.en}\n", "`data.train.0.target` is missing", 3, "target:"),
         ("data:\n  train:\n    - {tsv: a.tsv, sorce: 1}\n", "unknown key `data.train.0.sorce`", 3, "source"),
-        ("tokenizer: {joint: false}\n", "model.tied_embeddings: all needs one vocabulary", None, "tied_embeddings"),
+        (
+            "tokenizer: {joint: false}\n",
+            "model.tied_embeddings: all needs one vocabulary",
+            None,
+            "tied_embeddings",
+        ),
         ("model: {hidden_size: 30}\n", "multiple of num_heads", 1, None),
         ("model: {kind: gru, attention: none}\n", "input_feeding", 1, "input_feeding: false"),
         ("training: {max_steps: 5, schedule: {kind: cosine}}\n", "warmup_steps", None, None),
@@ -174,15 +186,22 @@ def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
+    where = "fuzz.yaml"
     try:
         read_yaml(text, "fuzz.yaml")
     except ConfigError as error:
-        assert "fuzz.yaml" in (error.where or "")
+        where = error.where or ""
+    assert "fuzz.yaml" in where
 
 
 def test_reference_documents_every_key() -> None:
     text = "\n".join(reference_lines())
-    for path in ("training.optimizer.learning_rate", "model.attention", "data.cleaning.max_ratio", "tokenizer.kind"):
+    for path in (
+        "training.optimizer.learning_rate",
+        "model.attention",
+        "data.cleaning.max_ratio",
+        "tokenizer.kind",
+    ):
         assert f"\n{path}: " in text
     entries = [line for line in reference_lines() if line and line[0] not in " ["]
     lines = reference_lines()

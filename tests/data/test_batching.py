@@ -41,9 +41,7 @@ def test_sentence_plans(pairs: list[tuple[int, int]], size: int) -> None:
     sources, targets = columns(pairs)
     plan = plan_epoch(sources, targets, batch_size=size, batch_type="sentences", seed=1, epoch=0)
     assert sorted(row for rows in plan for row in rows.tolist()) == list(range(len(pairs)))
-    assert sorted((len(rows) for rows in plan), reverse=True)[: len(pairs) // size] == [size] * (
-        len(pairs) // size
-    )
+    assert sorted((len(rows) for rows in plan), reverse=True)[: len(pairs) // size] == [size] * (len(pairs) // size)
     assert len(plan) == -(-len(pairs) // size)
 
 
@@ -60,9 +58,7 @@ def test_epochs_and_seeds_differ() -> None:
         str(
             [
                 rows.tolist()
-                for rows in plan_epoch(
-                    sources, targets, batch_size=64, batch_type="tokens", seed=seed, epoch=epoch
-                )
+                for rows in plan_epoch(sources, targets, batch_size=64, batch_type="tokens", seed=seed, epoch=epoch)
             ]
         )
         for seed in (1, 2)
@@ -105,11 +101,7 @@ def test_collate_against_a_loop(pairs: list[tuple[list[int], list[int]]]) -> Non
     assert batch.source.dtype == batch.target_in.dtype == batch.target_out.dtype == torch.int64
     assert batch.tokens == int((batch.target_out != PAD).sum())
     assert batch.source_tokens == int((batch.source != PAD).sum())
-    assert (
-        batch.target_in.shape
-        == batch.target_out.shape
-        == (len(pairs), 1 + max(len(pair[1]) for pair in pairs))
-    )
+    assert batch.target_in.shape == batch.target_out.shape == (len(pairs), 1 + max(len(pair[1]) for pair in pairs))
     moved = batch.to("cpu")
     assert isinstance(moved, Batch)
     assert moved.tokens == batch.tokens
@@ -124,16 +116,12 @@ def test_collate_wants_pairs() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     with StoreWriter(tmp_path / "a.arrow") as writer:
-        writer.write_rows(
-            [[4 + n] * (n % 5 + 1) for n in range(60)], [[4 + n] * (n % 3 + 1) for n in range(60)]
-        )
+        writer.write_rows([[4 + n] * (n % 5 + 1) for n in range(60)], [[4 + n] * (n % 3 + 1) for n in range(60)])
     return Store(tmp_path / "a.arrow")
 
 
 def plan_of(store: Store) -> list[np.ndarray]:
-    return plan_epoch(
-        store.source_lengths, store.target_lengths, batch_size=40, batch_type="tokens", seed=1, epoch=0
-    )
+    return plan_epoch(store.source_lengths, store.target_lengths, batch_size=40, batch_type="tokens", seed=1, epoch=0)
 
 
 def test_workers_and_cursor_change_nothing(store: Store) -> None:

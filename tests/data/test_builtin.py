@@ -30,9 +30,7 @@ MODAL = {modal.en: modal for modal in MODALS}
 
 
 def np(noun: str, det: str = "the", adjective: str = "", plural: bool = False, number: int = 0) -> Phrase:
-    return grammar.noun_phrase(
-        NOUN_BY_ENGLISH[noun], det, ADJECTIVE[adjective] if adjective else None, plural, number
-    )
+    return grammar.noun_phrase(NOUN_BY_ENGLISH[noun], det, ADJECTIVE[adjective] if adjective else None, plural, number)
 
 
 @pytest.fixture(scope="module")
@@ -322,9 +320,7 @@ def test_the_share_of_reserved_combinations() -> None:
 
 def test_every_word_is_frequent_and_every_test_word_is_known(demo: DemoCorpus) -> None:
     for side in (0, 1):
-        counts = Counter(
-            word for pair in demo.train for word in {w.strip(".,!?").lower() for w in pair[side].split()}
-        )
+        counts = Counter(word for pair in demo.train for word in {w.strip(".,!?").lower() for w in pair[side].split()})
         assert min(counts.values()) >= 15
         known = {word for pair in demo.train for word in pair[side].split()}
         assert {word for pair in demo.test + demo.valid for word in pair[side].split()} <= known
@@ -346,9 +342,7 @@ def test_articles_and_english_agreement(demo: DemoCorpus) -> None:
     assert len(re.findall(r"\ban [aeiou]", text)) > 100
     assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|\bI (is|are|has|does)\b", text)
     assert len(re.findall(r"^(?:He|She) (?:is|has|does) ", text, re.MULTILINE)) > 100
-    assert not re.search(
-        r"(^|that |because |if )(he|she) (are|have|do|am)\b", text, re.MULTILINE | re.IGNORECASE
-    )
+    assert not re.search(r"(^|that |because |if )(he|she) (are|have|do|am)\b", text, re.MULTILINE | re.IGNORECASE)
 
 
 def test_german_noun_phrases_agree(demo: DemoCorpus) -> None:

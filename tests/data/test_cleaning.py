@@ -76,9 +76,7 @@ lengths = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1
 
 
 @given(lengths, st.integers(1, 4), st.integers(5, 30), st.sampled_from([1.5, 2.0, 9.0]))
-def test_length_rules_against_a_loop(
-    pairs: list[tuple[int, int]], shortest: int, longest: int, ratio: float
-) -> None:
+def test_length_rules_against_a_loop(pairs: list[tuple[int, int]], shortest: int, longest: int, ratio: float) -> None:
     settings = CleaningSettings(min_tokens=shortest, max_tokens=longest, max_ratio=ratio)
     report = CleaningReport(read=len(pairs))
     keep = judge_lengths(*np.array(pairs, dtype=np.int32).T, settings, report)

@@ -36,9 +36,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hub(folder: Path, nested: bool, **more: str) -> HubSource:
     rows = [{"en": left, "de": right} for left, right in PAIRS]
-    table = pa.Table.from_pylist(
-        [{"id": n, "translation": row} for n, row in enumerate(rows)] if nested else rows
-    )
+    table = pa.Table.from_pylist([{"id": n, "translation": row} for n, row in enumerate(rows)] if nested else rows)
     (folder / "set").mkdir(exist_ok=True)
     for split in ("train", "test"):
         pq.write_table(table, folder / "set" / f"{split}.parquet")

@@ -34,9 +34,7 @@ def test_unicode_line_separators_stay_inside(tmp_path: Path) -> None:
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=8)))
 def test_as_many_lines_as_newlines(texts: list[str]) -> None:
     content = "".join(text + "\n" for text in texts).encode()
-    expected = [
-        raw.removesuffix(b"\r").decode() for raw in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1]
-    ]
+    expected = [raw.removesuffix(b"\r").decode() for raw in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1]]
     assert list(decode_lines(io.BytesIO(content), "stdin")) == expected
     assert len(expected) == len(texts)
 
@@ -61,9 +59,7 @@ def test_ends_and_marks(tmp_path: Path, content: bytes, expected: list[str]) -> 
     assert list(read_lines(write(tmp_path, content))) == expected
 
 
-@pytest.mark.parametrize(
-    ("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("bz2", bz2.compress)]
-)
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("bz2", bz2.compress)])
 def test_packed_files(tmp_path: Path, suffix: str, pack) -> None:
     text = f"{INSIDE}\r\n\nzwei\n".encode()
     packed = pack(text)

@@ -74,6 +74,7 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
         "empty": 2,
         "invisible": 2,
         "duplicate": 1,
+        "held_out": 0,
         "too_short": 0,
         "too_long": 1,
         "ratio": 1,
@@ -86,9 +87,7 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
 
 def test_duplicates_against_a_dictionary(tmp_path: Path) -> None:
     pairs = [(f"s {n % 7}", f"t {n % 3}") for n in range(100)]
-    kept = run(
-        tmp_path, DataSettings(train=(corpus(tmp_path, pairs[:60], "a"), corpus(tmp_path, pairs[60:], "b")))
-    )
+    kept = run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs[:60], "a"), corpus(tmp_path, pairs[60:], "b"))))
     assert texts(kept) == list(dict.fromkeys(pairs))
     cleaning = CleaningSettings(drop_duplicates=False)
     assert texts(run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),), cleaning=cleaning))) == pairs
@@ -133,9 +132,7 @@ def test_no_training_data(tmp_path: Path) -> None:
 
 def test_a_line_of_a_megabyte_is_dropped_and_counted(tmp_path: Path) -> None:
     pairs = [*TRAIN, ("x" * 1_000_000, "lang"), ("end", "Ende")]
-    prepared = run(
-        tmp_path, DataSettings(train=(corpus(tmp_path, pairs),)), TokenizerSettings(vocabulary_size=400)
-    )
+    prepared = run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),)), TokenizerSettings(vocabulary_size=400))
     assert prepared.report.too_long == 1
     assert texts(prepared) == [*TRAIN, ("end", "Ende")]
 
@@ -177,9 +174,7 @@ def test_a_damaged_entry_is_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert texts(run(tmp_path, data)) == TRAIN
 
 
-def test_a_killed_preparation_leaves_nothing_behind(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_killed_preparation_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """kill -9 in the middle: the next call starts afresh and removes what was left."""
     source = corpus(tmp_path, TRAIN)
     script = (
@@ -333,9 +328,7 @@ def test_multi30k(tmp_path: Path, shared_data: Path) -> None:
 
     data = DataSettings(train=(split("train"),), valid=(split("val"),), test=(split("test_2016_flickr"),))
     prepared = run(tmp_path, data, TokenizerSettings(vocabulary_size=4000))
-    sides = [
-        (folder / f"train.{language}").read_bytes().decode().split("\n")[:-1] for language in ("en", "de")
-    ]
+    sides = [(folder / f"train.{language}").read_bytes().decode().split("\n")[:-1] for language in ("en", "de")]
     expected = list(dict.fromkeys(zip(*sides, strict=True)))
     assert prepared.report.duplicate == 3
     assert texts(prepared) == expected
@@ -346,6 +339,4 @@ def test_multi30k(tmp_path: Path, shared_data: Path) -> None:
     start = time.monotonic()
     assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000)).train) == 28_997
     assert time.monotonic() - start < 1
-    assert np.array_equal(
-        prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0]
-    )
+    assert np.array_equal(prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0])

@@ -40,9 +40,7 @@ NAMED = [
 
 
 def train(pairs: list[tuple[str, str]] = PAIRS, seed: int = 1, **changes: object) -> TokenizerPair:
-    return train_tokenizers(
-        TokenizerSettings(**{"vocabulary_size": 500, **changes}), lambda: iter(pairs), seed
-    )  # type: ignore[arg-type]
+    return train_tokenizers(TokenizerSettings(**{"vocabulary_size": 500, **changes}), lambda: iter(pairs), seed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("joint", [True, False])

@@ -37,9 +37,7 @@ def published(shared_data: Path) -> tuple[Path, dict[str, dict[str, str]]]:
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_published_bleu_of_wmt17(system: str, published: tuple[Path, dict[str, dict[str, str]]]) -> None:
     folder, scores = published
-    result = bleu(
-        lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de"), target_language="de"
-    )
+    result = bleu(lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de"), target_language="de")
     row = scores[f"{system}.en-de"]
     assert round(result.value, 2) == float(row["mteval_v13a_bleu_published"])
     assert result.value == pytest.approx(float(row["sacrebleu_2.6.0_bleu_13a"]), abs=1e-4)
@@ -48,15 +46,11 @@ def test_published_bleu_of_wmt17(system: str, published: tuple[Path, dict[str, d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["FBK.4870", "uedin-nmt.4722"])  # TER takes four seconds each
-def test_published_chrf_and_ter_of_wmt17(
-    system: str, published: tuple[Path, dict[str, dict[str, str]]]
-) -> None:
+def test_published_chrf_and_ter_of_wmt17(system: str, published: tuple[Path, dict[str, dict[str, str]]]) -> None:
     folder, scores = published
     results = {
         result.name: result
-        for result in corpus_metrics(
-            lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de")
-        )
+        for result in corpus_metrics(lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de"))
     }
     row = scores[f"{system}.en-de"]
     assert round(results["BLEU"].value, 2) == float(row["mteval_v13a_bleu_published"])
@@ -148,9 +142,7 @@ def test_tokenizer_follows_the_target_language(
         ("The cat, it sat on the mat.", ""),
     ],
 )
-def test_odd_hypotheses_are_warned_about(
-    hypothesis: str, warning: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_hypotheses_are_warned_about(hypothesis: str, warning: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Scores of subwords or of tokenised text look fine and compare with nothing."""
     corpus_metrics([hypothesis] * 3, ["The cat, it sat on the mat."] * 3)
     said = capsys.readouterr().err

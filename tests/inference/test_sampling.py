@@ -55,9 +55,7 @@ def test_frequencies_match_the_model(temperature: float) -> None:
     assert chi_square_fits([first[t] for t in range(SIZE)], allowed_probabilities(table[BOS], temperature))
     for last in range(3, SIZE):
         second = Counter(h.tokens[1] if len(h.tokens) > 1 else EOS for h in found if h.tokens[:1] == [last])
-        assert chi_square_fits(
-            [second[t] for t in range(SIZE)], allowed_probabilities(table[last], temperature)
-        )
+        assert chi_square_fits([second[t] for t in range(SIZE)], allowed_probabilities(table[last], temperature))
 
 
 def test_log_probability_is_the_models_own_whatever_the_temperature() -> None:

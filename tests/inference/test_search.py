@@ -24,9 +24,7 @@ def next_log_probabilities(model: Seq2SeqModel, source: Tensor, prefix: list[int
         return log_probabilities(model, hidden[0, -1]).tolist()
 
 
-def enumerate_all(
-    model: Seq2SeqModel, source: Tensor, size: int, limit: int
-) -> list[tuple[list[int], float]]:
+def enumerate_all(model: Seq2SeqModel, source: Tensor, size: int, limit: int) -> list[tuple[list[int], float]]:
     """Every output of fewer than `limit` tokens with its log-probability, EOS included."""
     found = []
     prefixes: list[tuple[list[int], float]] = [([], 0.0)]
@@ -77,7 +75,7 @@ def test_wide_beam_equals_enumeration(seed: int, alpha: float) -> None:
         everything = enumerate_all(model, row, size, limit)
         everything.sort(key=lambda pair: -pair[1] / (len(pair[0]) + 1) ** alpha)
         assert [h.tokens for h in hypotheses] == [tokens for tokens, _ in everything[:n_best]]
-        for hypothesis, (tokens, total) in zip(hypotheses, everything, strict=False):
+        for hypothesis, (tokens, total) in zip(hypotheses, everything, strict=True):
             assert hypothesis.log_probability == pytest.approx(total, abs=1e-4)
             assert hypothesis.score == pytest.approx(total / (len(tokens) + 1) ** alpha, abs=1e-4)
 
@@ -181,9 +179,7 @@ def test_length_limits_are_each_sentences_own() -> None:
         found = search(model, source, beam_size=beam, length_penalty=1.0, max_lengths=limits)
         assert [len(h[0].tokens) + 1 for h in found] == limits.tolist()
         assert all(h[0].cut for h in found)
-    short = search(
-        RecurrentModel(6, seed=1, limit=3), source, beam_size=2, length_penalty=9.0, max_lengths=limits
-    )
+    short = search(RecurrentModel(6, seed=1, limit=3), source, beam_size=2, length_penalty=9.0, max_lengths=limits)
     assert max(len(h[0].tokens) for h in short) <= 2
 
 

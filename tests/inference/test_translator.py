@@ -51,9 +51,7 @@ def sharp(settings: TransformerSettings | GRUSettings, tokenizers: TokenizerPair
     return model.train()
 
 
-def translator(
-    model: Seq2SeqModel, tokenizers: TokenizerPair, settings: DecodingSettings | None = None
-) -> Translator:
+def translator(model: Seq2SeqModel, tokenizers: TokenizerPair, settings: DecodingSettings | None = None) -> Translator:
     return Translator(model, tokenizers, settings or DecodingSettings(), torch.device("cpu"))
 
 
@@ -78,9 +76,7 @@ def odd_lines(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_odd_text_line_for_line_at_every_batch_size_and_order(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_text_line_for_line_at_every_batch_size_and_order(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """JoeyNMT split lines at U+2028 and U+0085, dropped blank ones, and so shifted its output."""
     tokenizers = letters(ODD)
     model = sharp(MODELS[name], tokenizers)
@@ -139,8 +135,7 @@ def test_score_does_not_depend_on_the_batch() -> None:
     model = sharp(MODELS["transformer"], tokenizers)
     draws = random.Random(5)
     pairs = [
-        ("".join(draws.choices("abcdefghij", k=draws.randrange(1, 20))), "abc"[: draws.randrange(4)])
-        for _ in "x" * 30
+        ("".join(draws.choices("abcdefghij", k=draws.randrange(1, 20))), "abc"[: draws.randrange(4)]) for _ in "x" * 30
     ]
     together = translator(model, tokenizers).score(pairs)
     alone = translator(model, tokenizers, DecodingSettings(batch_tokens=1)).score(pairs)
@@ -177,9 +172,7 @@ def test_outputs_cut_at_the_limit_are_counted() -> None:
     """Hugging Face cuts at 20 tokens by a default and says nothing."""
     table = torch.zeros(14, 14)
     table[:, EOS] = -9.0
-    made = translator(
-        MarkovModel(table), letters(), DecodingSettings(max_length_ratio=3, max_length_offset=2)
-    )
+    made = translator(MarkovModel(table), letters(), DecodingSettings(max_length_ratio=3, max_length_offset=2))
     assert [len(text) for text in made.translate(["a", "", "abcabcabc" * 3])] == [5, 0, 83]
     assert made.outputs_cut == 2
 
@@ -196,9 +189,7 @@ def test_output_never_holds_a_line_break() -> None:
 
 def test_stream_is_lazy_and_in_order() -> None:
     """Ten million lines must not be read before the first is written."""
-    made = translator(
-        RecurrentModel(14, seed=2), letters(), DecodingSettings(beam_size=1, max_length_offset=1)
-    )
+    made = translator(RecurrentModel(14, seed=2), letters(), DecodingSettings(beam_size=1, max_length_offset=1))
     read = 0
 
     def lines() -> Iterator[str]:
@@ -271,9 +262,7 @@ def test_real_models_in_any_batch(name: str) -> None:
     tokenizers = letters()
     model = sharp(MODELS[name], tokenizers).eval()
     draws = torch.Generator().manual_seed(1)
-    rows = [
-        torch.randint(4, 14, (int(n),), generator=draws) for n in torch.randint(1, 12, (24,), generator=draws)
-    ]
+    rows = [torch.randint(4, 14, (int(n),), generator=draws) for n in torch.randint(1, 12, (24,), generator=draws)]
     source = torch.zeros(24, 14, dtype=torch.long)
     for place, row in enumerate(rows):
         source[place, : len(row) + 1] = torch.cat((row, torch.tensor([EOS])))

@@ -134,9 +134,7 @@ def test_wide_attention_equals_one_full_width_attention_per_head() -> None:
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("position", ["pre", "post"])
 def test_encoder_layer_equals_torchs(position: Any, activation: Any) -> None:
-    settings = transformer(
-        num_heads=HEADS, ff_size=INNER, dropout=0.0, norm_position=position, activation=activation
-    )
+    settings = transformer(num_heads=HEADS, ff_size=INNER, dropout=0.0, norm_position=position, activation=activation)
     ours = EncoderLayer(settings)
     theirs = nn.TransformerEncoderLayer(**torch_options(activation=activation, norm_first=position == "pre"))
     randomise(ours)
@@ -148,9 +146,7 @@ def test_encoder_layer_equals_torchs(position: Any, activation: Any) -> None:
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("position", ["pre", "post"])
 def test_decoder_layer_equals_torchs(position: Any, activation: Any) -> None:
-    settings = transformer(
-        num_heads=HEADS, ff_size=INNER, dropout=0.0, norm_position=position, activation=activation
-    )
+    settings = transformer(num_heads=HEADS, ff_size=INNER, dropout=0.0, norm_position=position, activation=activation)
     ours = DecoderLayer(settings)
     theirs = nn.TransformerDecoderLayer(**torch_options(activation=activation, norm_first=position == "pre"))
     randomise(ours)
@@ -168,9 +164,7 @@ def test_the_whole_model_equals_torchs_transformer(position: Any) -> None:
     settings = transformer(num_heads=HEADS, ff_size=INNER, dropout=0.0, norm_position=position)
     ours = TransformerModel(settings, 20, 20)
     randomise(ours)
-    theirs = nn.Transformer(
-        **torch_options(num_encoder_layers=2, num_decoder_layers=2, norm_first=position == "pre")
-    )
+    theirs = nn.Transformer(**torch_options(num_encoder_layers=2, num_decoder_layers=2, norm_first=position == "pre"))
     for mine, other in zip(ours.encoder, theirs.encoder.layers, strict=True):
         copy_encoder_layer(other, mine)  # type: ignore[arg-type]
     for mine, other in zip(ours.decoder, theirs.decoder.layers, strict=True):
@@ -218,9 +212,7 @@ def test_encoder_equals_torchs_on_packed_sequences(kind: Any, bidirectional: boo
     lengths = (6, 1, 4)
     x, mask = torch.randn(3, 6, 5), mask_of(lengths, 6)
     found = ours(x, mask)
-    packed = nn.utils.rnn.pack_padded_sequence(
-        x, torch.tensor(lengths), batch_first=True, enforce_sorted=False
-    )
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
     outputs, final = theirs(packed)
     final = final[0] if kind == "lstm" else final
     close(found.states * mask[..., None], nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)[0])
@@ -245,6 +237,4 @@ def test_cells_begin_with_orthogonal_gates_and_an_open_forget_gate(kind: Any) ->
     for gate in recurrent.split(8):
         close(gate @ gate.T, torch.eye(8))
     assert torch.all(recurrent_bias == 0)
-    assert into_bias.tolist() == (
-        [0.0] * 8 + [1.0] * 8 + [0.0] * 16 if kind == "lstm" else [0.0] * len(into_bias)
-    )
+    assert into_bias.tolist() == ([0.0] * 8 + [1.0] * 8 + [0.0] * 16 if kind == "lstm" else [0.0] * len(into_bias))

@@ -117,9 +117,7 @@ def test_padding_and_batch_composition_change_nothing(name: str) -> None:
 def test_batch_order_changes_nothing(name: str) -> None:
     model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
     order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(
-        model(source, target)[order], model(source[order], target[order]), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(model(source, target)[order], model(source[order], target[order]), atol=1e-5, rtol=1e-5)
 
 
 @EVERY
@@ -200,9 +198,7 @@ def test_selecting_rows_and_stepping_equals_stepping_and_selecting(name: str) ->
         state = model.step(tokens, memory, state).state
     assert {len(tensor) for tensor in tensors(memory) + tensors(state)} == {4}
     whole = model.step(target[:, -1], memory, state, with_attention=True)
-    chosen = model.step(
-        target[rows, -1], select_rows(memory, rows), select_rows(state, rows), with_attention=True
-    )
+    chosen = model.step(target[rows, -1], select_rows(memory, rows), select_rows(state, rows), with_attention=True)
     wanted = tensors(select_rows(tuple(whole), rows))
     found = tensors(tuple(chosen))
     assert len(wanted) == len(found) > 1

@@ -18,9 +18,7 @@ from seq2seq.tokens import PAD
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("probability", [0.1, 0.3, 0.5, 0.9, 0.999])
-def test_dropout_keeps_the_mean_and_has_the_variance_of_its_masks(
-    probability: float, dtype: torch.dtype
-) -> None:
+def test_dropout_keeps_the_mean_and_has_the_variance_of_its_masks(probability: float, dtype: torch.dtype) -> None:
     count = 400_000
     y = Dropout(probability)(torch.ones(count, dtype=dtype)).double()
     rounded = min(round(probability * 256), 255) / 256

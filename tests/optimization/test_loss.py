@@ -27,13 +27,19 @@ def test_equals_cross_entropy(
 
     ours = summed_loss(output, hidden, targets, smoothing)
     theirs = F.cross_entropy(
-        output(hidden).flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="sum", label_smoothing=smoothing
+        output(hidden).flatten(0, 1),
+        targets.flatten(),
+        ignore_index=PAD,
+        reduction="sum",
+        label_smoothing=smoothing,
     )
     plain = F.cross_entropy(output(hidden).flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="sum")
     assert ours.loss.item() == pytest.approx(theirs.item(), rel=1e-6)
     assert ours.nll.item() == pytest.approx(plain.item(), rel=1e-6)
     inputs = [hidden, *output.parameters()]
-    for got, wanted in zip(torch.autograd.grad(ours.loss / 7, inputs), torch.autograd.grad(theirs / 7, inputs)):
+    for got, wanted in zip(
+        torch.autograd.grad(ours.loss / 7, inputs), torch.autograd.grad(theirs / 7, inputs), strict=True
+    ):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
 
 

@@ -49,7 +49,7 @@ def test_restored_state_continues_to_the_same_bits() -> None:
     resumed = build_optimizer(twin, settings)
     load_optimizer_tensors(twin, resumed, saved)
     take_steps(twin, resumed, 3, seed=2)
-    for ours, theirs in zip(model.parameters(), twin.parameters()):
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -68,7 +68,7 @@ def test_no_update_from_a_gradient_that_is_not_finite(poison: float) -> None:
     precision.backward(model(torch.full((2, 5), poison)).sum())
     norm = precision.step(model, optimizer, 1.0)
     assert not torch.isfinite(norm)
-    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters()))
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_clipping_measures_before_and_limits_after() -> None:

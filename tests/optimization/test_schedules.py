@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -24,7 +25,7 @@ def test_warms_up_linearly_to_the_peak_and_never_rises_again(kind: str, warmup: 
     for step in range(1, warmup):
         assert curve[step - 1] == pytest.approx(2.0 * step / warmup)
     after = curve[max(warmup, 1) - 1 :]
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(after, after[1:]))
+    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(after))
     assert min(curve) > 0
 
 
@@ -32,7 +33,7 @@ def test_inverse_sqrt_is_vaswanis() -> None:
     """Equation 3: d^-0.5 min(step^-0.5, step W^-1.5), up to the constant that fixes the peak."""
     curve = rates(ScheduleSettings(kind="inverse_sqrt", warmup_steps=100))
     paper = [min(step**-0.5, step * 100**-1.5) for step in range(1, 1001)]
-    ratios = [ours / theirs for ours, theirs in zip(curve, paper)]
+    ratios = [ours / theirs for ours, theirs in zip(curve, paper, strict=True)]
     assert max(ratios) == pytest.approx(min(ratios))
 
 

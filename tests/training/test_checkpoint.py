@@ -158,9 +158,14 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
 def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_bytes(path, b"old")
-    with pytest.raises(KeyError), new_folder(tmp_path / "folder") as folder:
-        (folder / "half").write_bytes(b"x")
-        raise KeyError
+
+    def interrupted() -> None:
+        with new_folder(tmp_path / "folder") as folder:
+            (folder / "half").write_bytes(b"x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file"]
     (tmp_path / ".partial-file").write_bytes(b"ne")
     assert remove_partial(tmp_path) == ["file"]

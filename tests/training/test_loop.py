@@ -28,7 +28,12 @@ from seq2seq.training.report import RunReport, Validation
 CPU = torch.device("cpu")
 VOCABULARY = 20
 MODELS = {
-    "transformer": ["model.hidden_size=16", "model.ff_size=32", "model.encoder_layers=1", "model.decoder_layers=1"],
+    "transformer": [
+        "model.hidden_size=16",
+        "model.ff_size=32",
+        "model.encoder_layers=1",
+        "model.decoder_layers=1",
+    ],
     "gru": ["model.kind=gru", "model.hidden_size=16", "model.embedding_size=16"],
 }
 
@@ -99,7 +104,7 @@ def test_accumulation_equals_one_large_batch(kind: str) -> None:
         results.append(weights(model))
         losses.append(float(report.loss))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    for accumulated, whole in zip(*results):
+    for accumulated, whole in zip(*results, strict=True):
         torch.testing.assert_close(accumulated, whole, rtol=1e-4, atol=1e-6)
 
 
@@ -115,7 +120,9 @@ def test_left_over_batches_of_an_epoch_are_an_update(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", MODELS)
 def test_loss_falls(kind: str, tmp_path: Path) -> None:
     model = tiny_model(kind)
-    trainer = make_trainer(tmp_path, model, max_steps=80, optimizer={"learning_rate": 1e-2}, schedule={"warmup_steps": 5})
+    trainer = make_trainer(
+        tmp_path, model, max_steps=80, optimizer={"learning_rate": 1e-2}, schedule={"warmup_steps": 5}
+    )
     trainer.fit(epoch_data())
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
@@ -157,7 +164,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(kind: str, stop_at: int, tmp_p
     trainer = make_trainer(tmp_path / "parts", resumed, **options)
     state = trainer.fit(epoch_data())
     assert state.step == 10
-    for ours, theirs in zip(weights(whole), weights(resumed)):
+    for ours, theirs in zip(weights(whole), weights(resumed), strict=True):
         assert torch.equal(ours, theirs)
     steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
@@ -214,7 +221,7 @@ def test_rehearsal_changes_nothing(tmp_path: Path) -> None:
     before, random_state = weights(trainer.model), torch.get_rng_state()
     trainer.rehearse(epoch_data())
     assert torch.equal(random_state, torch.get_rng_state())
-    assert all(torch.equal(old, new) for old, new in zip(before, weights(trainer.model)))
+    assert all(torch.equal(old, new) for old, new in zip(before, weights(trainer.model), strict=True))
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
 
 

@@ -10,9 +10,7 @@ import typer
 from seq2seq.cli.options import HELP
 from seq2seq.config import Config, config_to_yaml, load_config
 
-app = typer.Typer(
-    help="Look at settings.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Look at settings.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()

@@ -13,9 +13,7 @@ from seq2seq.config import load_config
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import UsageError
 
-app = typer.Typer(
-    help="Fetch and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Fetch and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -48,7 +46,8 @@ def download(
 @app.command()
 def prepare(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="CONFIG... [KEY=VALUE...]", help="YAML files, then settings.", show_default=False)
+        list[str],
+        typer.Argument(metavar="CONFIG... [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
     ],
     as_json: Json = False,
     quiet: Quiet = False,

@@ -22,7 +22,9 @@ _SENTENCES = 5
 
 def demo(
     model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/demo-MODEL]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/demo-MODEL]")
+    ] = None,
     threads: Threads = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -46,7 +48,7 @@ def demo(
     # Spread over the test set, so that they show more than one kind of sentence.
     pairs = loaded.directory.load_pairs("test")
     pairs = pairs[:: max(1, len(pairs) // _SENTENCES)][:_SENTENCES]
-    for (source, reference), translation in zip(pairs, loaded.translate([source for source, _ in pairs])):
+    for (source, reference), translation in zip(pairs, loaded.translate([source for source, _ in pairs]), strict=True):
         mark = "" if translation == reference else f"   (reference: {reference})"
         typer.echo(f"\n{source}\n  > {translation}{mark}")
     shortest = min(pairs, key=lambda pair: abs(len(pair[0].split()) - 8))

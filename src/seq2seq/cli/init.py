@@ -24,7 +24,9 @@ class Sizes(NamedTuple):
 
 
 def init(
-    source: Annotated[str, typer.Option("--source", "-s", help="Source side, one sentence a line.", show_default=False)],
+    source: Annotated[
+        str, typer.Option("--source", "-s", help="Source side, one sentence a line.", show_default=False)
+    ],
     target: Annotated[str, typer.Option("--target", "-t", help="Target side, its translations.", show_default=False)],
     output: Annotated[Path, typer.Argument(help="Config to write; - prints it.")] = Path("seq2seq.yaml"),
     model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
@@ -106,7 +108,8 @@ def _sizes(source: str, target: str) -> Sizes:
     lines = _count_lines(source)
     if lines != (other := _count_lines(target)):
         raise DataError(
-            f"{source} has {lines:,} lines, {target} has {other:,}", hint="line i of one must translate line i of the other"
+            f"{source} has {lines:,} lines, {target} has {other:,}",
+            hint="line i of one must translate line i of the other",
         )
     if lines < 10:
         raise DataError(f"{source} has only {lines} lines", hint="a model needs thousands of pairs")

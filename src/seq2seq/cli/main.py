@@ -10,13 +10,17 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-import click
 import typer
 
 from seq2seq.cli import config, data, demo, init, score, tokenizer, train, translate
 from seq2seq.cli.options import HELP
 from seq2seq.console import warn
 from seq2seq.errors import UserError
+
+# Old versions of typer raise click's errors, new ones those of their own copy of click.
+_CommandLineError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name="seq2seq",
@@ -66,15 +70,14 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, standalone_mode=False) or 0
         sys.stdout.flush()
-        code = 0
-    except click.exceptions.Exit as end:
+    except typer.Exit as end:
         code = end.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except _CommandLineError as error:
+        error.show()  # type: ignore[attr-defined]
+        code = error.exit_code  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
         # The reader went away (`| head`): no more output, and no complaint at exit.
@@ -90,14 +93,14 @@ def main() -> NoReturn:
 def _report(error: UserError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {error}", file=sys.stderr)
+    typer.echo(f"error: {error}", err=True)
     return error.exit_code
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
     # An interrupted training has saved its state; that class lives behind torch, hence the look by attribute.
     if isinstance(code := getattr(error, "exit_code", None), int):
-        print(f"{error}; run the same command to continue", file=sys.stderr)
+        typer.echo(f"{error}; run the same command to continue", err=True)
         return code
     if debug:
         traceback.print_exc()
@@ -109,5 +112,5 @@ def _unexpected(error: Exception, debug: bool) -> int:
     except OSError:
         warn("the traceback could not be written; --debug shows it")
     kind = type(error).__name__
-    print(f"error: {kind}: {error}\n  hint: this is a bug in seq2seq; its details are in {log}", file=sys.stderr)
+    typer.echo(f"error: {kind}: {error}\n  hint: this is a bug in seq2seq; its details are in {log}", err=True)
     return 1

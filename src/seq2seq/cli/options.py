@@ -16,7 +16,8 @@ Checkpoint = Annotated[
     str | None, typer.Option("--checkpoint", help="Name under checkpoints/, e.g. last. [default: the best]")
 ]
 BeamSize = Annotated[
-    int | None, typer.Option("--beam-size", "-b", min=1, help="Hypotheses kept; 1 is greedy. [default: the run's]")
+    int | None,
+    typer.Option("--beam-size", "-b", min=1, help="Hypotheses kept; 1 is greedy. [default: the run's]"),
 ]
 LengthPenalty = Annotated[
     float | None,

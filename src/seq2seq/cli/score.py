@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.experiment import LoadedRun
 
-RunOption = Annotated[Path | None, typer.Argument(help="Run directory; not needed with --hypotheses.", show_default=False)]
+RunOption = Annotated[
+    Path | None, typer.Argument(help="Run directory; not needed with --hypotheses.", show_default=False)
+]
 
 
 def evaluate(
@@ -26,7 +28,10 @@ def evaluate(
     source: Annotated[Path | None, typer.Option("--source", "-s", help="Another source file.")] = None,
     references: Annotated[Path | None, typer.Option("--references", "-r", help="Its references, raw.")] = None,
     hypotheses: Annotated[Path | None, typer.Option("--hypotheses", help="Score these lines; no model needed.")] = None,
-    language: Annotated[str | None, typer.Option("--language", "-l", help="Target language; zh, ja and ko have tokenizers of their own.")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", "-l", help="Target language; zh, ja and ko have tokenizers of their own."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -87,7 +92,9 @@ def _evaluate_run(
     device, checkpoint, threads = options
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     pairs = _pairs(loaded, split, *files)
-    decoding = loaded.config.decoding.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    decoding = loaded.config.decoding.model_copy(
+        update={key: value for key, value in changes.items() if value is not None}
+    )
     say(
         f"{loaded.checkpoint} of {run}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
         f"score = log P / length^{decoding.length_penalty:g}"
@@ -114,7 +121,7 @@ def _pairs(loaded: LoadedRun, split: str, source: Path | None, references: Path 
             f"{source} has {len(sources):,} lines, {references} has {len(targets):,}",
             hint="the two files must match line by line",
         )
-    return list(zip(sources, targets))
+    return list(zip(sources, targets, strict=True))
 
 
 def score(

@@ -50,7 +50,11 @@ def train(
 
 
 @app.command()
-def encode(folder: Folder, side: Side = "source", ids: Annotated[bool, typer.Option("--ids", help="Numbers instead of pieces.")] = False) -> None:
+def encode(
+    folder: Folder,
+    side: Side = "source",
+    ids: Annotated[bool, typer.Option("--ids", help="Numbers instead of pieces.")] = False,
+) -> None:
     """Turn lines of stdin into tokens.
 
     \b

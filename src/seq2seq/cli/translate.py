@@ -16,22 +16,38 @@ from seq2seq.console import Progress, set_quiet, warn
 from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
+    from seq2seq.data.lines import DecodingErrors
     from seq2seq.inference.translator import Translation
 
 
 def translate(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(help="Text, a segment a line. [default: stdin]", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Text, a segment a line. [default: stdin]", show_default=False)
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     n_best: Annotated[int, typer.Option("--n-best", min=1, help="Translations of each line, best first.")] = 1,
-    scores: Annotated[bool, typer.Option("--scores", help="Print the score and a tab before each translation.")] = False,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Lines decoded at once at most.")] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw translations instead of searching for the best.")] = False,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="With --sample: below 1 is safer.")] = 1.0,
-    top_k: Annotated[int, typer.Option("--top-k", min=0, help="With --sample: only the k likeliest tokens; 0 is all.")] = 0,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.01, max=1.0, help="With --sample: only the likeliest tokens of this mass.")] = 1.0,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Print the score and a tab before each translation.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Lines decoded at once at most.")
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw translations instead of searching for the best.")
+    ] = False,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.01, help="With --sample: below 1 is safer.")
+    ] = 1.0,
+    top_k: Annotated[
+        int, typer.Option("--top-k", min=0, help="With --sample: only the k likeliest tokens; 0 is all.")
+    ] = 0,
+    top_p: Annotated[
+        float,
+        typer.Option("--top-p", min=0.01, max=1.0, help="With --sample: only the likeliest tokens of this mass."),
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="With --sample.")] = 1,
     errors: Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")] = "strict",
     checkpoint: Checkpoint = None,
@@ -50,7 +66,7 @@ def translate(
     set_quiet(quiet)
     if errors not in ("strict", "replace"):
         raise UsageError(f"--errors {errors} is neither strict nor replace", hint="--errors replace")
-    lines = _input_lines(file, errors)
+    lines = _input_lines(file, "replace" if errors == "replace" else "strict")
     from seq2seq.experiment import load
     from seq2seq.inference.search import Sampling
 
@@ -75,7 +91,7 @@ def translate(
         warn(f"{loaded.translator.outputs_cut:,} translations reached the length limit (decoding.max_length_ratio)")
 
 
-def _input_lines(file: Path | None, errors: str) -> Iterable[str]:
+def _input_lines(file: Path | None, errors: DecodingErrors) -> Iterable[str]:
     from seq2seq.data.lines import decode_lines, read_lines
 
     if file is not None and str(file) != "-":
@@ -117,7 +133,9 @@ def _write(
     stream: TextIO, number: int, translations: list[Translation], *, n_best: int, scores: bool, as_json: bool
 ) -> None:
     if as_json:
-        found = [{"text": item.text, "score": item.score, "log_probability": item.log_probability} for item in translations]
+        found = [
+            {"text": item.text, "score": item.score, "log_probability": item.log_probability} for item in translations
+        ]
         stream.write(json.dumps({"line": number, "translations": found}, ensure_ascii=False) + "\n")
     else:
         # Always n_best lines a line, so that line i of the input stays at lines (i - 1) n_best + 1 and on.

@@ -108,7 +108,8 @@ def _read_override(text: str) -> Document:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
         raise ConfigError(
-            f"`{text}` is not a setting", hint="settings look like training.max_steps=1000, without spaces around ="
+            f"`{text}` is not a setting",
+            hint="settings look like training.max_steps=1000, without spaces around =",
         )
     data: Any = read_value(value, name=text)
     path: Path = tuple(key.split("."))

@@ -61,7 +61,8 @@ class TransformerSettings(Settings):
 
 
 class GRUSettings(Settings):
-    """Recurrent encoder-decoder: Sutskever et al. 2014 without attention, Bahdanau et al. 2015 or Luong et al. 2015 with it."""
+    """Recurrent encoder-decoder: Sutskever et al. 2014 without attention, Bahdanau et al. 2015 or Luong et al. 2015
+    with it."""
 
     kind: Literal["gru"] = "gru"
     cell: Literal["gru", "lstm", "rnn"] = "gru"
@@ -98,7 +99,9 @@ class GRUSettings(Settings):
         if self.attention == "multi_head" and self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads})")
         if self.attention == "none" and self.input_feeding:
-            raise ValueError("input_feeding feeds the attention's output back; set input_feeding: false with attention: none")
+            raise ValueError(
+                "input_feeding feeds the attention's output back; set input_feeding: false with attention: none"
+            )
         return self
 
 

@@ -59,7 +59,10 @@ def _entries(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[st
         elif name == "train":
             yield key, _field_lines(key, field)
             for source in _SOURCES:
-                yield key, _group_lines(f"{key} entry, {source.__name__.removesuffix('Source').lower()}", source)
+                yield (
+                    key,
+                    _group_lines(f"{key} entry, {source.__name__.removesuffix('Source').lower()}", source),
+                )
                 yield from _entries(source, f"{key}[].")
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield key, _group_lines(key, annotation)

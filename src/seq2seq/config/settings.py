@@ -1,6 +1,7 @@
 """The whole settings tree: every key, its type, its default and what it means.
 
-Each class is frozen and refuses unknown keys. The docstring under a field is its documentation: `seq2seq config reference`
+Each class is frozen and refuses unknown keys. The docstring under a field is its documentation: `seq2seq config
+reference`
 prints it. Nothing here imports torch, so that `seq2seq --help` stays fast.
 """
 
@@ -45,7 +46,8 @@ class DataSettings(Settings):
     test: tuple[Source, ...] = ()
     """Test corpora: never cleaned; scored once, at the end."""
     holdout: int = Field(0, ge=0)
-    """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test where
+    """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test
+    where
     `test` is empty; drawn with the seed."""
     cleaning: CleaningSettings = CleaningSettings()
     errors: Literal["strict", "replace"] = "strict"
@@ -58,7 +60,8 @@ class TokenizerSettings(Settings):
     """How text becomes tokens. Trained on the cleaned training corpus, unless a model file is given."""
 
     kind: Literal["unigram", "bpe", "char", "word"] = "unigram"
-    """`unigram` and `bpe` are sentencepiece subwords with byte fallback; `char` splits into characters; `word` at spaces."""
+    """`unigram` and `bpe`: sentencepiece subwords with byte fallback; `char` splits into characters; `word` at
+    spaces."""
     vocabulary_size: int = Field(8000, ge=8)
     """Entries including the four special tokens; shrunk with a notice where the corpus cannot fill it."""
     joint: bool = True
@@ -72,7 +75,7 @@ class TokenizerSettings(Settings):
     min_frequency: int = Field(1, ge=1)
     """`word` and `char`: rarer tokens become `<unk>`."""
     source_model: str | None = None
-    """An existing sentencepiece `.model` for the source side (for both sides where `joint`); nothing is trained then."""
+    """An existing sentencepiece `.model` for the source side (for both sides where `joint`); none is trained then."""
     target_model: str | None = None
     """An existing sentencepiece `.model` for the target side."""
 
@@ -102,7 +105,8 @@ class ScheduleSettings(Settings):
     """The learning rate as a pure function of the step."""
 
     kind: Literal["inverse_sqrt", "cosine", "wsd", "constant"] = "inverse_sqrt"
-    """After the warm-up: inverse square root (Vaswani et al. 2017), cosine to `final_ratio`, warm-up-stable-decay, or flat."""
+    """After the warm-up: inverse square root (Vaswani et al. 2017), cosine to `final_ratio`, warm-up-stable-decay, or
+    flat."""
     warmup_steps: int = Field(1000, ge=0)
     """Updates of linear warm-up from 0 to the peak."""
     decay_fraction: float = Field(0.4, gt=0, le=1)
@@ -137,7 +141,8 @@ class TrainingSettings(Settings):
     validation_beam_size: int = Field(1, ge=1)
     """Beam size of the validation BLEU; 1 is greedy and fast."""
     average_checkpoints: int = Field(5, ge=1)
-    """The last N checkpoints are averaged at the end, and win if their validation metric is better; 1 does not average."""
+    """The last N checkpoints are averaged at the end, and win if their validation metric is better; 1 does not
+    average."""
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     label_smoothing: Probability = 0.1
@@ -156,7 +161,7 @@ class DecodingSettings(Settings):
     beam_size: int = Field(5, ge=1)
     """Hypotheses kept at each position; 1 is greedy."""
     length_penalty: float = Field(1.0, ge=0)
-    """Alpha in score = log P(target | source) / length^alpha, the end mark counted in length; 0 prefers short output."""
+    """Alpha in score = log P(target | source) / length^alpha, end mark counted in length; 0 prefers short output."""
     max_length_ratio: float = Field(2.0, gt=0)
     """Longest output: max_length_ratio * source tokens + max_length_offset."""
     max_length_offset: int = Field(20, ge=1)

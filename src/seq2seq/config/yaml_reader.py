@@ -72,19 +72,21 @@ def _plain(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> An
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ConfigError("a key must be a plain word", where=f"{name}:{line}")
             key = str(key_node.value)
+            here = (*path, key)
             if key in result:
-                first = lines[(*path, key)]
+                first = lines[here]
                 raise ConfigError(f"key `{key}` is given twice (first on line {first})", where=f"{name}:{line}")
-            lines[(*path, key)] = line
-            result[key] = _plain(value_node, (*path, key), lines, name)
+            lines[here] = line
+            result[key] = _plain(value_node, here, lines, name)
         return result
     if isinstance(node, yaml.SequenceNode):
         items = []
         for index, child in enumerate(node.value):
-            lines[(*path, index)] = child.start_mark.line + 1
-            items.append(_plain(child, (*path, index), lines, name))
+            place = (*path, index)
+            lines[place] = child.start_mark.line + 1
+            items.append(_plain(child, place, lines, name))
         return items
-    return _scalar(str(node.value), quoted=node.style is not None)
+    return _scalar(str(node.value), quoted=getattr(node, "style", None) is not None)
 
 
 def _scalar(text: str, *, quoted: bool) -> Any:

@@ -56,9 +56,7 @@ class Batch(NamedTuple):
 def collate(sources: IdRows, targets: IdRows) -> Batch:
     """One batch from B rows of ids without BOS and EOS."""
     if len(sources) != len(targets) or not sources:
-        raise ValueError(
-            f"a batch needs as many sources as targets and at least one: {len(sources)}, {len(targets)}"
-        )
+        raise ValueError(f"a batch needs as many sources as targets and at least one: {len(sources)}, {len(targets)}")
     source = np.full((len(sources), 1 + max(map(len, sources))), PAD, dtype=np.int64)
     target_in = np.full((len(targets), 1 + max(map(len, targets))), PAD, dtype=np.int64)
     target_out = target_in.copy()

@@ -149,9 +149,7 @@ def _json_text(row: Any, key: str, place: str) -> str:
     value = row
     for part in [key] if isinstance(row, dict) and key in row else key.split("."):
         if not isinstance(value, dict):
-            raise DataError(
-                f"no key {key!r}: {part!r} would be inside something that is no object", where=place
-            )
+            raise DataError(f"no key {key!r}: {part!r} would be inside something that is no object", where=place)
         if part not in value:
             near = difflib.get_close_matches(part, list(value), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "keys there: " + ", ".join(list(value)[:12])

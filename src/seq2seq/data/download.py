@@ -113,14 +113,10 @@ def column_path(dataset: datasets.Dataset, name: str, source: HubSource) -> tupl
                 return (outer, inner)
     names = [f"{outer}.{inner}" for outer in nested for inner in nested[outer]]
     names += [outer for outer in nested if not nested[outer]]
-    raise DataError(
-        f"no column {name!r} in {source.hub}", where=_place(source), hint="it has: " + ", ".join(names)
-    )
+    raise DataError(f"no column {name!r} in {source.hub}", where=_place(source), hint="it has: " + ", ".join(names))
 
 
-def read_hub(
-    dataset: datasets.Dataset, source: HubSource, errors: DecodingErrors = "strict"
-) -> Iterator[Pair]:
+def read_hub(dataset: datasets.Dataset, source: HubSource, errors: DecodingErrors = "strict") -> Iterator[Pair]:
     """The pairs of a loaded dataset, in order; a missing cell is an empty text."""
     paths = [column_path(dataset, name, source) for name in (source.source, source.target)]
     columns = list(dict.fromkeys(path[0] for path in paths))
@@ -163,9 +159,7 @@ def download(source: HubSource, output_folder: str | Path) -> Downloaded:
             "columns": [source.source, source.target],
             "pairs": pairs,
             "newlines_replaced": joined,
-            "files": {
-                file.name: {"bytes": file.stat().st_size, "sha256": digest_file(file)} for file in files
-            },
+            "files": {file.name: {"bytes": file.stat().st_size, "sha256": digest_file(file)} for file in files},
         }
         write_json(provenance, facts)
     except OSError as error:

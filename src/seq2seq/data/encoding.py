@@ -171,17 +171,13 @@ def _usable(block: Sequence[Pair], report: CleaningReport) -> list[Pair]:
     return usable
 
 
-def _encode_slice(
-    part: datasets.Dataset, tokenizers: TokenizerPair, folder: Path, processes: int | None
-) -> pa.Table:
+def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Path, processes: int | None) -> pa.Table:
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside the threads of Arrow and torch; the children call neither.
-            warnings.filterwarnings(
-                "ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning
-            )
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
             encoded = part.map(
                 _encode_rows,
                 batched=True,
@@ -191,15 +187,12 @@ def _encode_slice(
                 num_proc=processes,
                 cache_file_name=str(folder / "slice.arrow"),
                 load_from_cache_file=False,
-                new_fingerprint="0"
-                * 16,  # the library need not hash the tokenizers: nothing is looked up by it
+                new_fingerprint="0" * 16,  # the library need not hash the tokenizers: nothing is looked up by it
             )
     except RuntimeError as error:
         if "subprocess" not in str(error):
             raise
-        raise WorkerError(
-            f"a process that encodes text died: {error}", hint="data.num_processes=1"
-        ) from error
+        raise WorkerError(f"a process that encodes text died: {error}", hint="data.num_processes=1") from error
     finally:
         if not bars:
             datasets.enable_progress_bars()

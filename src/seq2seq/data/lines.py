@@ -92,9 +92,7 @@ def suggest_file(path: Path) -> str:
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(str(folder / name) for name in near) + "?"
-    return f"{folder} holds " + (
-        ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files"
-    )
+    return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
 
 
 def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int) -> DataError:

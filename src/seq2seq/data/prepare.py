@@ -66,9 +66,7 @@ def prepare(
         WorkerError: a process that encodes died.
     """
     if not data.train:
-        raise ConfigError(
-            "no training data", where="data.train", hint="data.train: [{source: FILE, target: FILE}]"
-        )
+        raise ConfigError("no training data", where="data.train", hint="data.train: [{source: FILE, target: FILE}]")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         key, inputs = _key(data, tokenizer, cache, seed, tokenizers)
@@ -105,10 +103,7 @@ def _key(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the stored data depends on, and the facts about the inputs (the same without settings)."""
     known = Inputs(cache)
-    facts = {
-        split: [known.facts(source) for source in getattr(data, split)]
-        for split in ("train", "valid", "test")
-    }
+    facts = {split: [known.facts(source) for source in getattr(data, split)] for split in ("train", "valid", "test")}
     models = [name for name in (tokenizer.source_model, tokenizer.target_model) if name]
     made_by: dict[str, Any] = tokenizer.model_dump(mode="json")
     if tokenizers is not None:
@@ -119,7 +114,12 @@ def _key(
     return {
         "format": FORMAT,
         "seed": seed,
-        "data": {**facts, "cleaning": data.cleaning.model_dump(mode="json"), "errors": data.errors, "holdout": data.holdout},
+        "data": {
+            **facts,
+            "cleaning": data.cleaning.model_dump(mode="json"),
+            "errors": data.errors,
+            "holdout": data.holdout,
+        },
         "tokenizer": made_by,
     }, facts
 
@@ -210,9 +210,7 @@ def _overlap(train: Hashes, pairs: list[Pair]) -> int:
 def _warn_of_overlap(prepared: Prepared) -> None:
     for split, pairs in (("valid", prepared.valid_pairs), ("test", prepared.test_pairs)):
         if count := prepared.record["overlap"][split]:
-            console.warn(
-                f"{count:,} of {len(pairs):,} {split} pairs are also trained on, which flatters the scores"
-            )
+            console.warn(f"{count:,} of {len(pairs):,} {split} pairs are also trained on, which flatters the scores")
 
 
 def _dump_pairs(pairs: list[Pair]) -> bytes:

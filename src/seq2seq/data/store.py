@@ -61,9 +61,7 @@ class StoreWriter:
 
     def write(self, table: pa.Table) -> None:
         """Append a table with list columns `source` and `target`."""
-        for batch in (
-            table.select(["source", "target"]).cast(_SCHEMA).combine_chunks().to_batches(_BATCH_ROWS)
-        ):
+        for batch in table.select(["source", "target"]).cast(_SCHEMA).combine_chunks().to_batches(_BATCH_ROWS):
             self._writer.write_batch(batch)
 
     def write_rows(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> None:

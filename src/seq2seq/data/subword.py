@@ -81,11 +81,7 @@ class SubwordTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         rows = [
-            [
-                theirs
-                for number in row
-                if number not in (PAD, BOS, EOS) and (theirs := self._theirs[number]) >= 0
-            ]
+            [theirs for number in row if number not in (PAD, BOS, EOS) and (theirs := self._theirs[number]) >= 0]
             for row in ids
         ]
         return [_unescape(self._processor.decode(row)) if row else "" for row in rows]
@@ -123,9 +119,7 @@ def read_model(path: Path) -> SubwordTokenizer:
             f"cannot read tokenizer model: {error.strerror}", where=str(path), hint=suggest_file(path)
         ) from None
     try:
-        trial = subprocess.run(
-            [sys.executable, "-c", _CHECK, str(path)], capture_output=True, timeout=120, check=False
-        )
+        trial = subprocess.run([sys.executable, "-c", _CHECK, str(path)], capture_output=True, timeout=120, check=False)
         sound = trial.returncode == 0
     except subprocess.TimeoutExpired:
         sound = False
@@ -200,17 +194,13 @@ def _explain(error: RuntimeError, settings: TokenizerSettings, side: str) -> Con
             f"the {side} characters and bytes alone need {found[1]} entries",
             hint=f"tokenizer.vocabulary_size={2 * int(found[1])} or tokenizer.character_coverage=0.9995",
         )
-    return DataError(
-        f"the {side} tokenizer cannot be trained: {error}", hint="use tokenizer.kind=char, or more text"
-    )
+    return DataError(f"the {side} tokenizer cannot be trained: {error}", hint="use tokenizer.kind=char, or more text")
 
 
 def _escape(text: str) -> str:
     if _SPACE_MARK not in text and _ESCAPE not in text:
         return text
-    return _NEEDS_ESCAPE.sub(
-        lambda found: _ESCAPE + (_ESCAPE if found[0] == _ESCAPE else _ESCAPED_MARK), text
-    )
+    return _NEEDS_ESCAPE.sub(lambda found: _ESCAPE + (_ESCAPE if found[0] == _ESCAPE else _ESCAPED_MARK), text)
 
 
 def _unescape(text: str) -> str:

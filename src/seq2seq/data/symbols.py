@@ -42,10 +42,7 @@ class SymbolTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         find = self._ids.get
-        return [
-            [find(symbol, UNK) for symbol in self.split(normalize(text, self.normalization))]
-            for text in texts
-        ]
+        return [[find(symbol, UNK) for symbol in self.split(normalize(text, self.normalization))] for text in texts]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [
@@ -63,11 +60,7 @@ class SymbolTokenizer(Tokenizer):
             data = json.loads(content)
             symbols, normalization = data["symbols"], data["normalization"]
             sound = data["kind"] == cls.kind and normalization in ("identity", "nfkc")
-            sound = (
-                sound
-                and all(isinstance(symbol, str) for symbol in symbols)
-                and len(set(symbols)) == len(symbols)
-            )
+            sound = sound and all(isinstance(symbol, str) for symbol in symbols) and len(set(symbols)) == len(symbols)
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"damaged {cls.kind} vocabulary: {error!r}", where=name) from None
         if not sound:
@@ -124,9 +117,7 @@ def train_symbols(settings: TokenizerSettings, sentences: Sequence[str], side: s
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
     kept = frequent[: settings.vocabulary_size - len(SPECIAL_TOKENS)]
     if not kept:
-        raise DataError(
-            "the tokenizer has no text to learn from", hint="check data.train and tokenizer.min_frequency"
-        )
+        raise DataError("the tokenizer has no text to learn from", hint="check data.train and tokenizer.min_frequency")
     if len(kept) < len(counts):
         covered = sum(counts[symbol] for symbol in kept) / counts.total()
         console.say(

@@ -135,9 +135,7 @@ def train_tokenizers(
         from seq2seq.data.subword import read_model
 
         source = read_model(Path(settings.source_model))
-        return TokenizerPair(
-            source, read_model(Path(settings.target_model)) if settings.target_model else source
-        )
+        return TokenizerPair(source, read_model(Path(settings.target_model)) if settings.target_model else source)
     sides = 2 if settings.joint else 1
     sample = _sample(pairs(), max(1, settings.sample_size // sides), seed)
     sources, targets = [pair[0] for pair in sample], [pair[1] for pair in sample]

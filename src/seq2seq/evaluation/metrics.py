@@ -51,9 +51,7 @@ def corpus_metrics(
     tokenizer = bleu_tokenizer(target_language)
     return [
         _result("BLEU", BLEU(tokenize=tokenizer, force=True), hypotheses, references),
-        _result(
-            "BLEU lowercased", BLEU(tokenize=tokenizer, lowercase=True, force=True), hypotheses, references
-        ),
+        _result("BLEU lowercased", BLEU(tokenize=tokenizer, lowercase=True, force=True), hypotheses, references),
         _result("chrF", CHRF(), hypotheses, references),
         _result("TER", TER(asian_support=_language(target_language) != ""), hypotheses, references),
     ]
@@ -97,9 +95,7 @@ def _language(code: str) -> str:
     return _LANGUAGES.get(code.lower().replace("_", "-").split("-")[0], "")
 
 
-def _result(
-    name: str, metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]
-) -> MetricResult:
+def _result(name: str, metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
     score = metric.corpus_score(list(hypotheses), [list(references)])
     return MetricResult(name, float(score.score), str(metric.get_signature()))
 
@@ -118,14 +114,10 @@ def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[str]) -> N
     for mark in _SUBWORD_MARKS:
         count = sum(mark in line for line in hypotheses)
         if count > sum(mark in line for line in references):
-            console.warn(
-                f"{count} hypotheses hold the subword mark '{mark.strip()}': join subwords before scoring"
-            )
+            console.warn(f"{count} hypotheses hold the subword mark '{mark.strip()}': join subwords before scoring")
     share = sum(map(_looks_tokenised, hypotheses)) / len(hypotheses)
     if share > _TOKENISED_SHARE and share > 2 * sum(map(_looks_tokenised, references)) / len(references):
-        console.warn(
-            f"{share:.0%} of the hypotheses look tokenised (' .', ' ,'): detokenise them before scoring"
-        )
+        console.warn(f"{share:.0%} of the hypotheses look tokenised (' .', ' ,'): detokenise them before scoring")
     if max(len(line.split()) for line in references) < 4:
         console.warn("no reference has four words: BLEU counts four-word matches, look at chrF instead")
 

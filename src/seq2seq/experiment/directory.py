@@ -1,7 +1,7 @@
 """The run directory: what lies where, who may write, and whether a config still fits what was trained.
 
-    runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
-                checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
+runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
+            checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class RunDirectory:
             except OSError:
                 file.seek(0)
                 owner = file.read().strip() or "another process"
-                raise UsageError(f"{self.path} is in use by {owner}", hint="wait for it, or choose another run directory") from None
+                raise UsageError(
+                    f"{self.path} is in use by {owner}", hint="wait for it, or choose another run directory"
+                ) from None
             file.truncate(0)
             file.write(f"PID {os.getpid()}")
             file.flush()
@@ -118,7 +120,9 @@ class RunDirectory:
         if not self.path.is_dir():
             raise CheckpointError(f"no run directory {self.path}", hint=_near_runs(self.path))
         if not self.config.exists():
-            raise CheckpointError(f"{self.path} is not a run directory: it has no config.yaml", hint=_near_runs(self.path))
+            raise CheckpointError(
+                f"{self.path} is not a run directory: it has no config.yaml", hint=_near_runs(self.path)
+            )
         return load_config([self.config])
 
     def save_pairs(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -136,7 +140,7 @@ class RunDirectory:
             columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
         if len(columns[0]) != len(columns[1]):
             raise CheckpointError(f"{self.path}/{split}.source and .target differ in length", hint="train again")
-        return list(zip(*columns))
+        return list(zip(*columns, strict=True))
 
     def save_environment(self) -> None:
         """Record versions, for whoever reproduces the run."""
@@ -149,7 +153,9 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         except ValueError:
-            raise CheckpointError(f"{self.results} is damaged", hint="remove it and run the same command again") from None
+            raise CheckpointError(
+                f"{self.results} is damaged", hint="remove it and run the same command again"
+            ) from None
         except OSError as error:
             raise ResourceError(f"cannot read {self.results}: {error.strerror}") from None
         return results
@@ -157,14 +163,28 @@ class RunDirectory:
 
 def environment() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    packages = ("seq2seq", "torch", "numpy", "sentencepiece", "datasets", "sacrebleu", "safetensors", "pydantic")
+    packages = (
+        "seq2seq",
+        "torch",
+        "numpy",
+        "sentencepiece",
+        "datasets",
+        "sacrebleu",
+        "safetensors",
+        "pydantic",
+    )
     versions = {}
     for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
-    return {"python": platform.python_version(), "platform": platform.platform(), "argv": " ".join(sys.argv[:1]), **versions}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "argv": " ".join(sys.argv[:1]),
+        **versions,
+    }
 
 
 def config_changes(before: Config, after: Config) -> list[str]:
@@ -173,7 +193,8 @@ def config_changes(before: Config, after: Config) -> list[str]:
     return [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in [*old, *(key for key in new if key not in old)]
-        if old.get(key) != new.get(key) and not any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
+        if old.get(key) != new.get(key)
+        and not any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
     ]
 
 

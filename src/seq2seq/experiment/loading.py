@@ -47,9 +47,7 @@ class LoadedRun:
         return self.translator.encode(list(texts))
 
 
-def load(
-    run: str | Path, *, device: str = "auto", checkpoint: str | None = None, threads: int = 0
-) -> LoadedRun:
+def load(run: str | Path, *, device: str = "auto", checkpoint: str | None = None, threads: int = 0) -> LoadedRun:
     """Load the best model of a run directory.
 
     Args:

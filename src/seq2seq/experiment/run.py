@@ -173,7 +173,7 @@ def make_validation(
             bleu=None if score is None else score.value,
             signature="" if score is None else score.signature,
             seconds=time.monotonic() - started,
-            samples=list(zip(sources, references, hypotheses))[:_SAMPLES],
+            samples=list(zip(sources[:_SAMPLES], references[:_SAMPLES], hypotheses[:_SAMPLES], strict=True)),
         )
 
     return validate

@@ -38,12 +38,8 @@ def merge_words(matrix: AttentionMatrix) -> AttentionMatrix:
     weights = matrix.weights.new_zeros(len(targets), len(sources))
     for row, target in enumerate(targets):
         for column, source in enumerate(sources):
-            weights[row, column] = (
-                matrix.weights[target[0] : target[1], source[0] : source[1]].sum(dim=1).mean()
-            )
-    return AttentionMatrix(
-        _words(matrix.source_pieces, sources), _words(matrix.target_pieces, targets), weights
-    )
+            weights[row, column] = matrix.weights[target[0] : target[1], source[0] : source[1]].sum(dim=1).mean()
+    return AttentionMatrix(_words(matrix.source_pieces, sources), _words(matrix.target_pieces, targets), weights)
 
 
 def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, words: bool = True) -> str:

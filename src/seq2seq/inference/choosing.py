@@ -56,9 +56,7 @@ def check_sampling(sampling: Sampling) -> None:
     if sampling.top_k < 0:
         raise UsageError(f"top_k must be 0 or more, not {sampling.top_k}", hint="0 draws among all tokens")
     if not 0 < sampling.top_p <= 1:
-        raise UsageError(
-            f"top_p must be above 0 and at most 1, not {sampling.top_p}", hint="1 draws among all tokens"
-        )
+        raise UsageError(f"top_p must be above 0 and at most 1, not {sampling.top_p}", hint="1 draws among all tokens")
     if sampling.seed < 0:
         raise UsageError(f"the seed must be 0 or more, not {sampling.seed}")
 

@@ -49,9 +49,7 @@ def read_lines(window: Sequence[str], number: int, encode: Encode, limit: int) -
         if len(ids) <= limit:
             lines.append([ids] if ids else [])
             continue
-        texts = split_to_fit(
-            readable(window[place]), limit, lambda parts: [len(part) for part in encode(list(parts))]
-        )
+        texts = split_to_fit(readable(window[place]), limit, lambda parts: [len(part) for part in encode(list(parts))])
         parts = [part[:limit] for part in encode(texts) if part]
         console.warn(
             f"line {number + place + 1}: {len(ids)} tokens, more than the {limit} read at once; "

@@ -112,9 +112,7 @@ def search(
         finished = _grow(model, source, rules, choose, with_attention)
     if with_attention:
         lengths = (source != PAD).sum(dim=1).tolist()
-        finished = [
-            [_trimmed(h, length) for h in found] for found, length in zip(finished, lengths, strict=True)
-        ]
+        finished = [[_trimmed(h, length) for h in found] for found, length in zip(finished, lengths, strict=True)]
     nothing = Hypothesis([], -float("inf"), -float("inf"), cut=True)
     ranked = [sorted(found, key=lambda h: -h.score)[:n_best] for found in finished]
     return [found or [nothing] for found in ranked]
@@ -124,17 +122,13 @@ def _check(beam_size: int, length_penalty: float, n_best: int, sampling: Samplin
     if beam_size < 1:
         raise UsageError(f"the beam size must be at least 1, not {beam_size}", hint="1 is greedy, 5 is usual")
     if not 0 <= length_penalty < float("inf"):
-        raise UsageError(
-            f"the length penalty must be 0 or more, not {length_penalty}", hint="0.6 to 1 is usual"
-        )
+        raise UsageError(f"the length penalty must be 0 or more, not {length_penalty}", hint="0.6 to 1 is usual")
     if n_best < 1:
         raise UsageError(f"n-best must be at least 1, not {n_best}")
     if sampling is not None:
         check_sampling(sampling)
     elif n_best > beam_size:
-        raise UsageError(
-            f"a beam of {beam_size} cannot give {n_best} hypotheses", hint=f"use a beam size of {n_best}"
-        )
+        raise UsageError(f"a beam of {beam_size} cannot give {n_best} hypotheses", hint=f"use a beam size of {n_best}")
 
 
 def _trimmed(hypothesis: Hypothesis, source_length: int) -> Hypothesis:
@@ -149,9 +143,7 @@ def _grow(
     """The loop of every search: one token a turn; sentences leave the batch when they are done."""
     size = source.shape[0]
     finished: list[list[Hypothesis]] = [[] for _ in range(size)]
-    live = _Live(
-        list(range(size)), torch.zeros(size, 1, dtype=torch.float64), torch.full((size, 1, 1), BOS), None
-    )
+    live = _Live(list(range(size)), torch.zeros(size, 1, dtype=torch.float64), torch.full((size, 1, 1), BOS), None)
     if not size:
         return finished
     memory = model.encode(source)

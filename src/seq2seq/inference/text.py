@@ -87,9 +87,7 @@ def _cut_near(text: str, middle: int) -> int:
     if space > 0:
         return space + 1
     for cut in range(middle, min(len(text), middle + 16)):
-        joined = (
-            text[cut] == "\u200d" or text[cut - 1] == "\u200d" or unicodedata.category(text[cut])[0] == "M"
-        )
+        joined = text[cut] == "\u200d" or text[cut - 1] == "\u200d" or unicodedata.category(text[cut])[0] == "M"
         if not joined:
             return cut
     return middle

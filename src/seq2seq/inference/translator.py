@@ -99,12 +99,8 @@ class Translator:
         Texts beyond the model's own limit are cut, with a warning.
         """
         longest_source, longest_target = self.model.max_source_length, self.model.max_target_length
-        sources = self._cut(
-            visible_ids(self.tokenizers.source.encode, [s for s, _ in pairs]), longest_source, "source"
-        )
-        targets = self._cut(
-            visible_ids(self.tokenizers.target.encode, [t for _, t in pairs]), longest_target, "target"
-        )
+        sources = self._cut(visible_ids(self.tokenizers.source.encode, [s for s, _ in pairs]), longest_source, "source")
+        targets = self._cut(visible_ids(self.tokenizers.target.encode, [t for _, t in pairs]), longest_target, "target")
         scores = [0.0] * len(pairs)
         lengths = [max(len(source), len(target)) + 1 for source, target in zip(sources, targets, strict=True)]
         with _inference(self.model, self.device):
@@ -120,9 +116,7 @@ class Translator:
 
         A blank text is an end mark alone. Texts beyond the model's own limit are cut, with a warning.
         """
-        rows = self._cut(
-            visible_ids(self.tokenizers.source.encode, texts), self.model.max_source_length, "text"
-        )
+        rows = self._cut(visible_ids(self.tokenizers.source.encode, texts), self.model.max_source_length, "text")
         if not rows:
             return Encoded(torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool))
         longest = max(len(row) for row in rows) + 1
@@ -149,9 +143,7 @@ class Translator:
             visible_ids(self.tokenizers.source.encode, [source]), self.model.max_source_length, "source"
         )
         given = [""] if target is None else [target]
-        targets = self._cut(
-            visible_ids(self.tokenizers.target.encode, given), self.model.max_target_length, "target"
-        )
+        targets = self._cut(visible_ids(self.tokenizers.target.encode, given), self.model.max_target_length, "target")
         with _inference(self.model, self.device):
             if target is None and sources[0]:
                 targets = [self._search(sources, self.settings, 1, None, [(0, 0)])[0][0].tokens]
@@ -246,9 +238,7 @@ class Translator:
             return rows
         for number, row in enumerate(rows, start=1):
             if len(row) >= limit:
-                console.warn(
-                    f"{name} {number}: {len(row)} tokens, cut to the {limit - 1} that the model can take"
-                )
+                console.warn(f"{name} {number}: {len(row)} tokens, cut to the {limit - 1} that the model can take")
         return [row[: limit - 1] for row in rows]
 
     def _source(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:

@@ -171,9 +171,7 @@ class CrossAttention(HeadedAttention):
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
         """The memory as `x` sees it, and the mean weights of the heads if asked for."""
         (query,) = self.split(self.query(x), 1)
-        context, weights = attend(
-            query, *projected, bias=bias, dropout=self.dropout, with_weights=with_weights
-        )
+        context, weights = attend(query, *projected, bias=bias, dropout=self.dropout, with_weights=with_weights)
         return self.join(context), None if weights is None else weights.mean(dim=1)
 
 
@@ -237,9 +235,7 @@ class RecurrentAttention(nn.Module):
         weights = scores.float().mul_(self.scale).add_(bias.squeeze(1)).softmax(dim=-1)
         return torch.matmul(weights.to(values.dtype), values), weights
 
-    def additive_scores(
-        self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"]
-    ) -> Float[Tensor, "B T S"]:
+    def additive_scores(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"]) -> Float[Tensor, "B T S"]:
         """v . tanh(W q + U m + b) + sum(v), one query position at a time: [B, T, S, D] would not fit into a
         cache.
 

@@ -104,9 +104,7 @@ class GRUModel(Seq2SeqModel):
         attention = _masked(weights, memory)[:, 0] if with_attention and weights is not None else None
         return Stepped(self._finish(hidden), after, attention)
 
-    def decode(
-        self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False
-    ) -> Decoded:
+    def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
         if self.training and self.settings.teacher_forcing < 1.0:
             hidden, weights = self._decode_sampled(target_in, memory)
         else:

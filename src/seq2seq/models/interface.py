@@ -66,9 +66,7 @@ class Seq2SeqModel(nn.Module, ABC):
         """Encode padded source ids (EOS at the end, PAD after it)."""
 
     @abstractmethod
-    def decode(
-        self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False
-    ) -> Decoded:
+    def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
         """Teacher forcing: `target_in` begins with BOS; position t sees target_in[:, : t + 1] only."""
 
     @abstractmethod
@@ -76,9 +74,7 @@ class Seq2SeqModel(nn.Module, ABC):
         """The decoder's state before the first token."""
 
     @abstractmethod
-    def step(
-        self, tokens: Int[Tensor, " B"], memory: Memory, state: Any, *, with_attention: bool = False
-    ) -> Stepped:
+    def step(self, tokens: Int[Tensor, " B"], memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:
         """One position: the last tokens in, the hidden state that predicts the next ones out."""
 
     @property

@@ -59,9 +59,7 @@ def project(cell: nn.RNNBase, x: Float[Tensor, "*N E"]) -> Float[Tensor, "*N G"]
     return F.linear(x, into, bias)
 
 
-def run(
-    cell: nn.RNNBase, x: Float[Tensor, "B T E"], state: CellState | None = None
-) -> Float[Tensor, "B T D"]:
+def run(cell: nn.RNNBase, x: Float[Tensor, "B T E"], state: CellState | None = None) -> Float[Tensor, "B T D"]:
     """The cell's outputs at every position, from `state` or from zeros."""
     begin: Tensor | tuple[Tensor, Tensor] | None = None
     if state is not None:
@@ -115,9 +113,7 @@ class RecurrentEncoder(nn.Module):
         size = width // 2 if bidirectional else width
         inputs = [input_size] + [width] * (layers - 1)
         self.forward_cells = nn.ModuleList(build_cell(kind, each, size) for each in inputs)
-        self.backward_cells = nn.ModuleList(
-            build_cell(kind, each, size) for each in (inputs if bidirectional else [])
-        )
+        self.backward_cells = nn.ModuleList(build_cell(kind, each, size) for each in (inputs if bidirectional else []))
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B S E"], mask: Bool[Tensor, "B S"]) -> Encoded:

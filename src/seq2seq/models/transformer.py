@@ -153,9 +153,7 @@ class TransformerModel(Seq2SeqModel):
         keys = tuple(part for layer in self.decoder for part in _cross(layer).project(states))
         return Memory(states, mask, keys)
 
-    def decode(
-        self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False
-    ) -> Decoded:
+    def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
         hidden, _, attention = self._decode(target_in, memory, None, with_attention)
         return Decoded(hidden, attention)
 
@@ -186,9 +184,7 @@ class TransformerModel(Seq2SeqModel):
         pasts, weights = [], None
         for number, (layer, projected) in enumerate(zip(self.decoder, _pairs(memory), strict=True)):
             past = None if state is None else state.layers[number]
-            x, past, weights = layer(
-                x, past, projected, bias, turn, with_weights=with_attention and number == last
-            )
+            x, past, weights = layer(x, past, projected, bias, turn, with_weights=with_attention and number == last)
             pasts.append(past)
         if weights is not None:
             weights = weights * memory.mask[:, None, :].to(weights.dtype)

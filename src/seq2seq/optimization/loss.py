@@ -1,6 +1,7 @@
 """Label-smoothed cross-entropy over the vocabulary, without ever holding positions x vocabulary.
 
-For N real positions and V entries the logits and their gradient take 2 N V numbers, more than all else in a small model.
+For N real positions and V entries the logits and their gradient take 2 N V numbers, more than all else in a small
+model.
 Here they live for one chunk of positions at a time, small enough to stay in the cache of a CPU, and the gradient is
 computed in the forward pass, while the chunk is at hand.
 """
@@ -36,7 +37,8 @@ def summed_loss(
 ) -> SummedLoss:
     """Cross-entropy of `output(hidden)` against `target_out`, summed over positions that are not PAD.
 
-    With smoothing e the target gives 1 - e to the reference and spreads e evenly over all V entries (Szegedy et al. 2016,
+    With smoothing e the target gives 1 - e to the reference and spreads e evenly over all V entries (Szegedy et al.
+    2016,
     section 7), as `torch.nn.functional.cross_entropy(label_smoothing=e)` does.
     """
     real = target_out.reshape(-1).ne(PAD).nonzero().squeeze(1)
@@ -46,7 +48,9 @@ def summed_loss(
     if torch.is_autocast_enabled(device):
         rows = rows.to(torch.get_autocast_dtype(device))
     with torch.autocast(device, enabled=False):
-        loss, nll = _ChunkedCrossEntropy.apply(rows, output.weight, output.bias, targets, label_smoothing)
+        loss, nll = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            rows, output.weight, output.bias, targets, label_smoothing
+        )
     return SummedLoss(loss, nll)
 
 

@@ -1,4 +1,4 @@
-"""Mixed precision: where it pays, how the step is taken in it, and never an update from a gradient that is not finite."""
+"""Mixed precision: where it pays, how the step is taken, and never an update from a gradient that is not finite."""
 
 from __future__ import annotations
 

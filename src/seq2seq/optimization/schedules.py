@@ -11,7 +11,8 @@ def learning_rate(step: int, settings: ScheduleSettings, *, peak: float, max_ste
     """Learning rate of update `step` (from 1 to `max_steps`).
 
     Linear warm-up to `peak` over W steps, then: `inverse_sqrt` peak * sqrt(W / step) (Vaswani et al. 2017, equation 3,
-    scaled to its peak); `cosine` half a period down to final_ratio * peak (Loshchilov and Hutter 2017); `wsd` flat, then
+    scaled to its peak); `cosine` half a period down to final_ratio * peak (Loshchilov and Hutter 2017); `wsd` flat,
+    then
     linear down over the last decay_fraction (Hu et al. 2024); `constant` flat.
     """
     warmup = settings.warmup_steps

@@ -25,7 +25,12 @@ from seq2seq.files import new_folder, point, remove_partial, write_bytes, write_
 from seq2seq.training.state import TrainState
 
 FORMAT_VERSION = 1
-_MODEL, _TRAINING, _STATE, _MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
+_MODEL, _TRAINING, _STATE, _MANIFEST = (
+    "model.safetensors",
+    "training.safetensors",
+    "state.json",
+    "manifest.json",
+)
 
 
 class Checkpoint(NamedTuple):
@@ -54,7 +59,11 @@ class CheckpointFolder:
         return sorted(path for path in self.path.glob("step-*") if (path / _MANIFEST).exists())
 
     def save(
-        self, model: Mapping[str, Tensor], training: Mapping[str, Tensor], state: TrainState, name: str | None = None
+        self,
+        model: Mapping[str, Tensor],
+        training: Mapping[str, Tensor],
+        state: TrainState,
+        name: str | None = None,
     ) -> Path:
         """Write one checkpoint (`step-N` unless named) and point `last` at it.
 
@@ -177,7 +186,9 @@ def _verified(path: Path, size: int, sha256: str) -> bytes:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}", hint="choose another checkpoint") from None
     if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one recorded", hint="choose another checkpoint")
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is not the one recorded", hint="choose another checkpoint"
+        )
     return content
 
 

@@ -241,7 +241,7 @@ class Trainer:
 
     def _check_finite(self, result: UpdateReport, rate: float) -> None:
         loss, norm = float(result.loss), float(result.gradient_norm)
-        if math.isfinite(loss) and math.isfinite(norm) or self.precision.choice.name == "fp16":
+        if (math.isfinite(loss) and math.isfinite(norm)) or self.precision.choice.name == "fp16":
             return
         raise DivergenceError(
             f"training diverged at step {self.state.step + 1}: loss {loss / result.target_tokens:.3g} per token, "

@@ -1,4 +1,4 @@
-"""What a run tells: one JSON line per event in metrics.jsonl, TensorBoard, and short lines for the person who watches."""
+"""What a run tells: a JSON line per event in metrics.jsonl, TensorBoard, and short lines for the person who watches."""
 
 from __future__ import annotations
 

@@ -98,9 +98,7 @@ def position(dice: Dice) -> Sentence:
     phrase = grammar.noun_phrase(landmark, det, phrases.some_adjective(dice, landmark))
     english, german = dice.pick(_POSITIONS)
     at = f"{english} {phrase.en}", f"{german} {phrase.de['dat']}"
-    c = Clause(
-        subject, verbs.BE, dice.pick(("present", "present", "past")), complement=at, extra=phrase.combinations
-    )
+    c = Clause(subject, verbs.BE, dice.pick(("present", "present", "past")), complement=at, extra=phrase.combinations)
     if dice.chance(0.25):
         return sentence(grammar.english_question(c), grammar.german_question(c), c.combinations, "?")
     return sentence(grammar.english_clause(c), grammar.german_clause(c), c.combinations)
@@ -116,9 +114,7 @@ def time_of_day(dice: Dice) -> Sentence:
         english, german = time[0].replace("it is", "it is already"), time[1].replace("es ist", "es ist schon")
         return sentence(f"{called.en}, {english}", f"{called.de['nom']}, {german}", combos)
     noun = dice.pick(_TRANSPORT)
-    subject = grammar.noun_phrase(
-        noun, dice.pick(("the", "the", "our", "this")), phrases.some_adjective(dice, noun)
-    )
+    subject = grammar.noun_phrase(noun, dice.pick(("the", "the", "our", "this")), phrases.some_adjective(dice, noun))
     verb = dice.pick((verbs.LEAVE, verbs.ARRIVE))
     time, combos = clauses.hour(dice)
     city = dice.pick(lexicon.CITIES)

@@ -55,17 +55,13 @@ def it(antecedent: Phrase) -> Phrase:
     """The pronoun for a thing: German takes the gender of the noun."""
     if antecedent.person == "p":
         return THEY
-    nom, acc, dat = {"m": ("er", "ihn", "ihm"), "f": ("sie", "sie", "ihr"), "n": ("es", "es", "ihm")}[
-        antecedent.gender
-    ]
+    nom, acc, dat = {"m": ("er", "ihn", "ihm"), "f": ("sie", "sie", "ihr"), "n": ("es", "es", "ihm")}[antecedent.gender]
     return Phrase("it", "it", {"nom": nom, "acc": acc, "dat": dat}, "3s", "its", pronoun=True)
 
 
 def given_name(name: str, gender: str) -> Phrase:
     """A first name."""
-    return Phrase(
-        name, name, dict.fromkeys(german.CASES, name), "3s", "her" if gender == "f" else "his", gender
-    )
+    return Phrase(name, name, dict.fromkeys(german.CASES, name), "3s", "her" if gender == "f" else "his", gender)
 
 
 def titled(name: str, gender: str) -> Phrase:

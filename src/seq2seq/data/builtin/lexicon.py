@@ -19,9 +19,7 @@ class Adjective:
 
     def fits(self, noun: Noun) -> bool:
         """Whether a speaker would say this of the noun."""
-        return any(tag in noun.tags for tag in self.tags) and not any(
-            tag in noun.tags for tag in self.not_tags
-        )
+        return any(tag in noun.tags for tag in self.tags) and not any(tag in noun.tags for tag in self.not_tags)
 
 
 def _adjective(en: str, de: str, tags: str, stem: str = "", but: str = "") -> Adjective:

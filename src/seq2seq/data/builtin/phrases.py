@@ -104,9 +104,7 @@ def thing(dice: Dice, noun: Noun, subject: Phrase | None, denied: bool, definite
         det = "the" if definite else dice.pick(("", "", "", "the", "this"))
         return grammar.noun_phrase(noun, "no" if denied and not det else det, adjective)
     plural = dice.chance(0.3)
-    kinds = (
-        ["the", "the", "own", "own", "this"] if definite else ["the", "the", "a", "a", "own", "own", "this"]
-    )
+    kinds = ["the", "the", "own", "own", "this"] if definite else ["the", "the", "a", "a", "own", "own", "this"]
     if "building" in noun.tags or "nature" in noun.tags:
         kinds = [kind for kind in kinds if kind != "own"]
     det = dice.pick(kinds)
@@ -123,9 +121,7 @@ def thing(dice: Dice, noun: Noun, subject: Phrase | None, denied: bool, definite
 def place_phrase(dice: Dice, towards: bool = False) -> tuple[Both, tuple[str, ...]]:
     """`in the kitchen` or `to the kitchen`, with its combinations."""
     place = dice.pick(PLACES)
-    phrase = grammar.noun_phrase(
-        place.noun, dice.pick(("the",) * 5 + ("this",)), some_adjective(dice, place.noun, 0.2)
-    )
+    phrase = grammar.noun_phrase(place.noun, dice.pick(("the",) * 5 + ("this",)), some_adjective(dice, place.noun, 0.2))
     if towards:
         both = f"to {phrase.en}", contract(place.de_to, phrase.de[place.to_case])
     else:

@@ -42,9 +42,7 @@ _WHERE = (
 
 def sentence(english: str, german: str, combinations: tuple[str, ...], end: str = ".") -> Sentence:
     """The finished pair: capital letter in front, punctuation at the end."""
-    return Sentence(
-        english[0].upper() + english[1:] + end, german[0].upper() + german[1:] + end, combinations
-    )
+    return Sentence(english[0].upper() + english[1:] + end, german[0].upper() + german[1:] + end, combinations)
 
 
 def _address(dice: Dice) -> tuple[Phrase, Phrase]:
@@ -268,9 +266,7 @@ def description(dice: Dice) -> Sentence:
     else:
         noun = dice.pick(_THINGS)
         subject = phrases.thing(dice, noun, None, denied=False, definite=True)
-        words = [
-            a for a in phrases.fitting_adjectives(noun) if f"{a.en}+{noun.en}" not in subject.combinations
-        ]
+        words = [a for a in phrases.fitting_adjectives(noun) if f"{a.en}+{noun.en}" not in subject.combinations]
     word = dice.pick(words)
     combos = (f"{word.en}+{subject.noun}",) if subject.noun else ()
     degree = dice.pick((NOTHING, NOTHING, *lexicon.DEGREES))
