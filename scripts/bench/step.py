@@ -2,8 +2,8 @@
 
     python scripts/bench/step.py SOURCE TARGET [--preset gru] [--rounds 3] [key=value ...]
 
-Each round times every variant in a process of its own (20 updates after 8), so that drifts of the machine hit all alike;
-printed are the medians of target tokens/s and their ratio to the first variant.
+Each round times every variant in a process of its own (20 updates after 8): drifts of the machine hit all alike;
+printed are medians of target tokens/s and their ratio to the first variant.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def measure(precision_name: str, keep_pages: bool, threads: int, settings: list[
     from seq2seq.optimization.optimizers import build_optimizer
     from seq2seq.optimization.precision import Precision, choose_precision
     from seq2seq.training.allocator import keep_freed_memory
-    from seq2seq.training.loop import train_step
+    from seq2seq.training.step import train_step
 
     if keep_pages:
         keep_freed_memory()

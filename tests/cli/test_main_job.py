@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.cli.conftest import Outcome, Runner, train_tiny
 
 import seq2seq
 from seq2seq.cli import demo as demo_command
+from tests.cli.conftest import Outcome, Runner, train_tiny
 
 ODD_LINES = [
     "",
@@ -294,3 +294,51 @@ def test_a_copied_run_needs_nothing_else(
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "empty"))
     outcome = seq2seq("evaluate", "elsewhere", "--json")
     assert json.loads(outcome.out) == json.loads((run / "results.json").read_text())["test"]["metrics"]
+
+
+SMALL_CONFIGS = {
+    "demo": ("training.max_steps=3", "training.schedule.warmup_steps=1"),
+    "multi30k-en-de": (
+        "training.max_steps=2",
+        "training.schedule.warmup_steps=1",
+        "data.test=[]",
+        "training.metric=loss",
+    ),
+    "multi30k-en-de-gru": (
+        "training.max_steps=2",
+        "training.schedule.warmup_steps=1",
+        "data.test=[]",
+        "training.metric=loss",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_CONFIGS)
+def test_shipped_configs_train(
+    name: str, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if "multi30k" in name:
+        (tmp_path / "data").symlink_to(request.getfixturevalue("shared_data"))
+    monkeypatch.chdir(tmp_path)
+    config = Path(__file__).parents[2] / "configs" / f"{name}.yaml"
+    outcome = seq2seq("train", config, *SMALL_CONFIGS[name], "decoding.beam_size=1")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "runs" / name / "checkpoints" / "best" / "manifest.json").exists()
+
+
+def test_download_and_train_from_the_hub(seq2seq: Runner, tmp_path: Path) -> None:
+    """A local folder stands for a dataset of the hub; `datasets` loads both the same way."""
+    import datasets
+
+    pairs = [{"translation": {"en": f"number {n}", "de": f"Nummer {n}"}} for n in range(40)]
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_list(pairs).to_parquet(str(tmp_path / "set" / "train.parquet"))
+    outcome = seq2seq("data", "download", tmp_path / "set", "-s", "en", "-t", "de", "-o", tmp_path / "text")
+    assert outcome.code == 0, outcome.err
+    files = [Path(line) for line in result_lines(outcome)]
+    assert [path.name for path in files[:2]] == ["train.en", "train.de"]
+    assert files[1].read_text().split("\n")[:2] == ["Nummer 0", "Nummer 1"]
+
+    missing = seq2seq("data", "download", tmp_path / "set", "-s", "fr", "-t", "de", "-o", tmp_path / "text")
+    assert missing.code == 3
+    assert "fr" in missing.err

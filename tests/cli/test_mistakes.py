@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.cli.conftest import Runner
 
 HELPS = [
@@ -174,9 +175,8 @@ def test_a_damaged_run_is_told(run: Path, seq2seq: Runner, tmp_path: Path) -> No
 
 
 def test_two_runs_in_one_directory(corpus: Path, tmp_path: Path) -> None:
-    from tests.cli.conftest import train_tiny
-
     from seq2seq.experiment import RunDirectory
+    from tests.cli.conftest import train_tiny
 
     directory = RunDirectory(tmp_path / "run")
     directory.create()

@@ -22,8 +22,9 @@ from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
 from seq2seq.training.checkpoint import CheckpointFolder
 from seq2seq.training.interruption import Interrupted
-from seq2seq.training.loop import EpochData, Trainer, train_step
+from seq2seq.training.loop import EpochData, Trainer
 from seq2seq.training.report import RunReport, Validation
+from seq2seq.training.step import train_step
 
 CPU = torch.device("cpu")
 VOCABULARY = 20

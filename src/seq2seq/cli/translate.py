@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -82,7 +83,13 @@ def translate(
     if n_best > settings.beam_size and not sample:
         settings = settings.model_copy(update={"beam_size": n_best})
     sampling = Sampling(temperature, top_k, top_p, seed) if sample else None
-    results = loaded.translator.stream(lines, settings=settings, n_best=n_best, sampling=sampling)
+
+    def translated(lines: Iterable[str]) -> Iterator[list[Translation]]:
+        return loaded.translator.stream(lines, settings=settings, n_best=n_best, sampling=sampling)
+
+    # A person at a terminal wants an answer to each line; files go through in large windows.
+    at_terminal = file is None and sys.stdin.isatty()
+    results = chain.from_iterable(translated([line]) for line in lines) if at_terminal else translated(lines)
     with _output(output) as stream, Progress("translating", None, "lines") as progress:
         for number, translations in enumerate(results, start=1):
             _write(stream, number, translations, n_best=n_best, scores=scores, as_json=as_json)

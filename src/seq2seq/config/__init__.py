@@ -1,20 +1,18 @@
 """The settings tree and the one door through which settings come in."""
 
 from seq2seq.config.loading import config_to_yaml, load_config, parse_documents
+from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
 from seq2seq.config.settings import (
     CleaningSettings,
     Config,
     DataSettings,
     DecodingSettings,
-    GRUSettings,
-    ModelSettings,
     OptimizerSettings,
     ScheduleSettings,
-    Source,
     TokenizerSettings,
     TrainingSettings,
-    TransformerSettings,
 )
+from seq2seq.config.sources import Source
 
 __all__ = [
     "CleaningSettings",

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from seq2seq.config.base import Settings
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, TransformerSettings
 from seq2seq.config.sources import Source
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -206,19 +206,3 @@ class Config(Settings):
                 f"training.max_steps ({self.training.max_steps})"
             )
         return self
-
-
-__all__ = [
-    "CleaningSettings",
-    "Config",
-    "DataSettings",
-    "DecodingSettings",
-    "GRUSettings",
-    "ModelSettings",
-    "OptimizerSettings",
-    "ScheduleSettings",
-    "Source",
-    "TokenizerSettings",
-    "TrainingSettings",
-    "TransformerSettings",
-]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say
@@ -34,6 +33,7 @@ from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_model
 from seq2seq.training.interruption import Interrupted, StopRequest
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.state import TrainState
+from seq2seq.training.step import UpdateReport, train_step
 
 
 class EpochData(NamedTuple):
@@ -45,48 +45,6 @@ class EpochData(NamedTuple):
     """epoch -> how many batches it has."""
     longest: Callable[[], Batch]
     """The batch that needs the most memory, for the rehearsal."""
-
-
-class UpdateReport(NamedTuple):
-    """One update; tensors stay on the device until they are logged."""
-
-    loss: Tensor
-    """Summed smoothed loss."""
-    nll: Tensor
-    """Summed negative log-likelihood."""
-    gradient_norm: Tensor
-    target_tokens: int
-    source_tokens: int
-
-
-def train_step(
-    model: Seq2SeqModel,
-    group: list[Batch],
-    optimizer: torch.optim.Optimizer,
-    precision: Precision,
-    *,
-    label_smoothing: float,
-    max_gradient_norm: float | None,
-) -> UpdateReport:
-    """One update from a group of batches, equal to that from one batch that holds all their pairs.
-
-    The loss is summed and divided once by the target tokens of the whole group: a mean of means would weigh tokens of
-    short batches more.
-    """
-    device = precision.device
-    tokens = sum(batch.tokens for batch in group)
-    loss, nll = torch.zeros((), device=device), torch.zeros((), device=device)
-    for batch in group:
-        batch = batch.to(device)
-        with precision.autocast():
-            hidden = model(batch.source, batch.target_in)
-            summed = summed_loss(model.output, hidden, batch.target_out, label_smoothing)
-        precision.backward(summed.loss / tokens)
-        loss += summed.loss.detach()
-        nll += summed.nll
-    norm = precision.step(model, optimizer, max_gradient_norm)
-    optimizer.zero_grad(set_to_none=True)
-    return UpdateReport(loss, nll, norm, tokens, sum(batch.source_tokens for batch in group))
 
 
 class Trainer:
