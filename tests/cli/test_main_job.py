@@ -17,6 +17,7 @@ import seq2seq
 from seq2seq.cli import demo as demo_command
 from tests.cli.conftest import Outcome, Runner, train_tiny
 
+SACREBLEU = ["BLEU", "BLEU lowercased", "chrF", "TER"]
 ODD_LINES = [
     "",
     " ",
@@ -66,7 +67,7 @@ def test_training_leaves_a_complete_run(run: Path) -> None:
         "chrF",
         "TER",
     ]
-    assert all("version:" in metric["signature"] for metric in results["test"]["metrics"])
+    assert all("version:" in metric["signature"] for metric in results["test"]["metrics"][:4])
     assert results["test"]["decoding"]["beam_size"] == 5
     assert (run / "checkpoints" / "best" / "manifest.json").exists()
     config = yaml.safe_load((run / "config.yaml").read_text())

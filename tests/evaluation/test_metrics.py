@@ -63,11 +63,12 @@ def test_published_chrf_and_ter_of_wmt17(system: str, published: tuple[Path, dic
 
 def test_identical_and_empty() -> None:
     same = {result.name: result.value for result in corpus_metrics(ENGLISH, ENGLISH)}
-    assert same == pytest.approx({"BLEU": 100, "BLEU lowercased": 100, "chrF": 100, "TER": 0})
+    assert same == pytest.approx({"BLEU": 100, "BLEU lowercased": 100, "chrF": 100, "TER": 0, "exact match": 100})
     empty = {result.name: result.value for result in corpus_metrics([""] * 4, ENGLISH)}
-    assert empty == pytest.approx({"BLEU": 0, "BLEU lowercased": 0, "chrF": 0, "TER": 100})
+    assert empty == pytest.approx({"BLEU": 0, "BLEU lowercased": 0, "chrF": 0, "TER": 100, "exact match": 0})
     blank = {result.name: result.value for result in corpus_metrics(ENGLISH, ["", *ENGLISH[1:]])}
     assert 0 < blank["BLEU"] < 100
+    assert blank["exact match"] == 75
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=6), st.randoms())

@@ -1,4 +1,4 @@
-"""BLEU, chrF and TER as sacrebleu computes them (Post 2018), each with its full signature.
+"""BLEU, chrF and TER as sacrebleu computes them (Post 2018), each with its full signature, and exact match.
 
 References are the raw lines, hypotheses detokenised text. Line i is scored against line i, blank or not.
 """
@@ -42,7 +42,7 @@ class MetricResult(NamedTuple):
 def corpus_metrics(
     hypotheses: Sequence[str], references: Sequence[str], *, target_language: str = ""
 ) -> list[MetricResult]:
-    """BLEU, BLEU lowercased, chrF and TER of a corpus; warns where a score cannot mean what it says.
+    """BLEU, BLEU lowercased, chrF, TER and exact match of a corpus; warns where a score cannot mean what it says.
 
     Raises `DataError` where the counts differ or are 0.
     """
@@ -54,6 +54,7 @@ def corpus_metrics(
         _result("BLEU lowercased", BLEU(tokenize=tokenizer, lowercase=True, force=True), hypotheses, references),
         _result("chrF", CHRF(), hypotheses, references),
         _result("TER", TER(asian_support=_language(target_language) != ""), hypotheses, references),
+        exact_match(hypotheses, references),
     ]
 
 
@@ -68,6 +69,12 @@ def bleu(
     _check_counts(hypotheses, references)
     metric = BLEU(tokenize=bleu_tokenizer(target_language), lowercase=lowercase, force=True)
     return _result("BLEU lowercased" if lowercase else "BLEU", metric, hypotheses, references)
+
+
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
+    """Share of lines that equal their reference: the accuracy of tasks whose targets are labels or single words."""
+    equal = sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, references, strict=True))
+    return MetricResult("exact match", 100.0 * equal / len(references), "case:mixed|whole lines")
 
 
 def bleu_tokenizer(target_language: str) -> str:
@@ -119,7 +126,7 @@ def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[str]) -> N
     if share > _TOKENISED_SHARE and share > 2 * sum(map(_looks_tokenised, references)) / len(references):
         console.warn(f"{share:.0%} of the hypotheses look tokenised (' .', ' ,'): detokenise them before scoring")
     if max(len(line.split()) for line in references) < 4:
-        console.warn("no reference has four words: BLEU counts four-word matches, look at chrF instead")
+        console.warn("no reference has four words: BLEU counts four-word matches, look at chrF or exact match instead")
 
 
 def _looks_tokenised(line: str) -> bool:
