@@ -43,7 +43,7 @@ def train(
     overrides = [argument for argument in arguments if "=" in argument]
     if (source is None) != (target is None):
         raise UsageError("--source and --target belong together", hint="--source corpus.en --target corpus.de")
-    if source is None and not files:
+    if source is None and not arguments:
         raise UsageError("nothing to train on", hint="give a config, or --source FILE --target FILE")
     if source is not None and target is not None:
         from seq2seq.cli.init import settings_for_files
