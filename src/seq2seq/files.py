@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,16 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seq2seq.errors import ResourceError
+from seq2seq.errors import ResourceError, UsageError, UserError
 
 _TEMPORARY = ".partial-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by a file of this content.
 
     Raises:
-        ResourceError: the disk is full or not writable.
+        ResourceError: the disk is full.
+        UsageError: the folder is missing or not writable.
     """
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     try:
@@ -86,8 +89,11 @@ def remove_partial(folder: Path) -> list[str]:
     return [path.name.removeprefix(_TEMPORARY) for path in stale]
 
 
-def disk_error(error: OSError, path: Path, needed: int) -> ResourceError:
-    """An operating-system error as the user should see it."""
+def disk_error(error: OSError, path: Path, needed: int) -> UserError:
+    """An operating-system error as the user should see it: a full disk, or a place that cannot be written."""
+    if error.errno not in _FULL:
+        hint = "check that the folder exists and may be written, or choose another"
+        return UsageError(f"cannot write {path}: {error.strerror or error}", hint=hint)
     folder = next(parent for parent in (path, *path.parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     return ResourceError(

@@ -25,13 +25,17 @@ TINY = {
 }
 SHORT = [
     "tokenizer.vocabulary_size=400",
-    "training.max_steps=40",
-    "training.validate_every=20",
+    "training.max_steps=60",
+    "training.validate_every=30",
     "training.log_every=10",
     "training.batch_size=512",
     "training.schedule.warmup_steps=10",
-    "training.optimizer.learning_rate=0.01",
+    "training.optimizer.learning_rate=0.005",
     "data.holdout=20",
+    # A model that has learned little does not stop by itself.
+    "decoding.max_length_ratio=1.2",
+    "decoding.max_length_offset=5",
+    "decoding.max_source_tokens=64",
 ]
 
 

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-import seq2seq
+from seq2seq import load
 from seq2seq.cli import demo as demo_command
+from seq2seq.data.batching import collate
 from tests.cli.conftest import Outcome, Runner, train_tiny
 
 SACREBLEU = ["BLEU", "BLEU lowercased", "chrF", "TER"]
@@ -167,34 +169,23 @@ def test_evaluate_agrees_with_the_end_of_training(run: Path, seq2seq: Runner, tm
     assert float(number.out) == pytest.approx(json.loads(outcome.out)[0]["value"], abs=0.01)
 
 
-def test_score_agrees_with_the_search(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
-    parsed = [
-        json.loads(line)["translations"][0]
-        for line in result_lines(seq2seq("translate", run, run / "test.source", "--json"))
-    ]
-    (tmp_path / "hyp").write_text("".join(item["text"] + "\n" for item in parsed), encoding="utf-8")
-    outcome = seq2seq("score", run, "--source", run / "test.source", "--target", tmp_path / "hyp")
+def test_score_is_the_sum_of_the_models_log_probabilities(run: Path, seq2seq: Runner) -> None:
+    outcome = seq2seq("score", run, "--source", run / "test.source", "--target", run / "test.target")
     scores = [float(line) for line in result_lines(outcome)]
-    loaded = seq2seq_load(run)
-    # A translation whose pieces are not what the tokenizer makes of its text has another score: compare the others.
-    same = [
-        i
-        for i, item in enumerate(parsed)
-        if item["text"]
-        and loaded.translator.tokenizers.target.pieces(loaded.translator.tokenizers.target.encode([item["text"]])[0])
-        == next(loaded.translator.stream([(run / "test.source").read_text().split("\n")[i]]))[0].pieces
-    ]
-    assert same
-    for i in same:
-        assert scores[i] == pytest.approx(parsed[i]["log_probability"], abs=2e-3)
-
-
-def seq2seq_load(run: Path) -> seq2seq.experiment.LoadedRun:  # type: ignore[name-defined]
-    return seq2seq.load(run, threads=1)
+    loaded = load(run)
+    model, tokenizers = loaded.translator.model, loaded.translator.tokenizers
+    pairs = loaded.directory.load_pairs("test")
+    assert len(scores) == len(pairs)
+    for (source, target), score in zip(pairs, scores, strict=True):
+        batch = collate(tokenizers.source.encode([source]), tokenizers.target.encode([target]))
+        with torch.inference_mode():
+            logits = model.output(model(batch.source, batch.target_in))
+        expected = torch.log_softmax(logits, -1).gather(2, batch.target_out[..., None]).sum().item()
+        assert score == pytest.approx(expected, abs=1e-3)
 
 
 def test_python_interface(run: Path) -> None:
-    loaded = seq2seq.load(run, threads=1)
+    loaded = load(run)
     texts = ["The man is old.", "", "I am here."]
     translations = loaded.translate(texts)
     assert len(translations) == 3

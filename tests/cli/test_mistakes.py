@@ -37,10 +37,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with some wrong files."""
     monkeypatch.chdir(tmp_path)
     Path("three.txt").write_text("a\nb\nc\n")
+    Path("threb.txt").write_text("a\nb\nc\n")
     Path("four.txt").write_text("a\nb\nc\nd\n")
     Path("latin1.txt").write_bytes(b"a\nb\nM\xe4dchen\n")
     Path("blank.txt").write_text("\n" * 30)
     Path("text30.txt").write_text("some words\n" * 30)
+    Path("text31.txt").write_text("some words\n" * 30)
     Path("bad.yaml").write_text("training:\n  batch_sise: 3\n")
     Path("broken.yaml").write_text("a: [1\n")
     Path("nodata.yaml").write_text("seed: 1\n")
@@ -101,7 +103,12 @@ MISTAKES = [
     (2, "no config given", ("data", "prepare", "seed=1")),
     (2, "--model", ("demo", "--model", "lstm")),
     (2, "--model", ("init", "--model", "lstm", "--source", "three.txt", "--target", "three.txt")),
-    (3, "only 3 lines", ("init", "--source", "three.txt", "--target", "three.txt")),
+    (3, "only 3 lines", ("init", "--source", "three.txt", "--target", "threb.txt")),
+    (2, "same file", ("init", "--source", "three.txt", "--target", "three.txt")),
+    (3, "latin1.txt:3", ("init", "--source", "three.txt", "--target", "latin1.txt")),
+    (2, "cannot write", ("init", "--source", "text30.txt", "--target", "text31.txt", "missing/x.yaml")),
+    (2, "without a config", ("train", "nodata.yaml", "--source", "text30.txt", "--target", "text31.txt")),
+    (2, "belong to --sample", ("translate", "folder", "--temperature", "0.5")),
     (2, "no key begins with", ("config", "reference", "trainin")),
     (2, "No such command", ("trian",)),
     (2, "No such option", ("train", "--sorce", "x")),
@@ -199,9 +206,19 @@ def test_an_unexpected_error_points_to_a_log(seq2seq: Runner, monkeypatch: pytes
     log.unlink()
 
 
-@pytest.mark.parametrize("command", [("config", "reference")])
-def test_a_closed_pipe_is_quiet(command: tuple[str, ...]) -> None:
-    line = f"{sys.executable} -m seq2seq {' '.join(command)} | head -n 1"
+@pytest.mark.parametrize(
+    ("redirection", "code", "error"),
+    [("| head -n 1", 0, ""), (">&-", 0, ""), ("> /dev/full", 7, "error: cannot write the output: the disk is full")],
+)
+@pytest.mark.parametrize("command", ["config reference", "--help"])
+def test_output_that_nobody_takes(command: str, redirection: str, code: int, error: str) -> None:
+    line = f"{sys.executable} -m seq2seq {command} {redirection}"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    assert done.returncode == 0
+    assert done.returncode == code
+    assert done.stderr.split("\n")[0] == error
+
+
+def test_a_refused_training_leaves_no_run(place: Path, seq2seq: Runner) -> None:
+    assert seq2seq("train", "--source", "three.txt", "--target", "four.txt", "-o", "run").code == 3
+    assert seq2seq("train", "nodata.yaml", "data.train=[{builtin: demo}]", "device=cuda:9", "-o", "run").code == 2
+    assert not (place / "run").exists()

@@ -79,6 +79,9 @@ def test_changing_the_architecture_starts_the_model_anew(tmp_path: Path) -> None
 
 def test_a_group_with_all_keys_commented_out_keeps_its_defaults(tmp_path: Path) -> None:
     assert load_config([write(tmp_path, "training:\n  # batch_size: 3\nseed: 4\n")]).training == Config().training
+    path = write(tmp_path, "preset: gru\ntraining:\n")
+    assert load_config([path], ["training="]).training.batch_size == PRESETS["gru"]["training"]["batch_size"]
+    assert load_config([path]).training.optimizer.learning_rate == 2e-3
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -175,6 +178,13 @@ def test_malformed_overrides(override: str) -> None:
 def test_an_override_is_named_as_typed(tmp_path: Path) -> None:
     error = error_of(tmp_path, "seed: 1\n", "seeed=3")
     assert error.where == "command line, seeed=3"
+
+
+def test_another_override_of_the_group_is_not_blamed(tmp_path: Path) -> None:
+    path = write(tmp_path, "model: {kind: gru}\n")
+    with pytest.raises(ConfigError, match="input_feeding") as caught:
+        load_config([path], ["model.attention=none", "model.hidden_size=32"])
+    assert caught.value.where == f"{path}:1"
 
 
 def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:

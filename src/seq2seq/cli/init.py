@@ -105,6 +105,8 @@ decoding:
 
 
 def _sizes(source: str, target: str) -> Sizes:
+    if Path(source) == Path(target):
+        raise UsageError(f"source and target are the same file, {source}", hint="--source corpus.en --target corpus.de")
     lines = _count_lines(source)
     if lines != (other := _count_lines(target)):
         raise DataError(
@@ -131,7 +133,7 @@ def _sizes(source: str, target: str) -> Sizes:
 def _count_lines(path: str) -> int:
     from seq2seq.data.lines import read_lines
 
-    return sum(1 for _ in read_lines(Path(path), "replace"))
+    return sum(1 for _ in read_lines(Path(path)))
 
 
 def _languages(source: str, target: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import typer
 from seq2seq.cli import config, data, demo, init, score, tokenizer, train, translate
 from seq2seq.cli.options import HELP
 from seq2seq.console import warn
-from seq2seq.errors import UserError
+from seq2seq.errors import ResourceError, UserError
 
 # Old versions of typer raise click's errors, new ones those of their own copy of click.
 _CommandLineError: type[Exception] = next(
@@ -64,14 +65,23 @@ def _root(
 def main() -> NoReturn:
     """Run the command line; exit codes as in the README."""
     # Text is UTF-8 and lines end with LF, whatever the system's locale says.
+    # A closed stream is None; what is written there is nobody's affair.
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  it stays open to the end
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(args=arguments, standalone_mode=False) or 0
+        # Not app(...): its own handling of a closed pipe would end with exit code 1.
+        command = typer.main.get_command(app)
+        with command.make_context("seq2seq", arguments) as context:
+            command.invoke(context)
         sys.stdout.flush()
+        code = 0
     except typer.Exit as end:
         code = end.exit_code
     except _CommandLineError as error:
@@ -80,14 +90,24 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
-        # The reader went away (`| head`): no more output, and no complaint at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()  # the reader went away (`| head`)
         code = 0
     except UserError as error:
         code = _report(error, debug)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            code = _unexpected(error, debug)
+        else:
+            _silence_stdout()
+            code = _report(ResourceError("cannot write the output: the disk is full", hint="free some space"), debug)
     except Exception as error:
         code = _unexpected(error, debug)
     sys.exit(code)
+
+
+def _silence_stdout() -> None:
+    """No more output, and no complaint about what is left in the buffer at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: UserError, debug: bool) -> int:

@@ -43,6 +43,11 @@ def train(
     overrides = [argument for argument in arguments if "=" in argument]
     if (source is None) != (target is None):
         raise UsageError("--source and --target belong together", hint="--source corpus.en --target corpus.de")
+    if source is not None and files:
+        raise UsageError(
+            f"--source and --target are for training without a config, and {files[0]} is one",
+            hint=f"name the files in {files[0]}, or leave it out",
+        )
     if source is None and not arguments:
         raise UsageError("nothing to train on", hint="give a config, or --source FILE --target FILE")
     if source is not None and target is not None:

@@ -67,6 +67,8 @@ def translate(
     set_quiet(quiet)
     if errors not in ("strict", "replace"):
         raise UsageError(f"--errors {errors} is neither strict nor replace", hint="--errors replace")
+    if not sample and (temperature != 1.0 or top_k or top_p != 1.0):
+        raise UsageError("--temperature, --top-k and --top-p belong to --sample", hint="add --sample")
     lines = _input_lines(file, "replace" if errors == "replace" else "strict")
     from seq2seq.experiment import load
     from seq2seq.inference.search import Sampling

@@ -71,7 +71,7 @@ def parse_documents(documents: Sequence[Document]) -> Config:
             merged.pop("model", None)
         merged = _merge(merged, document.data)
     merged.pop("preset", None)
-    # A group whose keys are all commented out reads as null: take its defaults.
+    # The same for a group that nothing below has filled.
     merged = {key: value for key, value in merged.items() if value is not None}
     if isinstance(merged.get("model"), dict):
         merged["model"] = {"kind": "transformer", **merged["model"]}
@@ -115,7 +115,7 @@ def _read_override(text: str) -> Document:
     path: Path = tuple(key.split("."))
     for part in reversed(path):
         data = {str(part): data}
-    return Document(f"command line, {text}", data, {path[: i + 1]: 0 for i in range(len(path))})
+    return Document(f"command line, {text}", data, {path: 0})
 
 
 def _preset(documents: Sequence[Document]) -> list[Document]:
@@ -134,6 +134,8 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
+        if value is None and isinstance(old, dict):
+            continue  # a group whose keys are all commented out says nothing
         result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result
 

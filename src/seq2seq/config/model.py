@@ -51,7 +51,10 @@ class TransformerSettings(Settings):
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
         if self.attention == "narrow" and self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads})")
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads}); "
+                f"hidden_size: {self.num_heads * max(1, round(self.hidden_size / self.num_heads))}"
+            )
         head_size = self.hidden_size if self.attention == "wide" else self.hidden_size // self.num_heads
         if self.positions == "rotary" and head_size % 2:
             raise ValueError(f"rotary positions need an even head width, not {head_size}")

@@ -203,6 +203,7 @@ class Config(Settings):
         if schedule.kind in ("cosine", "wsd") and schedule.warmup_steps >= self.training.max_steps:
             raise ValueError(
                 f"training.schedule.warmup_steps ({schedule.warmup_steps}) must be below "
-                f"training.max_steps ({self.training.max_steps})"
+                f"training.max_steps ({self.training.max_steps}); training.schedule.warmup_steps="
+                f"{self.training.max_steps // 10}"
             )
         return self

@@ -96,7 +96,8 @@ def suggest_file(path: Path) -> str:
 
 
 def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int) -> DataError:
-    hint = "data.errors=replace puts U+FFFD there; or convert the file, e.g. iconv -f LATIN1 -t UTF-8"
+    replace = "--errors replace" if name == "stdin" else "data.errors=replace (translate: --errors replace)"
+    hint = f"{replace} puts U+FFFD there; or convert the text, e.g. iconv -f LATIN1 -t UTF-8"
     if number == 1 and raw.startswith(_UTF16_BOMS):
         hint = "the file looks like UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
     return DataError(

@@ -127,7 +127,9 @@ def _key(
 def _announce(folder: Path, key: dict[str, Any]) -> None:
     if folder.exists():
         console.say(f"rebuilding: prepared data in {folder} is damaged or incomplete")
-    elif changed := changes(folder.parent, key):
+    elif len(changed := changes(folder.parent, key)) > 6:
+        console.say("preparing the data")  # the newest entry is another corpus: what differs is no news
+    elif changed:
         names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         console.say(f"rebuilding: {names} changed")
 

@@ -19,6 +19,7 @@ UNKNOWN = "⁇"
 """How `<unk>` is shown in decoded text (U+2047)."""
 
 _FORMAT = 1
+_RESTORE = "put the run's own tokenizer folder back from a copy, or train again"
 _INDEX = "tokenizer.json"
 
 
@@ -112,9 +113,9 @@ class TokenizerPair(NamedTuple):
             names = ("joint", "joint") if index["joint"] else ("source", "target")
             loaded = {name: _load_side(folder, index["files"][name]) for name in dict.fromkeys(names)}
         except OSError as error:
-            raise CheckpointError(f"no tokenizer in {folder}: {error.strerror}", where=str(path)) from None
+            raise CheckpointError(f"no tokenizer in {folder}: {error.strerror}", hint=_RESTORE) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"damaged tokenizer index: {error!r}", where=str(path)) from None
+            raise CheckpointError(f"{path} is damaged ({type(error).__name__})", hint=_RESTORE) from None
         return cls(loaded[names[0]], loaded[names[1]])
 
 

@@ -32,7 +32,10 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def set_threads(wanted: int) -> int:
-    """Let torch use `wanted` threads, every core that this process may use where 0; return the number."""
+    """Let torch use `wanted` threads, where 0 OMP_NUM_THREADS or every core that this process may use; return them."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if not wanted and given.isdecimal() and int(given) > 0:
+        wanted = int(given)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     threads = wanted or cores
     torch.set_num_threads(threads)

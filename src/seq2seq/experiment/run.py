@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from seq2seq.console import logging_to, say
 from seq2seq.data.batching import Batch, batches, collate, plan_epoch
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.store import Store
+from seq2seq.errors import UserError
 from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
 from seq2seq.experiment.device import choose_device, set_threads
 from seq2seq.experiment.directory import RunDirectory
@@ -69,15 +71,21 @@ def train(config: Config) -> RunResult:
         Interrupted: a signal came; the same call continues.
     """
     directory = RunDirectory(run_folder(config))
+    is_new = not directory.path.exists()
     directory.create()
-    with directory.locked(), logging_to(directory.log):
-        directory.save_config(config)
-        directory.save_environment()
-        if directory.load_results() is None:
-            _train(config, directory)
-            _finish(config, directory)
-        else:
-            say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
+    try:
+        with directory.locked(), logging_to(directory.log):
+            directory.save_config(config)
+            directory.save_environment()
+            if directory.load_results() is None:
+                _train(config, directory)
+                _finish(config, directory)
+            else:
+                say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
+    except UserError:
+        if is_new and not directory.checkpoints.exists():
+            shutil.rmtree(directory.path, ignore_errors=True)  # refused before it began: not a run
+        raise
     return _result(directory)
 
 
@@ -243,7 +251,7 @@ def _finish(config: Config, directory: RunDirectory) -> None:
         }
     last = CheckpointFolder(directory.checkpoints).load_last()
     if last is not None:
-        results |= {"steps": last.state.step, "minutes": round(last.state.seconds / 60, 2)}
+        results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}
     write_json(directory.results, results)
 
 

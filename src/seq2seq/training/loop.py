@@ -33,7 +33,7 @@ from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_model
 from seq2seq.training.interruption import Interrupted, StopRequest
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.state import TrainState
-from seq2seq.training.step import UpdateReport, train_step
+from seq2seq.training.step import UpdateReport, Window, train_step
 
 
 class EpochData(NamedTuple):
@@ -65,6 +65,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.optimizer = build_optimizer(model, settings.optimizer)
         self.state = TrainState()
+        self._window = Window()
         self._open_report = report
         self.validate = validate
 
@@ -130,21 +131,23 @@ class Trainer:
 
     def _train(self, data: EpochData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
-        window: list[UpdateReport] = []
-        clock = last_log = time.monotonic()
+        self._window = Window(state.window)
+        clock = time.monotonic()
         while not self._done():
             batch_count = data.batches_per_epoch(state.epoch)
             for group in self._groups(data.batches(state.epoch, state.cursor)):
-                window.append(self._update(group))
+                update = self._update(group)
                 report.advance()
                 now = time.monotonic()
+                self._window.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
-                if state.step % settings.log_every == 0:
-                    report.step(self._summary(window, now - last_log, batch_count))
-                    window, last_log = [], now
-                if state.step % settings.validate_every == 0 and not self._out_of_steps():
+                looks = state.step % settings.validate_every == 0 or self._out_of_steps()
+                if state.step % settings.log_every == 0 or looks:
+                    report.step(self._summary(update, batch_count))
+                    self._window = Window()
+                if looks and not self._out_of_steps():
                     self._look_and_save(report)
-                    last_log = time.monotonic()
+                    clock = time.monotonic()
                 if stop.number is not None:
                     self._save(validated=False)
                     raise Interrupted(stop.number, state.step)
@@ -209,23 +212,20 @@ class Trainer:
             "or more training.schedule.warmup_steps",
         )
 
-    def _summary(self, window: list[UpdateReport], seconds: float, batch_count: int) -> StepReport:
-        state = self.state
-        target = sum(update.target_tokens for update in window)
-        source = sum(update.source_tokens for update in window)
-        loss = float(torch.stack([update.loss for update in window]).sum())
-        nll = float(torch.stack([update.nll for update in window]).sum())
+    def _summary(self, update: UpdateReport, batch_count: int) -> StepReport:
+        state, window = self.state, self._window
+        loss, nll, target = float(window.loss), float(window.nll), window.target_tokens
         rate = float(self.optimizer.param_groups[0]["lr"])
-        self._check_finite(window[-1]._replace(loss=torch.tensor(loss)), rate)
+        self._check_finite(update._replace(loss=torch.tensor(loss)), rate)
         return StepReport(
             step=state.step,
             epoch=round(state.epoch + state.cursor / batch_count, 3),
             loss=loss / target,
             perplexity=math.exp(min(nll / target, 700.0)),
-            gradient_norm=float(window[-1].gradient_norm),
+            gradient_norm=float(update.gradient_norm),
             learning_rate=rate,
-            tokens_per_second=(target + source) / seconds,
-            target_tokens_per_second=target / seconds,
+            tokens_per_second=(target + window.source_tokens) / window.seconds,
+            target_tokens_per_second=target / window.seconds,
         )
 
     def _out_of_steps(self) -> bool:
@@ -277,6 +277,7 @@ class Trainer:
     def _save(self, *, validated: bool) -> Path:
         self.state.validated = validated
         self.state.precision = self.precision.state()
+        self.state.window = self._window.saved()
         training = optimizer_tensors(self.model, self.optimizer)
         training["rng|cpu"] = torch.get_rng_state()
         if self.precision.device.type == "cuda":
