@@ -47,7 +47,7 @@ def download(
 def prepare(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="CONFIG... [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
+        typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
     ],
     as_json: Json = False,
     quiet: Quiet = False,
@@ -59,7 +59,7 @@ def prepare(
     """
     set_quiet(quiet)
     files = [argument for argument in arguments if "=" not in argument]
-    if not files:
+    if not arguments:
         raise UsageError("no config given", hint="seq2seq data prepare my.yaml")
     config = load_config(files, [argument for argument in arguments if "=" in argument])
     from seq2seq.data.prepare import prepare as prepare_data

@@ -136,6 +136,8 @@ class CheckpointFolder:
         for link in ("best", "last"):
             if path := self._linked(link):
                 return load_checkpoint(path, with_training=False)
+            if (self.path / link).is_symlink():
+                warn(f"{self.path / link} points to a checkpoint that is gone")
         raise CheckpointError(f"no checkpoint in {self.path}", hint="train first: seq2seq train CONFIG")
 
     def average(self, paths: Sequence[Path]) -> dict[str, Tensor]:
