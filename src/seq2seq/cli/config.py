@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.options import HELP
+from seq2seq.cli.options import HELP, split_arguments
 from seq2seq.config import Config, config_to_yaml, load_config
 
 app = typer.Typer(help="Look at settings.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
@@ -25,11 +25,7 @@ def show(
     \b
       seq2seq config show configs/demo.yaml model.kind=gru
     """
-    arguments = arguments or []
-    config = load_config(
-        [argument for argument in arguments if "=" not in argument],
-        [argument for argument in arguments if "=" in argument],
-    )
+    config = load_config(*split_arguments(arguments))
     if diff:
         from seq2seq.config.reference import differences
 

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.options import HELP, Json, Quiet
+from seq2seq.cli.options import HELP, Json, Quiet, split_arguments
 from seq2seq.config import load_config
 from seq2seq.console import format_table, say, set_quiet
-from seq2seq.errors import UsageError
 
 app = typer.Typer(help="Fetch and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
 
@@ -58,10 +57,7 @@ def prepare(
       seq2seq data prepare my.yaml
     """
     set_quiet(quiet)
-    files = [argument for argument in arguments if "=" not in argument]
-    if not arguments:
-        raise UsageError("no config given", hint="seq2seq data prepare my.yaml")
-    config = load_config(files, [argument for argument in arguments if "=" in argument])
+    config = load_config(*split_arguments(arguments))
     from seq2seq.data.prepare import prepare as prepare_data
     from seq2seq.experiment.run import cache_folder
 

@@ -25,6 +25,9 @@ LengthPenalty = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings such as training.max_steps=1000.", show_default=False)
-]
+
+
+def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
+    """Config files and `key=value` settings, as they are mixed on the command line."""
+    arguments = arguments or []
+    return [text for text in arguments if "=" not in text], [text for text in arguments if "=" in text]

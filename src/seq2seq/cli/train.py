@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.options import Device, Json, Quiet, Threads
+from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
 from seq2seq.config import Config, load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
@@ -38,9 +38,7 @@ def train(
       seq2seq train --source corpus.en --target corpus.de -o runs/mine
     """
     set_quiet(quiet)
-    arguments = arguments or []
-    files = [argument for argument in arguments if "=" not in argument]
-    overrides = [argument for argument in arguments if "=" in argument]
+    files, overrides = split_arguments(arguments)
     if (source is None) != (target is None):
         raise UsageError("--source and --target belong together", hint="--source corpus.en --target corpus.de")
     if source is not None and files:

@@ -44,14 +44,6 @@ class Batch(NamedTuple):
             target_out=self.target_out.to(device, non_blocking=non_blocking),
         )
 
-    def pin(self) -> Batch:
-        """The same batch in page-locked memory, from which copies to a GPU run beside the computation."""
-        return self._replace(
-            source=self.source.pin_memory(),
-            target_in=self.target_in.pin_memory(),
-            target_out=self.target_out.pin_memory(),
-        )
-
 
 def collate(sources: IdRows, targets: IdRows) -> Batch:
     """One batch from B rows of ids without BOS and EOS."""

@@ -43,21 +43,6 @@ def read_pairs(source: Source, errors: DecodingErrors = "strict") -> Iterator[Pa
             return _read_builtin(source)
 
 
-def describe(source: Source) -> str:
-    """A short name of a source for messages and tables."""
-    match source:
-        case TextSource():
-            return f"{source.source} | {source.target}"
-        case TsvSource():
-            return source.tsv
-        case JsonlSource():
-            return source.jsonl
-        case HubSource():
-            return f"{source.hub} {source.split}"
-        case BuiltinSource():
-            return f"{source.builtin} {source.split}"
-
-
 def one_line(text: str, place: str, errors: DecodingErrors) -> str:
     """A cell as one line of valid Unicode: newlines become spaces.
 
