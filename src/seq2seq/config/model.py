@@ -45,6 +45,8 @@ class TransformerSettings(Settings):
     """On attention weights."""
     ff_dropout: Probability = 0.0
     """Inside the feed-forward blocks, after the activation."""
+    word_dropout: Probability = 0.0
+    """Whole token embeddings zeroed on both sides in training (Gal and Ghahramani 2016); 0.1 is usual."""
     tied_embeddings: TiedEmbeddings = "all"
     """Share weights: `target` embedding with the output projection; `all` the source embedding too."""
 
@@ -92,6 +94,8 @@ class GRUSettings(Settings):
     """Probability that training feeds the reference token rather than the model's own best (Bengio et al. 2015)."""
     dropout: Probability = 0.2
     """On embeddings, between layers and on the decoder's output."""
+    word_dropout: Probability = 0.0
+    """Whole token embeddings zeroed on both sides in training (Gal and Ghahramani 2016); 0.1 is usual."""
     tied_embeddings: TiedEmbeddings = "all"
     """Share weights: `target` embedding with the output projection; `all` the source embedding too."""
 

@@ -45,6 +45,9 @@ class DataSettings(Settings):
     """Validation corpora: never cleaned, never trained on; they choose the best model."""
     test: tuple[Source, ...] = ()
     """Test corpora: never cleaned; scored once, at the end."""
+    temperature: float = Field(1.0, ge=1.0)
+    """Evens out corpora of different size: each is drawn from in proportion to weight * pairs^(1/temperature); 1 takes
+    them as they are, 5 is usual for many languages (Arivazhagan et al. 2019)."""
     holdout: int = Field(0, ge=0)
     """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test
     where
@@ -70,6 +73,9 @@ class TokenizerSettings(Settings):
     """Unicode normalisation before tokenizing; `identity` makes the round trip lossless."""
     character_coverage: float = Field(1.0, gt=0.9, le=1.0)
     """Share of characters that get a token of their own; 0.9995 suits Chinese and Japanese."""
+    sampling: Probability = 0.0
+    """Another segmentation of the training text in every epoch: `bpe`, the share of merges dropped (Provilkov et al.
+    2020); `unigram`, with `1 - sampling` as the smoothing alpha (Kudo 2018). 0.1 is usual, 0 is off."""
     sample_size: int = Field(2_000_000, ge=100)
     """Sentences that the tokenizer is trained on, drawn evenly from a larger corpus."""
     min_frequency: int = Field(1, ge=1)
@@ -89,8 +95,12 @@ class TokenizerSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    """AdamW (Loshchilov and Hutter 2019); `weight_decay: 0` makes it Adam."""
+    """How gradients change weights."""
 
+    kind: Literal["adamw", "schedule_free", "muon", "adafactor"] = "adamw"
+    """`adamw` (Loshchilov and Hutter 2019; Adam where `weight_decay` is 0); `schedule_free` AdamW (Defazio et al. 2024);
+    `muon` (Jordan et al. 2024) for the matrices inside, AdamW for embeddings and vectors; `adafactor` (Shazeer and Stern
+    2018), whose state is far smaller."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.98)
@@ -118,8 +128,9 @@ class ScheduleSettings(Settings):
 class TrainingSettings(Settings):
     """The loop: batches, steps, validation, stopping and keeping."""
 
-    batch_size: int = Field(4096, ge=1)
-    """Size of one batch in `batch_type`; no batch is larger, padding included."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 4096
+    """Size of one batch in `batch_type`, over all devices; no batch is larger, padding included. `auto` tries what fits
+    into memory and keeps the size with the run."""
     batch_type: Literal["tokens", "sentences"] = "tokens"
     """`tokens` counts the padded tokens of the longer side."""
     accumulation_steps: int = Field(1, ge=1)
@@ -140,6 +151,8 @@ class TrainingSettings(Settings):
     """What the best model is best at on the validation set."""
     validation_beam_size: int = Field(1, ge=1)
     """Beam size of the validation BLEU; 1 is greedy and fast."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Exponential moving average of the weights, which is validated and kept instead of them; 0.999 is usual."""
     average_checkpoints: int = Field(5, ge=1)
     """The last N checkpoints are averaged at the end, and win if their validation metric is better; 1 does not
     average."""
@@ -147,10 +160,19 @@ class TrainingSettings(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     label_smoothing: Probability = 0.1
     """Share of the target probability spread over the whole vocabulary (Szegedy et al. 2016)."""
+    r_drop: float = Field(0.0, ge=0)
+    """R-Drop (Liang et al. 2021): every batch twice with other dropout, and this weight on how far the two outputs
+    differ (symmetric Kullback-Leibler divergence); 5 is usual for small corpora, 0 is off."""
+    init_from: str | None = None
+    """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning)."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that stay as they are, by patterns such as `encoder.*` or `*embedding*`."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; null does not clip."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` takes bf16 where the device computes in it, fp32 elsewhere, and says why. fp16 needs CUDA."""
+    activation_checkpointing: bool = False
+    """Keep no activations inside layers but compute them again going backward: less memory, a third more time."""
     num_workers: int = Field(0, ge=0)
     """Processes that load batches ahead of the step; 0 loads them in the training process."""
 
@@ -185,6 +207,9 @@ class Config(Settings):
     """Seed of weights, data order, dropout and sampling."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    devices: int = Field(0, ge=0)
+    """Processes that share every batch: one GPU each, or one CPU thread each. 0 takes every GPU of this machine, and on
+    a CPU what is fastest."""
     threads: int = Field(0, ge=0)
     """CPU threads of torch; 0 takes every core."""
     data: DataSettings = DataSettings()

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Field, Tag
 
 from seq2seq.config.base import Settings
 
 
-class TextSource(Settings):
+class SourceSettings(Settings):
+    """What every form of source may say."""
+
+    weight: float = Field(1.0, gt=0)
+    """How much more (or less) often than its size says a training corpus is drawn from."""
+    target_tag: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
+    """Put `<2TAG>` before every source text, so that one model can write several languages (Johnson et al. 2017)."""
+
+
+class TextSource(SourceSettings):
     """Two plain text files (also .gz, .xz) with one sentence a line; line i of one translates line i of the other."""
 
     source: str
@@ -18,7 +27,7 @@ class TextSource(Settings):
     """File of the target side."""
 
 
-class TsvSource(Settings):
+class TsvSource(SourceSettings):
     """One file (also .gz, .xz) with tab-separated columns. A header is needed only where columns go by name."""
 
     tsv: str
@@ -29,7 +38,7 @@ class TsvSource(Settings):
     """Column of the target side."""
 
 
-class JsonlSource(Settings):
+class JsonlSource(SourceSettings):
     """One file (also .gz, .xz) with a JSON object a line."""
 
     jsonl: str
@@ -40,7 +49,7 @@ class JsonlSource(Settings):
     """Key of the target side."""
 
 
-class HubSource(Settings):
+class HubSource(SourceSettings):
     """A dataset of the Hugging Face hub, fetched once and kept in the cache."""
 
     hub: str
@@ -57,7 +66,7 @@ class HubSource(Settings):
     """Column of the target side."""
 
 
-class BuiltinSource(Settings):
+class BuiltinSource(SourceSettings):
     """A task that the package carries."""
 
     builtin: Literal["demo", "names"]
