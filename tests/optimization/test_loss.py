@@ -69,3 +69,51 @@ def test_autocast_stays_near_fp32() -> None:
 
 def test_a_batch_of_padding_alone_costs_nothing() -> None:
     assert summed_loss(nn.Linear(4, 9), torch.randn(1, 2, 4), torch.full((1, 2), PAD)).loss == 0
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("chunk_numbers", [62, 500, 1 << 20])
+def test_r_drop_equals_its_definition(bias: bool, chunk_numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Liang et al. (2021), equation 4, halved, with torch's own cross-entropy and divergence."""
+    monkeypatch.setitem(loss_module._CHUNK_NUMBERS, "cpu", chunk_numbers)
+    torch.manual_seed(3)
+    output = nn.Linear(8, 31, bias=bias).double()
+    hidden = torch.randn(6, 5, 8, dtype=torch.double, requires_grad=True)
+    targets = torch.randint(1, 31, (3, 5))
+    targets[1, 3:] = PAD
+
+    ours = summed_loss(output, hidden, targets, 0.1, r_drop=5.0)
+    logits = output(hidden).view(2, 15, 31)[:, targets.flatten() != PAD]
+    wanted = targets.flatten()[targets.flatten() != PAD]
+    entropies = [F.cross_entropy(one, wanted, label_smoothing=0.1, reduction="sum") for one in logits]
+    first, second = logits.log_softmax(-1)
+    apart = F.kl_div(first, second, reduction="sum", log_target=True) + F.kl_div(
+        second, first, reduction="sum", log_target=True
+    )
+    theirs = sum(entropies) / 2 + 5.0 / 4 * apart
+    assert ours.loss.item() == pytest.approx(theirs.item(), rel=1e-6)
+    plain = sum(F.cross_entropy(one, wanted, reduction="sum") for one in logits) / 2
+    assert ours.nll.item() == pytest.approx(plain.item(), rel=1e-6)
+    inputs = [hidden, *output.parameters()]
+    for got, expected in zip(
+        torch.autograd.grad(ours.loss / 7, inputs), torch.autograd.grad(theirs / 7, inputs), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_r_drop_of_equal_passes_is_the_plain_loss() -> None:
+    torch.manual_seed(0)
+    output, hidden, targets = nn.Linear(8, 31), torch.randn(2, 3, 8), torch.randint(1, 31, (2, 3))
+    plain = summed_loss(output, hidden, targets, 0.1)
+    twice = summed_loss(output, torch.cat([hidden, hidden]), targets, 0.1, r_drop=3.0)
+    assert twice.loss.item() == pytest.approx(plain.loss.item(), rel=1e-5)
+
+
+def test_a_frozen_output_gets_no_gradient() -> None:
+    output, hidden = nn.Linear(8, 31), torch.randn(2, 3, 8, requires_grad=True)
+    output.requires_grad_(False)
+    summed_loss(output, hidden, torch.randint(1, 31, (2, 3))).loss.backward()
+    assert output.weight.grad is None
+    assert output.bias.grad is None
+    assert hidden.grad is not None
+    assert hidden.grad.abs().sum() > 0

@@ -1,9 +1,8 @@
 """Label-smoothed cross-entropy over the vocabulary, without ever holding positions x vocabulary.
 
 For N real positions and V entries the logits and their gradient take 2 N V numbers, more than all else in a small
-model.
-Here they live for one chunk of positions at a time, small enough to stay in the cache of a CPU, and the gradient is
-computed in the forward pass, while the chunk is at hand.
+model. Here they live for one chunk of positions at a time, and the gradient is computed in the forward pass, while the
+chunk is at hand.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from torch import Tensor, nn
 
 from seq2seq.tokens import PAD
 
-# Logits of one chunk, in numbers: 4 MiB of fp32 stay in a CPU's cache; a GPU wants large products instead.
-_CHUNK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 28}
+# Logits of one chunk, in numbers. A CPU wants them to stay in its caches, a GPU large products.
+_CHUNK_NUMBERS = {"cpu": 1 << 22, "cuda": 1 << 28}
 
 
 class SummedLoss(NamedTuple):
     """Sums over real target tokens."""
 
     loss: Float[Tensor, ""]
-    """Label-smoothed loss in nats: what training minimises."""
+    """What training minimises: the label-smoothed loss in nats, and R-Drop's share."""
     nll: Float[Tensor, ""]
     """Negative log-likelihood in nats: what perplexity is made of. No gradient."""
 
@@ -32,77 +31,161 @@ class SummedLoss(NamedTuple):
 def summed_loss(
     output: nn.Linear,
     hidden: Float[Tensor, "B T D"],
-    target_out: Int[Tensor, "B T"],
+    target_out: Int[Tensor, "C T"],
     label_smoothing: float = 0.0,
+    r_drop: float = 0.0,
 ) -> SummedLoss:
     """Cross-entropy of `output(hidden)` against `target_out`, summed over positions that are not PAD.
 
     With smoothing e the target gives 1 - e to the reference and spreads e evenly over all V entries (Szegedy et al.
-    2016,
-    section 7), as `torch.nn.functional.cross_entropy(label_smoothing=e)` does.
+    2016, section 7), as `torch.nn.functional.cross_entropy(label_smoothing=e)` does.
+
+    With `r_drop` = a > 0, `hidden` holds every pair twice (B = 2 C: the whole batch, then again, under other dropout)
+    and the loss is half of Liang et al.'s (2021, equation 4), so that its scale stays that of one pass:
+
+        (CE_1 + CE_2) / 2 + a / 4 (KL(P_1 || P_2) + KL(P_2 || P_1))
     """
     real = target_out.reshape(-1).ne(PAD).nonzero().squeeze(1)
-    rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, real)
     targets = target_out.reshape(-1).index_select(0, real)
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    if r_drop:
+        real = torch.cat([real, real + target_out.numel()])
+    rows = flat.index_select(0, real)
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         rows = rows.to(torch.get_autocast_dtype(device))
     with torch.autocast(device, enabled=False):
         loss, nll = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            rows, output.weight, output.bias, targets, label_smoothing
+            rows, output.weight, output.bias, targets, label_smoothing, r_drop
         )
     return SummedLoss(loss, nll)
 
 
+class _Chunk(NamedTuple):
+    """Rows of one chunk (of one pass), and what softmax makes of them; exp = e^(logit - top)."""
+
+    rows: Float[Tensor, "N D"]
+    exp: Float[Tensor, "N V"]
+    total: Float[Tensor, "N 1"]
+    log_normalizer: Float[Tensor, "N 1"]
+    reference: Float[Tensor, "N 1"]
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
+    """d loss / d logits = P - (1 - e) onehot - e / V.
+
+    Only P = exp / total needs a pass over the vocabulary; the constant parts of the gradient, and the division, act on
+    rows of width D. Products are in the type of the rows, sums in fp32.
+    """
+
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+        ctx: Any,
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        smoothing: float,
+        r_drop: float,
     ) -> tuple[Tensor, Tensor]:
-        wants_gradient = any(ctx.needs_input_grad)
-        vocabulary = weight.shape[0]
-        cast_weight = weight.to(rows.dtype)
-        loss = torch.zeros((), device=rows.device)
-        nll = torch.zeros((), device=rows.device)
-        grad_rows = torch.empty_like(rows) if wants_gradient else None
-        grad_weight = torch.zeros_like(weight) if wants_gradient else None
-        grad_bias = torch.zeros_like(bias) if wants_gradient and bias is not None else None
-        chunk = max(1, _CHUNK_NUMBERS.get(rows.device.type, 1 << 24) // vocabulary)
-        for start in range(0, rows.shape[0], chunk):
-            part, wanted = rows[start : start + chunk], targets[start : start + chunk, None]
-            logits = (part @ cast_weight.t()).float()
-            if bias is not None:
-                logits += bias
-            log_normalizer = logits.logsumexp(dim=-1, keepdim=True)
-            part_nll = (log_normalizer - logits.gather(1, wanted)).sum()
-            nll += part_nll
-            loss += (1.0 - smoothing) * part_nll
-            if smoothing:
-                loss += smoothing * (log_normalizer.sum() - logits.mean(dim=-1).sum())
-            if grad_rows is None or grad_weight is None:
-                continue
-            # d loss / d logits = softmax - (1 - e) onehot - e / V, written over the logits.
-            slope = logits.sub_(log_normalizer).exp_()
-            if smoothing:
-                slope -= smoothing / vocabulary
-            slope.scatter_add_(1, wanted, torch.full_like(wanted, smoothing - 1.0, dtype=slope.dtype))
-            if grad_bias is not None:
-                grad_bias += slope.sum(dim=0)
-            slope = slope.to(rows.dtype)
-            grad_rows[start : start + chunk] = slope @ cast_weight
-            grad_weight += slope.t() @ part
-        ctx.save_for_backward(grad_rows, grad_weight, grad_bias)
+        vocabulary, passes, count = weight.shape[0], 2 if r_drop else 1, targets.shape[0]
+        cast_weight, weight_sum = weight.to(rows.dtype), weight.sum(dim=0, dtype=torch.float32)
+        bias_sum = 0.0 if bias is None else bias.sum()
+        loss, nll = torch.zeros((), device=rows.device), torch.zeros((), device=rows.device)
+        gradients = _Gradients(ctx.needs_input_grad, rows, weight, bias)
+        chunk = max(1, _CHUNK_NUMBERS.get(rows.device.type, 1 << 24) // (vocabulary * passes))
+        for start in range(0, count, chunk):
+            wanted = targets[start : start + chunk]
+            places = [slice(number * count + start, number * count + start + len(wanted)) for number in range(passes)]
+            chunks = [_softmax(rows[place], cast_weight, bias, wanted) for place in places]
+            for one in chunks:
+                nll += (one.log_normalizer - one.reference).sum() / passes
+                if smoothing:
+                    mean_logit = (one.rows.float() @ weight_sum + bias_sum) / vocabulary
+                    loss += smoothing / passes * (one.log_normalizer.sum() - mean_logit.sum())
+            if r_drop:
+                slopes, divergence = _r_drop(chunks[0], chunks[1], cast_weight, bias, r_drop)
+                loss += divergence
+            else:
+                slopes = [(chunks[0].exp, chunks[0].total.reciprocal())]
+            for place, one, (slope, scale) in zip(places, chunks, slopes, strict=True):
+                gradients.add(place, one.rows, cast_weight, slope, scale)
+        loss += (1.0 - smoothing) * nll
+        gradients.subtract_targets(targets, rows, weight, weight_sum, smoothing, passes)
+        ctx.save_for_backward(gradients.rows, gradients.weight, gradients.bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         scale: Tensor = grads[0]
-        grad_rows, grad_weight, grad_bias = ctx.saved_tensors
-        return (
-            grad_rows * scale.to(grad_rows.dtype),
-            grad_weight * scale,
-            None if grad_bias is None else grad_bias * scale,
-            None,
-            None,
-        )
+        rows, weight, bias = (None if found is None else found * scale.to(found.dtype) for found in ctx.saved_tensors)
+        return rows, weight, bias, None, None, None
+
+
+def _softmax(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) -> _Chunk:
+    logits = torch.mm(rows, weight.t())
+    if bias is not None:
+        logits += bias.to(logits.dtype)
+    reference = logits.gather(1, wanted[:, None]).float()
+    top = logits.amax(dim=-1, keepdim=True)
+    # In place: passes over the chunk are what costs. The largest exp is exactly 1, whatever the type.
+    exp = logits.sub_(top).exp_()
+    total = exp.sum(dim=-1, keepdim=True).float()
+    return _Chunk(rows, exp, total, total.log() + top, reference)
+
+
+def _r_drop(
+    first: _Chunk, second: _Chunk, weight: Tensor, bias: Tensor | None, strength: float
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """What to multiply rows and weights with for each pass (half of P, and the divergence's gradient), and a / 4 times
+    the divergence.
+
+    With r = log P_1 - log P_2: d (KL_12 + KL_21) / d logits_1 = P_1 (r - KL_12) + P_1 - P_2, and so for 2.
+    """
+    quarter = strength / 4
+    left, right = first.exp / first.total, second.exp / second.total
+    ratio = torch.mm(first.rows - second.rows, weight.t()).float() - (first.log_normalizer - second.log_normalizer)
+    forward = (left * ratio).sum(dim=-1, keepdim=True)
+    backward = -(right * ratio).sum(dim=-1, keepdim=True)
+    apart = left - right
+    slopes = (
+        0.5 * left + quarter * (left * (ratio - forward) + apart),
+        0.5 * right + quarter * (right * (-ratio - backward) - apart),
+    )
+    one = torch.ones_like(first.total)
+    return [(slope.to(weight.dtype), one) for slope in slopes], quarter * (forward + backward).sum()
+
+
+class _Gradients:
+    """Gradients of rows, weight and bias, None where nobody wants them."""
+
+    def __init__(self, wanted: tuple[bool, ...], rows: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        self.rows = torch.empty_like(rows) if wanted[0] else None
+        self.weight = torch.zeros_like(weight) if wanted[1] else None
+        self.bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
+
+    def add(self, place: slice, rows: Tensor, weight: Tensor, slope: Tensor, scale: Tensor) -> None:
+        """The part that a chunk's `scale * slope` [N, V] makes."""
+        if self.rows is not None:
+            self.rows[place] = torch.mm(slope, weight) * scale
+        if self.weight is not None:
+            self.weight += torch.mm(slope.t(), (rows * scale).to(rows.dtype))
+        if self.bias is not None:
+            self.bias += torch.mv(slope.t(), scale.squeeze(1).to(slope.dtype))
+
+    def subtract_targets(
+        self, targets: Tensor, rows: Tensor, weight: Tensor, weight_sum: Tensor, smoothing: float, passes: int
+    ) -> None:
+        """The part of the smoothed reference, (1 - e) onehot + e / V, for all positions at once."""
+        share, spread = (1.0 - smoothing) / passes, smoothing / weight.shape[0] / passes
+        repeated = targets.repeat(passes)
+        if self.rows is not None:
+            reference = weight.index_select(0, repeated).mul_(share)
+            self.rows -= reference.add_(weight_sum, alpha=spread).to(rows.dtype)
+        if self.weight is not None:
+            self.weight.index_add_(0, repeated, rows.to(weight.dtype), alpha=-share)
+            self.weight -= spread * rows.sum(dim=0, dtype=weight.dtype)
+        if self.bias is not None:
+            self.bias.index_add_(0, repeated, torch.full_like(repeated, 1, dtype=self.bias.dtype), alpha=-share)
+            self.bias -= spread * len(repeated)
