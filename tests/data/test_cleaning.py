@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from seq2seq.config.settings import CleaningSettings
 from seq2seq.data.cleaning import (
     CleaningReport,
-    first_occurrences,
     hash_pairs,
     is_invisible,
     judge_lengths,
@@ -59,12 +58,6 @@ _FILLERS = {
     *range(0x180B, 0x1810),
     *range(0xE0000, 0xE1000),
 }
-
-
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "ab", ""]), st.sampled_from(["a", "b", "ba", ""]))))
-def test_duplicates_against_a_set(pairs: list[tuple[str, str]]) -> None:
-    expected = [number for number, pair in enumerate(pairs) if pair not in pairs[:number]]
-    assert first_occurrences(hash_pairs(pairs)).tolist() == expected
 
 
 def test_hashes_tell_the_sides_apart() -> None:

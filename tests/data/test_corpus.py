@@ -10,9 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seq2seq.cli.translate import _tagged
+from seq2seq.config.settings import TokenizerSettings
 from seq2seq.config.sources import BuiltinSource, JsonlSource, TextSource, TsvSource
 from seq2seq.data.corpus import read_pairs
-from seq2seq.errors import DataError
+from seq2seq.data.tokenizer import train_tokenizers
+from seq2seq.errors import DataError, UsageError
 
 PAIRS = [
     ("a b", "x y"),
@@ -124,3 +127,23 @@ def test_real_corpus_against_plain_python(shared_data: Path) -> None:
     sides = [path.read_bytes().decode().split("\n")[:-1] for path in files]
     source = TextSource(source=str(files[0]), target=str(files[1]))
     assert list(read_pairs(source)) == list(zip(*sides, strict=True))
+
+
+def test_tags_go_before_text_that_shows(tmp_path: Path) -> None:
+    """A blank line with a tag would no longer be blank: it could be trained on, and would get a translation."""
+    source = text_source(tmp_path, "a b\n\n \u200b\nc\n", "x\ny\nz\n\n").model_copy(update={"target_tag": "pt-BR"})
+    assert [left for left, _ in read_pairs(source)] == ["<2pt-BR> a b", "", " \u200b", "<2pt-BR> c"]
+    with pytest.raises(ValueError, match="target_tag"):
+        TextSource(source="s", target="t", target_tag="no spaces")
+
+
+def test_translating_with_a_tag() -> None:
+    tokenizer = train_tokenizers(
+        TokenizerSettings(kind="char"), lambda: iter([("a", "b")]), 1, ["<2de>", "<2fr>"]
+    ).source
+    assert list(_tagged(["a", ""], "fr", tokenizer)) == ["<2fr> a", ""]
+    with pytest.raises(UsageError, match="its tags: de, fr"):
+        _tagged(["a"], "es", tokenizer)
+    plain = train_tokenizers(TokenizerSettings(kind="char"), lambda: iter([("a", "b")]), 1).source
+    with pytest.raises(UsageError, match="without target_tag"):
+        _tagged(["a"], "de", plain)

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSettings
 from seq2seq.config.sources import JsonlSource, TextSource
-from seq2seq.data import encoding
+from seq2seq.data import encoding, raw
 from seq2seq.data import prepare as prepare_module
 from seq2seq.data.cleaning import CleaningReport
-from seq2seq.data.encoding import RawText
 from seq2seq.data.prepare import Prepared, prepare
+from seq2seq.data.raw import RawText
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.data.tokenizer import train_tokenizers
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
@@ -283,15 +285,98 @@ def test_a_corpus_larger_than_memory_is_streamed(tmp_path: Path, monkeypatch: py
             most = max(most, alive)
             yield Text(f"source {number}"), Text(f"target {number}")
 
-    monkeypatch.setattr(encoding, "_READ_ROWS", 100)
+    monkeypatch.setattr(raw, "_READ_ROWS", 100)
     report = CleaningReport()
-    raw = RawText.write(tmp_path / "raw.arrow", endless(), report)
-    assert len(raw) == report.read == 5_000
+    text = RawText.write(tmp_path, [endless()], report)
+    assert len(text) == report.read == 5_000
     assert most <= 2 * 2 * 101
-    assert next(raw.pairs()) == ("source 0", "target 0")
-    assert raw._data is not None
-    assert raw._data.cache_files[0]["filename"] == str(tmp_path / "raw.arrow")
-    assert raw.hashes.nbytes == 8 * 5_000
+    assert next(text.pairs()) == ("source 0", "target 0")
+    assert text._data is not None
+    assert text._data.cache_files[0]["filename"] == str(tmp_path / "raw.arrow")
+    assert isinstance(text.hashes, np.memmap)
+    assert isinstance(text._kept, np.memmap)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcdef")), max_size=40),
+    held=st.integers(0, 5),
+)
+def test_portions_find_what_a_dictionary_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[str, str]], held: int
+) -> None:
+    """Duplicates and held-out pairs on disk, looked at seven rows at a time."""
+    monkeypatch.setattr(raw, "_SCANNED", 7)
+    report = CleaningReport()
+    text = RawText.write(tmp_path, [pairs[:10], pairs[10:]], report)
+    assert text.sizes == (len(pairs[:10]), len(pairs[10:]))
+    text.drop_duplicates(report)
+    first = list(dict.fromkeys(pairs))
+    assert list(text.pairs()) == first
+    assert report.duplicate == len(pairs) - len(first)
+    if 2 * held <= len(first):
+        taken = text.hold_out(held, 1)
+        assert len(taken) == held == len(set(taken))
+        assert sorted([*taken, *text.pairs()]) == sorted(first)
+        assert len(text) == len(first) - held
+    else:
+        with pytest.raises(DataError, match=r"data\.holdout"):
+            text.hold_out(held, 1)
+
+
+def test_corpora_are_counted_through_every_cut(tmp_path: Path) -> None:
+    """Mixing needs to know where each corpus lies in the store, whatever cleaning and holding out have taken."""
+    first = [(f"a{n}", f"x{n}") for n in range(40)]
+    second = [*first[:10], ("", "leer"), *((f"b{n}", f"y{n}") for n in range(30)), ("far too long " * 9, "x")]
+    third = [(f"c{n}", f"z{n}") for n in range(20)]
+    train = tuple(corpus(tmp_path, pairs, name) for pairs, name in ((first, "1"), (second, "2"), (third, "3")))
+    prepared = run(tmp_path, DataSettings(train=train, holdout=10, cleaning=CleaningSettings(max_tokens=20)))
+    names = [source[0] for source, _ in texts(prepared)]
+    assert prepared.record["corpora"] == [names.count(name) for name in "abc"]
+    assert sum(prepared.record["corpora"]) == len(prepared.train) == 70
+    assert names == sorted(names)
+
+
+def test_weights_do_not_rebuild_but_tags_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = corpus(tmp_path, TRAIN)
+    run(tmp_path, DataSettings(train=(source,)))
+    capsys.readouterr()
+    run(tmp_path, DataSettings(train=(source.model_copy(update={"weight": 3.0}),), temperature=5.0))
+    assert "using prepared data" in capsys.readouterr().err
+    run(tmp_path, DataSettings(train=(source.model_copy(update={"target_tag": "de"}),)))
+    assert "rebuilding: data.train[0].settings.target_tag changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
+def test_tags_are_one_token(tmp_path: Path, kind: str) -> None:
+    """A tag that is spelled in letters would be cut apart by sampling, and could be dropped as a rare word."""
+    de, fr = corpus(tmp_path, TRAIN), corpus(tmp_path, [*((f"source {n} text", f"texte {n}") for n in range(50))], "f")
+    train = tuple(source.model_copy(update={"target_tag": tag}) for source, tag in ((de, "de"), (fr, "fr")))
+    held = corpus(tmp_path, [("source 1", "ziel"), ("", "leer")], "v").model_copy(update={"target_tag": "pt-BR"})
+    # Words and characters are capped so far that tags would not be among the most frequent.
+    settings = TokenizerSettings(
+        kind=kind, vocabulary_size={"word": 16, "char": 16}.get(kind, 400), min_frequency=2 if kind == "word" else 1
+    )
+    prepared = run(tmp_path, DataSettings(train=train, valid=(held,)), settings)
+    tokenizer = prepared.tokenizers.source
+    assert tokenizer.tags == ["<2de>", "<2fr>", "<2pt-BR>"]
+    (row,) = tokenizer.encode(["<2pt-BR> source 1"])
+    pieces = tokenizer.pieces(row)
+    assert [piece for piece in pieces if piece.startswith("<2")] == ["<2pt-BR>"]
+    assert prepared.valid_pairs == [("<2pt-BR> source 1", "ziel"), ("", "leer")]
+    sources, _ = prepared.train.rows(range(len(prepared.train)))
+    tags = [[piece for piece in tokenizer.pieces(row) if piece in tokenizer.tags] for row in sources]
+    assert tags == [["<2de>"]] * 50 + [["<2fr>"]] * 50
+    assert prepared.record["corpora"] == [50, 50]
+    if kind in ("unigram", "bpe"):
+        assert [text for text, _ in texts(prepared)][50] == "<2fr> source 0 text"
+
+
+def test_tags_that_a_given_tokenizer_takes_apart(tmp_path: Path) -> None:
+    pair = train_tokenizers(TokenizerSettings(kind="char"), lambda: iter(TRAIN), 1)
+    source = corpus(tmp_path, TRAIN).model_copy(update={"target_tag": "de"})
+    with pytest.raises(ConfigError, match="<2de> as one token"):
+        run(tmp_path, DataSettings(train=(source,)), tokenizers=pair)
 
 
 def test_two_makers_of_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,10 @@ def test_rows_in_any_order(tmp_path: Path, pairs: list[tuple[list[int], list[int
     assert store.target_lengths.tolist() == [len(row) for row in targets]
     assert store.source_lengths.dtype == np.int32
     order = data.draw(st.lists(st.integers(0, len(pairs) - 1))) if pairs else []
+    lengths = store.lengths(order)
+    assert [side.tolist() for side in lengths] == [[len(side[n]) for n in order] for side in (sources, targets)]
+    if pairs:
+        assert store.longest() == tuple(int(np.argmax([len(row) for row in side])) for side in (sources, targets))
     left, right = store.rows(order)
     assert [row.tolist() for row in left] == [sources[number] for number in order]
     assert [row.tolist() for row in right] == [targets[number] for number in order]

@@ -18,6 +18,7 @@ from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.data.lines import DecodingErrors
+    from seq2seq.data.tokenizer import Tokenizer
     from seq2seq.inference.translator import Translation
 
 
@@ -50,6 +51,10 @@ def translate(
         typer.Option("--top-p", min=0.01, max=1.0, help="With --sample: only the likeliest tokens of this mass."),
     ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="With --sample.")] = 1,
+    target_tag: Annotated[
+        str | None,
+        typer.Option("--target-tag", help="Language to translate into, where training gave its sources tags: de."),
+    ] = None,
     errors: Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")] = "strict",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -74,6 +79,8 @@ def translate(
     from seq2seq.inference.search import Sampling
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
+    if target_tag is not None:
+        lines = _tagged(lines, target_tag, loaded.translator.tokenizers.source)
     changes: dict[str, object] = {}
     if beam_size is not None:
         changes["beam_size"] = beam_size
@@ -108,6 +115,21 @@ def _input_lines(file: Path | None, errors: DecodingErrors) -> Iterable[str]:
     if sys.stdin.isatty():
         return _prompt()
     return decode_lines(sys.stdin.buffer, "stdin", errors)
+
+
+def _tagged(lines: Iterable[str], tag: str, tokenizer: Tokenizer) -> Iterable[str]:
+    """The lines with a target tag before each, as in training."""
+    from seq2seq.data.corpus import add_tag, tag_symbol
+
+    symbol = tag_symbol(tag)
+    if symbol not in (known := tokenizer.tags):
+        names = ", ".join(name.removeprefix("<2").removesuffix(">") for name in known)
+        raise UsageError(
+            f"the run knows no target tag {tag}",
+            where="--target-tag",
+            hint=f"its tags: {names}" if known else "it was trained without target_tag: leave the option out",
+        )
+    return (add_tag(line, symbol) for line in lines)
 
 
 def _prompt() -> Iterator[str]:

@@ -1,25 +1,32 @@
-"""Batches of similar length: a plan is a pure function of (lengths, settings, seed, epoch)."""
+"""Batches of similar length, readable from any place of any epoch on."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from seq2seq.data.loading import load
+from seq2seq.data.ordering import Mixture, Rows, permute, stream_key
+from seq2seq.data.planning import BatchType, Plan, plan_epoch, plan_rows, require_room
+from seq2seq.data.sampling import SubwordSampler
 from seq2seq.data.store import Store
-from seq2seq.errors import ConfigError, WorkerError
+from seq2seq.errors import CheckpointError, DataError
 from seq2seq.tokens import BOS, EOS, PAD
 
-Rows = npt.NDArray[np.int64]
-Lengths = npt.NDArray[np.integer]
+__all__ = ["Batch", "Cursor", "TrainingBatches", "batches", "collate", "plan_epoch"]
+
 IdRows = Sequence[npt.NDArray[np.integer] | Sequence[int]]
+
+_GROWTH_PAIRS = 500
+"""Pairs that are segmented anew to see how much longer they get."""
 
 
 class Batch(NamedTuple):
@@ -68,75 +75,199 @@ def collate(sources: IdRows, targets: IdRows) -> Batch:
     )
 
 
-def plan_epoch(
-    source_lengths: Lengths,
-    target_lengths: Lengths,
-    *,
-    batch_size: int,
-    batch_type: Literal["tokens", "sentences"],
-    seed: int,
-    epoch: int,
-) -> list[Rows]:
-    """Row numbers of every batch of an epoch, each row in exactly one; lengths are given without the end
-    mark.
+class Cursor(NamedTuple):
+    """The place of the next unread batch."""
 
-    Rows are shuffled, sorted by length, cut, and the batches are shuffled. With
-    `tokens`, pairs times the longest side (end mark included) is at most `batch_size`; with `sentences`,
-    every batch but one has exactly `batch_size` pairs.
+    epoch: int = 0
+    pool: int = 0
+    batch: int = 0
+    pairs: int = 0
+    """Pairs of this epoch already read, over all ranks."""
+
+
+class TrainingBatches:
+    """The training data as the loop sees it: endless epochs of batches, readable from any place on.
+
+    What is read is a function of (store, settings, seed, cursor); it depends neither on `num_workers` nor on where
+    reading began. `share` = (rank, ranks) takes every ranks-th pair of each batch.
 
     Raises:
         ConfigError: a single pair is larger than the budget.
+        DataError: the store is empty.
     """
-    widths = np.maximum(source_lengths, target_lengths).astype(np.int64) + 1
-    if batch_type == "tokens" and widths.size and widths.max() > batch_size:
-        raise ConfigError(
-            f"training.batch_size {batch_size} is smaller than the longest pair, {widths.max()} tokens",
-            hint=f"training.batch_size={widths.max()} or more, or data.cleaning.max_tokens={batch_size - 1}",
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        batch_size: int,
+        batch_type: BatchType,
+        seed: int,
+        num_workers: int = 0,
+        mixture: Mixture | None = None,
+        sampler: SubwordSampler | None = None,
+        share: tuple[int, int] = (0, 1),
+        pin_memory: bool = False,
+    ) -> None:
+        if not len(store):
+            raise DataError("there are no training pairs", where=str(store.path))
+        self.store, self.seed, self.num_workers = store, seed, num_workers
+        self.batch_size, self.batch_type = batch_size, batch_type
+        self.mixture = Mixture.of([len(store)]) if mixture is None else mixture
+        if sum(self.mixture.sizes) != len(store):
+            raise ValueError(f"the mixture is of {sum(self.mixture.sizes)} pairs, the store of {len(store)}")
+        self._longest_rows = store.longest()
+        sources, targets = store.lengths(self._longest_rows)
+        self._limits = int(sources[0]), int(targets[1])
+        require_room(max(self._limits) + 1, batch_size, batch_type)
+        self._growth = 1.0
+        if sampler is not None:
+            some = permute(np.arange(min(_GROWTH_PAIRS, len(store))), len(store), stream_key("growth"))
+            # More than the mean, so that few rows of a batch have to stay as they are for lack of room.
+            self._growth = 1 + 1.3 * (sampler.growth(store.rows(some)) - 1)
+        budget = batch_size if batch_type == "tokens" else None
+        self._reader = _Reader(store, sampler, share, self._limits, budget)
+        self._pin_memory = pin_memory and torch.cuda.is_available()
+
+    @property
+    def pairs_per_epoch(self) -> int:
+        """Pairs read in an epoch, over all ranks."""
+        return self.mixture.pairs
+
+    def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
+        """The rest of the cursor's epoch; each batch with the place after it.
+
+        Raises:
+            CheckpointError: there is no such place, because data or settings are not those of the cursor.
+            WorkerError: a loader process died.
+        """
+        return load(self._reader, self._places(cursor), self.num_workers, self._pin_memory)
+
+    def plan(self, epoch: int, pool: int) -> Plan:
+        """The batches of one pool; time and memory depend on the size of a pool alone."""
+        rows = self.mixture.rows(self.seed, epoch, pool)
+        sources, targets = self.store.lengths(rows)
+        if self._growth > 1:
+            room = self.batch_size - 1 if self.batch_type == "tokens" else max(self._limits)
+            sources, targets = (
+                np.minimum(np.ceil(side * self._growth).astype(np.int64), room) for side in (sources, targets)
+            )
+        return plan_rows(
+            rows,
+            sources,
+            targets,
+            batch_size=self.batch_size,
+            batch_type=self.batch_type,
+            key=stream_key(self.seed, "batches", epoch, pool),
         )
-    randomness = np.random.Generator(np.random.PCG64([seed, epoch]))
-    order = _by_length(source_lengths, target_lengths, randomness.permutation(len(widths)))
-    if batch_type == "tokens":
-        cuts = _cut_tokens(widths[order], batch_size)
-    else:
-        cuts = [*range(0, len(order), batch_size), len(order)]
-    shuffled = randomness.permutation(len(cuts) - 1).tolist()
-    return [order[cuts[number] : cuts[number + 1]] for number in shuffled]
+
+    def longest(self) -> Batch:
+        """The batch that needs the most memory, for the rehearsal: the longest pair, as often as the budget allows,
+        or the largest batch of the first pool."""
+        row = max(self._longest_rows, key=lambda row: max(self.store.lengths([row]))[0])
+        width = max(self._limits) + 1
+        copies = min(self.batch_size // width if self.batch_type == "tokens" else self.batch_size, self.pairs_per_epoch)
+        plan = self.plan(0, 0)
+        candidates = [np.full(copies, row), *(plan.rows(number) for number in range(len(plan)))]
+        rows = max(candidates, key=self._memory)
+        sources, targets = self.store.rows(rows)
+        if self._reader.sampler is not None:  # segmented anew, rows may grow up to the limits
+            limits = [self._reader.limit(len(rows), side) for side in (0, 1)]
+            sources, targets = (
+                [np.resize(ids, limit) for ids in side] for side, limit in zip((sources, targets), limits, strict=True)
+            )
+        return collate(sources, targets)
+
+    def _memory(self, rows: Rows) -> int:
+        """A measure of the memory of a batch: most of it grows with its cells, attention with their width too."""
+        sources, targets = self.store.lengths(rows)
+        width = int(max(sources.max(), targets.max())) + 1
+        return len(rows) * width * (1024 + width)
+
+    def _places(self, cursor: Cursor) -> Iterator[_Place]:
+        """Every batch to read. The next pool is planned in a thread of its own while one is read."""
+        if cursor.pool >= self.mixture.pools:
+            raise _no_such_place(cursor, 0)
+        with ThreadPoolExecutor(1, thread_name_prefix="plan") as planner:
+            plan: Plan | None = self.plan(cursor.epoch, cursor.pool)
+            while plan is not None:
+                last_pool = cursor.pool + 1 == self.mixture.pools
+                following: Future[Plan] | None = None
+                if cursor.batch >= len(plan):
+                    raise _no_such_place(cursor, len(plan))
+                for number in range(cursor.batch, len(plan)):
+                    rows = plan.rows(number)
+                    after = cursor._replace(batch=number + 1, pairs=cursor.pairs + len(rows))
+                    if number + 1 == len(plan):
+                        after = Cursor(cursor.epoch + 1) if last_pool else after._replace(pool=cursor.pool + 1, batch=0)
+                    yield _Place(rows, (cursor.epoch, cursor.pool, number), after)
+                    cursor = after
+                    if following is None and not last_pool:  # after the first batch, which somebody is waiting for
+                        following = planner.submit(self.plan, cursor.epoch, cursor.pool + (number + 1 < len(plan)))
+                plan = following.result() if following else None
 
 
-def _by_length(source_lengths: Lengths, target_lengths: Lengths, shuffled: Rows) -> Rows:
-    """Rows by their longer side, then by the difference of the sides, which rises and falls in turn.
-
-    So neighbours are alike in both lengths, also where the longer side grows by one. On Multi30k with
-    batches of 4,096 tokens, padding is 3.6 % of all cells; sorted by target and then source length, 7.1 %.
-    """
-    sources, targets = source_lengths[shuffled].astype(np.int64), target_lengths[shuffled].astype(np.int64)
-    longer, difference = np.maximum(sources, targets), sources - targets
-    return shuffled[np.lexsort((np.where(longer % 2 == 0, difference, -difference), longer))]
+def _no_such_place(cursor: Cursor, batches: int) -> CheckpointError:
+    return CheckpointError(
+        f"no batch {cursor.batch + 1} in pool {cursor.pool + 1} of epoch {cursor.epoch + 1}, which has {batches}",
+        hint="data and batches must be as they were when the checkpoint was saved: training.batch_size, data.train",
+    )
 
 
-def _cut_tokens(widths: Rows, budget: int) -> list[int]:
-    """Boundaries of the longest runs from the left whose count times largest width fits the budget."""
-    cuts, start = [0], 0
-    while start < len(widths):
-        window = np.maximum.accumulate(widths[start : start + budget // int(widths[start])])
-        # Padded sizes only grow along the window, so the last that fits is found by bisection.
-        sizes = window * np.arange(1, len(window) + 1)
-        start += int(np.searchsorted(sizes, budget, side="right"))
-        cuts.append(start)
-    return cuts
+class _Place(NamedTuple):
+    """What a loader needs to know of one batch."""
+
+    rows: Rows
+    place: tuple[int, int, int]
+    """(epoch, pool, batch)"""
+    after: Cursor
 
 
-class EpochBatches(Dataset[Batch]):
-    """The batches of one plan by number."""
+class _Reader(Dataset[tuple[Batch, Cursor]]):
+    """Places in, batches out; a loader process has a copy of it."""
 
-    def __init__(self, store: Store, plan: Sequence[Rows]) -> None:
-        self.store, self.plan = store, plan
+    def __init__(
+        self,
+        store: Store,
+        sampler: SubwordSampler | None,
+        share: tuple[int, int],
+        limits: tuple[int, int],
+        budget: int | None,
+    ) -> None:
+        self.store, self.sampler, self.share, self.limits, self.budget = store, sampler, share, limits, budget
 
-    def __len__(self) -> int:
-        return len(self.plan)
+    def limit(self, pairs: int, side: int) -> int:
+        """Most ids of a source (0) or target (1) that is segmented anew, in a batch of so many pairs."""
+        limit = self.limits[side]
+        return limit if self.budget is None else min(limit, self.budget // pairs - 1)
 
-    def __getitem__(self, number: int) -> Batch:
-        return collate(*self.store.rows(self.plan[number]))
+    def __getitem__(self, item: _Place) -> tuple[Batch, Cursor]:
+        rank, ranks = self.share
+        numbers = np.arange(rank, len(item.rows), ranks)
+        idle = not numbers.size
+        if idle:  # every rank takes part in every batch
+            numbers = np.zeros(1, dtype=np.int64)
+        sides = self.store.rows(item.rows[numbers])
+        if self.sampler is not None:
+            sampled = [
+                self.sampler.sample(ids, side, item.place, numbers, self.limit(len(item.rows), side))
+                for side, ids in enumerate(sides)
+            ]
+            sides = sampled[0], sampled[1]
+        batch = collate(*sides)
+        if idle:
+            batch = batch._replace(target_out=torch.full_like(batch.target_out, PAD), tokens=0, source_tokens=0)
+        return batch, item.after
+
+
+class _Rows(Dataset[Batch]):
+    """Arrays of rows in, batches out."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getitem__(self, rows: Rows) -> Batch:
+        return collate(*self.store.rows(rows))
 
 
 def batches(store: Store, plan: Sequence[Rows], start: int = 0, num_workers: int = 0) -> Iterator[Batch]:
@@ -145,36 +276,4 @@ def batches(store: Store, plan: Sequence[Rows], start: int = 0, num_workers: int
     Raises:
         WorkerError: a loader process died.
     """
-    dataset = EpochBatches(store, plan)
-    numbers = range(start, len(plan))
-    if not num_workers:
-        yield from (dataset[number] for number in numbers)
-        return
-    try:
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside torch's threads (the children only read and copy arrays),
-            # torch of more workers than cores (the user's choice).
-            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-            iterator = iter(_loader(dataset, numbers, num_workers))
-        yield from iterator
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkerError(f"a data loader process died: {error}", hint="training.num_workers=0") from error
-
-
-def _loader(dataset: EpochBatches, numbers: range, num_workers: int) -> DataLoader[Batch]:
-    # A generator of its own: the loader draws a seed, which would shift the dropout of a run with workers.
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=numbers,
-        num_workers=num_workers,
-        collate_fn=_unchanged,
-        generator=torch.Generator(),
-    )
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
+    return load(_Rows(store), iter(plan[start:]), num_workers)

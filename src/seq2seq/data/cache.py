@@ -41,6 +41,8 @@ class Inputs:
             DataError: a file is missing.
             NetworkError: a hub dataset never seen before cannot be looked up.
         """
+        # How often a corpus is drawn from changes nothing of what is stored.
+        settings = source.model_dump(exclude={"weight"})
         match source:
             case TextSource():
                 files = [source.source, source.target]
@@ -49,10 +51,10 @@ class Inputs:
             case JsonlSource():
                 files = [source.jsonl]
             case HubSource():
-                return {"settings": source.model_dump(), "revision": self._revision(source)}
+                return {"settings": settings, "revision": self._revision(source)}
             case BuiltinSource():
-                return {"settings": source.model_dump(), **_builtin_facts(source)}
-        return {"settings": source.model_dump(), "files": [self.file(Path(name)) for name in files]}
+                return {"settings": settings, **_builtin_facts(source)}
+        return {"settings": settings, "files": [self.file(Path(name)) for name in files]}
 
     def file(self, path: Path) -> dict[str, Any]:
         """Name, size and SHA-256 of a file."""

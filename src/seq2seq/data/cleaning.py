@@ -104,12 +104,6 @@ def hash_pairs(pairs: Iterable[tuple[str, str]]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u8")
 
 
-def first_occurrences(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Row numbers, ascending, of the first of each set of equal hashes."""
-    _, first = np.unique(hashes, return_index=True)
-    return np.sort(first)
-
-
 def judge_lengths(
     source_lengths: npt.NDArray[np.integer],
     target_lengths: npt.NDArray[np.integer],

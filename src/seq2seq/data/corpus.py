@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
+from seq2seq.data.cleaning import is_invisible
 from seq2seq.data.lines import DecodingErrors, read_lines
 from seq2seq.errors import DataError
 
@@ -21,13 +22,34 @@ def read_pairs(source: Source, errors: DecodingErrors = "strict") -> Iterator[Pa
     """Every (source, target) pair, in order, uncleaned. Nothing is held in memory.
 
     A text is always one line: newlines inside a cell of a JSON or hub source become spaces, because
-    everything after this (references, translations) works line for line.
+    everything after this (references, translations) works line for line. A source with a `target_tag` gets it put
+    before each text.
 
     Raises:
         DataError: a file is missing, damaged, or has a line that does not hold a pair; the two files of a
             text source differ in length (told when the shorter one ends).
         NetworkError: a hub dataset cannot be fetched.
     """
+    pairs = _read(source, errors)
+    return pairs if source.target_tag is None else _tagged(pairs, tag_symbol(source.target_tag))
+
+
+def tag_symbol(tag: str) -> str:
+    """What is put before a source text to ask for a target language: `<2de>` for `de` (Johnson et al. 2017)."""
+    return f"<2{tag}>"
+
+
+def add_tag(text: str, symbol: str) -> str:
+    """The text with a tag before it; a text that shows nothing stays so, for it has no translation."""
+    return text if is_invisible(text) else f"{symbol} {text}"
+
+
+def _tagged(pairs: Iterator[Pair], symbol: str) -> Iterator[Pair]:
+    for left, right in pairs:
+        yield add_tag(left, symbol), right
+
+
+def _read(source: Source, errors: DecodingErrors) -> Iterator[Pair]:
     match source:
         case TextSource():
             return _read_text(source, errors)

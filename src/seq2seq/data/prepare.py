@@ -9,20 +9,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from seq2seq import console
 from seq2seq.config.settings import DataSettings, TokenizerSettings
+from seq2seq.config.sources import Source
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
-from seq2seq.data.cleaning import CleaningReport, hash_pairs
-from seq2seq.data.corpus import Pair, read_pairs
-from seq2seq.data.encoding import Hashes, RawText, write_train, write_valid
+from seq2seq.data.cleaning import CleaningReport
+from seq2seq.data.corpus import Pair, read_pairs, tag_symbol
+from seq2seq.data.encoding import write_train, write_valid
+from seq2seq.data.raw import RawText
 from seq2seq.data.store import Store
-from seq2seq.data.tokenizer import TokenizerPair, train_tokenizers
+from seq2seq.data.tokenizer import TokenizerPair, require_tags, train_tokenizers
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError
 from seq2seq.files import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same inputs and settings would be stored differently."""
 
 _TRAIN, _VALID, _PAIRS, _TOKENIZER = "train.arrow", "valid.arrow", "{}.jsonl", "tokenizer"
@@ -40,7 +40,8 @@ class Prepared(NamedTuple):
     tokenizers: TokenizerPair
     report: CleaningReport
     record: dict[str, Any]
-    """JSON-able: fingerprint, inputs with sizes and hashes, counts, tokens, overlap with held-out data."""
+    """JSON-able: fingerprint, inputs with sizes and hashes, counts, tokens, overlap with held-out data, and `corpora`:
+    the pairs kept of each training source, which lie in the store one after another."""
 
 
 def prepare(
@@ -53,11 +54,11 @@ def prepare(
 ) -> Prepared:
     """Read, clean, tokenize and store the corpora, or open what an earlier call has stored under `cache`.
 
-    With `tokenizers` given, none is trained. Memory does not grow with the training corpus but for 8 bytes a
-    pair.
+    With `tokenizers` given, none is trained. Memory does not grow with the training corpus.
 
     Raises:
-        ConfigError: no training corpus is named, or the vocabulary is too small.
+        ConfigError: no training corpus is named, the vocabulary is too small, or a given tokenizer does not know a
+            target tag.
         DataError: a corpus is unusable, or nothing is left of it.
         NetworkError: a hub dataset cannot be fetched.
         CheckpointError: a given tokenizer model is damaged.
@@ -145,8 +146,7 @@ def _build(
     """Fill a new folder of the cache; small and cheap inputs first, so that their faults are told at once."""
     held_out = {split: list(_read_all(getattr(data, split), data)) for split in ("valid", "test")}
     report = CleaningReport()
-    raw_path = folder / "raw.arrow"
-    raw = RawText.write(raw_path, _read_all(data.train, data), report)
+    raw = RawText.write(folder, (read_pairs(source, data.errors) for source in data.train), report)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):
@@ -156,15 +156,15 @@ def _build(
             pairs += raw.hold_out(data.holdout, seed + number)
             report.held_out += len(pairs)
         write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
+    tags = sorted({tag_symbol(source.target_tag) for source in _sources(data) if source.target_tag})
     if tokenizers is None:
-        tokenizers = train_tokenizers(settings, raw.pairs, seed)
+        tokenizers = train_tokenizers(settings, raw.pairs, seed, tags)
+    else:
+        require_tags(tokenizers.source, tags, "the given tokenizer")
     tokenizers.save(folder / _TOKENIZER)
-    hashes, tokens_source, tokens_target = write_train(
-        raw, tokenizers, data.cleaning, folder / _TRAIN, report, data.num_processes
-    )
+    written = write_train(raw, tokenizers, data.cleaning, folder / _TRAIN, report, data.num_processes, held_out)
     report.require_any_kept()
-    del raw
-    raw_path.unlink()
+    raw.remove()
     stored = write_valid(held_out["valid"], tokenizers, folder / _VALID) if held_out["valid"] else 0
     console.say(report.table())
     write_record(
@@ -173,10 +173,9 @@ def _build(
             **record,
             "counts": {**report.as_dict(), **{split: len(pairs) for split, pairs in held_out.items()}},
             "valid_stored": stored,
-            "tokens": {"source": tokens_source, "target": tokens_target},
+            **written,
             "vocabulary": {"source": tokenizers.source.size, "target": tokenizers.target.size},
             "tokenizers": tokenizers.fingerprint,
-            "overlap": {split: _overlap(hashes, pairs) for split, pairs in held_out.items()},
         },
     )
 
@@ -200,13 +199,12 @@ def _open(folder: Path) -> Prepared | None:
         return None
 
 
+def _sources(data: DataSettings) -> Iterator[Source]:
+    return chain(data.train, data.valid, data.test)
+
+
 def _read_all(sources: Sequence[Any], data: DataSettings) -> Iterator[Pair]:
     return chain.from_iterable(read_pairs(source, data.errors) for source in sources)
-
-
-def _overlap(train: Hashes, pairs: list[Pair]) -> int:
-    """How many held-out pairs are also trained on, both sides equal."""
-    return int(np.isin(hash_pairs(pairs), train).sum())
 
 
 def _warn_of_overlap(prepared: Prepared) -> None:

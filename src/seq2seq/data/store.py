@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -21,7 +22,7 @@ Ids = npt.NDArray[np.int32]
 class Store:
     """Pairs of id rows by number. Opening reads the index only; rows are views of the mapped file.
 
-    `source_lengths` and `target_lengths` (int32, one for each pair) count tokens without the end mark.
+    Lengths count tokens without the end mark.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -37,10 +38,32 @@ class Store:
         if table.schema != _SCHEMA:
             raise DataError("not a file of prepared data", where=str(path))
         self._source, self._target = _Column(table["source"]), _Column(table["target"])
-        self.source_lengths, self.target_lengths = self._source.lengths, self._target.lengths
 
     def __len__(self) -> int:
-        return len(self.source_lengths)
+        return self._source.rows
+
+    @cached_property
+    def source_lengths(self) -> Ids:
+        """Source length of every pair; 4 bytes a pair stay in memory."""
+        return self._source.all_lengths()
+
+    @cached_property
+    def target_lengths(self) -> Ids:
+        """Target length of every pair; 4 bytes a pair stay in memory."""
+        return self._target.all_lengths()
+
+    def lengths(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> tuple[Ids, Ids]:
+        """Source and target lengths of the given pairs, in the given order."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        return self._source.lengths(wanted), self._target.lengths(wanted)
+
+    def longest(self) -> tuple[int, int]:
+        """The first row with the longest source, and the first with the longest target; a pass over the index.
+
+        Raises:
+            ValueError: the store is empty.
+        """
+        return self._source.longest(), self._target.longest()
 
     def rows(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> tuple[list[Ids], list[Ids]]:
         """Source and target ids of the given pairs, in the given order, as read-only views."""
@@ -86,14 +109,44 @@ class _Column:
         self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy(zero_copy_only=True) for chunk in chunks]
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self.rows = int(self._starts[-1])
+
+    def all_lengths(self) -> Ids:
         lengths = [np.diff(offsets) for offsets in self._offsets]
-        self.lengths: Ids = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int32)
+        return np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int32)
+
+    def longest(self) -> int:
+        best, row = -1, -1
+        for start, offsets in zip(self._starts.tolist(), self._offsets, strict=False):
+            lengths = np.diff(offsets)
+            place = int(lengths.argmax())
+            if lengths[place] > best:
+                best, row = int(lengths[place]), start + place
+        if row < 0:
+            raise ValueError("an empty store has no longest row")
+        return row
+
+    def lengths(self, rows: npt.NDArray[np.int64]) -> Ids:
+        chunks, inside = self._places(rows)
+        lengths = np.empty(len(rows), dtype=np.int32)
+        # Rows are visited chunk by chunk, so that the index on disk is read in order.
+        order = np.argsort(chunks, kind="stable")
+        bounds = np.searchsorted(chunks[order], np.arange(len(self._offsets) + 1))
+        for chunk in np.unique(chunks).tolist():
+            mine = order[bounds[chunk] : bounds[chunk + 1]]
+            offsets, places = self._offsets[chunk], inside[mine]
+            lengths[mine] = offsets[places + 1] - offsets[places]
+        return lengths
+
+    def _places(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Chunk, and row inside it, of each row."""
+        if rows.size and (rows.min() < 0 or rows.max() >= self.rows):
+            raise IndexError(f"row out of range 0 to {self.rows - 1}")
+        chunks = np.searchsorted(self._starts, rows, side="right") - 1
+        return chunks, rows - self._starts[chunks]
 
     def take(self, rows: npt.NDArray[np.int64]) -> list[Ids]:
-        if rows.size and (rows.min() < 0 or rows.max() >= self._starts[-1]):
-            raise IndexError(f"row out of range 0 to {self._starts[-1] - 1}")
-        chunks = np.searchsorted(self._starts, rows, side="right") - 1
-        inside = rows - self._starts[chunks]
+        chunks, inside = self._places(rows)
         taken = []
         for chunk, row in zip(chunks.tolist(), inside.tolist(), strict=True):
             offsets = self._offsets[chunk]

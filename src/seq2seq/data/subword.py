@@ -20,6 +20,7 @@ from typing_extensions import Self
 from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.data.lines import suggest_file
+from seq2seq.data.pieces import read_pieces
 from seq2seq.data.tokenizer import UNKNOWN, Tokenizer
 from seq2seq.errors import CheckpointError, ConfigError, DataError
 from seq2seq.tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
@@ -94,6 +95,13 @@ class SubwordTokenizer(Tokenizer):
             for number in ids
         ]
 
+    def subwords(self) -> tuple[list[str | None], list[float], bool]:
+        """Text (None for bytes, special and user-defined tokens) and score of every id, and whether scores order merges
+        (BPE) rather than being log-probabilities (unigram)."""
+        table = read_pieces(self._model)
+        texts = [table.texts[theirs] if theirs >= 0 and table.normal[theirs] else None for theirs in self._theirs]
+        return texts, [table.scores[theirs] if theirs >= 0 else 0.0 for theirs in self._theirs], table.merges
+
     def to_bytes(self) -> bytes:
         return self._model
 
@@ -132,8 +140,10 @@ def read_model(path: Path) -> SubwordTokenizer:
     return SubwordTokenizer.from_bytes(content, str(path))
 
 
-def train_subwords(settings: TokenizerSettings, sentences: Sequence[str], side: str) -> SubwordTokenizer:
-    """Learn a vocabulary of at most `vocabulary_size` entries, 256 bytes and 4 special tokens included.
+def train_subwords(
+    settings: TokenizerSettings, sentences: Sequence[str], side: str, tags: Sequence[str] = ()
+) -> SubwordTokenizer:
+    """Learn a vocabulary of at most `vocabulary_size` entries, 256 bytes, 4 special tokens and `tags` included.
 
     Raises:
         ConfigError: the characters alone need more entries.
@@ -155,6 +165,7 @@ def train_subwords(settings: TokenizerSettings, sentences: Sequence[str], side: 
             remove_extra_whitespaces=False,
             max_sentence_length=8 * _TRAINING_CHARACTERS,
             num_threads=_TRAINING_THREADS,
+            user_defined_symbols=list(tags),
             pad_id=PAD,
             bos_id=BOS,
             eos_id=EOS,

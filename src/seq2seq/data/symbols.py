@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Literal
 
 from typing_extensions import Self
@@ -30,11 +32,12 @@ class SymbolTokenizer(Tokenizer):
         self.normalization = normalization
         self._ids = {symbol: number for number, symbol in enumerate(self.symbols, start=len(SPECIAL_TOKENS))}
         self._texts = ["", "", "", UNKNOWN, *self.symbols]
+        self._tags = re.compile("(" + "|".join(tags) + ")") if (tags := self.tags) else None
 
     @staticmethod
     @abstractmethod
     def split(text: str) -> Iterable[str]:
-        """The symbols of a text."""
+        """The symbols of a text without tags."""
 
     @property
     def size(self) -> int:
@@ -42,7 +45,17 @@ class SymbolTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         find = self._ids.get
-        return [[find(symbol, UNK) for symbol in self.split(normalize(text, self.normalization))] for text in texts]
+        return [
+            [find(symbol, UNK) for symbol in self.symbols_of(normalize(text, self.normalization))] for text in texts
+        ]
+
+    def symbols_of(self, text: str) -> Iterable[str]:
+        """The symbols of a text; a tag is one symbol."""
+        if self._tags is None or "<2" not in text:
+            return self.split(text)
+        # Every second part is a tag.
+        parts = enumerate(self._tags.split(text))
+        return chain.from_iterable((part,) if number % 2 else self.split(part) for number, part in parts)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [
@@ -103,19 +116,24 @@ def normalize(text: str, normalization: Normalization) -> str:
     return unicodedata.normalize("NFKC", text) if normalization == "nfkc" else text
 
 
-def train_symbols(settings: TokenizerSettings, sentences: Sequence[str], side: str) -> SymbolTokenizer:
-    """The most frequent characters or words, ties in code point order, capped at `vocabulary_size`.
+def train_symbols(
+    settings: TokenizerSettings, sentences: Sequence[str], side: str, tags: Sequence[str] = ()
+) -> SymbolTokenizer:
+    """The most frequent characters or words, ties in code point order, capped at `vocabulary_size`; `tags` come first.
 
     Raises:
         DataError: no symbol is left.
     """
     kind = CharTokenizer if settings.kind == "char" else WordTokenizer
     counts: Counter[str] = Counter()
+    symbols_of = kind(tags, settings.normalization).symbols_of
     for sentence in sentences:
-        counts.update(kind.split(normalize(sentence, settings.normalization)))
+        counts.update(symbols_of(normalize(sentence, settings.normalization)))
+    for tag in tags:
+        del counts[tag]
     frequent = [symbol for symbol, count in counts.items() if count >= settings.min_frequency]
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
-    kept = frequent[: settings.vocabulary_size - len(SPECIAL_TOKENS)]
+    kept = frequent[: max(0, settings.vocabulary_size - len(SPECIAL_TOKENS) - len(tags))]
     if not kept:
         raise DataError("the tokenizer has no text to learn from", hint="check data.train and tokenizer.min_frequency")
     if len(kept) < len(counts):
@@ -124,4 +142,4 @@ def train_symbols(settings: TokenizerSettings, sentences: Sequence[str], side: s
             f"{side} {settings.kind} vocabulary: {len(kept):,} of {len(counts):,} entries, "
             f"which cover {covered:.2%} of the text"
         )
-    return kind(kept, settings.normalization)
+    return kind([*tags, *kept], settings.normalization)

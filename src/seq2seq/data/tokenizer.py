@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any, NamedTuple
 
 from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
-from seq2seq.errors import CheckpointError
+from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.files import write_bytes, write_json
 
 UNKNOWN = "⁇"
 """How `<unk>` is shown in decoded text (U+2047)."""
+
+TAG = re.compile("<2[A-Za-z0-9_-]+>")
+"""A target tag, as `data.corpus` puts it before a source text."""
 
 _FORMAT = 1
 _RESTORE = "put the run's own tokenizer folder back from a copy, or train again"
@@ -45,6 +49,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Each id as it looks, for display; spaces appear as U+2581."""
+
+    @property
+    def tags(self) -> list[str]:
+        """Target tags such as `<2de>` that are one token."""
+        return [piece for piece in self.pieces(range(self.size)) if TAG.fullmatch(piece)]
 
     @abstractmethod
     def to_bytes(self) -> bytes:
@@ -120,15 +129,19 @@ class TokenizerPair(NamedTuple):
 
 
 def train_tokenizers(
-    settings: TokenizerSettings, pairs: Callable[[], Iterator[tuple[str, str]]], seed: int
+    settings: TokenizerSettings,
+    pairs: Callable[[], Iterator[tuple[str, str]]],
+    seed: int,
+    tags: Sequence[str] = (),
 ) -> TokenizerPair:
     """Learn the vocabularies from (a sample of) the training pairs, or read the given model files.
 
     `pairs` starts a new pass over the cleaned corpus at each call; at most `sample_size` sentences are held
-    in memory, drawn evenly by reservoir sampling (Vitter 1985, algorithm R).
+    in memory, drawn evenly by reservoir sampling (Vitter 1985, algorithm R). Each of `tags` becomes one token of the
+    source side.
 
     Raises:
-        ConfigError: the vocabulary cannot hold even the single characters.
+        ConfigError: the vocabulary cannot hold even the single characters, or a given model does not know a tag.
         DataError: there is no text to learn from.
         CheckpointError: a given model file is missing or damaged.
     """
@@ -136,27 +149,43 @@ def train_tokenizers(
         from seq2seq.data.subword import read_model
 
         source = read_model(Path(settings.source_model))
+        require_tags(source, tags, settings.source_model)
         return TokenizerPair(source, read_model(Path(settings.target_model)) if settings.target_model else source)
     sides = 2 if settings.joint else 1
     sample = _sample(pairs(), max(1, settings.sample_size // sides), seed)
     sources, targets = [pair[0] for pair in sample], [pair[1] for pair in sample]
     if settings.joint:
-        tokenizer = _train(settings, sources + targets, "joint")
+        tokenizer = _train(settings, sources + targets, "joint", tags)
         return TokenizerPair(tokenizer, tokenizer)
-    return TokenizerPair(_train(settings, sources, "source"), _train(settings, targets, "target"))
+    return TokenizerPair(_train(settings, sources, "source", tags), _train(settings, targets, "target", ()))
 
 
-def _train(settings: TokenizerSettings, sentences: list[str], side: str) -> Tokenizer:
+def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
+    """Refuse tags that the tokenizer would take apart.
+
+    Raises:
+        ConfigError: it does not know one of them as one token.
+    """
+    known = tokenizer.tags if tags else []
+    if missing := [tag for tag in tags if tag not in known]:
+        raise ConfigError(
+            f"{name} does not know {' and '.join(missing)} as one token; its tags: {', '.join(known) or 'none'}",
+            where="target_tag",
+            hint="let a tokenizer be trained (no tokenizer.source_model, no training.init_from), or take its tags",
+        )
+
+
+def _train(settings: TokenizerSettings, sentences: list[str], side: str, tags: Sequence[str]) -> Tokenizer:
     with console.timed(f"{side} {settings.kind} tokenizer trained on {len(sentences):,} sentences"):
         match settings.kind:
             case "unigram" | "bpe":
                 from seq2seq.data.subword import train_subwords
 
-                return train_subwords(settings, sentences, side)
+                return train_subwords(settings, sentences, side, tags)
             case "char" | "word":
                 from seq2seq.data.symbols import train_symbols
 
-                return train_symbols(settings, sentences, side)
+                return train_symbols(settings, sentences, side, tags)
 
 
 def _sample(pairs: Iterator[tuple[str, str]], size: int, seed: int) -> list[tuple[str, str]]:

@@ -1,0 +1,162 @@
+"""Usable pairs as they were read, on disk: memory does not grow with the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from seq2seq import console
+from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
+from seq2seq.errors import DataError
+
+Pair = tuple[str, str]
+Rows = npt.NDArray[np.int64]
+
+_READ_ROWS = 10_000
+_SCANNED = 2**20
+"""Rows whose hashes or marks are looked at together."""
+
+_FILES = _TEXT, _HASHES, _MARKS = "raw.arrow", "raw.hashes", "raw.kept"
+
+
+class RawText:
+    """Pairs in three files of a folder: their text (an Arrow stream), a hash of each, and whether each is kept."""
+
+    def __init__(self, folder: Path, sizes: Sequence[int]) -> None:
+        self.folder = folder
+        self.sizes = tuple(sizes)
+        """Usable pairs of each corpus."""
+        self.rows = sum(sizes)
+        self._ends = np.cumsum(self.sizes)
+        self._kept_count = self.rows
+        self.hashes: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+        self._kept: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._data: datasets.Dataset | None = None
+        if self.rows:
+            self.hashes = np.memmap(folder / _HASHES, dtype="<u8", mode="r")
+            self._kept = np.memmap(folder / _MARKS, dtype=np.bool_, mode="w+", shape=(self.rows,))
+            for start in range(0, self.rows, _SCANNED):
+                self._kept[start : start + _SCANNED] = True
+            self._data = datasets.Dataset.from_file(str(folder / _TEXT))
+
+    @classmethod
+    def write(cls, folder: Path, corpora: Iterable[Iterable[Pair]], report: CleaningReport) -> RawText:
+        """Stream pairs to disk; those with an empty or invisible side are counted and left out."""
+        schema = pa.schema([("source", pa.string()), ("target", pa.string())])
+        sizes = []
+        with (
+            console.Progress("reading", None, "pairs") as progress,
+            pa.OSFile(str(folder / _TEXT), "wb") as file,
+            pa.ipc.new_stream(file, schema) as writer,
+            (folder / _HASHES).open("wb") as hashes,
+        ):
+            for corpus in corpora:
+                rows, size = iter(corpus), 0
+                while block := list(islice(rows, _READ_ROWS)):
+                    usable = _usable(block, report)
+                    if usable:
+                        hashes.write(hash_pairs(usable).tobytes())
+                        sources, targets = zip(*usable, strict=True)
+                        writer.write_table(pa.table([sources, targets], schema=schema))
+                    size += len(usable)
+                    progress.update(len(block))
+                sizes.append(size)
+        return cls(folder, sizes)
+
+    def remove(self) -> None:
+        """Delete the files."""
+        self._data = None
+        for name in _FILES:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def __len__(self) -> int:
+        return self._kept_count
+
+    def corpus_of(self, rows: Rows) -> Rows:
+        """Number of the corpus that each row came from."""
+        corpora: Rows = np.searchsorted(self._ends, rows, side="right")
+        return corpora
+
+    def drop_duplicates(self, report: CleaningReport) -> None:
+        """Keep the first of equal pairs. Hashes are compared in portions, by their upper bits."""
+        portions = -(-self.rows // _SCANNED)
+        for portion in range(portions):
+            values, rows = self._portion(portion, portions)
+            _, first = np.unique(values, return_index=True)
+            repeated = np.delete(rows, first)
+            self._kept[repeated] = False
+            self._kept_count -= len(repeated)
+            report.duplicate += len(repeated)
+
+    def _portion(self, portion: int, portions: int) -> tuple[npt.NDArray[np.uint64], Rows]:
+        """Hashes whose upper bits lie in one of so many equal parts, and their rows, ascending."""
+        values, rows = [], []
+        for start in range(0, self.rows, _SCANNED):
+            hashes = self.hashes[start : start + _SCANNED]
+            upper = (hashes >> np.uint64(32)) * np.uint64(portions) >> np.uint64(32)
+            found = np.flatnonzero(upper == portion)
+            values.append(hashes[found])
+            rows.append(found + start)
+        return np.concatenate(values), np.concatenate(rows)
+
+    def hold_out(self, count: int, seed: int) -> list[Pair]:
+        """Take `count` pairs out, drawn with the seed, and return them in a random order.
+
+        Raises:
+            DataError: fewer than twice as many are there.
+        """
+        if 2 * count > len(self):
+            raise DataError(
+                f"{count:,} pairs cannot be held out of {len(self):,} for validation or test",
+                hint=f"data.holdout={max(1, len(self) // 20)}",
+            )
+        if self._data is None or count == 0:
+            return []
+        chosen = np.random.default_rng(seed).choice(len(self), size=count, replace=False)
+        rows = np.empty(count, dtype=np.int64)
+        before = 0
+        for start in range(0, self.rows, _SCANNED):
+            kept = np.flatnonzero(self._kept[start : start + _SCANNED])
+            mine = (chosen >= before) & (chosen < before + len(kept))
+            rows[mine] = start + kept[chosen[mine] - before]
+            before += len(kept)
+        self._kept[rows] = False
+        self._kept_count -= count
+        texts = self._data.select(rows)[:]
+        return list(zip(texts["source"], texts["target"], strict=True))
+
+    def slices(self, size: int) -> Iterator[tuple[Rows, datasets.Dataset]]:
+        """The kept pairs of every `size` rows, and the numbers of their rows."""
+        for start in range(0, self.rows if self._data is not None else 0, size):
+            end = min(start + size, self.rows)
+            kept = np.flatnonzero(self._kept[start:end])
+            if not len(kept):
+                continue
+            part = self._data.select(range(start, end))  # type: ignore[union-attr]
+            yield start + kept, part if len(kept) == end - start else part.select(kept)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Every pair again; a new pass at each call."""
+        for _, part in self.slices(_READ_ROWS):
+            texts = part[:]
+            yield from zip(texts["source"], texts["target"], strict=True)
+
+
+def _usable(block: Sequence[Pair], report: CleaningReport) -> list[Pair]:
+    usable = []
+    for pair in block:
+        match text_fault(*pair):
+            case "empty":
+                report.empty += 1
+            case "invisible":
+                report.invisible += 1
+            case _:
+                usable.append(pair)
+    report.read += len(block)
+    return usable
