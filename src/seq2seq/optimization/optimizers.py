@@ -1,8 +1,13 @@
-"""Optimizers, and their state as named tensors, so that it can be saved without pickle."""
+"""Optimizers, and their state as named tensors, so that it can be saved without pickle.
+
+Whatever the kind, the learning rate is set from outside before every step, and one peak serves all kinds: each moves a
+weight by about the learning rate a step, as AdamW does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,24 +15,201 @@ from torch import Tensor, nn
 from seq2seq.config import OptimizerSettings
 from seq2seq.errors import CheckpointError
 
+# Counters lie on the host, where reading them costs nothing, but for fused optimizers.
+_COUNTERS = ("step", "weight_sum")
+
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """AdamW over two groups: matrices, which decay, and vectors (biases, norms), which do not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+    """The optimizer of these settings over every parameter that is not frozen.
+
+    `weight_decay` is decoupled and acts on matrices (embeddings included), not on vectors (biases, norms).
+
+    * `adamw`: `torch.optim.AdamW`, fused.
+    * `schedule_free`: `ScheduleFreeAdamW`; the schedule that fits it is `constant`, with a warm-up.
+    * `muon`: `MuonAndAdamW`.
+    * `adafactor`: `torch.optim.Adafactor` without its relative step. `betas` and `epsilon` are not used: there is no
+      running mean, the running square decays by 1 - t^-0.8 (Shazeer and Stern 2018, section 7.2), and an update's root
+      mean square is clipped to 1. torch multiplies the rate by max(eps2, RMS(weight)); eps2 = 1 leaves it as given
+      unless a weight's RMS exceeds 1. Above 1 / sqrt(t) the rate is cut to it, which no usual rate reaches.
+    """
+    match settings.kind:
+        case "adamw":
+            return _adamw(_groups(_trainable(model), settings), settings)
+        case "schedule_free":
+            groups = _groups(_trainable(model), settings)
+            return ScheduleFreeAdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon)
+        case "muon":
+            return _muon(model, settings)
+        case "adafactor":
+            # torch squares the first epsilon: 1e-15 is the paper's 1e-30. Its own default, 1e-7, is above the mean
+            # square of the gradients of a large batch.
+            return torch.optim.Adafactor(
+                _groups(_trainable(model), settings), lr=settings.learning_rate, eps=(1e-15, 1.0)
+            )
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _groups(parameters: list[nn.Parameter], settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Matrices, which decay, and vectors, which do not; none is empty."""
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
     ]
-    fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in parameters)
+    return [group for group in groups if group["params"]]
+
+
+def _adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.AdamW:
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.epsilon,
-        fused=fused,
+        fused=devices <= {"cpu", "cuda", "mps"},
     )
+
+
+class ScheduleFreeAdamW(torch.optim.Optimizer):
+    """Schedule-Free AdamW (Defazio et al. 2024, "The Road Less Scheduled", algorithm 1).
+
+    With rate r_t from outside (the paper's gamma with its warm-up), gamma_t = r_t sqrt(1 - beta2^t):
+
+        y_t = (1 - beta1) z_t + beta1 x_t                           the gradient g_t is taken here
+        v_t = beta2 v_{t-1} + (1 - beta2) g_t^2
+        z_{t+1} = z_t - gamma_t g_t / (sqrt(v_t) + eps) - gamma_t decay y_t
+        c_{t+1} = gamma_t^2 / sum_{i <= t} gamma_i^2
+        x_{t+1} = (1 - c_{t+1}) x_t + c_{t+1} z_{t+1}               these weights are validated and kept
+
+    The parameters hold y; `z` and `exp_avg_sq` (v) are state, x follows from y and z (`average_`). The counters of a
+    group lie with its first parameter. x is a mean that takes the place of a falling rate: schedule `constant` is the
+    one that fits. Under a falling rate the mean leans towards its early, larger steps and learns more slowly at the
+    end.
+    """
+
+    def __init__(self, params: Any, *, lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update; a parameter without a gradient stays."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            rate, share = self._advance(group)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if moved:
+                self._move(moved, group, rate, share)
+        return loss
+
+    @torch.no_grad()
+    def average_(self) -> None:
+        """Turn the parameters from y into x, in place. Before the first step they are the same."""
+        for group in self.param_groups:
+            moved = [parameter for parameter in group["params"] if "z" in self.state.get(parameter, {})]
+            if moved:
+                z = [self.state[parameter]["z"] for parameter in moved]
+                torch._foreach_lerp_(moved, z, 1.0 - 1.0 / group["betas"][0])
+
+    def _advance(self, group: dict[str, Any]) -> tuple[float, float]:
+        """Count a step of the group; its gamma and c."""
+        for parameter in group["params"]:
+            state = self.state[parameter]
+            if "z" not in state:
+                state["z"] = parameter.detach().clone()
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+        counters = self.state[group["params"][0]]
+        for name in _COUNTERS:
+            counters.setdefault(name, torch.zeros((), dtype=torch.float64))
+        step = float(counters["step"].add_(1.0))
+        rate = float(group["lr"]) * (1.0 - group["betas"][1] ** step) ** 0.5
+        total = float(counters["weight_sum"].add_(rate**2))
+        return rate, rate**2 / total if total > 0.0 else 0.0
+
+    def _move(self, y: list[Tensor], group: dict[str, Any], rate: float, share: float) -> None:
+        """The update, without x.
+
+        Put x_t = (y_t - (1 - beta1) z_t) / beta1 into the equations above: with u = g / (sqrt(v) + eps) + decay y,
+        y_{t+1} = (1 - c) y_t + c z_t - gamma (1 - beta1 (1 - c)) u.
+        """
+        beta1, beta2 = group["betas"]
+        gradients = [parameter.grad for parameter in y if parameter.grad is not None]
+        z = [self.state[parameter]["z"] for parameter in y]
+        squares = [self.state[parameter]["exp_avg_sq"] for parameter in y]
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
+        moves = torch._foreach_sqrt(squares)
+        torch._foreach_add_(moves, group["eps"])
+        torch._foreach_reciprocal_(moves)
+        torch._foreach_mul_(moves, gradients)
+        if group["weight_decay"]:
+            torch._foreach_add_(moves, y, alpha=group["weight_decay"])
+        torch._foreach_lerp_(y, z, share)
+        torch._foreach_add_(y, moves, alpha=-rate * (1.0 - beta1 * (1.0 - share)))
+        torch._foreach_add_(z, moves, alpha=-rate)
+
+
+def _muon(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    inner = inner_matrices(model)
+    chosen = {id(parameter) for parameter in inner}
+    others = [parameter for parameter in _trainable(model) if id(parameter) not in chosen]
+    if not inner:
+        return _adamw(_groups(others, settings), settings)
+    # adjust_lr_fn scales the orthogonal update to the root mean square of an AdamW update (Liu et al. 2025, equation
+    # 4), so that one learning rate serves both.
+    muon = torch.optim.Muon(
+        inner, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return MuonAndAdamW(muon, _adamw(_groups(others, settings), settings)) if others else muon
+
+
+def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Trainable weights of linear and recurrent layers, but for the output projection, embeddings tied to a layer, and
+    matrices of one row or column."""
+    outer = {
+        id(parameter)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) or name == "output"
+        for parameter in module.parameters(recurse=False)
+    }
+    inner = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, (nn.Linear, nn.RNNBase))
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim == 2 and min(parameter.shape) > 1
+    }
+    return [parameter for parameter in _trainable(model) if id(parameter) in inner - outer]
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) for matrices inside the model, AdamW for everything else, as one optimizer.
+
+    A fused projection (queries, keys and values; the gates of a recurrent cell) counts as one matrix and is made
+    orthogonal as a whole. Muon's momentum is torch's 0.95 with Nesterov's correction; `betas` are AdamW's.
+    Fifteen products for each matrix and step cost about twenty times the step of AdamW on one CPU core.
+    """
+
+    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+        # The groups are the parts' own dictionaries, so that a learning rate set here is theirs.
+        super().__init__([*muon.param_groups, *adamw.param_groups], {})
+        self.parts: tuple[torch.optim.Optimizer, ...] = (muon, adamw)
+        for part in self.parts:
+            part.state = self.state
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -37,7 +219,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state, one entry `<parameter>|<slot>` each."""
+    """The optimizer's whole state, one entry `<parameter>|<slot>` each."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}|{slot}": value
@@ -51,14 +233,17 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, t
     """Put back what `optimizer_tensors` gave.
 
     Raises:
-        CheckpointError: a tensor belongs to no parameter of the model.
+        CheckpointError: a tensor belongs to no parameter that the optimizer moves.
     """
     parameters = dict(model.named_parameters())
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
     for key, value in tensors.items():
         name, _, slot = key.partition("|")
         if name not in parameters:
             raise CheckpointError(f"the optimizer state names `{name}`, which the model does not have")
         parameter = parameters[name]
-        # The step counter stays where the optimizer made it; the moments go beside their parameter.
-        device = parameter.device if slot != "step" or parameter.device.type != "cpu" else value.device
-        optimizer.state[parameter][slot] = value.to(device)
+        if parameter not in groups:
+            raise CheckpointError(f"the optimizer state names `{name}`, which is frozen")
+        on_host = slot in _COUNTERS and not groups[parameter].get("fused")
+        # A copy: the optimizer changes it in place, and the caller may use the tensors again.
+        optimizer.state[parameter][slot] = value.to("cpu" if on_host else parameter.device, copy=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,18 +72,22 @@ class Precision:
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
         """Unscale, measure, clip and step; return the gradient norm before clipping (a scalar on the device).
 
-        Outside fp16 no step is taken with a norm that is not finite; the caller sees it in the result. Fp16 skips such
-        steps itself and lowers its scale.
+        No step is taken with a norm that is not finite; the caller sees it in the result. Fp16 also lowers its scale
+        then. On CUDA with fused AdamW the device decides, and nothing waits for it.
         """
         self.scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        if self.device.type != "cuda" and not bool(torch.isfinite(norm)):
+        decides_itself = self.device.type == "cuda" and getattr(optimizer, "_step_supports_amp_scaling", False)
+        if not (self.scaler.is_enabled() or decides_itself or bool(torch.isfinite(norm))):
             return norm
         if max_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm, foreach=True)
-        self.scaler.step(optimizer)
-        self.scaler.update()
+        if decides_itself and not self.scaler.is_enabled():
+            _step_where_finite(optimizer, norm)
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
         return norm
 
     def state(self) -> dict[str, float]:
@@ -94,3 +98,14 @@ class Precision:
         """Put back what `state` gave."""
         if "scale" in state:
             self.scaler = torch.amp.GradScaler(self.device.type, init_scale=state["scale"])
+
+
+def _step_where_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """A step that does nothing on the device where the norm is not finite: a fused optimizer takes the flag that
+    GradScaler would give it."""
+    fused: Any = optimizer
+    fused.grad_scale, fused.found_inf = None, (~torch.isfinite(norm)).float()
+    try:
+        optimizer.step()
+    finally:
+        del fused.grad_scale, fused.found_inf

@@ -1,0 +1,108 @@
+"""Training that begins with the weights and the vocabulary of an earlier run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from seq2seq.config import Config, ModelSettings
+from seq2seq.data.subword import read_model
+from seq2seq.data.tokenizer import TokenizerPair
+from seq2seq.errors import CheckpointError, ConfigError
+from seq2seq.experiment.directory import RunDirectory
+from seq2seq.experiment.loading import check_tokenizer
+from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_checkpoint
+
+# What a continuation may choose anew: it acts while training only.
+_FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", "teacher_forcing")
+
+
+class InitialModel(NamedTuple):
+    """What training begins with."""
+
+    tokenizers: TokenizerPair
+    tensors: dict[str, Tensor]
+    """The model's parameters by name, for `load_model_tensors`."""
+    model: ModelSettings
+    """Settings that the weights were trained with."""
+    name: str
+    """The checkpoint's folder, for messages."""
+
+
+def initial_weights(path: str, config: Config) -> InitialModel:
+    """The weights that `training.init_from` names, checked against the new run's config.
+
+    `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
+    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`).
+
+    Raises:
+        CheckpointError: no run or checkpoint lies there, or a file is damaged.
+        ConfigError: the config describes another model, or names another vocabulary.
+    """
+    directory, checkpoint = _find(Path(path))
+    trained = directory.load_config().model
+    _check_model(trained, config.model, directory.path)
+    tokenizers = TokenizerPair.load(directory.tokenizer)
+    check_tokenizer(directory, tokenizers)
+    _check_vocabulary(tokenizers, config, directory.path)
+    return InitialModel(tokenizers, checkpoint.model, trained, str(checkpoint.path))
+
+
+def _find(path: Path) -> tuple[RunDirectory, Checkpoint]:
+    # Relative links such as `best` must be followed before the run is looked for above them.
+    within = path.resolve().parent if path.is_dir() else path.parent
+    if within.name == "checkpoints" and (within.parent / "config.yaml").exists():
+        # The run keeps the name that the user gave it.
+        directory = RunDirectory(path.parent.parent if path.parent.name == "checkpoints" else within.parent)
+        if not path.is_dir():
+            names = ", ".join(sorted(found.name for found in within.glob("*") if found.is_dir()))
+            raise CheckpointError(f"no checkpoint {path}", where="training.init_from", hint=f"there are: {names}")
+        return directory, load_checkpoint(path.resolve(), with_training=False)
+    if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
+        path = path.parent
+    directory = RunDirectory(path)
+    directory.load_config()  # says what is wrong with a folder that is no run
+    return directory, CheckpointFolder(directory.checkpoints).load_best()
+
+
+def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> None:
+    """Refuse a config whose model is not the trained one."""
+    if trained.kind != wanted.kind:
+        raise ConfigError(
+            f"model.kind: {wanted.kind}, but {run} has {trained.kind}",
+            where="training.init_from",
+            hint=f"model.kind={trained.kind}",
+        )
+    old, new = trained.model_dump(mode="json"), wanted.model_dump(mode="json")
+    free = set(_FREE_SETTINGS)
+    if old.get("positions") != "learned" and new.get("positions") != "learned":
+        free.add("max_positions")  # the length of a table that there is not
+    differing = [key for key in old if key not in free and old[key] != new[key]]
+    if differing:
+        raise ConfigError(
+            "; ".join(f"model.{key}: {_yaml(new[key])}, but {run} has {_yaml(old[key])}" for key in differing),
+            where="training.init_from",
+            hint=" ".join(f"model.{key}={_yaml(old[key])}" for key in differing),
+        )
+
+
+def _check_vocabulary(tokenizers: TokenizerPair, config: Config, run: Path) -> None:
+    """Refuse a model file that is not the run's vocabulary: its ids would mean other words."""
+    settings = config.tokenizer
+    # A joint model file is given once, for both sides.
+    sides = [("source_model", tokenizers.source)]
+    sides.append(("target_model" if settings.target_model else "source_model", tokenizers.target))
+    for key, tokenizer in sides:
+        given = getattr(settings, key)
+        if given and read_model(Path(given)).to_bytes() != tokenizer.to_bytes():
+            raise ConfigError(
+                f"tokenizer.{key}: {given} is not the vocabulary that {run} was trained with",
+                where="training.init_from",
+                hint=f"leave tokenizer.{key} out; the run's own vocabulary is used",
+            )
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

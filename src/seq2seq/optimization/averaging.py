@@ -1,0 +1,125 @@
+"""Weights that are better than the last ones: an exponential moving average, or the mean of Schedule-Free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.errors import CheckpointError, ConfigError
+from seq2seq.optimization.optimizers import ScheduleFreeAdamW
+
+PREFIX = "average|"
+"""What the keys of `EvaluationWeights.tensors` begin with."""
+_UPDATES = f"{PREFIX}updates"
+_TRAINING = f"{PREFIX}training|"
+
+
+class EvaluationWeights:
+    """The weights that are validated, saved and translated with, where they are not those that are trained.
+
+    * Moving average (`ema_decay` d): after update t, e = d_t e + (1 - d_t) w in fp32, with d_t = min(d, (1 + t) /
+      (10 + t)), so that a short run is not dominated by its first weights; the first update sets e = w.
+    * Schedule-Free: x, from the optimizer's y and z.
+
+    A checkpoint's model file holds the evaluation weights, and `tensors` the training weights beside them. Frozen
+    parameters take no part. Build it after freezing and after the optimizer.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, ema_decay: float | None) -> None:
+        """
+        Raises:
+            ConfigError: a moving average of Schedule-Free, which is a mean already.
+        """
+        self._schedule_free = optimizer if isinstance(optimizer, ScheduleFreeAdamW) else None
+        if ema_decay is not None and self._schedule_free is not None:
+            raise ConfigError(
+                "training.ema_decay with optimizer schedule_free, which averages the weights itself",
+                hint="training.ema_decay=null",
+            )
+        self._decay = ema_decay
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._names = list(trained)
+        self._parameters: list[Tensor] = list(trained.values())
+        # Memory is taken now, so that a rehearsal of the largest batch meets it.
+        self._mean = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in trained.values()]
+        if ema_decay is None:
+            self._mean = []
+        self._updates = 0
+        self._kept: list[Tensor] | None = None  # the training weights, while others are in the model
+
+    @property
+    def differs(self) -> bool:
+        """Whether evaluation weights are others than training weights."""
+        return self._decay is not None or self._schedule_free is not None
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights of the update just done."""
+        if self._decay is None:
+            return
+        assert self._kept is None, "an update between evaluation weights"
+        self._updates += 1
+        decay = min(self._decay, (1.0 + self._updates) / (10.0 + self._updates))
+        weights = [parameter.detach().float() for parameter in self._parameters]
+        if self._updates == 1:
+            torch._foreach_copy_(self._mean, weights)
+        else:
+            torch._foreach_lerp_(self._mean, weights, 1.0 - decay)
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """Inside, the model's parameters hold the evaluation weights; afterwards the training weights, bit for bit.
+
+        Values are copied, not storages swapped: compiled graphs and flattened recurrent weights rely on addresses.
+        """
+        if not self.differs or self._kept is not None:
+            yield
+            return
+        kept = [parameter.detach().clone() for parameter in self._parameters]
+        self._kept = kept
+        try:
+            with torch.no_grad():
+                if self._schedule_free is not None:
+                    self._schedule_free.average_()
+                elif self._updates:
+                    torch._foreach_copy_(self._parameters, self._mean)
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self._parameters, kept)
+            self._kept = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What resuming needs beside the evaluation weights: `average|training|<parameter>` and `average|updates`.
+
+        Empty where nothing differs. Copies, for the parameters change inside `in_model`, where it may be called too.
+        """
+        if not self.differs:
+            return {}
+        kept = self._kept or [parameter.detach().clone() for parameter in self._parameters]
+        found = {_TRAINING + name: weight for name, weight in zip(self._names, kept, strict=True)}
+        return found | {_UPDATES: torch.tensor(self._updates)}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` gave; other keys are passed over.
+
+        Call it once the model holds the evaluation weights of the checkpoint: they become the moving average, and the
+        model gets its training weights.
+
+        Raises:
+            CheckpointError: a parameter is missing.
+        """
+        if not self.differs:
+            return
+        wanted = [_TRAINING + name for name in self._names]
+        if missing := [key for key in (_UPDATES, *wanted) if key not in tensors]:
+            raise CheckpointError(f"the checkpoint has no `{missing[0]}`, which averaged weights need to resume")
+        self._updates = int(tensors[_UPDATES])
+        if self._mean:
+            torch._foreach_copy_(self._mean, [parameter.detach() for parameter in self._parameters])
+        for key, parameter in zip(wanted, self._parameters, strict=True):
+            parameter.copy_(tensors[key])
