@@ -169,7 +169,8 @@ def _user_path(loc: Sequence[str | int]) -> Path:
     for part in loc:
         is_model_tag = path == ["model"] and part in ("transformer", "gru")
         is_source_tag = len(path) == 3 and isinstance(path[2], int) and part in _VARIANTS
-        if not is_model_tag and not is_source_tag:
+        is_choice_of_types = path[-1:] == ["batch_size"]
+        if not is_model_tag and not is_source_tag and not is_choice_of_types:
             path.append(part)
     return tuple(path)
 

@@ -75,7 +75,8 @@ class TokenizerSettings(Settings):
     """Share of characters that get a token of their own; 0.9995 suits Chinese and Japanese."""
     sampling: Probability = 0.0
     """Another segmentation of the training text in every epoch: `bpe`, the share of merges dropped (Provilkov et al.
-    2020); `unigram`, with `1 - sampling` as the smoothing alpha (Kudo 2018). 0.1 is usual, 0 is off."""
+    2020); `unigram`, drawn with the model's probabilities flattened to the power (1 - sampling) / (10 sqrt(sampling))
+    (Kudo 2018). 0.1 is usual, 0 is off."""
     sample_size: int = Field(2_000_000, ge=100)
     """Sentences that the tokenizer is trained on, drawn evenly from a larger corpus."""
     min_frequency: int = Field(1, ge=1)
@@ -98,9 +99,9 @@ class OptimizerSettings(Settings):
     """How gradients change weights."""
 
     kind: Literal["adamw", "schedule_free", "muon", "adafactor"] = "adamw"
-    """`adamw` (Loshchilov and Hutter 2019; Adam where `weight_decay` is 0); `schedule_free` AdamW (Defazio et al. 2024);
-    `muon` (Jordan et al. 2024) for the matrices inside, AdamW for embeddings and vectors; `adafactor` (Shazeer and Stern
-    2018), whose state is far smaller."""
+    """`adamw` (Loshchilov and Hutter 2019; Adam where `weight_decay` is 0); `schedule_free` AdamW (Defazio et al. 2024,
+    with a `constant` schedule); `muon` (Jordan et al. 2024) for the matrices inside, AdamW for embeddings and
+    vectors; `adafactor` (Shazeer and Stern 2018), whose state is far smaller."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.98)
@@ -172,7 +173,8 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` takes bf16 where the device computes in it, fp32 elsewhere, and says why. fp16 needs CUDA."""
     activation_checkpointing: bool = False
-    """Keep no activations inside layers but compute them again going backward: less memory, a third more time."""
+    """Transformer: keep no activations inside layers but compute them again going backward (Chen et al. 2016): less
+    memory, about a third more time."""
     num_workers: int = Field(0, ge=0)
     """Processes that load batches ahead of the step; 0 loads them in the training process."""
 
@@ -224,6 +226,8 @@ class Config(Settings):
             raise ValueError(
                 "model.tied_embeddings: all needs one vocabulary; set tokenizer.joint: true or tied_embeddings: target"
             )
+        if self.training.activation_checkpointing and self.model.kind != "transformer":
+            raise ValueError("training.activation_checkpointing is for model.kind: transformer; set it to false")
         schedule = self.training.schedule
         if schedule.kind in ("cosine", "wsd") and schedule.warmup_steps >= self.training.max_steps:
             raise ValueError(

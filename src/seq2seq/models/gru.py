@@ -72,7 +72,12 @@ class GRUModel(Seq2SeqModel):
         self.dropout = Dropout(settings.dropout)
         self.apply(initialise_linear)
         self.source_embedding, self.target_embedding, self.output = embeddings_and_output(
-            settings.tied_embeddings, source_size, target_size, embedding, embedding if narrow else width
+            settings.tied_embeddings,
+            source_size,
+            target_size,
+            embedding,
+            embedding if narrow else width,
+            settings.word_dropout,
         )
 
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:

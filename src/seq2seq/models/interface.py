@@ -61,6 +61,9 @@ class Seq2SeqModel(nn.Module, ABC):
     output: nn.Linear
     """Projection D -> V (no bias where tied). Loss and search apply it: training never holds B x T x V."""
 
+    recompute = False
+    """Whether layers that can keep no activations for the backward pass but compute them again (Chen et al. 2016)."""
+
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:
         """Encode padded source ids (EOS at the end, PAD after it)."""

@@ -53,21 +53,28 @@ class Embedding(nn.Embedding):
     """Token embeddings drawn from N(0, 1/D) and scaled by sqrt(D) (Vaswani et al. 2017, section 3.4); PAD is
     zero.
 
-    The scale makes them suitable as input (variance 1) and, tied, as output weights (logits of variance 1).
+    The scale makes them suitable as input (variance 1) and, tied, as output weights (logits of variance 1). Training
+    zeroes whole embeddings with the probability `word_dropout` (Gal and Ghahramani 2016, section 4.2; each token for
+    itself) and rescales the rest.
     """
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, size: int, width: int, word_dropout: float = 0.0) -> None:
         super().__init__(size, width, padding_idx=PAD)
+        self.word_dropout = Dropout(word_dropout)
         nn.init.normal_(self.weight, std=width**-0.5)
         with torch.no_grad():
             self.weight[PAD].zero_()
 
     def forward(self, tokens: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
-        return super().forward(tokens) * math.sqrt(self.embedding_dim)
+        embedded: Tensor = super().forward(tokens) * math.sqrt(self.embedding_dim)
+        if not self.training or self.word_dropout.probability == 0.0:
+            return embedded
+        kept: Tensor = self.word_dropout(torch.ones_like(embedded[..., :1]))
+        return embedded * kept
 
 
 def embeddings_and_output(
-    tied: TiedEmbeddings, source_size: int, target_size: int, width: int, output_width: int
+    tied: TiedEmbeddings, source_size: int, target_size: int, width: int, output_width: int, word_dropout: float
 ) -> tuple[Embedding, Embedding, nn.Linear]:
     """Source embedding, target embedding and output projection, sharing one Parameter where tied.
 
@@ -80,8 +87,8 @@ def embeddings_and_output(
             where="model.tied_embeddings",
             hint="set tokenizer.joint: true, or model.tied_embeddings: target",
         )
-    source = Embedding(source_size, width)
-    target = source if tied == "all" else Embedding(target_size, width)
+    source = Embedding(source_size, width, word_dropout)
+    target = source if tied == "all" else Embedding(target_size, width, word_dropout)
     output = nn.Linear(output_width, target_size, bias=tied == "none")
     if tied == "none":
         initialise_linear(output)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from seq2seq.config.model import TransformerSettings
 from seq2seq.models.attention import CrossAttention, Past, SelfAttention, padding_bias, rotation
@@ -94,7 +96,6 @@ class DecoderLayer(nn.Module):
         projected: Past,
         bias: Float[Tensor, "B 1 1 S"],
         turn: Float[Tensor, "2 T E"] | None,
-        *,
         with_weights: bool,
     ) -> tuple[Float[Tensor, "B T D"], Past, Float[Tensor, "B T S"] | None]:
         """All positions at once where `past` is None; else the one (T = 1) after `past`, which it joins."""
@@ -125,7 +126,7 @@ class TransformerModel(Seq2SeqModel):
         self.decoder = nn.ModuleList(DecoderLayer(settings) for _ in range(settings.decoder_layers))
         self.apply(initialise_linear)
         self.source_embedding, self.target_embedding, self.output = embeddings_and_output(
-            settings.tied_embeddings, source_size, target_size, width, width
+            settings.tied_embeddings, source_size, target_size, width, width, settings.word_dropout
         )
         self.source_positions = Positions(settings.positions, width, settings.max_positions)
         self.target_positions = Positions(settings.positions, width, settings.max_positions)
@@ -148,7 +149,7 @@ class TransformerModel(Seq2SeqModel):
         bias = padding_bias(mask)
         turn = self._turn(x, 0)
         for layer in self.encoder:
-            x = layer(x, bias, turn)
+            x = self._through(layer, x, bias, turn)
         states = self.encoder_norm(x) * mask[:, :, None].to(x.dtype)
         keys = tuple(part for layer in self.decoder for part in _cross(layer).project(states))
         return Memory(states, mask, keys)
@@ -184,11 +185,18 @@ class TransformerModel(Seq2SeqModel):
         pasts, weights = [], None
         for number, (layer, projected) in enumerate(zip(self.decoder, _pairs(memory), strict=True)):
             past = None if state is None else state.layers[number]
-            x, past, weights = layer(x, past, projected, bias, turn, with_weights=with_attention and number == last)
+            wants_weights = with_attention and number == last
+            x, past, weights = self._through(layer, x, past, projected, bias, turn, wants_weights)
             pasts.append(past)
         if weights is not None:
             weights = weights * memory.mask[:, None, :].to(weights.dtype)
         return self.decoder_norm(x), TransformerState(tuple(pasts)), weights
+
+    def _through(self, layer: nn.Module, *inputs: Any) -> Any:
+        """The layer's result; going backward it is computed again, with the same dropout, where memory matters."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
     def _turn(self, x: Float[Tensor, "B T D"], start: int) -> Float[Tensor, "2 T E"] | None:
         if self.settings.positions != "rotary":
