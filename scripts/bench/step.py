@@ -31,13 +31,14 @@ def measure(precision_name: str, keep_pages: bool, threads: int, settings: list[
     import torch
 
     from seq2seq.config import load_config
+    from seq2seq.data.batching import Cursor
     from seq2seq.data.prepare import prepare
-    from seq2seq.experiment.run import epoch_data
+    from seq2seq.experiment.run import training_data
     from seq2seq.models import build_model
     from seq2seq.optimization.optimizers import build_optimizer
     from seq2seq.optimization.precision import Precision, choose_precision
     from seq2seq.training.allocator import keep_freed_memory
-    from seq2seq.training.step import train_step
+    from seq2seq.training.step import LossModule, train_step
 
     if keep_pages:
         keep_freed_memory()
@@ -50,13 +51,14 @@ def measure(precision_name: str, keep_pages: bool, threads: int, settings: list[
     device = torch.device("cpu")
     precision = Precision(choose_precision(precision_name, device), device)  # type: ignore[arg-type]
     optimizer = build_optimizer(model, config.training.optimizer)
+    losses = LossModule(model, label_smoothing=0.1)
     started, tokens = time.perf_counter(), 0
-    for number, batch in enumerate(epoch_data(config, prepared.train).batches(0, 0)):
+    for number, (batch, _) in enumerate(training_data(config, prepared, 4096).epoch(Cursor())):
         if number == WARM:
             started, tokens = time.perf_counter(), 0
         if number == WARM + COUNTED:
             break
-        report = train_step(model, [batch], optimizer, precision, label_smoothing=0.1, max_gradient_norm=1.0)
+        report = train_step(losses, [batch], optimizer, precision, max_gradient_norm=1.0)
         tokens += report.target_tokens
     return tokens / (time.perf_counter() - started)
 

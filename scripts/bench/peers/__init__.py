@@ -1,0 +1,1 @@
+"""The systems that `train.py` compares: one adapter and one list of pinned versions each."""
