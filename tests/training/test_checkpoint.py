@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import seq2seq
+from seq2seq.data.batching import Cursor
 from seq2seq.errors import CheckpointError, ResourceError
 from seq2seq.files import new_folder, remove_partial, write_bytes
 from seq2seq.training.checkpoint import (
@@ -28,7 +29,7 @@ def tensors(value: float) -> dict[str, Tensor]:
 
 def save(folder: CheckpointFolder, step: int, *, training: bool = True) -> Path:
     extra = {"rng|cpu": torch.get_rng_state()} if training else {}
-    return folder.save(tensors(step), extra, TrainState(step=step, cursor=2 * step, best_metric=0.5))
+    return folder.save(tensors(step), extra, TrainState(step=step, cursor=Cursor(0, 0, 2 * step), best_metric=0.5))
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_round_trip(tmp_path: Path) -> None:
     checkpoint = folder.load_last()
     assert checkpoint is not None
     assert checkpoint.path == path
-    assert checkpoint.state == TrainState(step=2, cursor=4, best_metric=0.5)
+    assert checkpoint.state == TrainState(step=2, cursor=Cursor(0, 0, 4), best_metric=0.5)
     assert torch.equal(checkpoint.model["weight"], tensors(2)["weight"])
     assert torch.equal(checkpoint.training["rng|cpu"], torch.get_rng_state())
     assert (folder.path / "last").resolve() == path.resolve()

@@ -11,7 +11,7 @@ from seq2seq.data.batching import collate
 from seq2seq.experiment.device import choose_device
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision, choose_precision
-from tests.training.test_loop import MODELS, epoch_data, make_trainer, pairs, tiny_model
+from tests.training.test_loop import MODELS, Copying, make_trainer, pairs, tiny_model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,7 +38,7 @@ def test_mixed_precision_learns_and_resumes(kind: str, wanted: str, tmp_path: Pa
     device = choose_device("auto")
     trainer = make_trainer(tmp_path, tiny_model(kind).to(device), max_steps=60, optimizer={"learning_rate": 1e-2})
     trainer.precision = Precision(choose_precision(wanted, device), device)  # type: ignore[arg-type]
-    assert trainer.fit(epoch_data()).step == 60
+    assert trainer.fit(Copying()).step == 60
     again = make_trainer(tmp_path, tiny_model(kind).to(device), max_steps=64)
     again.precision = trainer.precision
-    assert again.fit(epoch_data()).step == 64
+    assert again.fit(Copying()).step == 64

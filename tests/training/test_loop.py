@@ -6,7 +6,8 @@ import json
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from seq2seq.config import Config, OptimizerSettings, TrainingSettings, load_config
-from seq2seq.data.batching import Batch, collate
+from seq2seq.data.batching import Batch, Cursor, collate
 from seq2seq.errors import DivergenceError
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
@@ -22,9 +23,9 @@ from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
 from seq2seq.training.checkpoint import CheckpointFolder
 from seq2seq.training.interruption import Interrupted
-from seq2seq.training.loop import EpochData, Trainer
+from seq2seq.training.loop import Trainer
 from seq2seq.training.report import RunReport, Validation
-from seq2seq.training.step import train_step
+from seq2seq.training.step import LossModule, train_step
 
 CPU = torch.device("cpu")
 VOCABULARY = 20
@@ -56,12 +57,24 @@ def batch_of(rows: list[tuple[list[int], list[int]]]) -> Batch:
     return collate([source for source, _ in rows], [target for _, target in rows])
 
 
-def epoch_data(batches: int = 6) -> EpochData:
-    def stream(epoch: int, cursor: int) -> Iterator[Batch]:
-        order = np.random.default_rng(epoch).permutation(batches)[cursor:]
-        return iter([batch_of(pairs(8, int(number))) for number in order])
+@dataclass
+class Copying:
+    """Six batches an epoch in an order of its own; `before` is called with each batch's epoch and number."""
 
-    return EpochData(stream, lambda epoch: batches, lambda: batch_of(pairs(8, 0)))
+    batches: int = 6
+    before: Callable[[int, int], None] = lambda epoch, number: None
+    pairs_per_epoch: int = 48
+
+    def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
+        order = np.random.default_rng(cursor.epoch).permutation(self.batches)
+        for number in range(cursor.batch, self.batches):
+            self.before(cursor.epoch, number)
+            after = Cursor(cursor.epoch, 0, number + 1, 8 * (number + 1))
+            last = number + 1 == self.batches
+            yield batch_of(pairs(8, int(order[number]))), Cursor(cursor.epoch + 1) if last else after
+
+    def longest(self) -> Batch:
+        return batch_of(pairs(8, 0))
 
 
 def make_trainer(folder: Path, model: Seq2SeqModel, bleus: list[float] | None = None, **settings: object) -> Trainer:
@@ -94,14 +107,9 @@ def test_accumulation_equals_one_large_batch(kind: str) -> None:
     for group in ([batch_of(part) for part in rows], [batch_of([row for part in rows for row in part])]):
         model = tiny_model(kind)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-        report = train_step(
-            model,
-            group,
-            optimizer,
-            Precision(PrecisionChoice("fp32", ""), CPU),
-            label_smoothing=0.1,
-            max_gradient_norm=1.0,
-        )
+        losses_of = LossModule(model, label_smoothing=0.1)
+        precision = Precision(PrecisionChoice("fp32", ""), CPU)
+        report = train_step(losses_of, group, optimizer, precision, max_gradient_norm=1.0)
         results.append(weights(model))
         losses.append(float(report.loss))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -112,9 +120,9 @@ def test_accumulation_equals_one_large_batch(kind: str) -> None:
 def test_left_over_batches_of_an_epoch_are_an_update(tmp_path: Path) -> None:
     """JoeyNMT drops the batches left over at the end of an epoch."""
     trainer = make_trainer(tmp_path, tiny_model("gru"), accumulation_steps=4, max_steps=100, max_epochs=2)
-    state = trainer.fit(epoch_data(batches=6))
-    assert (state.step, state.epoch) == (4, 2)
-    expected = sum(batch.tokens for epoch in range(2) for batch in epoch_data().batches(epoch, 0))
+    state = trainer.fit(Copying())
+    assert (state.step, state.cursor) == (4, Cursor(2))
+    expected = sum(batch.tokens for epoch in range(2) for batch, _ in Copying().epoch(Cursor(epoch)))
     assert state.tokens_seen == expected
 
 
@@ -124,7 +132,7 @@ def test_loss_falls(kind: str, tmp_path: Path) -> None:
     trainer = make_trainer(
         tmp_path, model, max_steps=80, optimizer={"learning_rate": 1e-2}, schedule={"warmup_steps": 5}
     )
-    trainer.fit(epoch_data())
+    trainer.fit(Copying())
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert losses[0] > 2.5
@@ -138,24 +146,19 @@ def test_an_interrupted_run_ends_in_the_same_bits(kind: str, stop_at: int, tmp_p
     """Dropout on, accumulation 2, stopped by SIGTERM in the middle of an epoch."""
     options: dict[str, object] = {"accumulation_steps": 2, "max_steps": 10}
     whole = tiny_model(kind, dropout=0.3)
-    make_trainer(tmp_path / "whole", whole, **options).fit(epoch_data())
+    make_trainer(tmp_path / "whole", whole, **options).fit(Copying())
 
-    def interrupting(data: EpochData) -> EpochData:
-        drawn = 0
+    drawn = 0
 
-        def stream(epoch: int, cursor: int) -> Iterator[Batch]:
-            nonlocal drawn
-            for batch in data.batches(epoch, cursor):
-                drawn += 1
-                if drawn == 2 * stop_at:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                yield batch
-
-        return data._replace(batches=stream)
+    def interrupt(epoch: int, number: int) -> None:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 2 * stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     stopped = make_trainer(tmp_path / "parts", tiny_model(kind, dropout=0.3), **options)
     with pytest.raises(Interrupted) as caught:
-        stopped.fit(interrupting(epoch_data()))
+        stopped.fit(Copying(before=interrupt))
     assert caught.value.exit_code == 143
     assert stopped.state.step == stop_at
 
@@ -163,7 +166,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(kind: str, stop_at: int, tmp_p
     resumed = tiny_model(kind, dropout=0.3)
     torch.manual_seed(98)
     trainer = make_trainer(tmp_path / "parts", resumed, **options)
-    state = trainer.fit(epoch_data())
+    state = trainer.fit(Copying())
     assert state.step == 10
     for ours, theirs in zip(weights(whole), weights(resumed), strict=True):
         assert torch.equal(ours, theirs)
@@ -182,7 +185,7 @@ def test_best_follows_the_metric_and_patience_stops(tmp_path: Path) -> None:
     """fairseq and JoeyNMT have chosen the best model with the wrong direction for the metric."""
     scores = [10.0, 30.0, 20.0, 25.0, 29.0, 99.0]
     trainer = make_trainer(tmp_path, tiny_model("gru"), scores, max_steps=1000, patience=3)
-    state = trainer.fit(epoch_data())
+    state = trainer.fit(Copying())
     assert (state.best_step, state.best_metric, state.step, state.stalled) == (8, 30.0, 20, 3)
     assert trainer.checkpoints.load_best().state.step == 8
 
@@ -191,32 +194,29 @@ def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, tiny_model("gru"), patience=1, max_steps=8)
     losses = iter([2.0, 1.0])
     trainer.validate = lambda step: Validation(step, next(losses), 1.0, None, "", 0.0, [])
-    assert trainer.fit(epoch_data()).best_step == 8
+    assert trainer.fit(Copying()).best_step == 8
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = make_trainer(tmp_path, tiny_model("gru"))
-    first.fit(epoch_data())
+    first.fit(Copying())
     again = make_trainer(tmp_path, tiny_model("gru"))
-    assert again.fit(epoch_data()).step == 12
+    assert again.fit(Copying()).step == 12
     longer = make_trainer(tmp_path, tiny_model("gru"), max_steps=14)
-    assert longer.fit(epoch_data()).step == 14
+    assert longer.fit(Copying()).step == 14
 
 
 def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     model = tiny_model("gru")
     trainer = make_trainer(tmp_path, model, max_steps=100)
-    original = epoch_data()
 
-    def poisoned(epoch: int, cursor: int) -> Iterator[Batch]:
-        for number, batch in enumerate(original.batches(epoch, cursor)):
-            if epoch == 1 and number == 1:
-                with torch.no_grad():
-                    next(model.parameters()).fill_(math.nan)
-            yield batch
+    def poison(epoch: int, number: int) -> None:
+        if (epoch, number) == (1, 1):
+            with torch.no_grad():
+                next(model.parameters()).fill_(math.nan)
 
     with pytest.raises(DivergenceError, match="step 8") as caught:
-        trainer.fit(original._replace(batches=poisoned))
+        trainer.fit(Copying(before=poison))
     assert caught.value.exit_code == 6
     checkpoint = trainer.checkpoints.load_last()
     assert checkpoint is not None
@@ -227,7 +227,7 @@ def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> N
 def test_rehearsal_changes_nothing(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, tiny_model("transformer", dropout=0.3))
     before, random_state = weights(trainer.model), torch.get_rng_state()
-    trainer.rehearse(epoch_data())
+    trainer.rehearse(Copying())
     assert torch.equal(random_state, torch.get_rng_state())
     assert all(torch.equal(old, new) for old, new in zip(before, weights(trainer.model), strict=True))
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
@@ -242,7 +242,7 @@ def test_a_full_log_disk_does_not_end_a_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("torch.utils.tensorboard.writer.SummaryWriter.add_scalar", full)
-    assert trainer.fit(epoch_data()).step == 12
+    assert trainer.fit(Copying()).step == 12
     assert capsys.readouterr().err.count("training goes on") == 1
 
 

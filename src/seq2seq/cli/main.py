@@ -113,14 +113,17 @@ def _silence_stdout() -> None:
 def _report(error: UserError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    typer.echo(f"error: {error}", err=True)
+    # Of the ranks that torchrun started one tells what happened; before they have met, the first of each machine.
+    if not getattr(error, "told", os.environ.get("LOCAL_RANK", "0") != "0"):
+        typer.echo(f"error: {error}", err=True)
     return error.exit_code
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
     # An interrupted training has saved its state; that class lives behind torch, hence the look by attribute.
     if isinstance(code := getattr(error, "exit_code", None), int):
-        typer.echo(f"{error}; run the same command to continue", err=True)
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo(f"{error}; run the same command to continue", err=True)
         return code
     if debug:
         traceback.print_exc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,10 @@ def train(
     target: Annotated[str | None, typer.Option("--target", "-t", help="Target side, without a config.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/NAME]")] = None,
     device: Device = "",
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", min=0, help="Ranks on this machine, one GPU or CPU thread each; 0 decides itself."),
+    ] = None,
     threads: Threads = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -34,6 +39,7 @@ def train(
 
     \b
       seq2seq train configs/demo.yaml
+      seq2seq train my.yaml --devices 4
       seq2seq train my.yaml model.kind=gru training.max_steps=5000 -o runs/gru
       seq2seq train --source corpus.en --target corpus.de -o runs/mine
     """
@@ -56,6 +62,8 @@ def train(
         overrides.append(f"run_directory={json.dumps(str(output))}")
     if device:
         overrides.append(f"device={device}")
+    if devices is not None:
+        overrides.append(f"devices={devices}")
     if threads:
         overrides.append(f"threads={threads}")
     run(load_config(files, overrides), as_json=as_json, quiet=quiet)
@@ -66,6 +74,8 @@ def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
     from seq2seq.experiment import train as train_run
 
     result = train_run(config)
+    if os.environ.get("RANK", "0") != "0":
+        return result  # torchrun started several; the first one prints
     if as_json:
         typer.echo(json.dumps(_plain(result), ensure_ascii=False))
     elif quiet:

@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from seq2seq.data.encoding import available_cores
 from seq2seq.errors import ConfigError
 
 
@@ -31,12 +32,14 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def set_threads(wanted: int) -> int:
-    """Let torch use `wanted` threads, where 0 OMP_NUM_THREADS or every core that this process may use; return them."""
+def usable_cores() -> int:
+    """OMP_NUM_THREADS where it is set, else the cores that this process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    if not wanted and given.isdecimal() and int(given) > 0:
-        wanted = int(given)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    threads = wanted or cores
+    return int(given) if given.isdecimal() and int(given) > 0 else available_cores()
+
+
+def set_threads(wanted: int) -> int:
+    """Let torch use `wanted` threads, where 0 all `usable_cores`; return how many."""
+    threads = wanted or usable_cores()
     torch.set_num_threads(threads)
     return threads

@@ -36,6 +36,8 @@ _FREE_SETTINGS = (
     "training.patience",
     "training.num_workers",
     "training.average_checkpoints",
+    "training.activation_checkpointing",
+    "devices",
 )
 
 
@@ -52,6 +54,7 @@ class RunDirectory:
         self.log = path / "train.log"
         self.results = path / "results.json"
         self.validation = path / "validation"
+        self.batch_size = path / "batch_size.json"
 
     def create(self) -> None:
         """Make the folder.
@@ -145,6 +148,19 @@ class RunDirectory:
     def save_environment(self) -> None:
         """Record versions, for whoever reproduces the run."""
         write_json(self.environment, environment())
+
+    def save_batch_size(self, size: int) -> None:
+        """Keep what `training.batch_size: auto` has found."""
+        write_json(self.batch_size, size)
+
+    def load_batch_size(self) -> int | None:
+        """What `save_batch_size` kept; None where nothing was."""
+        try:
+            return int(json.loads(self.batch_size.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            raise CheckpointError(f"{self.batch_size} is damaged", hint="train into another run directory") from None
 
     def load_results(self) -> dict[str, Any] | None:
         """results.json, None before the end of training."""

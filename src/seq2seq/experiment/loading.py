@@ -65,7 +65,7 @@ def load(run: str | Path, *, device: str = "auto", checkpoint: str | None = None
     chosen = choose_device(device)
     set_threads(threads)
     tokenizers = TokenizerPair.load(directory.tokenizer)
-    _check_tokenizer(directory, tokenizers)
+    check_tokenizer(directory, tokenizers)
     folder = CheckpointFolder(directory.checkpoints)
     if checkpoint is None:
         loaded = folder.load_best()
@@ -81,7 +81,8 @@ def load(run: str | Path, *, device: str = "auto", checkpoint: str | None = None
     return LoadedRun(directory, config, loaded.path.name, Translator(model, tokenizers, config.decoding, chosen))
 
 
-def _check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
+def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
+    """Raise `CheckpointError` where the run's tokenizer is not the one that its model was trained with."""
     try:
         expected = json.loads(directory.data_record.read_text(encoding="utf-8"))["tokenizer"]
     except (OSError, ValueError, KeyError):

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from seq2seq.config import Config
+from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import logging_to, say
-from seq2seq.data.batching import Batch, batches, collate, plan_epoch
+from seq2seq.data.batching import TrainingBatches
+from seq2seq.data.ordering import Mixture
 from seq2seq.data.prepare import Prepared, prepare
-from seq2seq.data.store import Store
+from seq2seq.data.sampling import SubwordSampler
 from seq2seq.errors import UserError
-from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
-from seq2seq.experiment.device import choose_device, set_threads
+from seq2seq.evaluation.metrics import MetricResult
+from seq2seq.experiment.device import set_threads
 from seq2seq.experiment.directory import RunDirectory
-from seq2seq.experiment.loading import LoadedRun, load
+from seq2seq.experiment.fine_tuning import InitialModel, initial_weights
+from seq2seq.experiment.launch import launch
+from seq2seq.experiment.layout import layout, rank_device, rank_threads
+from seq2seq.experiment.loading import load
+from seq2seq.experiment.validation import evaluate, make_validation
 from seq2seq.files import write_json, write_text
-from seq2seq.inference.translator import Translator
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.training.allocator import keep_freed_memory
 from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors, model_tensors
-from seq2seq.training.loop import EpochData, Trainer
-from seq2seq.training.report import RunReport, Validation
-
-_SAMPLES = 3
+from seq2seq.training.distributed import Ranks
+from seq2seq.training.fitting import fit_batch_size, largest_useful
+from seq2seq.training.freezing import freeze
+from seq2seq.training.loop import Trainer
+from seq2seq.training.report import NoReport, RunReport
 
 
 class RunResult(NamedTuple):
@@ -70,40 +72,74 @@ def train(config: Config) -> RunResult:
         UserError: anything that is the user's to mend; see `seq2seq.errors`.
         Interrupted: a signal came; the same call continues.
     """
+    if not Ranks.expected() and (plan := layout(config)).ranks > 1:
+        launch(train, config, plan)
+    else:
+        ranks = Ranks.start(rank_device(config).type)
+        with ranks.joined(), ranks.silent_but_first(), ExitStack() as held:
+            _run(config, ranks, held)
+    return _result(RunDirectory(run_folder(config)))
+
+
+def _run(config: Config, ranks: Ranks, held: ExitStack) -> None:
+    """The whole run, as one rank of several or alone. The run directory is `held` by rank 0."""
+    ranks.agree("torch", torch.__version__)
+    ranks.agree("config", config_to_yaml(config))
     directory = RunDirectory(run_folder(config))
+    with ranks.first_alone("directory"):
+        if ranks.is_first:
+            held.enter_context(_opened(directory, config))
+    if directory.load_results() is None:
+        _train(config, directory, ranks)
+        _finish(config, directory, ranks)
+    else:
+        say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
+
+
+@contextmanager
+def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
+    """The run directory, held for this run; it vanishes where the run is refused before it began."""
     is_new = not directory.path.exists()
     directory.create()
     try:
         with directory.locked(), logging_to(directory.log):
             directory.save_config(config)
             directory.save_environment()
-            if directory.load_results() is None:
-                _train(config, directory)
-                _finish(config, directory)
-            else:
-                say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
+            yield
     except UserError:
         if is_new and not directory.checkpoints.exists():
-            shutil.rmtree(directory.path, ignore_errors=True)  # refused before it began: not a run
+            shutil.rmtree(directory.path, ignore_errors=True)  # not a run
         raise
-    return _result(directory)
 
 
-def _train(config: Config, directory: RunDirectory) -> None:
-    device = choose_device(config.device)
-    threads = set_threads(config.threads)
+def _train(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
+    device = rank_device(config)
+    threads = set_threads(rank_threads(config))
     precision = Precision(choose_precision(config.training.precision, device), device)
     keep_freed_memory()
-    prepared = prepare(config.data, config.tokenizer, cache=cache_folder(), seed=config.seed)
-    _keep_data(directory, prepared)
-    torch.manual_seed(config.seed)
-    tokenizers = prepared.tokenizers
-    model = build_model(config.model, tokenizers.source.size, tokenizers.target.size).to(device)
+    initial = None if config.training.init_from is None else initial_weights(config.training.init_from, config)
+    with ranks.first_alone("data"):
+        prepared = prepare(
+            config.data,
+            config.tokenizer,
+            cache=cache_folder(),
+            seed=config.seed,
+            tokenizers=None if initial is None else initial.tokenizers,
+        )
+        if ranks.is_first:
+            _keep_data(directory, prepared)
+    ranks.agree("data", f"{prepared.record['fingerprint']} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
+    model = _build(config, prepared, initial).to(device)
+    ranks.seed(config.seed)
     size = sum(parameter.numel() for parameter in model.parameters())
+    tokenizers = prepared.tokenizers
+    spread = f"{device} with {threads} threads"
+    if ranks.size > 1:
+        spread = f"{ranks.size} ranks on {device.type} with {threads} thread{'s' if threads > 1 else ''} each"
     say(
         f"{config.model.kind}: {size:,} parameters, vocabulary {tokenizers.source.size:,}"
         + ("" if tokenizers.joint else f" and {tokenizers.target.size:,}")
-        + f"; {len(prepared.train):,} pairs; {device} with {threads} threads, {precision.choice.name} "
+        + f"; {len(prepared.train):,} pairs; {spread}, {precision.choice.name} "
         f"({precision.choice.reason})"
     )
     trainer = Trainer(
@@ -111,12 +147,73 @@ def _train(config: Config, directory: RunDirectory) -> None:
         config.training,
         precision,
         CheckpointFolder(directory.checkpoints),
-        report=lambda step: RunReport(directory.path, resumed_step=step, max_steps=config.training.max_steps),
-        validate=make_validation(config, directory, model, prepared, precision) if prepared.valid_pairs else None,
+        report=lambda step: (
+            RunReport(directory.path, resumed_step=step, max_steps=config.training.max_steps)
+            if ranks.is_first
+            else NoReport()
+        ),
+        validate=make_validation(config, directory, model, prepared, precision, ranks)
+        if prepared.valid_pairs
+        else None,
+        ranks=ranks,
     )
-    state = trainer.fit(epoch_data(config, prepared.train))
+    with ranks.first_alone("batch size"):
+        batch_size = _batch_size(config, directory, trainer, prepared)
+    state = trainer.fit(training_data(config, prepared, batch_size, ranks.share))
     say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
     _average(config, directory, trainer, model)
+
+
+def _build(config: Config, prepared: Prepared, initial: InitialModel | None) -> Seq2SeqModel:
+    """The model with the weights that training begins with."""
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, prepared.tokenizers.source.size, prepared.tokenizers.target.size)
+    if initial is not None:
+        load_model_tensors(model, initial.tensors, initial.name)
+        say(f"beginning with the weights of {initial.name}")
+    if frozen := freeze(model, config.training.freeze):
+        say(f"{len(frozen)} parameters stay as they are: {', '.join(frozen[:4])}{', ...' if len(frozen) > 4 else ''}")
+    model.recompute = config.training.activation_checkpointing
+    return model
+
+
+def training_data(
+    config: Config, prepared: Prepared, batch_size: int, share: tuple[int, int] = (0, 1)
+) -> TrainingBatches:
+    """The prepared pairs as the loop reads them; `share` is (rank, ranks)."""
+    sampling = config.tokenizer.sampling
+    weights = [source.weight for source in config.data.train]
+    return TrainingBatches(
+        prepared.train,
+        batch_size=batch_size,
+        batch_type=config.training.batch_type,
+        seed=config.seed,
+        num_workers=config.training.num_workers,
+        mixture=Mixture.of(prepared.record["corpora"], weights, config.data.temperature),
+        sampler=SubwordSampler(prepared.tokenizers, sampling, config.seed) if sampling else None,
+        share=share,
+        pin_memory=True,
+    )
+
+
+def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepared: Prepared) -> int:
+    """The batch size of the config; where it is `auto`, the one of an earlier start, or what fits now."""
+    wanted, batch_type, device = config.training.batch_size, config.training.batch_type, trainer.precision.device
+    if wanted != "auto":
+        return wanted
+    if (known := directory.load_batch_size()) is not None:
+        return known
+    lengths = prepared.train.source_lengths, prepared.train.target_lengths
+    smallest = 1 + int(max(side.max() for side in lengths)) if batch_type == "tokens" else 1
+    fitted = fit_batch_size(
+        lambda size: trainer.rehearse(training_data(config, prepared, size)),
+        smallest,
+        max(smallest, largest_useful(batch_type, device) * (trainer.ranks.size if device.type == "cuda" else 1)),
+        device=device,
+    )
+    say(f"batch size {fitted:,} {batch_type} fits into memory")
+    directory.save_batch_size(fitted)
+    return fitted
 
 
 def _keep_data(directory: RunDirectory, prepared: Prepared) -> None:
@@ -124,93 +221,6 @@ def _keep_data(directory: RunDirectory, prepared: Prepared) -> None:
     directory.save_pairs("valid", prepared.valid_pairs)
     directory.save_pairs("test", prepared.test_pairs)
     write_json(directory.data_record, {**prepared.record, "tokenizer": prepared.tokenizers.fingerprint})
-
-
-def epoch_data(config: Config, store: Store) -> EpochData:
-    """The training data as functions of (epoch, cursor)."""
-    settings = config.training
-    planned: dict[int, list[np.ndarray]] = {}
-
-    def plan(epoch: int) -> list[np.ndarray]:
-        if epoch not in planned:
-            planned.clear()
-            planned[epoch] = plan_epoch(
-                store.source_lengths,
-                store.target_lengths,
-                batch_size=settings.batch_size,
-                batch_type=settings.batch_type,
-                seed=config.seed,
-                epoch=epoch,
-            )
-        return planned[epoch]
-
-    def longest() -> Batch:
-        lengths = np.maximum(store.source_lengths, store.target_lengths)
-        rows = max(plan(0), key=lambda rows: (len(rows) * int(lengths[rows].max()), int(lengths[rows].max())))
-        return collate(*store.rows(rows))
-
-    def epoch_batches(epoch: int, cursor: int) -> Iterator[Batch]:
-        return batches(store, plan(epoch), start=cursor, num_workers=settings.num_workers)
-
-    return EpochData(epoch_batches, lambda epoch: len(plan(epoch)), longest)
-
-
-def make_validation(
-    config: Config, directory: RunDirectory, model: Seq2SeqModel, prepared: Prepared, precision: Precision
-) -> Callable[[int], Validation]:
-    """Loss on every validation pair, BLEU of its translations where BLEU is the metric."""
-    decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
-    translator = Translator(model, prepared.tokenizers, decoding, precision.device)
-    sources = [source for source, _ in prepared.valid_pairs]
-    references = [target for _, target in prepared.valid_pairs]
-
-    def validate(step: int) -> Validation:
-        started = time.monotonic()
-        model.eval()
-        loss = validation_loss(model, prepared.valid, precision)
-        score: MetricResult | None = None
-        texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
-        hypotheses = translator.translate(texts)
-        if config.training.metric == "bleu":
-            score = bleu(hypotheses, references, target_language=config.data.target_language)
-            write_text(directory.validation / f"step-{step:08d}.hyp", "".join(line + "\n" for line in hypotheses))
-        return Validation(
-            step=step,
-            loss=loss,
-            perplexity=math.exp(min(loss, 700.0)),
-            bleu=None if score is None else score.value,
-            signature="" if score is None else score.signature,
-            seconds=time.monotonic() - started,
-            samples=list(zip(sources[:_SAMPLES], references[:_SAMPLES], hypotheses[:_SAMPLES], strict=True)),
-        )
-
-    return validate
-
-
-@torch.inference_mode()
-def validation_loss(model: Seq2SeqModel, store: Store | None, precision: Precision) -> float:
-    """Negative log-likelihood per target token, in nats, without smoothing or dropout."""
-    if store is None or len(store) == 0:
-        return math.inf
-    budget = 4096
-    longest = int(max(store.source_lengths.max(), store.target_lengths.max())) + 1
-    plan = plan_epoch(
-        store.source_lengths,
-        store.target_lengths,
-        batch_size=max(budget, longest),
-        batch_type="tokens",
-        seed=0,
-        epoch=0,
-    )
-    model.eval()
-    total, tokens = 0.0, 0
-    for batch in batches(store, plan):
-        batch = batch.to(precision.device)
-        with precision.autocast():
-            hidden = model(batch.source, batch.target_in)
-            total += float(summed_loss(model.output, hidden, batch.target_out).nll)
-        tokens += batch.tokens
-    return total / tokens
 
 
 def _average(config: Config, directory: RunDirectory, trainer: Trainer, model: Seq2SeqModel) -> None:
@@ -230,20 +240,22 @@ def _average(config: Config, directory: RunDirectory, trainer: Trainer, model: S
         + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"perplexity {result.perplexity:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    if best is None or metric > best:
+    if trainer.ranks.is_first and (best is None or metric > best):
         state = replace(trainer.state, best_metric=metric, validated=False)
         folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
 
 
-def _finish(config: Config, directory: RunDirectory) -> None:
+def _finish(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
     """Score the best model on the test set and write results.json."""
-    run = load(directory.path, device=config.device, threads=config.threads)
+    ranks.barrier()  # the best model is settled
+    run = load(directory.path, device=str(rank_device(config)), threads=rank_threads(config))
     pairs = directory.load_pairs("test")
     results: dict[str, Any] = {"checkpoint": run.checkpoint, "test": None}
     if pairs:
         say(f"translating {len(pairs):,} test sentences with beam {config.decoding.beam_size}")
-        hypotheses, metrics = evaluate(run, pairs)
-        write_text(directory.path / "test.hyp", "".join(line + "\n" for line in hypotheses))
+        hypotheses, metrics = evaluate(run, pairs, ranks)
+        if ranks.is_first:
+            write_text(directory.path / "test.hyp", "".join(line + "\n" for line in hypotheses))
         results["test"] = {
             "sentences": len(pairs),
             "metrics": [metric._asdict() for metric in metrics],
@@ -252,14 +264,8 @@ def _finish(config: Config, directory: RunDirectory) -> None:
     last = CheckpointFolder(directory.checkpoints).load_last()
     if last is not None:
         results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}
-    write_json(directory.results, results)
-
-
-def evaluate(run: LoadedRun, pairs: list[tuple[str, str]]) -> tuple[list[str], list[MetricResult]]:
-    """Translate the sources with the run's own decoding settings and score against the raw references."""
-    hypotheses = run.translate([source for source, _ in pairs])
-    references = [target for _, target in pairs]
-    return hypotheses, corpus_metrics(hypotheses, references, target_language=run.config.data.target_language)
+    if ranks.is_first:
+        write_json(directory.results, results)
 
 
 def _result(directory: RunDirectory) -> RunResult:

@@ -6,7 +6,10 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+STOPPING_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
+"""Those that this system has."""
 
 
 class Interrupted(Exception):  # noqa: N818  it is no error
@@ -27,9 +30,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for name in _NAMES:
-                if number := getattr(signal, name, None):
-                    self._before[number] = signal.signal(number, self._remember)
+            for number in STOPPING_SIGNALS:
+                self._before[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(

@@ -1,26 +1,30 @@
 """The training loop: groups of batches in, better weights out.
 
 `Trainer.fit` reads top-down: resume, then for every group of batches one update, with logging, validation and saving in
-between. Data come as functions of (epoch, cursor) and validation as a function of the model, so that the loop knows
+between. Data come as a stream from a cursor on and validation as a function of the model, so that the loop knows
 neither corpora nor search.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
+from torch import nn
 
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say
-from seq2seq.data.batching import Batch
+from seq2seq.data.batching import Batch, Cursor
 from seq2seq.errors import DivergenceError, ResourceError
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.loss import summed_loss
+from seq2seq.optimization.averaging import PREFIX as AVERAGE_PREFIX
+from seq2seq.optimization.averaging import EvaluationWeights
 from seq2seq.optimization.optimizers import (
     build_optimizer,
     load_optimizer_tensors,
@@ -30,21 +34,39 @@ from seq2seq.optimization.optimizers import (
 from seq2seq.optimization.precision import Precision
 from seq2seq.optimization.schedules import learning_rate
 from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_model_tensors, model_tensors
-from seq2seq.training.interruption import Interrupted, StopRequest
+from seq2seq.training.distributed import Ranks
+from seq2seq.training.fitting import rehearsing
+from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted, StopRequest
+from seq2seq.training.randomness import random_states, set_random_states
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.state import TrainState
-from seq2seq.training.step import UpdateReport, Window, train_step
+from seq2seq.training.step import LossModule, UpdateReport, Window, train_step
 
 
-class EpochData(NamedTuple):
-    """The training data, seen by the loop."""
+class TrainingData(Protocol):
+    """The training data, seen by the loop (`data.batching.TrainingBatches`)."""
 
-    batches: Callable[[int, int], Iterator[Batch]]
-    """(epoch, cursor) -> the batches of that epoch from that one on."""
-    batches_per_epoch: Callable[[int], int]
-    """epoch -> how many batches it has."""
-    longest: Callable[[], Batch]
-    """The batch that needs the most memory, for the rehearsal."""
+    def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
+        """The rest of the cursor's epoch, each batch with the place after it."""
+        ...
+
+    @property
+    def pairs_per_epoch(self) -> int:
+        """Pairs read in an epoch."""
+        ...
+
+    def longest(self) -> Batch:
+        """The batch that needs the most memory, for the rehearsal."""
+        ...
+
+
+class Agreement(NamedTuple):
+    """What all ranks know of an update before it begins."""
+
+    target_tokens: int
+    source_tokens: int
+    stop: int | None
+    """A signal that came to one of them."""
 
 
 class Trainer:
@@ -58,18 +80,24 @@ class Trainer:
         checkpoints: CheckpointFolder,
         report: Callable[[int], RunReport],
         validate: Callable[[int], Validation] | None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model = model
         self.settings = settings
         self.precision = precision
         self.checkpoints = checkpoints
+        self.losses = LossModule(model, label_smoothing=settings.label_smoothing, r_drop=settings.r_drop)
         self.optimizer = build_optimizer(model, settings.optimizer)
+        self.weights = EvaluationWeights(model, self.optimizer, settings.ema_decay)
         self.state = TrainState()
+        self.ranks = ranks or Ranks.single()
+        self._shared: nn.Module = self.losses
+        self._agreed_seconds = 0.0
         self._window = Window()
         self._open_report = report
         self.validate = validate
 
-    def fit(self, data: EpochData) -> TrainState:
+    def fit(self, data: TrainingData) -> TrainState:
         """Train to the end, from the last checkpoint where there is one.
 
         Raises:
@@ -77,9 +105,12 @@ class Trainer:
             DivergenceError: loss or gradient is not finite.
             ResourceError: memory or disk ran out.
         """
-        self.checkpoints.clean()
+        if self.ranks.is_first:
+            self.checkpoints.clean()
         if checkpoint := self.checkpoints.load_last():
             self.resume(checkpoint)
+        self.ranks.agree("checkpoint", f"step {self.state.step}")
+        self._agreed_seconds = self.state.seconds
         if self.state.finished and self._done():
             return self.state
         self.state.finished = False
@@ -91,85 +122,102 @@ class Trainer:
                 self._train(data, report, stop)
         finally:
             report.close()
+        self.ranks.barrier()  # what rank 0 has saved is there for all
         return self.state
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take weights, optimizer, random state and counters from a checkpoint."""
         self.state = checkpoint.state
         load_model_tensors(self.model, checkpoint.model, str(checkpoint.path))
-        training = dict(checkpoint.training)
-        torch.set_rng_state(training.pop("rng|cpu"))
-        if (cuda := training.pop("rng|cuda", None)) is not None and self.precision.device.type == "cuda":
-            torch.cuda.set_rng_state(cuda, self.precision.device)
-        load_optimizer_tensors(self.model, self.optimizer, training)
+        self.weights.load(checkpoint.training)
+        set_random_states(checkpoint.training, self.ranks, self.precision.device)
+        other = ("rng|", AVERAGE_PREFIX)
+        moments = {name: tensor for name, tensor in checkpoint.training.items() if not name.startswith(other)}
+        load_optimizer_tensors(self.model, self.optimizer, moments)
         self.precision.load_state(self.state.precision)
-        say(f"resuming from step {self.state.step:,} (epoch {self.state.epoch + 1})")
+        say(f"resuming from step {self.state.step:,} (epoch {self.state.cursor.epoch + 1})")
 
-    def rehearse(self, data: EpochData) -> None:
-        """Run the largest batch forward and backward, so that memory fails now rather than hours in.
+    def rehearse(self, data: TrainingData) -> None:
+        """One whole step on the largest batch, without lasting effect, so that memory fails now rather than hours in.
 
         Raises:
             ResourceError: it does not fit.
         """
-        random_state = torch.get_rng_state()
-        batch = data.longest().to(self.precision.device)
-        self.model.train()
+        batch = data.longest()
+        step = self.ranks.size
+        batch = batch._replace(
+            source=batch.source[::step], target_in=batch.target_in[::step], target_out=batch.target_out[::step]
+        )
         try:
-            with self.precision.autocast():
-                hidden = self.model(batch.source, batch.target_in)
-                loss = summed_loss(self.model.output, hidden, batch.target_out, self.settings.label_smoothing).loss
-            loss.backward()  # type: ignore[no-untyped-call]
+            with rehearsing(self.model, self.optimizer, self.precision):
+                self.model.train()
+                train_step(self.losses, [batch], self.optimizer, self.precision, max_gradient_norm=1.0)
         except (torch.OutOfMemoryError, MemoryError):
-            raise ResourceError(
-                f"out of memory on {self.precision.device} with the largest batch "
-                f"({batch.source.numel()} source and {batch.target_in.numel()} target tokens, padding included)",
-                hint=f"training.batch_size={self.settings.batch_size // 2} training.accumulation_steps="
-                f"{self.settings.accumulation_steps * 2}",
+            raise self._out_of_memory(
+                f"with the largest batch ({batch.source.numel()} source and {batch.target_in.numel()} target tokens, "
+                "padding included)",
             ) from None
-        self.model.zero_grad(set_to_none=True)
-        torch.set_rng_state(random_state)
 
-    def _train(self, data: EpochData, report: RunReport, stop: StopRequest) -> None:
+    def _out_of_memory(self, when: str) -> ResourceError:
+        size = self.settings.batch_size
+        smaller = "auto" if size == "auto" else size // 2
+        return ResourceError(
+            f"out of memory on {self.precision.device} {when}",
+            hint=f"training.batch_size={smaller} training.accumulation_steps={self.settings.accumulation_steps * 2}, "
+            "or training.activation_checkpointing=true",
+        )
+
+    def _train(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
-        self._window = Window(state.window)
+        self._window = self._saved_window()
+        self._shared = self.ranks.wrap(self.losses)
         clock = time.monotonic()
         while not self._done():
-            batch_count = data.batches_per_epoch(state.epoch)
-            for group in self._groups(data.batches(state.epoch, state.cursor)):
-                update = self._update(group)
+            for group, cursor in self._groups(data.epoch(state.cursor)):
+                agreed = self._agree(group, stop)
+                update = self._update(group, agreed)
+                state.cursor = cursor
                 report.advance()
                 now = time.monotonic()
                 self._window.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
                 looks = state.step % settings.validate_every == 0 or self._out_of_steps()
                 if state.step % settings.log_every == 0 or looks:
-                    report.step(self._summary(update, batch_count))
+                    report.step(self._summary(update, data.pairs_per_epoch))
                     self._window = Window()
                 if looks and not self._out_of_steps():
                     self._look_and_save(report)
                     clock = time.monotonic()
-                if stop.number is not None:
+                number = stop.number if self.ranks.size == 1 else agreed.stop
+                if number is not None:
                     self._save(validated=False)
-                    raise Interrupted(stop.number, state.step)
+                    raise Interrupted(number, state.step)
                 if self._done():
                     break
-            else:
-                state.epoch, state.cursor = state.epoch + 1, 0
         if not state.finished:
             self._look_and_save(report)
 
-    def _groups(self, batches: Iterator[Batch]) -> Iterator[list[Batch]]:
-        """Batches of one update; what is left at the end of an epoch is an update too, not dropped."""
-        group: list[Batch] = []
-        for batch in batches:
-            group.append(batch)
-            if len(group) == self.settings.accumulation_steps:
-                yield group
-                group = []
-        if group:
-            yield group
+    def _groups(self, batches: Iterator[tuple[Batch, Cursor]]) -> Iterator[tuple[list[Batch], Cursor]]:
+        """Batches of one update, and the place after them; what is left at the end of an epoch is an update too."""
+        while read := list(islice(batches, self.settings.accumulation_steps)):
+            yield [batch for batch, _ in read], read[-1][1]
 
-    def _update(self, group: list[Batch]) -> UpdateReport:
+    def _agree(self, group: list[Batch], stop: StopRequest) -> Agreement:
+        """Exchange what decides about the update and what follows it, so that every rank decides the same."""
+        number = signal.SIGTERM if self.ranks.abandoned else stop.number
+        target, source, self._agreed_seconds, *wishes = self.ranks.sum_host(
+            [
+                sum(batch.tokens for batch in group),
+                sum(batch.source_tokens for batch in group),
+                self.state.seconds if self.ranks.is_first else 0.0,
+                *(float(number == known) for known in STOPPING_SIGNALS),
+            ]
+        )
+        self.state.seconds = self._agreed_seconds
+        wished = [known for known, wish in zip(STOPPING_SIGNALS, wishes, strict=True) if wish]
+        return Agreement(int(target), int(source), wished[0] if wished else None)
+
+    def _update(self, group: list[Batch], agreed: Agreement) -> UpdateReport:
         settings, state = self.settings, self.state
         rate = learning_rate(
             state.step + 1,
@@ -181,22 +229,19 @@ class Trainer:
         self.model.train()
         try:
             result = train_step(
-                self.model,
+                self._shared,
                 group,
                 self.optimizer,
                 self.precision,
-                label_smoothing=settings.label_smoothing,
                 max_gradient_norm=settings.max_gradient_norm,
-            )
+                target_tokens=agreed.target_tokens,
+            )._replace(source_tokens=agreed.source_tokens)
         except torch.OutOfMemoryError:
-            raise ResourceError(
-                f"out of memory on {self.precision.device} at step {state.step + 1}",
-                hint=f"training.batch_size={settings.batch_size // 2}; the last checkpoint is kept",
-            ) from None
+            raise self._out_of_memory(f"at step {state.step + 1}; the last checkpoint is kept") from None
         if self.precision.device.type != "cuda":  # a look costs nothing here; on CUDA the log line looks
             self._check_finite(result, rate)
+        self.weights.update()
         state.step += 1
-        state.cursor += len(group)
         state.tokens_seen += result.target_tokens
         return result
 
@@ -204,22 +249,24 @@ class Trainer:
         loss, norm = float(result.loss), float(result.gradient_norm)
         if (math.isfinite(loss) and math.isfinite(norm)) or self.precision.choice.name == "fp16":
             return
+        cursor = self.state.cursor
         raise DivergenceError(
             f"training diverged at step {self.state.step + 1}: loss {loss / result.target_tokens:.3g} per token, "
             f"gradient norm {norm:.3g}, learning rate {rate:.3g}; no update was taken",
-            where=f"epoch {self.state.epoch + 1}, batch {self.state.cursor + 1}",
+            where=f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}",
             hint=f"training.optimizer.learning_rate={self.settings.optimizer.learning_rate / 3:.1g}, "
             "or more training.schedule.warmup_steps",
         )
 
-    def _summary(self, update: UpdateReport, batch_count: int) -> StepReport:
+    def _summary(self, update: UpdateReport, pairs_per_epoch: int) -> StepReport:
         state, window = self.state, self._window
-        loss, nll, target = float(window.loss), float(window.nll), window.target_tokens
+        loss, nll = self.ranks.sum_host([float(window.loss), float(window.nll)])
+        target = window.target_tokens
         rate = float(self.optimizer.param_groups[0]["lr"])
         self._check_finite(update._replace(loss=torch.tensor(loss)), rate)
         return StepReport(
             step=state.step,
-            epoch=round(state.epoch + state.cursor / batch_count, 3),
+            epoch=round(state.cursor.epoch + state.cursor.pairs / pairs_per_epoch, 3),
             loss=loss / target,
             perplexity=math.exp(min(nll / target, 700.0)),
             gradient_norm=float(update.gradient_norm),
@@ -230,10 +277,11 @@ class Trainer:
 
     def _out_of_steps(self) -> bool:
         settings, state = self.settings, self.state
+        seconds = state.seconds if self.ranks.size == 1 else self._agreed_seconds
         return (
             state.step >= settings.max_steps
-            or (settings.max_epochs is not None and state.epoch >= settings.max_epochs)
-            or (settings.max_minutes is not None and state.seconds >= 60.0 * settings.max_minutes)
+            or (settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs)
+            or (settings.max_minutes is not None and seconds >= 60.0 * settings.max_minutes)
         )
 
     def _done(self) -> bool:
@@ -246,7 +294,8 @@ class Trainer:
         started = time.monotonic()
         improved = True
         if self.validate is not None:
-            result = self.validate(state.step)
+            with self.weights.in_model():
+                result = self.validate(state.step)
             improved = self._judge(result)
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
             best = abs(state.best_metric or 0.0)
@@ -255,6 +304,8 @@ class Trainer:
         state.seconds += time.monotonic() - started
         state.finished = self._done()
         path = self._save(validated=True)
+        if path is None:
+            return
         if improved:
             self.checkpoints.mark_best(path)
         self.checkpoints.prune(keep=self.settings.average_checkpoints)
@@ -274,12 +325,29 @@ class Trainer:
             state.stalled += 1
         return improved
 
-    def _save(self, *, validated: bool) -> Path:
+    def _save(self, *, validated: bool) -> Path | None:
+        """Write a checkpoint: rank 0, with what it needs of the others."""
         self.state.validated = validated
         self.state.precision = self.precision.state()
+        sums = self.ranks.gather(torch.tensor([float(self._window.loss), float(self._window.nll)], dtype=torch.float64))
         self.state.window = self._window.saved()
-        training = optimizer_tensors(self.model, self.optimizer)
-        training["rng|cpu"] = torch.get_rng_state()
-        if self.precision.device.type == "cuda":
-            training["rng|cuda"] = torch.cuda.get_rng_state(self.precision.device)
-        return self.checkpoints.save(model_tensors(self.model), training, self.state)
+        for rank, (loss, nll) in enumerate(part.tolist() for part in sums[1:]):
+            self.state.window |= {f"loss|{rank + 1}": loss, f"nll|{rank + 1}": nll}
+        randomness = random_states(self.ranks, self.precision.device)
+        if not self.ranks.is_first:
+            return None
+        training = optimizer_tensors(self.model, self.optimizer) | self.weights.tensors() | randomness
+        with self.weights.in_model():
+            return self.checkpoints.save(model_tensors(self.model), training, self.state)
+
+    def _saved_window(self) -> Window:
+        """This rank's part of the sums since the last log line; all of them where it is the only one."""
+        saved, rank = dict(self.state.window), self.ranks.rank
+        for name in ("loss", "nll"):
+            count = sum(key.startswith(name + "|") for key in saved)
+            parts = [saved.get(name, 0.0), *(saved[f"{name}|{other + 1}"] for other in range(count))]
+            if len(parts) == self.ranks.size:
+                saved[name] = parts[rank]
+            else:
+                saved[name] = sum(parts) if self.ranks.is_first else 0.0
+        return Window(saved)

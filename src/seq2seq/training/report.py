@@ -100,6 +100,25 @@ class RunReport:
             self._broken = True
 
 
+class NoReport(RunReport):
+    """Tells nothing: ranks other than the first have one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def advance(self) -> None:
+        """Nothing."""
+
+    def step(self, report: StepReport) -> None:
+        """Nothing."""
+
+    def validation(self, result: Validation, verdict: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _drop_later_lines(path: Path, step: int) -> None:
     """Forget what an interrupted run logged after the step that it resumes from."""
     if path.exists():

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from seq2seq.data.batching import Cursor
 from seq2seq.errors import CheckpointError
 
 
 @dataclass
 class TrainState:
-    """Counters of a run. The data order is a function of (seed, epoch), so `cursor` is all that resuming needs."""
+    """Counters of a run. The data order is a function of seed and place, so `cursor` is all that resuming needs."""
 
     step: int = 0
     """Updates done."""
-    epoch: int = 0
-    """Passes begun, from 0."""
-    cursor: int = 0
-    """Batches of this epoch already used."""
+    cursor: Cursor = field(default_factory=Cursor)
+    """Place of the next unread batch; its epoch is the number of passes done."""
     tokens_seen: int = 0
     """Real target tokens, end marks included."""
     seconds: float = 0.0
@@ -46,9 +45,9 @@ class TrainState:
         """The reverse of `to_json`.
 
         Raises:
-            CheckpointError: a field is unknown.
+            CheckpointError: a field is unknown or missing.
         """
         try:
-            return cls(**data)
-        except TypeError as error:
+            return cls(**{**data, "cursor": Cursor(*data["cursor"])})
+        except (TypeError, KeyError) as error:
             raise CheckpointError(f"the training state does not fit this version: {error}") from None

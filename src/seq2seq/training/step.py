@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.data.batching import Batch
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.loss import summed_loss
+from seq2seq.optimization.loss import SummedLoss, summed_loss
 from seq2seq.optimization.precision import Precision
 
 
@@ -25,34 +27,57 @@ class UpdateReport(NamedTuple):
     source_tokens: int
 
 
+class LossModule(nn.Module):
+    """Model and loss in one forward pass: what several devices share, and what a compiler sees."""
+
+    def __init__(self, model: Seq2SeqModel, *, label_smoothing: float, r_drop: float = 0.0) -> None:
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.r_drop = r_drop
+
+    def forward(self, batch: Batch) -> SummedLoss:
+        """The batch's summed loss; with R-Drop every pair goes through twice."""
+        source, target_in = batch.source, batch.target_in
+        if self.r_drop:
+            source, target_in = torch.cat([source, source]), torch.cat([target_in, target_in])
+        hidden = self.model(source, target_in)
+        return summed_loss(self.model.output, hidden, batch.target_out, self.label_smoothing, self.r_drop)
+
+
 def train_step(
-    model: Seq2SeqModel,
+    losses: nn.Module,
     group: list[Batch],
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     *,
-    label_smoothing: float,
     max_gradient_norm: float | None,
+    target_tokens: int | None = None,
 ) -> UpdateReport:
     """One update from a group of batches, equal to that from one batch that holds all their pairs.
 
     The loss is summed and divided once by the target tokens of the whole group: a mean of means would weigh tokens of
-    short batches more.
+    short batches more. `losses` is a `LossModule`, or one that `Ranks.wrap` has wrapped; the group is then a share of
+    the update, which has `target_tokens` in all.
     """
     device = precision.device
-    tokens = sum(batch.tokens for batch in group)
+    tokens = sum(batch.tokens for batch in group) if target_tokens is None else target_tokens
     loss, nll = torch.zeros((), device=device), torch.zeros((), device=device)
-    for batch in group:
-        batch = batch.to(device)
-        with precision.autocast():
-            hidden = model(batch.source, batch.target_in)
-            summed = summed_loss(model.output, hidden, batch.target_out, label_smoothing)
-        precision.backward(summed.loss / tokens)
+    for number, batch in enumerate(group, start=1):
+        with _summed_over_ranks(losses, number == len(group)):
+            with precision.autocast():
+                summed: SummedLoss = losses(batch.to(device))
+            precision.backward(summed.loss / tokens)
         loss += summed.loss.detach()
         nll += summed.nll
-    norm = precision.step(model, optimizer, max_gradient_norm)
+    norm = precision.step(losses, optimizer, max_gradient_norm)
     optimizer.zero_grad(set_to_none=True)
     return UpdateReport(loss, nll, norm, tokens, sum(batch.source_tokens for batch in group))
+
+
+def _summed_over_ranks(losses: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Ranks exchange gradients once an update, after its last batch."""
+    return nullcontext() if is_last or not isinstance(losses, DistributedDataParallel) else losses.no_sync()
 
 
 def _wide(value: Tensor) -> Tensor:
