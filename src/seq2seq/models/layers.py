@@ -165,7 +165,7 @@ class FeedForward(nn.Module):
         x = self.inner(x)
         match self.activation:
             case "relu":
-                x = F.relu(x, inplace=True)  # The linear layer does not need its result again.
+                x = F.relu(x)  # Not in place: on a linear layer's view that costs four copies going backward.
             case "gelu":
                 x = F.gelu(x)
             case "swiglu":
