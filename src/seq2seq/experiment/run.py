@@ -237,7 +237,7 @@ def _average(config: Config, directory: RunDirectory, trainer: Trainer, model: S
     best = trainer.state.best_metric
     say(
         f"average of the last {len(paths)} checkpoints: validation "
-        + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"perplexity {result.perplexity:.2f}")
+        + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
     if trainer.ranks.is_first and (best is None or metric > best):

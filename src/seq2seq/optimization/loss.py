@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from seq2seq.tokens import PAD
 
-# Logits of one chunk, in numbers. A CPU wants them to stay in its caches, a GPU large products.
-_CHUNK_NUMBERS = {"cpu": 1 << 22, "cuda": 1 << 28}
+# Logits of one chunk, in numbers: large products pay on a CPU too, until the chunk leaves the last cache.
+_CHUNK_NUMBERS = {"cpu": 1 << 23, "cuda": 1 << 28}
 
 
 class SummedLoss(NamedTuple):

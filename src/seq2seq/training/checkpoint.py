@@ -24,7 +24,7 @@ from seq2seq.errors import CheckpointError
 from seq2seq.files import new_folder, point, remove_partial, write_bytes, write_json
 from seq2seq.training.state import TrainState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MODEL, _TRAINING, _STATE, _MANIFEST = (
     "model.safetensors",
     "training.safetensors",
@@ -169,6 +169,10 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
         raise CheckpointError(f"{path / _MANIFEST} is damaged", hint="choose another checkpoint") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(f"{path} was made by a newer version of seq2seq", hint="pip install -U seq2seq")
+    if version < FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} was made by an older version of seq2seq", hint="train again, or use that version"
+        )
     for name in (_MODEL, _STATE):
         if name not in files:
             raise CheckpointError(f"{path / _MANIFEST} does not list {name}", hint="choose another checkpoint")

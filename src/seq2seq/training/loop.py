@@ -40,7 +40,8 @@ from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted, StopReq
 from seq2seq.training.randomness import random_states, set_random_states
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.state import TrainState
-from seq2seq.training.step import LossModule, UpdateReport, Window, train_step
+from seq2seq.training.step import LossModule, UpdateReport, train_step
+from seq2seq.training.window import Window
 
 
 class TrainingData(Protocol):
@@ -93,7 +94,7 @@ class Trainer:
         self.ranks = ranks or Ranks.single()
         self._shared: nn.Module = self.losses
         self._agreed_seconds = 0.0
-        self._window = Window()
+        self._window = Window(self.ranks)
         self._open_report = report
         self.validate = validate
 
@@ -169,7 +170,7 @@ class Trainer:
 
     def _train(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
-        self._window = self._saved_window()
+        self._window = Window(self.ranks, state.window)
         self._shared = self.ranks.wrap(self.losses)
         clock = time.monotonic()
         while not self._done():
@@ -184,7 +185,7 @@ class Trainer:
                 looks = state.step % settings.validate_every == 0 or self._out_of_steps()
                 if state.step % settings.log_every == 0 or looks:
                     report.step(self._summary(update, data.pairs_per_epoch))
-                    self._window = Window()
+                    self._window = Window(self.ranks)
                 if looks and not self._out_of_steps():
                     self._look_and_save(report)
                     clock = time.monotonic()
@@ -260,7 +261,7 @@ class Trainer:
 
     def _summary(self, update: UpdateReport, pairs_per_epoch: int) -> StepReport:
         state, window = self.state, self._window
-        loss, nll = self.ranks.sum_host([float(window.loss), float(window.nll)])
+        loss, nll = window.totals()
         target = window.target_tokens
         rate = float(self.optimizer.param_groups[0]["lr"])
         self._check_finite(update._replace(loss=torch.tensor(loss)), rate)
@@ -329,25 +330,10 @@ class Trainer:
         """Write a checkpoint: rank 0, with what it needs of the others."""
         self.state.validated = validated
         self.state.precision = self.precision.state()
-        sums = self.ranks.gather(torch.tensor([float(self._window.loss), float(self._window.nll)], dtype=torch.float64))
         self.state.window = self._window.saved()
-        for rank, (loss, nll) in enumerate(part.tolist() for part in sums[1:]):
-            self.state.window |= {f"loss|{rank + 1}": loss, f"nll|{rank + 1}": nll}
         randomness = random_states(self.ranks, self.precision.device)
         if not self.ranks.is_first:
             return None
         training = optimizer_tensors(self.model, self.optimizer) | self.weights.tensors() | randomness
         with self.weights.in_model():
             return self.checkpoints.save(model_tensors(self.model), training, self.state)
-
-    def _saved_window(self) -> Window:
-        """This rank's part of the sums since the last log line; all of them where it is the only one."""
-        saved, rank = dict(self.state.window), self.ranks.rank
-        for name in ("loss", "nll"):
-            count = sum(key.startswith(name + "|") for key in saved)
-            parts = [saved.get(name, 0.0), *(saved[f"{name}|{other + 1}"] for other in range(count))]
-            if len(parts) == self.ranks.size:
-                saved[name] = parts[rank]
-            else:
-                saved[name] = sum(parts) if self.ranks.is_first else 0.0
-        return Window(saved)

@@ -27,8 +27,8 @@ class TrainState:
     """Step of the best validation."""
     stalled: int = 0
     """Validations since the best one."""
-    window: dict[str, float] = field(default_factory=dict)
-    """Sums since the last log line (see `step.Window`)."""
+    window: dict[str, Any] = field(default_factory=dict)
+    """Sums since the last log line (see `window.Window`)."""
     validated: bool = False
     """Whether this state was saved right after a validation, as averaging wants it."""
     precision: dict[str, float] = field(default_factory=dict)

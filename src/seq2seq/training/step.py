@@ -78,38 +78,3 @@ def train_step(
 def _summed_over_ranks(losses: nn.Module, is_last: bool) -> AbstractContextManager[None]:
     """Ranks exchange gradients once an update, after its last batch."""
     return nullcontext() if is_last or not isinstance(losses, DistributedDataParallel) else losses.no_sync()
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value if value.device.type == "mps" else value.double()  # MPS has no double
-
-
-class Window:
-    """Sums over the updates since the last log line, kept on the device so that nothing waits for them."""
-
-    def __init__(self, saved: dict[str, float] | None = None) -> None:
-        saved = saved or {}
-        self.loss: Tensor | float = saved.get("loss", 0.0)
-        self.nll: Tensor | float = saved.get("nll", 0.0)
-        self.target_tokens = int(saved.get("target_tokens", 0))
-        self.source_tokens = int(saved.get("source_tokens", 0))
-        self.seconds = saved.get("seconds", 0.0)
-
-    def add(self, update: UpdateReport, seconds: float) -> None:
-        """Count one update."""
-        # Double, as a saved and restored sum is: a resumed curve equals an uninterrupted one.
-        self.loss = self.loss + _wide(update.loss)
-        self.nll = self.nll + _wide(update.nll)
-        self.target_tokens += update.target_tokens
-        self.source_tokens += update.source_tokens
-        self.seconds += seconds
-
-    def saved(self) -> dict[str, float]:
-        """Plain numbers for the training state."""
-        return {
-            "loss": float(self.loss),
-            "nll": float(self.nll),
-            "target_tokens": self.target_tokens,
-            "source_tokens": self.source_tokens,
-            "seconds": self.seconds,
-        }
