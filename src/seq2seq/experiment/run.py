@@ -210,6 +210,7 @@ def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepa
         smallest,
         max(smallest, largest_useful(batch_type, device) * (trainer.ranks.size if device.type == "cuda" else 1)),
         device=device,
+        processes=trainer.ranks.size,
     )
     say(f"batch size {fitted:,} {batch_type} fits into memory")
     directory.save_batch_size(fitted)

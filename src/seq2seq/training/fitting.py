@@ -69,7 +69,9 @@ def rehearsing(model: nn.Module, optimizer: torch.optim.Optimizer, precision: Pr
         _set_random_state(precision.device, random_state)
 
 
-def fit_batch_size(try_batch: Callable[[int], None], smallest: int, largest: int, *, device: torch.device) -> int:
+def fit_batch_size(
+    try_batch: Callable[[int], None], smallest: int, largest: int, *, device: torch.device, processes: int = 1
+) -> int:
     """The largest size (a multiple of 8, or an end of the range) that fits, or `largest` where memory does not end it.
 
     Args:
@@ -78,6 +80,7 @@ def fit_batch_size(try_batch: Callable[[int], None], smallest: int, largest: int
             error or as a `ResourceError`.
         smallest: what must fit, such as the longest pair's tokens.
         largest: see `largest_useful`.
+        processes: how many will do the same in the memory of this machine, unless each has a GPU.
 
     Raises:
         ResourceError: the smallest does not fit.
@@ -89,7 +92,10 @@ def fit_batch_size(try_batch: Callable[[int], None], smallest: int, largest: int
         torch.cuda.empty_cache()
     else:
         fitted = extrapolate(
-            lambda size: peak_bytes(lambda: try_batch(size)), smallest, largest, HOST_HEAD_ROOM * free_memory(device)
+            lambda size: peak_bytes(lambda: try_batch(size)),
+            smallest,
+            largest,
+            HOST_HEAD_ROOM * free_memory(device) / processes,
         )
     if fitted is None:
         raise ResourceError(
