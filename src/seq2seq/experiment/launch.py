@@ -19,7 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -182,7 +182,7 @@ class _Watch:
         if report.get("user"):
             kind = getattr(errors, report["kind"], WorkerError)
             return kind(report["what"], where=report["where"], hint=report["hint"])
-        if code < 0:
+        if code < 0 and not report:
             text = f"{name} of {len(self.ranks)} was killed by {signal.Signals(-code).name}"
             hint = "the last checkpoint is kept; run the same command again"
             if -code == signal.SIGKILL:
@@ -236,7 +236,11 @@ def _run_rank(work: Callable[[Config], Any], config: str, environment: dict[str,
     if report:
         sender.send_bytes(json.dumps({"lost": False, "told": False, **report}).encode())
     sender.close()
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    # Not sys.exit: taking down gloo's threads one by one has ended in SIGABRT.
+    os._exit(code)
 
 
 def _may_fork() -> bool:

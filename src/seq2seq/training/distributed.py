@@ -138,7 +138,10 @@ class Ranks:
         """Part from the others after work that ended well."""
         if self.size > 1:
             self.barrier()
-            dist.destroy_process_group()
+            if (
+                RENDEZVOUS not in os.environ
+            ):  # `launch` ends its ranks at once, and gloo's threads may abort when joined
+                dist.destroy_process_group()
 
     # -- numbers, texts and tensors of the host ------------------------------------------------------------------------
 
