@@ -15,7 +15,7 @@ import typer
 
 from seq2seq.cli import config, data, demo, init, score, tokenizer, train, translate
 from seq2seq.cli.options import HELP
-from seq2seq.console import warn
+from seq2seq.console import leave, warn
 from seq2seq.errors import ResourceError, UserError
 
 # Old versions of typer raise click's errors, new ones those of their own copy of click.
@@ -102,6 +102,8 @@ def main() -> NoReturn:
             code = _report(ResourceError("cannot write the output: the disk is full", hint="free some space"), debug)
     except Exception as error:
         code = _unexpected(error, debug)
+    if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
+        leave(code)  # a rank that torchrun started
     sys.exit(code)
 
 

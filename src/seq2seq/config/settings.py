@@ -190,12 +190,19 @@ class DecodingSettings(Settings):
     """Longest output: max_length_ratio * source tokens + max_length_offset."""
     max_length_offset: int = Field(20, ge=1)
     """See `max_length_ratio`."""
+    min_length_ratio: float = Field(0.0, ge=0)
+    """Shortest output: min_length_ratio * source tokens."""
     max_source_tokens: int = Field(256, ge=8)
     """A longer line is translated in pieces, cut at sentence ends or spaces, and joined again."""
     batch_tokens: int = Field(4096, ge=1)
     """Padded source tokens decoded at once; the result does not depend on it."""
     batch_sentences: int = Field(256, ge=1)
     """Sentences decoded at once at most; the result does not depend on it."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Numbers that the model computes with while it translates; `auto` is what is fastest without loss of quality."""
+    workers: int = Field(0, ge=0)
+    """Processes of one thread that translate side by side on a CPU; 0 takes one for each core where the text is long
+    enough."""
 
 
 class Config(Settings):

@@ -19,7 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,6 +30,7 @@ import torch
 
 from seq2seq import errors
 from seq2seq.config import Config
+from seq2seq.console import leave
 from seq2seq.data.encoding import available_cores
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.experiment.layout import Layout
@@ -236,11 +237,7 @@ def _run_rank(work: Callable[[Config], Any], config: str, environment: dict[str,
     if report:
         sender.send_bytes(json.dumps({"lost": False, "told": False, **report}).encode())
     sender.close()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    # Not sys.exit: taking down gloo's threads one by one has ended in SIGABRT.
-    os._exit(code)
+    leave(code)
 
 
 def _may_fork() -> bool:

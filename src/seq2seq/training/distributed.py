@@ -135,12 +135,10 @@ class Ranks:
             torch.manual_seed(int(np.random.SeedSequence([seed, self.rank]).generate_state(1, np.uint64)[0]))
 
     def close(self) -> None:
-        """Part from the others after work that ended well."""
+        """Part from the others after work that ended well; nccl wants to be told, gloo stays (see `console.leave`)."""
         if self.size > 1:
             self.barrier()
-            if (
-                RENDEZVOUS not in os.environ
-            ):  # `launch` ends its ranks at once, and gloo's threads may abort when joined
+            if self._gradients is not self._host:
                 dist.destroy_process_group()
 
     # -- numbers, texts and tensors of the host ------------------------------------------------------------------------
