@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.data import ordering
-from seq2seq.data.batching import Batch, Cursor, TrainingBatches, batches, collate, plan_epoch
+from seq2seq.data.batching import Batch, Cursor, TrainingBatches, collate, plan_epoch
 from seq2seq.data.ordering import Mixture
 from seq2seq.data.sampling import SubwordSampler
 from seq2seq.data.store import Store, StoreWriter
@@ -120,46 +120,6 @@ def test_collate_wants_pairs() -> None:
             collate(*sides)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    with StoreWriter(tmp_path / "a.arrow") as writer:
-        writer.write_rows([[4 + n] * (n % 5 + 1) for n in range(60)], [[4 + n] * (n % 3 + 1) for n in range(60)])
-    return Store(tmp_path / "a.arrow")
-
-
-def plan_of(store: Store) -> list[np.ndarray]:
-    return plan_epoch(store.source_lengths, store.target_lengths, batch_size=40, batch_type="tokens", seed=1, epoch=0)
-
-
-def test_workers_and_cursor_change_nothing(store: Store) -> None:
-    """The loader draws a seed from torch's generator; dropout would depend on the number of workers."""
-    plan = plan_of(store)
-    state = torch.get_rng_state()
-    alone = list(batches(store, plan))
-    helped = list(batches(store, plan, num_workers=2))
-    later = list(batches(store, plan, start=3, num_workers=1))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert len(alone) == len(plan)
-    for expected, found in zip([*alone, *alone[3:]], [*helped, *later], strict=True):
-        assert isinstance(found, Batch)
-        assert all(torch.equal(a, b) for a, b in zip(expected[:3], found[:3], strict=True))
-        assert expected[3:] == found[3:]
-
-
-def test_a_dead_worker_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = os.getpid()
-    rows = Store.rows
-
-    def die(self: Store, indices: np.ndarray) -> object:
-        if os.getpid() != parent:
-            os._exit(9)
-        return rows(self, indices)
-
-    monkeypatch.setattr(Store, "rows", die)
-    with pytest.raises(WorkerError, match="num_workers=0"):
-        list(batches(store, plan_of(store), num_workers=1))
-
-
 PAIRS = [
     (f"the red cat {n} sat " + "on the mat " * (n % 6), "die rote Katze " * (n % 5 + 1) + f"{n}") for n in range(300)
 ]
@@ -245,6 +205,20 @@ def test_resuming_anywhere_gives_the_rest(
         rest = list(open_text(text_store, chosen, mixture=mixture).epoch(cursor))
         assert same_reads(rest, whole[number:])
     assert cursors[-1] == Cursor(4)
+
+
+def test_a_dead_worker_is_told(text_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = os.getpid()
+    rows = Store.rows
+
+    def die(self: Store, indices: np.ndarray) -> object:
+        if os.getpid() != parent:
+            os._exit(9)
+        return rows(self, indices)
+
+    monkeypatch.setattr(Store, "rows", die)
+    with pytest.raises(WorkerError, match="num_workers=0"):
+        list(open_text(text_store, num_workers=1).epoch(Cursor()))
 
 
 @pytest.mark.parametrize("with_sampler", [False, True])

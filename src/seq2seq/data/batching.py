@@ -21,7 +21,7 @@ from seq2seq.data.store import Store
 from seq2seq.errors import CheckpointError, DataError
 from seq2seq.tokens import BOS, EOS, PAD
 
-__all__ = ["Batch", "Cursor", "TrainingBatches", "batches", "collate", "plan_epoch"]
+__all__ = ["Batch", "Cursor", "TrainingBatches", "collate", "plan_epoch"]
 
 IdRows = Sequence[npt.NDArray[np.integer] | Sequence[int]]
 
@@ -258,22 +258,3 @@ class _Reader(Dataset[tuple[Batch, Cursor]]):
         if idle:
             batch = batch._replace(target_out=torch.full_like(batch.target_out, PAD), tokens=0, source_tokens=0)
         return batch, item.after
-
-
-class _Rows(Dataset[Batch]):
-    """Arrays of rows in, batches out."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    def __getitem__(self, rows: Rows) -> Batch:
-        return collate(*self.store.rows(rows))
-
-
-def batches(store: Store, plan: Sequence[Rows], start: int = 0, num_workers: int = 0) -> Iterator[Batch]:
-    """The batches of a plan in its order from number `start` on; the result does not depend on `num_workers`.
-
-    Raises:
-        WorkerError: a loader process died.
-    """
-    return load(_Rows(store), iter(plan[start:]), num_workers)

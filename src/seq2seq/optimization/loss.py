@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from seq2seq.tokens import PAD
 
-# Logits of one chunk, in numbers: large products pay on a CPU too, until the chunk leaves the last cache.
-_CHUNK_NUMBERS = {"cpu": 1 << 23, "cuda": 1 << 28}
+# Logits of one chunk, in numbers. On a CPU they should stay in the cache, which ranks share.
+_CHUNK_NUMBERS = {"cpu": 1 << 21, "cuda": 1 << 28}
 
 
 class SummedLoss(NamedTuple):
