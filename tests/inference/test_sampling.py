@@ -8,25 +8,20 @@ from collections import Counter
 
 import pytest
 import torch
-from tiny_models import MarkovModel, RecurrentModel, random_source
+from tiny_models import MarkovModel, RecurrentModel, find, random_source
 from torch import Tensor
 
 from seq2seq.inference.choosing import draw
-from seq2seq.inference.search import Hypothesis, Sampling, search
+from seq2seq.inference.search import Hypothesis, Sampling
 from seq2seq.tokens import BOS, EOS, PAD
 
 SIZE, DRAWS = 8, 6000
 
 
 def samples(sampling: Sampling, table: Tensor, limit: int, count: int = DRAWS) -> list[Hypothesis]:
-    return search(
-        MarkovModel(table),
-        torch.tensor([[4, EOS]]),
-        beam_size=1,
-        length_penalty=0.0,
-        max_lengths=torch.tensor([limit]),
-        n_best=count,
-        sampling=sampling,
+    source = torch.tensor([[4, EOS]])
+    return find(
+        MarkovModel(table), source, beam_size=1, length_penalty=0.0, limit=limit, n_best=count, sampling=sampling
     )[0]
 
 
@@ -91,16 +86,8 @@ def test_draws_depend_on_seed_and_sentence_not_on_the_batch() -> None:
     model, source = RecurrentModel(20, seed=1, width=12), random_source(10, 20, seed=2)
 
     def drawn(rows: list[int], seed: int = 5) -> list[list[list[int]]]:
-        found = search(
-            model,
-            source[rows],
-            beam_size=1,
-            length_penalty=1.0,
-            max_lengths=torch.full((len(rows),), 12),
-            n_best=3,
-            sampling=Sampling(seed=seed),
-            sentence_keys=[(row,) for row in rows],
-        )
+        keys = [(row,) for row in rows]
+        found = find(model, source[rows], limit=12, n_best=3, sampling=Sampling(seed=seed), keys=keys)
         return [[h.tokens for h in hypotheses] for hypotheses in found]
 
     before = torch.get_rng_state()

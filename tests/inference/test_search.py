@@ -7,11 +7,11 @@ import math
 
 import pytest
 import torch
-from tiny_models import MarkovModel, RecurrentModel, random_source
+from tiny_models import MarkovModel, RecurrentModel, find, random_source
 from torch import Tensor
 
 from seq2seq.errors import DivergenceError, UsageError
-from seq2seq.inference.search import Hypothesis, Sampling, search
+from seq2seq.inference.search import Hypothesis, Sampling
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.tokens import BOS, EOS, PAD
 
@@ -60,8 +60,7 @@ def plain_beam(
 
 
 def run(model: Seq2SeqModel, source: Tensor, limit: int, **changes: object) -> list[list[Hypothesis]]:
-    given = {"beam_size": 4, "length_penalty": 1.0, "n_best": 1, **changes}
-    return search(model, source, max_lengths=torch.full((len(source),), limit), **given)  # type: ignore[arg-type]
+    return find(model, source, limit=limit, **{"beam_size": 4, **changes})
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
@@ -130,27 +129,18 @@ def test_batch_padding_and_order_change_nothing(beam: int) -> None:
     """In OpenNMT-py and fairseq a sentence's translation could change with its neighbours in the batch."""
     model = RecurrentModel(30, seed=1, width=16)
     source = random_source(40, 30, seed=2, longest=9)
-    limits = (source != PAD).sum(dim=1) + 5
-    together = search(model, source, beam_size=beam, length_penalty=0.6, max_lengths=limits, n_best=beam)
+    options = {
+        "beam_size": beam,
+        "length_penalty": 0.6,
+        "n_best": beam,
+        "max_length_ratio": 1.0,
+        "max_length_offset": 5,
+    }
+    together = find(model, source, **options)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
-    padding = torch.full((40, 5), PAD)
-    shuffled = search(
-        model,
-        torch.cat((source, padding), dim=1)[order],
-        beam_size=beam,
-        length_penalty=0.6,
-        max_lengths=limits[order],
-        n_best=beam,
-    )
+    shuffled = find(model, torch.cat((source, torch.full((40, 5), PAD)), dim=1)[order], **options)
     for place, row in enumerate(order.tolist()):
-        alone = search(
-            model,
-            source[row][source[row] != PAD][None],
-            beam_size=beam,
-            length_penalty=0.6,
-            max_lengths=limits[row][None],
-            n_best=beam,
-        )[0]
+        alone = find(model, source[row][source[row] != PAD][None], **options)[0]
         for results in (shuffled[place], alone):
             assert [h.tokens for h in results] == [h.tokens for h in together[row]]
             assert [h.score for h in results] == pytest.approx([h.score for h in together[row]], abs=1e-4)
@@ -174,13 +164,77 @@ def test_length_limits_are_each_sentences_own() -> None:
     table[:, EOS] = -9.0  # never ends of its own accord
     model = MarkovModel(table)
     source = random_source(5, 6, seed=1)
-    limits = torch.tensor([1, 2, 7, 30, 3])
+    real = ((source != PAD).sum(dim=1) - 1).tolist()
     for beam in (1, 3):
-        found = search(model, source, beam_size=beam, length_penalty=1.0, max_lengths=limits)
-        assert [len(h[0].tokens) + 1 for h in found] == limits.tolist()
+        found = find(model, source, beam_size=beam, max_length_ratio=1.7, max_length_offset=2)
+        assert [len(h[0].tokens) for h in found] == [int(1.7 * length) + 2 for length in real]
         assert all(h[0].cut for h in found)
-    short = search(RecurrentModel(6, seed=1, limit=3), source, beam_size=2, length_penalty=9.0, max_lengths=limits)
+    short = run(RecurrentModel(6, seed=1, limit=3), source, 20, beam_size=2, length_penalty=9.0)
     assert max(len(h[0].tokens) for h in short) <= 2
+
+
+def test_minimum_lengths_are_each_sentences_own() -> None:
+    table = torch.zeros(6, 6)
+    table[:, EOS] = 9.0  # ends at once
+    source = random_source(5, 6, seed=1)
+    real = ((source != PAD).sum(dim=1) - 1).tolist()
+    for beam in (1, 3):
+        found = find(MarkovModel(table), source, beam_size=beam, min_length_ratio=0.8, max_length_ratio=2.0)
+        assert [len(h[0].tokens) for h in found] == [int(0.8 * length) for length in real]
+        # A minimum above the maximum gives way.
+        tight = find(
+            MarkovModel(table), source, beam_size=beam, min_length_ratio=1.0, max_length_ratio=1.0, max_length_offset=-1
+        )
+        assert [len(h[0].tokens) for h in tight] == [length - 1 for length in real]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_prefix_and_minimum_length_equal_enumeration(seed: int) -> None:
+    """The best output of all that begin with the prefix and are long enough; the prefix counts in its score."""
+    size = 6
+    model, source = RecurrentModel(size, seed=seed), random_source(3, size, seed, longest=4)
+    prefixes = [(3, 5), (), (4,)]
+    bounds = {"min_length_ratio": 0.5, "max_length_ratio": 0.5, "max_length_offset": 2}
+    found = find(model, source, beam_size=99, n_best=3, prefixes=prefixes, **bounds)
+    for row, prefix, hypotheses in zip(source, prefixes, found, strict=True):
+        length = int((row != PAD).sum()) - 1
+        least, most = int(0.5 * length), int(0.5 * length) + 2
+        possible = [
+            (tokens, total)
+            for tokens, total in enumerate_all(model, row, size, most + 1)
+            if tuple(tokens[: len(prefix)]) == prefix and len(tokens) >= least
+        ]
+        possible.sort(key=lambda pair: -pair[1] / (len(pair[0]) + 1))
+        assert [h.tokens for h in hypotheses] == [tokens for tokens, _ in possible[:3]]
+        for hypothesis, (_, total) in zip(hypotheses, possible, strict=False):
+            assert hypothesis.log_probability == pytest.approx(total, abs=1e-4)
+
+
+def test_a_prefix_raises_the_maximum_but_not_beyond_the_model() -> None:
+    source = random_source(1, 6, 0)
+    found = run(RecurrentModel(6, seed=0), source, 2, prefixes=[(3, 4, 5)])[0][0]
+    assert found.tokens == [3, 4, 5]
+    with pytest.raises(UsageError, match="4 tokens together, more than the 3"):
+        run(RecurrentModel(6, seed=0, limit=4), source, 2, prefixes=[(3, 4, 5, 5)])
+    with pytest.raises(UsageError, match="</s>"):
+        run(RecurrentModel(6, seed=0), source, 9, prefixes=[(3, EOS)])
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_token_scores_are_the_models_and_sum_to_the_total(beam: int) -> None:
+    model, source = RecurrentModel(12, seed=4), random_source(6, 12, seed=5)
+    found = run(model, source, 8, beam_size=beam, n_best=beam, with_token_scores=True)
+    assert [[h._replace(token_scores=None) for h in hs] for hs in found] == run(
+        model, source, 8, beam_size=beam, n_best=beam
+    )
+    for row, hypotheses in zip(source, found, strict=True):
+        for hypothesis in hypotheses:
+            scores = hypothesis.token_scores
+            assert scores is not None
+            assert sum(scores) == pytest.approx(hypothesis.log_probability, abs=1e-9)
+            for place, token in enumerate([*hypothesis.tokens, EOS]):
+                expected = next_log_probabilities(model, row, hypothesis.tokens[:place])[token]
+                assert scores[place] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_natural_end_at_the_limit_is_not_a_cut() -> None:
@@ -239,7 +293,7 @@ def test_attention_rows_belong_to_the_hypothesis() -> None:
                 target_in = torch.tensor([[BOS, *hypothesis.tokens]])
                 expected = model.decode(target_in, model.encode(real), with_attention=True).attention
             assert expected is not None
-            torch.testing.assert_close(hypothesis.attention, expected[0])
+            torch.testing.assert_close(hypothesis.attention, expected[0, 0, 0])
 
 
 def test_tiny_vocabularies_and_impossible_ends() -> None:
@@ -248,8 +302,7 @@ def test_tiny_vocabularies_and_impossible_ends() -> None:
     endless = MarkovModel(torch.zeros(5, 5))
     endless.output.bias = torch.nn.Parameter(torch.tensor([0.0, 0.0, -math.inf, 0.0, 0.0]))
     assert run(endless, random_source(1, 5, 0), 3) == [[Hypothesis([], -math.inf, -math.inf, None, True)]]
-    nobody = torch.zeros(0, dtype=torch.long)
-    assert search(endless, nobody[:, None], beam_size=1, length_penalty=1.0, max_lengths=nobody) == []
+    assert run(endless, torch.zeros(0, 0, dtype=torch.long), 3) == []
 
 
 def test_a_model_that_diverged_is_named() -> None:
@@ -267,6 +320,10 @@ def test_a_model_that_diverged_is_named() -> None:
         {"length_penalty": math.nan},
         {"n_best": 0},
         {"n_best": 5},
+        {"max_length_ratio": -1.0},
+        {"max_length_ratio": math.inf},
+        {"min_length_ratio": -0.1},
+        {"min_length_ratio": 0.1},
         {"sampling": Sampling(temperature=0.0)},
         {"sampling": Sampling(top_k=-1)},
         {"sampling": Sampling(top_p=0.0)},

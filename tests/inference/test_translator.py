@@ -12,10 +12,15 @@ from tiny_models import MarkovModel, RecurrentModel, letters
 from seq2seq.config import DecodingSettings, GRUSettings, TransformerSettings
 from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import UsageError
-from seq2seq.inference.reading import windows
-from seq2seq.inference.search import Sampling, search
+from seq2seq.inference.choosing import Sampling
+from seq2seq.inference.engine import NativeEngine
+from seq2seq.inference.inspection import Inspector
+from seq2seq.inference.reading import Line, Part, fill_batches, windows
+from seq2seq.inference.request import SearchOptions
+from seq2seq.inference.risk import Risk
 from seq2seq.inference.text import is_blank, single_line, split_to_fit
-from seq2seq.inference.translator import Translator
+from seq2seq.inference.translator import TranslationOptions, Translator, search_options
+from seq2seq.inference.workers import Crew
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokens import EOS
@@ -51,8 +56,23 @@ def sharp(settings: TransformerSettings | GRUSettings, tokenizers: TokenizerPair
     return model.train()
 
 
-def translator(model: Seq2SeqModel, tokenizers: TokenizerPair, settings: DecodingSettings | None = None) -> Translator:
-    return Translator(model, tokenizers, settings or DecodingSettings(), torch.device("cpu"))
+def translator(
+    model: Seq2SeqModel,
+    tokenizers: TokenizerPair,
+    settings: DecodingSettings | None = None,
+    crew: Crew | None = None,
+) -> Translator:
+    settings, device = settings or DecodingSettings(), torch.device("cpu")
+    inspector = Inspector(model, tokenizers, settings, device)
+    return Translator(NativeEngine(model, device, "fp32"), tokenizers, settings, inspector=inspector, crew=crew)
+
+
+def options(settings: DecodingSettings | None = None, **changes: object) -> TranslationOptions:
+    return TranslationOptions(search_options(settings or DecodingSettings())._replace(**changes))  # type: ignore[arg-type]
+
+
+def scores(made: Translator, pairs: list[tuple[str, str]]) -> list[float]:
+    return [scored.log_probability for scored in made.inspector.score(pairs)]
 
 
 def odd_lines(count: int) -> list[str]:
@@ -112,7 +132,7 @@ def test_blank_lines_never_reach_the_model() -> None:
     assert made.translate(BLANK) == [""] * len(BLANK)
     assert made.translate([]) == []
     assert model.rows_stepped == 0
-    assert [len(found) for found in made.stream(["", "ab"], n_best=3)] == [1, 3]
+    assert [len(found) for found in made.stream(["", "ab"], options(n_best=3))] == [1, 3]
 
 
 @pytest.mark.parametrize("name", ["transformer", "gru", "plain gru"])
@@ -121,9 +141,12 @@ def test_score_equals_the_searchs_own_log_probability(name: str) -> None:
     made = translator(sharp(MODELS[name], tokenizers), tokenizers, DecodingSettings(max_length_offset=6))
     lines = ["abc", "j", "gfedcba" * 4, "aa"]
     for sampling in (None, Sampling(seed=4)):
-        for line, found in zip(lines, made.stream(lines, n_best=4, sampling=sampling), strict=True):
-            scores = made.score([(line, translation.text) for translation in found])
-            assert scores == pytest.approx([t.log_probability for t in found], abs=1e-4)
+        asked = options(made.settings, n_best=4, sampling=sampling, with_token_scores=True)
+        for line, found in zip(lines, made.stream(lines, asked), strict=True):
+            forced = scores(made, [(line, translation.text) for translation in found])
+            assert forced == pytest.approx([t.log_probability for t in found], abs=1e-4)
+            sums = [sum(t.token_scores or ()) for t in found]
+            assert sums == pytest.approx([t.log_probability for t in found], abs=1e-5)
             lengths = [len(t.pieces) + 1 for t in found]
             assert [t.score for t in found] == pytest.approx(
                 [t.log_probability / n for t, n in zip(found, lengths, strict=True)]
@@ -137,11 +160,11 @@ def test_score_does_not_depend_on_the_batch() -> None:
     pairs = [
         ("".join(draws.choices("abcdefghij", k=draws.randrange(1, 20))), "abc"[: draws.randrange(4)]) for _ in "x" * 30
     ]
-    together = translator(model, tokenizers).score(pairs)
-    alone = translator(model, tokenizers, DecodingSettings(batch_tokens=1)).score(pairs)
+    together = scores(translator(model, tokenizers), pairs)
+    alone = scores(translator(model, tokenizers, DecodingSettings(batch_tokens=1)), pairs)
     assert together == pytest.approx(alone, abs=1e-4)
     assert all(score < 0 for score in together)
-    assert translator(model, tokenizers).score([]) == []
+    assert scores(translator(model, tokenizers), []) == []
 
 
 def test_a_long_line_is_translated_in_parts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +204,7 @@ def test_output_never_holds_a_line_break() -> None:
     """A byte-level vocabulary can write a line feed, which would shift all later lines of the output file."""
     tokenizers = letters("\n\r\u2028\x85a")
     made = translator(MarkovModel(torch.randn(9, 9, generator=torch.Generator().manual_seed(1))), tokenizers)
-    for found in made.stream(["aaaa"] * 20, n_best=5, sampling=Sampling(seed=3)):
+    for found in made.stream(["aaaa"] * 20, options(n_best=5, sampling=Sampling(seed=3))):
         for translation in found:
             assert len(f"{translation.text}.".splitlines()) == 1
     assert single_line("a\r\nb\u2028c") == "a  b c"
@@ -202,35 +225,38 @@ def test_stream_is_lazy_and_in_order() -> None:
     first = [next(stream)[0].text for _ in range(5000)]
     assert read <= 3 * 4096
     assert first[:20] == made.translate([f"{'abcdefghij'[: 1 + n % 10]}" for n in range(1, 21)])
-    assert [len(window) for window in windows(["x" * 1_000_000] * 5)] == [2, 2, 1]
+    assert [len(window) for window in windows([Line("x" * 1_000_000)] * 5)] == [2, 2, 1]
 
 
 def test_settings_of_one_call() -> None:
     made = translator(RecurrentModel(14, seed=3), letters(), DecodingSettings(beam_size=3))
     greedy = made.translate(["abc"], beam_size=1)
-    assert greedy == [t[0].text for t in made.stream(["abc"], settings=DecodingSettings(beam_size=1))]
+    assert greedy == [t[0].text for t in made.stream(["abc"], options(DecodingSettings(beam_size=1)))]
     assert made.settings.beam_size == 3
-    sampled = [made.translate(["abc"] * 20, sampling=Sampling(seed=seed)) for seed in (1, 1, 2)]
+    sampled = [
+        [found[0].text for found in made.stream(["abc"] * 20, options(sampling=Sampling(seed=seed)))]
+        for seed in (1, 1, 2)
+    ]
     assert sampled[0] == sampled[1] != sampled[2]
     assert len(set(sampled[0])) > 1
     for wrong in ({"beam_size": 0}, {"length_penalty": -1.0}):
         with pytest.raises(UsageError):
             made.translate(["abc"], **wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="beam of 3"):
-        next(made.stream(["abc"], n_best=4))
+        next(made.stream(["abc"], options(made.settings, n_best=4)))
 
 
 def test_encode_gives_states_and_mask() -> None:
     tokenizers = letters()
     model = sharp(MODELS["gru"], tokenizers)
     texts = ["abc", "", "abcdefgh", "a"]
-    states, mask = translator(model, tokenizers, DecodingSettings(batch_tokens=8)).encode(texts)
+    states, mask = translator(model, tokenizers, DecodingSettings(batch_tokens=8)).inspector.encode(texts)
     assert mask.sum(dim=1).tolist() == [4, 1, 9, 2]
     assert states.shape == (4, 9, 16)
     assert not states[~mask].any()
-    alone = translator(model, tokenizers).encode(["abc"])
+    alone = translator(model, tokenizers).inspector.encode(["abc"])
     torch.testing.assert_close(states[:1, :4], alone.states)
-    assert translator(model, tokenizers).encode([]).states.shape[0] == 0
+    assert translator(model, tokenizers).inspector.encode([]).states.shape[0] == 0
 
 
 def test_attention_of_a_translation() -> None:
@@ -253,28 +279,60 @@ def test_texts_beyond_the_models_own_limit(capsys: pytest.CaptureFixture[str]) -
     made = translator(sharp(MODELS["learned positions"], tokenizers), tokenizers)
     assert len(made.translate(["a" * 100])[0]) > 0
     assert "23 read at once" in capsys.readouterr().err
-    assert made.score([("a" * 100, "b" * 100)]) == pytest.approx(made.score([("a" * 23, "b" * 23)]))
+    assert scores(made, [("a" * 100, "b" * 100)]) == pytest.approx(scores(made, [("a" * 23, "b" * 23)]))
     assert "source 1: 100 tokens" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["transformer", "gru", "plain gru"])
-def test_real_models_in_any_batch(name: str) -> None:
+def test_batches_hold_every_part_once_and_keep_the_limits() -> None:
+    draws = random.Random(3)
+    for lines, tokens, sentences in ((5, 10, 100), (300, 400, 64), (5000, 4096, 256), (40, 10**6, 1000)):
+        parts = [Part(place, 0, [4] * draws.randrange(1, 40), "") for place in range(lines)]
+        batches = list(fill_batches(iter(parts), lines, tokens, sentences))
+        assert [part for batch in batches for part in batch] == parts
+        for batch in batches:
+            assert len(batch) <= sentences
+            assert len(batch) == 1 or len(batch) * (max(len(part.ids) for part in batch) + 1) <= tokens
+    assert len(batches) == 3  # few lines, several batches all the same
+
+
+def test_the_most_common_sample_is_chosen() -> None:
+    """With exact matches only, minimum Bayes risk is a vote."""
+    table = torch.full((14, 14), -30.0)
+    table[1, 5:8] = torch.tensor([0.5, 0.3, 0.2]).log()  # BOS -> b, c or d
+    table[5:8, EOS] = 0.0
+    made = translator(MarkovModel(table), letters())
+    drawn = options(n_best=1, sampling=Sampling(seed=1))._replace(risk=Risk(64))
+    assert [found[0].text for found in made.stream(["a", "", "b"], drawn)] == ["b", "", "b"]
+
+
+def test_prefixes_begin_the_translation_of_a_line() -> None:
     tokenizers = letters()
-    model = sharp(MODELS[name], tokenizers).eval()
-    draws = torch.Generator().manual_seed(1)
-    rows = [torch.randint(4, 14, (int(n),), generator=draws) for n in torch.randint(1, 12, (24,), generator=draws)]
-    source = torch.zeros(24, 14, dtype=torch.long)
-    for place, row in enumerate(rows):
-        source[place, : len(row) + 1] = torch.cat((row, torch.tensor([EOS])))
-    limits = torch.tensor([len(row) + 8 for row in rows])
-    found = search(model, source, beam_size=4, length_penalty=1.0, max_lengths=limits, n_best=4)
-    for place, row in enumerate(rows):
-        alone = search(
-            model,
-            source[place : place + 1, : len(row) + 1],
-            beam_size=4,
-            length_penalty=1.0,
-            max_lengths=limits[place : place + 1],
-            n_best=4,
-        )[0]
-        assert [h.tokens for h in alone] == [h.tokens for h in found[place]]
+    made = translator(sharp(MODELS["transformer"], tokenizers), tokenizers, DecodingSettings(max_source_tokens=8))
+    lines = [Line("abcd", "hij"), Line("abcd"), Line("", "a"), Line("abcdabcdabcdabcd", "ij"), Line("b", "a" * 60)]
+    texts = [found[0].text for found in made.stream(lines)]
+    assert [text[: len(line.prefix)] for text, line in zip(texts, lines, strict=True)] == [
+        "hij",
+        "",
+        "",
+        "ij",
+        "a" * 60,
+    ]
+    assert texts[1] == made.translate(["abcd"])[0]
+    assert texts[2] == ""
+
+
+def test_paragraphs_are_translated_sentence_by_sentence() -> None:
+    from seq2seq.inference.paragraphs import split_sentences
+
+    tokenizers = letters("abcdefghij. ")
+    made = translator(sharp(MODELS["transformer"], tokenizers), tokenizers)
+    paragraph, sentences = "A bc de. Ab! Jih.", ["A bc de.", "Ab!", "Jih."]
+    whole = options()._replace(split=split_sentences)
+    found = [translations[0].text for translations in made.stream([paragraph, "", sentences[0]], whole)]
+    alone = made.translate(sentences)
+    assert found == [" ".join(text for text in alone if text), "", alone[0]]
+
+
+def test_search_options_come_from_the_settings() -> None:
+    settings = DecodingSettings(beam_size=3, length_penalty=0.5, max_length_ratio=1.5, min_length_ratio=0.2)
+    assert search_options(settings) == SearchOptions(3, 0.5, 1, 1.5, 20, 0.2)

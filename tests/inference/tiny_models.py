@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.data.tokenizer import Tokenizer, TokenizerPair
-from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
+from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
+from seq2seq.inference.search import search
+from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped, select_rows
 from seq2seq.tokens import EOS, PAD, UNK
 
 
@@ -71,6 +73,7 @@ class RecurrentModel(Seq2SeqModel):
 
     def step(self, tokens: Tensor, memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:
         self.rows_stepped += len(tokens)
+        memory = select_rows(memory, torch.arange(len(tokens)) // (len(tokens) // len(memory.mask)))
         hidden = torch.tanh(state.hidden @ self.inner + self.target[tokens])
         affinity = (memory.keys[0] @ hidden[:, :, None])[:, :, 0].masked_fill(~memory.mask, -torch.inf)
         weights = affinity.softmax(dim=1)
@@ -85,7 +88,25 @@ class RecurrentModel(Seq2SeqModel):
         hidden = torch.stack([step.hidden for step in steps], dim=1)
         if not with_attention:
             return Decoded(hidden, None)
-        return Decoded(hidden, torch.stack([step.attention for step in steps], dim=1))
+        return Decoded(hidden, torch.stack([step.attention for step in steps], dim=1)[:, None, None])
+
+
+def find(
+    model: Seq2SeqModel,
+    source: Tensor,
+    *,
+    limit: int = 8,
+    keys: Sequence[tuple[int, ...]] | None = None,
+    prefixes: Sequence[tuple[int, ...]] | None = None,
+    **options: Any,
+) -> list[list[Hypothesis]]:
+    """Search for padded rows; `limit` is the longest output with EOS, unless `options` speak of lengths."""
+    keys = keys or [(row,) for row in range(len(source))]
+    prefixes = prefixes or [()] * len(source)
+    ids = [[token for token in row if token not in (EOS, PAD)] for row in source.tolist()]
+    sentences = [Sentence(*parts) for parts in zip(ids, prefixes, [()] * len(ids), keys, strict=True)]
+    given = {"max_length_ratio": 0.0, "max_length_offset": limit - 1, **options}
+    return search(model.eval(), source, sentences, SearchOptions(**given))
 
 
 def random_source(count: int, size: int, seed: int, longest: int = 6) -> Tensor:

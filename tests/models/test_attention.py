@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seq2seq.models.attention import (
     HIDDEN,
+    LONGEST_EXPLICIT,
     RecurrentAttention,
     attend,
     padding_bias,
@@ -66,7 +67,7 @@ def test_recurrent_attention_equals_the_papers_equations(kind: Any) -> None:
             powers = [math.exp(score(kind, attention, query, each)) for each in memory]
             wanted = [power / sum(powers) for power in powers]
             context = [dot(wanted, [each[column] for each in memory]) for column in range(WIDTH)]
-            found = weights[row, position].tolist()
+            found = weights[row, 0, position].tolist()
             assert found == pytest.approx(wanted + [0.0] * (4 - length), abs=1e-5)
             assert contexts[row, position].tolist() == pytest.approx(context, abs=1e-5)
 
@@ -74,8 +75,9 @@ def test_recurrent_attention_equals_the_papers_equations(kind: Any) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_explicit_and_fused_attention_are_equal(dtype: torch.dtype, causal: bool) -> None:
-    query, keys, values = torch.randn(3, 4, 2, 6, 8).to(dtype).unbind(0)
-    bias = None if causal else padding_bias(torch.arange(6)[None] < torch.tensor([6, 1, 3, 5])[:, None])
+    size = LONGEST_EXPLICIT + 6
+    query, keys, values = torch.randn(3, 4, 2, size, 8).to(dtype).unbind(0)
+    bias = None if causal else padding_bias(torch.arange(size)[None] < torch.tensor([size, 1, 3, 5])[:, None])
     explicit, weights = attend(query, keys, values, bias=bias, causal=causal, with_weights=True)
     with torch.no_grad():
         assert not prefers_explicit(query, keys)
@@ -85,7 +87,7 @@ def test_explicit_and_fused_attention_are_equal(dtype: torch.dtype, causal: bool
     assert explicit.dtype == fused.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(explicit, fused, atol=tolerance, rtol=tolerance)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, 6))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, size))
 
 
 def test_the_explicit_product_is_left_where_it_would_be_too_large() -> None:
@@ -94,8 +96,23 @@ def test_the_explicit_product_is_left_where_it_would_be_too_large() -> None:
     assert prefers_explicit(small, small)
     assert not prefers_explicit(large, large)
     with torch.no_grad():
-        assert prefers_explicit(small[:, :, :1], small)
-        assert not prefers_explicit(small, small)
+        assert prefers_explicit(large[:, :, :1], large)
+        assert prefers_explicit(small, small)
+        assert not prefers_explicit(large, large)
+
+
+@pytest.mark.parametrize("keys", [1, 3, 15, 16, 17])
+def test_short_rows_of_weights_are_filled_up_unseen(keys: int) -> None:
+    """Without gradients on a CPU the softmax is over at least 16 columns, of which the added ones weigh nothing."""
+    query, key, value = torch.randn(2, 3, 5, 8), torch.randn(2, 3, keys, 8), torch.randn(2, 3, keys, 8)
+    wanted = attend(query, key, value, with_weights=True)
+    with torch.no_grad():
+        found = attend(query, key, value, with_weights=True)
+    for one, other in zip(found, wanted, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other)
 
 
 def test_attention_dropout_acts_in_training_only() -> None:

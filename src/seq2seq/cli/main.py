@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from seq2seq.cli import config, data, demo, init, score, tokenizer, train, translate
+from seq2seq.cli import align, config, data, demo, export, init, score, tokenizer, train, translate
 from seq2seq.cli.options import HELP
 from seq2seq.console import leave, warn
 from seq2seq.errors import ResourceError, UserError
@@ -41,6 +41,8 @@ app.command("train")(train.train)
 app.command("translate")(translate.translate)
 app.command("evaluate")(score.evaluate)
 app.command("score")(score.score)
+app.command("align")(align.align)
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from seq2seq.errors import UsageError
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 Run = Annotated[Path, typer.Argument(help="Run directory, e.g. runs/demo.", show_default=False)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 takes every core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes of one thread that translate side by side on a CPU; 0 takes one for each core where the text "
+        "is long enough. [default: the run's]",
+    ),
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16. [default: the run's, auto]")
+]
+Engine = Annotated[
+    str, typer.Option("--engine", help="native, or ctranslate2 for what `seq2seq export` put into the run.")
+]
 Checkpoint = Annotated[
     str | None, typer.Option("--checkpoint", help="Name under checkpoints/, e.g. last. [default: the best]")
 ]
@@ -21,7 +39,29 @@ BeamSize = Annotated[
 ]
 LengthPenalty = Annotated[
     float | None,
-    typer.Option("--length-penalty", min=0, help="a in score = log P / length^a. [default: the run's]"),
+    typer.Option(
+        "--length-penalty",
+        min=0,
+        help="a in score = log P(target | source) / length^a, where length counts the target's tokens and its end "
+        "mark; 0 prefers short output. [default: the run's]",
+    ),
+]
+MinLengthRatio = Annotated[
+    float | None,
+    typer.Option(
+        "--min-length-ratio", min=0, help="Shortest output in tokens: int(ratio * source tokens). [default: the run's]"
+    ),
+]
+MaxLengthRatio = Annotated[
+    float | None,
+    typer.Option(
+        "--max-length-ratio",
+        min=0,
+        help="Longest output in tokens: int(ratio * source tokens) + decoding.max_length_offset. [default: the run's]",
+    ),
+]
+MaxLength = Annotated[
+    int | None, typer.Option("--max-length", min=1, help="Longest output in tokens, however long the source is.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
@@ -31,3 +71,24 @@ def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
     """Config files and `key=value` settings, as they are mixed on the command line."""
     arguments = arguments or []
     return [text for text in arguments if "=" not in text], [text for text in arguments if "=" in text]
+
+
+def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None:
+    """Raise `UsageError` where the value of an option is none of its choices."""
+    if value is not None and value not in choices:
+        *most, last = choices
+        number = "neither" if len(choices) == 2 else "none of"
+        listed = f"{most[0]} nor {last}" if len(choices) == 2 else f"{', '.join(most)} and {last}"
+        raise UsageError(f"{option} {value} is {number} {listed}", hint=f"{option} {choices[0]}")
+
+
+def exclude(option: str, others: Sequence[tuple[str, bool]], why: str) -> None:
+    """Raise `UsageError` where one of the other options is given beside `option`."""
+    if given := [name for name, wanted in others if wanted]:
+        raise UsageError(f"{option} and {given[0]} exclude each other: {why}", hint=f"leave out {option} or {given[0]}")
+
+
+def require(option: str, other: str, given: bool) -> None:
+    """Raise `UsageError` where the option that `option` needs is missing."""
+    if not given:
+        raise UsageError(f"{option} needs {other}", hint=f"add {other}")

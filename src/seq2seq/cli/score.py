@@ -88,6 +88,7 @@ def _evaluate_run(
     from seq2seq.evaluation.metrics import corpus_metrics
     from seq2seq.experiment import load
     from seq2seq.files import write_text
+    from seq2seq.inference.translator import TranslationOptions, search_options
 
     device, checkpoint, threads = options
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
@@ -99,7 +100,8 @@ def _evaluate_run(
         f"{loaded.checkpoint} of {run}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
         f"score = log P / length^{decoding.length_penalty:g}"
     )
-    translated = [found[0].text for found in loaded.translator.stream((pair[0] for pair in pairs), settings=decoding)]
+    asked = TranslationOptions(search_options(decoding))
+    translated = [found[0].text for found in loaded.translator.stream((pair[0] for pair in pairs), asked)]
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))
     target_language = language or loaded.config.data.target_language
@@ -128,22 +130,36 @@ def score(
     run: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
     source: Annotated[Path, typer.Option("--source", "-s", help="Source file.", show_default=False)],
     target: Annotated[Path, typer.Option("--target", "-t", help="Target file.", show_default=False)],
+    normalized: Annotated[
+        bool, typer.Option("--normalized", help="Print log P / length^a, what a search would rank by.")
+    ] = False,
+    length_penalty: LengthPenalty = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     threads: Threads = 0,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Print log P(target | source) of each pair of lines, in nats, end mark included.
 
     \b
       seq2seq score runs/demo --source a.en --target a.de
+      seq2seq score runs/demo --source a.en --target a.de --normalized --json
     """
     set_quiet(quiet)
+    if length_penalty is not None and not (normalized or as_json):
+        raise UsageError("--length-penalty belongs to --normalized and --json", hint="add --normalized")
     from seq2seq.experiment import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
-    for value in loaded.score(_pairs(loaded, "", source, target)):
-        typer.echo(f"{value:.4f}")
+    alpha = loaded.config.decoding.length_penalty if length_penalty is None else length_penalty
+    for number, item in enumerate(loaded.translator.inspector.score(_pairs(loaded, "", source, target)), start=1):
+        ranked = item.log_probability / item.length**alpha if item.length else 0.0
+        if as_json:
+            entry = {"line": number, "log_probability": item.log_probability, "score": ranked, "length": item.length}
+            typer.echo(json.dumps(entry))
+        else:
+            typer.echo(f"{ranked if normalized else item.log_probability:.4f}")
 
 
 def print_metrics(metrics: Sequence[MetricResult]) -> None:

@@ -78,6 +78,26 @@ PRESETS: dict[str, dict[str, Any]] = {
             "schedule": {"warmup_steps": 4000},
         },
     },
+    "marian": {  # up to a few hundred thousand pairs; what Marian and transformers' Marian class can hold: post-norm
+        "tokenizer": {"vocabulary_size": 16000},
+        "model": {
+            "kind": "transformer",
+            "hidden_size": 256,
+            "ff_size": 1024,
+            "encoder_layers": 4,
+            "decoder_layers": 4,
+            "num_heads": 4,
+            "norm_position": "post",
+            "dropout": 0.2,
+        },
+        # Post-norm models diverge without a long warm-up (Xiong et al. 2020).
+        "training": {
+            "batch_size": 6144,
+            "max_steps": 60_000,
+            "optimizer": {"learning_rate": 1e-3},
+            "schedule": {"warmup_steps": 4000},
+        },
+    },
     "gru": {  # Bahdanau-style attention, up to a few hundred thousand pairs
         "tokenizer": {"vocabulary_size": 6000},
         "model": {

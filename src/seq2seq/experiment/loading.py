@@ -5,15 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+import torch
 
 from seq2seq.config import Config
 from seq2seq.data.tokenizer import TokenizerPair
-from seq2seq.errors import CheckpointError
+from seq2seq.errors import CheckpointError, UsageError
 from seq2seq.experiment.device import choose_device, set_threads
 from seq2seq.experiment.directory import RunDirectory
-from seq2seq.inference.translator import Encoded, Translator
+from seq2seq.export.folder import find_export, is_export, open_export
+from seq2seq.inference.engine import NativeEngine
+from seq2seq.inference.ensemble import EnsembleModel, check_vocabularies
+from seq2seq.inference.inspection import Encoded, Inspector
+from seq2seq.inference.translator import Translator
+from seq2seq.inference.workers import Crew, can_fork
 from seq2seq.models import build_model
+from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+EngineName = Literal["native", "ctranslate2"]
+
+# CTranslate2 makes its own batches of a call, and shares those of all calls among its workers.
+_CALLS_AT_ONCE, _SENTENCES_OF_A_CALL = 2, 1024
 
 
 class LoadedRun:
@@ -24,13 +39,22 @@ class LoadedRun:
         directory: where it lies.
         checkpoint: name of the checkpoint that was loaded.
         translator: text -> search -> text.
+        weights: SHA-256 of the model's weights, and of those of an ensemble's other members.
     """
 
-    def __init__(self, directory: RunDirectory, config: Config, checkpoint: str, translator: Translator) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: Config,
+        checkpoint: str,
+        translator: Translator,
+        weights: Sequence[str] = (),
+    ) -> None:
         self.directory = directory
         self.config = config
         self.checkpoint = checkpoint
         self.translator = translator
+        self.weights = tuple(weights)
 
     def translate(
         self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
@@ -40,45 +64,146 @@ class LoadedRun:
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """log P(target | source) of each pair, in nats, end mark included."""
-        return self.translator.score(list(pairs))
+        return [scored.log_probability for scored in self.translator.inspector.score(list(pairs))]
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """The encoder's states [B S D] and their mask [B S], for use downstream."""
-        return self.translator.encode(list(texts))
+        return self.translator.inspector.encode(list(texts))
 
 
-def load(run: str | Path, *, device: str = "auto", checkpoint: str | None = None, threads: int = 0) -> LoadedRun:
-    """Load the best model of a run directory.
+def load(
+    run: str | Path,
+    *,
+    device: str = "auto",
+    checkpoint: str | None = None,
+    threads: int = 0,
+    workers: int | None = None,
+    precision: Precision | None = None,
+    ensemble: Sequence[str | Path] = (),
+    engine: EngineName = "native",
+) -> LoadedRun:
+    """Load the best model of a run directory, or an exported one.
 
     Args:
-        run: the run directory.
+        run: the run directory; or the folder of a CTranslate2 export, of which the engine is then `ctranslate2`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         checkpoint: a name under `checkpoints/`, e.g. `last`; the best where None.
         threads: CPU threads of torch; every core where 0.
+        workers: processes of one thread that translate side by side on a CPU; `decoding.workers` of the run where None.
+        precision: numbers to compute with; `decoding.precision` of the run where None.
+        ensemble: further runs with the same vocabulary, whose probabilities are averaged with this one's (their best
+            models).
+        engine: `native`, or `ctranslate2` for what `seq2seq export` has put into the run.
 
     Raises:
-        CheckpointError: no run, or a damaged one.
+        CheckpointError: no run, no export, or a damaged one.
         ConfigError: no such device.
+        UsageError: the runs of an ensemble have different vocabularies.
     """
+    if engine == "ctranslate2" or is_export(Path(run)):
+        if ensemble or precision not in (None, "auto"):
+            raise UsageError(
+                "an export is one model, with the numbers it was exported with",
+                hint="give the run, and --engine native",
+            )
+        return _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
     directory = RunDirectory(Path(run))
     config = directory.load_config()
     chosen = choose_device(device)
-    set_threads(threads)
-    tokenizers = TokenizerPair.load(directory.tokenizer)
-    check_tokenizer(directory, tokenizers)
-    folder = CheckpointFolder(directory.checkpoints)
+    cores = set_threads(threads)
+    tokenizers = load_tokenizers(directory)
+    model, path = _load_model(directory, config, tokenizers, checkpoint)
+    weights = [_weights(path)]
+    if ensemble:
+        model, others = _with_others(model, (str(run), tokenizers), [Path(other) for other in ensemble])
+        weights += others
+    model.to(chosen).eval()
+    translator = Translator(
+        NativeEngine(model, chosen, config.decoding.precision if precision is None else precision),
+        tokenizers,
+        config.decoding,
+        inspector=Inspector(model, tokenizers, config.decoding, chosen),
+        crew=_crew(chosen, config.decoding.workers if workers is None else workers, cores),
+    )
+    return LoadedRun(directory, config, path.name, translator, weights)
+
+
+def _load_model(
+    directory: RunDirectory, config: Config, tokenizers: TokenizerPair, checkpoint: str | None
+) -> tuple[Seq2SeqModel, Path]:
+    """A model on the CPU, and its checkpoint's folder."""
     if checkpoint is None:
-        loaded = folder.load_best()
+        loaded = CheckpointFolder(directory.checkpoints).load_best()
     else:
-        path = directory.checkpoints / checkpoint
-        if not path.exists():
-            names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("*")))
-            raise CheckpointError(f"no checkpoint {path}", hint=f"there are: {names}")
-        loaded = load_checkpoint(path.resolve(), with_training=False)
+        loaded = load_checkpoint(_named(directory, checkpoint), with_training=False)
     model = build_model(config.model, tokenizers.source.size, tokenizers.target.size)
     load_model_tensors(model, loaded.model, str(loaded.path))
-    model.to(chosen).eval()
-    return LoadedRun(directory, config, loaded.path.name, Translator(model, tokenizers, config.decoding, chosen))
+    return model, loaded.path
+
+
+def _named(directory: RunDirectory, checkpoint: str) -> Path:
+    path = directory.checkpoints / checkpoint
+    if not path.exists():
+        names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("*")))
+        raise CheckpointError(f"no checkpoint {path}", hint=f"there are: {names}")
+    return path.resolve()
+
+
+def _weights(path: Path) -> str:
+    """SHA-256 of a checkpoint's weights, as its manifest has it."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["files"]["model.safetensors"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is not a complete checkpoint", hint="choose another checkpoint") from None
+
+
+def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int) -> LoadedRun:
+    """What CTranslate2 reads: a folder of its own, or the one in a run."""
+    from seq2seq.export.engine import CTranslate2Engine
+
+    if is_export(folder):
+        if checkpoint is not None:
+            raise UsageError("an export holds one checkpoint", where="--checkpoint", hint="leave the option out")
+        export = open_export(folder)
+    else:
+        directory = RunDirectory(folder)
+        directory.load_config()  # is it a run at all?
+        path = _named(directory, "best" if checkpoint is None else checkpoint)
+        export = find_export(folder, _weights(path))
+    engine = CTranslate2Engine(export, device=device, workers=workers)
+    crew = Crew(threads=_CALLS_AT_ONCE, sentences=_SENTENCES_OF_A_CALL)
+    translator = Translator(engine, export.tokenizers, export.config.decoding, crew=crew)
+    return LoadedRun(RunDirectory(folder), export.config, export.checkpoint, translator, [export.weights])
+
+
+def _with_others(
+    model: Seq2SeqModel, first: tuple[str, TokenizerPair], others: Sequence[Path]
+) -> tuple[Seq2SeqModel, list[str]]:
+    """An ensemble of the model and the best ones of other runs, and the weights' SHA-256 of those."""
+    directories = [RunDirectory(path) for path in others]
+    configs = [directory.load_config() for directory in directories]
+    vocabularies = [load_tokenizers(directory) for directory in directories]
+    check_vocabularies([first, *zip(map(str, others), vocabularies, strict=True)])
+    members = [
+        _load_model(directory, config, tokenizers, None)
+        for directory, config, tokenizers in zip(directories, configs, vocabularies, strict=True)
+    ]
+    return EnsembleModel([model, *(member for member, _ in members)]), [_weights(path) for _, path in members]
+
+
+def _crew(device: torch.device, workers: int, cores: int) -> Crew:
+    """A GPU is fed by a thread; on a CPU processes share the cores."""
+    if device.type != "cpu":
+        return Crew(threads=1)
+    return Crew(processes=(workers or cores) if can_fork() else 1, always=workers > 0)
+
+
+def load_tokenizers(directory: RunDirectory) -> TokenizerPair:
+    """The run's tokenizers. Raises `CheckpointError` where they are not those that its model was trained with."""
+    tokenizers = TokenizerPair.load(directory.tokenizer)
+    check_tokenizer(directory, tokenizers)
+    return tokenizers
 
 
 def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:

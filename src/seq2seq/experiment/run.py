@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from seq2seq.allocator import keep_freed_memory
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import logging_to, say
 from seq2seq.data.batching import TrainingBatches
@@ -31,7 +32,6 @@ from seq2seq.files import write_json, write_text
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
-from seq2seq.training.allocator import keep_freed_memory
 from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors, model_tensors
 from seq2seq.training.distributed import Ranks
 from seq2seq.training.fitting import fit_batch_size, largest_useful

@@ -9,13 +9,14 @@ from collections.abc import Callable
 import torch
 
 from seq2seq.config import Config
-from seq2seq.data.batching import batches, plan_epoch
+from seq2seq.data.batching import collate, plan_epoch
 from seq2seq.data.prepare import Prepared
 from seq2seq.data.store import Store
 from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.experiment.loading import LoadedRun
 from seq2seq.files import write_text
+from seq2seq.inference.engine import NativeEngine
 from seq2seq.inference.translator import Translator
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
@@ -37,7 +38,6 @@ def make_validation(
 ) -> Callable[[int], Validation]:
     """Loss on every validation pair, BLEU of its translations where BLEU is the metric; the ranks share the work."""
     decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
-    translator = Translator(model, prepared.tokenizers, decoding, precision.device)
     sources = [source for source, _ in prepared.valid_pairs]
     references = [target for _, target in prepared.valid_pairs]
 
@@ -46,6 +46,8 @@ def make_validation(
         model.eval()
         loss = validation_loss(model, prepared.valid, precision, ranks)
         score: MetricResult | None = None
+        # A new engine each time: it may keep copies of weights, and they have changed.
+        translator = Translator(NativeEngine(model, precision.device), prepared.tokenizers, decoding)
         texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
         hypotheses = ranks.gather_texts(translator.translate(texts[ranks.rank :: ranks.size]))
         if config.training.metric == "bleu":
@@ -84,8 +86,8 @@ def validation_loss(
     model.eval()
     total, tokens = 0.0, 0
     ranks = ranks or Ranks.single()
-    for batch in batches(store, plan[ranks.rank :: ranks.size]):
-        batch = batch.to(precision.device)
+    for rows in plan[ranks.rank :: ranks.size]:
+        batch = collate(*store.rows(rows)).to(precision.device)
         with precision.autocast():
             hidden = model(batch.source, batch.target_in)
             total += float(summed_loss(model.output, hidden, batch.target_out).nll)

@@ -1,4 +1,4 @@
-"""A picture of an attention matrix for the terminal."""
+"""An attention matrix: its words, its labels, its picture for the terminal."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _WORD_MARK = "▁"  # sentencepiece writes this where a word begins
 _BYTES = re.compile(r"(?:<0x[0-9A-Fa-f]{2}>)+")
 _LONGEST_HEADER = 14
 _LONGEST_LABEL = 24
+_UNSEEN = ("Cc", "Cf", "Zl", "Zp")
 
 
 class AttentionMatrix(NamedTuple):
@@ -52,14 +53,25 @@ def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, word
     shades = _SHADES if encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig") else _DIGITS
     if words:
         matrix = merge_words(matrix)
-    sources = [_label(piece, _LONGEST_HEADER, encoding) for piece in matrix.source_pieces]
-    targets = [_label(piece, _LONGEST_LABEL, encoding) for piece in matrix.target_pieces]
+    sources = [readable_label(piece, _LONGEST_HEADER, encoding) for piece in matrix.source_pieces]
+    targets = [readable_label(piece, _LONGEST_LABEL, encoding) for piece in matrix.target_pieces]
     margin = max(cell_len(target) for target in targets)
     lines = [(" " * (margin + 2) + line).rstrip() for line in _upright(sources)]
     for target, row in zip(targets, matrix.weights.tolist(), strict=True):
         cells = "".join(_shade(weight, shades) * 2 for weight in row)
         lines.append(" " * (margin - cell_len(target)) + target + "  " + cells.rstrip())
     return "\n".join(lines)
+
+
+def readable_label(piece: str, longest: int, encoding: str = "utf-8") -> str:
+    """Text of at most `longest` cells: no word marks, bytes as characters, nothing that moves the cursor."""
+    text = _BYTES.sub(lambda found: _text_of_bytes(found[0]), piece)
+    text = text.replace(_WORD_MARK, " ").strip() or "_"
+    text = "".join(c if unicodedata.category(c) not in _UNSEEN else "?" for c in text)
+    text = text.encode(encoding, "replace").decode(encoding, "replace")
+    while cell_len(text) > longest:
+        text = text[:-2] + "~"
+    return text
 
 
 def _shade(weight: float, shades: str) -> str:
@@ -83,17 +95,6 @@ def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
 
 def _words(pieces: Sequence[str], groups: Sequence[tuple[int, int]]) -> list[str]:
     return ["".join(pieces[begin:end]) for begin, end in groups]
-
-
-def _label(piece: str, longest: int, encoding: str) -> str:
-    """What a reader should see: no word marks, bytes as text, nothing that moves the cursor, few cells."""
-    text = _BYTES.sub(lambda found: _text_of_bytes(found[0]), piece)
-    text = text.replace(_WORD_MARK, " ").strip() or "_"
-    text = "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") else "?" for c in text)
-    text = text.encode(encoding, "replace").decode(encoding, "replace")
-    while cell_len(text) > longest:
-        text = text[:-2] + "~"
-    return text
 
 
 def _text_of_bytes(pieces: str) -> str:

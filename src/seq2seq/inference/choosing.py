@@ -6,7 +6,7 @@ al. 2020).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,53 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.errors import UsageError
+
+
+class Live(NamedTuple):
+    """The hypotheses that still grow: N sentences, W hypotheses each (W is 1 before the first token); on the CPU."""
+
+    sentences: list[int]
+    """Which of the call's sentences."""
+    totals: Float[Tensor, "N W"]
+    """Log-probability so far, in float64; -inf marks an empty place, whose tokens mean nothing."""
+    tokens: Int[Tensor, "N W T"]
+    """T begins with BOS."""
+    history: Float[Tensor, "N W T"] | None = None
+    """`totals` after each token, where token scores are wanted."""
+    attention: Float[Tensor, "N W T S"] | None = None
+    """On the model's device, where attention is wanted; T - 1 rows."""
+
+    def part(self, begin: int, end: int) -> Live:
+        """Some of the sentences."""
+        return Live(self.sentences[begin:end], self.totals[begin:end], self.tokens[begin:end])
+
+
+class Scores(NamedTuple):
+    """What the model says of the next tokens of some live hypotheses."""
+
+    logits: Float[Tensor, "R V"]
+    """On the model's device, R = N * W; -inf at tokens that are not allowed now. May be written into."""
+    normaliser: Float[Tensor, " R"]
+    """log P(token) = logits - normaliser, in float64 on the CPU; of all tokens, whether allowed or not."""
+
+
+class Candidates(NamedTuple):
+    """One more token: the best first for beam search."""
+
+    totals: Float[Tensor, "N C"]
+    """Log-probability with the new token, in float64; -inf where there is none."""
+    tokens: Int[Tensor, "N C"]
+    origins: Int[Tensor, "N C"]
+    """Which of the W hypotheses grows."""
+
+
+Choose = Callable[[Scores, Live], Candidates]
+"""Must depend on its arguments alone, and on `Live.sentences` only to look up what belongs to a sentence: it is
+called with some of the sentences at a time. Its order is its own."""
+
+
+_BLOCKS = 128
+"""A multiple of 32, for which torch's maximum over blocks is vectorised."""
 
 
 class Sampling(NamedTuple):
@@ -30,20 +77,80 @@ class Sampling(NamedTuple):
     """Same seed, same sentence number: same draw, whatever else is in the batch."""
 
 
-def top(scores: Float[Tensor, "R V"], count: int) -> tuple[Float[Tensor, "R C"], Int[Tensor, "R C"]]:
-    """The largest `count` of each row, on the CPU in float64, equal ones by rising index.
+def best_candidates(scores: Scores, live: Live, count: int) -> Candidates:
+    """The best `count` tokens of each sentence, over all its hypotheses; equals by rising place, then token.
 
-    torch.topk leaves open which of several equals it takes; rows that have some are sorted anew.
+    Fewer columns where the vocabulary has no more. Exact and without sorting the vocabulary: the best tokens lie in the
+    blocks with the best maxima. torch.topk takes any of several equals, so sentences where that matters are sorted.
     """
-    size = scores.shape[1]
-    values, tokens = (part.cpu() for part in scores.topk(min(count + 1, size), dim=1))
-    equal = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(dim=1)
+    logits = scores.logits
+    sentences, beams = live.totals.shape
+    size = logits.shape[1]
+    offsets = (live.totals.flatten() - scores.normaliser).to(logits.device)
+    if size < _BLOCKS * 4 or count >= _BLOCKS * beams:
+        totals = (logits.double() + offsets[:, None]).view(sentences, -1)
+        return _first(totals, min(count, totals.shape[1]), size)
+    maxima = (_block_maxima(logits).double() + offsets[:, None]).view(sentences, -1)
+    values, blocks = maxima.topk(count + 1, dim=1)
+    inside = torch.arange(0, size, _BLOCKS, device=logits.device)
+    tokens = ((blocks % _BLOCKS)[:, :, None] + inside).flatten(1)
+    beyond = tokens >= size
+    tokens.clamp_(max=size - 1)
+    origins = (blocks // _BLOCKS)[:, :, None].expand(-1, -1, len(inside)).flatten(1)
+    rows = torch.arange(0, sentences * beams, beams, device=logits.device)[:, None] + origins
+    totals = (logits[rows, tokens].double() + offsets[rows]).masked_fill_(beyond, -torch.inf)
+    best, order = totals.topk(count + 1, dim=1)
+    found = [part.cpu() for part in (best, tokens.gather(1, order), origins.gather(1, order), values)]
+    result = Candidates(*(part[:, :count] for part in found[:3]))
+    best, values = found[0], found[3]
+    equal = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -torch.inf)).any(dim=1)
+    # A block left out may begin with the value of the last token taken.
+    equal |= (values[:, -1] >= best[:, count - 1]) & (values[:, -1] > -torch.inf)
     if equal.any():
-        rows = equal.nonzero().flatten()
-        again = scores[rows.to(scores.device)].sort(dim=1, descending=True, stable=True)
-        values[rows] = again.values[:, : values.shape[1]].cpu()
-        tokens[rows] = again.indices[:, : values.shape[1]].cpu()
-    return values[:, :count].double(), tokens[:, :count]
+        for place in equal.nonzero().flatten().tolist():
+            some = slice(place * beams, (place + 1) * beams)
+            again = _first((logits[some].double() + offsets[some, None]).view(1, -1), count, size)
+            for part, mended in zip(result, again, strict=True):
+                part[place] = mended[0]
+    return result
+
+
+def _first(totals: Float[Tensor, "N WV"], count: int, size: int) -> Candidates:
+    """By sorting: the flat order is (place, token) among equals, which a stable sort keeps."""
+    totals, order = (part[:, :count].cpu() for part in totals.sort(dim=1, descending=True, stable=True))
+    return Candidates(totals, order % size, order // size)
+
+
+def _block_maxima(logits: Float[Tensor, "R V"]) -> Float[Tensor, "R C"]:
+    """The maximum of tokens b, b + C, b + 2 C, ... for every b below C = `_BLOCKS`."""
+    whole = logits.shape[1] // _BLOCKS * _BLOCKS
+    maxima: Tensor = logits[:, :whole].view(len(logits), -1, _BLOCKS).amax(dim=1)
+    rest = logits.shape[1] - whole
+    if rest:
+        torch.maximum(maxima[:, :rest], logits[:, whole:], out=maxima[:, :rest])
+    return maxima
+
+
+def sample(
+    scores: Scores, live: Live, *, width: int, sampling: Sampling, streams: Sequence[np.random.Generator]
+) -> Candidates:
+    """One token for each of a sentence's samples, of which `width` were begun; at first they share one row."""
+    count, places = live.totals.shape
+    beginning = live.tokens.shape[2] == 1
+    columns = width if beginning else places
+    noise = np.stack([streams[sentence].random(width)[:columns] for sentence in live.sentences])
+    tokens = draw(scores.logits, torch.from_numpy(noise).view(count * places, -1), sampling)
+    values = (scores.logits.gather(1, tokens).cpu().double() - scores.normaliser[:, None]).view(count, columns)
+    origins = torch.zeros(columns, dtype=torch.long) if beginning else torch.arange(places)
+    return Candidates(live.totals + values, tokens.cpu().view(count, columns), origins.expand(count, columns))
+
+
+def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
+    """log sum exp of each row, in float64 on the CPU.
+
+    The largest probability is 1 / sum exp(logit - maximum); on CPU torch's softmax is twice as fast as its logsumexp.
+    """
+    return (logits.amax(dim=1).double() - logits.softmax(dim=1).amax(dim=1).double().log()).cpu()
 
 
 def check_sampling(sampling: Sampling) -> None:

@@ -1,8 +1,9 @@
-"""From lines of text to the rows of token ids that a model reads."""
+"""From lines of text to the rows of token ids that a model reads, and to batches of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from seq2seq import console
 from seq2seq.inference.text import is_blank, readable, split_to_fit
@@ -10,18 +11,47 @@ from seq2seq.inference.text import is_blank, readable, split_to_fit
 # A window of lines is sorted by length, so that batches hold little padding; both figures bound the memory.
 _WINDOW_LINES = 4096
 _WINDOW_CHARACTERS = 2_000_000
+# Lines encoded at a time: enough to sort, few enough for the model to begin soon.
+_ENCODED_LINES = 512
+# A short text still makes some batches, for several workers.
+_FEWEST_BATCHES = 8
+_SMALLEST_BATCH = 16
 
 Encode = Callable[[list[str]], list[list[int]]]
 """Texts to token ids, without BOS and EOS."""
 
+Split = Callable[[str], list[str]]
+"""A text to its sentences."""
 
-def windows(lines: Iterable[str]) -> Iterator[list[str]]:
+
+class Line(NamedTuple):
+    """What is to be translated."""
+
+    text: str
+    prefix: str = ""
+    """The translation begins with this."""
+
+
+class Part(NamedTuple):
+    """So much of a line as is read at once."""
+
+    line: int
+    """Place of the line in its window."""
+    number: int
+    """Place in the line."""
+    ids: list[int]
+    """At least one."""
+    text: str
+    """That they were made of."""
+
+
+def windows(lines: Iterable[Line]) -> Iterator[list[Line]]:
     """The lines in lists of some thousand."""
-    window: list[str] = []
+    window: list[Line] = []
     size = 0
     for line in lines:
         window.append(line)
-        size += len(line)
+        size += len(line.text)
         if len(window) >= _WINDOW_LINES or size >= _WINDOW_CHARACTERS:
             yield window
             window, size = [], 0
@@ -39,21 +69,54 @@ def visible_ids(encode: Encode, texts: Sequence[str]) -> list[list[int]]:
     return ids
 
 
-def read_lines(window: Sequence[str], number: int, encode: Encode, limit: int) -> list[list[list[int]]]:
-    """The parts of each line, each of 1 to `limit` ids: none for a blank line, several for a long one.
+def read_parts(
+    window: Sequence[Line], number: int, encode: Encode, limit: int, split: Split | None = None
+) -> Iterator[Part]:
+    """The parts of all lines, roughly by falling length: none of a blank line, several of a long one.
 
-    Warns of each long line; `number` is that of the window's first line, counted from 0.
+    A part has 1 to `limit` ids; with `split`, parts are also sentences. Warns of each long line (with `split`, long
+    sentence); `number` is that of the window's first line, counted from 0.
     """
-    lines = []
-    for place, ids in enumerate(visible_ids(encode, window)):
-        if len(ids) <= limit:
-            lines.append([ids] if ids else [])
-            continue
-        texts = split_to_fit(readable(window[place]), limit, lambda parts: [len(part) for part in encode(list(parts))])
-        parts = [part[:limit] for part in encode(texts) if part]
-        console.warn(
-            f"line {number + place + 1}: {len(ids)} tokens, more than the {limit} read at once; "
-            f"translated in {len(parts)} parts"
-        )
-        lines.append(parts)
-    return lines
+    places = sorted(range(len(window)), key=lambda place: -len(window[place].text))
+    for begin in range(0, len(places), _ENCODED_LINES):
+        some = places[begin : begin + _ENCODED_LINES]
+        texts = [[text] if split is None else split(text) for text in (readable(window[place].text) for place in some)]
+        rows = iter(visible_ids(encode, [text for found in texts for text in found]))
+        parts: list[Part] = []
+        for place, found in zip(some, texts, strict=True):
+            pieces: list[tuple[list[int], str]] = []
+            for text in found:
+                ids = next(rows)
+                fits = len(ids) <= limit
+                pieces += [(ids, text)] if fits else _split_to_fit(text, len(ids), number + place, encode, limit)
+            full = [piece for piece in pieces if piece[0]]
+            parts += [Part(place, part, ids, text) for part, (ids, text) in enumerate(full)]
+        yield from sorted(parts, key=lambda part: -len(part.ids))
+
+
+def _split_to_fit(text: str, size: int, line: int, encode: Encode, limit: int) -> list[tuple[list[int], str]]:
+    texts = split_to_fit(text, limit, lambda parts: [len(part) for part in encode(list(parts))])
+    parts = [(ids[:limit], part) for ids, part in zip(encode(texts), texts, strict=True) if ids]
+    console.warn(
+        f"line {line + 1}: {size} tokens, more than the {limit} read at once; translated in {len(parts)} parts"
+    )
+    return parts
+
+
+def fill_batches(parts: Iterable[Part], lines: int, tokens: int, sentences: int) -> Iterator[list[Part]]:
+    """Batches of at most `tokens` padded tokens (EOS counted) and `sentences` parts, or of one part.
+
+    A text of few `lines` is cut into several batches all the same. What is in a batch follows from the text and these
+    limits alone.
+    """
+    sentences = min(sentences, max(_SMALLEST_BATCH, -(-lines // _FEWEST_BATCHES)))
+    batch: list[Part] = []
+    longest = 0
+    for part in parts:
+        longest = max(longest, len(part.ids) + 1)
+        if batch and (len(batch) >= sentences or (len(batch) + 1) * longest > tokens):
+            yield batch
+            batch, longest = [], len(part.ids) + 1
+        batch.append(part)
+    if batch:
+        yield batch

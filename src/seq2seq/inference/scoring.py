@@ -33,25 +33,32 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "
     return torch.tensor(filled, dtype=torch.long, device=device)
 
 
-def target_log_probabilities(
+def target_token_scores(
     model: Seq2SeqModel, source: Int[Tensor, "B S"], targets: Sequence[Sequence[int]]
-) -> Float[Tensor, " B"]:
-    """Natural log of P(target, EOS | source) for each pair, as float64 on the CPU.
+) -> list[tuple[float, ...]]:
+    """Natural log of P(token | source, tokens before it) for each target, the last one of EOS.
 
-    `targets` hold neither BOS nor EOS. The same figure as the search's `log_probability`. Only some positions
-    at a time are projected to the vocabulary.
+    `targets` hold neither BOS nor EOS. The same figures as the search's. Only some positions at a time are projected to
+    the vocabulary.
     """
     target_in = padded([[BOS, *target] for target in targets], source.device)
     target_out = padded([[*target, EOS] for target in targets], source.device)
     hidden = model(source, target_in)
-    lengths = torch.tensor([len(target) + 1 for target in targets], device=source.device)
-    real = torch.arange(target_out.shape[1], device=source.device) < lengths[:, None]
+    lengths = [len(target) + 1 for target in targets]
+    columns = torch.arange(target_out.shape[1], device=source.device)
+    real = columns < torch.tensor(lengths, device=source.device)[:, None]
     hidden, tokens = hidden[real], target_out[real]
     parts = []
     for begin in range(0, len(tokens), _POSITIONS_AT_ONCE):
         some = slice(begin, begin + _POSITIONS_AT_ONCE)
         scores = log_probabilities(model, hidden[some])
         parts.append(scores.gather(1, tokens[some, None])[:, 0].cpu().double())
-    totals = torch.zeros(len(targets), dtype=torch.float64)
-    rows = torch.arange(len(targets)).repeat_interleave(lengths.cpu())
-    return totals.index_add_(0, rows, torch.cat(parts))
+    return [tuple(scores.tolist()) for scores in torch.split(torch.cat(parts), lengths)]
+
+
+def target_log_probabilities(
+    model: Seq2SeqModel, source: Int[Tensor, "B S"], targets: Sequence[Sequence[int]]
+) -> Float[Tensor, " B"]:
+    """Natural log of P(target, EOS | source) for each pair, as float64 on the CPU: sums of `target_token_scores`."""
+    sums = [sum(scores) for scores in target_token_scores(model, source, targets)]
+    return torch.tensor(sums, dtype=torch.float64)

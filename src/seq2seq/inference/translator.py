@@ -1,26 +1,28 @@
-"""Text in, text out, line for line: tokenizer -> batches -> search -> text in the old order."""
+"""Text in, text out, line for line: tokenizer -> batches -> engine -> text in the old order."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
-from seq2seq import console
 from seq2seq.config import DecodingSettings
 from seq2seq.data.tokenizer import TokenizerPair
-from seq2seq.errors import ResourceError, UsageError
+from seq2seq.errors import UsageError
 from seq2seq.inference.alignment import AttentionMatrix
-from seq2seq.inference.reading import read_lines, visible_ids, windows
-from seq2seq.inference.scoring import batches_by_length, padded, target_log_probabilities
-from seq2seq.inference.search import Hypothesis, Sampling, search
+from seq2seq.inference.glossary import Glossary
+from seq2seq.inference.inspection import Inspector
+from seq2seq.inference.paragraphs import join_sentences
+from seq2seq.inference.reading import Line, Part, Split, fill_batches, read_parts, windows
+from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
+from seq2seq.inference.risk import MinimumRisk, Risk
 from seq2seq.inference.text import single_line
+from seq2seq.inference.unknowns import replace_unknowns
+from seq2seq.inference.workers import Crew, Job, Pool, open_pool
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.tokens import BOS, EOS, SPECIAL_TOKENS
 
 
 class Translation(NamedTuple):
@@ -34,224 +36,225 @@ class Translation(NamedTuple):
     """Natural log of P(target | source)."""
     pieces: list[str]
     """Subword pieces of the text."""
+    token_scores: tuple[float, ...] | None = None
+    """On request: log P of each piece and of the end mark; of several parts one after the other."""
+    cut: bool = False
+    """True where the maximum length put the end."""
 
 
-class Encoded(NamedTuple):
-    """The encoder's view of some texts, for use downstream."""
+class TranslationOptions(NamedTuple):
+    """How to translate; the same for all lines of a call."""
 
-    states: Float[Tensor, "B S D"]
-    """Zero at padding; the last real position of each row is the end mark."""
-    mask: Bool[Tensor, "B S"]
-    """True at real tokens."""
+    search: SearchOptions
+    split: Split | None = None
+    """How a paragraph (a line) is split into the sentences that are translated one by one and joined again."""
+    glossary: Glossary | None = None
+    """What it says of a line occurs in the translation."""
+    risk: Risk | None = None
+    """Of many samples take the one most like all others, instead of the likeliest."""
+    replace_unknown: bool = False
+    """Put the source word with most attention in the place of an unknown one."""
+
+
+def search_options(settings: DecodingSettings) -> SearchOptions:
+    """The search that a run's settings ask for."""
+    return SearchOptions(
+        beam_size=settings.beam_size,
+        length_penalty=settings.length_penalty,
+        max_length_ratio=settings.max_length_ratio,
+        max_length_offset=settings.max_length_offset,
+        min_length_ratio=settings.min_length_ratio,
+    )
+
+
+class _Window:
+    """Lines on their way through the pool."""
+
+    def __init__(self, lines: int) -> None:
+        self.lines = lines
+        self.jobs: deque[tuple[list[Part], Job]] = deque()
+        self.found: dict[tuple[int, int], list[Translation]] = {}
 
 
 class Translator:
-    """A model with its tokenizers and settings: `translate`, `stream`, `score`, `encode` and `attention`.
+    """An engine with tokenizers and settings: `translate`, `stream` and `windows`.
 
-    The model is put in eval mode for each call, and back. `outputs_cut` counts the lines whose best output
-    met the maximum length, `lines_split` those that were too long to read at once, since the translator was
-    made.
+    `inspector` looks at the engine's own model, where it has one. `outputs_cut` counts the lines whose best output met
+    the maximum length, `lines_split` those that were read in parts, since the translator was made.
     """
 
     def __init__(
-        self, model: Seq2SeqModel, tokenizers: TokenizerPair, settings: DecodingSettings, device: torch.device
+        self,
+        engine: Engine,
+        tokenizers: TokenizerPair,
+        settings: DecodingSettings,
+        *,
+        inspector: Inspector | None = None,
+        crew: Crew | None = None,
     ) -> None:
-        self.model, self.tokenizers, self.settings, self.device = model, tokenizers, settings, device
+        self.engine, self.tokenizers, self.settings = engine, tokenizers, settings
+        self.crew = crew or Crew()
         self.outputs_cut = 0
         self.lines_split = 0
+        self._inspector = inspector
+
+    @property
+    def inspector(self) -> Inspector:
+        """Scores, states and attention. Raises `UsageError` where the engine hides its model."""
+        if self._inspector is None:
+            raise UsageError("this engine does not show its model", hint="--engine native")
+        return self._inspector
+
+    @property
+    def model(self) -> Seq2SeqModel:
+        """The engine's own model. Raises `UsageError` where it hides it."""
+        return self.inspector.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies. Raises `UsageError` where the engine hides it."""
+        return self.inspector.device
 
     def translate(
-        self,
-        texts: Sequence[str],
-        *,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        sampling: Sampling | None = None,
+        self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
     ) -> list[str]:
         """The best translation of each text. Raises `UsageError` for impossible settings."""
         changes = {"beam_size": beam_size, "length_penalty": length_penalty}
         settings = self.settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        return [found[0].text for found in self.stream(texts, settings=settings, sampling=sampling)]
-
-    def stream(
-        self,
-        lines: Iterable[str],
-        *,
-        settings: DecodingSettings | None = None,
-        n_best: int = 1,
-        sampling: Sampling | None = None,
-    ) -> Iterator[list[Translation]]:
-        """For each line, in order, its `n_best` translations (an empty one for a blank line).
-
-        A line that is longer than the model reads is translated in parts, with a warning; its k-th
-        translation joins the k-th of each part. Raises `UsageError` for impossible settings, `ResourceError`
-        where memory runs out.
-        """
-        settings = settings or self.settings
-        number = 0
-        for window in windows(lines):
-            yield from self._window(window, number, settings, n_best, sampling)
-            number += len(window)
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Natural log of P(target | source) for each (source, target), the end mark included.
-
-        Texts beyond the model's own limit are cut, with a warning.
-        """
-        longest_source, longest_target = self.model.max_source_length, self.model.max_target_length
-        sources = self._cut(visible_ids(self.tokenizers.source.encode, [s for s, _ in pairs]), longest_source, "source")
-        targets = self._cut(visible_ids(self.tokenizers.target.encode, [t for _, t in pairs]), longest_target, "target")
-        scores = [0.0] * len(pairs)
-        lengths = [max(len(source), len(target)) + 1 for source, target in zip(sources, targets, strict=True)]
-        with _inference(self.model, self.device):
-            for batch in batches_by_length(lengths, self.settings.batch_tokens):
-                source = self._source([sources[i] for i in batch])
-                found = target_log_probabilities(self.model, source, [targets[i] for i in batch])
-                for index, value in zip(batch, found.tolist(), strict=True):
-                    scores[index] = value
-        return scores
-
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """The encoder's states and mask, one row for each text, on the translator's device.
-
-        A blank text is an end mark alone. Texts beyond the model's own limit are cut, with a warning.
-        """
-        rows = self._cut(visible_ids(self.tokenizers.source.encode, texts), self.model.max_source_length, "text")
-        if not rows:
-            return Encoded(torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool))
-        longest = max(len(row) for row in rows) + 1
-        states: Tensor | None = None
-        mask = torch.zeros(len(rows), longest, dtype=torch.bool, device=self.device)
-        with _inference(self.model, self.device):
-            for batch in batches_by_length([len(row) + 1 for row in rows], self.settings.batch_tokens):
-                memory = self.model.encode(self._source([rows[i] for i in batch]))
-                places, length = torch.tensor(batch, device=self.device), memory.states.shape[1]
-                if states is None:
-                    states = memory.states.new_zeros(len(rows), longest, memory.states.shape[2])
-                states[places, :length] = memory.states
-                mask[places, :length] = memory.mask
-        assert states is not None
-        return Encoded(states, mask)
+        return [found[0].text for found in self.stream(texts, TranslationOptions(search_options(settings)))]
 
     def attention(self, source: str, target: str | None = None) -> AttentionMatrix:
         """What the decoder attends to while it writes `target` (by default its own best translation).
 
-        Rows are target pieces, columns source pieces, both with the end mark last. Raises `UsageError` for a
-        model without attention.
+        See `Inspector.attention`.
         """
-        sources = self._cut(
-            visible_ids(self.tokenizers.source.encode, [source]), self.model.max_source_length, "source"
-        )
-        given = [""] if target is None else [target]
-        targets = self._cut(visible_ids(self.tokenizers.target.encode, given), self.model.max_target_length, "target")
-        with _inference(self.model, self.device):
-            if target is None and sources[0]:
-                targets = [self._search(sources, self.settings, 1, None, [(0, 0)])[0][0].tokens]
-            memory = self.model.encode(self._source(sources))
-            target_in = padded([[BOS, *targets[0]]], self.device)
-            weights = self.model.decode(target_in, memory, with_attention=True).attention
-        if weights is None:
-            raise UsageError(
-                "this model has no attention to show",
-                hint="train a transformer, or a gru with model.attention: additive",
+        return self.inspector.attention(source, self.translate([source])[0] if target is None else target)
+
+    def stream(
+        self, lines: Iterable[str | Line], options: TranslationOptions | None = None
+    ) -> Iterator[list[Translation]]:
+        """For each line, in order, its translations, best first (an empty one for a blank line).
+
+        A line that is longer than the model reads is translated in parts, with a warning; its k-th translation joins
+        the k-th of each part.
+
+        Raises:
+            UsageError: impossible settings.
+            ResourceError: memory ran out.
+            WorkerError: a process that translates died.
+        """
+        return chain.from_iterable(self.windows(lines, options))
+
+    def windows(
+        self, lines: Iterable[str | Line], options: TranslationOptions | None = None, *, number: int = 0
+    ) -> Iterator[list[list[Translation]]]:
+        """The same for some thousand lines at a time; `number` is that of the first, counted from 0.
+
+        Where a window begins follows from the lines alone. The next one is read while one is translated.
+        """
+        options = options or TranslationOptions(search_options(self.settings))
+        typed = (Line(line) if isinstance(line, str) else line for line in lines)
+        engine: Engine = self.engine
+        if options.risk is not None:
+            engine = MinimumRisk(engine, self.tokenizers.target, options.risk)
+        ready = windows(typed)
+        first = next(ready, None)
+        if first is None:
+            return
+        with open_pool(engine, self.crew, sum(len(line.text) for line in first)) as pool:
+            waiting: deque[_Window] = deque()
+            for window in chain([first], ready):
+                waiting.append(self._begin(pool, window, number, options))
+                number += len(window)
+                if len(waiting) > pool.ahead:
+                    yield self._finish(waiting.popleft(), options)
+            while waiting:
+                yield self._finish(waiting.popleft(), options)
+
+    def _begin(self, pool: Pool, lines: Sequence[Line], number: int, options: TranslationOptions) -> _Window:
+        """Hand the parts of these lines to the pool, `number` that of the first line."""
+        limit = self.settings.max_source_tokens
+        if self.engine.max_source_length is not None:
+            limit = max(1, min(limit, self.engine.max_source_length - 1))
+        parts = read_parts(lines, number, self.tokenizers.source.encode, limit, options.split)
+        window = _Window(len(lines))
+        search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
+        most = self.crew.sentences
+        limits = (most * limit, most) if most else (self.settings.batch_tokens, self.settings.batch_sentences)
+        for batch in fill_batches(parts, len(lines), *limits):
+            prefixes = self._prefixes(lines, batch)
+            sentences = [
+                Sentence(
+                    part.ids,
+                    prefix=tuple(prefix),
+                    phrases=options.glossary.phrases(part.text) if options.glossary else (),
+                    key=(number + part.line, part.number),
+                )
+                for part, prefix in zip(batch, prefixes, strict=True)
+            ]
+            window.jobs.append((batch, pool.submit(sentences, search)))
+        return window
+
+    def _prefixes(self, lines: Sequence[Line], batch: Sequence[Part]) -> list[list[int]]:
+        """Only the first part of a line begins with its prefix."""
+        texts = ["" if part.number else lines[part.line].prefix.strip() for part in batch]
+        return self.tokenizers.target.encode(texts) if any(texts) else [[]] * len(batch)
+
+    def _finish(self, window: _Window, options: TranslationOptions) -> list[list[Translation]]:
+        """The translations of a window's lines, as soon as they are there."""
+        while window.jobs:
+            batch, job = window.jobs.popleft()
+            for part, hypotheses in zip(batch, job.result(), strict=True):
+                window.found[part.line, part.number] = self._texts(part, hypotheses, options)
+        lines = []
+        for place in range(window.lines):
+            parts: list[list[Translation]] = []
+            while found := window.found.pop((place, len(parts)), None):
+                parts.append(found)
+            self.lines_split += len(parts) > 1
+            self.outputs_cut += any(found[0].cut for found in parts)
+            lines.append(_joined(parts, options.search.length_penalty))
+        return lines
+
+    def _texts(self, part: Part, found: Sequence[Hypothesis], options: TranslationOptions) -> list[Translation]:
+        target = self.tokenizers.target
+        if options.replace_unknown:
+            texts = [replace_unknowns(self.tokenizers, part.text, item.tokens, item.attention) for item in found]
+        else:
+            texts = target.decode([item.tokens for item in found])
+        return [
+            Translation(
+                single_line(text),
+                item.score,
+                item.log_probability,
+                target.pieces(item.tokens),
+                item.token_scores,
+                item.cut,
             )
-        end = SPECIAL_TOKENS[EOS]
-        return AttentionMatrix(
-            [*self.tokenizers.source.pieces(sources[0]), end],
-            [*self.tokenizers.target.pieces(targets[0]), end],
-            weights[0].float().cpu(),
-        )
+            for text, item in zip(texts, found, strict=True)
+        ]
 
-    def _window(
-        self,
-        window: Sequence[str],
-        number: int,
-        settings: DecodingSettings,
-        n_best: int,
-        sampling: Sampling | None,
-    ) -> list[list[Translation]]:
-        """Translations of the lines from `number` (counted from 0) on."""
-        limit = settings.max_source_tokens
-        if self.model.max_source_length is not None:
-            limit = max(1, min(limit, self.model.max_source_length - 1))
-        lines = read_lines(window, number, self.tokenizers.source.encode, limit)
-        self.lines_split += sum(len(parts) > 1 for parts in lines)
-        jobs = [(place, part) for place, parts in enumerate(lines) for part in range(len(parts))]
-        rows = [lines[place][part] for place, part in jobs]
-        found: dict[tuple[int, int], list[Hypothesis]] = {}
-        with _inference(self.model, self.device):
-            for batch in batches_by_length([len(row) + 1 for row in rows], settings.batch_tokens):
-                keys = [(number + jobs[i][0], jobs[i][1]) for i in batch]
-                results = self._search([rows[i] for i in batch], settings, n_best, sampling, keys)
-                found.update((jobs[i], result) for i, result in zip(batch, results, strict=True))
-        translations = []
-        for place, parts in enumerate(lines):
-            results = [found[place, part] for part in range(len(parts))]
-            self.outputs_cut += any(result[0].cut for result in results)
-            translations.append(self._joined(results, settings.length_penalty))
-        return translations
 
-    def _search(
-        self,
-        rows: list[list[int]],
-        settings: DecodingSettings,
-        n_best: int,
-        sampling: Sampling | None,
-        keys: list[tuple[int, int]],
-    ) -> list[list[Hypothesis]]:
-        ratio, offset = settings.max_length_ratio, settings.max_length_offset
-        try:
-            return search(
-                self.model,
-                self._source(rows),
-                beam_size=settings.beam_size,
-                length_penalty=settings.length_penalty,
-                max_lengths=torch.tensor([int(ratio * len(row)) + offset + 1 for row in rows]),
-                n_best=n_best,
-                sampling=sampling,
-                sentence_keys=keys,
+def _joined(parts: Sequence[Sequence[Translation]], alpha: float) -> list[Translation]:
+    """The k-th translations of all parts as one, scored as one; an empty one for no parts."""
+    if not parts:
+        return [Translation("", 0.0, 0.0, [])]
+    if len(parts) == 1:
+        return list(parts[0])
+    translations = []
+    for rank in range(max(len(found) for found in parts)):
+        chosen = [found[min(rank, len(found) - 1)] for found in parts]
+        total = sum(item.log_probability for item in chosen)
+        length = sum(len(item.pieces) + 1 for item in chosen)
+        scores = [item.token_scores for item in chosen if item.token_scores is not None]
+        translations.append(
+            Translation(
+                join_sentences([item.text for item in chosen]),
+                total / length**alpha,
+                total,
+                [piece for item in chosen for piece in item.pieces],
+                tuple(chain.from_iterable(scores)) if scores else None,
+                any(item.cut for item in chosen),
             )
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"out of memory with {len(rows)} lines at once and beam size {settings.beam_size}",
-                hint=f"decoding.batch_tokens={max(1, settings.batch_tokens // 2)}",
-            ) from error
-
-    def _joined(self, parts: Sequence[Sequence[Hypothesis]], alpha: float) -> list[Translation]:
-        """The k-th hypotheses of all parts as one translation, scored as one; an empty one for no parts."""
-        if not parts:
-            return [Translation("", 0.0, 0.0, [])]
-        translations = []
-        for rank in range(max(len(found) for found in parts)):
-            chosen = [found[min(rank, len(found) - 1)] for found in parts]
-            texts = self.tokenizers.target.decode([hypothesis.tokens for hypothesis in chosen])
-            total = sum(hypothesis.log_probability for hypothesis in chosen)
-            length = sum(len(hypothesis.tokens) + 1 for hypothesis in chosen)
-            pieces = [piece for h in chosen for piece in self.tokenizers.target.pieces(h.tokens)]
-            text = " ".join(text for text in map(single_line, texts) if text)
-            translations.append(Translation(text, total / length**alpha, total, pieces))
-        return translations
-
-    def _cut(self, rows: list[list[int]], limit: int | None, name: str) -> list[list[int]]:
-        """Rows that leave room for the end mark within the model's limit."""
-        if limit is None:
-            return rows
-        for number, row in enumerate(rows, start=1):
-            if len(row) >= limit:
-                console.warn(f"{name} {number}: {len(row)} tokens, cut to the {limit - 1} that the model can take")
-        return [row[: limit - 1] for row in rows]
-
-    def _source(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
-        return padded([[*row, EOS] for row in rows], self.device)
-
-
-@contextmanager
-def _inference(model: Seq2SeqModel, device: torch.device) -> Iterator[None]:
-    """Eval mode, no gradients, full precision; training goes on as it was afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        model.train(was_training)
+        )
+    return translations

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from seq2seq.models.layers import Dropout, angles
+from seq2seq.models.layers import Dropout, Linear, angles
 
 EXPLICIT_LIMIT = 2**25
 """Most attention weights (all heads and rows) that the explicit product may hold while training on a CPU."""
@@ -26,18 +26,26 @@ def padding_bias(mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B 1 1 S"]:
     return (~mask).float().mul_(HIDDEN)[:, None, None, :]
 
 
+NARROWEST = 16
+"""Keys to which rows of weights are filled up without gradients on a CPU: torch's softmax over fewer is not vectorised
+(190 ns against 15 for a row), nor are products as small as those."""
+
+LONGEST_EXPLICIT = 128
+"""Keys from which torch's fused attention is faster on a CPU, without gradients."""
+
+
 def prefers_explicit(query: Float[Tensor, "B H T E"], keys: Float[Tensor, "B H S E"]) -> bool:
     """Whether matmul + softmax is faster here than torch's fused attention.
 
     On CPU the fused kernel's backward is slow for short sentences, most of all in bf16 (12 ms against 2 ms at
-    batch 64, 4 heads, 20 tokens), and its forward is slow for a single query; it wins in long sequences
-    without gradients.
+    batch 64, 4 heads, 20 tokens), and its forward is slow for them as well, and for few queries; it wins in long
+    sequences without gradients.
     """
     if query.device.type != "cpu":
         return False
     if torch.is_grad_enabled():
         return query[..., 0].numel() * keys.shape[2] <= EXPLICIT_LIMIT
-    return query.shape[2] == 1
+    return query.shape[2] <= NARROWEST or keys.shape[2] <= LONGEST_EXPLICIT
 
 
 def attend(
@@ -45,7 +53,7 @@ def attend(
     keys: Float[Tensor, "B H S E"],
     values: Float[Tensor, "B H S E"],
     *,
-    bias: Float[Tensor, "B 1 1 S"] | None = None,
+    bias: Float[Tensor, "B 1 #T S"] | None = None,
     causal: bool = False,
     dropout: Dropout | None = None,
     with_weights: bool = False,
@@ -74,11 +82,18 @@ def attend(
         length = query.shape[2]
         future = torch.full((length, length), HIDDEN, device=query.device).triu_(1)
         scores = scores.add_(future)
-    weights = scores.softmax(dim=-1)
+    weights = _softmax(scores)
     dropped = weights.to(values.dtype)
     if dropout is not None:
         dropped = dropout(dropped)
     return torch.matmul(dropped, values), weights if with_weights else None
+
+
+def _softmax(scores: Float[Tensor, "B H T S"]) -> Float[Tensor, "B H T S"]:
+    missing = NARROWEST - scores.shape[3]
+    if missing <= 0 or torch.is_grad_enabled() or scores.device.type != "cpu":
+        return scores.softmax(dim=-1)
+    return F.pad(scores, (0, missing), value=-torch.inf).softmax(dim=-1)[..., :-missing]
 
 
 def rotation(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "2 T E"]:
@@ -87,7 +102,7 @@ def rotation(start: int, length: int, width: int, device: torch.device) -> Float
     return torch.stack([angle.cos(), angle.sin()])
 
 
-def rotate(x: Float[Tensor, "*N T E2"], turn: Float[Tensor, "2 T E"]) -> Float[Tensor, "*N T E2"]:
+def rotate(x: Float[Tensor, "*N T E2"], turn: Float[Tensor, "2 _ E"]) -> Float[Tensor, "*N T E2"]:
     """Turn the pairs (i, i + E2 / 2): products of rotated vectors depend on the positions' distance alone."""
     cosine, sine = turn.to(x.dtype).unbind()
     first, second = x.chunk(2, dim=-1)
@@ -95,10 +110,10 @@ def rotate(x: Float[Tensor, "*N T E2"], turn: Float[Tensor, "2 T E"]) -> Float[T
 
 
 class Past(NamedTuple):
-    """Keys and values of one attention layer; grown along t while decoding step by step."""
+    """Keys and values of one attention layer."""
 
-    keys: Float[Tensor, "B H t E"]
-    values: Float[Tensor, "B H t E"]
+    keys: Float[Tensor, "B H S E"]
+    values: Float[Tensor, "B H S E"]
 
 
 class HeadedAttention(nn.Module):
@@ -109,7 +124,7 @@ class HeadedAttention(nn.Module):
         self.num_heads = num_heads
         self.head_size = width if wide else width // num_heads
         self.inner = num_heads * self.head_size
-        self.out = nn.Linear(self.inner, width)
+        self.out = Linear(self.inner, width)
         self.dropout = Dropout(dropout)
 
     def split(self, x: Float[Tensor, "B T P"], parts: int) -> tuple[Tensor, ...]:
@@ -128,25 +143,43 @@ class SelfAttention(HeadedAttention):
 
     def __init__(self, width: int, num_heads: int, *, wide: bool, dropout: float) -> None:
         super().__init__(width, num_heads, wide=wide, dropout=dropout)
-        self.query_key_value = nn.Linear(width, 3 * self.inner)
+        self.query_key_value = Linear(width, 3 * self.inner)
 
     def forward(
         self,
         x: Float[Tensor, "B T D"],
         *,
-        past: Past | None = None,
         bias: Float[Tensor, "B 1 1 T"] | None = None,
         causal: bool = False,
         turn: Float[Tensor, "2 T E"] | None = None,
-    ) -> tuple[Float[Tensor, "B T D"], Past]:
-        """Attend over `past` and `x`; the second result is `past` with x's keys and values appended."""
+    ) -> Float[Tensor, "B T D"]:
+        """Every position attends to all, or to those before it and itself."""
         query, keys, values = self.split(self.query_key_value(x), 3)
         if turn is not None:
             query, keys = rotate(query, turn), rotate(keys, turn)
-        if past is not None:
-            keys, values = torch.cat([past.keys, keys], dim=2), torch.cat([past.values, values], dim=2)
         context, _ = attend(query, keys, values, bias=bias, causal=causal, dropout=self.dropout)
-        return self.join(context), Past(keys, values)
+        return self.join(context)
+
+    def step(
+        self,
+        x: Float[Tensor, "B W D"],
+        past: Past,
+        used: int,
+        *,
+        bias: Float[Tensor, "B 1 W S"],
+        turn: Float[Tensor, "2 1 E"] | None,
+    ) -> Float[Tensor, "B W D"]:
+        """W rows at one position attend to `past` as `bias` lets them, which has a column for each place to look at.
+
+        Their keys and values are written into the W places after the first `used`.
+        """
+        query, keys, values = self.split(self.query_key_value(x), 3)
+        if turn is not None:
+            query, keys = rotate(query, turn), rotate(keys, turn)
+        end, seen = used + x.shape[1], bias.shape[3]
+        past.keys[:, :, used:end], past.values[:, :, used:end] = keys, values
+        context, _ = attend(query, past.keys[:, :, :seen], past.values[:, :, :seen], bias=bias)
+        return self.join(context)
 
 
 class CrossAttention(HeadedAttention):
@@ -154,12 +187,17 @@ class CrossAttention(HeadedAttention):
 
     def __init__(self, width: int, num_heads: int, *, wide: bool, dropout: float) -> None:
         super().__init__(width, num_heads, wide=wide, dropout=dropout)
-        self.query = nn.Linear(width, self.inner)
-        self.key_value = nn.Linear(width, 2 * self.inner)
+        self.query = Linear(width, self.inner)
+        self.key_value = Linear(width, 2 * self.inner)
 
     def project(self, states: Float[Tensor, "B S D"]) -> Past:
-        """Keys and values of the memory."""
-        return Past(*self.split(self.key_value(states), 2))
+        """Keys and values of the memory; without gradients on a CPU at least `NARROWEST`, the last ones empty."""
+        past = Past(*self.split(self.key_value(states), 2))
+        if torch.is_grad_enabled() or states.device.type != "cpu":
+            return past
+        missing = max(0, NARROWEST - states.shape[1])
+        # Side by side in memory: every step of decoding would have to copy them otherwise.
+        return Past(*(F.pad(part, (0, 0, 0, missing)).contiguous() for part in past))
 
     def forward(
         self,
@@ -168,11 +206,14 @@ class CrossAttention(HeadedAttention):
         bias: Float[Tensor, "B 1 1 S"],
         *,
         with_weights: bool = False,
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
-        """The memory as `x` sees it, and the mean weights of the heads if asked for."""
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+        """The memory as `x` sees it, and the weights of every head if asked for."""
         (query,) = self.split(self.query(x), 1)
+        size, missing = bias.shape[3], projected.keys.shape[2] - bias.shape[3]
+        if missing:
+            bias = F.pad(bias, (0, missing), value=HIDDEN)
         context, weights = attend(query, *projected, bias=bias, dropout=self.dropout, with_weights=with_weights)
-        return self.join(context), None if weights is None else weights.mean(dim=1)
+        return self.join(context), None if weights is None else weights[..., :size]
 
 
 class RecurrentAttention(nn.Module):
@@ -195,11 +236,11 @@ class RecurrentAttention(nn.Module):
         self.scale = {"additive": 2.0, "scaled_dot": width**-0.5}.get(kind, 1.0)
         match kind:
             case "additive":
-                self.query = nn.Linear(width, width, bias=False)
-                self.key = nn.Linear(width, width)
-                self.energy = nn.Linear(width, 1, bias=False)
+                self.query = Linear(width, width, bias=False)
+                self.key = Linear(width, width)
+                self.energy = Linear(width, 1, bias=False)
             case "general":
-                self.key = nn.Linear(width, width, bias=False)
+                self.key = Linear(width, width, bias=False)
             case "multi_head":
                 self.heads = CrossAttention(width, num_heads, wide=False, dropout=0.0)
             case "dot" | "scaled_dot":
@@ -221,8 +262,8 @@ class RecurrentAttention(nn.Module):
 
     def forward(
         self, query: Float[Tensor, "B T D"], projected: Past, bias: Float[Tensor, "B 1 1 S"]
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"]]:
-        """The context of every query, and its weights over the memory."""
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"]]:
+        """The context of every query, and its weights over the memory (one head but in `multi_head`)."""
         if self.kind == "multi_head":
             context, weights = self.heads(query, projected, bias, with_weights=True)
             return context, weights
@@ -233,7 +274,7 @@ class RecurrentAttention(nn.Module):
         else:
             scores = torch.matmul(query, keys.transpose(1, 2))
         weights = scores.float().mul_(self.scale).add_(bias.squeeze(1)).softmax(dim=-1)
-        return torch.matmul(weights.to(values.dtype), values), weights
+        return torch.matmul(weights.to(values.dtype), values), weights[:, None]
 
     def additive_scores(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"]) -> Float[Tensor, "B T S"]:
         """v . tanh(W q + U m + b) + sum(v), one query position at a time: [B, T, S, D] would not fit into a

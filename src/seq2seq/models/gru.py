@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from seq2seq.config.model import GRUSettings
 from seq2seq.models.attention import Past, RecurrentAttention, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
-from seq2seq.models.layers import Dropout, compute_dtype, embeddings_and_output, initialise_linear
+from seq2seq.models.layers import Dropout, Linear, compute_dtype, embeddings_and_output, initialise_linear
 from seq2seq.models.recurrent import CellState, RecurrentEncoder, advance, build_cell, project, run
 from seq2seq.tokens import PAD
 
 
 class GRUState(NamedTuple):
-    """The decoder between two positions."""
+    """The decoder between two positions, a row for each hypothesis."""
 
-    hidden: Float[Tensor, "B L D"]
-    cell: Float[Tensor, "B L D"] | None
+    hidden: Float[Tensor, "R L D"]
+    cell: Float[Tensor, "R L D"] | None
     """The LSTM's cells."""
-    feed: Float[Tensor, "B D"] | None
+    feed: Float[Tensor, "R D"] | None
     """The last attentional vector, where it is fed back."""
 
 
@@ -54,13 +54,13 @@ class GRUModel(Seq2SeqModel):
             build_cell(settings.cell, width if layer else embedding, width) for layer in range(layers)
         )
         self.parts = 2 if settings.cell == "lstm" else 1
-        self.bridge = nn.Linear(settings.encoder_layers * width, self.parts * layers * width)
+        self.bridge = Linear(settings.encoder_layers * width, self.parts * layers * width)
         gates = {"gru": 3, "lstm": 4, "rnn": 1}[settings.cell] * width
-        self.feed = nn.Linear(width, gates, bias=False) if settings.input_feeding else None
+        self.feed = Linear(width, gates, bias=False) if settings.input_feeding else None
         self.attention: RecurrentAttention | None = None
         if settings.attention != "none":
             self.attention = RecurrentAttention(settings.attention, width, settings.num_heads)
-            self.combine = nn.Linear(2 * width, width)
+            self.combine = Linear(2 * width, width)
         normalises, attends = settings.layer_norm, settings.attention != "none"
         # Without attention nobody reads the encoder's outputs, and their norm would never learn.
         self.memory_norm = nn.LayerNorm(width) if normalises and attends else nn.Identity()
@@ -68,7 +68,7 @@ class GRUModel(Seq2SeqModel):
         self.output_norm = nn.LayerNorm(width) if normalises else nn.Identity()
         # A tied output needs the embedding's width.
         narrow = settings.tied_embeddings != "none" and embedding != width
-        self.before_output = nn.Linear(width, embedding) if narrow else nn.Identity()
+        self.before_output = Linear(width, embedding) if narrow else nn.Identity()
         self.dropout = Dropout(settings.dropout)
         self.apply(initialise_linear)
         self.source_embedding, self.target_embedding, self.output = embeddings_and_output(
@@ -99,14 +99,16 @@ class GRUModel(Seq2SeqModel):
         return GRUState(initial[:, 0], initial[:, 1] if self.parts == 2 else None, feed)
 
     def step(
-        self, tokens: Int[Tensor, " B"], memory: Memory, state: GRUState, *, with_attention: bool = False
+        self, tokens: Int[Tensor, " R"], memory: Memory, state: GRUState, *, with_attention: bool = False
     ) -> Stepped:
         projected = project(self._cell(0), self.dropout(self.target_embedding(tokens)))
         layers, hidden, weights = self._advance(
             projected, memory, _unpack(state), state.feed, padding_bias(memory.mask)
         )
         after = _pack(layers, None if self.feed is None else hidden)
-        attention = _masked(weights, memory)[:, 0] if with_attention and weights is not None else None
+        attention = None
+        if with_attention and weights is not None:
+            attention = _masked(weights, memory).mean(dim=1).flatten(0, 1)
         return Stepped(self._finish(hidden), after, attention)
 
     def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
@@ -117,12 +119,12 @@ class GRUModel(Seq2SeqModel):
             whole = self._decode_whole if self.feed is None else self._decode_fed
             hidden, weights = whole(embedded, memory)
             hidden = self._finish(hidden)
-        attention = _masked(weights, memory) if with_attention and weights is not None else None
+        attention = _masked(weights, memory)[:, None] if with_attention and weights is not None else None
         return Decoded(hidden, attention)
 
     def _decode_whole(
         self, x: Float[Tensor, "B T E"], memory: Memory
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Nothing is fed back: every layer runs over all positions, then all of them attend."""
         for layer, begin in enumerate(_unpack(self.start(memory))):
             x = self.dropout(x) if layer else x
@@ -131,7 +133,7 @@ class GRUModel(Seq2SeqModel):
 
     def _decode_fed(
         self, embedded: Float[Tensor, "B T E"], memory: Memory
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Position by position; the embeddings' part of the gates is one product for all."""
         state, bias = self.start(memory), padding_bias(memory.mask)
         layers, feed = _unpack(state), state.feed
@@ -144,7 +146,7 @@ class GRUModel(Seq2SeqModel):
 
     def _decode_sampled(
         self, target_in: Int[Tensor, "B T"], memory: Memory
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Scheduled sampling (Bengio et al. 2015): coins choose between reference and own best token."""
         state, bias = self.start(memory), padding_bias(memory.mask)
         layers, feed = _unpack(state), state.feed
@@ -165,13 +167,16 @@ class GRUModel(Seq2SeqModel):
 
     def _advance(
         self,
-        projected: Float[Tensor, "B G"],
+        projected: Float[Tensor, "R G"],
         memory: Memory,
         layers: list[CellState],
-        feed: Float[Tensor, "B D"] | None,
-        bias: Float[Tensor, "B 1 1 S"],
-    ) -> tuple[list[CellState], Float[Tensor, "B D"], Float[Tensor, "B 1 S"] | None]:
-        """One position: every layer's cell, then the attention; without attention the top state is all."""
+        feed: Float[Tensor, "R D"] | None,
+        bias: Float[Tensor, "N 1 1 S"],
+    ) -> tuple[list[CellState], Float[Tensor, "R D"], Float[Tensor, "N H W S"] | None]:
+        """One position: every layer's cell, then the attention; without attention the top state is all.
+
+        The W hypotheses of a sentence attend to its memory together.
+        """
         if self.feed is not None:
             projected = projected + self.feed(feed)
         after: list[CellState] = []
@@ -180,12 +185,13 @@ class GRUModel(Seq2SeqModel):
             if layer > 0:
                 projected = project(cell, self.dropout(after[-1].hidden))
             after.append(advance(cell, projected, before))
-        hidden, weights = self._attend(after[-1].hidden[:, None], memory, bias)
-        return after, hidden.squeeze(1), weights
+        top, sentences = after[-1].hidden, len(memory.mask)
+        hidden, weights = self._attend(top.view(sentences, len(top) // sentences, -1), memory, bias)
+        return after, hidden.flatten(0, 1), weights
 
     def _attend(
         self, top: Float[Tensor, "B T D"], memory: Memory, bias: Float[Tensor, "B 1 1 S"]
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T S"] | None]:
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """The attentional vectors of these top states, and the weights."""
         if self.attention is None:
             return top, None
@@ -216,11 +222,11 @@ def _pack(layers: list[CellState], feed: Float[Tensor, "B D"] | None) -> GRUStat
     return GRUState(hidden, torch.stack(cells, dim=1) if cells else None, feed)
 
 
-def _joined(rows: list[Float[Tensor, "B 1 S"] | None]) -> Float[Tensor, "B T S"] | None:
+def _joined(rows: list[Float[Tensor, "B H 1 S"] | None]) -> Float[Tensor, "B H T S"] | None:
     found = [row for row in rows if row is not None]
-    return torch.cat(found, dim=1) if found else None
+    return torch.cat(found, dim=2) if found else None
 
 
-def _masked(weights: Float[Tensor, "B T S"], memory: Memory) -> Float[Tensor, "B T S"]:
+def _masked(weights: Float[Tensor, "B H T S"], memory: Memory) -> Float[Tensor, "B H T S"]:
     """Zero at padding, also in rows that have nothing else."""
-    return weights * memory.mask[:, None, :].to(weights.dtype)
+    return weights * memory.mask[:, None, None, :].to(weights.dtype)

@@ -1,9 +1,9 @@
 """The one contract of every architecture. Search, loss and scoring know this file and no other of this
 folder.
 
-Letters in shapes: B batch (or batch x beam), S source length, T target length, D width, V vocabulary, L
-layers. Batch is axis 0 of every tensor in a `Memory` and a `State`. A state is an argument and a result,
-never an attribute.
+Letters in shapes: B batch, S source length, T target length, D width, V vocabulary, L layers, H heads. While
+searching, N sentences have W hypotheses each: R = N * W rows, row r belongs to sentence r // W. Batch is axis 0
+of every tensor in a `Memory` (N rows) and a state. A state is an argument and a result, never an attribute.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ class Decoded(NamedTuple):
     """Teacher-forced decoding of every position at once."""
 
     hidden: Float[Tensor, "B T D"]
-    attention: Float[Tensor, "B T S"] | None
-    """Cross-attention weights of the last layer, mean over heads; rows sum to 1 over real source tokens."""
+    attention: Float[Tensor, "B L H T S"] | None
+    """Cross-attention weights of every layer and head (a recurrent decoder has one layer of attention); they sum
+    to 1 over the real source tokens."""
 
 
 class Stepped(NamedTuple):
     """Decoding of one position."""
 
-    hidden: Float[Tensor, "B D"]
+    hidden: Float[Tensor, "R D"]
     state: Any
-    attention: Float[Tensor, "B S"] | None
+    attention: Float[Tensor, "R S"] | None
+    """Cross-attention weights of the last layer, mean over heads."""
 
 
 def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
@@ -74,11 +76,28 @@ class Seq2SeqModel(nn.Module, ABC):
 
     @abstractmethod
     def start(self, memory: Memory) -> Any:
-        """The decoder's state before the first token."""
+        """The decoder's state before the first token, one hypothesis a sentence."""
 
     @abstractmethod
-    def step(self, tokens: Int[Tensor, " B"], memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:
-        """One position: the last tokens in, the hidden state that predicts the next ones out."""
+    def step(self, tokens: Int[Tensor, " R"], memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:
+        """One position: the last tokens in, the hidden state that predicts the next ones out.
+
+        `tokens` and `state` have R = N * W rows over the N rows of `memory`. Uses the state up: its buffers may
+        serve the next one.
+        """
+
+    def select(self, state: Any, rows: Int[Tensor, "N W"]) -> Any:
+        """The state of these hypotheses: `rows[n, w]` is the old row that hypothesis w of sentence n grows from.
+
+        The hypotheses of a new sentence come from one old sentence, and every old sentence is taken at most once,
+        or left out; W may differ from the old one. Uses the state up. Select the memory apart, where sentences leave.
+        """
+        return select_rows(state, rows.flatten())
+
+    def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Scores of the next token in fp32; their softmax is the model's distribution. May be written into."""
+        logits: Tensor = self.output(hidden)
+        return logits.float()
 
     @property
     def max_source_length(self) -> int | None:
@@ -97,4 +116,4 @@ class Seq2SeqModel(nn.Module, ABC):
 
 def log_probabilities(model: Seq2SeqModel, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
     """Log of the model's next-token distribution, in fp32."""
-    return torch.log_softmax(model.output(hidden).float(), dim=-1)
+    return torch.log_softmax(model.logits(hidden), dim=-1)

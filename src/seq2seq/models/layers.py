@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -19,6 +21,77 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     """What products of this tensor are computed in: autocast's type where it is on, else its own."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+_ONEDNN_LINEAR = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that, without gradients on a CPU, uses oneDNN's kernels instead of MKL's.
+
+    They use all of AVX-512 on every maker's CPU: 190 against 85 GFLOP/s on an AMD EPYC.
+    """
+
+    packed: Tensor | None = None
+    """The weights in oneDNN's own order, within `packed_weights`."""
+    packed_type = torch.float32
+
+    def forward(self, x: Float[Tensor, "*N K"]) -> Float[Tensor, "*N M"]:
+        if self.packed is None or not _takes(x):
+            return fast_linear(x, self.weight, self.bias)
+        if self.packed_type == torch.float32:
+            return _onednn(x, self.packed, self.bias)
+        product = _onednn(x.to(self.packed_type), self.packed, None).float()
+        return product if self.bias is None else product.add_(self.bias)
+
+
+def fast_linear(
+    x: Float[Tensor, "*N K"], weight: Float[Tensor, "M K"], bias: Float[Tensor, " M"] | None
+) -> Float[Tensor, "*N M"]:
+    """x weight^T + bias, by oneDNN where no gradient is wanted on a CPU."""
+    return _onednn(x, weight, bias) if _takes(x) else F.linear(x, weight, bias)
+
+
+@contextmanager
+def packed_weights(
+    model: nn.Module, dtype: torch.dtype = torch.float32, exact: Collection[nn.Module] = ()
+) -> Iterator[None]:
+    """On a CPU every `Linear` keeps a copy of its weights in oneDNN's order and in `dtype` meanwhile.
+
+    Then small products need not reorder them each time. With bf16, products are computed from bf16 inputs and weights,
+    and all else in fp32; so are the products of `exact` layers. The weights must not change within.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
+    try:
+        for layer in layers if _ONEDNN_LINEAR else []:
+            if layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
+                layer.packed_type = torch.float32 if layer in exact else dtype
+                weight = layer.weight.detach().to(layer.packed_type)
+                layer.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _USUAL_ROWS)
+        yield
+    finally:
+        for layer in layers:
+            layer.packed = None
+
+
+_USUAL_ROWS = 128
+"""oneDNN chooses its order for so many rows; any number will do later."""
+
+
+def _takes(x: Tensor) -> bool:
+    return bool(
+        _ONEDNN_LINEAR
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and x.numel()
+    )
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
 
 
 class Dropout(nn.Module):
@@ -89,7 +162,7 @@ def embeddings_and_output(
         )
     source = Embedding(source_size, width, word_dropout)
     target = source if tied == "all" else Embedding(target_size, width, word_dropout)
-    output = nn.Linear(output_width, target_size, bias=tied == "none")
+    output = Linear(output_width, target_size, bias=tied == "none")
     if tied == "none":
         initialise_linear(output)
     else:
@@ -157,8 +230,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = settings.activation
         gates = 2 if settings.activation == "swiglu" else 1
-        self.inner = nn.Linear(settings.hidden_size, gates * settings.ff_size)
-        self.outer = nn.Linear(settings.ff_size, settings.hidden_size)
+        self.inner = Linear(settings.hidden_size, gates * settings.ff_size)
+        self.outer = Linear(settings.ff_size, settings.hidden_size)
         self.dropout = Dropout(settings.ff_dropout)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from seq2seq.models.layers import Dropout
+from seq2seq.models.layers import Dropout, fast_linear
 
 CellKind = Literal["gru", "lstm", "rnn"]
 
@@ -56,7 +55,7 @@ def weights(cell: nn.RNNBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def project(cell: nn.RNNBase, x: Float[Tensor, "*N E"]) -> Float[Tensor, "*N G"]:
     """The input's part of the gates, W_ih x + b_ih."""
     into, _, bias, _ = weights(cell)
-    return F.linear(x, into, bias)
+    return fast_linear(x, into, bias)
 
 
 def run(cell: nn.RNNBase, x: Float[Tensor, "B T E"], state: CellState | None = None) -> Float[Tensor, "B T D"]:
@@ -73,7 +72,7 @@ def run(cell: nn.RNNBase, x: Float[Tensor, "B T E"], state: CellState | None = N
 def advance(cell: nn.RNNBase, projected: Float[Tensor, "B G"], state: CellState) -> CellState:
     """One position, with `projected` from `project`; the equations of torch's documentation."""
     _, recurrent_weight, _, recurrent_bias = weights(cell)
-    recurrent = F.linear(state.hidden, recurrent_weight, recurrent_bias)
+    recurrent = fast_linear(state.hidden, recurrent_weight, recurrent_bias)
     width = state.hidden.shape[1]
     if isinstance(cell, nn.GRU):
         into_gates, into_candidate = torch.split(projected, [2 * width, width], dim=1)

@@ -5,28 +5,45 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seq2seq.config.model import TransformerSettings
-from seq2seq.models.attention import CrossAttention, Past, SelfAttention, padding_bias, rotation
-from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
+from seq2seq.models.attention import HIDDEN, NARROWEST, CrossAttention, Past, SelfAttention, padding_bias, rotation
+from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped, select_rows
 from seq2seq.models.layers import (
     Dropout,
     FeedForward,
     Positions,
     build_norm,
+    compute_dtype,
     embeddings_and_output,
     initialise_linear,
 )
 from seq2seq.tokens import PAD
 
+SHARED_LIMIT = 8
+"""Up to so many hypotheses of a sentence share one buffer of keys and values."""
+
 
 class TransformerState(NamedTuple):
-    """Self-attention keys and values of every decoder layer; their length is the next position."""
+    """Self-attention keys and values of every decoder layer, in buffers that have room for more.
+
+    The K hypotheses of a sentence write theirs side by side, and each sees its own line of ancestors alone: when
+    hypotheses are reordered nothing moves but `bias`. Looking at K times as many keys costs less than copying them.
+    With more than `SHARED_LIMIT` hypotheses each has a buffer of its own (B = R, K = 1).
+    """
 
     layers: tuple[Past, ...]
+    """[B, H, C, E] each, of which the first `used` of C places are filled."""
+    bias: Float[Tensor, "B K used"]
+    """0 where a hypothesis sees a place, `HIDDEN` where it does not."""
+    position: int
+    """Of the next token."""
+    apart: bool
+    """Whether each hypothesis has a buffer of its own."""
 
 
 class Residual(nn.Module):
@@ -68,7 +85,7 @@ class EncoderLayer(nn.Module):
         bias: Float[Tensor, "B 1 1 S"],
         turn: Float[Tensor, "2 S E"] | None,
     ) -> Float[Tensor, "B S D"]:
-        result, _ = self.attention(self.around_attention.enter(x), bias=bias, turn=turn)
+        result = self.attention(self.around_attention.enter(x), bias=bias, turn=turn)
         x = self.around_attention.leave(x, result)
         result = self.feed_forward(self.around_feed_forward.enter(x))
         left: Tensor = self.around_feed_forward.leave(x, result)
@@ -92,23 +109,44 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        past: Past | None,
         projected: Past,
         bias: Float[Tensor, "B 1 1 S"],
         turn: Float[Tensor, "2 T E"] | None,
         with_weights: bool,
-    ) -> tuple[Float[Tensor, "B T D"], Past, Float[Tensor, "B T S"] | None]:
-        """All positions at once where `past` is None; else the one (T = 1) after `past`, which it joins."""
-        result, past = self.self_attention(
-            self.around_self_attention.enter(x), past=past, causal=past is None, turn=turn
-        )
-        x = self.around_self_attention.leave(x, result)
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+        """All positions at once."""
+        result = self.self_attention(self.around_self_attention.enter(x), causal=True, turn=turn)
+        return self._rest(self.around_self_attention.leave(x, result), projected, bias, with_weights)
+
+    def step(
+        self,
+        x: Float[Tensor, "N W D"],
+        past: Past,
+        used: int,
+        own: Float[Tensor, "B 1 K P"],
+        projected: Past,
+        bias: Float[Tensor, "N 1 1 S"],
+        turn: Float[Tensor, "2 1 E"] | None,
+        with_weights: bool,
+    ) -> tuple[Float[Tensor, "N W D"], Float[Tensor, "N H W S"] | None]:
+        """One position of W hypotheses of each sentence, whose own past is in `past` as far as `own` lets them see it.
+
+        Theirs goes into the places after the first `used`.
+        """
+        entering = self.around_self_attention.enter(x).view(own.shape[0], own.shape[2], -1)
+        result = self.self_attention.step(entering, past, used, bias=own, turn=turn)
+        return self._rest(self.around_self_attention.leave(x, result.view(x.shape)), projected, bias, with_weights)
+
+    def _rest(
+        self, x: Float[Tensor, "B T D"], projected: Past, bias: Float[Tensor, "B 1 1 S"], with_weights: bool
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+        """What follows self-attention."""
         result, weights = self.cross_attention(
             self.around_cross_attention.enter(x), projected, bias, with_weights=with_weights
         )
         x = self.around_cross_attention.leave(x, result)
         result = self.feed_forward(self.around_feed_forward.enter(x))
-        return self.around_feed_forward.leave(x, result), past, weights
+        return self.around_feed_forward.leave(x, result), weights
 
 
 class TransformerModel(Seq2SeqModel):
@@ -145,7 +183,7 @@ class TransformerModel(Seq2SeqModel):
 
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:
         mask = source != PAD
-        x = self.dropout(self.source_positions(self.source_embedding(source), 0))
+        x = self._entering(self.source_positions(self.source_embedding(source), 0))
         bias = padding_bias(mask)
         turn = self._turn(x, 0)
         for layer in self.encoder:
@@ -155,42 +193,67 @@ class TransformerModel(Seq2SeqModel):
         return Memory(states, mask, keys)
 
     def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
-        hidden, _, attention = self._decode(target_in, memory, None, with_attention)
-        return Decoded(hidden, attention)
+        x = self._entering(self.target_positions(self.target_embedding(target_in), 0))
+        bias, turn = padding_bias(memory.mask), self._turn(x, 0)
+        found = []
+        for layer, projected in zip(self.decoder, _pairs(memory), strict=True):
+            x, weights = self._through(layer, x, projected, bias, turn, with_attention)
+            found.append(weights)
+        if not with_attention:
+            return Decoded(self.decoder_norm(x), None)
+        return Decoded(self.decoder_norm(x), torch.stack(found, dim=1) * memory.mask[:, None, None, None, :])
 
     def start(self, memory: Memory) -> TransformerState:
         # The first nothing of the memory's keys: the right batch, heads, width, type and device.
         nothing = [Past(keys[:, :, :0], values[:, :, :0]) for keys, values in _pairs(memory)]
-        return TransformerState(tuple(nothing))
+        return TransformerState(tuple(nothing), memory.states.new_zeros(len(memory.mask), 1, 0), 0, apart=False)
 
     def step(
         self,
-        tokens: Int[Tensor, " B"],
+        tokens: Int[Tensor, " R"],
         memory: Memory,
         state: TransformerState,
         *,
         with_attention: bool = False,
     ) -> Stepped:
-        hidden, state, attention = self._decode(tokens[:, None], memory, state, with_attention)
-        return Stepped(hidden[:, 0], state, None if attention is None else attention[:, 0])
-
-    def _decode(
-        self, tokens: Int[Tensor, "B T"], memory: Memory, state: TransformerState | None, with_attention: bool
-    ) -> tuple[Float[Tensor, "B T D"], TransformerState, Float[Tensor, "B T S"] | None]:
-        start = 0 if state is None else state.layers[0].keys.shape[2]
-        x = self.dropout(self.target_positions(self.target_embedding(tokens), start))
-        turn = self._turn(x, start)
-        bias = padding_bias(memory.mask)
+        sentences, start = len(memory.mask), state.position
+        x = self.target_embedding(tokens.view(sentences, len(tokens) // sentences))
+        x = self.dropout(self.target_positions(x.flatten(0, 1)[:, None], start).view(x.shape))
+        bias, turn = padding_bias(memory.mask), self._turn(x[:, :1], start)
+        used, weights = state.bias.shape[2], None
+        state = _grown(state)
+        own = state.bias[:, None]
+        if own.shape[3] < NARROWEST:
+            own = F.pad(own, (0, NARROWEST - own.shape[3]), value=HIDDEN)
         last = len(self.decoder) - 1
-        pasts, weights = [], None
         for number, (layer, projected) in enumerate(zip(self.decoder, _pairs(memory), strict=True)):
-            past = None if state is None else state.layers[number]
             wants_weights = with_attention and number == last
-            x, past, weights = self._through(layer, x, past, projected, bias, turn, wants_weights)
-            pasts.append(past)
+            assert isinstance(layer, DecoderLayer)
+            x, weights = layer.step(x, state.layers[number], used, own, projected, bias, turn, wants_weights)
         if weights is not None:
-            weights = weights * memory.mask[:, None, :].to(weights.dtype)
-        return self.decoder_norm(x), TransformerState(tuple(pasts)), weights
+            weights = (weights.mean(dim=1) * memory.mask[:, None, :]).flatten(0, 1)
+        return Stepped(self.decoder_norm(x).flatten(0, 1), state, weights)
+
+    def select(self, state: TransformerState, rows: Int[Tensor, "N W"]) -> TransformerState:
+        fan = state.bias.shape[1]
+        apart = state.apart or (fan == 1 and rows.shape[1] > SHARED_LIMIT)
+        layers, bias = state.layers, state.bias.flatten(0, 1)[rows]
+        if apart:
+            layers = select_rows(layers, rows.flatten())
+            bias = bias.view(rows.numel(), 1, -1)
+        elif len(rows) < len(layers[0].keys):
+            layers = select_rows(layers, rows[:, 0] // fan)
+        return TransformerState(layers, bias, state.position, apart)
+
+    def _entering(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """What the first layer gets.
+
+        Where products are in bf16, so is the sum that runs through the layers: on a CPU whose cores share the memory,
+        every pass over it counts (6 % of a training step). torch's RMS norm would want its weights in bf16, too.
+        """
+        x = self.dropout(x)
+        dtype = compute_dtype(x)
+        return x.to(dtype) if dtype == torch.bfloat16 and self.settings.norm == "layer_norm" else x
 
     def _through(self, layer: nn.Module, *inputs: Any) -> Any:
         """The layer's result; going backward it is computed again, with the same dropout, where memory matters."""
@@ -204,6 +267,27 @@ class TransformerModel(Seq2SeqModel):
         wide = self.settings.attention == "wide"
         head_size = x.shape[2] if wide else x.shape[2] // self.settings.num_heads
         return rotation(start, x.shape[1], head_size, x.device)
+
+
+def _grown(state: TransformerState) -> TransformerState:
+    """Room for one more position, seen by the hypothesis that writes it."""
+    rows, fan, used = state.bias.shape
+    needed, room = used + fan, state.layers[0].keys.shape[2]
+    layers = state.layers
+    if needed > room:
+        wider = max(2 * room, needed + (NARROWEST - 1) * fan)
+        layers = tuple(Past(*(_widened(part, used, wider) for part in layer)) for layer in layers)
+    others = torch.full((fan, fan), HIDDEN, device=state.bias.device, dtype=state.bias.dtype).fill_diagonal_(0.0)
+    bias = torch.cat([state.bias, others.expand(rows, fan, fan)], dim=2)
+    return TransformerState(layers, bias, state.position + 1, state.apart)
+
+
+def _widened(buffer: Float[Tensor, "B H C E"], used: int, places: int) -> Float[Tensor, "B H C2 E"]:
+    wider = buffer.new_empty(*buffer.shape[:2], places, buffer.shape[3])
+    wider[:, :, :used] = buffer[:, :, :used]
+    # The first ones are looked at before they are used, with a weight of zero: they must not be NaN.
+    wider[:, :, used:NARROWEST] = 0.0
+    return wider
 
 
 def _pairs(memory: Memory) -> list[Past]:

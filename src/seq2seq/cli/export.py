@@ -1,0 +1,119 @@
+"""`seq2seq export`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seq2seq.cli.options import Checkpoint, Json, Quiet, Run
+from seq2seq.console import format_table, say, set_quiet
+from seq2seq.errors import UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.export.folder import Trained
+    from seq2seq.export.parity import Parity
+
+_FORMATS = ("ctranslate2", "huggingface")
+_LEFT_OUT = {
+    "torchscript": "TorchScript is no longer maintained",
+    "onnx": "ONNX holds no search: only single steps could be exported",
+}
+
+
+def export(
+    run: Run,
+    format: Annotated[str, typer.Option("--format", "-f", help="ctranslate2 or huggingface.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="New folder. [default: RUN/export/FORMAT]")
+    ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            "--quantization",
+            help="ctranslate2: float32, int8, int8_float32, int8_float16, int8_bfloat16, int16, float16 or bfloat16. "
+            "[default: float32]",
+        ),
+    ] = None,
+    sentences: Annotated[
+        int, typer.Option("--sentences", min=1, help="Lines of the run's test text that the export is checked with.")
+    ] = 200,
+    checkpoint: Checkpoint = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the model in another library's format, with the tokenizer inside, and check that it translates the same.
+
+    The greedy outputs of the export and of the run are compared: in full precision they must be equal (but where two
+    tokens are equally likely), else nothing is written. Table: equal outputs, BLEU, and its difference.
+
+    \b
+      seq2seq export runs/demo --format ctranslate2
+      seq2seq export runs/demo --format ctranslate2 --quantization int8
+      seq2seq translate runs/demo/export/ctranslate2-int8 input.en
+      seq2seq export runs/demo --format huggingface -o my-model
+    """
+    set_quiet(quiet)
+    _check_format(format, quantization)
+    trained = _trained(run, checkpoint)
+    from seq2seq.export.folder import default_folder
+
+    target = output or default_folder(run, format, quantization or "float32")
+    parity = _export(trained, target, format, quantization or "float32", sentences)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(target), **parity.to_json()}, ensure_ascii=False))
+    elif quiet:
+        typer.echo(str(target))
+    else:
+        typer.echo(format_table(["engine", "equal", "BLEU", "difference"], parity.rows()))
+        signature = f"; {parity.signature}" if parity.signature else ""
+        say(f"{parity.sentences} sentences ({parity.source}), greedy{signature}")
+        say(_next(target, format))
+
+
+def _check_format(format: str, quantization: str | None) -> None:
+    if format in _FORMATS:
+        if quantization not in (None, "float32") and format != "ctranslate2":
+            raise UsageError("--quantization belongs to --format ctranslate2", hint="leave it out")
+        return
+    reason = _LEFT_OUT.get(format.lower(), f"--format {format} is not known")
+    raise UsageError(reason, hint="--format ctranslate2 or --format huggingface")
+
+
+def _trained(run: Path, checkpoint: str | None) -> Trained:
+    from seq2seq.experiment import load
+    from seq2seq.export.folder import Trained, is_export
+
+    if is_export(run):
+        raise UsageError(f"{run} is an export already", hint="give the run directory")
+    loaded = load(run, device="cpu", checkpoint=checkpoint)
+    splits = {split: loaded.directory.load_pairs(split) for split in ("test", "valid")}
+    split = next((name for name, pairs in splits.items() if pairs), "")
+    return Trained(
+        model=loaded.translator.model,
+        tokenizers=loaded.translator.tokenizers,
+        config=loaded.config,
+        run=run,
+        checkpoint=loaded.checkpoint,
+        weights=loaded.weights[0],
+        pairs=splits.get(split, []),
+        split=split,
+    )
+
+
+def _export(trained: Trained, target: Path, format: str, quantization: str, sentences: int) -> Parity:
+    if format == "ctranslate2":
+        from seq2seq.export.ctranslate2 import export_ctranslate2
+
+        return export_ctranslate2(trained, target, quantization=quantization, sentences=sentences)
+    from seq2seq.export.huggingface import export_huggingface
+
+    return export_huggingface(trained, target, sentences=sentences)
+
+
+def _next(target: Path, format: str) -> str:
+    if format == "ctranslate2":
+        return f"next: seq2seq translate {target} FILE"
+    return f"next: AutoModelForSeq2SeqLM.from_pretrained({str(target)!r}), as {target / 'README.md'} shows"

@@ -1,0 +1,209 @@
+"""An export on disk: the other library's files, what they were made of, and their checksums.
+
+export/ctranslate2/  model.bin config.json *_vocabulary.json (the library's)  tokenizer/  settings.yaml  export.json
+
+`export.json` is written last and carries size and SHA-256 of every other file. Nothing else of the run is needed to
+translate, so the folder can be moved to any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seq2seq import console
+from seq2seq.config import Config, config_to_yaml, load_config
+from seq2seq.data.tokenizer import TokenizerPair
+from seq2seq.errors import CheckpointError, UsageError
+from seq2seq.files import new_folder, write_json, write_text
+from seq2seq.models.interface import Seq2SeqModel
+
+FORMAT_VERSION = 1
+MANIFEST = "export.json"
+SETTINGS = "settings.yaml"
+TOKENIZER = "tokenizer"
+_BLOCK = 2**20
+
+
+class Trained(NamedTuple):
+    """What is exported: a model on the CPU and all that belongs to it."""
+
+    model: Seq2SeqModel
+    tokenizers: TokenizerPair
+    config: Config
+    run: Path
+    """The run directory."""
+    checkpoint: str
+    """Name under `checkpoints/`."""
+    weights: str
+    """SHA-256 of the checkpoint's weights."""
+    pairs: list[tuple[str, str]]
+    """Raw text that the export is checked with; may be empty."""
+    split: str = "test"
+    """Which text `pairs` are."""
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return self.config.name or self.run.resolve().name
+
+
+class Export(NamedTuple):
+    """An export for CTranslate2, verified."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    config: Config
+    """The run's settings; those of decoding are what translation begins with."""
+    tokenizers: TokenizerPair
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint that was exported."""
+        return str(self.manifest["checkpoint"])
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of that checkpoint's weights."""
+        return str(self.manifest["weights"])
+
+    @property
+    def quantization(self) -> str:
+        """How the weights are stored, e.g. `float32` or `int8`."""
+        return str(self.manifest["quantization"])
+
+
+def default_folder(run: Path, library: str, quantization: str = "float32") -> Path:
+    """Where an export lies unless told otherwise: `RUN/export/ctranslate2`, `RUN/export/ctranslate2-int8`."""
+    return run / "export" / (library if quantization == "float32" else f"{library}-{quantization}")
+
+
+@contextmanager
+def export_folder(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target` when the block ends well; an older export there is replaced, nothing else is.
+
+    Raises:
+        UsageError: something else lies there.
+        ResourceError: the disk is full.
+    """
+    if target.is_symlink() or (target.exists() and not _replaceable(target)):
+        raise UsageError(f"{target} exists and is no export", hint="choose another folder with -o")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.with_name(f".partial-{target.name}").exists():
+        console.say(f"removed an unfinished export of {target.name}")
+    with new_folder(target) as folder:
+        yield folder
+
+
+def add_run(folder: Path, trained: Trained) -> None:
+    """Write the run's tokenizer and settings."""
+    trained.tokenizers.save(folder / TOKENIZER)
+    write_text(folder / SETTINGS, config_to_yaml(trained.config))
+
+
+def seal(folder: Path, trained: Trained, details: dict[str, Any]) -> dict[str, Any]:
+    """Write `export.json`; return its content. `details` are `library`, `quantization`, `parity` and the like."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.chmod(folder.stat().st_mode & 0o666)  # some libraries write files for their owner only
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    manifest = {
+        "format": FORMAT_VERSION,
+        "seq2seq": version("seq2seq"),
+        "run": trained.name,
+        "checkpoint": trained.checkpoint,
+        "weights": trained.weights,
+        **details,
+        "files": files,
+    }
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def is_export(folder: Path) -> bool:
+    """Whether this folder holds an export for CTranslate2."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("library") == "ctranslate2"
+
+
+def open_export(folder: Path) -> Export:
+    """Verify and read an export for CTranslate2.
+
+    Raises:
+        CheckpointError: there is none, a file is missing or damaged, or a newer version wrote it.
+    """
+    again = "export it again: seq2seq export RUN --format ctranslate2"
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, library = int(manifest["format"]), manifest["library"]
+        files = {str(name): (int(file["size"]), str(file["sha256"])) for name, file in manifest["files"].items()}
+        _ = manifest["checkpoint"], manifest["weights"], manifest["quantization"]
+    except OSError:
+        raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}", hint=again) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=again) from None
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{folder} was made by a newer version of seq2seq", hint="pip install -U seq2seq")
+    if library != "ctranslate2":
+        raise CheckpointError(f"{folder} is an export for {library}, not for ctranslate2", hint=again)
+    for name, (size, sha256) in files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {name}", hint=again)
+        if not path.is_file() or path.stat().st_size != size or _sha256(path) != sha256:
+            raise CheckpointError(f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=again)
+    return Export(folder, manifest, load_config([folder / SETTINGS]), TokenizerPair.load(folder / TOKENIZER))
+
+
+def find_export(run: Path, weights: str | None = None) -> Export:
+    """The export for CTranslate2 that lies in a run directory: in full precision, else the only one there is.
+
+    `weights`: SHA-256 of the weights that it must have been made of.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it was made of another checkpoint.
+    """
+    command = f"seq2seq export {run} --format ctranslate2"
+    folder = default_folder(run, "ctranslate2")
+    if not is_export(folder):
+        found = sorted(path for path in folder.parent.glob("ctranslate2-*") if is_export(path))
+        if not found:
+            raise CheckpointError(f"{run} has not been exported for CTranslate2", hint=command)
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise CheckpointError(
+                f"{run} has several exports for CTranslate2: {names}", hint=f"name one: seq2seq translate {found[0]}"
+            )
+        folder = found[0]
+    export = open_export(folder)
+    if weights is not None and export.weights != weights:
+        raise CheckpointError(
+            f"the export in {folder} is of another checkpoint ({export.checkpoint})",
+            hint=f"export again: {command}",
+        )
+    return export
+
+
+def _replaceable(path: Path) -> bool:
+    if not path.is_dir():
+        return False
+    return (path / MANIFEST).is_file() or not any(path.iterdir())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

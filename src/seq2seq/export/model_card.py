@@ -1,0 +1,119 @@
+"""The model card of an export for the Hugging Face hub: what the model is, its data, its scores, how to use it."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from seq2seq.config import Source
+from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource
+from seq2seq.export.folder import Trained
+from seq2seq.export.parity import Parity
+
+_UNNAMED = ("src", "tgt")
+_USE = """\
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+name = "path/to/this/folder"
+tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModelForSeq2SeqLM.from_pretrained(name)
+inputs = tokenizer([{example}], return_tensors="pt", padding=True)
+print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))
+```"""
+
+
+def model_card(trained: Trained, parity: Parity, architecture: str, example: str) -> str:
+    """README.md in Markdown, with the hub's front matter; `example` is a source text to try."""
+    data = trained.config.data
+    languages = [code for code in (data.source_language, data.target_language) if code not in _UNNAMED]
+    front = ["---", *(["language:", *(f"- {code}" for code in languages)] if languages else [])]
+    front += ["library_name: transformers", "pipeline_tag: translation", "tags:", "- translation", "- seq2seq", "---"]
+    direction = f"{data.source_language} to {data.target_language}" if len(languages) == 2 else "source to target"
+    parts = [
+        "\n".join(front),
+        f"# {trained.name}",
+        f"Translates text, {direction}: `{architecture}`, trained from scratch with seq2seq {version('seq2seq')} "
+        f"and exported from its checkpoint `{trained.checkpoint}` by "
+        f"`seq2seq export {trained.name} --format huggingface`.",
+        "## Use\n\n" + _USE.format(example=json.dumps(example, ensure_ascii=False)),
+        "## Data\n\n" + _data(trained),
+        "## Scores\n\n" + _scores(trained),
+        "## Model\n\n" + _model(trained),
+        "## Check of the export\n\n" + _check(parity),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _data(trained: Trained) -> str:
+    """Names of the corpora, without folders, and what is known of their size."""
+    counts: dict[str, Any] = _read(trained.run / "data.json").get("counts", {})
+    kept = counts.get("kept")
+    lines = [f"- training: {_named(source)}" for source in trained.config.data.train]
+    lines += [f"- {kept:,} pairs after cleaning, of {counts.get('read', kept):,}"] if kept else []
+    lines += [f"- validation: {_named(source)}" for source in trained.config.data.valid]
+    lines += [f"- test: {_named(source)}" for source in trained.config.data.test]
+    return "\n".join(lines) or "Not recorded."
+
+
+def _named(source: Source) -> str:
+    match source:
+        case TextSource():
+            return f"`{Path(source.source).name}`, `{Path(source.target).name}`"
+        case HubSource():
+            return f"`{source.hub}` ({source.split})"
+        case BuiltinSource():
+            return f"built-in task `{source.builtin}` ({source.split})"
+        case JsonlSource():
+            return f"`{Path(source.jsonl).name}`"
+        case _:
+            return f"`{Path(source.tsv).name}`"
+
+
+def _scores(trained: Trained) -> str:
+    """The run's test scores, each with its signature, and how they were decoded."""
+    results = _read(trained.run / "results.json")
+    test = results.get("test") or {}
+    if results.get("checkpoint") != trained.checkpoint or not test.get("metrics"):
+        return "This checkpoint has not been scored on a test set."
+    rows = [
+        f"| {metric['name']} | {metric['value']:.2f} | `{metric['signature'].replace('|', chr(92) + '|')}` |"
+        for metric in test["metrics"]
+    ]
+    decoding = test.get("decoding", {})
+    search = f"beam size {decoding.get('beam_size')}, length penalty {decoding.get('length_penalty')}"
+    table = ["| metric | score | signature |", "|---|---|---|", *rows]
+    return f"Test set of {test.get('sentences')} sentences, {search}.\n\n" + "\n".join(table)
+
+
+def _model(trained: Trained) -> str:
+    settings = trained.config.model.model_dump()
+    sizes = [
+        (key, settings[key]) for key in ("encoder_layers", "decoder_layers", "hidden_size", "ff_size", "num_heads")
+    ]
+    vocabulary = [side.size for side in dict.fromkeys(trained.tokenizers)]
+    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
+    lines = [f"- {parameters:,} parameters", *(f"- {key}: {value}" for key, value in sizes)]
+    lines.append(f"- vocabulary: {' and '.join(f'{size:,}' for size in vocabulary)} sentencepiece subwords")
+    return "\n".join(lines)
+
+
+def _check(parity: Parity) -> str:
+    result = parity.results[0]
+    text = (
+        f"Greedy outputs of {parity.sentences} sentences ({parity.source}) were compared with those of the model that "
+        f"was exported: {result.identical} are identical"
+    )
+    text += f", {result.ties} differ where two tokens are equally likely" if result.ties else ""
+    change = parity.difference(result)
+    return text + ("." if change is None else f"; BLEU {result.bleu:.2f} ({change:+.2f}, `{parity.signature}`).")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A record of the run; nothing where it is missing or damaged, for a card can do without."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,46 @@
+"""What a model must be for another library to take it, and how long its texts may be there."""
+
+from __future__ import annotations
+
+from seq2seq.config import DecodingSettings
+from seq2seq.errors import UsageError
+from seq2seq.models import Seq2SeqModel, TransformerModel
+
+_FEWEST_POSITIONS = 2048
+
+
+def require_transformer(model: Seq2SeqModel, library: str) -> TransformerModel:
+    """The model, which `library` can take.
+
+    Raises:
+        UsageError: it is recurrent, for which no maintained format exists.
+    """
+    if isinstance(model, TransformerModel):
+        return model
+    raise UsageError(
+        f"a recurrent model (model.kind: gru) cannot be exported: {library} has no such architecture, TorchScript is "
+        "no longer maintained, and ONNX holds no search",
+        hint="translate with the run itself, or train with model.kind=transformer",
+    )
+
+
+def table_length(model: TransformerModel, decoding: DecodingSettings) -> int | None:
+    """Positions that a library's table of them must have; None where positions need no table.
+
+    A learned table has its own length; sinusoids go as far as the settings of decoding allow, and 2,048 at least.
+    """
+    match model.settings.positions:
+        case "rotary":
+            return None
+        case "learned":
+            return model.settings.max_positions
+        case "sinusoidal":
+            source = decoding.max_source_tokens + 1
+            longest = max(source, int(decoding.max_length_ratio * source) + decoding.max_length_offset + 1)
+            return max(_FEWEST_POSITIONS, 1 << (longest - 1).bit_length())
+
+
+def longest_source(model: TransformerModel, decoding: DecodingSettings) -> int:
+    """Most source tokens, EOS not counted, that a line may have to be translated in one piece."""
+    limit = model.max_source_length
+    return decoding.max_source_tokens if limit is None else min(decoding.max_source_tokens, limit - 1)

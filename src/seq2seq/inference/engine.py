@@ -1,0 +1,111 @@
+"""Our own engine: a model of this project, searched on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+
+import torch
+
+from seq2seq.errors import ResourceError, UsageError
+from seq2seq.inference.choosing import Choose
+from seq2seq.inference.constraints import constrained, constrained_width
+from seq2seq.inference.diversity import diverse_search
+from seq2seq.inference.limits import check, lengths
+from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
+from seq2seq.inference.scoring import padded
+from seq2seq.inference.search import search
+from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.models.layers import packed_weights
+from seq2seq.tokens import EOS
+
+_TYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class NativeEngine(Engine):
+    """Searches with a model on its device; each call is one batch.
+
+    Diverse beams and phrases that an output must hold are ways to choose tokens, which the search itself does not know.
+
+    `precision`: `auto` is fp32, in which a translation hardly ever depends on what else is in its batch. In `bf16` a
+    CPU computes the products with the inner layers' weights, a GPU all that torch's autocast does, as in `fp16`. Raises
+    `UsageError` for others, and for fp16 on a CPU.
+    """
+
+    def __init__(self, model: Seq2SeqModel, device: torch.device, precision: str = "auto") -> None:
+        if precision not in _TYPES:
+            raise UsageError(f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}")
+        if precision == "fp16" and device.type == "cpu":
+            raise UsageError("fp16 needs a GPU", hint="decoding.precision=bf16")
+        self.model, self.device, self.dtype = model, device, _TYPES[precision]
+
+    @property
+    def max_source_length(self) -> int | None:
+        return self.model.max_source_length
+
+    @property
+    def max_target_length(self) -> int | None:
+        return self.model.max_target_length
+
+    def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
+        if not 0 <= options.diversity < float("inf"):
+            raise UsageError(f"diversity must be 0 or more, not {options.diversity}", hint="0.2 to 0.8 is usual")
+        wants_more = options.diversity > 0 or any(sentence.phrases for sentence in sentences)
+        if options.sampling is not None and wants_more:
+            raise UsageError("samples know neither phrases nor diversity", hint="search with a beam instead")
+        if options.diversity > 0 and any(sentence.phrases for sentence in sentences):
+            raise UsageError("diverse outputs cannot be made to hold phrases", hint="set the diversity to 0")
+        if not sentences:
+            return []
+        try:
+            with inference(self.model, self.device), self._numbers():
+                if options.diversity > 0:
+                    return diverse_search(partial(self._batch, sentences), options)
+                return self._by_width(sentences, options)
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory with {len(sentences)} lines at once and beam size {options.beam_size}",
+                hint="halve decoding.batch_tokens",
+            ) from error
+
+    def _numbers(self) -> AbstractContextManager[None]:
+        if self.device.type == "cpu":
+            # bf16 scores of the vocabulary would be too coarse: many tie, and log P is off by hundredths.
+            outputs = [part for name, part in self.model.named_modules() if name.rpartition(".")[2] == "output"]
+            return packed_weights(self.model, self.dtype, exact=outputs)
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _by_width(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
+        """Sentences with phrases search a wider beam, apart from the others."""
+        widths = [constrained_width(sentence.phrases, options.beam_size) for sentence in sentences]
+        kinds = [(width, bool(sentence.phrases)) for width, sentence in zip(widths, sentences, strict=True)]
+        found: list[list[Hypothesis]] = [[] for _ in sentences]
+        for width, with_phrases in sorted(set(kinds)):
+            places = [place for place, kind in enumerate(kinds) if kind == (width, with_phrases)]
+            some, wider = [sentences[place] for place in places], options._replace(beam_size=width)
+            choose = None
+            if with_phrases:
+                check(some, options)
+                choose = constrained(some, lengths(self.model, some, wider), wider)
+            for place, hypotheses in zip(places, self._batch(some, wider, choose), strict=True):
+                found[place] = hypotheses
+        return found
+
+    def _batch(
+        self, sentences: Sequence[Sentence], options: SearchOptions, choose: Choose | None = None
+    ) -> list[list[Hypothesis]]:
+        source = padded([[*sentence.ids, EOS] for sentence in sentences], self.device)
+        return search(self.model, source, sentences, options, choose=choose)
+
+
+@contextmanager
+def inference(model: Seq2SeqModel, device: torch.device) -> Iterator[None]:
+    """Eval mode, no gradients, full precision; training goes on as it was afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,127 @@
+"""`seq2seq export`, and translation with what it made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Runner, train_tiny
+
+FEW_STEPS = ("devices=1", "training.max_steps=20", "training.validate_every=10")
+TEXT = b"the old man drinks tea\n\nThomas wrote nine small postcards.\n"
+
+
+@pytest.fixture(scope="module")
+def transformer_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "transformer"
+    assert train_tiny(corpus, "transformer", folder, *FEW_STEPS).code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gru_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "gru"
+    assert train_tiny(corpus, "gru", folder, *FEW_STEPS).code == 0
+    return folder
+
+
+def test_ctranslate2(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    made = seq2seq("export", transformer_run, "--format", "ctranslate2", "--sentences", 10)
+    assert made.code == 0, made.err
+    table = [line.split() for line in made.out.splitlines()]
+    assert table[1][:3] == ["native", "fp32", "10/10"]
+    assert table[2][:2] == ["ctranslate2", "float32"]
+    assert f"seq2seq translate {transformer_run}/export/ctranslate2" in made.err
+    expected = seq2seq("translate", transformer_run, stdin=TEXT)
+    for arguments in ((transformer_run, "--engine", "ctranslate2"), (transformer_run / "export" / "ctranslate2",)):
+        found = seq2seq("translate", *arguments, stdin=TEXT)
+        assert found.code == 0, found.err
+        assert found.out == expected.out
+    assert found.out.split("\n")[1] == ""
+    # The folder goes anywhere.
+    moved = tmp_path / "moved"
+    (transformer_run / "export" / "ctranslate2").rename(moved)
+    assert seq2seq("translate", moved, stdin=TEXT).out == expected.out
+
+
+def test_quantization_and_json(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    arguments = ("--format", "ctranslate2", "--quantization", "int8", "-o", tmp_path / "small", "--sentences", 5)
+    made = seq2seq("export", transformer_run, *arguments, "--json", "-q")
+    assert made.code == 0, made.err
+    record = json.loads(made.out)
+    assert record["folder"] == str(tmp_path / "small")
+    assert [engine["name"] for engine in record["engines"]][-1] == "ctranslate2 int8"
+    assert record["signature"].startswith("nrefs:1")
+    assert len(seq2seq("translate", tmp_path / "small", stdin=TEXT).out.splitlines()) == 3
+    assert seq2seq("export", transformer_run, *arguments, "-q").out == f"{tmp_path / 'small'}\n"
+
+
+def test_an_export_of_an_older_checkpoint_is_not_used(seq2seq: Runner, transformer_run: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    other = sorted((transformer_run / "checkpoints").glob("step-*"))[0].name
+    assert seq2seq("export", transformer_run, "--format", "ctranslate2", "--checkpoint", other).code == 0
+    best = (transformer_run / "checkpoints" / "best").resolve().name
+    outcome = seq2seq("translate", transformer_run, "--engine", "ctranslate2", stdin=TEXT)
+    assert outcome.code == (0 if best == other else 5)
+    if outcome.code:
+        assert "of another checkpoint" in outcome.err
+        assert "seq2seq export" in outcome.err
+
+
+def test_huggingface(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    made = seq2seq("export", transformer_run, "--format", "huggingface", "-o", tmp_path / "hf", "--sentences", 10)
+    assert made.code == 0, made.err
+    assert "10/10" in made.out
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "| BLEU |" in card
+    assert "pip install sacremoses" not in made.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--format", "onnx"), "ONNX"),
+        (("--format", "torchscript"), "TorchScript"),
+        (("--format", "ctranslate"), "not known"),
+        (("--format", "huggingface", "--quantization", "int8"), "--quantization"),
+        (("--format", "ctranslate2", "--quantization", "int3"), "int3"),
+        (("--format", "ctranslate2", "-o", "."), "no export"),
+    ],
+)
+def test_mistakes(
+    arguments: tuple[str, ...],
+    message: str,
+    seq2seq: Runner,
+    transformer_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ctranslate2")
+    (tmp_path / "a").touch()
+    monkeypatch.chdir(tmp_path)
+    outcome = seq2seq("export", transformer_run, *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err.splitlines()[0]
+    assert "hint:" in outcome.err
+    assert len(outcome.err.splitlines()) <= 3
+
+
+def test_a_recurrent_model_says_that_no_format_exists(seq2seq: Runner, gru_run: Path) -> None:
+    for name in ("ctranslate2", "huggingface"):
+        outcome = seq2seq("export", gru_run, "--format", name)
+        assert outcome.code == 2
+        assert "recurrent" in outcome.err
+        assert not (gru_run / "export" / name).exists()
+
+
+def test_no_run_and_no_library(seq2seq: Runner, transformer_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seq2seq("export", "nowhere", "--format", "ctranslate2").code == 5
+    monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)
+    outcome = seq2seq("export", transformer_run, "--format", "ctranslate2")
+    assert outcome.code == 2
+    assert "pip install 'seq2seq[ctranslate2]'" in outcome.err

@@ -1,0 +1,374 @@
+"""`seq2seq translate`: every option through the command line, kills and interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seq2seq import load
+from seq2seq.inference.workers import can_fork
+from tests.cli.conftest import Outcome, Runner
+
+TEXT = ["The old man drinks a cup of tea.", "", "I am here.", "The man is old. I am here!"]
+STDIN = "".join(line + "\n" for line in TEXT).encode()
+
+
+def rows(outcome: Outcome) -> list[str]:
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.endswith("\n")
+    return outcome.out.split("\n")[:-1]
+
+
+MISTAKES = [
+    ("--token-scores needs --json", ("--token-scores",)),
+    ("--resume needs -o FILE", ("--resume",)),
+    ("--resume needs -o FILE", ("--resume", "-o", "-")),
+    ("--mbr and --sample exclude", ("--mbr", 8, "--sample")),
+    ("--mbr and --n-best exclude", ("--mbr", 8, "--n-best", 2)),
+    ("--mbr and --glossary exclude", ("--mbr", 8, "--glossary", "x")),
+    ("--mbr-utility ter", ("--mbr", 8, "--mbr-utility", "ter")),
+    ("--sample and --diversity exclude", ("--sample", "--diversity", 1, "--n-best", 2)),
+    ("--diversity needs --n-best", ("--diversity", 1)),
+    ("--diversity and --glossary exclude", ("--diversity", 1, "--n-best", 2, "--glossary", "x")),
+    ("--max-length and --max-length-ratio exclude", ("--max-length", 9, "--max-length-ratio", 2)),
+    ("--precision int8 is none of", ("--precision", "int8")),
+    ("--engine marian is neither", ("--engine", "marian")),
+    ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
+    ("belong to --sample and --mbr", ("--top-k", 3)),
+]
+
+
+@pytest.mark.parametrize(("text", "options"), MISTAKES, ids=lambda value: str(value)[:50])
+def test_options_that_do_not_go_together(text: str, options: tuple[object, ...], seq2seq: Runner) -> None:
+    """Told before anything is read: the run need not exist."""
+    outcome = seq2seq("translate", "missing", *options)
+    assert outcome.code == 2, outcome.err
+    assert text in outcome.err
+    assert "hint: " in outcome.err
+    assert outcome.out == ""
+
+
+def test_every_setting_of_the_machine_gives_the_same(run: Path, seq2seq: Runner) -> None:
+    base = rows(seq2seq("translate", run, stdin=STDIN))
+    assert [bool(text) for text in base] == [bool(line) for line in TEXT]
+    for options in (("--workers", 2), ("--workers", 1), ("--precision", "fp32"), ("--batch-size", 1)):
+        assert rows(seq2seq("translate", run, *options, stdin=STDIN)) == base
+    assert rows(seq2seq("translate", run, "--ensemble", run, "--ensemble", run, stdin=STDIN)) == base
+
+
+def test_lengths_are_kept(run: Path, seq2seq: Runner) -> None:
+    outcome = seq2seq("translate", run, "--max-length", 2, "--json", "--token-scores", stdin=STDIN)
+    entries = [json.loads(row)["translations"][0] for row in rows(outcome)]
+    assert all(len(entry["pieces"]) <= 2 for entry in entries)
+    assert any(entry.get("cut") for entry in entries)
+    assert "translations reached the length limit" in outcome.err
+    outcome = seq2seq("translate", run, "--min-length-ratio", 1.1, "--json", "--token-scores", stdin=STDIN)
+    source = load(run).translator.tokenizers.source
+    for line, row in zip(TEXT, rows(outcome), strict=True):
+        assert len(json.loads(row)["translations"][0]["pieces"]) >= int(1.1 * len(source.encode([line])[0]))
+
+
+def test_token_scores_sum_to_the_score_of_the_pair(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    (tmp_path / "prefixes").write_text("Der alte Mann\n\nIch bin\nDer Mann\n")
+    options = ("--json", "--token-scores", "--n-best", 2, "--prefix", tmp_path / "prefixes", "--max-length", 8)
+    outcome = seq2seq("translate", run, *options, stdin=STDIN)
+    parsed = [json.loads(row) for row in rows(outcome)]
+    assert [entry["line"] for entry in parsed] == [1, 2, 3, 4]
+    best = [entry["translations"][0] for entry in parsed if entry["translations"][0]["text"]]
+    for entry in best:
+        assert len(entry["token_scores"]) == len(entry["pieces"]) + 1
+        assert sum(entry["token_scores"]) == pytest.approx(entry["log_probability"], abs=1e-5)
+    (tmp_path / "a.en").write_text("".join(line + "\n" for line in TEXT if line))
+    (tmp_path / "a.de").write_text("".join(entry["text"] + "\n" for entry in best))
+    files = ("--source", tmp_path / "a.en", "--target", tmp_path / "a.de")
+    scored = [json.loads(row) for row in rows(seq2seq("score", run, *files, "--json"))]
+    again = load(run).translator.tokenizers.target
+    compared = 0
+    for entry, score in zip(best, scored, strict=True):
+        if again.pieces(again.encode([entry["text"]])[0]) == entry["pieces"]:  # the same tokens, not another split
+            assert score["log_probability"] == pytest.approx(entry["log_probability"], abs=1e-4)
+            assert score["score"] == pytest.approx(entry["score"], abs=1e-4)
+            compared += 1
+    assert compared
+    normalized = rows(seq2seq("score", run, *files, "--normalized"))
+    assert [float(row) for row in normalized] == pytest.approx([score["score"] for score in scored], abs=1e-3)
+    assert seq2seq("score", run, *files, "--length-penalty", 1).code == 2
+
+
+def test_prefixes(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    prefixes = tmp_path / "prefixes"
+    prefixes.write_text("Der alte Mann\nnichts\n\nIch bin\n")
+    outcome = rows(seq2seq("translate", run, "--prefix", prefixes, stdin=STDIN))
+    plain = rows(seq2seq("translate", run, stdin=STDIN))
+    assert outcome[0].startswith("Der alte Mann")
+    assert outcome[1] == ""
+    assert outcome[2] == plain[2]
+    assert outcome[3].startswith("Ich bin")
+    for content, place in (("a\nb\n", "stdin:3"), ("\n" * 5, "prefixes:5")):
+        prefixes.write_text(content)
+        failed = seq2seq("translate", run, "--prefix", prefixes, stdin=STDIN)
+        assert failed.code == 3
+        assert place in failed.err
+    assert seq2seq("translate", run, "--prefix", tmp_path / "none", stdin=STDIN).code == 3
+
+
+def test_glossary(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    glossary = tmp_path / "glossary.tsv"
+    glossary.write_text("old man\tGreis\ntea\tKräutertee\nhere\tvor Ort\n")
+    outcome = rows(seq2seq("translate", run, "--glossary", glossary, stdin=STDIN))
+    assert "Greis" in outcome[0]
+    assert "Kräutertee" in outcome[0]
+    assert "vor Ort" in outcome[2]
+    assert outcome[1] == ""
+    glossary.write_text("old man\tGreis\nno tab here\n")
+    failed = seq2seq("translate", run, "--glossary", glossary, stdin=STDIN)
+    assert failed.code == 3
+    assert "glossary.tsv:2" in failed.err
+    assert seq2seq("translate", run, "--glossary", tmp_path / "none", stdin=STDIN).code == 3
+
+
+def test_paragraphs_keep_blank_lines(run: Path, seq2seq: Runner) -> None:
+    sentences = ["The old man drinks a cup of tea.", "I am here.", "The man is old.", "I am here!"]
+    alone = rows(seq2seq("translate", run, stdin="".join(line + "\n" for line in sentences).encode()))
+    expected = [alone[0], "", alone[1], f"{alone[2]} {alone[3]}"]
+    assert rows(seq2seq("translate", run, "--paragraphs", stdin=STDIN)) == expected
+
+
+def test_samples_and_diverse_lists(run: Path, seq2seq: Runner) -> None:
+    def mbr(*options: object) -> list[str]:
+        return rows(seq2seq("translate", run, "--mbr", 8, "--temperature", 0.8, *options, stdin=STDIN))
+
+    assert mbr() == mbr("--workers", 2)
+    assert len(mbr("--mbr-utility", "bleu")) == 4
+    diverse = rows(seq2seq("translate", run, "--n-best", 3, "--diversity", 2.0, stdin=STDIN))
+    assert len(diverse) == 12
+    assert len(set(diverse[:3])) == 3
+
+
+def test_alignments(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    prefixes = tmp_path / "prefixes"
+    prefixes.write_text("Der alte Mann\n\nIch bin\nDer Mann\n")
+    plain = rows(seq2seq("translate", run, "--prefix", prefixes, stdin=STDIN))
+    options = ("--alignments", "--prefix", prefixes)
+    aligned = [row.split(" ||| ") for row in rows(seq2seq("translate", run, *options, stdin=STDIN))]
+    assert [row[0] for row in aligned] == plain
+    for line, (text, links) in zip(TEXT, aligned, strict=True):
+        pairs = [tuple(map(int, link.split("-"))) for link in links.split()]
+        assert bool(pairs) == bool(text.strip())
+        assert all(source < len(line.split()) and target < len(text.split()) for source, target in pairs)
+    parsed = rows(seq2seq("translate", run, *options, "--json", stdin=STDIN))
+    assert [json.loads(row)["translations"][0]["alignment"] for row in parsed] == [row[1] for row in aligned]
+
+
+def test_unknown_words_are_for_vocabularies_of_words(run: Path, seq2seq: Runner) -> None:
+    outcome = seq2seq("translate", run, "--replace-unknown", stdin=STDIN)
+    assert outcome.code == 2
+    assert "subwords" in outcome.err
+
+
+def test_unknown_words_are_copied(corpus: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    from tests.cli.conftest import train_tiny
+
+    # So few words that most of the output is unknown.
+    words = ("tokenizer.kind=word", "tokenizer.vocabulary_size=24", "tokenizer.joint=false")
+    assert train_tiny(corpus, "gru", tmp_path / "run", *words, "model.tied_embeddings=none").code == 0
+    plain = rows(seq2seq("translate", tmp_path / "run", stdin=STDIN))
+    assert "⁇" in "".join(plain)
+    copied = rows(seq2seq("translate", tmp_path / "run", "--replace-unknown", stdin=STDIN))
+    assert "⁇" not in "".join(copied)
+    for line, before, after in zip(TEXT, plain, copied, strict=True):
+        for old, new in zip(before.split(), after.split(), strict=True):
+            assert new == old or (old == "⁇" and new in line)
+
+
+def test_special_files_are_written_through(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    """-o /dev/null once renamed a file over the device."""
+    assert seq2seq("translate", run, "-o", "/dev/null", stdin=STDIN).code == 0
+    assert Path("/dev/null").is_char_device()
+    outcome = seq2seq("translate", run, "-o", tmp_path, stdin=STDIN)
+    assert outcome.code == 2
+    assert "is a folder" in outcome.err
+
+
+# From here on: windows of 4,096 lines, mostly blank, so that several windows take little time.
+
+
+@pytest.fixture(scope="module")
+def long_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "input.en"
+    lines = [TEXT[place % 4] if place % 64 < 3 else "" for place in range(6 * 4096 + 100)]
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    from tests.cli.conftest import train_tiny
+
+    folder = tmp_path_factory.mktemp("runs") / "translator"
+    assert train_tiny(corpus, "transformer", folder, "training.max_steps=20").code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(long_text: Path, transformer: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    from tests.cli.conftest import run_command
+
+    output = tmp_path_factory.mktemp("whole") / "out.de"
+    assert run_command("translate", transformer, long_text, "-o", output).code == 0
+    return output.read_bytes()
+
+
+class Killed:
+    """A translation in a process of its own that is stopped after its first window."""
+
+    def __init__(self, folder: Path, run: Path, text: Path, number: int, *options: str) -> None:
+        self.output = folder / "out.de"
+        command = [sys.executable, "-m", "seq2seq", "translate", str(run), str(text), "-o", str(self.output), *options]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        record = folder / ".partial-out.de.json"
+        until = time.monotonic() + 60
+        while not record.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        self.children = [int(child) for child in _children(process.pid)]
+        if number == signal.SIGKILL:
+            process.send_signal(number)
+        elif number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            os.kill(self.children[0], signal.SIGKILL)
+        _, self.errors = process.communicate(timeout=60)
+        self.code = process.returncode
+
+
+def _children(process: int) -> list[str]:
+    path = Path(f"/proc/{process}/task/{process}/children")
+    return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def killed(transformer: Path, long_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    found = Killed(folder, transformer, long_text, signal.SIGKILL)
+    assert found.code == -signal.SIGKILL
+    assert sorted(path.name for path in folder.iterdir()) == [".partial-out.de", ".partial-out.de.json"]
+    return folder
+
+
+@pytest.fixture
+def left(killed: Path, tmp_path: Path) -> Path:
+    """What the killed process left, for one test."""
+    folder = tmp_path / "left"
+    shutil.copytree(killed, folder)
+    return folder
+
+
+def test_resume_after_a_kill_gives_the_same_bytes(
+    left: Path, transformer: Path, long_text: Path, expected: bytes, seq2seq: Runner
+) -> None:
+    record = json.loads((left / ".partial-out.de.json").read_text())
+    assert record["lines"] % 4096 == 0
+    assert record["bytes"] <= (left / ".partial-out.de").stat().st_size
+    outcome = seq2seq("translate", transformer, long_text, "-o", left / "out.de", "--resume")
+    assert outcome.code == 0, outcome.err
+    assert f"{record['lines']:,} lines of" in outcome.err
+    assert (left / "out.de").read_bytes() == expected
+    assert [path.name for path in left.iterdir()] == ["out.de"]
+
+
+def test_torn_last_lines_are_written_again(
+    left: Path, transformer: Path, long_text: Path, expected: bytes, seq2seq: Runner
+) -> None:
+    with (left / ".partial-out.de").open("ab") as file:
+        file.write(b"half a li")
+    assert seq2seq("translate", transformer, long_text, "-o", left / "out.de", "--resume").code == 0
+    assert (left / "out.de").read_bytes() == expected
+
+
+def test_without_resume_a_leftover_is_replaced(
+    left: Path, transformer: Path, long_text: Path, expected: bytes, seq2seq: Runner
+) -> None:
+    outcome = seq2seq("translate", transformer, long_text, "-o", left / "out.de")
+    assert outcome.code == 0
+    assert "was left by an interrupted translation" in outcome.err
+    assert (left / "out.de").read_bytes() == expected
+    assert [path.name for path in left.iterdir()] == ["out.de"]
+
+
+def test_resume_refuses_what_is_not_the_same(
+    left: Path, transformer: Path, long_text: Path, seq2seq: Runner, tmp_path: Path
+) -> None:
+    output = ("-o", left / "out.de", "--resume")
+    before = {path.name: path.read_bytes() for path in left.iterdir()}
+    outcome = seq2seq("translate", transformer, long_text, *output, "--beam-size", 2)
+    assert outcome.code == 2
+    assert "beam_size: None -> 2" in outcome.err
+    other = tmp_path / "other.en"
+    other.write_bytes(long_text.read_bytes().replace(b"tea", b"wine", 1))
+    outcome = seq2seq("translate", transformer, other, *output)
+    assert outcome.code == 3
+    assert "not those that were translated" in outcome.err
+    other.write_text("short\n")
+    outcome = seq2seq("translate", transformer, other, *output)
+    assert outcome.code == 3
+    assert "the input has 1 lines" in outcome.err
+    assert {path.name: path.read_bytes() for path in left.iterdir()} == before
+    (left / ".partial-out.de.json").write_text("{}")
+    outcome = seq2seq("translate", transformer, long_text, *output)
+    assert outcome.code == 5
+    assert "damaged" in outcome.err
+
+
+def test_resume_with_nothing_left(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    outcome = seq2seq("translate", transformer, "-o", tmp_path / "out.de", "--resume", stdin=STDIN)
+    assert outcome.code == 0
+    assert "nothing to resume" in outcome.err
+    assert len((tmp_path / "out.de").read_text().split("\n")) == 5
+
+
+def test_two_processes_do_not_write_one_file(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / ".partial-out.de").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        outcome = seq2seq("translate", transformer, "-o", tmp_path / "out.de", stdin=STDIN)
+    assert outcome.code == 2
+    assert "another process is writing" in outcome.err
+
+
+@pytest.mark.skipif(not can_fork(), reason="forks on Linux only")
+def test_a_dead_worker_ends_the_translation(transformer: Path, long_text: Path, tmp_path: Path) -> None:
+    found = Killed(tmp_path, transformer, long_text, 0, "--workers", "2")
+    assert found.code == 8, found.errors
+    assert "error: translation worker" in found.errors
+    assert "was killed by SIGKILL" in found.errors
+    assert "--resume" in found.errors
+    assert "Traceback" not in found.errors
+
+
+@pytest.mark.skipif(not can_fork(), reason="forks on Linux only")
+def test_ctrl_c_is_clean(transformer: Path, long_text: Path, tmp_path: Path, expected: bytes, seq2seq: Runner) -> None:
+    found = Killed(tmp_path, transformer, long_text, signal.SIGINT, "--workers", "2")
+    assert found.code == 130, found.errors
+    assert "Traceback" not in found.errors
+    assert "lines are kept" in found.errors
+    assert len(found.children) == 2
+    assert not any(Path(f"/proc/{child}").exists() for child in found.children)
+    assert seq2seq("translate", transformer, long_text, "-o", tmp_path / "out.de", "--resume").code == 0
+    assert (tmp_path / "out.de").read_bytes() == expected
+
+
+def test_endless_input_and_a_reader_that_leaves(transformer: Path) -> None:
+    command = f"{sys.executable} -m seq2seq translate {transformer} --workers 2 -b 1 --max-length 2"
+    line = f"while :; do echo I am here.; echo; echo; echo; done 2>/dev/null | {command} | head -n 4097 | tail -n 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0
+    assert done.stderr.startswith(("", "warning"))
+    assert len(done.stdout) > 1
