@@ -88,7 +88,8 @@ def search(
         choose = partial(sample, width=width, sampling=options.sampling, streams=streams)
     endings = Endings([bound.maximum + 1 for bound in bounds], options, width)
     idle = _IDLE if choose is None else 0.0  # Another's choice sees no sentence that is done.
-    choose = choose or partial(best_candidates, count=2 * width)
+    # At most `width` of the best 2 * width are EOS; where only one is kept, its end ends the search.
+    choose = choose or partial(best_candidates, count=2 * width if width > 1 else 1)
     with torch.inference_mode():
         _grow(model, source, Limits(sentences, bounds), choose, endings, options, idle)
         return endings.best((source != PAD).sum(dim=1).tolist())
