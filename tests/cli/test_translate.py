@@ -334,6 +334,33 @@ def test_resume_with_nothing_left(transformer: Path, seq2seq: Runner, tmp_path: 
     assert len((tmp_path / "out.de").read_text().split("\n")) == 5
 
 
+def test_resume_of_a_finished_file_does_nothing(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    (tmp_path / "out.de").write_text("as it was\n")
+    outcome = seq2seq("translate", transformer, "-o", tmp_path / "out.de", "--resume", stdin=STDIN)
+    assert outcome.code == 0
+    assert "is complete" in outcome.err
+    assert (tmp_path / "out.de").read_text() == "as it was\n"
+
+
+def test_the_input_is_never_the_output(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    """A slip of the fingers once replaced a user's text by its translation."""
+    text = tmp_path / "text.en"
+    text.write_bytes(STDIN)
+    (tmp_path / "link").symlink_to(text)
+    for output in (text, tmp_path / "link"):
+        outcome = seq2seq("translate", transformer, text, "-o", output)
+        assert outcome.code == 2
+        assert "is the input" in outcome.err
+    assert text.read_bytes() == STDIN
+
+
+def test_fewer_outputs_than_wanted_are_told(transformer: Path, seq2seq: Runner) -> None:
+    wanted = ("--n-best", "4", "--beam-size", "4", "--diversity", "0.0001")
+    outcome = seq2seq("translate", transformer, *wanted, stdin=STDIN)
+    assert outcome.code == 0
+    assert "fewer than 4 different translations" in outcome.err
+
+
 def test_two_processes_do_not_write_one_file(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     with (tmp_path / ".partial-out.de").open("w") as file:

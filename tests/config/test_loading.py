@@ -130,7 +130,8 @@ def test_lines_are_those_of_the_file() -> None:
     ("text", "what", "line", "hint"),
     [
         ("sed: 1\n", "unknown key `sed`", 1, "did you mean seed?"),
-        ("training:\n  batchsize: 3\n", "unknown key `training.batchsize`", 2, "did you mean batch_size?"),
+        ("training:\n  batchsize: 3\n", "unknown key `training.batchsize`", 2, "did you mean training.batch_size?"),
+        ("training:\n  frezee: 1\n", "unknown key `training.frezee`", 2, "did you mean training.freeze?"),
         ("training:\n  lr: 3\n", "unknown key `training.lr`", 2, "training.optimizer.learning_rate"),
         ("learning_rate: 3\n", "unknown key `learning_rate`", 1, "training.optimizer.learning_rate"),
         ("model:\n  kind: gru\n  ff_size: 3\n", "unknown key `model.ff_size`", 3, "keys here"),
@@ -139,10 +140,11 @@ def test_lines_are_those_of_the_file() -> None:
         ("model: {dropout: 1.5}\n", "`model.dropout`", 1, "reference model"),
         ("a: 1\na: 2\n", "key `a` is given twice (first on line 1)", 2, None),
         ("a: [1\n", "not valid YAML", 2, "colons"),
+        ("training:\n  freeze: [*]\n", "not valid YAML", 2, 'quote it: freeze: ["*"]'),
         ("- 1\n", "mapping", 1, "key: value"),
         ("preset: transformr-tiny\n", "unknown preset", 1, "did you mean transformer-tiny?"),
         ("data:\n  train:\n    - {source: a.en}\n", "`data.train.0.target` is missing", 3, "target:"),
-        ("data:\n  train:\n    - {tsv: a.tsv, sorce: 1}\n", "unknown key `data.train.0.sorce`", 3, "source"),
+        ("data:\n  train:\n    - {tsv: a.tsv, sorce: 1}\n", "unknown key `data.train.0.sorce`", 3, "mean source?"),
         (
             "tokenizer: {joint: false}\n",
             "model.tied_embeddings: all needs one vocabulary",
@@ -187,6 +189,40 @@ def test_another_override_of_the_group_is_not_blamed(tmp_path: Path) -> None:
     assert caught.value.where == f"{path}:1"
 
 
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [
+        ("[*]", """'training.freeze=["*"]'"""),
+        ("*", """'training.freeze="*"'"""),
+        ("*embedding*", """'training.freeze="*embedding*"'"""),
+        ("['a *b', encoder.*, *c]", """training.freeze=['a *b', encoder.*, "*c"]"""),
+    ],
+)
+def test_a_pattern_that_yaml_takes_for_an_alias(given: str, quoted: str) -> None:
+    """The hint was to check indentation and colons."""
+    with pytest.raises(ConfigError, match="not valid YAML") as caught:
+        load_config([], [f"training.freeze={given}"])
+    assert caught.value.hint == f"quote it: {quoted}"
+    setting = quoted.strip("'")
+    assert any(pattern.startswith("*") for pattern in load_config([], [setting]).training.freeze)
+
+
+@pytest.mark.parametrize("given", ["encoder.*", "[encoder.*]", "'encoder.*'"])
+def test_a_single_pattern_needs_no_brackets(given: str) -> None:
+    assert load_config([], [f"training.freeze={given}"]).training.freeze == ("encoder.*",)
+
+
+def test_arms_of_a_union_are_one_problem() -> None:
+    """A batch size of 0 was said to have a second problem: that it is not `auto`."""
+    with pytest.raises(ConfigError, match=r"`training\.batch_size`") as caught:
+        load_config([], ["training.batch_size=0"])
+    assert caught.value.what.endswith(", not 0")
+    with pytest.raises(ConfigError, match=r"\(and 1 more\)"):
+        load_config([], ["training.batch_size=0", "training.max_steps=0"])
+    with pytest.raises(ConfigError, match=r"`data\.train\.0\.source`"):
+        load_config([], ["data.train=[{tsv: a.tsv, source: [1]}]"])
+
+
 def test_missing_file_suggests_a_near_one(tmp_path: Path) -> None:
     write(tmp_path, "seed: 1\n")
     with pytest.raises(ConfigError) as caught:
@@ -223,6 +259,43 @@ def test_reference_documents_every_key() -> None:
     assert undocumented == []
     with pytest.raises(UsageError):
         reference_lines("trainig")
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("training.batch_size", "int | auto = 4096"),
+        ("training.max_epochs", "int | null = null"),
+        ("training.freeze", "[str, ...] = []"),
+        ("training.optimizer.betas", "[float, float] = (0.9, 0.98)"),
+        ("training.metric", "bleu | loss = bleu"),
+        ("data.train", "list of sources = []"),
+        ("training.activation_checkpointing", "bool = false"),
+    ],
+)
+def test_reference_writes_types_as_a_user_does(key: str, shown: str) -> None:
+    """The type of the batch size was shown as pydantic's internal text."""
+    assert reference_lines(key)[0] == f"{key}: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("training.foo", "keys there: batch_size, batch_type"),
+        ("training.frezee", "did you mean training.freeze?"),
+        ("training.learning_rate", "did you mean training.optimizer.learning_rate?"),
+        ("batch_size", "did you mean training.batch_size?"),
+        ("trainin", "did you mean training?"),
+        ("trainin.batch_size", "did you mean training.batch_size?"),
+        ("training.batch_size.foo", "did you mean training.batch_size?"),
+        ("xyzzy", "sections: data, tokenizer, model, training, decoding"),
+    ],
+)
+def test_reference_suggests_near_keys(key: str, hint: str) -> None:
+    """For a key that there is not, its section was suggested."""
+    with pytest.raises(UsageError) as caught:
+        reference_lines(key)
+    assert str(caught.value.hint).startswith(hint)
 
 
 def test_differences_show_what_was_set() -> None:

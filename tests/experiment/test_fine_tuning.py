@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,9 +119,50 @@ def test_a_given_vocabulary_must_be_the_runs(run: Path, tmp_path: Path) -> None:
     assert "leave tokenizer.source_model out" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            ["tokenizer.vocabulary_size=500", "tokenizer.kind=bpe"],
+            ["kind: bpe (there: unigram)", "size: 500 (there: 33"],
+        ),
+        (["tokenizer.vocabulary_size=330", "tokenizer.kind=unigram", "tokenizer.sampling=0.1"], []),
+        ([], []),
+    ],
+    ids=["others", "the same", "none"],
+)
+def test_tokenizer_settings_without_effect_are_told(
+    run: Path, settings: list[str], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were ignored in silence."""
+    wanted = load_config([], [*(setting for setting in TINY if not setting.startswith("tokenizer")), *settings])
+    for given in (wanted, Config.model_validate(wanted.model_dump())):  # as typed, and as a run keeps it
+        capsys.readouterr()
+        initial_weights(str(run), given)
+        said = capsys.readouterr().err
+        assert said.count("warning: ") == bool(told)
+        assert all(text in said for text in told)
+
+
+def test_a_shrunk_vocabulary_may_be_stated_by_its_true_size(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, symlinks=True)
+    text = (copy / "config.yaml").read_text(encoding="utf-8")
+    (copy / "config.yaml").write_text(text.replace("vocabulary_size: 330", "vocabulary_size: 9000"), encoding="utf-8")
+    size = initial_weights(str(copy), config("tokenizer.vocabulary_size=9000")).tokenizers.source.size
+    initial_weights(str(copy), config(f"tokenizer.vocabulary_size={size}"))
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_what_is_not_there_is_said(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no run directory"):
+    unbegun = run.parent / "just-being-made"
+    unbegun.mkdir()
+    (unbegun / "config.yaml").write_text("seed: 1\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="no run directory") as caught:
         initial_weights(str(run.parent / "rum"), config())
+    assert caught.value.hint == f"runs in {run.parent}: run"
     with pytest.raises(CheckpointError, match="no checkpoint") as caught:
         initial_weights(str(run / "checkpoints" / "step-00000099"), config())
     assert "step-00000002" in str(caught.value.hint)

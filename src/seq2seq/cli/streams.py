@@ -56,13 +56,27 @@ def tagged(lines: Iterable[str], tag: str, tokenizer: Tokenizer) -> Iterable[str
 
     symbol = tag_symbol(tag)
     if symbol not in (known := tokenizer.tags):
-        names = ", ".join(name.removeprefix("<2").removesuffix(">") for name in known)
         raise UsageError(
             f"the run knows no target tag {tag}",
             where="--target-tag",
-            hint=f"its tags: {names}" if known else "it was trained without target_tag: leave the option out",
+            hint=f"its tags: {tag_names(known)}" if known else "it was trained without target_tag: leave it out",
         )
     return (add_tag(line, symbol) for line in lines)
+
+
+def tag_names(tags: Iterable[str]) -> str:
+    """The languages of such symbols as `<2de>`."""
+    return ", ".join(tag.removeprefix("<2").removesuffix(">") for tag in tags)
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether both names are those of one ordinary file."""
+    return one.is_file() and other.is_file() and one.samefile(other)
+
+
+def is_complete(output: Path) -> bool:
+    """Whether a translation has been finished there, and none is under way."""
+    return output.is_file() and not _partial(output).exists()
 
 
 def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterator[Line]:
@@ -137,12 +151,16 @@ class Output:
         """Pass over the lines whose translations are here. Raises `DataError` where they are others."""
 
 
+def _partial(path: Path) -> Path:
+    return path.with_name(f".partial-{path.name}")
+
+
 class _FileOutput(Output):
     """A file that grows under another name, and a record of what has been done."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path, self.identity = path, dict(identity)
-        self.partial = path.with_name(f".partial-{path.name}")
+        self.partial = _partial(path)
         self.record = path.with_name(f".partial-{path.name}.json")
         self._digest = hashlib.sha256()
         self._expected = ""

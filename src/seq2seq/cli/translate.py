@@ -29,9 +29,20 @@ from seq2seq.cli.options import (
     exclude,
     require,
 )
-from seq2seq.cli.streams import Feed, Output, input_lines, open_output, tagged, with_prefixes
+from seq2seq.cli.streams import (
+    Feed,
+    Output,
+    input_lines,
+    is_complete,
+    open_output,
+    same_file,
+    tag_names,
+    tagged,
+    with_prefixes,
+)
 from seq2seq.cli.wanted import Decoding, Format
-from seq2seq.console import Progress, set_quiet, warn
+from seq2seq.console import Progress, say, set_quiet, warn
+from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.experiment import LoadedRun
@@ -162,6 +173,11 @@ def translate(
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
+    if output is not None and file is not None and same_file(file, output):
+        raise UsageError(f"{output} is the input: its text would be lost", hint="choose another file with -o")
+    if resume and output is not None and is_complete(output):
+        say(f"{output} is complete: nothing to do (without --resume it is written anew)")
+        return
     if engine == "ctranslate2":
         others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
         exclude("--engine ctranslate2", others, "only the native engine has that")
@@ -182,6 +198,8 @@ def translate(
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
     if target_tag is not None:
         lines = tagged(lines, target_tag, loaded.translator.tokenizers.source)
+    elif tags := loaded.translator.tokenizers.source.tags:
+        warn(f"the run writes several languages; --target-tag says which: {tag_names(tags)}")
     feed = Feed(with_prefixes(lines, "stdin" if file is None else str(file), prefix))
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
@@ -206,7 +224,7 @@ def _run(
     translator = loaded.translator
     output.check(feed)
     number = output.lines
-    cut = output.notes.get("cut", 0)
+    cut, short = output.notes.get("cut", 0), output.notes.get("short", 0)
     aligner = _aligner(loaded) if form.alignments else None
     results: Iterator[list[list[Translation]]]
     if at_terminal:  # a person wants an answer to each line; files go through in large windows
@@ -217,12 +235,16 @@ def _run(
         for found in results:
             done = feed.done(len(found))
             text = form.text(number, done, found, aligner)
-            output.write(text, done, {"cut": cut + translator.outputs_cut})
+            short += sum(len(translations) < form.n_best and bool(translations[0].pieces) for translations in found)
+            output.write(text, done, {"cut": cut + translator.outputs_cut, "short": short})
             number += len(found)
             progress.update(len(found))
     cut += translator.outputs_cut
     if cut:
         warn(f"{cut:,} translations reached the length limit (--max-length-ratio, --max-length)")
+    if short:
+        stand = "" if form.as_json else "; blank lines stand for the others"
+        warn(f"{short:,} lines have fewer than {form.n_best} different translations{stand} (more: --beam-size)")
 
 
 def _aligner(loaded: LoadedRun) -> WordAligner:

@@ -147,13 +147,15 @@ def _explain(error: ValidationError, documents: Sequence[Document]) -> ConfigErr
     path = _user_path(first["loc"])
     key = ".".join(str(part) for part in path)
     where = next((place for document in reversed(documents) if (place := document.place(path))), None)
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    # Every arm of a union reports its own problem with the same value.
+    others = len({_user_path(problem["loc"]) for problem in problems}) - 1
+    more = f" (and {others} more)" if others else ""
     if first["type"] == "extra_forbidden":
         return ConfigError(f"unknown key `{key}`{more}", where=where, hint=_suggest(first["loc"]))
     if first["type"] == "missing":
         return ConfigError(f"`{key}` is missing{more}", where=where, hint=f"add `{path[-1]}:` there")
     message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = message[:1].lower() + message[1:].replace("valid tuple", "list")
     given = "" if isinstance(first["input"], (dict, list, BaseModel)) else f", not {first['input']!r}"
     if first["type"] == "union_tag_invalid":
         message, given = "must be transformer or gru", f", not {first['input'].get('kind')!r}"
@@ -169,7 +171,7 @@ def _user_path(loc: Sequence[str | int]) -> Path:
     for part in loc:
         is_model_tag = path == ["model"] and part in ("transformer", "gru")
         is_source_tag = len(path) == 3 and isinstance(path[2], int) and part in _VARIANTS
-        is_choice_of_types = path[-1:] == ["batch_size"]
+        is_choice_of_types = path[-1:] == ["batch_size"] or part in ("int", "str")
         if not is_model_tag and not is_source_tag and not is_choice_of_types:
             path.append(part)
     return tuple(path)
@@ -180,12 +182,16 @@ def _suggest(loc: Sequence[str | int]) -> str:
     siblings = list(_group_at(loc[:-1]).model_fields)
     everywhere = dict(_all_keys(Config, ()))
     wanted = _OTHER_NAMES.get(wrong, wrong)
+    groups = _user_path(loc)[:-1]
+    within = ".".join(map(str, groups))
+    # The key as `key=value` wants it, which cannot reach into a list.
+    prefix = f"{within}." if within and not any(isinstance(part, int) for part in groups) else ""
     if wanted in siblings:
-        return f"did you mean {wanted}?"
+        return f"did you mean {prefix}{wanted}?"
     if close := difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.7):
-        return f"did you mean {close[0]}?"
+        return f"did you mean {prefix}{close[0]}?"
     for name in (wanted, *difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.8)):
-        if name in everywhere and everywhere[name].rpartition(".")[0] != ".".join(map(str, _user_path(loc)[:-1])):
+        if name in everywhere and everywhere[name].rpartition(".")[0] != within:
             return f"did you mean {everywhere[name]}?"
     return f"keys here: {', '.join(siblings)}"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import re
 import textwrap
+import types
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,9 +28,27 @@ def reference_lines(part: str = "") -> list[str]:
     entries = list(_entries(Config, ""))
     wanted = [lines for key, lines in entries if key == part or key.startswith(part + ".") or not part]
     if not wanted:
-        close = difflib.get_close_matches(part, [key for key, _ in entries], n=1)
-        raise UsageError(f"no key begins with `{part}`", hint=f"did you mean {close[0]}?" if close else None)
+        raise UsageError(f"no key begins with `{part}`", hint=_near_keys(part, [key for key, _ in entries]))
     return [line for lines in wanted for line in lines]
+
+
+def _near_keys(part: str, keys: list[str]) -> str:
+    """A hint for a key that there is not: the same name elsewhere, a near one, or what its section holds."""
+    section, _, name = part.rpartition(".")
+    within = list(dict.fromkeys(key for key in keys if section and key.rpartition(".")[0] == section))
+    by_name = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of several wins
+    last_names = [key.rpartition(".")[2] for key in within]
+    if close := difflib.get_close_matches(name, last_names, n=1, cutoff=0.7):
+        return f"did you mean {section}.{close[0]}?"
+    if name in by_name:
+        return f"did you mean {by_name[name]}?"
+    if within:
+        return f"keys there: {', '.join(last_names)}"
+    if close := difflib.get_close_matches(part, keys, n=1):
+        return f"did you mean {close[0]}?"
+    if close := difflib.get_close_matches(name, by_name, n=1):
+        return f"did you mean {by_name[close[0]]}?"
+    return f"sections: {', '.join(dict.fromkeys(key.partition('.')[0] for key in keys if '.' in key))}"
 
 
 def differences(config: Config) -> list[str]:
@@ -93,11 +111,20 @@ def _shown(value: Any) -> str:
 
 
 def _type_name(field: FieldInfo) -> str:
-    annotation = field.annotation
-    if "Source" in str(annotation):
-        return "list of sources"
-    choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
-    if choices:
-        return " | ".join(choices)
-    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return re.sub(r"typing\.|None\b", lambda found: "null" if found[0] == "None" else "", name)
+    return "list of sources" if "Source" in str(field.annotation) else _type_text(field.annotation)
+
+
+def _type_text(annotation: Any) -> str:
+    """A type as a user reads it: `int | auto`, `[str, ...]`."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_text(parts[0])
+    if origin is Literal:
+        return " | ".join(str(part) for part in parts)
+    if origin in (Union, types.UnionType):
+        return " | ".join(_type_text(part) for part in parts)
+    if origin is tuple:
+        return f"[{', '.join('...' if part is ... else _type_text(part) for part in parts)}]"
+    if annotation is type(None):
+        return "null"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

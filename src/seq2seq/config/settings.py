@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from seq2seq.config.base import Settings
+from seq2seq.config.base import Settings, Strings
 from seq2seq.config.model import ModelSettings, TransformerSettings
 from seq2seq.config.sources import Source
 
@@ -166,7 +166,7 @@ class TrainingSettings(Settings):
     differ (symmetric Kullback-Leibler divergence); 5 is usual for small corpora, 0 is off."""
     init_from: str | None = None
     """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning)."""
-    freeze: tuple[str, ...] = ()
+    freeze: Strings = ()
     """Parameters that stay as they are, by patterns such as `encoder.*` or `*embedding*`."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; null does not clip."""

@@ -18,6 +18,8 @@ Path = tuple[str | int, ...]
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9][0-9_]*")
+# A plain word that YAML takes for something else by its first character; quoted text is passed over.
+_SPECIAL_WORD = re.compile(r"""("[^"]*"|'[^']*')|(?<![^\s\[,{])[*&@%`][^\s,\]}]*""")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
@@ -49,7 +51,12 @@ def read_yaml(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
-        hint = "tabs cannot indent YAML; use spaces" if "\\t" in str(error) else "check indentation and colons"
+        line = "".join(text.splitlines()[mark.line : mark.line + 1]) if mark else ""
+        hint = "check indentation and colons"
+        if "\\t" in str(error):
+            hint = "tabs cannot indent YAML; use spaces"
+        elif (quoted := _with_quotes(line)) != line:
+            hint = f"quote it: {quoted.strip()}"
         raise ConfigError(f"not valid YAML: {error.problem}", where=where, hint=hint) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {error}".splitlines()[0], where=name) from None
@@ -60,8 +67,22 @@ def read_yaml(text: str, name: str) -> Document:
 
 
 def read_value(text: str, name: str) -> Any:
-    """Parse the right-hand side of `key=value` as YAML."""
-    return read_yaml(f"value: {text}", name).data["value"]
+    """Parse the right-hand side of `key=value` as YAML; `name` is the whole of it, for messages."""
+    try:
+        return read_yaml(f"value: {text}", name).data["value"]
+    except ConfigError as error:
+        quoted = _with_quotes(text)
+        if quoted == text:
+            raise
+        setting = name.removesuffix(text) + quoted
+        if "'" not in setting:
+            setting = f"'{setting}'"  # for the shell, which would take the inner quotes away
+        raise ConfigError(error.what, where=error.where, hint=f"quote it: {setting}") from None
+
+
+def _with_quotes(text: str) -> str:
+    """The text with quotes around words such as `*` and `*embedding*`."""
+    return _SPECIAL_WORD.sub(lambda found: found[0] if found[1] else f'"{found[0]}"', text)
 
 
 def _plain(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:

@@ -28,7 +28,10 @@ def choose_device(wanted: str) -> torch.device:
         raise ConfigError(f"device: {wanted} is not a device", hint="auto, cpu, cuda, cuda:N or mps")
     found = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
     if device.type != "cpu" and (device.index or 0) >= found:
-        raise ConfigError(f"device: {wanted} is not there ({found} {device.type} devices found)", hint="device=auto")
+        raise ConfigError(
+            f"device: {wanted} is not there ({found} {device.type} devices found)",
+            hint="device auto",
+        )
     return device
 
 

@@ -226,5 +226,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _near_runs(path: Path) -> str:
     parent = path.parent
-    runs = sorted(found.parent.name for found in parent.glob("*/config.yaml")) if parent.is_dir() else []
+    # A run that has no checkpoint yet, such as the one that is just being made, is of no use here.
+    folders = [found.parent for found in parent.glob("*/config.yaml")] if parent.is_dir() else []
+    runs = sorted(folder.name for folder in folders if any(folder.glob("checkpoints/*")))
     return f"runs in {parent}: {', '.join(runs[:8])}" if runs else "train one first: seq2seq train CONFIG"

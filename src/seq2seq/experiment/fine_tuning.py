@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from seq2seq.config import Config, ModelSettings
+from seq2seq.config import Config, ModelSettings, TokenizerSettings
+from seq2seq.console import warn
 from seq2seq.data.subword import read_model
 from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import CheckpointError, ConfigError
@@ -17,6 +18,8 @@ from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_check
 
 # What a continuation may choose anew: it acts while training only.
 _FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", "teacher_forcing")
+# Model files are compared by content, and sampling acts on a given vocabulary too.
+_EFFECTIVE_TOKENIZER_SETTINGS = ("source_model", "target_model", "sampling")
 
 
 class InitialModel(NamedTuple):
@@ -35,19 +38,21 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     """The weights that `training.init_from` names, checked against the new run's config.
 
     `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
-    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`).
+    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Tokenizer settings that the run's vocabulary
+    leaves without effect are told in a warning.
 
     Raises:
         CheckpointError: no run or checkpoint lies there, or a file is damaged.
         ConfigError: the config describes another model, or names another vocabulary.
     """
     directory, checkpoint = _find(Path(path))
-    trained = directory.load_config().model
-    _check_model(trained, config.model, directory.path)
+    before = directory.load_config()
+    _check_model(before.model, config.model, directory.path)
     tokenizers = TokenizerPair.load(directory.tokenizer)
     check_tokenizer(directory, tokenizers)
     _check_vocabulary(tokenizers, config, directory.path)
-    return InitialModel(tokenizers, checkpoint.model, trained, str(checkpoint.path))
+    _tell_idle_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
+    return InitialModel(tokenizers, checkpoint.model, before.model, str(checkpoint.path))
 
 
 def _find(path: Path) -> tuple[RunDirectory, Checkpoint]:
@@ -102,6 +107,24 @@ def _check_vocabulary(tokenizers: TokenizerPair, config: Config, run: Path) -> N
                 where="training.init_from",
                 hint=f"leave tokenizer.{key} out; the run's own vocabulary is used",
             )
+
+
+def _tell_idle_settings(
+    trained: TokenizerSettings, wanted: TokenizerSettings, tokenizers: TokenizerPair, run: Path
+) -> None:
+    """Warn of settings that would have made another vocabulary; refusing them would refuse every preset's."""
+    old, new = trained.model_dump(mode="json"), wanted.model_dump(mode="json")
+    given = wanted.model_fields_set
+    if len(given) == len(new):  # a complete config, as runs keep it, states the defaults too
+        default = TokenizerSettings().model_dump(mode="json")
+        given = {key for key in new if new[key] != default[key]}
+    idle = [key for key in old if key in given and old[key] != new[key] and key not in _EFFECTIVE_TOKENIZER_SETTINGS]
+    # A small corpus may have shrunk the run's vocabulary below its own setting.
+    if wanted.vocabulary_size == tokenizers.source.size and "vocabulary_size" in idle:
+        idle.remove("vocabulary_size")
+    if idle:
+        shown = "; ".join(f"tokenizer.{key}: {_yaml(new[key])} (there: {_yaml(old[key])})" for key in idle)
+        warn(f"the vocabulary is that of {run} (training.init_from), so these settings have no effect: {shown}")
 
 
 def _yaml(value: object) -> str:

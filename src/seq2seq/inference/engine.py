@@ -37,7 +37,7 @@ class NativeEngine(Engine):
         if precision not in _TYPES:
             raise UsageError(f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}")
         if precision == "fp16" and device.type == "cpu":
-            raise UsageError("fp16 needs a GPU", hint="decoding.precision=bf16")
+            raise UsageError("fp16 needs a GPU", hint="auto, fp32 or bf16 (--precision, decoding.precision)")
         self.model, self.device, self.dtype = model, device, _TYPES[precision]
 
     @property

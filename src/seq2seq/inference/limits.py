@@ -61,7 +61,8 @@ def check(sentences: Sequence[Sentence], options: SearchOptions) -> None:
     if not 0 <= options.min_length_ratio <= options.max_length_ratio:
         raise UsageError(
             f"the minimum length ratio must lie between 0 and the maximum ({options.max_length_ratio}),"
-            f" not {options.min_length_ratio}"
+            f" not {options.min_length_ratio}",
+            hint="0.5 forbids outputs shorter than half the source",
         )
     if options.sampling is not None:
         check_sampling(options.sampling)

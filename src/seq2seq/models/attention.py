@@ -27,8 +27,8 @@ def padding_bias(mask: Bool[Tensor, "B S"]) -> Float[Tensor, "B 1 1 S"]:
 
 
 NARROWEST = 16
-"""Keys to which rows of weights are filled up without gradients on a CPU: torch's softmax over fewer is not vectorised
-(190 ns against 15 for a row), nor are products as small as those."""
+"""Keys to which rows of weights are filled up on a CPU: torch's softmax over fewer is not vectorised (190 ns against 15
+for a row), nor are products as small as those."""
 
 LONGEST_EXPLICIT = 128
 """Keys from which torch's fused attention is faster on a CPU, without gradients."""
