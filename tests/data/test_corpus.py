@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq.cli.translate import _tagged
+from seq2seq.cli.streams import tagged
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.config.sources import BuiltinSource, JsonlSource, TextSource, TsvSource
 from seq2seq.data.corpus import read_pairs
@@ -141,9 +141,9 @@ def test_translating_with_a_tag() -> None:
     tokenizer = train_tokenizers(
         TokenizerSettings(kind="char"), lambda: iter([("a", "b")]), 1, ["<2de>", "<2fr>"]
     ).source
-    assert list(_tagged(["a", ""], "fr", tokenizer)) == ["<2fr> a", ""]
+    assert list(tagged(["a", ""], "fr", tokenizer)) == ["<2fr> a", ""]
     with pytest.raises(UsageError, match="its tags: de, fr"):
-        _tagged(["a"], "es", tokenizer)
+        tagged(["a"], "es", tokenizer)
     plain = train_tokenizers(TokenizerSettings(kind="char"), lambda: iter([("a", "b")]), 1).source
     with pytest.raises(UsageError, match="without target_tag"):
-        _tagged(["a"], "de", plain)
+        tagged(["a"], "de", plain)
