@@ -13,7 +13,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import timedelta
 from itertools import zip_longest
 from pathlib import Path
@@ -36,6 +36,7 @@ TIMEOUT = "SEQ2SEQ_RANK_TIMEOUT"
 
 _POLL_SECONDS = 0.05
 _ROLL_CALL_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 3.0
 
 
 class RankLostError(WorkerError):
@@ -269,9 +270,21 @@ class Ranks:
         if self._store is None:
             return True
         try:
-            return bool(self._store.compare_set("failed", "", str(self.rank)) == str(self.rank).encode())
+            first = bool(self._store.compare_set("failed", "", str(self.rank)) == str(self.rank).encode())
         except RuntimeError:
             return True  # the place where they met is gone
+        with suppress(RuntimeError):
+            self._hear_the_others()
+        return first
+
+    def _hear_the_others(self) -> None:
+        """torchrun's ranks meet in the process of rank 0; it stays a moment for those that fail of the same cause."""
+        assert self._store is not None
+        asked = self._store.add("asked", 1)
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        while self.is_first and RENDEZVOUS not in os.environ and asked < self.size and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            asked = self._store.add("asked", 0)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
