@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
 
-from seq2seq.cli.options import Checkpoint, Device, Json, Quiet, Run, Threads
+from seq2seq.cli.options import Checkpoint, Device, Errors, Json, OutputFile, Quiet, Run, Threads
 from seq2seq.cli.streams import input_lines, tagged
 from seq2seq.console import Progress, set_quiet
 from seq2seq.errors import DataError, UsageError
@@ -46,7 +46,7 @@ def align(
     target: Annotated[
         Path | None, typer.Option("--target", "-t", help="Its translation. [default: the run's own]")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")] = None,
+    output: OutputFile = None,
     layer: Annotated[str, typer.Option("--layer", help="Decoder layer from 1, mean, or (pictures) all.")] = "mean",
     head: Annotated[str, typer.Option("--head", help="Head from 1, mean, or (pictures) all.")] = "mean",
     shift: Annotated[
@@ -76,7 +76,7 @@ def align(
         str | None,
         typer.Option("--target-tag", help="Language of the targets, where training gave its sources tags: de."),
     ] = None,
-    errors: Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")] = "strict",
+    errors: Errors = "strict",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     threads: Threads = 0,

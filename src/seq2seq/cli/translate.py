@@ -15,11 +15,13 @@ from seq2seq.cli.options import (
     Checkpoint,
     Device,
     Engine,
+    Errors,
     Json,
     LengthPenalty,
     MaxLength,
     MaxLengthRatio,
     MinLengthRatio,
+    OutputFile,
     Precision,
     Quiet,
     Run,
@@ -63,7 +65,7 @@ def translate(
         Path | None, typer.Argument(help="Text, a segment a line. [default: stdin]", show_default=False)
     ] = None,
     # What is written, and where.
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")] = None,
+    output: OutputFile = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="With -o: go on where the same command was interrupted.")
     ] = False,
@@ -124,7 +126,7 @@ def translate(
         str | None,
         typer.Option("--target-tag", help="Language to translate into, where training gave its sources tags: de."),
     ] = None,
-    errors: Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")] = "strict",
+    errors: Errors = "strict",
     # The model, and how it is run.
     checkpoint: Checkpoint = None,
     ensemble: Ensemble = None,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import timedelta
@@ -24,7 +23,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
-from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.errors import ConfigError, WorkerError
 from seq2seq.training.interruption import Interrupted
@@ -326,26 +324,11 @@ class Ranks:
         """
         if self.size == 1:
             return module
-        from seq2seq.training.gradient_sum import SharedMemorySum, sum_by_messages  # a torch without it trains alone
+        from seq2seq.training.gradient_sum import sum_gradients  # a torch without it trains alone
 
-        on_cuda = next(module.parameters()).device.type == "cuda"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames broadcast_buffers
-            wrapped = DistributedDataParallel(
-                module,
-                process_group=self._gradients,
-                broadcast_buffers=False,
-                find_unused_parameters=False,
-                gradient_as_bucket_view=True,
-                # On a CPU nothing overlaps with the backward pass, so all gradients go in one piece.
-                bucket_cap_mb=None if on_cuda else 1 << 16,
-            )
-        if not on_cuda and self._on_one_machine() and self._host is not None:
-            share = SharedMemorySum(self.rank, self.size, self._host, lambda text: self.gather_texts([text])[0])
-            wrapped.register_comm_hook(None, share.hook)
-        else:
-            wrapped.register_comm_hook(self._gradients, sum_by_messages)
-        return wrapped
+        assert self._host is not None
+        share = (lambda text: self.gather_texts([text])[0]) if self._on_one_machine() else None
+        return sum_gradients(module, self.rank, self.size, self._gradients, self._host, share)
 
     def _on_one_machine(self) -> bool:
         return int(os.environ.get("LOCAL_WORLD_SIZE", "0")) == self.size

@@ -9,15 +9,48 @@ buckets. `scripts/bench/RESULTS.md` has the figures.
 # No deferred annotations here: DistributedDataParallel compares those of a hook with the types themselves.
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
+from torch.nn.parallel import DistributedDataParallel
 
 _MEMORY = Path("/dev/shm")
+
+
+def sum_gradients(
+    module: nn.Module,
+    rank: int,
+    size: int,
+    group: dist.ProcessGroup | None,
+    host: dist.ProcessGroup,
+    share: Callable[[str], str] | None,
+) -> nn.Module:
+    """The module, whose backward pass also sums the gradients of `size` ranks; all weights become those of rank 0.
+
+    `share` gives every rank the text that rank 0 has; None where the ranks are not all on this machine.
+    """
+    on_cuda = next(module.parameters()).device.type == "cuda"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames broadcast_buffers
+        wrapped = DistributedDataParallel(
+            module,
+            process_group=group,
+            broadcast_buffers=False,
+            find_unused_parameters=False,
+            gradient_as_bucket_view=True,
+            # On a CPU nothing overlaps with the backward pass, so all gradients go in one piece.
+            bucket_cap_mb=None if on_cuda else 1 << 16,
+        )
+    if share is None or on_cuda:
+        wrapped.register_comm_hook(group, sum_by_messages)
+    else:
+        wrapped.register_comm_hook(None, SharedMemorySum(rank, size, host, share).hook)
+    return wrapped
 
 
 def sum_by_messages(group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
