@@ -12,7 +12,7 @@ from model_configurations import gru, transformer
 from seq2seq.config.model import ModelSettings
 from seq2seq.errors import ConfigError, UsageError
 from seq2seq.models import build_model
-from seq2seq.models.layers import Dropout, Embedding, FeedForward, build_norm, compute_dtype
+from seq2seq.models.layers import Dropout, Embedding, FeedForward, Linear, build_norm, compute_dtype
 from seq2seq.tokens import PAD
 
 
@@ -156,3 +156,22 @@ def test_the_others_have_no_limit(settings: ModelSettings) -> None:
 def test_shapes_are_executed() -> None:
     with pytest.raises(Exception, match=r"(?i)type-check"):
         FeedForward(transformer())(torch.zeros(3, 16))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(7, 5), (2, 3, 5)])
+def test_relu_within_the_product_is_what_autocast_computes(bias: bool, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(shape[-1], 9, bias=bias), torch.randn(shape, requires_grad=True)
+    inputs, slope = [x, *layer.parameters()], torch.randn(*shape[:-1], 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours, theirs = layer(x, relu=True), F.relu(F.linear(x, layer.weight, layer.bias))
+    assert ours.dtype == theirs.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)
+    for got, wanted in zip(
+        torch.autograd.grad(ours, inputs, slope.bfloat16()),
+        torch.autograd.grad(theirs, inputs, slope.bfloat16()),
+        strict=True,
+    ):
+        assert got.dtype == wanted.dtype == torch.float32
+        torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2)

@@ -224,9 +224,9 @@ def test_schedule_free_is_the_papers(beta1: float, beta2: float, decay: float, s
     x, y = literal_schedule_free(
         start, lambda y: curvature * (y - goal), rates, betas=(beta1, beta2), eps=1e-3, decay=decay
     )
-    torch.testing.assert_close(weight.detach(), y, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(weight.detach(), y, rtol=1e-6, atol=1e-7)
     optimizer.average_()
-    torch.testing.assert_close(weight.detach(), x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(weight.detach(), x, rtol=1e-6, atol=1e-7)
 
 
 def test_muon_moves_in_an_orthogonal_direction_of_adams_size() -> None:

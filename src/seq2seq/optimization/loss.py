@@ -17,6 +17,11 @@ from seq2seq.tokens import PAD
 
 # Logits of one chunk, in numbers. On a CPU they should stay in the cache, which ranks share.
 _CHUNK_NUMBERS = {"cpu": 1 << 21, "cuda": 1 << 28}
+_USUAL_CHUNK = 1 << 24
+
+# Slopes that are kept for one product with their rows. The results of several products have to be added up in a wider
+# type, which on a CPU costs more than reading the slopes of some chunks again.
+_KEPT_NUMBERS = {"cpu": 1 << 24}
 
 
 class SummedLoss(NamedTuple):
@@ -62,10 +67,11 @@ def summed_loss(
 
 
 class _Chunk(NamedTuple):
-    """Rows of one chunk (of one pass), and what softmax makes of them; exp = e^(logit - top)."""
+    """Rows of one chunk (of one pass), and what softmax makes of them: P = slopes / total."""
 
     rows: Float[Tensor, "N D"]
-    exp: Float[Tensor, "N V"]
+    slopes: Float[Tensor, "N V"]
+    """e^(logit - top)."""
     total: Float[Tensor, "N 1"]
     log_normalizer: Float[Tensor, "N 1"]
     reference: Float[Tensor, "N 1"]
@@ -92,39 +98,41 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         cast_weight, weight_sum = weight.to(rows.dtype), weight.sum(dim=0, dtype=torch.float32)
         bias_sum = 0.0 if bias is None else bias.sum()
         loss, nll = torch.zeros((), device=rows.device), torch.zeros((), device=rows.device)
-        gradients = _Gradients(ctx.needs_input_grad, rows, weight, bias)
-        chunk = max(1, _CHUNK_NUMBERS.get(rows.device.type, 1 << 24) // (vocabulary * passes))
+        chunk = max(1, _CHUNK_NUMBERS.get(rows.device.type, _USUAL_CHUNK) // (vocabulary * passes))
+        gradients = _Gradients(ctx.needs_input_grad, rows, weight, bias, at_once=chunk * passes)
         for start in range(0, count, chunk):
             wanted = targets[start : start + chunk]
             places = [slice(number * count + start, number * count + start + len(wanted)) for number in range(passes)]
-            chunks = [_softmax(rows[place], cast_weight, bias, wanted) for place in places]
+            rooms = gradients.rooms(passes, len(wanted))
+            chunks = [
+                _softmax(rows[place], cast_weight, bias, wanted, room)
+                for place, room in zip(places, rooms, strict=True)
+            ]
             for one in chunks:
                 nll += (one.log_normalizer - one.reference).sum() / passes
                 if smoothing:
                     mean_logit = (one.rows.float() @ weight_sum + bias_sum) / vocabulary
                     loss += smoothing / passes * (one.log_normalizer.sum() - mean_logit.sum())
             if r_drop:
-                slopes, divergence = _r_drop(chunks[0], chunks[1], cast_weight, bias, r_drop)
-                loss += divergence
-            else:
-                slopes = [(chunks[0].exp, chunks[0].total.reciprocal())]
-            for place, one, (slope, scale) in zip(places, chunks, slopes, strict=True):
-                gradients.add(place, one.rows, cast_weight, slope, scale)
+                loss += _r_drop(chunks[0], chunks[1], cast_weight, r_drop)
+            for place, one in zip(places, chunks, strict=True):
+                gradients.add(place, one, cast_weight)
         loss += (1.0 - smoothing) * nll
-        gradients.subtract_targets(targets, rows, weight, weight_sum, smoothing, passes)
+        gradients.finish(targets, rows, weight, weight_sum, smoothing, passes)
         ctx.save_for_backward(gradients.rows, gradients.weight, gradients.bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        # In place, and so once only: torch refuses a second time, since what was saved has changed.
         scale: Tensor = grads[0]
-        rows, weight, bias = (None if found is None else found * scale.to(found.dtype) for found in ctx.saved_tensors)
+        rows, weight, bias = (None if found is None else found.mul_(scale) for found in ctx.saved_tensors)
         return rows, weight, bias, None, None, None
 
 
-def _softmax(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) -> _Chunk:
-    logits = torch.mm(rows, weight.t())
+def _softmax(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, room: Tensor) -> _Chunk:
+    logits = torch.mm(rows, weight.t(), out=room)
     if bias is not None:
         logits += bias.to(logits.dtype)
     reference = logits.gather(1, wanted[:, None]).float()
@@ -135,49 +143,69 @@ def _softmax(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) 
     return _Chunk(rows, exp, total, total.log() + top, reference)
 
 
-def _r_drop(
-    first: _Chunk, second: _Chunk, weight: Tensor, bias: Tensor | None, strength: float
-) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """What to multiply rows and weights with for each pass (half of P, and the divergence's gradient), and a / 4 times
-    the divergence.
+def _r_drop(first: _Chunk, second: _Chunk, weight: Tensor, strength: float) -> Tensor:
+    """a / 4 times the divergence; the chunks' slopes (over a total of 1) become those of the whole loss: half of P, and
+    the divergence's gradient.
 
     With r = log P_1 - log P_2: d (KL_12 + KL_21) / d logits_1 = P_1 (r - KL_12) + P_1 - P_2, and so for 2.
     """
     quarter = strength / 4
-    left, right = first.exp / first.total, second.exp / second.total
+    left, right = first.slopes / first.total, second.slopes / second.total
     ratio = torch.mm(first.rows - second.rows, weight.t()).float() - (first.log_normalizer - second.log_normalizer)
     forward = (left * ratio).sum(dim=-1, keepdim=True)
     backward = -(right * ratio).sum(dim=-1, keepdim=True)
     apart = left - right
-    slopes = (
-        0.5 * left + quarter * (left * (ratio - forward) + apart),
-        0.5 * right + quarter * (right * (-ratio - backward) - apart),
-    )
-    one = torch.ones_like(first.total)
-    return [(slope.to(weight.dtype), one) for slope in slopes], quarter * (forward + backward).sum()
+    first.slopes.copy_(0.5 * left + quarter * (left * (ratio - forward) + apart))
+    second.slopes.copy_(0.5 * right + quarter * (right * (-ratio - backward) - apart))
+    for one in (first, second):
+        one.total.fill_(1.0)
+    return quarter * (forward + backward).sum()
 
 
 class _Gradients:
     """Gradients of rows, weight and bias, None where nobody wants them."""
 
-    def __init__(self, wanted: tuple[bool, ...], rows: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(
+        self, wanted: tuple[bool, ...], rows: Tensor, weight: Tensor, bias: Tensor | None, *, at_once: int
+    ) -> None:
         self.rows = torch.empty_like(rows) if wanted[0] else None
-        self.weight = torch.zeros_like(weight) if wanted[1] else None
+        self.weight: Tensor | None = None
         self.bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
+        self._wants_weight, self._dtype = wanted[1], weight.dtype
+        kept = _KEPT_NUMBERS.get(rows.device.type, 0) // len(weight) if wanted[1] else 0
+        most = max(at_once, min(kept, len(rows)))
+        self._slopes, self._scaled = rows.new_empty(most, len(weight)), rows.new_empty(most, rows.shape[1])
+        self._used = 0
 
-    def add(self, place: slice, rows: Tensor, weight: Tensor, slope: Tensor, scale: Tensor) -> None:
-        """The part that a chunk's `scale * slope` [N, V] makes."""
+    def rooms(self, passes: int, count: int) -> list[Tensor]:
+        """Where the slopes [count, V] of each pass belong."""
+        if self._used + passes * count > len(self._slopes):
+            self._multiply()
+        rooms = self._slopes[self._used : self._used + passes * count]
+        return list(rooms.chunk(passes))
+
+    def add(self, place: slice, chunk: _Chunk, weight: Tensor) -> None:
+        """The part that a chunk makes, whose slopes are in the next of the rooms."""
+        scale = chunk.total.reciprocal()
         if self.rows is not None:
-            self.rows[place] = torch.mm(slope, weight) * scale
-        if self.weight is not None:
-            self.weight += torch.mm(slope.t(), (rows * scale).to(rows.dtype))
+            self.rows[place] = torch.mm(chunk.slopes, weight) * scale
+        self._scaled[self._used : self._used + len(scale)] = chunk.rows * scale
+        self._used += len(scale)
         if self.bias is not None:
-            self.bias += torch.mv(slope.t(), scale.squeeze(1).to(slope.dtype))
+            self.bias += torch.mv(chunk.slopes.t(), scale.squeeze(1).to(chunk.slopes.dtype))
 
-    def subtract_targets(
+    def _multiply(self) -> None:
+        """The weight's part of all slopes that are kept."""
+        if self._wants_weight:
+            product = torch.mm(self._slopes[: self._used].t(), self._scaled[: self._used]).to(self._dtype)
+            self.weight = product if self.weight is None else self.weight.add_(product)
+        self._used = 0
+
+    def finish(
         self, targets: Tensor, rows: Tensor, weight: Tensor, weight_sum: Tensor, smoothing: float, passes: int
     ) -> None:
-        """The part of the smoothed reference, (1 - e) onehot + e / V, for all positions at once."""
+        """Subtract the part of the smoothed reference, (1 - e) onehot + e / V, for all positions at once."""
+        self._multiply()
         share, spread = (1.0 - smoothing) / passes, smoothing / weight.shape[0] / passes
         repeated = targets.repeat(passes)
         if self.rows is not None:
