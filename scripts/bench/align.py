@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seq2seq.evaluation.alignment_error import AlignmentScore, GoldAlignment
-    from seq2seq.inference.word_alignment import AlignmentOptions, PairAttention
+    from seq2seq.inference.alignment.word_alignment import AlignmentOptions, PairAttention
 
     Rows = list[tuple[str, AlignmentScore]]
 
@@ -44,8 +44,8 @@ def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> t
     """Scores by layer, step and head, and those of both directions made one."""
     from seq2seq.data.lines import read_lines
     from seq2seq.evaluation.alignment_error import read_gold, score_alignments
-    from seq2seq.inference.symmetrisation import SYMMETRISATIONS, symmetrise
-    from seq2seq.inference.word_alignment import AlignmentOptions
+    from seq2seq.inference.alignment.symmetrisation import SYMMETRISATIONS, symmetrise
+    from seq2seq.inference.alignment.word_alignment import AlignmentOptions
 
     pairs = list(zip(read_lines(files[0]), read_lines(files[1]), strict=True))
     sizes = [(len(source.split()), len(target.split())) for source, target in pairs]
@@ -67,7 +67,7 @@ def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> t
 
 def _attention(run: str, pairs: list[tuple[str, str]], threads: int) -> list[PairAttention]:
     from seq2seq.experiment import load
-    from seq2seq.inference.word_alignment import WordAligner
+    from seq2seq.inference.alignment.word_alignment import WordAligner
 
     loaded = load(run, threads=threads)
     translator = loaded.translator
@@ -82,7 +82,7 @@ def _score(attention: list[PairAttention], options: AlignmentOptions, gold: list
 
 
 def _by_layer(attention: list[PairAttention], score: Callable[[AlignmentOptions], AlignmentScore]) -> Rows:
-    from seq2seq.inference.word_alignment import AlignmentOptions
+    from seq2seq.inference.alignment.word_alignment import AlignmentOptions
 
     layers, heads = attention[0].weights.shape[:2]
     rows: Rows = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from types import TracebackType
 from typing import NoReturn, TextIO
 
 from tqdm import tqdm
+
+from seq2seq.redaction import redact
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 _quiet = False
@@ -30,27 +33,64 @@ def set_quiet(quiet: bool) -> None:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Append all that is said to a file as well. A full disk there does not stop the work."""
+    """Append all that is said to a file as well, and the traceback of an error that ends the work.
+
+    A full disk there is told once and does not stop the work.
+    """
     global _log
-    with path.open("a", encoding="utf-8", errors="replace") as file:
-        _log = file
-        try:
-            yield
-        finally:
+    try:
+        _log = path.open("a", encoding="utf-8", errors="replace")
+    except OSError as error:
+        _stop_log(error)
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "exit_code", 0) < 128:  # above: a signal, no fault
+            record(traceback.format_exc().rstrip())
+        raise
+    finally:
+        if _log is not None:
+            with suppress(OSError):  # what a full disk left in the buffer
+                _log.close()
             _log = None
 
 
 def say(message: str) -> None:
     """One line of information."""
-    _record(message)
+    record(message)
     if not _quiet:
-        tqdm.write(message, file=sys.stderr)
+        _tell(message)
 
 
 def warn(message: str) -> None:
     """Something that the user should know, though work goes on."""
-    _record(f"warning: {message}")
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+    record(f"warning: {message}")
+    _tell(f"warning: {message}")
+
+
+def mind_stderr() -> None:
+    """Where the terminal has gone away, let what is said from now on go nowhere, rather than end the process."""
+    if sys.stderr is None:
+        return
+    try:
+        os.write(sys.stderr.fileno(), b"")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _silence_stderr()
+
+
+def _tell(message: str) -> None:
+    try:
+        tqdm.write(redact(message), file=sys.stderr)
+    except OSError:
+        _silence_stderr()
+
+
+def _silence_stderr() -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
 
 
 def leave(code: int) -> NoReturn:
@@ -64,11 +104,23 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _record(message: str) -> None:
+def record(message: str) -> None:
+    """One line for the log alone."""
     if _log is not None:
-        with suppress(OSError):
-            _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + message + "\n")
+        try:
+            _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + redact(message) + "\n")
             _log.flush()
+        except OSError as error:
+            _stop_log(error)
+
+
+def _stop_log(error: OSError) -> None:
+    global _log
+    file, _log = _log, None
+    if file is not None:
+        with suppress(OSError):
+            file.close()
+    _tell(f"warning: cannot write the log: {error.strerror}; work goes on without it")
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -86,16 +138,20 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> st
 
 
 class Progress:
-    """Counts units of work; shows a bar on a terminal, a plain line now and then elsewhere."""
+    """Counts units of work; shows a bar on a terminal, a plain line now and then elsewhere.
 
-    def __init__(self, description: str, total: int | None, unit: str) -> None:
+    `initial` units were done before.
+    """
+
+    def __init__(self, description: str, total: int | None, unit: str, *, initial: int = 0) -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.done = 0
+        self.done = self._initial = initial
         self._started = self._shown = time.monotonic()
         self._bar = None
         if sys.stderr.isatty() and not _quiet:
             self._bar = tqdm(
                 total=total,
+                initial=initial,
                 desc=description,
                 unit=" " + unit,
                 file=sys.stderr,
@@ -110,9 +166,10 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._shown >= _PLAIN_INTERVAL_SECONDS:
             self._shown = time.monotonic()
-            rate = self.done / (self._shown - self._started)
+            rate = (self.done - self._initial) / (self._shown - self._started)
             of_total = f"/{self.total:,}" if self.total else ""
-            say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({rate:,.0f}/s)")
+            shown = f"{rate:,.0f}" if rate >= 9.5 else f"{rate:.2g}"
+            say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({shown}/s)")
 
     def note(self, text: str) -> None:
         """Show figures at the end of the bar."""

@@ -5,17 +5,30 @@ The command line prints a `UserError` in three lines and exits with its `exit_co
 
 from __future__ import annotations
 
+from seq2seq.redaction import redact
+
 
 class UserError(Exception):
-    """A fault with a remedy. `where` is a place such as `config.yaml:12`; `hint` is a command or a value to try."""
+    """A fault with a remedy, free of secrets.
+
+    `where` is a place such as `config.yaml:12`; `hint` is a command or a value to try; `code` is a key of
+    `seq2seq.error_catalogue.CATALOGUE`, by which the fault can be looked up: `seq2seq help errors CODE`.
+    """
 
     exit_code = 2
+    code = ""
 
-    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.hint = hint
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None, code: str = "") -> None:
+        self.what = redact(what)
+        self.where = where and redact(where)
+        self.hint = hint and redact(hint)
+        self.code = code or type(self).code
+        super().__init__(self.what)
+
+    def report(self) -> str:
+        """The lines as the command line prints them: `__str__` with the code at the end of the first."""
+        first, newline, rest = str(self).partition("\n")
+        return f"{first}  [{self.code}]{newline}{rest}" if self.code else str(self)
 
     def __str__(self) -> str:
         lines = [self.what]

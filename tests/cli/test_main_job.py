@@ -80,10 +80,13 @@ def test_the_same_command_again_only_prints_the_result(run: Path, corpus: Path, 
     assert (run / "results.json").read_bytes() == before
 
 
+@pytest.mark.fault(21)
 def test_other_settings_in_the_same_directory_are_refused(run: Path, corpus: Path) -> None:
     outcome = train_tiny(corpus, run.name, run, "model.dropout=0.4")
     assert outcome.code == 2
     assert re.search(r"model\.dropout: 0\.[23] -> 0\.4", outcome.err)
+    assert "Traceback" not in outcome.err
+    assert "Traceback" in (run / "train.log").read_text(encoding="utf-8")
 
 
 def test_held_out_pairs_are_never_trained_on(run: Path, corpus: Path) -> None:
@@ -100,6 +103,7 @@ def test_held_out_pairs_are_never_trained_on(run: Path, corpus: Path) -> None:
     assert json.loads((run / "data.json").read_text())["counts"]["kept"] == 560
 
 
+@pytest.mark.fault(35, 36)
 def test_translate_keeps_every_line(run: Path, seq2seq: Runner) -> None:
     """Batch size and order change nothing; blank stays blank; no line is ever split or lost."""
     text = "".join(line + "\n" for line in ODD_LINES)
@@ -116,6 +120,7 @@ def test_translate_keeps_every_line(run: Path, seq2seq: Runner) -> None:
     assert result_lines(seq2seq("translate", run, stdin=shuffled.encode())) == [base[i] for i in order]
 
 
+@pytest.mark.fault(34)
 def test_crlf_bom_and_a_missing_last_newline(run: Path, seq2seq: Runner) -> None:
     plain = result_lines(seq2seq("translate", run, stdin=b"The man is old.\nI am here.\n"))
     assert result_lines(seq2seq("translate", run, stdin=b"\xef\xbb\xbfThe man is old.\r\nI am here.")) == plain
@@ -251,6 +256,7 @@ def test_demo_shows_everything(seq2seq: Runner, tmp_path: Path, monkeypatch: pyt
     assert outcome.out.rstrip().count("\n") > 15  # scores, translations, and a picture of attention
 
 
+@pytest.mark.fault(1)
 def test_a_killed_training_continues(corpus: Path, tmp_path: Path) -> None:
     """SIGKILL after the first checkpoint; the same command ends where an uninterrupted run ends, to the bit."""
     settings = ["threads=1", "training.precision=fp32", "training.validate_every=10"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq import load
-from seq2seq.inference.workers import can_fork
+from seq2seq.inference.pools import can_fork
 from tests.cli.conftest import Outcome, Runner
 
 TEXT = ["The old man drinks a cup of tea.", "", "I am here.", "The man is old. I am here!"]
@@ -98,6 +98,12 @@ def test_token_scores_sum_to_the_score_of_the_pair(run: Path, seq2seq: Runner, t
             assert score["score"] == pytest.approx(entry["score"], abs=1e-4)
             compared += 1
     assert compared
+    with_tokens = [json.loads(row) for row in rows(seq2seq("score", run, *files, "--json", "--token-scores"))]
+    for score, detail in zip(scored, with_tokens, strict=True):
+        assert {key: detail[key] for key in score} == score
+        assert len(detail["token_scores"]) == len(detail["pieces"]) + 1 == score["length"]
+        assert sum(detail["token_scores"]) == pytest.approx(score["log_probability"], abs=1e-9)
+    assert seq2seq("score", run, *files, "--token-scores").code == 2
     normalized = rows(seq2seq("score", run, *files, "--normalized"))
     assert [float(row) for row in normalized] == pytest.approx([score["score"] for score in scored], abs=1e-3)
     assert seq2seq("score", run, *files, "--length-penalty", 1).code == 2
@@ -198,13 +204,13 @@ def test_special_files_are_written_through(run: Path, seq2seq: Runner, tmp_path:
     assert "is a folder" in outcome.err
 
 
-# From here on: windows of 4,096 lines, mostly blank, so that several windows take little time.
+# From here on: windows of 1,024 lines, mostly blank, so that several windows take little time.
 
 
 @pytest.fixture(scope="module")
 def long_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("long") / "input.en"
-    lines = [TEXT[place % 4] if place % 64 < 3 else "" for place in range(6 * 4096 + 100)]
+    lines = [TEXT[place % 4] if place % 64 < 3 else "" for place in range(24 * 1024 + 100)]
     path.write_text("".join(line + "\n" for line in lines))
     return path
 
@@ -275,7 +281,7 @@ def test_resume_after_a_kill_gives_the_same_bytes(
     left: Path, transformer: Path, long_text: Path, expected: bytes, seq2seq: Runner
 ) -> None:
     record = json.loads((left / ".partial-out.de.json").read_text())
-    assert record["lines"] % 4096 == 0
+    assert record["lines"] % 1024 == 0
     assert record["bytes"] <= (left / ".partial-out.de").stat().st_size
     outcome = seq2seq("translate", transformer, long_text, "-o", left / "out.de", "--resume")
     assert outcome.code == 0, outcome.err
@@ -340,6 +346,14 @@ def test_resume_of_a_finished_file_does_nothing(transformer: Path, seq2seq: Runn
     assert outcome.code == 0
     assert "is complete" in outcome.err
     assert (tmp_path / "out.de").read_text() == "as it was\n"
+    (tmp_path / "in.en").write_bytes(STDIN)
+    outcome = seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de", "--resume")
+    assert outcome.code == 2
+    assert "is complete with 1 lines" in outcome.err
+    (tmp_path / "out.de").write_text("as\n\nit\nwas\n")
+    outcome = seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de", "--resume")
+    assert outcome.code == 0
+    assert (tmp_path / "out.de").read_text() == "as\n\nit\nwas\n"
 
 
 def test_the_input_is_never_the_output(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:

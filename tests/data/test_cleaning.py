@@ -18,6 +18,7 @@ from seq2seq.data.cleaning import (
 from seq2seq.errors import DataError
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

@@ -42,12 +42,14 @@ def jsonl_source(folder: Path, lines: Sequence[str], source: str = "s", target: 
     return JsonlSource(jsonl=str(folder / "a.jsonl"), source=source, target=target)
 
 
+@pytest.mark.fault(32)
 def test_text_pairs_keep_blanks_and_places(tmp_path: Path) -> None:
     """JoeyNMT dropped blank lines on each side by itself: one blank shifted every later pair."""
     source = text_source(tmp_path, *("".join(pair[side] + "\n" for pair in PAIRS) for side in (0, 1)))
     assert list(read_pairs(source)) == PAIRS
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize(("left", "right"), [(3, 5), (5, 3), (0, 1), (1, 0)])
 def test_different_lengths_are_told(tmp_path: Path, left: int, right: int) -> None:
     """OpenNMT-py and eole zip the files, which cuts the longer one silently."""

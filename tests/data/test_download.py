@@ -77,6 +77,7 @@ def test_unknown_names_list_those_that_exist(tmp_path: Path) -> None:
         list(read_pairs(hub(tmp_path, nested=True, source="id")))
 
 
+@pytest.mark.fault(45)
 def test_a_dataset_with_code_is_refused(tmp_path: Path) -> None:
     """Code from the hub is never run: the canary stays away."""
     folder = tmp_path / "code"
@@ -114,12 +115,12 @@ def test_a_revision_is_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         def dataset_info(self, name: str, revision: str | None) -> object:
             return type("Info", (), {"sha": "c" * 40})
 
-    def load(name: str, config: str | None, split: str, revision: str) -> object:
+    def load(name: str, config: str | None, revision: str) -> object:
         seen["revision"] = revision
         raise OfflineModeIsEnabled("far away")
 
     monkeypatch.setattr(download_module.huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(download_module.datasets, "load_dataset", load)
+    monkeypatch.setattr(download_module.datasets, "load_dataset_builder", load)
     source = HubSource(hub="some/where", source="a", target="b", revision="main")
     assert hub_revision(source) == "c" * 40
     assert hub_revision(source.model_copy(update={"revision": "d" * 40})) == "d" * 40
@@ -128,6 +129,7 @@ def test_a_revision_is_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert seen["revision"] == "c" * 40
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("variables", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
 def test_an_unreachable_hub(tmp_path: Path, variables: dict[str, str]) -> None:
     script = (

@@ -24,6 +24,7 @@ def write(folder: Path, content: bytes, name: str = "text.txt") -> Path:
     return path
 
 
+@pytest.mark.fault(34)
 def test_unicode_line_separators_stay_inside(tmp_path: Path) -> None:
     """JoeyNMT read with splitlines(), which made two lines of one at U+2028; newstest2009.de holds U+0085."""
     path = write(tmp_path, f"{INSIDE}\nnext\n".encode())
@@ -39,6 +40,7 @@ def test_as_many_lines_as_newlines(texts: list[str]) -> None:
     assert len(expected) == len(texts)
 
 
+@pytest.mark.fault(34)
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -69,6 +71,7 @@ def test_packed_files(tmp_path: Path, suffix: str, pack) -> None:
             list(read_lines(write(tmp_path, broken, f"b.{suffix}")))
 
 
+@pytest.mark.fault(33)
 def test_invalid_utf8_names_line_and_byte(tmp_path: Path) -> None:
     path = write(tmp_path, b"fine\nGr\xfc\xdfe\n")
     with pytest.raises(DataError) as caught:
@@ -79,6 +82,7 @@ def test_invalid_utf8_names_line_and_byte(tmp_path: Path) -> None:
     assert list(read_lines(path, "replace")) == ["fine", "Gr\ufffd\ufffde"]
 
 
+@pytest.mark.fault(33)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_lines_or_a_place(content: bytes) -> None:
     replaced = list(decode_lines(io.BytesIO(content), "x", "replace"))

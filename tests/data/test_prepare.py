@@ -54,6 +54,7 @@ def texts(prepared: Prepared, store: Store | None = None) -> list[tuple[str, str
     )
 
 
+@pytest.mark.fault(32)
 def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
     """One blank on one side shifted all later pairs in JoeyNMT."""
     bad = [
@@ -95,6 +96,7 @@ def test_duplicates_against_a_dictionary(tmp_path: Path) -> None:
     assert texts(run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),), cleaning=cleaning))) == pairs
 
 
+@pytest.mark.fault(38)
 def test_held_out_text_is_never_cleaned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """eole dropped blank references and blank sources independently when scoring."""
     held = [("", "leer"), TRAIN[0], TRAIN[0], ("source", ""), ("text " * 400, "text")]
@@ -111,6 +113,7 @@ def test_held_out_text_is_never_cleaned(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err.count("2 of 5") == 2
 
 
+@pytest.mark.fault(31)
 def test_different_line_counts_stop_before_training(tmp_path: Path) -> None:
     source = corpus(tmp_path, TRAIN)
     with Path(source.target).open("a") as file:
@@ -120,6 +123,7 @@ def test_different_line_counts_stop_before_training(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
+@pytest.mark.fault(37)
 def test_nothing_left_shows_the_table(tmp_path: Path) -> None:
     for pairs in ([("", "x")] * 3, [], [("a b", "c d")]):
         cleaning = CleaningSettings(min_tokens=5)
@@ -132,6 +136,7 @@ def test_no_training_data(tmp_path: Path) -> None:
         run(tmp_path, DataSettings())
 
 
+@pytest.mark.fault(36)
 def test_a_line_of_a_megabyte_is_dropped_and_counted(tmp_path: Path) -> None:
     pairs = [*TRAIN, ("x" * 1_000_000, "lang"), ("end", "Ende")]
     prepared = run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),)), TokenizerSettings(vocabulary_size=400))
@@ -149,6 +154,7 @@ def test_the_second_call_reads_the_cache(tmp_path: Path, capsys: pytest.CaptureF
     assert second.tokenizers.fingerprint == first.tokenizers.fingerprint
 
 
+@pytest.mark.fault(39)
 def test_what_changed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another size, another content of the same size, another setting: each rebuilds and says why."""
     data = DataSettings(train=(corpus(tmp_path, TRAIN),))
@@ -163,6 +169,7 @@ def test_what_changed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "tokenizer.kind" in capsys.readouterr().err
 
 
+@pytest.mark.fault(39)
 def test_a_damaged_entry_is_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = DataSettings(train=(corpus(tmp_path, TRAIN),), valid=(corpus(tmp_path, TRAIN[:2], "v"),))
     folder = tmp_path / "cache" / run(tmp_path, data).record["fingerprint"]
@@ -176,6 +183,7 @@ def test_a_damaged_entry_is_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert texts(run(tmp_path, data)) == TRAIN
 
 
+@pytest.mark.fault(39)
 def test_a_killed_preparation_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """kill -9 in the middle: the next call starts afresh and removes what was left."""
     source = corpus(tmp_path, TRAIN)
@@ -228,6 +236,7 @@ def test_an_unusable_cache_is_told(tmp_path: Path) -> None:
         run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),)))
 
 
+@pytest.mark.fault(33)
 def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     source = corpus(tmp_path, TRAIN)
     Path(source.source).write_bytes(b"\xff\n" + Path(source.source).read_bytes().split(b"\n", 1)[1])

@@ -127,6 +127,7 @@ def test_saved_and_loaded(tmp_path: Path, kind: str, joint: bool) -> None:
         )
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("kind", ["unigram", "word"])
 def test_any_damage_is_detected(tmp_path: Path, kind: str) -> None:
     """A flipped byte often still loads, and translates with another vocabulary."""
@@ -226,6 +227,7 @@ def test_foreign_models_get_our_ids(tmp_path: Path, ids: dict[str, int]) -> None
     assert TokenizerPair.load(tmp_path / "saved").source.encode(texts) == rows
 
 
+@pytest.mark.fault(25)
 def test_damaged_foreign_models_cannot_hurt(tmp_path: Path) -> None:
     model = foreign_model()
     path = tmp_path / "foreign.model"

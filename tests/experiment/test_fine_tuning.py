@@ -75,6 +75,16 @@ def test_a_model_built_from_it_is_the_runs_best(run: Path) -> None:
     assert all(torch.equal(parameter, theirs[name]) for name, parameter in model.named_parameters())
 
 
+def test_sizes_that_are_not_given_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every size of the model had to be spelled out, and a preset's vocabulary size was warned of."""
+    wanted = load_config([], ["preset=transformer-tiny", f"training.init_from={run}", "model.dropout=0.4"])
+    initial = initial_weights(str(run), wanted)
+    assert wanted.model == initial.model.model_copy(update={"dropout": 0.4})
+    assert "warning" not in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"model\.hidden_size: 32, but"):
+        initial_weights(str(run), load_config([], [f"training.init_from={run}", "model.hidden_size=32"]))
+
+
 @pytest.mark.parametrize("name", ["step-00000002", "last", "best"])
 def test_a_checkpoint_may_be_named(run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = run / "checkpoints" / name

@@ -17,10 +17,10 @@ from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Trained, find_export, is_export, open_export
 from seq2seq.export.transformer_spec import vocabulary
-from seq2seq.inference.choosing import Sampling
 from seq2seq.inference.engine import NativeEngine
 from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.scoring import padded, target_log_probabilities
+from seq2seq.inference.search.choosing import Sampling
+from seq2seq.inference.search.scoring import padded, target_log_probabilities
 from seq2seq.tokens import EOS
 from tests.export.models import tokenizers, trained, transformer
 

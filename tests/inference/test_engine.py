@@ -6,19 +6,19 @@ import math
 
 import pytest
 import torch
-from tiny_models import MarkovModel, RecurrentModel
 from torch import Tensor, nn
 
 from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
 from seq2seq.errors import ResourceError, UsageError
-from seq2seq.inference.choosing import Sampling
 from seq2seq.inference.engine import NativeEngine
 from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.scoring import padded, target_log_probabilities, target_token_scores
+from seq2seq.inference.search.choosing import Sampling
+from seq2seq.inference.search.scoring import padded, target_log_probabilities, target_token_scores
 from seq2seq.models import build_model
 from seq2seq.models.interface import Memory, Seq2SeqModel, log_probabilities
 from seq2seq.models.layers import Linear
 from seq2seq.tokens import BOS, EOS, PAD
+from tests.inference.tiny_models import MarkovModel, RecurrentModel
 
 CPU = torch.device("cpu")
 

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import RecurrentModel, letters
 
 from seq2seq.config import DecodingSettings
 from seq2seq.errors import DivergenceError, WorkerError
 from seq2seq.inference.engine import NativeEngine
+from seq2seq.inference.pools import Crew, Direct, Threads, can_fork, open_pool
 from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.inference.translator import TranslationOptions, Translator
-from seq2seq.inference.workers import Crew, Direct, Threads, Workers, can_fork, open_pool
+from seq2seq.inference.workers import Workers
+from tests.inference.tiny_models import RecurrentModel, letters
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="forks on Linux only")
 GREEDY = SearchOptions(beam_size=1)
@@ -163,7 +164,7 @@ def _runs(process: int) -> bool:
 def test_a_stream_that_is_given_up_ends_its_workers() -> None:
     made = Translator(engine(), letters(), DecodingSettings(max_length_offset=2), crew=Crew(2, always=True))
     stream = made.windows(["ab"] * 5000)
-    assert len(next(stream)) == 4096
+    assert len(next(stream)) == 1024
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     before = len(children.read_text().split())
     stream.close()  # type: ignore[attr-defined]

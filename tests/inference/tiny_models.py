@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seq2seq.data.tokenizer import Tokenizer, TokenizerPair
 from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.search import search
+from seq2seq.inference.search.beam_search import search
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped, select_rows
 from seq2seq.tokens import EOS, PAD, UNK
 

@@ -22,7 +22,7 @@ from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
 from seq2seq.training.checkpoint import CheckpointFolder
-from seq2seq.training.interruption import Interrupted
+from seq2seq.training.interruption import Interrupted, StopRequest
 from seq2seq.training.loop import Trainer
 from seq2seq.training.report import RunReport, Validation
 from seq2seq.training.step import LossModule, train_step
@@ -82,7 +82,7 @@ def make_trainer(folder: Path, model: Seq2SeqModel, bleus: list[float] | None = 
     folder.mkdir(exist_ok=True)
     scores = iter(bleus or [])
 
-    def validate(step: int) -> Validation:
+    def validate(step: int, stop: StopRequest) -> Validation:
         return Validation(step, 1.0 / step, 1.0, next(scores, float(step)), "sig", 0.0, [])
 
     return Trainer(
@@ -193,7 +193,7 @@ def test_best_follows_the_metric_and_patience_stops(tmp_path: Path) -> None:
 def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, tiny_model("gru"), patience=1, max_steps=8)
     losses = iter([2.0, 1.0])
-    trainer.validate = lambda step: Validation(step, next(losses), 1.0, None, "", 0.0, [])
+    trainer.validate = lambda step, stop: Validation(step, next(losses), 1.0, None, "", 0.0, [])
     assert trainer.fit(Copying()).best_step == 8
 
 

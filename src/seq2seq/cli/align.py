@@ -6,23 +6,22 @@ import json
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from seq2seq.cli.options import Checkpoint, Device, Errors, Json, OutputFile, Quiet, Run, Threads
+from seq2seq.cli.outputs import open_output
 from seq2seq.cli.streams import input_lines, tagged
 from seq2seq.console import Progress, set_quiet
 from seq2seq.errors import DataError, UsageError
-from seq2seq.files import disk_error
 
 if TYPE_CHECKING:
     from seq2seq.data.lines import DecodingErrors
     from seq2seq.experiment import LoadedRun
-    from seq2seq.inference.word_alignment import Alignment, AlignmentOptions, PairAttention, WordAligner
+    from seq2seq.inference.alignment.word_alignment import Alignment, AlignmentOptions, PairAttention, WordAligner
 
 _WINDOW = 1024
 _MOST_ON_A_PAGE = 200
@@ -95,9 +94,11 @@ def align(
     """
     set_quiet(quiet)
     if target is not None and source is None:
-        raise UsageError("--target needs --source", hint="--source FILE --target FILE")
+        raise UsageError("--target needs --source", hint="--source FILE --target FILE", code="usage.needs")
     if symmetrise is not None and reverse is None:
-        raise UsageError("--symmetrise needs --reverse", hint="--reverse RUN, a run of the other direction")
+        raise UsageError(
+            "--symmetrise needs --reverse", hint="--reverse RUN, a run of the other direction", code="usage.needs"
+        )
     _check_picture(picture, line, layer, head, reverse)
     view = _view(layer, head, shift, words=not subwords)
     method = _method(symmetrise)
@@ -115,12 +116,15 @@ def align(
     at_terminal = source is None and sys.stdin.isatty()
     pairs = _pairs(loaded, text, text.lines(loaded), singly=at_terminal)
     number = 0
-    with _output(output) as stream, Progress("aligning", None, "lines") as progress:
+    with open_output(output, None) as stream, Progress("aligning", None, "lines") as progress:
         while window := list(islice(pairs, 1 if at_terminal else _WINDOW)):
-            for pair, links in zip(window, _aligned(aligners, window, view.options, method), strict=True):
-                number += 1
-                stream.write(_row(number, pair, links, translated=target is None, as_json=as_json) + "\n")
-            stream.flush()
+            found = zip(window, _aligned(aligners, window, view.options, method), strict=True)
+            rows = [
+                _row(place, pair, links, translated=target is None, as_json=as_json)
+                for place, (pair, links) in enumerate(found, start=number + 1)
+            ]
+            stream.write("".join(row + "\n" for row in rows), (), {})
+            number += len(window)
             progress.update(len(window))
 
 
@@ -145,11 +149,13 @@ def _decoding_errors(text: str) -> DecodingErrors:
         case "strict" | "replace":
             return text
         case _:
-            raise UsageError(f"--errors {text} is neither strict nor replace", hint="--errors replace")
+            raise UsageError(
+                f"--errors {text} is neither strict nor replace", hint="--errors replace", code="usage.choice"
+            )
 
 
 def _view(layer: str, head: str, shift: bool, *, words: bool) -> _View:
-    from seq2seq.inference.word_alignment import AlignmentOptions
+    from seq2seq.inference.alignment.word_alignment import AlignmentOptions
 
     options = AlignmentOptions(_number("--layer", layer), _number("--head", head), shift)
     return _View(options, layer == "all", head == "all", words)
@@ -159,26 +165,36 @@ def _number(option: str, text: str) -> int | None:
     if text in ("mean", "all"):
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{option} {text} is neither a number from 1 nor mean or all", hint=f"{option} 1")
+        raise UsageError(
+            f"{option} {text} is neither a number from 1 nor mean or all", hint=f"{option} 1", code="usage.choice"
+        )
     return int(text)
 
 
 def _check_picture(picture: Path | None, line: int | None, layer: str, head: str, reverse: Path | None) -> None:
     if picture is None:
         if line is not None:
-            raise UsageError("--line is for pictures; links are of every line", hint="add --picture FILE")
+            raise UsageError(
+                "--line is for pictures; links are of every line", hint="add --picture FILE", code="usage.needs"
+            )
         for name, value in (("--layer", layer), ("--head", head)):
             if value == "all":
-                raise UsageError(f"{name} all is for pictures; links come from one", hint="add --picture FILE")
+                raise UsageError(
+                    f"{name} all is for pictures; links come from one", hint="add --picture FILE", code="usage.needs"
+                )
         return
     if str(picture) != "-" and picture.suffix.lower() not in _PICTURES:
-        raise UsageError(f"--picture {picture}: no such kind of picture", hint=f"one of {', '.join(_PICTURES)}, or -")
+        raise UsageError(
+            f"--picture {picture}: no such kind of picture",
+            hint=f"one of {', '.join(_PICTURES)}, or -",
+            code="usage.picture",
+        )
     if reverse is not None:
-        raise UsageError("--picture shows one run", hint="leave --reverse out")
+        raise UsageError("--picture shows one run", hint="leave --reverse out", code="usage.conflict")
 
 
 def _method(text: str | None) -> str:
-    from seq2seq.inference.symmetrisation import symmetrise
+    from seq2seq.inference.alignment.symmetrisation import symmetrise
 
     method = "grow-diag-final-and" if text is None else text
     symmetrise((), (), method)  # is there such a method?
@@ -186,7 +202,7 @@ def _method(text: str | None) -> str:
 
 
 def _aligner(loaded: LoadedRun) -> WordAligner:
-    from seq2seq.inference.word_alignment import WordAligner
+    from seq2seq.inference.alignment.word_alignment import WordAligner
 
     translator = loaded.translator
     return WordAligner(translator.model, translator.tokenizers, loaded.config.decoding, translator.device)
@@ -221,7 +237,7 @@ def _some_pairs(loaded: LoadedRun, text: _Text, line: int, count: int) -> list[t
     else:
         pairs = list(islice(_pairs(loaded, text, text.lines(loaded)), first, last))
     if not pairs:
-        raise UsageError(f"--line {line} is beyond the end of the text", hint="--line 1")
+        raise UsageError(f"--line {line} is beyond the end of the text", hint="--line 1", code="usage.picture")
     return pairs
 
 
@@ -236,6 +252,7 @@ def _paired(sources: Iterable[str], targets: Iterable[str]) -> Iterator[tuple[st
         raise DataError(
             f"the source has {counts[0]:,} lines, the target {counts[1]:,}",
             hint="the two files must match line by line",
+            code="data.line-counts",
         )
 
 
@@ -243,7 +260,7 @@ def _aligned(
     aligners: list[WordAligner], pairs: list[tuple[str, str]], options: AlignmentOptions, method: str
 ) -> list[Alignment]:
     """Links of the first aligner, or of it and that of the other direction."""
-    from seq2seq.inference.symmetrisation import symmetrise
+    from seq2seq.inference.alignment.symmetrisation import symmetrise
 
     found = aligners[0].align(pairs, options)
     if len(aligners) == 1:
@@ -256,7 +273,7 @@ def _aligned(
 
 
 def _row(number: int, pair: tuple[str, str], links: Alignment, *, translated: bool, as_json: bool) -> str:
-    from seq2seq.inference.word_alignment import pharaoh
+    from seq2seq.inference.alignment.word_alignment import pharaoh
 
     if as_json:
         row = {"line": number, "source": pair[0], "target": pair[1], "links": links}
@@ -266,8 +283,8 @@ def _row(number: int, pair: tuple[str, str], links: Alignment, *, translated: bo
 
 def _draw(picture: Path, aligner: WordAligner, pairs: list[tuple[str, str]], view: _View) -> None:
     from seq2seq.files import write_bytes, write_text
-    from seq2seq.inference.attention_page import html_page
-    from seq2seq.inference.pictures import attention_grid, png_picture, svg_picture, text_picture
+    from seq2seq.inference.alignment.attention_page import html_page
+    from seq2seq.inference.alignment.pictures import attention_grid, png_picture, svg_picture, text_picture
 
     kind = picture.suffix.lower()
     attention: list[PairAttention] = aligner.attention(pairs)
@@ -286,20 +303,3 @@ def _draw(picture: Path, aligner: WordAligner, pairs: list[tuple[str, str]], vie
             write_text(picture, text_picture(grid, encoding="utf-8") + "\n")
         case _:
             typer.echo(text_picture(grid))
-
-
-@contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears whole at the end."""
-    if path is None or str(path) == "-":
-        yield sys.stdout
-        return
-    temporary = path.with_name(f".partial-{path.name}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        temporary.replace(path)
-    except OSError as error:
-        raise disk_error(error, path, 0) from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -36,13 +36,13 @@ def demo(
     """
     set_quiet(quiet)
     if model not in DEMO_SETTINGS:
-        raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model gru")
+        raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model gru", code="usage.choice")
     folder = output or Path(f"runs/demo-{model}")
     settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
     run(load_config([], settings), as_json=False, quiet=quiet)
 
     from seq2seq.experiment import load
-    from seq2seq.inference.alignment import draw_attention
+    from seq2seq.inference.alignment.matrix import draw_attention
 
     loaded = load(folder, threads=threads)
     # Spread over the test set, so that they show more than one kind of sentence.

@@ -76,10 +76,10 @@ def export(
 def _check_format(format: str, quantization: str | None) -> None:
     if format in _FORMATS:
         if quantization not in (None, "float32") and format != "ctranslate2":
-            raise UsageError("--quantization belongs to --format ctranslate2", hint="leave it out")
+            raise UsageError("--quantization belongs to --format ctranslate2", hint="leave it out", code="usage.needs")
         return
     reason = _LEFT_OUT.get(format.lower(), f"--format {format} is not known")
-    raise UsageError(reason, hint="--format ctranslate2 or --format huggingface")
+    raise UsageError(reason, hint="--format ctranslate2 or --format huggingface", code="usage.choice")
 
 
 def _trained(run: Path, checkpoint: str | None) -> Trained:
@@ -87,7 +87,7 @@ def _trained(run: Path, checkpoint: str | None) -> Trained:
     from seq2seq.export.folder import Trained, is_export
 
     if is_export(run):
-        raise UsageError(f"{run} is an export already", hint="give the run directory")
+        raise UsageError(f"{run} is an export already", hint="give the run directory", code="export.exported")
     loaded = load(run, device="cpu", checkpoint=checkpoint)
     splits = {split: loaded.directory.load_pairs(split) for split in ("test", "valid")}
     split = next((name for name, pairs in splits.items() if pairs), "")

@@ -39,13 +39,15 @@ def init(
       seq2seq train my.yaml
     """
     if model not in ("transformer", "gru"):
-        raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model transformer")
+        raise UsageError(
+            f"--model {model} is neither transformer nor gru", hint="--model transformer", code="usage.choice"
+        )
     text = config_for_files(source, target, model=model, name=output.stem if str(output) != "-" else "mine")
     if str(output) == "-":
         typer.echo(text, nl=False)
         return
     if output.exists() and not force:
-        raise UsageError(f"{output} exists", hint="--force replaces it; or give another name")
+        raise UsageError(f"{output} exists", hint="--force replaces it; or give another name", code="usage.exists")
     from seq2seq.files import write_text
 
     write_text(output, text)
@@ -106,15 +108,22 @@ decoding:
 
 def _sizes(source: str, target: str) -> Sizes:
     if Path(source) == Path(target):
-        raise UsageError(f"source and target are the same file, {source}", hint="--source corpus.en --target corpus.de")
+        raise UsageError(
+            f"source and target are the same file, {source}",
+            hint="--source corpus.en --target corpus.de",
+            code="usage.same-file",
+        )
     lines = _count_lines(source)
     if lines != (other := _count_lines(target)):
         raise DataError(
             f"{source} has {lines:,} lines, {target} has {other:,}",
             hint="line i of one must translate line i of the other",
+            code="data.line-counts",
         )
     if lines < 10:
-        raise DataError(f"{source} has only {lines} lines", hint="a model needs thousands of pairs")
+        raise DataError(
+            f"{source} has only {lines} lines", hint="a model needs thousands of pairs", code="data.too-few"
+        )
     if lines <= 60_000:
         preset, tokens_per_step = "transformer-tiny", 3500
     elif lines <= 600_000:

@@ -13,10 +13,12 @@ from typing import NoReturn
 
 import typer
 
-from seq2seq.cli import align, config, data, demo, export, init, score, tokenizer, train, translate
+from seq2seq.cli import align, config, data, demo, doctor, export, help, init, score, tokenizer, train, translate
 from seq2seq.cli.options import HELP
+from seq2seq.config.explaining import known_key
 from seq2seq.console import leave, warn
-from seq2seq.errors import ResourceError, UserError
+from seq2seq.errors import ResourceError, UsageError, UserError
+from seq2seq.redaction import redact
 
 # Old versions of typer raise click's errors, new ones those of their own copy of click.
 _CommandLineError: type[Exception] = next(
@@ -46,6 +48,8 @@ app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
+app.add_typer(help.app, name="help")
 
 
 def _version(wanted: bool) -> None:
@@ -87,8 +91,11 @@ def main() -> NoReturn:
     except typer.Exit as end:
         code = end.exit_code
     except _CommandLineError as error:
-        error.show()  # type: ignore[attr-defined]
-        code = error.exit_code  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            code = 2
+        else:
+            code = _report(_as_ours(error, arguments), debug)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
@@ -101,7 +108,10 @@ def main() -> NoReturn:
             code = _unexpected(error, debug)
         else:
             _silence_stdout()
-            code = _report(ResourceError("cannot write the output: the disk is full", hint="free some space"), debug)
+            code = _report(
+                ResourceError("cannot write the output: the disk is full", hint="free some space", code="disk.full"),
+                debug,
+            )
     except Exception as error:
         code = _unexpected(error, debug)
     if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
@@ -114,12 +124,32 @@ def _silence_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _as_ours(error: Exception, arguments: list[str]) -> UserError:
+    """A mistake that the parser of the command line found, in the form of all others."""
+    context = getattr(error, "ctx", None)
+    command = " ".join(["seq2seq", *arguments[:1]]) if context is None else context.command_path
+    what = error.format_message().rstrip(".:")  # type: ignore[attr-defined]
+    what, _, near = what.partition(" Did you mean ")
+    what, _, possible = what.partition(" (Possible options: ")
+    what = what.rstrip(".")
+    option = what.rpartition(" ")[2].lstrip("-")
+    if what.startswith("No such option") and known_key(option):
+        hint = f"settings have no dashes: {option}=VALUE"
+    elif near or possible:
+        hint = f"did you mean {near.rstrip('?') or ' or '.join(possible.rstrip(')').split(', '))}?"
+    elif what.startswith("Missing") and context is not None:
+        hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
+    else:
+        hint = f"{command} --help"
+    return UsageError(what[:1].lower() + what[1:], where=command, hint=hint, code="usage.command-line")
+
+
 def _report(error: UserError, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        typer.echo(redact(traceback.format_exc()), err=True)
     # Of the ranks that torchrun started one tells what happened; before they have met, the first of each machine.
     if not getattr(error, "told", os.environ.get("LOCAL_RANK", "0") != "0"):
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {error.report()}", err=True)
     return error.exit_code
 
 
@@ -130,14 +160,15 @@ def _unexpected(error: Exception, debug: bool) -> int:
             typer.echo(f"{error}; run the same command to continue", err=True)
         return code
     if debug:
-        traceback.print_exc()
+        typer.echo(redact(traceback.format_exc()), err=True)
         return 1
     name = f"seq2seq-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     log = Path(tempfile.gettempdir()) / name
     try:
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        log.write_text(redact(traceback.format_exc()), encoding="utf-8", errors="backslashreplace")
     except OSError:
         warn("the traceback could not be written; --debug shows it")
     kind = type(error).__name__
-    typer.echo(f"error: {kind}: {error}\n  hint: this is a bug in seq2seq; its details are in {log}", err=True)
+    hint = f"this is a bug in seq2seq; report it with what `seq2seq doctor` prints; its details are in {log}"
+    typer.echo(f"error: {redact(f'{kind}: {error}')}  [internal.bug]\n  hint: {hint}", err=True)
     return 1

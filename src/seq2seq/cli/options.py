@@ -81,16 +81,20 @@ def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None
         *most, last = choices
         number = "neither" if len(choices) == 2 else "none of"
         listed = f"{most[0]} nor {last}" if len(choices) == 2 else f"{', '.join(most)} and {last}"
-        raise UsageError(f"{option} {value} is {number} {listed}", hint=f"{option} {choices[0]}")
+        raise UsageError(f"{option} {value} is {number} {listed}", hint=f"{option} {choices[0]}", code="usage.choice")
 
 
 def exclude(option: str, others: Sequence[tuple[str, bool]], why: str) -> None:
     """Raise `UsageError` where one of the other options is given beside `option`."""
     if given := [name for name, wanted in others if wanted]:
-        raise UsageError(f"{option} and {given[0]} exclude each other: {why}", hint=f"leave out {option} or {given[0]}")
+        raise UsageError(
+            f"{option} and {given[0]} exclude each other: {why}",
+            hint=f"leave out {option} or {given[0]}",
+            code="usage.conflict",
+        )
 
 
 def require(option: str, other: str, given: bool) -> None:
     """Raise `UsageError` where the option that `option` needs is missing."""
     if not given:
-        raise UsageError(f"{option} needs {other}", hint=f"add {other}")
+        raise UsageError(f"{option} needs {other}", hint=f"add {other}", code="usage.needs")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.options import BeamSize, Checkpoint, Device, Json, LengthPenalty, Quiet, Threads
+from seq2seq.cli.options import BeamSize, Checkpoint, Device, Json, LengthPenalty, Quiet, Threads, require
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import DataError, UsageError
 
@@ -53,11 +53,15 @@ def evaluate(
 
     if hypotheses is not None:
         if references is None:
-            raise UsageError("--hypotheses needs --references", hint="--references FILE")
+            raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
         metrics = corpus_metrics(_lines(hypotheses), _lines(references), target_language=language or "")
     else:
         if run is None:
-            raise UsageError("nothing to evaluate", hint="give a run directory, or --hypotheses and --references")
+            raise UsageError(
+                "nothing to evaluate",
+                hint="give a run directory, or --hypotheses and --references",
+                code="usage.nothing-to-do",
+            )
         metrics = _evaluate_run(
             run,
             split=split,
@@ -110,18 +114,21 @@ def _evaluate_run(
 
 def _pairs(loaded: LoadedRun, split: str, source: Path | None, references: Path | None) -> list[tuple[str, str]]:
     if (source is None) != (references is None):
-        raise UsageError("--source and --references belong together", hint="give both, or --split test")
+        raise UsageError(
+            "--source and --references belong together", hint="give both, or --split test", code="usage.needs"
+        )
     if source is None or references is None:
         if split not in ("test", "valid"):
-            raise UsageError(f"--split {split} is neither test nor valid", hint="--split test")
+            raise UsageError(f"--split {split} is neither test nor valid", hint="--split test", code="usage.choice")
         if not (pairs := loaded.directory.load_pairs(split)):
-            raise DataError(f"the run has no {split} set", hint="--source FILE --references FILE")
+            raise DataError(f"the run has no {split} set", hint="--source FILE --references FILE", code="data.no-split")
         return pairs
     sources, targets = _lines(source), _lines(references)
     if len(sources) != len(targets):
         raise DataError(
             f"{source} has {len(sources):,} lines, {references} has {len(targets):,}",
             hint="the two files must match line by line",
+            code="data.line-counts",
         )
     return list(zip(sources, targets, strict=True))
 
@@ -134,6 +141,9 @@ def score(
         bool, typer.Option("--normalized", help="Print log P / length^a, what a search would rank by.")
     ] = False,
     length_penalty: LengthPenalty = None,
+    token_scores: Annotated[
+        bool, typer.Option("--token-scores", help="With --json: log P of each piece and of the end mark.")
+    ] = False,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -144,11 +154,15 @@ def score(
 
     \b
       seq2seq score runs/demo --source a.en --target a.de
-      seq2seq score runs/demo --source a.en --target a.de --normalized --json
+      seq2seq score runs/demo --source a.en --target a.de --json --token-scores
     """
     set_quiet(quiet)
     if length_penalty is not None and not (normalized or as_json):
-        raise UsageError("--length-penalty belongs to --normalized and --json", hint="add --normalized")
+        raise UsageError(
+            "--length-penalty belongs to --normalized and --json", hint="add --normalized", code="usage.needs"
+        )
+    if token_scores:
+        require("--token-scores", "--json", as_json)
     from seq2seq.experiment import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
@@ -156,8 +170,11 @@ def score(
     for number, item in enumerate(loaded.translator.inspector.score(_pairs(loaded, "", source, target)), start=1):
         ranked = item.log_probability / item.length**alpha if item.length else 0.0
         if as_json:
-            entry = {"line": number, "log_probability": item.log_probability, "score": ranked, "length": item.length}
-            typer.echo(json.dumps(entry))
+            entry: dict[str, Any] = {"line": number, "log_probability": item.log_probability, "score": ranked}
+            entry["length"] = item.length
+            if token_scores:
+                entry |= {"pieces": item.pieces, "token_scores": list(item.token_scores)}
+            typer.echo(json.dumps(entry, ensure_ascii=False))
         else:
             typer.echo(f"{ranked if normalized else item.log_probability:.4f}")
 

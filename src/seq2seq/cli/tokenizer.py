@@ -78,15 +78,19 @@ def decode(folder: Folder, side: Side = "target") -> None:
         try:
             ids = [int(word) for word in line.split()]
         except ValueError:
-            raise DataError(f"not token numbers: {line[:40]!r}", where=f"stdin:{number}", hint="encode --ids") from None
+            raise DataError(
+                f"not token numbers: {line[:40]!r}", where=f"stdin:{number}", hint="encode --ids", code="data.tokens"
+            ) from None
         if any(not 0 <= token < tokenizer.size for token in ids):
-            raise DataError(f"token numbers go from 0 to {tokenizer.size - 1}", where=f"stdin:{number}")
+            raise DataError(
+                f"token numbers go from 0 to {tokenizer.size - 1}", where=f"stdin:{number}", code="data.tokens"
+            )
         typer.echo(tokenizer.decode([ids])[0])
 
 
 def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer lives behind slow imports
     if side not in ("source", "target"):
-        raise UsageError(f"--side {side} is neither source nor target", hint="--side source")
+        raise UsageError(f"--side {side} is neither source nor target", hint="--side source", code="usage.choice")
     from seq2seq.data.tokenizer import TokenizerPair
 
     inner = folder / "tokenizer"

@@ -46,18 +46,24 @@ def train(
     set_quiet(quiet)
     files, overrides = split_arguments(arguments)
     if (source is None) != (target is None):
-        raise UsageError("--source and --target belong together", hint="--source corpus.en --target corpus.de")
+        raise UsageError(
+            "--source and --target belong together", hint="--source corpus.en --target corpus.de", code="usage.needs"
+        )
     if source is not None and files:
         raise UsageError(
             f"--source and --target are for training without a config, and {files[0]} is one",
             hint=f"name the files in {files[0]}, or leave it out",
+            code="usage.conflict",
         )
     if source is None and not arguments:
-        raise UsageError("nothing to train on", hint="give a config, or --source FILE --target FILE")
+        raise UsageError(
+            "nothing to train on", hint="give a config, or --source FILE --target FILE", code="usage.nothing-to-do"
+        )
+    suggested: list[str] = []
     if source is not None and target is not None:
         from seq2seq.cli.init import settings_for_files
 
-        overrides = [*settings_for_files(source, target), *overrides]
+        suggested = settings_for_files(source, target)
     if output is not None:
         overrides.append(f"run_directory={json.dumps(str(output))}")
     if device:
@@ -66,7 +72,7 @@ def train(
         overrides.append(f"devices={devices}")
     if threads:
         overrides.append(f"threads={threads}")
-    run(load_config(files, overrides), as_json=as_json, quiet=quiet)
+    run(load_config(files, overrides, suggested), as_json=as_json, quiet=quiet)
 
 
 def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:

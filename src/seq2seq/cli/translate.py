@@ -31,17 +31,8 @@ from seq2seq.cli.options import (
     exclude,
     require,
 )
-from seq2seq.cli.streams import (
-    Feed,
-    Output,
-    input_lines,
-    is_complete,
-    open_output,
-    same_file,
-    tag_names,
-    tagged,
-    with_prefixes,
-)
+from seq2seq.cli.outputs import Output, is_finished, open_output
+from seq2seq.cli.streams import Feed, input_lines, same_file, tag_names, tagged, with_prefixes
 from seq2seq.cli.wanted import Decoding, Format
 from seq2seq.console import Progress, say, set_quiet, warn
 from seq2seq.errors import UsageError
@@ -50,8 +41,8 @@ if TYPE_CHECKING:
     from seq2seq.experiment import LoadedRun
     from seq2seq.experiment.loading import EngineName
     from seq2seq.experiment.loading import Precision as Numbers
+    from seq2seq.inference.alignment.word_alignment import WordAligner
     from seq2seq.inference.translator import Translation, TranslationOptions
-    from seq2seq.inference.word_alignment import WordAligner
 
 Ensemble = Annotated[
     list[Path] | None,
@@ -176,14 +167,17 @@ def translate(
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
     if output is not None and file is not None and same_file(file, output):
-        raise UsageError(f"{output} is the input: its text would be lost", hint="choose another file with -o")
-    if resume and output is not None and is_complete(output):
+        raise UsageError(
+            f"{output} is the input: its text would be lost", hint="choose another file with -o", code="usage.same-file"
+        )
+    decoding_errors = cast(Literal["strict", "replace"], errors)
+    if resume and output is not None and is_finished(output, file, decoding_errors, 1 if as_json else n_best):
         say(f"{output} is complete: nothing to do (without --resume it is written anew)")
         return
     if engine == "ctranslate2":
         others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
         exclude("--engine ctranslate2", others, "only the native engine has that")
-    lines = input_lines(file, cast(Literal["strict", "replace"], errors))
+    lines = input_lines(file, decoding_errors)
     from seq2seq.experiment import load
 
     loaded = load(
@@ -250,7 +244,7 @@ def _run(
 
 
 def _aligner(loaded: LoadedRun) -> WordAligner:
-    from seq2seq.inference.word_alignment import WordAligner
+    from seq2seq.inference.alignment.word_alignment import WordAligner
 
     inspector = loaded.translator.inspector
     return WordAligner(inspector.model, inspector.tokenizers, inspector.settings, inspector.device)

@@ -14,10 +14,10 @@ from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from seq2seq.experiment import LoadedRun
-    from seq2seq.inference.reading import Line
+    from seq2seq.inference.alignment.word_alignment import WordAligner
     from seq2seq.inference.request import SearchOptions
+    from seq2seq.inference.text.reading import Line
     from seq2seq.inference.translator import Translation, TranslationOptions
-    from seq2seq.inference.word_alignment import WordAligner
 
 
 class Decoding(NamedTuple):
@@ -46,7 +46,11 @@ class Decoding(NamedTuple):
         check_choice("--mbr-utility", self.mbr_utility, ("chrf", "bleu"))
         draws = self.sample or self.mbr is not None
         if (self.temperature != 1.0 or self.top_k or self.top_p != 1.0) and not draws:
-            raise UsageError("--temperature, --top-k and --top-p belong to --sample and --mbr", hint="add --sample")
+            raise UsageError(
+                "--temperature, --top-k and --top-p belong to --sample and --mbr",
+                hint="add --sample",
+                code="usage.needs",
+            )
         searching = [
             ("--beam-size", self.beam_size is not None),
             ("--diversity", self.diversity > 0),
@@ -71,11 +75,11 @@ class Decoding(NamedTuple):
             DataError: the glossary is damaged.
         """
         from seq2seq.evaluation.metrics import bleu_tokenizer
-        from seq2seq.inference.glossary import read_glossary
-        from seq2seq.inference.paragraphs import split_sentences
-        from seq2seq.inference.risk import Risk
+        from seq2seq.inference.search.risk import Risk
+        from seq2seq.inference.text.glossary import read_glossary
+        from seq2seq.inference.text.paragraphs import split_sentences
+        from seq2seq.inference.text.unknowns import check_unknowns
         from seq2seq.inference.translator import TranslationOptions
-        from seq2seq.inference.unknowns import check_unknowns
 
         tokenizers, data = loaded.translator.tokenizers, loaded.config.data
         if self.replace_unknown:
@@ -93,7 +97,7 @@ class Decoding(NamedTuple):
         )
 
     def _search(self, loaded: LoadedRun) -> SearchOptions:
-        from seq2seq.inference.choosing import Sampling
+        from seq2seq.inference.search.choosing import Sampling
         from seq2seq.inference.translator import search_options
 
         search = search_options(loaded.translator.settings)
@@ -121,7 +125,9 @@ class Decoding(NamedTuple):
             try:
                 glossary = hashlib.sha256(self.glossary.read_bytes()).hexdigest()
             except OSError as error:
-                raise DataError(f"cannot read {self.glossary}: {error.strerror}", where=str(self.glossary)) from None
+                raise DataError(
+                    f"cannot read {self.glossary}: {error.strerror}", where=str(self.glossary), code="data.no-file"
+                ) from None
         return self._asdict() | {"glossary": glossary}
 
 
@@ -177,6 +183,6 @@ def _links(lines: Sequence[Line], found: Sequence[Sequence[Translation]], aligne
     pairs = [(line.text, item.text) for line, items in zip(lines, found, strict=True) for item in items]
     if aligner is None:
         return [""] * len(pairs)
-    from seq2seq.inference.word_alignment import pharaoh
+    from seq2seq.inference.alignment.word_alignment import pharaoh
 
     return [pharaoh(alignment) for alignment in aligner.align(pairs)]

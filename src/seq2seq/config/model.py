@@ -17,15 +17,15 @@ class TransformerSettings(Settings):
     """Encoder-decoder Transformer (Vaswani et al. 2017)."""
 
     kind: Literal["transformer"] = "transformer"
-    hidden_size: int = Field(256, ge=1)
+    hidden_size: int = Field(256, ge=1, le=2**17)
     """Width of every layer's input and output."""
-    ff_size: int = Field(1024, ge=1)
+    ff_size: int = Field(1024, ge=1, le=2**19)
     """Inner width of the feed-forward blocks."""
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1, le=1024)
     """Attention heads."""
-    encoder_layers: int = Field(3, ge=1)
+    encoder_layers: int = Field(3, ge=1, le=1000)
     """Depth of the encoder."""
-    decoder_layers: int = Field(3, ge=1)
+    decoder_layers: int = Field(3, ge=1, le=1000)
     """Depth of the decoder; 1 or 2 make translation fast at little cost in quality."""
     attention: Literal["narrow", "wide"] = "narrow"
     """`narrow`: the heads split the width; `wide`: every head has the full width."""
@@ -35,7 +35,7 @@ class TransformerSettings(Settings):
     """Layer normalisation (Ba et al. 2016) or root mean square (Zhang and Sennrich 2019)."""
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
     """Added sinusoids, an added table, or rotation of queries and keys (Su et al. 2021)."""
-    max_positions: int = Field(1024, ge=1)
+    max_positions: int = Field(1024, ge=1, le=2**24)
     """`learned`: entries of the table, hence the longest input."""
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
     """Non-linearity of the feed-forward blocks."""
@@ -72,19 +72,19 @@ class GRUSettings(Settings):
     kind: Literal["gru"] = "gru"
     cell: Literal["gru", "lstm", "rnn"] = "gru"
     """Recurrent cell: gated recurrent unit, long short-term memory, or plain tanh."""
-    embedding_size: int = Field(256, ge=1)
+    embedding_size: int = Field(256, ge=1, le=2**17)
     """Width of the token embeddings."""
-    hidden_size: int = Field(256, ge=1)
+    hidden_size: int = Field(256, ge=1, le=2**17)
     """Width of the decoder's state, of the attention and of the encoder's output (both directions together)."""
-    encoder_layers: int = Field(1, ge=1)
+    encoder_layers: int = Field(1, ge=1, le=1000)
     """Depth of the encoder."""
-    decoder_layers: int = Field(1, ge=1)
+    decoder_layers: int = Field(1, ge=1, le=1000)
     """Depth of the decoder."""
     bidirectional: bool = True
     """Read the source in both directions, each with half of `hidden_size`."""
     attention: Literal["none", "additive", "dot", "general", "scaled_dot", "multi_head"] = "additive"
     """`none` hands over the last encoder state alone; `additive` is Bahdanau's, `dot` and `general` are Luong's."""
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1, le=1024)
     """Heads of `multi_head` attention."""
     input_feeding: bool = True
     """Feed the last attention output into the next step (Luong et al. 2015, section 3.3)."""

@@ -28,7 +28,11 @@ def reference_lines(part: str = "") -> list[str]:
     entries = list(_entries(Config, ""))
     wanted = [lines for key, lines in entries if key == part or key.startswith(part + ".") or not part]
     if not wanted:
-        raise UsageError(f"no key begins with `{part}`", hint=_near_keys(part, [key for key, _ in entries]))
+        raise UsageError(
+            f"no key begins with `{part}`",
+            hint=_near_keys(part, [key for key, _ in entries]),
+            code="config.unknown-key",
+        )
     return [line for lines in wanted for line in lines]
 
 

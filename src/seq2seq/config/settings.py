@@ -24,7 +24,7 @@ class CleaningSettings(Settings):
 
     min_tokens: int = Field(1, ge=1)
     """Shortest side kept, in subword tokens."""
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: int = Field(256, ge=1, le=2**20)
     """Longest side kept, in subword tokens without the end mark."""
     max_ratio: float = Field(9.0, gt=1.0)
     """Largest ratio of the two sides' token counts; pairs with at most 10 tokens on the longer side are exempt."""
@@ -48,14 +48,14 @@ class DataSettings(Settings):
     temperature: float = Field(1.0, ge=1.0)
     """Evens out corpora of different size: each is drawn from in proportion to weight * pairs^(1/temperature); 1 takes
     them as they are, 5 is usual for many languages (Arivazhagan et al. 2019)."""
-    holdout: int = Field(0, ge=0)
+    holdout: int = Field(0, ge=0, le=10**9)
     """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test
     where
     `test` is empty; drawn with the seed."""
     cleaning: CleaningSettings = CleaningSettings()
     errors: Literal["strict", "replace"] = "strict"
     """What to do with bytes that are not UTF-8: stop and name the place, or put U+FFFD there."""
-    num_processes: int = Field(0, ge=0)
+    num_processes: int = Field(0, ge=0, le=1024)
     """Processes that prepare the data; 0 takes every core."""
 
 
@@ -65,7 +65,7 @@ class TokenizerSettings(Settings):
     kind: Literal["unigram", "bpe", "char", "word"] = "unigram"
     """`unigram` and `bpe`: sentencepiece subwords with byte fallback; `char` splits into characters; `word` at
     spaces."""
-    vocabulary_size: int = Field(8000, ge=8)
+    vocabulary_size: int = Field(8000, ge=8, le=2**24)
     """Entries including the four special tokens; shrunk with a notice where the corpus cannot fill it."""
     joint: bool = True
     """One vocabulary for both sides; needed for three-way tied embeddings."""
@@ -77,7 +77,7 @@ class TokenizerSettings(Settings):
     """Another segmentation of the training text in every epoch: `bpe`, the share of merges dropped (Provilkov et al.
     2020); `unigram`, drawn with the model's probabilities flattened to the power (1 - sampling) / (10 sqrt(sampling))
     (Kudo 2018). 0.1 is usual, 0 is off."""
-    sample_size: int = Field(2_000_000, ge=100)
+    sample_size: int = Field(2_000_000, ge=100, le=2**31 - 1)
     """Sentences that the tokenizer is trained on, drawn evenly from a larger corpus."""
     min_frequency: int = Field(1, ge=1)
     """`word` and `char`: rarer tokens become `<unk>`."""
@@ -104,7 +104,7 @@ class OptimizerSettings(Settings):
     vectors; `adafactor` (Shazeer and Stern 2018), whose state is far smaller."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Probability, Probability] = (0.9, 0.98)
     """Decay of the running mean and of the running square."""
     epsilon: float = Field(1e-9, gt=0)
     """Added to the root of the running square."""
@@ -119,7 +119,8 @@ class ScheduleSettings(Settings):
     """After the warm-up: inverse square root (Vaswani et al. 2017), cosine to `final_ratio`, warm-up-stable-decay, or
     flat."""
     warmup_steps: int = Field(1000, ge=0)
-    """Updates of linear warm-up from 0 to the peak."""
+    """Updates of linear warm-up from 0 to the peak; for `cosine` and `wsd` a tenth of `max_steps` where that is no
+    larger and nothing is set here."""
     decay_fraction: float = Field(0.4, gt=0, le=1)
     """`wsd`: the last share of `max_steps` over which the rate falls linearly."""
     final_ratio: float = Field(0.02, ge=0, le=1)
@@ -134,9 +135,9 @@ class TrainingSettings(Settings):
     into memory and keeps the size with the run."""
     batch_type: Literal["tokens", "sentences"] = "tokens"
     """`tokens` counts the padded tokens of the longer side."""
-    accumulation_steps: int = Field(1, ge=1)
+    accumulation_steps: int = Field(1, ge=1, le=1_000_000)
     """Batches per update; the update equals that of one large batch."""
-    max_steps: int = Field(20_000, ge=1)
+    max_steps: int = Field(20_000, ge=1, le=10**12)
     """Updates at the most; the schedule ends here."""
     max_epochs: int | None = Field(None, ge=1)
     """Passes over the corpus at the most."""
@@ -165,7 +166,8 @@ class TrainingSettings(Settings):
     """R-Drop (Liang et al. 2021): every batch twice with other dropout, and this weight on how far the two outputs
     differ (symmetric Kullback-Leibler divergence); 5 is usual for small corpora, 0 is off."""
     init_from: str | None = None
-    """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning)."""
+    """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning); settings of `model`
+    and `tokenizer` that are not given are those of that run."""
     freeze: Strings = ()
     """Parameters that stay as they are, by patterns such as `encoder.*` or `*embedding*`."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
@@ -175,7 +177,7 @@ class TrainingSettings(Settings):
     activation_checkpointing: bool = False
     """Transformer: keep no activations inside layers but compute them again going backward (Chen et al. 2016): less
     memory, about a third more time."""
-    num_workers: int = Field(0, ge=0)
+    num_workers: int = Field(0, ge=0, le=1024)
     """Processes that load batches ahead of the step; 0 loads them in the training process."""
 
 
@@ -192,7 +194,7 @@ class DecodingSettings(Settings):
     """See `max_length_ratio`."""
     min_length_ratio: float = Field(0.0, ge=0)
     """Shortest output: min_length_ratio * source tokens."""
-    max_source_tokens: int = Field(256, ge=8)
+    max_source_tokens: int = Field(256, ge=8, le=2**20)
     """A longer line is translated in pieces, cut at sentence ends or spaces, and joined again."""
     batch_tokens: int = Field(4096, ge=1)
     """Padded source tokens decoded at once; the result does not depend on it."""
@@ -200,7 +202,7 @@ class DecodingSettings(Settings):
     """Sentences decoded at once at most; the result does not depend on it."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers that the model computes with while it translates; `auto` is what is fastest without loss of quality."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=1024)
     """Processes of one thread that translate side by side on a CPU; 0 takes one for each core where the text is long
     enough."""
 
@@ -212,14 +214,14 @@ class Config(Settings):
     """Name of the run; the file's name where it is missing."""
     run_directory: str | None = None
     """Where everything of the run lies; `runs/NAME` where it is missing."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, le=2**63 - 1)
     """Seed of weights, data order, dropout and sampling."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
-    devices: int = Field(0, ge=0)
+    devices: int = Field(0, ge=0, le=1024)
     """Processes that share every batch: one GPU each, or one CPU thread each. 0 takes every GPU of this machine, and on
     a CPU what is fastest."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     """CPU threads of torch; 0 takes every core."""
     data: DataSettings = DataSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()

@@ -110,7 +110,7 @@ class TrainingBatches:
         pin_memory: bool = False,
     ) -> None:
         if not len(store):
-            raise DataError("there are no training pairs", where=str(store.path))
+            raise DataError("there are no training pairs", where=str(store.path), code="data.nothing-left")
         self.store, self.seed, self.num_workers = store, seed, num_workers
         self.batch_size, self.batch_type = batch_size, batch_type
         self.mixture = Mixture.of([len(store)]) if mixture is None else mixture
@@ -211,6 +211,7 @@ def _no_such_place(cursor: Cursor, batches: int) -> CheckpointError:
     return CheckpointError(
         f"no batch {cursor.batch + 1} in pool {cursor.pool + 1} of epoch {cursor.epoch + 1}, which has {batches}",
         hint="data and batches must be as they were when the checkpoint was saved: training.batch_size, data.train",
+        code="checkpoint.mismatch",
     )
 
 

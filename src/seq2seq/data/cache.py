@@ -15,15 +15,26 @@ from typing import Any
 
 from seq2seq import console
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
-from seq2seq.data.lines import open_binary
+from seq2seq.data.lines import locate, open_binary
 from seq2seq.errors import NetworkError, ResourceError
 from seq2seq.files import write_json
 
 RECORD = "record.json"
 _MEMORY = "inputs.json"
 _TEMPORARY = ".making-"
+_HASHED_BYTES = 1 << 30
+"""Larger files are known by their size alone: hashing them at every start would be felt."""
+
 _FRESH_SECONDS = 2.0
 """A file changed this recently is hashed again: another change may carry the same time stamp."""
+
+
+def cache_folder() -> Path:
+    """Where prepared data and fetched files lie: SEQ2SEQ_CACHE, or seq2seq in the user's cache folder."""
+    root = os.environ.get("SEQ2SEQ_CACHE")
+    if root:
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seq2seq"
 
 
 class Inputs:
@@ -54,22 +65,22 @@ class Inputs:
                 return {"settings": settings, "revision": self._revision(source)}
             case BuiltinSource():
                 return {"settings": settings, **_builtin_facts(source)}
-        return {"settings": settings, "files": [self.file(Path(name)) for name in files]}
+        return {"settings": settings, "files": [self.file(name) for name in files]}
 
-    def file(self, path: Path) -> dict[str, Any]:
-        """Name, size and SHA-256 of a file."""
-        from seq2seq.data.download import digest_file
-
+    def file(self, named: str) -> dict[str, Any]:
+        """Name, size and SHA-256 of a file: of the whole archive where it lies in one, of the copy of a URL."""
+        path = Path(named)
         with open_binary(path):  # a missing file gets the message with near names
-            stat = path.stat()
-        name, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+            local = locate(path).file
+            stat = local.stat()
+        name, stamp = str(local.resolve()), [stat.st_size, stat.st_mtime_ns]
         known = self._known.get(name)
         settled = time.time() - stat.st_mtime > _FRESH_SECONDS
         if not (settled and isinstance(known, dict) and known.get("stamp") == stamp):
-            known = {"stamp": stamp, "sha256": digest_file(path)}
+            known = {"stamp": stamp, "sha256": digest_file(local)}
             self._known[name] = known
             self._changed = True
-        return {"file": str(path), "bytes": stat.st_size, "sha256": known["sha256"]}
+        return {"file": named, "bytes": stat.st_size, "sha256": known["sha256"]}
 
     def save(self) -> None:
         """Remember for the next call."""
@@ -94,6 +105,15 @@ class Inputs:
         return revision
 
 
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def fingerprint(key: dict[str, Any]) -> str:
     """A short name for a key: equal keys, equal names."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -108,13 +128,19 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             return None
+        # Arrow files carry no check sum of their own.
+        expected = record.get("sha256", {}).get(name)
+        if expected and size <= _HASHED_BYTES and digest_file(path) != expected:
+            return None
     return record
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Close an entry: the record, with the size of every other file, is written last."""
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    write_json(folder / RECORD, {**record, "sizes": sizes})
+    """Close an entry: the record, with size and hash of every other file, is written last."""
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    hashes = {name: digest_file(path) for name, path in files.items() if sizes[name] <= _HASHED_BYTES}
+    write_json(folder / RECORD, {**record, "sizes": sizes, "sha256": hashes})
 
 
 @contextmanager

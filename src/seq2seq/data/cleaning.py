@@ -75,6 +75,7 @@ class CleaningReport:
             raise DataError(
                 f"no training pair is left after cleaning\n{table}",
                 hint="check the files, or relax data.cleaning (min_tokens, max_tokens, max_ratio)",
+                code="data.nothing-left",
             )
 
 

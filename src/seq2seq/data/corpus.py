@@ -82,6 +82,7 @@ def one_line(text: str, place: str, errors: DecodingErrors) -> str:
                     f"not valid Unicode: a lone surrogate at character {error.start}",
                     where=place,
                     hint="data.errors=replace puts U+FFFD there",
+                    code="data.encoding",
                 ) from None
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
@@ -103,6 +104,7 @@ def _read_text(source: TextSource, errors: DecodingErrors) -> Iterator[Pair]:
             f"{source.source} has {counts[0]:,} lines, but {source.target} has {counts[1]:,}",
             where=f"{source.source} | {source.target}",
             hint="line i of one must translate line i of the other; look for lines missing from one side",
+            code="data.line-counts",
         )
 
 
@@ -117,7 +119,7 @@ def _read_tsv(source: TsvSource, errors: DecodingErrors) -> Iterator[Pair]:
         first = 2
     left, right = (int(column) for column in columns)
     if min(left, right) < 0:
-        raise DataError("columns are numbered from 0", where=source.tsv)
+        raise DataError("columns are numbered from 0", where=source.tsv, code="data.column")
     needed = max(left, right) + 1
     for number, line in enumerate(lines, start=first):
         cells = line.split("\t")
@@ -126,6 +128,7 @@ def _read_tsv(source: TsvSource, errors: DecodingErrors) -> Iterator[Pair]:
                 f"{len(cells)} tab-separated column(s) where column {needed - 1} is wanted",
                 where=f"{source.tsv}:{number}",
                 hint="columns are numbered from 0",
+                code="data.column",
             )
         yield cells[left], cells[right]
 
@@ -137,7 +140,7 @@ def _column_number(column: int | str, header: list[str], name: str) -> int:
         return header.index(column)
     near = difflib.get_close_matches(column, header, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "the header line holds: " + ", ".join(header)
-    raise DataError(f"no column named {column!r}", where=f"{name}:1", hint=hint)
+    raise DataError(f"no column named {column!r}", where=f"{name}:1", hint=hint, code="data.column")
 
 
 def _read_jsonl(source: JsonlSource, errors: DecodingErrors) -> Iterator[Pair]:
@@ -146,7 +149,9 @@ def _read_jsonl(source: JsonlSource, errors: DecodingErrors) -> Iterator[Pair]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"not JSON: {error}", where=place, hint="one JSON object a line") from None
+            raise DataError(
+                f"not JSON: {error}", where=place, hint="one JSON object a line", code="data.json"
+            ) from None
         left, right = (_json_text(row, key, place) for key in (source.source, source.target))
         yield one_line(left, place, errors), one_line(right, place, errors)
 
@@ -156,14 +161,16 @@ def _json_text(row: Any, key: str, place: str) -> str:
     value = row
     for part in [key] if isinstance(row, dict) and key in row else key.split("."):
         if not isinstance(value, dict):
-            raise DataError(f"no key {key!r}: {part!r} would be inside something that is no object", where=place)
+            raise DataError(
+                f"no key {key!r}: {part!r} would be inside something that is no object", where=place, code="data.column"
+            )
         if part not in value:
             near = difflib.get_close_matches(part, list(value), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "keys there: " + ", ".join(list(value)[:12])
-            raise DataError(f"no key {key!r}", where=place, hint=hint)
+            raise DataError(f"no key {key!r}", where=place, hint=hint, code="data.column")
         value = value[part]
     if not isinstance(value, str):
-        raise DataError(f"{key!r} is {json.dumps(value)[:40]}, not a string", where=place)
+        raise DataError(f"{key!r} is {json.dumps(value)[:40]}, not a string", where=place, code="data.column")
     return value
 
 

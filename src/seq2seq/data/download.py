@@ -13,31 +13,17 @@ from typing import Any, BinaryIO, NamedTuple
 
 import datasets
 import huggingface_hub
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from seq2seq import console
 from seq2seq.config.sources import HubSource
+from seq2seq.data.cache import digest_file
 from seq2seq.data.corpus import Pair, one_line
+from seq2seq.data.hub import ask, check_descriptions, explain, fetch_files, place_of
 from seq2seq.data.lines import DecodingErrors
-from seq2seq.errors import DataError, NetworkError, UserError
+from seq2seq.errors import DataError
 from seq2seq.files import disk_error, write_json
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NETWORK_LIBRARIES = (
-    "httpx",
-    "httpx2",
-    "httpcore",
-    "requests",
-    "urllib3",
-    "aiohttp",
-    "huggingface_hub",
-    "fsspec",
-)
 
 
 class Downloaded(NamedTuple):
@@ -59,12 +45,24 @@ def load_hub(source: HubSource) -> datasets.Dataset:
     revision = source.revision if is_local(source) or _offline() else hub_revision(source)
     with _quiet_datasets():
         try:
-            dataset = datasets.load_dataset(source.hub, source.config, split=source.split, revision=revision)
+            builder = ask(lambda: datasets.load_dataset_builder(source.hub, source.config, revision=revision))
+            if not _offline():
+                fetch_files(builder)
+                _check(source, revision)
+            ask(builder.download_and_prepare)
+            dataset = builder.as_dataset(split=source.split)
         except Exception as error:
-            raise _explain(error, source) from error
+            _check(source, revision)
+            raise explain(error, source) from error
     for name in (source.source, source.target):
         column_path(dataset, name, source)
     return dataset
+
+
+def _check(source: HubSource, revision: str | None) -> None:
+    # A README with wrong bytes misleads the library, and stays in its cache.
+    if not is_local(source):
+        check_descriptions(source.hub, revision)
 
 
 def hub_revision(source: HubSource) -> str:
@@ -81,9 +79,9 @@ def hub_revision(source: HubSource) -> str:
     if _offline():
         return loaded_revision(load_hub(source))
     try:
-        return str(huggingface_hub.HfApi().dataset_info(source.hub, revision=source.revision).sha)
+        return ask(lambda: str(huggingface_hub.HfApi().dataset_info(source.hub, revision=source.revision).sha))
     except Exception as error:
-        raise _explain(error, source) from error
+        raise explain(error, source) from error
 
 
 def loaded_revision(dataset: datasets.Dataset) -> str:
@@ -113,7 +111,12 @@ def column_path(dataset: datasets.Dataset, name: str, source: HubSource) -> tupl
                 return (outer, inner)
     names = [f"{outer}.{inner}" for outer in nested for inner in nested[outer]]
     names += [outer for outer in nested if not nested[outer]]
-    raise DataError(f"no column {name!r} in {source.hub}", where=_place(source), hint="it has: " + ", ".join(names))
+    raise DataError(
+        f"no column {name!r} in {source.hub}",
+        where=place_of(source),
+        hint="it has: " + ", ".join(names),
+        code="data.column",
+    )
 
 
 def read_hub(dataset: datasets.Dataset, source: HubSource, errors: DecodingErrors = "strict") -> Iterator[Pair]:
@@ -124,7 +127,7 @@ def read_hub(dataset: datasets.Dataset, source: HubSource, errors: DecodingError
     for rows in dataset.select_columns(columns).iter(batch_size=1000):
         for values in zip(*(rows[column] for column in columns), strict=True):
             row = dict(zip(columns, values, strict=True))
-            left, right = (_cell(row, path, f"{_place(source)} row {number}", errors) for path in paths)
+            left, right = (_cell(row, path, f"{place_of(source)} row {number}", errors) for path in paths)
             yield left, right
             number += 1
 
@@ -146,7 +149,7 @@ def download(source: HubSource, output_folder: str | Path) -> Downloaded:
     split, *sides = (re.sub(r"[^\w.+-]+", "_", name) for name in (source.split, source.source, source.target))
     files = [folder / f"{split}.{side}" for side in sides]
     if files[0] == files[1]:
-        raise DataError("source and target are the same column", where=_place(source))
+        raise DataError("source and target are the same column", where=place_of(source), code="data.column")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pairs, joined = _write_sides(dataset, source, files)
@@ -165,15 +168,6 @@ def download(source: HubSource, output_folder: str | Path) -> Downloaded:
     except OSError as error:
         raise disk_error(error, folder, 0) from error
     return Downloaded(files[0], files[1], provenance)
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 @contextmanager
@@ -201,9 +195,9 @@ def _write_sides(dataset: datasets.Dataset, source: HubSource, files: list[Path]
     ):
         for number, row in enumerate(dataset):
             for path, stream in zip(paths, (left, right), strict=True):
-                raw = _raw_cell(row, path, f"{_place(source)} row {number}")
+                raw = _raw_cell(row, path, f"{place_of(source)} row {number}")
                 joined += "\n" in raw
-                text = one_line(raw, f"{_place(source)} row {number}", "replace")
+                text = one_line(raw, f"{place_of(source)} row {number}", "replace")
                 stream.write(text.encode("utf-8") + b"\n")
             progress.update()
     return len(dataset), joined
@@ -220,7 +214,9 @@ def _raw_cell(row: dict[str, Any], path: tuple[str, ...], place: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise DataError(f"column {'.'.join(path)!r} holds {type(value).__name__}, not text", where=place)
+        raise DataError(
+            f"column {'.'.join(path)!r} holds {type(value).__name__}, not text", where=place, code="data.column"
+        )
     return value
 
 
@@ -239,61 +235,23 @@ def _digest_folder(path: Path) -> str:
     return f"local:{digest.hexdigest()}"
 
 
-def _place(source: HubSource) -> str:
-    return ":".join(part for part in ("hub", source.hub, source.config, source.split) if part)
-
-
 def _offline() -> bool:
     return bool(huggingface_hub.constants.HF_HUB_OFFLINE)
-
-
-def _explain(error: Exception, source: HubSource) -> UserError:
-    """One of the hub libraries' many errors as ours."""
-    place, text = _place(source), str(error).strip().split("\n")[0]
-    if isinstance(error, UserError):
-        return error
-    if "scripts are no longer supported" in text or "trust_remote_code" in text:
-        return NetworkError(
-            f"refused: {source.hub} is a dataset that needs to run its own code",
-            where=place,
-            hint="look for a version of it in Parquet: revision=refs/convert/parquet",
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return DataError(f"{source.hub} has no revision {source.revision!r}", where=place)
-    missing = isinstance(error, RepositoryNotFoundError | GatedRepoError | HFValidationError)
-    if missing or type(error).__name__ == "DatasetNotFoundError":
-        return DataError(
-            f"no dataset {source.hub!r} on the hub, or no right to read it",
-            where=place,
-            hint="check the id; a gated dataset needs `hf auth login`",
-        )
-    library = type(error).__module__.split(".")[0]
-    if isinstance(error, ConnectionError | TimeoutError) or library in _NETWORK_LIBRARIES:
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        return NetworkError(
-            f"cannot fetch {source.hub} from {endpoint}: {text}",
-            where=f"{place} (cache: {datasets.config.HF_DATASETS_CACHE})",
-            hint="check the network; with HF_HUB_OFFLINE=1 a dataset fetched before is read from the cache",
-        )
-    return DataError(f"cannot load {source.hub}: {text}", where=place, hint=_first_hint(str(error)))
-
-
-def _first_hint(text: str) -> str | None:
-    """The library lists the configurations or splits that exist further down in its message."""
-    found = re.search(r"\[.*?\]", text, flags=re.DOTALL)
-    return f"it has: {found[0]}" if found else None
 
 
 @contextmanager
 def _quiet_datasets() -> Iterator[None]:
     """The library's bars only on a terminal, its warnings nowhere."""
     bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    hub_level = huggingface_hub.utils.logging.get_verbosity()
     datasets.logging.set_verbosity_error()
+    huggingface_hub.utils.logging.set_verbosity(datasets.logging.CRITICAL)  # what it tries again it tells as an error
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
         yield
     finally:
         datasets.logging.set_verbosity(level)
+        huggingface_hub.utils.logging.set_verbosity(hub_level)
         if not bars:
             datasets.enable_progress_bars()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 
 from seq2seq import console
 from seq2seq.config.settings import CleaningSettings
+from seq2seq.cores import available_cores
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
 from seq2seq.data.raw import Pair, RawText
 from seq2seq.data.store import StoreWriter
@@ -94,11 +94,6 @@ def write_valid(pairs: Sequence[Pair], tokenizers: TokenizerPair, path: Path) ->
     return stored
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Path, processes: int | None) -> pa.Table:
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
@@ -120,7 +115,9 @@ def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Pat
     except RuntimeError as error:
         if "subprocess" not in str(error):
             raise
-        raise WorkerError(f"a process that encodes text died: {error}", hint="data.num_processes=1") from error
+        raise WorkerError(
+            f"a process that encodes text died: {error}", hint="data.num_processes=1", code="worker.loader"
+        ) from error
     finally:
         if not bars:
             datasets.enable_progress_bars()

@@ -10,27 +10,35 @@ import bz2
 import difflib
 import gzip
 import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, NamedTuple, cast
 
+from seq2seq import console
+from seq2seq.data.archives import ARCHIVE, member_names, open_member, split_member
 from seq2seq.errors import DataError
 
 DecodingErrors = Literal["strict", "replace"]
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
+
+_LONGEST_LINE = 1 << 26
+"""Bytes. Whatever has longer lines is no text of sentences, and reading it would fill the memory."""
 
 
 def read_lines(path: str | Path, errors: DecodingErrors = "strict") -> Iterator[str]:
-    """The lines of a UTF-8 file (plain, .gz, .xz or .bz2) without their ends; a byte-order mark at the start
-    is dropped.
+    """The lines of a UTF-8 file (plain, .gz, .xz or .bz2) without their ends; a byte-order mark at the start is
+    dropped. The file may be a URL, or a member of an archive: see `locate`.
 
     Raises:
-        DataError: the file is missing, unreadable or damaged, or (with errors="strict") holds bytes that are
-            not UTF-8.
+        DataError: the file is missing, unreadable or damaged, has a line of more than 64 MiB, or (with
+            errors="strict") holds bytes that are not UTF-8.
+        NetworkError, ResourceError, UsageError: as `open_binary`.
     """
     path = Path(path)
     with open_binary(path) as stream:
@@ -38,13 +46,28 @@ def read_lines(path: str | Path, errors: DecodingErrors = "strict") -> Iterator[
 
 
 def decode_lines(stream: BinaryIO, name: str, errors: DecodingErrors = "strict") -> Iterator[str]:
-    """The same for an open binary stream such as stdin; `name` stands for it in messages."""
-    number = 0
+    """The same for an open binary stream such as stdin; `name` stands for it in messages.
+
+    How many lines had a carriage return at their end, or a byte-order mark, is told at the end.
+    """
+    number = returns = 0
+    mark = False
     try:
-        for number, raw in enumerate(stream, start=1):
+        for number, raw in enumerate(iter(partial(stream.readline, _LONGEST_LINE), b""), start=1):
+            if len(raw) == _LONGEST_LINE:
+                raise DataError(
+                    f"a line of more than {_LONGEST_LINE / 2**20:.0f} MiB: not a text of sentences",
+                    where=f"{name}:{number}",
+                    hint="check that it is the right file",
+                    code="data.line-length",
+                )
             if number == 1:
+                mark = raw.startswith(_UTF8_BOM)
                 raw = raw.removeprefix(_UTF8_BOM)
-            raw = raw.removesuffix(b"\n").removesuffix(b"\r")
+            raw = raw.removesuffix(b"\n")
+            if raw.endswith(b"\r"):
+                raw = raw[:-1]
+                returns += 1
             try:
                 text = raw.decode("utf-8", errors)
             except UnicodeDecodeError as error:
@@ -56,31 +79,80 @@ def decode_lines(stream: BinaryIO, name: str, errors: DecodingErrors = "strict")
         # bz2 reports damage as a plain OSError without an errno.
         if error.errno is None:
             raise _damaged(name, number, error) from None
-        raise DataError(f"cannot read {name}: {error.strerror}", where=f"{name}:{number + 1}") from error
+        raise DataError(
+            f"cannot read {name}: {error.strerror}", where=f"{name}:{number + 1}", code="data.no-file"
+        ) from error
+    if mark or returns:
+        found = ["a byte-order mark"] if mark else []
+        found += [f"{returns:,} carriage return{'s'[: returns - 1]}"] if returns else []
+        console.say(f"{name}: stripped {' and '.join(found)}")
+
+
+class Located(NamedTuple):
+    """Where bytes lie on this machine: a file, or a member of an archive."""
+
+    file: Path
+    member: str | None = None
+
+
+def locate(path: Path) -> Located:
+    """Where a name leads: a URL to its copy in the cache, a path through an archive (`corpus.zip/train.de`) to the
+    archive and its member.
+
+    Raises:
+        NetworkError, ResourceError, UsageError: a URL cannot be fetched.
+    """
+    from seq2seq.data.address import is_url
+    from seq2seq.data.fetch import fetch
+
+    if not is_url(path):
+        if path.exists():
+            return Located(path)
+        file, member = split_member(path.as_posix())
+        return Located(Path(file), member)
+    name, mark, fragment = str(path).partition("#")
+    file, member = split_member(name)
+    return Located(fetch(file + mark + fragment), member)
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file for reading bytes, unpacked according to its suffix.
+    """Open a file for reading bytes, unpacked according to its suffix; see `locate` for the names that it may have.
 
     Raises:
         DataError: there is no such file (near names are suggested), or it cannot be opened.
+        NetworkError: it is a URL that cannot be fetched, or lies in an archive that is not safe to read.
+        ResourceError, UsageError: the cache of fetched files cannot be written.
     """
+    file, member = locate(path)
+    if member is not None:
+        return open_member(file, member)
+    if ARCHIVE.fullmatch(file.name) and file.is_file():
+        raise DataError(
+            f"{path} is an archive, not a text",
+            where=str(path),
+            hint="name a file in it: " + ", ".join(f"{path}/{name}" for name in member_names(file)[:4]),
+            code="data.no-file",
+        )
     try:
-        match path.suffix.lower():
+        match file.suffix.lower():
             case ".gz":
-                return cast(BinaryIO, gzip.open(path, "rb"))
+                return cast(BinaryIO, gzip.open(file, "rb"))
             case ".xz":
-                return cast(BinaryIO, lzma.open(path, "rb"))
+                return cast(BinaryIO, lzma.open(file, "rb"))
             case ".bz2":
-                return cast(BinaryIO, bz2.open(path, "rb"))
+                return cast(BinaryIO, bz2.open(file, "rb"))
             case _:
-                return path.open("rb")
+                return file.open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"no such file: {path}", where=str(path), hint=suggest_file(path)) from None
+        raise DataError(
+            f"no such file: {path}", where=str(path), hint=suggest_file(path), code="data.no-file"
+        ) from None
     except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a file", where=str(path)) from None
+        raise DataError(f"{path} is a folder, not a file", where=str(path), code="data.no-file") from None
     except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}", where=str(path)) from None
+        raise DataError(
+            f"cannot open {path}: {error.strerror or error}", where=str(path), code="data.no-file"
+        ) from None
 
 
 def suggest_file(path: Path) -> str:
@@ -104,6 +176,7 @@ def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int) -> 
         f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the line",
         where=f"{name}:{number}",
         hint=hint,
+        code="data.encoding",
     )
 
 
@@ -112,4 +185,5 @@ def _damaged(name: str, number: int, error: Exception) -> DataError:
         f"damaged or not a {Path(name).suffix} file: {error}",
         where=f"{name}:{number + 1}",
         hint="fetch or pack the file again",
+        code="data.compression",
     )

@@ -51,7 +51,9 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise WorkerError(f"a data loader process died: {error}", hint="training.num_workers=0") from error
+        raise WorkerError(
+            f"a data loader process died: {error}", hint="training.num_workers=0", code="worker.loader"
+        ) from error
 
 
 class _Once(Sampler[Any]):

@@ -30,8 +30,15 @@ def read_pieces(model: bytes) -> PieceTable:
     """Read the content of a `.model` file that sentencepiece has already accepted.
 
     Raises:
-        ValueError: it ends too early.
+        ValueError: it ends too early, or is no such file.
     """
+    try:
+        return _read(model)
+    except (TypeError, struct.error) as error:
+        raise ValueError(f"not a sentencepiece model: {error}") from None
+
+
+def _read(model: bytes) -> PieceTable:
     table = PieceTable(False, [], [], [])
     for number, value in _fields(model):
         if number == _PIECES and isinstance(value, bytes):

@@ -102,6 +102,7 @@ def require_room(widest: int, batch_size: int, batch_type: BatchType) -> None:
         raise ConfigError(
             f"training.batch_size {batch_size} is smaller than the longest pair, {widest} tokens",
             hint=f"training.batch_size={widest} or more, or data.cleaning.max_tokens={batch_size - 1}",
+            code="config.batch-size",
         )
 
 

@@ -67,7 +67,12 @@ def prepare(
         WorkerError: a process that encodes died.
     """
     if not data.train:
-        raise ConfigError("no training data", where="data.train", hint="data.train: [{source: FILE, target: FILE}]")
+        raise ConfigError(
+            "no training data",
+            where="data.train",
+            hint="data.train: [{source: FILE, target: FILE}]",
+            code="config.no-data",
+        )
     try:
         cache.mkdir(parents=True, exist_ok=True)
         key, inputs = _key(data, tokenizer, cache, seed, tokenizers)
@@ -88,13 +93,15 @@ def prepare(
                 )
             prepared = _open(folder)
             if prepared is None:
-                raise DataError("prepared data changed while it was written", where=str(folder))
+                raise DataError("prepared data changed while it was written", where=str(folder), code="data.prepared")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ResourceError(
-                "the disk is full", where=str(cache), hint="free some space, or move the cache"
+                "the disk is full", where=str(cache), hint="free some space, or move the cache", code="disk.full"
             ) from error
-        raise UsageError(f"cannot use the cache of prepared data: {error}", where=str(cache)) from error
+        raise UsageError(
+            f"cannot use the cache of prepared data: {error}", where=str(cache), code="usage.unwritable"
+        ) from error
     _warn_of_overlap(prepared)
     return prepared
 
@@ -110,7 +117,7 @@ def _key(
     if tokenizers is not None:
         made_by = {"given": tokenizers.fingerprint}
     elif models:
-        made_by["files"] = [known.file(Path(name)) for name in models]
+        made_by["files"] = [known.file(name) for name in models]
     known.save()
     return {
         "format": FORMAT,
@@ -193,7 +200,7 @@ def _open(folder: Path) -> Prepared | None:
             test_pairs=_load_pairs(folder / _PAIRS.format("test")),
             tokenizers=TokenizerPair.load(folder / _TOKENIZER),
             report=CleaningReport.from_dict(record["counts"]),
-            record={name: value for name, value in record.items() if name not in ("sizes", "key")},
+            record={name: value for name, value in record.items() if name not in ("sizes", "sha256", "key")},
         )
     except (DataError, CheckpointError, OSError, ValueError, KeyError):
         return None

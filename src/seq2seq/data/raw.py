@@ -115,6 +115,7 @@ class RawText:
             raise DataError(
                 f"{count:,} pairs cannot be held out of {len(self):,} for validation or test",
                 hint=f"data.holdout={max(1, len(self) // 20)}",
+                code="data.too-few",
             )
         if self._data is None or count == 0:
             return []

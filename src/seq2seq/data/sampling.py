@@ -85,6 +85,7 @@ def _words_of(tokenizer: Tokenizer, sampling: float, seed: int) -> _Words:
         raise ConfigError(
             f"tokenizer.sampling {sampling:g} needs subwords, and a {tokenizer.kind} tokenizer has none",
             hint="tokenizer.kind=unigram (or bpe), or tokenizer.sampling=0",
+            code="config.conflict",
         )
     texts, scores, merges = tokenizer.subwords()
     return (_Dropout if merges else _Lattice)(texts, scores, sampling, seed)

@@ -34,9 +34,9 @@ class Store:
             with pa.memory_map(str(path)) as mapped:
                 table = pa.ipc.open_file(mapped).read_all()
         except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"cannot open prepared data: {error}", where=str(path)) from None
+            raise DataError(f"cannot open prepared data: {error}", where=str(path), code="data.prepared") from None
         if table.schema != _SCHEMA:
-            raise DataError("not a file of prepared data", where=str(path))
+            raise DataError("not a file of prepared data", where=str(path), code="data.prepared")
         self._source, self._target = _Column(table["source"]), _Column(table["target"])
 
     def __len__(self) -> int:

@@ -41,13 +41,26 @@ _TRAINING_THREADS = 8
 """Fixed, for sums in another order would give another vocabulary on another machine."""
 
 _CHECK = """
-import sys, sentencepiece
+import sys
+sys.path[:] = [place for place in sys.path if place]  # nothing is imported from the working folder
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+except (ImportError, ValueError, OSError):
+    pass
+import sentencepiece
 p = sentencepiece.SentencePieceProcessor()
-p.LoadFromSerializedProto(open(sys.argv[1], "rb").read())
-assert p.get_piece_size() > 0
-[p.id_to_piece(i) for i in range(p.get_piece_size())]
-p.decode(p.encode("Check 1, 2: \\u00e4\\u4e2d\\U0001f600 \\t x" * 4))
+p.LoadFromSerializedProto(sys.stdin.buffer.read())
+numbers = list(range(p.get_piece_size()))
+assert numbers
+p.decode(numbers)
+pieces = [p.id_to_piece(number) for number in numbers]
+for row in p.encode([*pieces, "".join(pieces), "".join(map(chr, [*range(1, 0x3100), 0x1f600]))]):
+    p.decode(row)
 """
+"""All that we ask of a model: every piece, and most characters that its normalization may know."""
+
+_CHECK_SECONDS = 60
 
 
 class SubwordTokenizer(Tokenizer):
@@ -110,7 +123,7 @@ class SubwordTokenizer(Tokenizer):
         try:
             return cls(content)
         except (RuntimeError, OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"not a sentencepiece model: {error}", where=name) from None
+            raise CheckpointError(f"not a sentencepiece model: {error}", where=name, code="tokenizer.damaged") from None
 
 
 def read_model(path: Path) -> SubwordTokenizer:
@@ -124,20 +137,27 @@ def read_model(path: Path) -> SubwordTokenizer:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f"cannot read tokenizer model: {error.strerror}", where=str(path), hint=suggest_file(path)
+            f"cannot read tokenizer model: {error.strerror}",
+            where=str(path),
+            hint=suggest_file(path),
+            code="tokenizer.missing",
         ) from None
     try:
-        trial = subprocess.run([sys.executable, "-c", _CHECK, str(path)], capture_output=True, timeout=120, check=False)
+        command = [sys.executable, "-c", _CHECK]
+        trial = subprocess.run(command, input=content, capture_output=True, timeout=_CHECK_SECONDS, check=False)
         sound = trial.returncode == 0
-    except subprocess.TimeoutExpired:
-        sound = False
-    if not sound:
-        raise CheckpointError(
-            "damaged, or not a sentencepiece model",
-            where=str(path),
-            hint="fetch the file again, or train a tokenizer",
-        )
-    return SubwordTokenizer.from_bytes(content, str(path))
+        tokenizer = SubwordTokenizer.from_bytes(content, str(path)) if sound else None
+        if tokenizer is not None:
+            tokenizer.subwords()
+            return tokenizer
+    except (subprocess.TimeoutExpired, ValueError):
+        pass
+    raise CheckpointError(
+        "damaged, or not a sentencepiece model",
+        where=str(path),
+        hint="fetch the file again, or train a tokenizer",
+        code="tokenizer.damaged",
+    )
 
 
 def train_subwords(
@@ -151,7 +171,7 @@ def train_subwords(
     """
     model = io.BytesIO()
     if not any(sentence.strip() for sentence in sentences):
-        raise DataError("the tokenizer has no text to learn from", hint="check data.train")
+        raise DataError("the tokenizer has no text to learn from", hint="check data.train", code="data.tokenizer-text")
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_training_parts(sentences),
@@ -204,8 +224,13 @@ def _explain(error: RuntimeError, settings: TokenizerSettings, side: str) -> Con
             f"tokenizer.vocabulary_size {settings.vocabulary_size} is too small: "
             f"the {side} characters and bytes alone need {found[1]} entries",
             hint=f"tokenizer.vocabulary_size={2 * int(found[1])} or tokenizer.character_coverage=0.9995",
+            code="config.vocabulary",
         )
-    return DataError(f"the {side} tokenizer cannot be trained: {error}", hint="use tokenizer.kind=char, or more text")
+    return DataError(
+        f"the {side} tokenizer cannot be trained: {error}",
+        hint="use tokenizer.kind=char, or more text",
+        code="data.tokenizer-text",
+    )
 
 
 def _escape(text: str) -> str:

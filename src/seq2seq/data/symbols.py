@@ -75,9 +75,11 @@ class SymbolTokenizer(Tokenizer):
             sound = data["kind"] == cls.kind and normalization in ("identity", "nfkc")
             sound = sound and all(isinstance(symbol, str) for symbol in symbols) and len(set(symbols)) == len(symbols)
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"damaged {cls.kind} vocabulary: {error!r}", where=name) from None
+            raise CheckpointError(
+                f"damaged {cls.kind} vocabulary: {error!r}", where=name, code="tokenizer.damaged"
+            ) from None
         if not sound:
-            raise CheckpointError(f"not a {cls.kind} vocabulary", where=name)
+            raise CheckpointError(f"not a {cls.kind} vocabulary", where=name, code="tokenizer.damaged")
         return cls(symbols, normalization)
 
 
@@ -135,7 +137,11 @@ def train_symbols(
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
     kept = frequent[: max(0, settings.vocabulary_size - len(SPECIAL_TOKENS) - len(tags))]
     if not kept:
-        raise DataError("the tokenizer has no text to learn from", hint="check data.train and tokenizer.min_frequency")
+        raise DataError(
+            "the tokenizer has no text to learn from",
+            hint="check data.train and tokenizer.min_frequency",
+            code="data.tokenizer-text",
+        )
     if len(kept) < len(counts):
         covered = sum(counts[symbol] for symbol in kept) / counts.total()
         console.say(

@@ -118,13 +118,20 @@ class TokenizerPair(NamedTuple):
                 raise CheckpointError(
                     f"{path} was made by a newer seq2seq (format {index['format']})",
                     hint="pip install -U seq2seq",
+                    code="checkpoint.version",
                 )
+            if index["format"] < 1:
+                raise ValueError("no such format")
             names = ("joint", "joint") if index["joint"] else ("source", "target")
             loaded = {name: _load_side(folder, index["files"][name]) for name in dict.fromkeys(names)}
         except OSError as error:
-            raise CheckpointError(f"no tokenizer in {folder}: {error.strerror}", hint=_RESTORE) from None
+            raise CheckpointError(
+                f"no tokenizer in {folder}: {error.strerror}", hint=_RESTORE, code="tokenizer.missing"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path} is damaged ({type(error).__name__})", hint=_RESTORE) from None
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__})", hint=_RESTORE, code="tokenizer.damaged"
+            ) from None
         return cls(loaded[names[0]], loaded[names[1]])
 
 
@@ -172,6 +179,7 @@ def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
             f"{name} does not know {' and '.join(missing)} as one token; its tags: {', '.join(known) or 'none'}",
             where="target_tag",
             hint="let a tokenizer be trained (no tokenizer.source_model, no training.init_from), or take its tags",
+            code="config.vocabulary",
         )
 
 
@@ -208,22 +216,32 @@ def _load_side(folder: Path, entry: dict[str, Any]) -> Tokenizer:
             f"damaged or swapped: expected SHA-256 {entry['sha256'][:12]}..., found {actual[:12]}...",
             where=str(path),
             hint="restore the file from where the run was copied",
+            code="tokenizer.damaged",
         )
-    match entry["kind"]:
+    tokenizer = _kind(entry["kind"], folder).from_bytes(content, str(path))
+    if tokenizer.size != entry["size"]:
+        raise ValueError("another size")
+    return tokenizer
+
+
+def _kind(name: str, folder: Path) -> type[Tokenizer]:
+    match name:
         case "sentencepiece":
             from seq2seq.data.subword import SubwordTokenizer
 
-            return SubwordTokenizer.from_bytes(content, str(path))
+            return SubwordTokenizer
         case "char":
             from seq2seq.data.symbols import CharTokenizer
 
-            return CharTokenizer.from_bytes(content, str(path))
+            return CharTokenizer
         case "word":
             from seq2seq.data.symbols import WordTokenizer
 
-            return WordTokenizer.from_bytes(content, str(path))
+            return WordTokenizer
         case kind:
-            raise CheckpointError(f"unknown kind of tokenizer: {kind!r}", where=str(folder / _INDEX))
+            raise CheckpointError(
+                f"unknown kind of tokenizer: {kind!r}", where=str(folder / _INDEX), code="tokenizer.damaged"
+            )
 
 
 def _sha256(content: bytes) -> str:

@@ -49,7 +49,9 @@ def score_alignments(found: Sequence[Links], gold: Sequence[GoldAlignment]) -> A
     """
     if len(found) != len(gold):
         raise DataError(
-            f"{len(found):,} alignments but {len(gold):,} gold ones", hint="give one line for each sentence pair"
+            f"{len(found):,} alignments but {len(gold):,} gold ones",
+            hint="give one line for each sentence pair",
+            code="data.line-counts",
         )
     total = matched_sure = matched_possible = sure = 0
     for links, reference in zip(found, gold, strict=True):
@@ -59,7 +61,7 @@ def score_alignments(found: Sequence[Links], gold: Sequence[GoldAlignment]) -> A
         matched_sure += len(links & reference.sure)
         matched_possible += len(links & (reference.possible | reference.sure))
     if sure == 0:
-        raise DataError("the gold alignments hold no sure link", hint="is this the right file?")
+        raise DataError("the gold alignments hold no sure link", hint="is this the right file?", code="data.alignment")
     return AlignmentScore(
         100.0 * (1.0 - (matched_sure + matched_possible) / (total + sure)),
         100.0 * matched_possible / max(1, total),
@@ -92,7 +94,9 @@ def read_gold(
     pairs = _numbered(rows, name, len(lengths)) if numbered else [_pharaoh(row, name, n) for n, row in enumerate(rows)]
     shifted = [[(i - first, j - first, sure) for i, j, sure in pair] for pair in pairs]
     if any(min(i, j) < 0 for pair in shifted for i, j, _ in pair):
-        raise DataError(f"{name} counts words from 0, not from 1", where=name, hint="leave the option out")
+        raise DataError(
+            f"{name} counts words from 0, not from 1", where=name, hint="leave the option out", code="data.alignment"
+        )
     kept = [_within(pair, lengths[n] if n < len(lengths) else None) for n, pair in enumerate(shifted)]
     if lost := sum(map(len, shifted)) - sum(map(len, kept)):
         console.warn(f"{name}: {lost} links lie beyond the end of their sentence and are left out")
@@ -123,7 +127,11 @@ def _numbered(rows: Sequence[str], name: str, count: int) -> list[list[_Link]]:
             raise _malformed(row, name, number)
         place = int(found[1])
         if count and place > count:
-            raise DataError(f"a link of pair {place:,}, but there are {count:,} pairs", where=f"{name}:{number + 1}")
+            raise DataError(
+                f"a link of pair {place:,}, but there are {count:,} pairs",
+                where=f"{name}:{number + 1}",
+                code="data.alignment",
+            )
         pairs.extend([] for _ in range(place - len(pairs)))
         pairs[place - 1].append((int(found[2]), int(found[3]), found[4] != "P"))
     return pairs
@@ -134,6 +142,7 @@ def _malformed(text: str, name: str, number: int) -> DataError:
         f"no alignment: {text[:40]!r}",
         where=f"{name}:{number + 1}",
         hint="lines such as `0-0 1-2 3?3`, or `1 0 0 S` for each link",
+        code="data.alignment",
     )
 
 

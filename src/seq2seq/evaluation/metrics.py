@@ -112,9 +112,10 @@ def _check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
         raise DataError(
             f"{len(hypotheses)} hypotheses but {len(references)} references",
             hint="give one line for each reference, blank where there is no translation",
+            code="data.line-counts",
         )
     if not references:
-        raise DataError("there are no lines to score", hint="the files are empty")
+        raise DataError("there are no lines to score", hint="the files are empty", code="data.no-lines")
 
 
 def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from seq2seq.data.encoding import available_cores
+from seq2seq.cores import available_cores
 from seq2seq.errors import ConfigError
 
 
@@ -25,12 +25,15 @@ def choose_device(wanted: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"device: {wanted} is not a device", hint="auto, cpu, cuda, cuda:N or mps")
+        raise ConfigError(
+            f"device: {wanted} is not a device", hint="auto, cpu, cuda, cuda:N or mps", code="device.unknown"
+        )
     found = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
     if device.type != "cpu" and (device.index or 0) >= found:
         raise ConfigError(
             f"device: {wanted} is not there ({found} {device.type} devices found)",
             hint="device auto",
+            code="device.missing",
         )
     return device
 

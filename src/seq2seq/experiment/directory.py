@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
-from seq2seq.files import disk_error, write_json, write_text
+from seq2seq.files import disk_error, make_folder, write_json, write_text
+from seq2seq.training.manifest import refuse_pickles
 
 # Settings that may change between an interrupted run and its continuation: they steer, but do not change what was done.
 _FREE_SETTINGS = (
@@ -63,9 +65,11 @@ class RunDirectory:
             UsageError: it cannot be written.
         """
         try:
-            self.validation.mkdir(parents=True, exist_ok=True)
+            make_folder(self.validation)
         except OSError as error:
-            raise UsageError(f"cannot write to {self.path}: {error.strerror}", hint="choose another with -o") from None
+            raise UsageError(
+                f"cannot write to {self.path}: {error.strerror}", hint="choose another with -o", code="usage.unwritable"
+            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -74,9 +78,7 @@ class RunDirectory:
         Raises:
             UsageError: another process holds it.
         """
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
+        if find_spec("fcntl") is None:  # on Windows
             yield
             return
         try:
@@ -84,16 +86,9 @@ class RunDirectory:
         except OSError as error:
             raise disk_error(error, self.path, 0) from None
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-                raise UsageError(
-                    f"{self.path} is in use by {owner}", hint="wait for it, or choose another run directory"
-                ) from None
+            _lock(file, self.path)
             file.truncate(0)
-            file.write(f"PID {os.getpid()}")
+            file.write(f"PID {os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
 
@@ -110,6 +105,7 @@ class RunDirectory:
                 raise ConfigError(
                     f"the run in {self.path} was begun with other settings: {shown}",
                     where=str(self.config),
+                    code="config.changed",
                     hint="put the old values back, or train into another run directory with -o",
                 )
         write_text(self.config, config_to_yaml(config))
@@ -120,11 +116,16 @@ class RunDirectory:
         Raises:
             CheckpointError: this is no run directory.
         """
+        near = _near_runs(self.path)
+        if not self.path.exists():
+            raise CheckpointError(f"no run directory {self.path}", hint=near, code="run.missing")
+        if not self.config.exists():
+            refuse_pickles(self.path)
         if not self.path.is_dir():
-            raise CheckpointError(f"no run directory {self.path}", hint=_near_runs(self.path))
+            raise CheckpointError(f"{self.path} is a file, not a run directory", hint=near, code="run.missing")
         if not self.config.exists():
             raise CheckpointError(
-                f"{self.path} is not a run directory: it has no config.yaml", hint=_near_runs(self.path)
+                f"{self.path} is not a run directory: it has no config.yaml", hint=near, code="run.missing"
             )
         return load_config([self.config])
 
@@ -142,7 +143,9 @@ class RunDirectory:
                 return []
             columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
         if len(columns[0]) != len(columns[1]):
-            raise CheckpointError(f"{self.path}/{split}.source and .target differ in length", hint="train again")
+            raise CheckpointError(
+                f"{self.path}/{split}.source and .target differ in length", hint="train again", code="run.damaged"
+            )
         return list(zip(*columns, strict=True))
 
     def save_environment(self) -> None:
@@ -160,7 +163,9 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            raise CheckpointError(f"{self.batch_size} is damaged", hint="train into another run directory") from None
+            raise CheckpointError(
+                f"{self.batch_size} is damaged", hint="train into another run directory", code="run.damaged"
+            ) from None
 
     def load_results(self) -> dict[str, Any] | None:
         """results.json, None before the end of training."""
@@ -170,11 +175,29 @@ class RunDirectory:
             return None
         except ValueError:
             raise CheckpointError(
-                f"{self.results} is damaged", hint="remove it and run the same command again"
+                f"{self.results} is damaged", hint="remove it and run the same command again", code="run.damaged"
             ) from None
         except OSError as error:
-            raise ResourceError(f"cannot read {self.results}: {error.strerror}") from None
+            raise ResourceError(f"cannot read {self.results}: {error.strerror}", code="disk.error") from None
         return results
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        raise UsageError(
+            f"{folder} is in use by {owner}",
+            hint="wait for it, or choose another run directory with -o",
+            code="usage.in-use",
+        ) from None
+    if hasattr(os, "register_at_fork"):
+        # Loader processes would hold the lock, too, and live some seconds longer than a run that was killed.
+        os.register_at_fork(after_in_child=file.close)
 
 
 def environment() -> dict[str, str]:
@@ -198,7 +221,6 @@ def environment() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "argv": " ".join(sys.argv[:1]),
         **versions,
     }
 
@@ -225,6 +247,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _near_runs(path: Path) -> str:
+    for around in path.parents[:3]:
+        if (around / "config.yaml").is_file() and (around / "checkpoints").is_dir():
+            return f"did you mean {around}?"
     parent = path.parent
     # A run that has no checkpoint yet, such as the one that is just being made, is of no use here.
     folders = [found.parent for found in parent.glob("*/config.yaml")] if parent.is_dir() else []

@@ -63,7 +63,12 @@ def _find(path: Path) -> tuple[RunDirectory, Checkpoint]:
         directory = RunDirectory(path.parent.parent if path.parent.name == "checkpoints" else within.parent)
         if not path.is_dir():
             names = ", ".join(sorted(found.name for found in within.glob("*") if found.is_dir()))
-            raise CheckpointError(f"no checkpoint {path}", where="training.init_from", hint=f"there are: {names}")
+            raise CheckpointError(
+                f"no checkpoint {path}",
+                where="training.init_from",
+                hint=f"there are: {names}",
+                code="checkpoint.missing",
+            )
         return directory, load_checkpoint(path.resolve(), with_training=False)
     if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
         path = path.parent
@@ -79,6 +84,7 @@ def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> No
             f"model.kind: {wanted.kind}, but {run} has {trained.kind}",
             where="training.init_from",
             hint=f"model.kind={trained.kind}",
+            code="config.init-from",
         )
     old, new = trained.model_dump(mode="json"), wanted.model_dump(mode="json")
     free = set(_FREE_SETTINGS)
@@ -90,6 +96,7 @@ def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> No
             "; ".join(f"model.{key}: {_yaml(new[key])}, but {run} has {_yaml(old[key])}" for key in differing),
             where="training.init_from",
             hint=" ".join(f"model.{key}={_yaml(old[key])}" for key in differing),
+            code="config.init-from",
         )
 
 
@@ -106,6 +113,7 @@ def _check_vocabulary(tokenizers: TokenizerPair, config: Config, run: Path) -> N
                 f"tokenizer.{key}: {given} is not the vocabulary that {run} was trained with",
                 where="training.init_from",
                 hint=f"leave tokenizer.{key} out; the run's own vocabulary is used",
+                code="config.init-from",
             )
 
 

@@ -31,7 +31,7 @@ import torch
 from seq2seq import errors
 from seq2seq.config import Config
 from seq2seq.console import leave
-from seq2seq.data.encoding import available_cores
+from seq2seq.cores import available_cores
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.experiment.layout import Layout
 from seq2seq.training.distributed import RENDEZVOUS, RankLostError
@@ -173,24 +173,27 @@ class _Watch:
         first = min(self._failed, key=_rank_of_cause)
         code, report = first.process.exitcode or 0, first.report
         if report.get("kind") == "Interrupted":
-            raise Interrupted(code - 128, report["step"])
+            raise Interrupted(code - 128, report["kept"])
         if self.signal is not None and code in (-self.signal, 128 + self.signal):
-            _die_of(self.signal)
+            raise Interrupted(self.signal)
         raise self._error(first)
 
     def _error(self, rank: _Rank) -> Exception:
         name, code, report = f"rank {rank.number}", rank.process.exitcode or 0, rank.report
         if report.get("user"):
             kind = getattr(errors, report["kind"], WorkerError)
-            return kind(report["what"], where=report["where"], hint=report["hint"])
+            return kind(report["what"], where=report["where"], hint=report["hint"], code=report["code"])
         if code < 0 and not report:
             text = f"{name} of {len(self.ranks)} was killed by {signal.Signals(-code).name}"
             hint = "the last checkpoint is kept; run the same command again"
             if -code == signal.SIGKILL:
                 hint = "out of memory, perhaps; " + hint
-            return WorkerError(text, hint=hint)
+            return WorkerError(text, hint=hint, code="worker.rank")
         if not report:
-            return WorkerError(f"{name} of {len(self.ranks)} ended with exit code {code}")
+            hint = "run the same command again"
+            return WorkerError(
+                f"{name} of {len(self.ranks)} ended with exit code {code}", hint=hint, code="worker.rank"
+            )
         error = RuntimeError(f"{name}: {report['what']}")
         error.__cause__ = RuntimeError("\n" + report["traceback"])
         return error
@@ -223,13 +226,13 @@ def _run_rank(work: Callable[[Config], Any], config: str, environment: dict[str,
         work(Config.model_validate_json(config))
     except Interrupted as end:
         code = end.exit_code
-        report = {"kind": "Interrupted", "step": end.step}
+        report = {"kind": "Interrupted", "kept": end.kept}
     except KeyboardInterrupt:
         code = 130
     except UserError as error:
         code = error.exit_code
         report = {"user": True, "kind": type(error).__name__, "where": error.where, "hint": error.hint}
-        report |= {"what": error.what, "lost": isinstance(error, RankLostError)}
+        report |= {"what": error.what, "code": error.code, "lost": isinstance(error, RankLostError)}
         report |= {"told": getattr(error, "told", False)}
     except Exception as error:
         code = 1
@@ -261,11 +264,3 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _die_of(number: int) -> None:
-    """A signal before training began ends this process as it would have ended a single one."""
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)

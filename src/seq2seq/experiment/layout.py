@@ -40,7 +40,9 @@ def layout(config: Config) -> Layout:
     found = torch.cuda.device_count() if device.type == "cuda" and config.device in ("auto", "cuda") else 1
     if config.devices > found:
         raise ConfigError(
-            f"devices: {config.devices} with device: {config.device}, which is {found} here", hint=f"devices={found}"
+            f"devices: {config.devices} with device: {config.device}, which is {found} here",
+            hint=f"devices={found}",
+            code="device.missing",
         )
     ranks = config.devices or found
     return Layout(ranks, config.threads or (max(1, usable_cores() // ranks) if ranks > 1 else 0))
@@ -56,7 +58,11 @@ def rank_device(config: Config) -> torch.device:
     if device.type == "cuda" and Ranks.expected():
         number, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if number >= found:
-            raise ConfigError(f"local rank {number} has no GPU: there are {found}", hint=f"--nproc-per-node={found}")
+            raise ConfigError(
+                f"local rank {number} has no GPU: there are {found}",
+                hint=f"--nproc-per-node={found}",
+                code="device.missing",
+            )
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     return device

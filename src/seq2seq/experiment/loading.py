@@ -16,10 +16,10 @@ from seq2seq.experiment.device import choose_device, set_threads
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.export.folder import find_export, is_export, open_export
 from seq2seq.inference.engine import NativeEngine
-from seq2seq.inference.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.inference.inspection import Encoded, Inspector
+from seq2seq.inference.pools import Crew, can_fork
+from seq2seq.inference.search.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.inference.translator import Translator
-from seq2seq.inference.workers import Crew, can_fork
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors
@@ -105,6 +105,7 @@ def load(
             raise UsageError(
                 "an export is one model, with the numbers it was exported with",
                 hint="give the run, and --engine native",
+                code="export.exported",
             )
         return _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
     directory = RunDirectory(Path(run))
@@ -145,7 +146,7 @@ def _named(directory: RunDirectory, checkpoint: str) -> Path:
     path = directory.checkpoints / checkpoint
     if not path.exists():
         names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("*")))
-        raise CheckpointError(f"no checkpoint {path}", hint=f"there are: {names}")
+        raise CheckpointError(f"no checkpoint {path}", hint=f"there are: {names}", code="checkpoint.missing")
     return path.resolve()
 
 
@@ -155,7 +156,9 @@ def _weights(path: Path) -> str:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         return str(manifest["files"]["model.safetensors"]["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is not a complete checkpoint", hint="choose another checkpoint") from None
+        raise CheckpointError(
+            f"{path} is not a complete checkpoint", hint="choose another checkpoint", code="checkpoint.damaged"
+        ) from None
 
 
 def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int) -> LoadedRun:
@@ -164,7 +167,12 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
 
     if is_export(folder):
         if checkpoint is not None:
-            raise UsageError("an export holds one checkpoint", where="--checkpoint", hint="leave the option out")
+            raise UsageError(
+                "an export holds one checkpoint",
+                where="--checkpoint",
+                hint="leave the option out",
+                code="export.exported",
+            )
         export = open_export(folder)
     else:
         directory = RunDirectory(folder)
@@ -217,4 +225,5 @@ def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
             f"the tokenizer in {directory.tokenizer} is not the one that the model was trained with "
             f"(expected {expected[:12]}, found {tokenizers.fingerprint[:12]})",
             hint="put the run's own tokenizer folder back",
+            code="tokenizer.swapped",
         )

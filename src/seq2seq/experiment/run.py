@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from seq2seq.allocator import keep_freed_memory
 from seq2seq.config import Config, config_to_yaml
-from seq2seq.console import logging_to, say
-from seq2seq.data.batching import TrainingBatches
+from seq2seq.console import logging_to, mind_stderr, record, say
+from seq2seq.data.batching import Batch, TrainingBatches
 from seq2seq.data.ordering import Mixture
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.sampling import SubwordSampler
-from seq2seq.errors import UserError
+from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.evaluation.metrics import MetricResult
+from seq2seq.experiment import ending
 from seq2seq.experiment.device import set_threads
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.experiment.fine_tuning import InitialModel, initial_weights
 from seq2seq.experiment.launch import launch
 from seq2seq.experiment.layout import layout, rank_device, rank_threads
-from seq2seq.experiment.loading import load
-from seq2seq.experiment.validation import evaluate, make_validation
-from seq2seq.files import write_json, write_text
+from seq2seq.experiment.machine import log_header
+from seq2seq.experiment.validation import make_validation
+from seq2seq.files import write_json
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
-from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors, model_tensors
+from seq2seq.tokens import EOS
+from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors
 from seq2seq.training.distributed import Ranks
+from seq2seq.training.faults import is_out_of_memory
 from seq2seq.training.fitting import fit_batch_size, largest_useful
 from seq2seq.training.freezing import freeze
+from seq2seq.training.interruption import Interrupted, interruptible
 from seq2seq.training.loop import Trainer
 from seq2seq.training.report import NoReport, RunReport
 
@@ -72,13 +75,41 @@ def train(config: Config) -> RunResult:
         UserError: anything that is the user's to mend; see `seq2seq.errors`.
         Interrupted: a signal came; the same call continues.
     """
-    if not Ranks.expected() and (plan := layout(config)).ranks > 1:
-        launch(train, config, plan)
-    else:
-        ranks = Ranks.start(rank_device(config).type)
-        with ranks.joined(), ranks.silent_but_first(), ExitStack() as held:
-            _run(config, ranks, held)
-    return _result(RunDirectory(run_folder(config)))
+    directory = RunDirectory(run_folder(config))
+    try:
+        if not Ranks.expected() and (plan := layout(config)).ranks > 1:
+            launch(train, config, plan)
+        else:
+            ranks = Ranks.start(rank_device(config).type)
+            # Of several ranks each dies of a signal before the steps begin, and who started them tells of it.
+            alone = interruptible() if ranks.size == 1 else nullcontext()
+            with alone, ranks.joined(), ranks.silent_but_first(), ExitStack() as held:
+                _run(config, ranks, held)
+    except Interrupted as end:
+        end.kept = end.kept or _kept(directory)
+        mind_stderr()  # the signal may be the end of the terminal
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            "out of memory", hint="a smaller model or training.batch_size, or fewer devices", code="memory.host"
+        ) from error
+    return _result(directory)
+
+
+def _kept(directory: RunDirectory) -> str:
+    """What an interruption between the steps leaves, for people."""
+    steps = CheckpointFolder(directory.checkpoints).steps()
+    try:
+        state = load_checkpoint(steps[-1], with_training=False).state if steps else None
+    except CheckpointError:
+        state = None
+    if state is None:
+        return "before the first step was saved"
+    if state.finished:
+        return f"all {state.step:,} steps are saved, their test scores are not"
+    return f"step {state.step:,} is saved"
 
 
 def _run(config: Config, ranks: Ranks, held: ExitStack) -> None:
@@ -91,7 +122,7 @@ def _run(config: Config, ranks: Ranks, held: ExitStack) -> None:
             held.enter_context(_opened(directory, config))
     if directory.load_results() is None:
         _train(config, directory, ranks)
-        _finish(config, directory, ranks)
+        ending.score(config, directory, ranks)
     else:
         say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
 
@@ -101,18 +132,20 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
     """The run directory, held for this run; it vanishes where the run is refused before it began."""
     is_new = not directory.path.exists()
     directory.create()
-    try:
-        with directory.locked(), logging_to(directory.log):
-            directory.save_config(config)
-            directory.save_environment()
-            yield
-    except UserError:
-        if is_new and not directory.checkpoints.exists():
-            shutil.rmtree(directory.path, ignore_errors=True)  # not a run
-        raise
+    with directory.locked():  # who is refused here leaves alone what another process has just begun
+        try:
+            with logging_to(directory.log):
+                directory.save_config(config)
+                directory.save_environment()
+                yield
+        except UserError:
+            if is_new and not directory.checkpoints.exists():
+                shutil.rmtree(directory.path, ignore_errors=True)  # not a run
+            raise
 
 
 def _train(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
+    record(log_header(config))
     device = rank_device(config)
     threads = set_threads(rank_threads(config))
     precision = Precision(choose_precision(config.training.precision, device), device)
@@ -148,7 +181,7 @@ def _train(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
         precision,
         CheckpointFolder(directory.checkpoints),
         report=lambda step: (
-            RunReport(directory.path, resumed_step=step, max_steps=config.training.max_steps)
+            RunReport(directory.path, resumed_step=step, max_steps=config.training.max_steps, texts=_texts(prepared))
             if ranks.is_first
             else NoReport()
         ),
@@ -161,7 +194,7 @@ def _train(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
         batch_size = _batch_size(config, directory, trainer, prepared)
     state = trainer.fit(training_data(config, prepared, batch_size, ranks.share))
     say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
-    _average(config, directory, trainer, model)
+    ending.average(config, trainer, model)
 
 
 def _build(config: Config, prepared: Prepared, initial: InitialModel | None) -> Seq2SeqModel:
@@ -175,6 +208,18 @@ def _build(config: Config, prepared: Prepared, initial: InitialModel | None) -> 
         say(f"{len(frozen)} parameters stay as they are: {', '.join(frozen[:4])}{', ...' if len(frozen) > 4 else ''}")
     model.recompute = config.training.activation_checkpointing
     return model
+
+
+def _texts(prepared: Prepared) -> Callable[[Batch], list[tuple[str, str]]]:
+    """The pairs of a batch as text."""
+    tokenizers = prepared.tokenizers
+
+    def texts(batch: Batch) -> list[tuple[str, str]]:
+        sources = tokenizers.source.decode([[i for i in row if i != EOS] for row in batch.source.tolist()])
+        targets = tokenizers.target.decode([[i for i in row if i != EOS] for row in batch.target_out.tolist()])
+        return list(zip(sources, targets, strict=True))
+
+    return texts
 
 
 def training_data(
@@ -222,51 +267,6 @@ def _keep_data(directory: RunDirectory, prepared: Prepared) -> None:
     directory.save_pairs("valid", prepared.valid_pairs)
     directory.save_pairs("test", prepared.test_pairs)
     write_json(directory.data_record, {**prepared.record, "tokenizer": prepared.tokenizers.fingerprint})
-
-
-def _average(config: Config, directory: RunDirectory, trainer: Trainer, model: Seq2SeqModel) -> None:
-    """Average the last checkpoints, and make the result the best model if validation says so."""
-    folder, wanted = trainer.checkpoints, config.training.average_checkpoints
-    validated = [path for path in folder.steps() if load_checkpoint(path, with_training=False).state.validated]
-    if wanted == 1 or len(validated) < 2 or trainer.validate is None:
-        return
-    paths = validated[-wanted:]
-    tensors = folder.average(paths)
-    load_model_tensors(model, tensors, "the average of checkpoints")
-    result = trainer.validate(trainer.state.step)
-    metric = trainer.metric(result)
-    best = trainer.state.best_metric
-    say(
-        f"average of the last {len(paths)} checkpoints: validation "
-        + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
-        + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
-    )
-    if trainer.ranks.is_first and (best is None or metric > best):
-        state = replace(trainer.state, best_metric=metric, validated=False)
-        folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
-
-
-def _finish(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
-    """Score the best model on the test set and write results.json."""
-    ranks.barrier()  # the best model is settled
-    run = load(directory.path, device=str(rank_device(config)), threads=rank_threads(config))
-    pairs = directory.load_pairs("test")
-    results: dict[str, Any] = {"checkpoint": run.checkpoint, "test": None}
-    if pairs:
-        say(f"translating {len(pairs):,} test sentences with beam {config.decoding.beam_size}")
-        hypotheses, metrics = evaluate(run, pairs, ranks)
-        if ranks.is_first:
-            write_text(directory.path / "test.hyp", "".join(line + "\n" for line in hypotheses))
-        results["test"] = {
-            "sentences": len(pairs),
-            "metrics": [metric._asdict() for metric in metrics],
-            "decoding": config.decoding.model_dump(mode="json"),
-        }
-    last = CheckpointFolder(directory.checkpoints).load_last()
-    if last is not None:
-        results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}
-    if ranks.is_first:
-        write_json(directory.results, results)
 
 
 def _result(directory: RunDirectory) -> RunResult:

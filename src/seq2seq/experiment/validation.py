@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 
@@ -22,6 +22,8 @@ from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
 from seq2seq.training.distributed import Ranks
+from seq2seq.training.inputs import Validate
+from seq2seq.training.interruption import StopRequest
 from seq2seq.training.report import Validation
 
 _SAMPLES = 3
@@ -35,21 +37,29 @@ def make_validation(
     prepared: Prepared,
     precision: Precision,
     ranks: Ranks,
-) -> Callable[[int], Validation]:
+) -> Validate:
     """Loss on every validation pair, BLEU of its translations where BLEU is the metric; the ranks share the work."""
     decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
     sources = [source for source, _ in prepared.valid_pairs]
     references = [target for _, target in prepared.valid_pairs]
+    texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
 
-    def validate(step: int) -> Validation:
-        started = time.monotonic()
+    def work() -> tuple[list[float], list[str]]:
+        """This rank's share, in which nothing is exchanged."""
         model.eval()
-        loss = validation_loss(model, prepared.valid, precision, ranks)
-        score: MetricResult | None = None
+        sums = _loss_and_tokens(model, prepared.valid, precision, ranks)
         # A new engine each time: it may keep copies of weights, and they have changed.
         translator = Translator(NativeEngine(model, precision.device), prepared.tokenizers, decoding)
-        texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
-        hypotheses = ranks.gather_texts(translator.translate(texts[ranks.rank :: ranks.size]))
+        return sums, translator.translate(texts[ranks.rank :: ranks.size])
+
+    def validate(step: int, stop: StopRequest) -> Validation | None:
+        started = time.monotonic()
+        done = stop.unless_stopped(work)
+        if sum(ranks.sum_host([float(done is None)])) or done is None:
+            return None
+        loss = _mean(ranks.sum_host(done[0]))
+        hypotheses = ranks.gather_texts(done[1])
+        score: MetricResult | None = None
         if config.training.metric == "bleu":
             score = bleu(hypotheses, references, target_language=config.data.target_language)
             if ranks.is_first:
@@ -68,12 +78,10 @@ def make_validation(
 
 
 @torch.inference_mode()
-def validation_loss(
-    model: Seq2SeqModel, store: Store | None, precision: Precision, ranks: Ranks | None = None
-) -> float:
-    """Negative log-likelihood per target token, in nats, without smoothing or dropout."""
+def _loss_and_tokens(model: Seq2SeqModel, store: Store | None, precision: Precision, ranks: Ranks) -> list[float]:
+    """[negative log-likelihood in nats, without smoothing or dropout; target tokens] of this rank's share."""
     if store is None or len(store) == 0:
-        return math.inf
+        return [0.0, 0.0]
     longest = int(max(store.source_lengths.max(), store.target_lengths.max())) + 1
     plan = plan_epoch(
         store.source_lengths,
@@ -85,15 +93,18 @@ def validation_loss(
     )
     model.eval()
     total, tokens = 0.0, 0
-    ranks = ranks or Ranks.single()
     for rows in plan[ranks.rank :: ranks.size]:
         batch = collate(*store.rows(rows)).to(precision.device)
         with precision.autocast():
             hidden = model(batch.source, batch.target_in)
             total += float(summed_loss(model.output, hidden, batch.target_out).nll)
         tokens += batch.tokens
-    total, every = ranks.sum_host([total, tokens])
-    return total / every
+    return [total, float(tokens)]
+
+
+def _mean(sums: Sequence[float]) -> float:
+    total, tokens = sums
+    return total / tokens if tokens else math.inf
 
 
 def evaluate(

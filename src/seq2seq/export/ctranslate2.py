@@ -42,7 +42,9 @@ def export_ctranslate2(
         ResourceError: the disk is full.
     """
     if quantization not in QUANTIZATIONS:
-        raise UsageError(f"--quantization {quantization} is not known", hint=", ".join(QUANTIZATIONS))
+        raise UsageError(
+            f"--quantization {quantization} is not known", hint=", ".join(QUANTIZATIONS), code="usage.choice"
+        )
     import_ctranslate2()
     model = require_transformer(trained.model, "CTranslate2")
     positions = table_length(model, trained.config.decoding)

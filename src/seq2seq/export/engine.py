@@ -8,49 +8,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from seq2seq.data.encoding import available_cores
-from seq2seq.errors import CheckpointError, DivergenceError, ResourceError, UsageError
+from seq2seq.cores import available_cores
+from seq2seq.errors import CheckpointError, ResourceError, UsageError
+from seq2seq.export.answers import (
+    NEVER_WRITTEN,
+    Answer,
+    Task,
+    answers_of,
+    drafts_of,
+    holds_forbidden,
+    is_faulty,
+    ranked,
+)
 from seq2seq.export.extras import import_ctranslate2
 from seq2seq.export.folder import Export
-from seq2seq.inference.limits import check, lengths
 from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
-from seq2seq.tokens import BOS, EOS, PAD, SPECIAL_TOKENS
+from seq2seq.inference.search.limits import check, lengths
 
-_BATCH_SENTENCES = 64
+_BATCH_SENTENCES, _GREEDY_SENTENCES = 64, 128
 _BATCH_TOKENS = 4096
 _SMALLEST_BATCH = 16
 """Fewer sentences than this are not shared out among workers."""
 
 _NEARLY_ZERO = 1e-6
-_NEVER_WRITTEN = (SPECIAL_TOKENS[PAD], SPECIAL_TOKENS[BOS])
-_END = SPECIAL_TOKENS[EOS]
-
-
-class _Task(NamedTuple):
-    """One sentence as CTranslate2 is asked for it."""
-
-    number: int
-    source: list[str]
-    prefix: list[str]
-    minimum: int
-    """Fewest tokens, EOS not counted."""
-    maximum: int
-    """Most tokens, EOS not counted."""
-
-
-class _Answer(NamedTuple):
-    """One hypothesis as CTranslate2 gave it."""
-
-    tokens: list[str]
-    """Without EOS."""
-    log_probability: float
-    """Of the tokens, and of EOS where it was written."""
-    ended: bool
-    """Whether EOS was written."""
 
 
 class CTranslate2Engine(Engine):
@@ -97,7 +81,7 @@ class CTranslate2Engine(Engine):
                 intra_threads=threads,
             )
         except (RuntimeError, ValueError) as error:
-            raise UsageError(f"CTranslate2 cannot use {export.folder}: {error}") from error
+            raise UsageError(f"CTranslate2 cannot use {export.folder}: {error}", code="export.library") from error
         self.compute_type: str = self._translator.compute_type
         """What is computed with, e.g. `int8_float32`."""
         self._source_tokens, self._target_tokens = (_vocabulary(export.folder, side) for side in ("source", "target"))
@@ -125,7 +109,7 @@ class CTranslate2Engine(Engine):
         _refuse(sentences, options)
         bounds = lengths(self, sentences, options)  # type: ignore[arg-type]  # looks at max_target_length alone
         tasks = [
-            _Task(
+            Task(
                 number,
                 [self._source_tokens[token] for token in sentence.ids],
                 [self._target_tokens[token] for token in sentence.prefix],
@@ -136,20 +120,20 @@ class CTranslate2Engine(Engine):
         with _library_errors():
             plain = [task for task in tasks if not task.prefix and not task.minimum]
             answers = self._translate(plain, options, careful=False)
-            careful = [task for task in tasks if _is_faulty(answers.get(task.number), task)]
+            careful = [task for task in tasks if is_faulty(answers.get(task.number), task)]
             # A greedy output that is too long begins with the one that is wanted.
             again = [
                 task
                 for task in careful
-                if options.beam_size > 1 or task.number not in answers or _forbidden(answers[task.number])
+                if options.beam_size > 1 or task.number not in answers or holds_forbidden(answers[task.number])
             ]
             answers.update(self._translate(again, options, careful=True))
-            drafts = {task.number: _drafts(answers[task.number], task, self._target_ids) for task in tasks}
+            drafts = {task.number: drafts_of(answers[task.number], task, self._target_ids) for task in tasks}
             self._score(tasks if options.with_token_scores else careful, drafts)
-            found = [_ranked(drafts[task.number], options) for task in tasks]
+            found = [ranked(drafts[task.number], options) for task in tasks]
             return self._with_attention(tasks, found) if options.with_attention else found
 
-    def _translate(self, tasks: Sequence[_Task], options: SearchOptions, *, careful: bool) -> dict[int, list[_Answer]]:
+    def _translate(self, tasks: Sequence[Task], options: SearchOptions, *, careful: bool) -> dict[int, list[Answer]]:
         """The hypotheses of each task by its number.
 
         Not `careful`: with limits that many tasks share, so that batches are large; an output may break its own limit,
@@ -160,7 +144,7 @@ class CTranslate2Engine(Engine):
         # At alpha 0 and with several hypotheses CTranslate2 stops before it has the best ones.
         alpha = options.length_penalty or (_NEARLY_ZERO if count > 1 else 0.0)
         waiting = []
-        for batch in self._batches(tasks, careful):
+        for batch in self._batches(tasks, careful, _BATCH_SENTENCES if options.beam_size > 1 else _GREEDY_SENTENCES):
             running = self._translator.translate_batch(
                 [task.source for task in batch],
                 [task.prefix or None for task in batch] if careful else None,
@@ -171,26 +155,26 @@ class CTranslate2Engine(Engine):
                 max_input_length=0,
                 min_decoding_length=batch[0].minimum,
                 max_decoding_length=self._steps(batch[0], careful),
-                suppress_sequences=[[token] for token in _NEVER_WRITTEN] if careful else None,
+                suppress_sequences=[[token] for token in NEVER_WRITTEN] if careful else None,
                 return_scores=True,
                 return_end_token=True,
             )
             waiting.append((batch, running))
         return {
-            task.number: list(_answers(result.result(), alpha))
+            task.number: list(answers_of(result.result(), alpha))
             for batch, running in waiting
             for task, result in zip(batch, running, strict=True)
         }
 
-    def _batches(self, tasks: Sequence[_Task], careful: bool) -> Iterator[list[_Task]]:
-        """Tasks of one limit and of similar length, longest first, at least a batch for each worker."""
+    def _batches(self, tasks: Sequence[Task], careful: bool, most: int) -> Iterator[list[Task]]:
+        """At most so many tasks of one limit and of similar length, longest first, at least a batch a worker."""
 
-        def alike(task: _Task) -> tuple[int, int]:
+        def alike(task: Task) -> tuple[int, int]:
             return -self._steps(task, careful), task.minimum
 
-        most = max(_SMALLEST_BATCH, min(_BATCH_SENTENCES, -(-len(tasks) // self.parallel)))
+        most = max(_SMALLEST_BATCH, min(most, -(-len(tasks) // self.parallel)))
         for _, group in groupby(sorted(tasks, key=lambda task: (alike(task), -len(task.source))), key=alike):
-            batch: list[_Task] = []
+            batch: list[Task] = []
             for task in group:
                 if batch and (len(batch) >= most or (len(batch) + 1) * (len(batch[0].source) + 1) > _BATCH_TOKENS):
                     yield batch
@@ -198,12 +182,12 @@ class CTranslate2Engine(Engine):
                 batch.append(task)
             yield batch
 
-    def _steps(self, task: _Task, careful: bool) -> int:
+    def _steps(self, task: Task, careful: bool) -> int:
         """Most tokens that CTranslate2 may write: the task's own limit, or a power of two above it (and above EOS)."""
         steps = max(task.maximum, 1) if careful else 1 << task.maximum.bit_length()
         return steps if self._positions is None else min(steps, self._positions)
 
-    def _score(self, tasks: Sequence[_Task], drafts: dict[int, list[Hypothesis]]) -> None:
+    def _score(self, tasks: Sequence[Task], drafts: dict[int, list[Hypothesis]]) -> None:
         """Put the probability of every token, EOS and prefix included, into the drafts of these tasks."""
         rows = [(task, place) for task in tasks if task.source for place in range(len(drafts[task.number]))]
         results = self._translator.score_batch(
@@ -219,7 +203,7 @@ class CTranslate2Engine(Engine):
             cut = draft.cut and values[-1] < -math.log(2)
             drafts[task.number][place] = draft._replace(log_probability=sum(values), token_scores=values, cut=cut)
 
-    def _with_attention(self, tasks: Sequence[_Task], found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
+    def _with_attention(self, tasks: Sequence[Task], found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
         """The hypotheses with the attention of forced decoding: that of CTranslate2's beams belongs to other rows."""
         rows = [(task, place) for task in tasks if task.source for place in range(len(found[task.number]))]
         rows.sort(key=lambda row: -len(found[row[0].number][row[1]].tokens))
@@ -247,11 +231,15 @@ class CTranslate2Engine(Engine):
 def _refuse(sentences: Sequence[Sentence], options: SearchOptions) -> None:
     hint = "translate with --engine native"
     if options.sampling is not None:
-        raise UsageError("the ctranslate2 engine cannot draw samples that a seed repeats", hint=hint)
+        raise UsageError(
+            "the ctranslate2 engine cannot draw samples that a seed repeats", hint=hint, code="export.unsupported"
+        )
     if options.diversity > 0:
-        raise UsageError("the ctranslate2 engine knows no diversity", hint=hint)
+        raise UsageError("the ctranslate2 engine knows no diversity", hint=hint, code="export.unsupported")
     if any(sentence.phrases for sentence in sentences):
-        raise UsageError("the ctranslate2 engine cannot demand phrases (a glossary)", hint=hint)
+        raise UsageError(
+            "the ctranslate2 engine cannot demand phrases (a glossary)", hint=hint, code="export.unsupported"
+        )
 
 
 def _device(wanted: str, library: Any) -> tuple[str, int]:
@@ -260,10 +248,12 @@ def _device(wanted: str, library: Any) -> tuple[str, int]:
     if kind == "auto":
         return ("cuda" if found else "cpu"), 0
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise UsageError(f"CTranslate2 knows no device {wanted}", hint="--device cpu or cuda")
+        raise UsageError(f"CTranslate2 knows no device {wanted}", hint="--device cpu or cuda", code="device.missing")
     index = int(number or 0)
     if kind == "cuda" and index >= found:
-        raise UsageError(f"CTranslate2 finds no device {wanted} ({found} CUDA devices)", hint="--device cpu")
+        raise UsageError(
+            f"CTranslate2 finds no device {wanted} ({found} CUDA devices)", hint="--device cpu", code="device.missing"
+        )
     return kind, index
 
 
@@ -271,54 +261,7 @@ def _vocabulary(folder: Path, side: str) -> list[str]:
     for name in (f"{side}_vocabulary.json", "shared_vocabulary.json"):
         if (folder / name).exists():
             return [str(token) for token in json.loads((folder / name).read_text(encoding="utf-8"))]
-    raise CheckpointError(f"{folder} has no {side} vocabulary", hint="export it again")
-
-
-def _answers(result: Any, alpha: float) -> Iterator[_Answer]:
-    for tokens, score in zip(result.hypotheses, result.scores, strict=True):
-        if math.isnan(score):
-            raise DivergenceError(
-                "the model's output is not a number", hint="its weights hold NaN or infinity; use an earlier checkpoint"
-            )
-        if score > -math.inf:
-            ended = bool(tokens) and tokens[-1] == _END
-            yield _Answer(tokens[:-1] if ended else tokens, score * len(tokens) ** alpha, ended)
-
-
-def _is_faulty(answers: Sequence[_Answer] | None, task: _Task) -> bool:
-    """Whether a task must be searched for with care: none yet, a limit broken, or a token that is never written."""
-    if answers is None:
-        return True
-    return any(
-        len(answer.tokens) > task.maximum or (task.source and not answer.ended) for answer in answers
-    ) or _forbidden(answers)
-
-
-def _forbidden(answers: Sequence[_Answer]) -> bool:
-    return any(token in answer.tokens for answer in answers for token in _NEVER_WRITTEN)
-
-
-def _drafts(answers: Sequence[_Answer], task: _Task, ids: dict[str, int]) -> list[Hypothesis]:
-    """Different hypotheses within the task's limit, their scores left open."""
-    found: dict[tuple[int, ...], Hypothesis] = {}
-    for answer in answers:
-        tokens = [ids[token] for token in answer.tokens[: task.maximum]]
-        cut = bool(task.source) and (not answer.ended or len(answer.tokens) > task.maximum)
-        found.setdefault(tuple(tokens), Hypothesis(tokens, 0.0, answer.log_probability, cut=cut))
-    return list(found.values())
-
-
-def _ranked(drafts: Sequence[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
-    """The best ones by our own score, best first."""
-    found = [
-        draft._replace(
-            score=draft.log_probability / (len(draft.tokens) + 1) ** options.length_penalty,
-            token_scores=draft.token_scores if options.with_token_scores else None,
-        )
-        for draft in drafts
-    ]
-    nothing = Hypothesis([], -math.inf, -math.inf, cut=True)
-    return sorted(found, key=lambda hypothesis: -hypothesis.score)[: options.n_best] or [nothing]
+    raise CheckpointError(f"{folder} has no {side} vocabulary", hint="export it again", code="export.damaged")
 
 
 @contextmanager
@@ -327,5 +270,7 @@ def _library_errors() -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "out of memory" in str(error) or "bad_alloc" in str(error):
-            raise ResourceError("CTranslate2 ran out of memory", hint="lower --batch-size or --beam-size") from error
+            raise ResourceError(
+                "CTranslate2 ran out of memory", hint="lower --batch-size or --beam-size", code="memory.translating"
+            ) from error
         raise

@@ -22,4 +22,6 @@ def _import(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(f"{name} is not usable here: {error}", hint=f"pip install 'seq2seq[{extra}]'") from None
+        raise UsageError(
+            f"{name} is not usable here: {error}", hint=f"pip install 'seq2seq[{extra}]'", code="export.library"
+        ) from None

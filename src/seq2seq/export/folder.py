@@ -93,7 +93,7 @@ def export_folder(target: Path) -> Iterator[Path]:
         ResourceError: the disk is full.
     """
     if target.is_symlink() or (target.exists() and not _replaceable(target)):
-        raise UsageError(f"{target} exists and is no export", hint="choose another folder with -o")
+        raise UsageError(f"{target} exists and is no export", hint="choose another folder with -o", code="usage.exists")
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.with_name(f".partial-{target.name}").exists():
         console.say(f"removed an unfinished export of {target.name}")
@@ -150,19 +150,27 @@ def open_export(folder: Path) -> Export:
         files = {str(name): (int(file["size"]), str(file["sha256"])) for name, file in manifest["files"].items()}
         _ = manifest["checkpoint"], manifest["weights"], manifest["quantization"]
     except OSError:
-        raise CheckpointError(f"{folder} is not an export: it has no {MANIFEST}", hint=again) from None
+        raise CheckpointError(
+            f"{folder} is not an export: it has no {MANIFEST}", hint=again, code="export.damaged"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=again) from None
+        raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=again, code="export.damaged") from None
     if version > FORMAT_VERSION:
-        raise CheckpointError(f"{folder} was made by a newer version of seq2seq", hint="pip install -U seq2seq")
+        raise CheckpointError(
+            f"{folder} was made by a newer version of seq2seq", hint="pip install -U seq2seq", code="checkpoint.version"
+        )
     if library != "ctranslate2":
-        raise CheckpointError(f"{folder} is an export for {library}, not for ctranslate2", hint=again)
+        raise CheckpointError(
+            f"{folder} is an export for {library}, not for ctranslate2", hint=again, code="export.missing"
+        )
     for name, (size, sha256) in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {name}", hint=again)
+            raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {name}", hint=again, code="export.damaged")
         if not path.is_file() or path.stat().st_size != size or _sha256(path) != sha256:
-            raise CheckpointError(f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=again)
+            raise CheckpointError(
+                f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=again, code="export.damaged"
+            )
     return Export(folder, manifest, load_config([folder / SETTINGS]), TokenizerPair.load(folder / TOKENIZER))
 
 
@@ -179,11 +187,13 @@ def find_export(run: Path, weights: str | None = None) -> Export:
     if not is_export(folder):
         found = sorted(path for path in folder.parent.glob("ctranslate2-*") if is_export(path))
         if not found:
-            raise CheckpointError(f"{run} has not been exported for CTranslate2", hint=command)
+            raise CheckpointError(f"{run} has not been exported for CTranslate2", hint=command, code="export.missing")
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise CheckpointError(
-                f"{run} has several exports for CTranslate2: {names}", hint=f"name one: seq2seq translate {found[0]}"
+                f"{run} has several exports for CTranslate2: {names}",
+                hint=f"name one: seq2seq translate {found[0]}",
+                code="export.missing",
             )
         folder = found[0]
     export = open_export(folder)
@@ -191,6 +201,7 @@ def find_export(run: Path, weights: str | None = None) -> Export:
         raise CheckpointError(
             f"the export in {folder} is of another checkpoint ({export.checkpoint})",
             hint=f"export again: {command}",
+            code="export.missing",
         )
     return export
 

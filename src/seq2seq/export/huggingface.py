@@ -25,9 +25,9 @@ from seq2seq.export.model_card import model_card
 from seq2seq.export.parity import Parity, Reference
 from seq2seq.export.requirements import longest_source, require_transformer, table_length
 from seq2seq.files import write_bytes, write_json, write_text
-from seq2seq.inference.limits import lengths
-from seq2seq.inference.scoring import batches_by_length, padded
-from seq2seq.inference.text import readable
+from seq2seq.inference.search.limits import lengths
+from seq2seq.inference.search.scoring import batches_by_length, padded
+from seq2seq.inference.text.lines import readable
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.transformer import DecoderLayer, EncoderLayer, Residual, TransformerModel
 from seq2seq.tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
@@ -86,12 +86,14 @@ def _require_counterpart(model: TransformerModel, tokenizers: TokenizerPair) -> 
             raise UsageError(
                 f"transformers has no class for {name}; it needs {needed}",
                 hint="export with --format ctranslate2, or train with preset: marian",
+                code="export.unsupported",
             )
     for tokenizer in tokenizers:
         if tokenizer.kind != "sentencepiece":
             raise UsageError(
                 f"transformers' MarianTokenizer needs sentencepiece, not tokenizer.kind: {tokenizer.kind}",
                 hint="export with --format ctranslate2, or train with tokenizer.kind=unigram",
+                code="export.unsupported",
             )
 
 

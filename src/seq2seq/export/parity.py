@@ -16,10 +16,10 @@ from seq2seq.errors import CheckpointError, DataError
 from seq2seq.evaluation.metrics import MetricResult, bleu
 from seq2seq.export.folder import Trained
 from seq2seq.inference.engine import NativeEngine, inference
-from seq2seq.inference.reading import visible_ids
 from seq2seq.inference.request import Engine, SearchOptions, Sentence
-from seq2seq.inference.scoring import batches_by_length, padded
-from seq2seq.inference.text import single_line
+from seq2seq.inference.search.scoring import batches_by_length, padded
+from seq2seq.inference.text.lines import single_line
+from seq2seq.inference.text.reading import visible_ids
 from seq2seq.tokens import BOS, EOS, SPECIAL_TOKENS
 
 _TIE = 1e-3
@@ -100,7 +100,9 @@ class Reference:
             DataError: `count` is below 1.
         """
         if count < 1:
-            raise DataError(f"an export cannot be checked with {count} sentences", hint="--sentences 200")
+            raise DataError(
+                f"an export cannot be checked with {count} sentences", hint="--sentences 200", code="data.too-few"
+            )
         self._trained = trained
         decoding = trained.config.decoding
         self.options = SearchOptions(
@@ -138,6 +140,7 @@ class Reference:
                         f"{name} writes something else than the model in line {place + 1} of {len(identical)} "
                         f"({sum(identical)} are the same; the model's token is likelier by {margin:.3g} nats)",
                         hint="nothing was exported; please report this with the run's config.yaml",
+                        code="export.parity",
                     )
                 ties += 1
         score = self._bleu(outputs)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
 
 from seq2seq.errors import ResourceError, UsageError
-from seq2seq.inference.choosing import Choose
-from seq2seq.inference.constraints import constrained, constrained_width
-from seq2seq.inference.diversity import diverse_search
-from seq2seq.inference.limits import check, lengths
 from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.scoring import padded
-from seq2seq.inference.search import search
+from seq2seq.inference.search.beam_search import search
+from seq2seq.inference.search.choosing import Choose
+from seq2seq.inference.search.constraints import constrained, constrained_width
+from seq2seq.inference.search.diversity import diverse_search
+from seq2seq.inference.search.limits import check, lengths
+from seq2seq.inference.search.scoring import padded
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.models.layers import packed_weights
 from seq2seq.tokens import EOS
@@ -35,10 +35,15 @@ class NativeEngine(Engine):
 
     def __init__(self, model: Seq2SeqModel, device: torch.device, precision: str = "auto") -> None:
         if precision not in _TYPES:
-            raise UsageError(f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}")
+            raise UsageError(
+                f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}", code="usage.choice"
+            )
         if precision == "fp16" and device.type == "cpu":
-            raise UsageError("fp16 needs a GPU", hint="auto, fp32 or bf16 (--precision, decoding.precision)")
+            raise UsageError(
+                "fp16 needs a GPU", hint="auto, fp32 or bf16 (--precision, decoding.precision)", code="device.precision"
+            )
         self.model, self.device, self.dtype = model, device, _TYPES[precision]
+        self._is_unchanged = False
 
     @property
     def max_source_length(self) -> int | None:
@@ -48,18 +53,37 @@ class NativeEngine(Engine):
     def max_target_length(self) -> int | None:
         return self.model.max_target_length
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """See `Engine`: on a CPU weights are put in order once."""
+        if self.device.type != "cpu":
+            yield
+            return
+        with self._numbers():
+            self._is_unchanged = True
+            try:
+                yield
+            finally:
+                self._is_unchanged = False
+
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         if not 0 <= options.diversity < float("inf"):
-            raise UsageError(f"diversity must be 0 or more, not {options.diversity}", hint="0.2 to 0.8 is usual")
+            raise UsageError(
+                f"diversity must be 0 or more, not {options.diversity}", hint="0.2 to 0.8 is usual", code="usage.value"
+            )
         wants_more = options.diversity > 0 or any(sentence.phrases for sentence in sentences)
         if options.sampling is not None and wants_more:
-            raise UsageError("samples know neither phrases nor diversity", hint="search with a beam instead")
+            raise UsageError(
+                "samples know neither phrases nor diversity", hint="search with a beam instead", code="usage.conflict"
+            )
         if options.diversity > 0 and any(sentence.phrases for sentence in sentences):
-            raise UsageError("diverse outputs cannot be made to hold phrases", hint="set the diversity to 0")
+            raise UsageError(
+                "diverse outputs cannot be made to hold phrases", hint="set the diversity to 0", code="usage.conflict"
+            )
         if not sentences:
             return []
         try:
-            with inference(self.model, self.device), self._numbers():
+            with inference(self.model, self.device), nullcontext() if self._is_unchanged else self._numbers():
                 if options.diversity > 0:
                     return diverse_search(partial(self._batch, sentences), options)
                 return self._by_width(sentences, options)
@@ -67,6 +91,7 @@ class NativeEngine(Engine):
             raise ResourceError(
                 f"out of memory with {len(sentences)} lines at once and beam size {options.beam_size}",
                 hint="halve decoding.batch_tokens",
+                code="memory.translating",
             ) from error
 
     def _numbers(self) -> AbstractContextManager[None]:

@@ -12,11 +12,11 @@ from torch import Tensor
 from seq2seq import console
 from seq2seq.config import DecodingSettings
 from seq2seq.data.tokenizer import TokenizerPair
-from seq2seq.inference.alignment import AttentionMatrix
+from seq2seq.inference.alignment.matrix import AttentionMatrix
+from seq2seq.inference.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.inference.engine import inference
-from seq2seq.inference.reading import visible_ids
-from seq2seq.inference.scoring import batches_by_length, padded, target_log_probabilities
-from seq2seq.inference.word_alignment import AlignmentOptions, WordAligner
+from seq2seq.inference.search.scoring import batches_by_length, padded, target_token_scores
+from seq2seq.inference.text.reading import visible_ids
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokens import EOS
 
@@ -37,6 +37,10 @@ class Scored(NamedTuple):
     """Natural log of P(target | source), the end mark included."""
     length: int
     """Target tokens, the end mark included."""
+    pieces: list[str]
+    """Of the target, without the end mark."""
+    token_scores: tuple[float, ...]
+    """log P of each piece and of the end mark; they sum to `log_probability`."""
 
 
 class Inspector:
@@ -55,14 +59,15 @@ class Inspector:
         longest_source, longest_target = self.model.max_source_length, self.model.max_target_length
         sources = self._cut(visible_ids(self.tokenizers.source.encode, [s for s, _ in pairs]), longest_source, "source")
         targets = self._cut(visible_ids(self.tokenizers.target.encode, [t for _, t in pairs]), longest_target, "target")
-        scores = [Scored(0.0, 0)] * len(pairs)
+        scores = [Scored(0.0, 0, [], ())] * len(pairs)
         lengths = [max(len(source), len(target)) + 1 for source, target in zip(sources, targets, strict=True)]
         with inference(self.model, self.device):
             for batch in batches_by_length(lengths, self.settings.batch_tokens):
                 source = self._source([sources[i] for i in batch])
-                found = target_log_probabilities(self.model, source, [targets[i] for i in batch])
-                for index, value in zip(batch, found.tolist(), strict=True):
-                    scores[index] = Scored(value, len(targets[index]) + 1)
+                found = target_token_scores(self.model, source, [targets[i] for i in batch])
+                for index, values in zip(batch, found, strict=True):
+                    pieces = self.tokenizers.target.pieces(targets[index])
+                    scores[index] = Scored(sum(values), len(values), pieces, values)
         return scores
 
     def encode(self, texts: Sequence[str]) -> Encoded:

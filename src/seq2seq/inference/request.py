@@ -1,17 +1,18 @@
 """What is asked of a search and what it answers: the one contract of every engine.
 
-An engine turns token ids into token ids. The native one searches with our own models (`search.py`); another may hand
-the work to a library. Text, batches of lines, files and order are the translator's affair.
+An engine turns token ids into token ids. The native one searches with our own models (`search/beam_search.py`);
+another may hand the work to a library. Text, batches of lines, files and order are the translator's affair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from seq2seq.inference.choosing import Sampling
+from seq2seq.inference.search.choosing import Sampling
 
 
 class Sentence(NamedTuple):
@@ -25,6 +26,16 @@ class Sentence(NamedTuple):
     """Target token sequences, each of which must occur in the output (lexical constraints)."""
     key: tuple[int, ...] = (0,)
     """Seeds this sentence's random numbers, together with `Sampling.seed`."""
+
+
+class Words(NamedTuple):
+    """Where words end and go on, for prefixes and phrases that end with a whole word."""
+
+    endings: frozenset[int]
+    """Tokens that end with a letter or digit."""
+    inner: tuple[int, ...]
+    """Tokens that would go on in the word before them: none stands right after a prefix or phrase that ends in
+    `endings`, unless it goes on with a phrase."""
 
 
 class SearchOptions(NamedTuple):
@@ -46,6 +57,9 @@ class SearchOptions(NamedTuple):
     diversity: float = 0.0
     """Above 0: as many groups of beams as hypotheses wanted, each of which pays so much for a token that an earlier one
     chose at the same position (Vijayakumar et al. 2018)."""
+    words: Words | None = None
+    """Keep prefixes and phrases whole words, and phrases within the sentence: an output that the model would end
+    without them is given up for others."""
     with_attention: bool = False
     """Return attention weights."""
     with_token_scores: bool = False
@@ -79,6 +93,10 @@ class Engine(Protocol):
     @property
     def max_target_length(self) -> int | None:
         """Longest target in tokens, EOS counted, None where there is no limit."""
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """For the time of many searches, in which the model does not change: each costs less."""
+        return nullcontext()
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         """For every sentence its `n_best` hypotheses by falling score; fewer where fewer exist, never none.

@@ -12,17 +12,24 @@ import torch
 from seq2seq.config import DecodingSettings
 from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import UsageError
-from seq2seq.inference.alignment import AttentionMatrix
-from seq2seq.inference.glossary import Glossary
+from seq2seq.inference.alignment.matrix import AttentionMatrix
 from seq2seq.inference.inspection import Inspector
-from seq2seq.inference.paragraphs import join_sentences
-from seq2seq.inference.reading import Line, Part, Split, fill_batches, read_parts, windows
-from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.risk import MinimumRisk, Risk
-from seq2seq.inference.text import single_line
-from seq2seq.inference.unknowns import replace_unknowns
-from seq2seq.inference.workers import Crew, Job, Pool, open_pool
+from seq2seq.inference.pools import Crew, Job, Pool, open_pool
+from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence, Words
+from seq2seq.inference.search.risk import MinimumRisk, Risk
+from seq2seq.inference.text.glossary import Glossary
+from seq2seq.inference.text.letters import whole_words
+from seq2seq.inference.text.lines import single_line
+from seq2seq.inference.text.paragraphs import join_sentences
+from seq2seq.inference.text.reading import Line, Part, Split, fill_batches, read_parts, windows
+from seq2seq.inference.text.unknowns import replace_unknowns
 from seq2seq.models.interface import Seq2SeqModel
+
+# Into so many batches a short text is cut for each of those who work side by side, so that they end together. Greedy
+# search has fewer rows a sentence, and wants more sentences.
+_BATCHES_EACH, _GREEDY_BATCHES_EACH = 4, 2
+# The same for an engine that makes its own batches: so that text is made of some while it computes others.
+_CALLS = 4
 
 
 class Translation(NamedTuple):
@@ -80,7 +87,7 @@ class Translator:
     """An engine with tokenizers and settings: `translate`, `stream` and `windows`.
 
     `inspector` looks at the engine's own model, where it has one. `outputs_cut` counts the lines whose best output met
-    the maximum length, `lines_split` those that were read in parts, since the translator was made.
+    the maximum length, since the translator was made.
     """
 
     def __init__(
@@ -95,14 +102,14 @@ class Translator:
         self.engine, self.tokenizers, self.settings = engine, tokenizers, settings
         self.crew = crew or Crew()
         self.outputs_cut = 0
-        self.lines_split = 0
+        self._words: Words | None = None
         self._inspector = inspector
 
     @property
     def inspector(self) -> Inspector:
         """Scores, states and attention. Raises `UsageError` where the engine hides its model."""
         if self._inspector is None:
-            raise UsageError("this engine does not show its model", hint="--engine native")
+            raise UsageError("this engine does not show its model", hint="--engine native", code="export.unsupported")
         return self._inspector
 
     @property
@@ -148,16 +155,16 @@ class Translator:
     def windows(
         self, lines: Iterable[str | Line], options: TranslationOptions | None = None, *, number: int = 0
     ) -> Iterator[list[list[Translation]]]:
-        """The same for some thousand lines at a time; `number` is that of the first, counted from 0.
+        """The same for some `crew.lines` at a time; `number` is that of the first, counted from 0.
 
-        Where a window begins follows from the lines alone. The next one is read while one is translated.
+        Where a window begins follows from the lines and the crew alone. The next one is read while one is translated.
         """
         options = options or TranslationOptions(search_options(self.settings))
         typed = (Line(line) if isinstance(line, str) else line for line in lines)
         engine: Engine = self.engine
         if options.risk is not None:
             engine = MinimumRisk(engine, self.tokenizers.target, options.risk)
-        ready = windows(typed)
+        ready = windows(typed, self.crew.lines)
         first = next(ready, None)
         if first is None:
             return
@@ -179,9 +186,17 @@ class Translator:
         parts = read_parts(lines, number, self.tokenizers.source.encode, limit, options.split)
         window = _Window(len(lines))
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
+        if options.glossary or any(line.prefix for line in lines):
+            self._words = self._words or whole_words(self.tokenizers.target)
+            search = search._replace(words=self._words)
         most = self.crew.sentences
         limits = (most * limit, most) if most else (self.settings.batch_tokens, self.settings.batch_sentences)
-        for batch in fill_batches(parts, len(lines), *limits):
+        fewest = pool.parallel * (_BATCHES_EACH if search.beam_size > 1 else _GREEDY_BATCHES_EACH)
+        if most:
+            fewest = _CALLS
+        elif pool.parallel == 1:
+            fewest = 1
+        for batch in fill_batches(parts, len(lines), *limits, fewest):
             prefixes = self._prefixes(lines, batch)
             sentences = [
                 Sentence(
@@ -211,7 +226,6 @@ class Translator:
             parts: list[list[Translation]] = []
             while found := window.found.pop((place, len(parts)), None):
                 parts.append(found)
-            self.lines_split += len(parts) > 1
             self.outputs_cut += any(found[0].cut for found in parts)
             lines.append(_joined(parts, options.search.length_penalty))
         return lines

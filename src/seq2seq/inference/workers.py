@@ -1,9 +1,8 @@
-"""Engines side by side, so that text is read and written while they compute.
+"""Processes side by side, each with an engine of one thread.
 
 On a CPU small operators gain little from threads inside and nearly everything from processes side by side: two
 processes of one thread translate two to three times as much as one of two threads. They are forked after the model is
-loaded, so they share its memory and begin at once. An engine that computes outside Python (a GPU, another library) is
-called from threads.
+loaded, so they share its memory and begin at once.
 """
 
 from __future__ import annotations
@@ -12,21 +11,18 @@ import gc
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn
 
 import torch
-from tqdm import TMonitor
 
 from seq2seq.allocator import keep_freed_memory
 from seq2seq.errors import UserError, WorkerError
@@ -34,113 +30,8 @@ from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentenc
 
 Found = list[list[Hypothesis]]
 
-_WORTHWHILE_CHARACTERS = 4000
-"""Two processes cost 0.1 s (to fork, to warm up, to end), which 45 captions with beam 5 win back, or 90 greedily."""
 _AT_HAND = 2
 """Batches that a worker holds: one at work, one to go on with."""
-
-
-class Crew(NamedTuple):
-    """How many run an engine at the same time."""
-
-    processes: int = 1
-    """Forked processes of one thread; 1 means this process, with the threads that torch has."""
-    always: bool = False
-    """Fork however short the text is."""
-    threads: int = 0
-    """Calls of the engine from threads of this process at the same time; 0: none but the caller's own."""
-    sentences: int = 0
-    """Most sentences of a call, for an engine that makes its own batches; 0: what the settings say."""
-
-
-class Job(Protocol):
-    """A batch that has been asked for."""
-
-    def result(self) -> Found:
-        """What the engine answered, in the order of the batch; waits for it. Raises what the engine raised."""
-
-
-class Pool(Protocol):
-    """Takes batches."""
-
-    ahead: int
-    """Windows of text that may wait here while an earlier one is finished; 0 where nothing runs meanwhile."""
-
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
-        """Have these searched for, as `Engine.search` would."""
-
-    def close(self) -> None:
-        """Drop what has not begun and end all processes and threads."""
-
-
-@contextmanager
-def open_pool(engine: Engine, crew: Crew, characters: int) -> Iterator[Pool]:
-    """The engine as `crew` says, for as long as the block runs; `characters` is the length of the text."""
-    pool: Pool
-    if crew.threads:
-        pool = Threads(engine, crew.threads)
-    elif crew.processes > 1 and (crew.always or (characters >= _WORTHWHILE_CHARACTERS and _alone())):
-        pool = Workers(engine, crew.processes)
-    else:
-        pool = Direct(engine)
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
-def can_fork() -> bool:
-    """Whether processes may be forked: on Linux, and as long as no GPU has been used."""
-    return sys.platform.startswith("linux") and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-
-
-def _alone() -> bool:
-    """Whether no other thread may be in the middle of something that a child would inherit half done."""
-    here = threading.current_thread()
-    return can_fork() and all(isinstance(thread, TMonitor) or thread is here for thread in threading.enumerate())
-
-
-class Direct:
-    """No pool at all: a batch is searched for when its result is asked for."""
-
-    ahead = 0
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
-        """See `Pool`."""
-        return _Later(self.engine, sentences, options)
-
-    def close(self) -> None:
-        """See `Pool`."""
-
-
-class _Later(NamedTuple):
-    engine: Engine
-    sentences: Sequence[Sentence]
-    options: SearchOptions
-
-    def result(self) -> Found:
-        return self.engine.search(self.sentences, self.options)
-
-
-class Threads:
-    """An engine that takes calls from several threads."""
-
-    ahead = 1
-
-    def __init__(self, engine: Engine, count: int) -> None:
-        self.engine = engine
-        self._executor = ThreadPoolExecutor(count, "translate")
-
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
-        """See `Pool`."""
-        return self._executor.submit(self.engine.search, sentences, options)
-
-    def close(self) -> None:
-        """See `Pool`; a search that has begun is waited for."""
-        self._executor.shutdown(cancel_futures=True)
 
 
 class _Task:
@@ -152,6 +43,7 @@ class _Task:
         self._pool = pool
 
     def result(self) -> Found:
+        """What the engine answered, in the order of the batch; waits for it. Raises what the engine raised."""
         while self.found is None:
             self._pool.attend(wait_for_news=True)
         return self.found
@@ -173,8 +65,11 @@ class Workers:
     """
 
     ahead = 1
+    """Windows of text that may wait here while an earlier one is finished."""
 
     def __init__(self, engine: Engine, count: int) -> None:
+        self.parallel = count
+        """Batches that are searched at the same time."""
         self._waiting: deque[_Task] = deque()
         self._workers: list[_Worker] = []
         with _interruptions_held():
@@ -193,8 +88,8 @@ class Workers:
         theirs.close()
         return _Worker(number, process, ours, deque())
 
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
-        """See `Pool`.
+    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> _Task:
+        """Have these searched for, as `Engine.search` would.
 
         Raises:
             WorkerError: a worker died.
@@ -244,7 +139,7 @@ class Workers:
         return _unpacked(*answer)
 
     def close(self) -> None:
-        """See `Pool`."""
+        """Drop what has not begun and end all processes."""
         for worker in self._workers:
             worker.process.kill()
             worker.connection.close()
@@ -260,11 +155,17 @@ def _loss(worker: _Worker) -> WorkerError:
     process.join(timeout=5)
     code = process.exitcode
     if code is None or code >= 0:
-        return WorkerError(f"translation worker {worker.number} ended (exit code {code})", hint="--workers 1")
+        return WorkerError(
+            f"translation worker {worker.number} ended (exit code {code})",
+            hint="--workers 1",
+            code="worker.translation",
+        )
     hint = "out of memory, perhaps: a smaller --batch-size or fewer --workers" if -code == signal.SIGKILL else None
     name = signal.Signals(-code).name
     return WorkerError(
-        f"translation worker {worker.number} was killed by {name}", hint=hint or "--workers 1 shows more"
+        f"translation worker {worker.number} was killed by {name}",
+        hint=hint or "--workers 1 shows more",
+        code="worker.translation",
     )
 
 
@@ -279,6 +180,12 @@ def _work(engine: Engine, connection: Connection, inherited: list[Connection]) -
     torch.set_num_threads(1)
     gc.freeze()  # what was there before the fork stays: collecting it would cost time and copy its pages
     keep_freed_memory()
+    with engine.unchanged():
+        _serve(engine, connection)
+
+
+def _serve(engine: Engine, connection: Connection) -> NoReturn:
+    """Search for what comes."""
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, tasks), daemon=True).start()
     while True:

@@ -38,6 +38,7 @@ class EvaluationWeights:
             raise ConfigError(
                 "training.ema_decay with optimizer schedule_free, which averages the weights itself",
                 hint="training.ema_decay=null",
+                code="config.conflict",
             )
         self._decay = ema_decay
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -117,7 +118,10 @@ class EvaluationWeights:
             return
         wanted = [_TRAINING + name for name in self._names]
         if missing := [key for key in (_UPDATES, *wanted) if key not in tensors]:
-            raise CheckpointError(f"the checkpoint has no `{missing[0]}`, which averaged weights need to resume")
+            raise CheckpointError(
+                f"the checkpoint has no `{missing[0]}`, which averaged weights need to resume",
+                code="checkpoint.mismatch",
+            )
         self._updates = int(tensors[_UPDATES])
         if self._mean:
             torch._foreach_copy_(self._mean, [parameter.detach() for parameter in self._parameters])

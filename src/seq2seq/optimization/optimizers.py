@@ -240,10 +240,12 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, t
     for key, value in tensors.items():
         name, _, slot = key.partition("|")
         if name not in parameters:
-            raise CheckpointError(f"the optimizer state names `{name}`, which the model does not have")
+            raise CheckpointError(
+                f"the optimizer state names `{name}`, which the model does not have", code="checkpoint.mismatch"
+            )
         parameter = parameters[name]
         if parameter not in groups:
-            raise CheckpointError(f"the optimizer state names `{name}`, which is frozen")
+            raise CheckpointError(f"the optimizer state names `{name}`, which is frozen", code="checkpoint.mismatch")
         on_host = slot in _COUNTERS and not groups[parameter].get("fused")
         # A copy: the optimizer changes it in place, and the caller may use the tensors again.
         optimizer.state[parameter][slot] = value.to("cpu" if on_host else parameter.device, copy=True)

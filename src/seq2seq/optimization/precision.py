@@ -27,9 +27,13 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionCh
         ConfigError: fp16 without CUDA, or bf16 on a GPU without it.
     """
     if wanted == "fp16" and device.type != "cuda":
-        raise ConfigError(f"precision: fp16 needs a CUDA device, not {device.type}", hint="training.precision=auto")
+        raise ConfigError(
+            f"precision: fp16 needs a CUDA device, not {device.type}",
+            hint="training.precision=auto",
+            code="device.precision",
+        )
     if wanted == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError("this GPU does not compute in bf16", hint="training.precision=fp16")
+        raise ConfigError("this GPU does not compute in bf16", hint="training.precision=fp16", code="device.precision")
     if wanted != "auto":
         return PrecisionChoice(wanted, "as the config says")
     match device.type:

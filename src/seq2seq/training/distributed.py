@@ -44,7 +44,7 @@ class RankLostError(WorkerError):
     """
 
     def __init__(self, what: str, *, told: bool = False) -> None:
-        super().__init__(what, hint="the last checkpoint is kept; run the same command again")
+        super().__init__(what, hint="the last checkpoint is kept; run the same command again", code="worker.rank")
         self.told = told
 
 
@@ -112,7 +112,9 @@ class Ranks:
             host = everyone if device != "cuda" else dist.new_group(backend="gloo", timeout=timeout)
         except (RuntimeError, ValueError) as error:
             raise WorkerError(
-                f"rank {rank} cannot reach the others: {error}", hint="start all ranks with the same command"
+                f"rank {rank} cannot reach the others: {error}",
+                hint="start all ranks with the same command",
+                code="worker.rank",
             ) from error
         store.set_timeout(timeout)
         store = PrefixStore("seq2seq", store)
@@ -204,6 +206,7 @@ class Ranks:
                 raise ConfigError(
                     f"rank {rank} on {machines[rank]} has another {name} than rank 0: {found}, not {wanted}",
                     hint="start every rank with the same command, files and packages",
+                    code="config.ranks",
                 )
 
     @contextmanager

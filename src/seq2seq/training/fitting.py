@@ -101,6 +101,7 @@ def fit_batch_size(
         raise ResourceError(
             f"not even a batch of {smallest} fits into the memory of {device}",
             hint="training.activation_checkpointing=true, a smaller data.cleaning.max_tokens, or a smaller model",
+            code="memory.training",
         )
     return fitted
 

@@ -27,13 +27,16 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(name for name, _ in every))
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(f"training.freeze: {pattern} matches no parameter", hint=_near(pattern, names))
+            raise ConfigError(
+                f"training.freeze: {pattern} matches no parameter", hint=_near(pattern, names), code="config.freeze"
+            )
     chosen = {id(parameter) for name, parameter in every if any(fnmatchcase(name, each) for each in patterns)}
     frozen = [name for name, parameter in model.named_parameters() if id(parameter) in chosen]
     if chosen and len(frozen) == len(list(model.parameters())):
         raise ConfigError(
             f"training.freeze: {', '.join(patterns)} freezes every parameter; nothing is left to train",
             hint="freeze a part, such as encoder.*",
+            code="config.freeze",
         )
     for parameter in model.parameters():
         if id(parameter) in chosen:

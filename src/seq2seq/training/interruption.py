@@ -1,10 +1,20 @@
-"""Signals that ask a run to stop: the step in hand is finished, the state saved, then the process ends with 128 + N."""
+"""Signals that ask a run to stop: the step in hand is finished, the state saved, then the process ends with 128 + N.
+
+Outside of the steps (data are prepared, the test set is translated) there is nothing to finish: `interruptible` ends
+the work at once.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 STOPPING_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
@@ -13,22 +23,45 @@ STOPPING_SIGNALS = tuple(
 
 
 class Interrupted(Exception):  # noqa: N818  it is no error
-    """Training was stopped by a signal after saving."""
+    """A run was stopped by a signal.
 
-    def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}")
+    Attributes:
+        number: the signal.
+        kept: what was saved, for people; may be added later.
+        exit_code: 128 + number.
+    """
+
+    def __init__(self, number: int, kept: str = "") -> None:
+        super().__init__(number, kept)
+        self.number, self.kept = number, kept
         self.exit_code = 128 + number
-        self.step = step
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}" + (f", {self.kept}" if self.kept else "")
+
+
+class _Stop(BaseException):
+    """Raised by a signal's handler where nothing is to be finished; nobody but this module catches it."""
+
+    def __init__(self, request: StopRequest) -> None:
+        super().__init__()
+        self.request = request
 
 
 class StopRequest:
-    """While entered, remembers the first signal instead of dying of it; a second Ctrl-C stops at once."""
+    """While entered, remembers the first signal instead of dying of it; a second Ctrl-C stops at once.
+
+    Processes forked meanwhile leave a signal to their parent; those forked in `unless_stopped` die of it.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._at_once = False
+        self._process = 0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
+        self._process = os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING_SIGNALS:
                 self._before[number] = signal.signal(number, self._remember)
@@ -39,8 +72,48 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._before and self.number is not None and kind is None:
+            os.kill(os.getpid(), self.number)  # nobody has looked since it came: whoever is next shall have it
+
+    def unless_stopped(self, work: Callable[[], Result]) -> Result | None:
+        """What `work` returns; None where a signal came before or comes meanwhile, which ends it at once."""
+        try:
+            try:
+                self._at_once = True
+                return work() if self.number is None else None
+            finally:
+                self._at_once = False
+        except _Stop as stop:
+            if stop.request is not self:
+                raise
+            return None
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            if self._at_once:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = self.number or number
+        if self._at_once:
+            raise _Stop(self)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A signal ends the block at once.
+
+    Raises:
+        Interrupted: one came.
+    """
+    with StopRequest() as stop:
+        stop._at_once = True
+        try:
+            yield
+            stop._at_once = False
+        except _Stop:
+            stop._at_once = False
+        if stop.number is not None:
+            raise Interrupted(stop.number)

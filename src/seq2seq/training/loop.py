@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NoReturn
 
-import torch
 from torch import nn
 
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say
 from seq2seq.data.batching import Batch, Cursor
-from seq2seq.errors import DivergenceError, ResourceError
+from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.averaging import PREFIX as AVERAGE_PREFIX
 from seq2seq.optimization.averaging import EvaluationWeights
@@ -33,41 +32,18 @@ from seq2seq.optimization.optimizers import (
 )
 from seq2seq.optimization.precision import Precision
 from seq2seq.optimization.schedules import learning_rate
+from seq2seq.training import faults
+from seq2seq.training.agreement import Agreement, agree, agreed_stop
 from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_model_tensors, model_tensors
 from seq2seq.training.distributed import Ranks
 from seq2seq.training.fitting import rehearsing
-from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted, StopRequest
+from seq2seq.training.inputs import TrainingData, Validate
+from seq2seq.training.interruption import Interrupted, StopRequest
 from seq2seq.training.randomness import random_states, set_random_states
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.state import TrainState
 from seq2seq.training.step import LossModule, UpdateReport, train_step
 from seq2seq.training.window import Window
-
-
-class TrainingData(Protocol):
-    """The training data, seen by the loop (`data.batching.TrainingBatches`)."""
-
-    def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """The rest of the cursor's epoch, each batch with the place after it."""
-        ...
-
-    @property
-    def pairs_per_epoch(self) -> int:
-        """Pairs read in an epoch."""
-        ...
-
-    def longest(self) -> Batch:
-        """The batch that needs the most memory, for the rehearsal."""
-        ...
-
-
-class Agreement(NamedTuple):
-    """What all ranks know of an update before it begins."""
-
-    target_tokens: int
-    source_tokens: int
-    stop: int | None
-    """A signal that came to one of them."""
 
 
 class Trainer:
@@ -80,7 +56,7 @@ class Trainer:
         precision: Precision,
         checkpoints: CheckpointFolder,
         report: Callable[[int], RunReport],
-        validate: Callable[[int], Validation] | None,
+        validate: Validate | None,
         ranks: Ranks | None = None,
     ) -> None:
         self.model = model
@@ -105,9 +81,11 @@ class Trainer:
             Interrupted: a signal came; the state was saved.
             DivergenceError: loss or gradient is not finite.
             ResourceError: memory or disk ran out.
+            WorkerError: a process that loads data died.
         """
-        if self.ranks.is_first:
-            self.checkpoints.clean()
+        with self.ranks.first_alone("checkpoints"):
+            if self.ranks.is_first:
+                self.checkpoints.clean()
         if checkpoint := self.checkpoints.load_last():
             self.resume(checkpoint)
         self.ranks.agree("checkpoint", f"step {self.state.step}")
@@ -117,10 +95,16 @@ class Trainer:
         self.state.finished = False
         if self.state.step == 0:
             self.rehearse(data)
+        if self.ranks.is_first:
+            self._mind_the_disk()
         report = self._open_report(self.state.step)
         try:
             with StopRequest() as stop:
                 self._train(data, report, stop)
+        except RuntimeError as error:
+            if (died := faults.loader_died(error)) is None:
+                raise
+            raise died from error
         finally:
             report.close()
         self.ranks.barrier()  # what rank 0 has saved is there for all
@@ -136,6 +120,8 @@ class Trainer:
         moments = {name: tensor for name, tensor in checkpoint.training.items() if not name.startswith(other)}
         load_optimizer_tensors(self.model, self.optimizer, moments)
         self.precision.load_state(self.state.precision)
+        if self.ranks.is_first:
+            self.checkpoints.relink(checkpoint)
         say(f"resuming from step {self.state.step:,} (epoch {self.state.cursor.epoch + 1})")
 
     def rehearse(self, data: TrainingData) -> None:
@@ -153,72 +139,70 @@ class Trainer:
             with rehearsing(self.model, self.optimizer, self.precision):
                 self.model.train()
                 train_step(self.losses, [batch], self.optimizer, self.precision, max_gradient_norm=1.0)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise self._out_of_memory(
-                f"with the largest batch ({batch.source.numel()} source and {batch.target_in.numel()} target tokens, "
-                "padding included)",
-            ) from None
+        except (RuntimeError, MemoryError) as error:
+            if not faults.is_out_of_memory(error):
+                raise
+            when = f"with the largest batch ({faults.shape([batch])})"
+            raise faults.out_of_memory(self.settings, self.precision.device, when) from None
 
-    def _out_of_memory(self, when: str) -> ResourceError:
-        size = self.settings.batch_size
-        smaller = "auto" if size == "auto" else size // 2
-        return ResourceError(
-            f"out of memory on {self.precision.device} {when}",
-            hint=f"training.batch_size={smaller} training.accumulation_steps={self.settings.accumulation_steps * 2}, "
-            "or training.activation_checkpointing=true",
-        )
+    def _mind_the_disk(self) -> None:
+        model = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+        # Two moments for each weight, and the training weights where others are evaluated.
+        training = (3 if self.weights.differs else 2) * model
+        self.checkpoints.warn_of_little_room(model, training, self.settings.average_checkpoints)
 
     def _train(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
         self._window = Window(self.ranks, state.window)
         self._shared = self.ranks.wrap(self.losses)
+        if self._look_is_due():
+            self._look_and_save(report, stop)
         clock = time.monotonic()
         while not self._done():
             for group, cursor in self._groups(data.epoch(state.cursor)):
-                agreed = self._agree(group, stop)
-                update = self._update(group, agreed)
-                state.cursor = cursor
+                agreed = agree(self.ranks, group, state.seconds, stop)
+                state.seconds = self._agreed_seconds = agreed.seconds
+                update = self._update(group, agreed, report)
+                state.cursor, state.validated = cursor, False
                 report.advance()
                 now = time.monotonic()
                 self._window.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
                 looks = state.step % settings.validate_every == 0 or self._out_of_steps()
                 if state.step % settings.log_every == 0 or looks:
-                    report.step(self._summary(update, data.pairs_per_epoch))
+                    report.step(self._summary(update, data.pairs_per_epoch, report))
                     self._window = Window(self.ranks)
                 if looks and not self._out_of_steps():
-                    self._look_and_save(report)
+                    self._look_and_save(report, stop)
                     clock = time.monotonic()
                 number = stop.number if self.ranks.size == 1 else agreed.stop
                 if number is not None:
-                    self._save(validated=False)
-                    raise Interrupted(number, state.step)
+                    self._stop(number)
                 if self._done():
                     break
         if not state.finished:
-            self._look_and_save(report)
+            self._look_and_save(report, stop)
+
+    def _look_is_due(self) -> bool:
+        """Whether the run was stopped in the look at the validation set that this step is to have."""
+        state = self.state
+        at_a_look = state.step > 0 and state.step % self.settings.validate_every == 0
+        return at_a_look and not state.validated and not self._out_of_steps()
+
+    def _stop(self, number: int) -> NoReturn:
+        """Save where that is not done, and end. All ranks come here together."""
+        if not self.state.validated:
+            say(f"{signal.Signals(number).name} came: saving step {self.state.step:,}")
+            self._save(validated=False)
+            self.ranks.barrier()  # whoever starts ranks may end all of them soon after the first
+        raise Interrupted(number, f"saved step {self.state.step:,}")
 
     def _groups(self, batches: Iterator[tuple[Batch, Cursor]]) -> Iterator[tuple[list[Batch], Cursor]]:
         """Batches of one update, and the place after them; what is left at the end of an epoch is an update too."""
         while read := list(islice(batches, self.settings.accumulation_steps)):
             yield [batch for batch, _ in read], read[-1][1]
 
-    def _agree(self, group: list[Batch], stop: StopRequest) -> Agreement:
-        """Exchange what decides about the update and what follows it, so that every rank decides the same."""
-        number = signal.SIGTERM if self.ranks.abandoned else stop.number
-        target, source, self._agreed_seconds, *wishes = self.ranks.sum_host(
-            [
-                sum(batch.tokens for batch in group),
-                sum(batch.source_tokens for batch in group),
-                self.state.seconds if self.ranks.is_first else 0.0,
-                *(float(number == known) for known in STOPPING_SIGNALS),
-            ]
-        )
-        self.state.seconds = self._agreed_seconds
-        wished = [known for known, wish in zip(STOPPING_SIGNALS, wishes, strict=True) if wish]
-        return Agreement(int(target), int(source), wished[0] if wished else None)
-
-    def _update(self, group: list[Batch], agreed: Agreement) -> UpdateReport:
+    def _update(self, group: list[Batch], agreed: Agreement, report: RunReport) -> UpdateReport:
         settings, state = self.settings, self.state
         rate = learning_rate(
             state.step + 1,
@@ -228,6 +212,7 @@ class Trainer:
         )
         set_learning_rate(self.optimizer, rate)
         self.model.train()
+        reach("step.begin")
         try:
             result = train_step(
                 self._shared,
@@ -237,40 +222,57 @@ class Trainer:
                 max_gradient_norm=settings.max_gradient_norm,
                 target_tokens=agreed.target_tokens,
             )._replace(source_tokens=agreed.source_tokens)
-        except torch.OutOfMemoryError:
-            raise self._out_of_memory(f"at step {state.step + 1}; the last checkpoint is kept") from None
+        except (RuntimeError, MemoryError) as error:
+            if not faults.is_out_of_memory(error):
+                raise
+            when = f"at step {state.step + 1:,} with a batch of {faults.shape(group)}; the last checkpoint is kept"
+            raise faults.out_of_memory(settings, self.precision.device, when) from None
         if self.precision.device.type != "cuda":  # a look costs nothing here; on CUDA the log line looks
-            self._check_finite(result, rate)
+            loss, norm = float(result.loss) / result.target_tokens, float(result.gradient_norm)
+            self._check_finite(loss, norm, report, group)
         self.weights.update()
         state.step += 1
         state.tokens_seen += result.target_tokens
         return result
 
-    def _check_finite(self, result: UpdateReport, rate: float) -> None:
-        loss, norm = float(result.loss), float(result.gradient_norm)
-        if (math.isfinite(loss) and math.isfinite(norm)) or self.precision.choice.name == "fp16":
+    def _check_finite(self, loss: float, norm: float, report: RunReport, group: Sequence[Batch] = ()) -> None:
+        """`group` is the update just tried; without it the updates since the last log line are looked at."""
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if finite or self.precision.choice.name == "fp16":  # which skips such an update and lowers its scale
             return
-        cursor = self.state.cursor
-        raise DivergenceError(
-            f"training diverged at step {self.state.step + 1}: loss {loss / result.target_tokens:.3g} per token, "
-            f"gradient norm {norm:.3g}, learning rate {rate:.3g}; no update was taken",
-            where=f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}",
-            hint=f"training.optimizer.learning_rate={self.settings.optimizer.learning_rate / 3:.1g}, "
-            "or more training.schedule.warmup_steps",
+        self._diverged(loss, norm, report, group)
+
+    def _diverged(
+        self, loss: float, norm: float, report: RunReport, group: Sequence[Batch] = (), *, taken: bool = False
+    ) -> NoReturn:
+        """`taken` says that the optimizer has made the step; it never does where a number is not finite."""
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        facts = faults.facts(self.state, step=self.state.step + bool(group), loss=loss, norm=norm, rate=rate)
+        raise faults.divergence(
+            self.settings,
+            self.state,
+            step=self.state.step + bool(group),
+            loss=loss,
+            norm=norm,
+            rate=rate,
+            taken=taken,
+            details=report.diverged(facts, group),
         )
 
-    def _summary(self, update: UpdateReport, pairs_per_epoch: int) -> StepReport:
+    def _summary(self, update: UpdateReport, pairs_per_epoch: int, report: RunReport) -> StepReport:
         state, window = self.state, self._window
         loss, nll = window.totals()
         target = window.target_tokens
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        self._check_finite(update._replace(loss=torch.tensor(loss)), rate)
+        rate, norm = float(self.optimizer.param_groups[0]["lr"]), float(update.gradient_norm)
+        self._check_finite(loss / target, norm, report)
+        if faults.hopeless(nll / target, self.model.output.out_features):
+            self._diverged(loss / target, norm, report, taken=True)
         return StepReport(
             step=state.step,
             epoch=round(state.cursor.epoch + state.cursor.pairs / pairs_per_epoch, 3),
             loss=loss / target,
             perplexity=math.exp(min(nll / target, 700.0)),
-            gradient_norm=float(update.gradient_norm),
+            gradient_norm=norm,
             learning_rate=rate,
             tokens_per_second=(target + window.source_tokens) / window.seconds,
             target_tokens_per_second=target / window.seconds,
@@ -289,14 +291,17 @@ class Trainer:
         patience = self.settings.patience
         return self._out_of_steps() or (patience is not None and self.state.stalled >= patience)
 
-    def _look_and_save(self, report: RunReport) -> None:
-        """Validate, judge, save."""
+    def _look_and_save(self, report: RunReport, stop: StopRequest) -> None:
+        """Validate, judge, save. A signal ends it before the judgement; the resumed run begins with the same look."""
         state = self.state
         started = time.monotonic()
         improved = True
         if self.validate is not None:
+            reach("validation.begin")
             with self.weights.in_model():
-                result = self.validate(state.step)
+                result = self.validate(state.step, stop)
+            if result is None:
+                self._stop(agreed_stop(self.ranks, stop))
             improved = self._judge(result)
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
             best = abs(state.best_metric or 0.0)

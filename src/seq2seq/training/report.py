@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from seq2seq.console import Progress, say, warn
+from seq2seq.data.batching import Batch
+from seq2seq.errors import UserError
+from seq2seq.failpoints import reach
+from seq2seq.files import write_json, write_text
+
+Texts = Callable[[Batch], list[tuple[str, str]]]
 
 
 class StepReport(NamedTuple):
@@ -44,16 +52,24 @@ class Validation(NamedTuple):
 
 
 class RunReport:
-    """Writes metrics.jsonl and TensorBoard events, and shows progress."""
+    """Writes metrics.jsonl and TensorBoard events, and shows progress.
 
-    def __init__(self, folder: Path, *, resumed_step: int, max_steps: int) -> None:
+    A full disk does not end a run here: it is told once. `texts` gives the pairs of a batch, for `diverged`.
+    """
+
+    def __init__(self, folder: Path, *, resumed_step: int, max_steps: int, texts: Texts | None = None) -> None:
         self._metrics = folder / "metrics.jsonl"
-        _drop_later_lines(self._metrics, resumed_step)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
-        self._progress = Progress("training", max_steps, "steps")
-        self._progress.update(resumed_step)
+        self._details = folder / "diverged.json"
+        self._texts = texts
         self._broken = False
         self._status = ""
+        self._writer: SummaryWriter | None = None
+        try:
+            _drop_later_lines(self._metrics, resumed_step)
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+        except (OSError, UserError) as error:
+            self._tell(error)
+        self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
 
     def advance(self) -> None:
         """One more step is done."""
@@ -80,24 +96,44 @@ class RunReport:
         for source, reference, translation in result.samples:
             say(f"    {source}\n      = {reference}\n      > {translation}")
 
+    def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
+        """Keep what is known of an update that failed, the text of its pairs included; None where that fails, too."""
+        pairs = [pair for batch in batches for pair in self._texts(batch)] if self._texts else []
+        try:
+            write_json(self._details, {**facts, "pairs": [{"source": left, "target": right} for left, right in pairs]})
+        except UserError:
+            return None
+        return self._details
+
     def close(self) -> None:
         """Flush and close everything."""
         self._progress.close()
-        self._writer.close()
+        if self._writer is not None:
+            with suppress(OSError):  # told before, or of no importance any more
+                self._writer.close()
 
     def _write(self, kind: str, step: int, data: dict[str, object]) -> None:
         line = json.dumps({"kind": kind, "time": round(time.time(), 3), **data}, ensure_ascii=False)
         try:
+            reach("report.write")
             with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+        except OSError as error:
+            self._tell(error)
+        if self._writer is None:
+            return
+        try:
             for name, value in data.items():
                 if isinstance(value, (int, float)) and name != "step":
                     self._writer.add_scalar(f"{kind}/{name}", value, step)
         except OSError as error:
-            # A full log disk must not end a run; once is enough to say so.
-            if not self._broken:
-                warn(f"cannot write {self._metrics}: {error.strerror}; training goes on")
-            self._broken = True
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._broken:
+            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+            warn(f"cannot write {self._metrics} and what belongs to it: {reason}; training goes on")
+        self._broken = True
 
 
 class NoReport(RunReport):
@@ -115,6 +151,9 @@ class NoReport(RunReport):
     def validation(self, result: Validation, verdict: str) -> None:
         """Nothing."""
 
+    def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
 
@@ -122,10 +161,10 @@ class NoReport(RunReport):
 def _drop_later_lines(path: Path, step: int) -> None:
     """Forget what an interrupted run logged after the step that it resumes from."""
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [line for line in lines if _step_of(line) <= step]
-        if len(kept) < len(lines):
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        if "".join(line + "\n" for line in kept) != "\n".join(lines):
+            write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _step_of(line: str) -> float:

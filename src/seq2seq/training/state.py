@@ -47,7 +47,16 @@ class TrainState:
         Raises:
             CheckpointError: a field is unknown or missing.
         """
+        wrong = "the training state does not fit this version"
         try:
-            return cls(**{**data, "cursor": Cursor(*data["cursor"])})
+            state = cls(**{**data, "cursor": Cursor(*data["cursor"])})
         except (TypeError, KeyError) as error:
-            raise CheckpointError(f"the training state does not fit this version: {error}") from None
+            raise CheckpointError(f"{wrong}: {error}", code="checkpoint.version") from None
+        for name, default in asdict(cls(best_metric=0.0)).items():
+            value = getattr(state, name)
+            kinds = (int, float) if isinstance(default, float) else type(default)
+            if not isinstance(value, kinds) and not (name == "best_metric" and value is None):
+                raise CheckpointError(f"{wrong}: {name} is {value!r}", code="checkpoint.damaged")
+        if not all(isinstance(number, int) and number >= 0 for number in state.cursor):
+            raise CheckpointError(f"{wrong}: cursor is {list(state.cursor)}", code="checkpoint.damaged")
+        return state

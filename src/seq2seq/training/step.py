@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.data.batching import Batch
+from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import SummedLoss, summed_loss
 from seq2seq.optimization.precision import Precision
@@ -61,13 +63,16 @@ def train_step(
     the update, which has `target_tokens` in all.
     """
     device = precision.device
+    fault = reach("step.loss")
+    if fault == "oom":
+        raise torch.OutOfMemoryError("failpoint")
     tokens = sum(batch.tokens for batch in group) if target_tokens is None else target_tokens
     loss, nll = torch.zeros((), device=device), torch.zeros((), device=device)
     for number, batch in enumerate(group, start=1):
         with _summed_over_ranks(losses, number == len(group)):
             with precision.autocast():
                 summed: SummedLoss = losses(batch.to(device))
-            precision.backward(summed.loss / tokens)
+            precision.backward(summed.loss / (math.nan if fault == "nan" else tokens))
         loss += summed.loss.detach()
         nll += summed.nll
     norm = precision.step(losses, optimizer, max_gradient_norm)

@@ -1,0 +1,50 @@
+"""`seq2seq help`"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import textwrap
+from typing import Annotated
+
+import typer
+
+from seq2seq.cli.options import HELP, Json
+from seq2seq.error_catalogue import CATALOGUE
+from seq2seq.errors import UsageError
+
+app = typer.Typer(help="Look up what went wrong.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _help() -> None:
+    """Look up what went wrong."""
+
+
+@app.command()
+def errors(
+    code: Annotated[
+        str, typer.Argument(help="A code such as config.unknown-key, or its beginning; all where left out.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Print every fault by the code that ends its message: cause, remedy and exit code.
+
+    \b
+      seq2seq help errors
+      seq2seq help errors checkpoint.damaged
+    """
+    code = code.strip("[]")
+    found = {name: entry for name, entry in CATALOGUE.items() if name == code}
+    found = found or {name: entry for name, entry in CATALOGUE.items() if name.startswith(code)}
+    if not found:
+        close = difflib.get_close_matches(code, CATALOGUE, n=1)
+        hint = f"did you mean {close[0]}?" if close else "seq2seq help errors lists all"
+        raise UsageError(f"no fault has the code {code}", hint=hint, code="usage.code")
+    if as_json:
+        typer.echo(json.dumps({name: entry._asdict() for name, entry in found.items()}))
+        return
+    for name, entry in found.items():
+        typer.echo(f"{name}  (exit code {entry.exit_code})")
+        for line in (entry.cause, f"Remedy: {entry.remedy}"):
+            typer.echo(textwrap.fill(line, width=96, initial_indent="    ", subsequent_indent="    "))

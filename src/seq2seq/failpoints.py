@@ -1,0 +1,83 @@
+"""Places where a test may let something go wrong: SEQ2SEQ_FAILPOINTS=save.before_rename=kill@3,write=eio@1-2
+
+Each entry is NAME=ACTION, and then @N for the N-th time only (the first where left out), @N-M for those times, @N- for
+all from the N-th on. `reach(NAME)` in the code carries the action out:
+
+    kill, stop, term, int     SIGKILL, SIGSTOP, SIGTERM or SIGINT to this process
+    eio, enospc, eacces       an OSError of that number
+    memory                    a MemoryError
+    any other word            is returned, for the caller to act on (`nan`, `oom`, ...)
+
+Times are counted in each process by itself. Without the variable, `reach` is one look into an empty dict.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from seq2seq.errors import UsageError
+
+VARIABLE = "SEQ2SEQ_FAILPOINTS"
+
+_SIGNALS = {"kill": "SIGKILL", "stop": "SIGSTOP", "term": "SIGTERM", "int": "SIGINT"}
+_ERRORS = {"eio": errno.EIO, "enospc": errno.ENOSPC, "eacces": errno.EACCES}
+_ENTRY = re.compile(r"([\w.]+)=(\w+)(?:@(\d+)(-(\d*))?)?")
+
+
+class _Fault:
+    """One entry: what is to happen, and at which times."""
+
+    def __init__(self, action: str, first: int, last: int | None) -> None:
+        self.action, self.first, self.last = action, first, last
+        self.reached = 0
+
+    def due(self) -> bool:
+        """Count once more; whether it is to happen this time."""
+        self.reached += 1
+        return self.first <= self.reached and (self.last is None or self.reached <= self.last)
+
+
+def reach(name: str) -> str | None:
+    """Say that the code is at the place `name`; return the planned action where the caller is to carry it out.
+
+    Raises:
+        OSError: that was planned.
+        MemoryError: that was planned.
+        UsageError: the variable is malformed.
+    """
+    fault = _planned().get(name)
+    if fault is None or not fault.due():
+        return None
+    action = fault.action
+    if action in _SIGNALS:
+        os.kill(os.getpid(), getattr(signal, _SIGNALS[action]))
+        return None
+    if action in _ERRORS:
+        raise OSError(_ERRORS[action], os.strerror(_ERRORS[action]))
+    if action == "memory":
+        raise MemoryError
+    return action
+
+
+def forget() -> None:
+    """Read the variable anew at the next `reach`, and count from the beginning."""
+    _planned.cache_clear()
+
+
+@cache
+def _planned() -> Mapping[str, _Fault]:
+    plan = {}
+    for entry in filter(None, os.environ.get(VARIABLE, "").split(",")):
+        match = _ENTRY.fullmatch(entry.strip())
+        if match is None:
+            raise UsageError(f"`{entry}` is no failpoint", where=VARIABLE, hint="unset it", code="usage.failpoint")
+        name, action, first, span, last = match.groups()
+        begin = int(first or 1)
+        plan[name] = _Fault(action, begin, begin if not span else int(last) if last else None)
+    return MappingProxyType(plan)

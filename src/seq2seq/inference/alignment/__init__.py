@@ -1,0 +1,1 @@
+"""Which words belong to which, read off the attention, and pictures of it."""

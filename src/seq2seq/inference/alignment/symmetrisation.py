@@ -1,0 +1,84 @@
+"""Two directed word alignments of the same sentences made one (Och and Ney 2003; Koehn et al. 2003)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from seq2seq.errors import UsageError
+
+Links = set[tuple[int, int]]
+Symmetrisation = Literal["intersection", "grow-diag", "grow-diag-final-and", "grow-diag-final", "union"]
+SYMMETRISATIONS: tuple[Symmetrisation, ...] = get_args(Symmetrisation)
+"""From the most precise to the most complete."""
+
+_NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+def symmetrise(forward: Iterable[tuple[int, int]], backward: Iterable[tuple[int, int]], method: str) -> Links:
+    """Links (source, target) from those of a source-to-target model and those of the reverse model.
+
+    Args:
+        forward: links (source, target).
+        backward: links (source, target) too, that is with the reverse model's sides exchanged.
+        method: one of `SYMMETRISATIONS`. `grow-diag` starts from the intersection and adds links of the union that
+            touch it, diagonals counted, where one of their words has no link yet; `final` then adds links of either
+            direction where one word has none, `final-and` where both have none.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    one, other = set(forward), set(backward)
+    match method:
+        case "union":
+            return one | other
+        case "intersection":
+            return one & other
+        case "grow-diag":
+            return _grown(one & other, one | other)
+        case "grow-diag-final" | "grow-diag-final-and":
+            links = _grown(one & other, one | other)
+            for direction in (one, other):
+                _complete(links, direction, both=method.endswith("and"))
+            return links
+        case _:
+            raise UsageError(
+                f"no symmetrisation {method}", hint=f"one of {', '.join(SYMMETRISATIONS)}", code="usage.choice"
+            )
+
+
+def _grown(links: Links, union: Links) -> Links:
+    """`links` and, again and again, their neighbours in `union` that reach a word without link.
+
+    The order is that of the published algorithm: scan after scan, and what a scan adds it also visits.
+    """
+    sources, targets = {i for i, _ in links}, {j for _, j in links}
+    scan = sorted(union, key=_by_target)
+    before = -1
+    while before < len(links):
+        before = len(links)
+        for i, j in scan:
+            if (i, j) not in links:
+                continue
+            for down, right in _NEIGHBOURS:
+                near = (i + down, j + right)
+                if near in union and near not in links and (near[0] not in sources or near[1] not in targets):
+                    links.add(near)
+                    sources.add(near[0])
+                    targets.add(near[1])
+    return links
+
+
+def _complete(links: Links, direction: Links, *, both: bool) -> None:
+    """Add links of one direction, in order, whose words (one of them, or both) have none."""
+    sources, targets = {i for i, _ in links}, {j for _, j in links}
+    for i, j in sorted(direction, key=_by_target):
+        free = (i not in sources, j not in targets)
+        if all(free) if both else any(free):
+            links.add((i, j))
+            sources.add(i)
+            targets.add(j)
+
+
+def _by_target(link: tuple[int, int]) -> tuple[int, int]:
+    return link[1], link[0]

@@ -1,0 +1,1 @@
+"""Search: token ids in, token ids out; one loop for beam search, greedy and sampling."""

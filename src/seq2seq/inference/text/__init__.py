@@ -1,0 +1,1 @@
+"""Text around the search: lines to token ids, paragraphs, glossaries, unknown words."""

@@ -1,0 +1,128 @@
+"""From lines of text to the rows of token ids that a model reads, and to batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from seq2seq import console
+from seq2seq.inference.text.lines import is_blank, readable, split_to_fit
+
+# A window of lines is sorted by length, so that batches hold little padding; it bounds the memory, and is what a kill
+# costs at most.
+_WINDOW_CHARACTERS = 2_000_000
+# Lines encoded at a time: enough to sort, few enough for the model to begin soon.
+_ENCODED_LINES = 512
+_SMALLEST_BATCH = 16
+_ROUND = 8
+"""Batches of equal sizes share what is prepared for a size (oneDNN's kernels): multiples of this where they can be."""
+
+Encode = Callable[[list[str]], list[list[int]]]
+"""Texts to token ids, without BOS and EOS."""
+
+Split = Callable[[str], list[str]]
+"""A text to its sentences."""
+
+
+class Line(NamedTuple):
+    """What is to be translated."""
+
+    text: str
+    prefix: str = ""
+    """The translation begins with this."""
+
+
+class Part(NamedTuple):
+    """So much of a line as is read at once."""
+
+    line: int
+    """Place of the line in its window."""
+    number: int
+    """Place in the line."""
+    ids: list[int]
+    """At least one."""
+    text: str
+    """That they were made of."""
+
+
+def windows(lines: Iterable[Line], most: int) -> Iterator[list[Line]]:
+    """The lines in lists of so many at most, fewer where they are long."""
+    window: list[Line] = []
+    size = 0
+    for line in lines:
+        window.append(line)
+        size += len(line.text)
+        if len(window) >= most or size >= _WINDOW_CHARACTERS:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def visible_ids(encode: Encode, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, none for what cannot be seen."""
+    cleaned = [readable(text) for text in texts]
+    seen = [place for place, text in enumerate(cleaned) if not is_blank(text)]
+    ids: list[list[int]] = [[] for _ in cleaned]
+    for place, row in zip(seen, encode([cleaned[place] for place in seen]), strict=True):
+        ids[place] = row
+    return ids
+
+
+def read_parts(
+    window: Sequence[Line], number: int, encode: Encode, limit: int, split: Split | None = None
+) -> Iterator[Part]:
+    """The parts of all lines, roughly by falling length: none of a blank line, several of a long one.
+
+    A part has 1 to `limit` ids; with `split`, parts are also sentences. Warns of each long line (with `split`, long
+    sentence); `number` is that of the window's first line, counted from 0.
+    """
+    places = sorted(range(len(window)), key=lambda place: -len(window[place].text))
+    for begin in range(0, len(places), _ENCODED_LINES):
+        some = places[begin : begin + _ENCODED_LINES]
+        texts = [[text] if split is None else split(text) for text in (readable(window[place].text) for place in some)]
+        rows = iter(visible_ids(encode, [text for found in texts for text in found]))
+        parts: list[Part] = []
+        for place, found in zip(some, texts, strict=True):
+            pieces: list[tuple[list[int], str]] = []
+            for text in found:
+                ids = next(rows)
+                fits = len(ids) <= limit
+                pieces += [(ids, text)] if fits else _split_to_fit(text, len(ids), number + place, encode, limit)
+            full = [piece for piece in pieces if piece[0]]
+            parts += [Part(place, part, ids, text) for part, (ids, text) in enumerate(full)]
+        yield from sorted(parts, key=lambda part: -len(part.ids))
+
+
+def _split_to_fit(text: str, size: int, line: int, encode: Encode, limit: int) -> list[tuple[list[int], str]]:
+    texts = split_to_fit(text, limit, lambda parts: [len(part) for part in encode(list(parts))])
+    parts = [(ids[:limit], part) for ids, part in zip(encode(texts), texts, strict=True) if ids]
+    console.warn(
+        f"line {line + 1}: {size} tokens, more than the {limit} read at once; translated in {len(parts)} parts"
+    )
+    return parts
+
+
+def fill_batches(
+    parts: Iterable[Part], lines: int, tokens: int, sentences: int, fewest: int = 1
+) -> Iterator[list[Part]]:
+    """Batches of at most `tokens` padded tokens (EOS counted) and `sentences` parts, or of one part.
+
+    A text of few `lines` is cut into `fewest` batches all the same, unless they would be tiny. What is in a batch
+    follows from the text and these limits alone.
+    """
+    if fewest > 1:
+        shared = -(-lines // fewest)
+        sentences = min(sentences, max(_SMALLEST_BATCH, -(-shared // _ROUND) * _ROUND))
+    batch: list[Part] = []
+    longest = 0
+    for part in parts:
+        longest = max(longest, len(part.ids) + 1)
+        if batch and (len(batch) >= sentences or (len(batch) + 1) * longest > tokens):
+            whole = len(batch) if len(batch) < 2 * _ROUND else len(batch) // _ROUND * _ROUND
+            yield batch[:whole]
+            batch = batch[whole:]
+            longest = max(len(waiting.ids) + 1 for waiting in [*batch, part])
+        batch.append(part)
+    if batch:
+        yield batch

@@ -1,0 +1,207 @@
+"""What a user may get wrong, command by command: exit code, a part of the answer, and what was typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def lay_out() -> None:
+    """Fill the working folder with files that are wrong in some way."""
+    Path("three.txt").write_text("a\nb\nc\n")
+    Path("threb.txt").write_text("a\nb\nc\n")
+    Path("four.txt").write_text("a\nb\nc\nd\n")
+    Path("latin1.txt").write_bytes(b"a\nb\nM\xe4dchen\n")
+    Path("blank.txt").write_text("\n" * 30)
+    Path("text30.txt").write_text("some words\n" * 30)
+    Path("text31.txt").write_text("some words\n" * 30)
+    Path("bad.yaml").write_text("training:\n  batch_sise: 3\n")
+    Path("broken.yaml").write_text("a: [1\n")
+    Path("nodata.yaml").write_text("seed: 1\n")
+    Path("folder").mkdir()
+
+
+MISTAKES = [
+    (2, "nothing to train on", ("train",)),
+    (2, "no config file", ("train", "missing.yaml")),
+    (2, "unknown key `training.batch_sise`", ("train", "bad.yaml")),
+    (2, "bad.yaml:2", ("train", "bad.yaml")),
+    (2, "not valid YAML", ("train", "broken.yaml")),
+    (2, "no training data", ("train", "nodata.yaml")),
+    (2, "belong together", ("train", "--source", "three.txt")),
+    (2, "not a setting", ("train", "nodata.yaml", "=3")),
+    (2, "folder", ("train", "folder")),
+    (3, "four.txt", ("train", "--source", "three.txt", "--target", "four.txt")),
+    (3, "missing.txt", ("train", "--source", "missing.txt", "--target", "four.txt")),
+    (
+        3,
+        "latin1.txt:3",
+        ("data", "prepare", "nodata.yaml", "data.train=[{source: three.txt, target: latin1.txt}]"),
+    ),
+    (3, "empty", ("data", "prepare", "nodata.yaml", "data.train=[{source: blank.txt, target: text30.txt}]")),
+    (2, "device", ("train", "nodata.yaml", "device=tpu", "data.train=[{builtin: demo}]", "-o", "r")),
+    (2, "cuda:9", ("train", "nodata.yaml", "device=cuda:9", "data.train=[{builtin: demo}]", "-o", "r")),
+    (
+        2,
+        "fp16",
+        (
+            "train",
+            "nodata.yaml",
+            "training.precision=fp16",
+            "device=cpu",
+            "data.train=[{builtin: demo}]",
+            "-o",
+            "r",
+        ),
+    ),
+    (2, "cannot write", ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "-o", "three.txt/run")),
+    (5, "no run directory", ("translate", "missing")),
+    (5, "not a run directory", ("translate", "folder")),
+    (2, "--errors", ("translate", "folder", "--errors", "ignore")),
+    (5, "no run directory", ("evaluate", "missing")),
+    (2, "nothing to evaluate", ("evaluate",)),
+    (2, "needs --references", ("evaluate", "--hypotheses", "three.txt")),
+    (3, "4", ("evaluate", "--hypotheses", "three.txt", "--references", "four.txt")),
+    (5, "no run directory", ("score", "missing", "--source", "three.txt", "--target", "three.txt")),
+    (5, "folder", ("tokenizer", "encode", "folder")),
+    (2, "--side", ("tokenizer", "encode", "folder", "--side", "left")),
+    (3, "missing.txt", ("tokenizer", "train", "-s", "missing.txt", "-t", "three.txt", "-o", "out")),
+    (
+        2,
+        "unknown key `tokenizer.size`",
+        ("tokenizer", "train", "-s", "three.txt", "-t", "three.txt", "-o", "t", "size=3"),
+    ),
+    (2, "no training data", ("data", "prepare", "seed=1")),
+    (2, "missing argument", ("data", "prepare")),
+    (2, "--model", ("demo", "--model", "lstm")),
+    (2, "--model", ("init", "--model", "lstm", "--source", "three.txt", "--target", "three.txt")),
+    (3, "only 3 lines", ("init", "--source", "three.txt", "--target", "threb.txt")),
+    (2, "same file", ("init", "--source", "three.txt", "--target", "three.txt")),
+    (3, "latin1.txt:3", ("init", "--source", "three.txt", "--target", "latin1.txt")),
+    (2, "cannot write", ("init", "--source", "text30.txt", "--target", "text31.txt", "missing/x.yaml")),
+    (2, "without a config", ("train", "nodata.yaml", "--source", "text30.txt", "--target", "text31.txt")),
+    (2, "belong to --sample", ("translate", "folder", "--temperature", "0.5")),
+    (2, "no key begins with", ("config", "reference", "trainin")),
+    (2, "keys there: batch_size", ("config", "reference", "training.foo")),
+    (2, """quote it: 'training.freeze=["*"]'""", ("train", "nodata.yaml", "training.freeze=[*]")),
+    (2, "did you mean training.freeze?", ("train", "nodata.yaml", "training.frezee=1")),
+    (
+        5,
+        # The folder that is just being made is no run to begin with.
+        "hint: train one first",
+        (
+            "train",
+            "nodata.yaml",
+            "data.train=[{builtin: demo}]",
+            "data.holdout=9",
+            "training.init_from=nowhere",
+            "device=cpu",
+            "devices=1",
+            "-o",
+            "r",
+        ),
+    ),
+    (2, "no such command", ("trian",)),
+    (2, "no such option", ("train", "--sorce", "x")),
+    (2, "invalid value", ("translate", "folder", "--beam-size", "0")),
+    (2, "missing argument", ("translate",)),
+]
+
+# The same with a trained run, which RUN stands for; nothing of it may change.
+WITH_A_RUN = [
+    (3, "no such file", ("translate", "RUN", "missing.txt")),
+    (2, "cannot write", ("translate", "RUN", "three.txt", "-o", "missing/out.txt")),
+    (2, "is the input", ("translate", "RUN", "three.txt", "-o", "three.txt")),
+    (2, "folder", ("translate", "RUN", "three.txt", "-o", "folder")),
+    (5, "did you mean RUN?", ("translate", "RUN/config.yaml", "three.txt")),
+    (5, "did you mean RUN?", ("translate", "RUN/checkpoints", "three.txt")),
+    (5, "step-99", ("translate", "RUN", "three.txt", "--checkpoint", "step-99")),
+    (2, "--engine onnx", ("translate", "RUN", "three.txt", "--engine", "onnx")),
+    (5, "CTranslate2", ("translate", "RUN", "three.txt", "--engine", "ctranslate2")),
+    (2, "device: gpu", ("translate", "RUN", "three.txt", "--device", "gpu")),
+    (2, "int3", ("translate", "RUN", "three.txt", "--precision", "int3")),
+    (2, "invalid value for '--beam-size'", ("translate", "RUN", "three.txt", "--beam-size", "five")),
+    (3, "missing.tsv", ("translate", "RUN", "three.txt", "--glossary", "missing.tsv")),
+    (2, "target tag", ("translate", "RUN", "three.txt", "--target-tag", "fr")),
+    (2, "--split dev", ("evaluate", "RUN", "--split", "dev")),
+    (2, "belong together", ("evaluate", "RUN", "--source", "three.txt")),
+    (3, "four.txt", ("score", "RUN", "--source", "three.txt", "--target", "four.txt")),
+    (3, "lines", ("align", "RUN", "--source", "three.txt", "--target", "four.txt")),
+    (2, "ONNX", ("export", "RUN", "--format", "onnx")),
+    (2, "int3", ("export", "RUN", "--format", "ctranslate2", "--quantization", "int3")),
+    (2, "begun with other settings", ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "seed=99", "-o", "RUN")),
+    (2, "--side left", ("tokenizer", "encode", "RUN", "--side", "left")),
+    (
+        2,
+        "model.hidden_size: 64",
+        (
+            "train",
+            "nodata.yaml",
+            "data.train=[{builtin: demo}]",
+            "training.init_from=RUN",
+            "model.hidden_size=64",
+            "device=cpu",
+            "devices=1",
+            "-o",
+            "r",
+        ),
+    ),
+]
+
+_DEMO = ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "device=cpu", "devices=1", "-o", "r")
+MISTAKES += [
+    (2, "settings have no dashes: training.max_steps=", ("train", "--training.max_steps=3")),
+    (2, "without spaces", ("config", "show", "nodata.yaml", "seed = 3")),
+    (2, "seed=VALUE", ("train", "nodata.yaml", "seed")),
+    (2, "For two text files: seq2seq train --source", ("train", "three.txt", "threb.txt")),
+    (3, "only 3 lines", ("train", "--source", "three.txt", "--target", "threb.txt")),
+    (2, "did you mean builtin: demo?", ("train", "nodata.yaml", "data.train=[{builtin: dmeo}]")),
+    (2, "did you mean transformer-tiny?", ("train", "nodata.yaml", "preset=trasformer-tiny")),
+    (
+        3,
+        "cannot be held out",
+        (
+            "train",
+            "nodata.yaml",
+            "data.train=[{source: text30.txt, target: text31.txt}]",
+            "data.holdout=500",
+            "data.cleaning.drop_duplicates=false",
+            "device=cpu",
+            "devices=1",
+            "-o",
+            "r",
+        ),
+    ),
+    (3, "tab", ("data", "prepare", "nodata.yaml", "data.train=[{tsv: three.txt}]")),
+    (3, "not JSON", ("data", "prepare", "nodata.yaml", "data.train=[{jsonl: three.txt, source: a, target: b}]")),
+    (
+        2,
+        "training.batch_size 3",
+        (
+            "train",
+            "nodata.yaml",
+            "data.train=[{source: text30.txt, target: text31.txt}]",
+            "data.cleaning.drop_duplicates=false",
+            "tokenizer.kind=char",
+            "training.batch_size=3",
+            "device=cpu",
+            "devices=1",
+            "-o",
+            "r",
+        ),
+    ),
+    (2, "too small", ("data", "prepare", "nodata.yaml", "data.train=[{builtin: demo}]", "tokenizer.vocabulary_size=9")),
+    (5, "three.txt", (*_DEMO, "data.holdout=9", "training.init_from=three.txt")),
+    (2, "nodata.yaml exists", ("init", "--source", "text30.txt", "--target", "text31.txt", "nodata.yaml")),
+    (3, "did you mean three.txt", ("init", "--source", "thre.txt", "--target", "text31.txt")),
+    (3, "missing.txt", ("evaluate", "--hypotheses", "three.txt", "--references", "missing.txt")),
+    (3, "four.txt", ("tokenizer", "train", "-s", "three.txt", "-t", "four.txt", "-o", "t")),
+    (5, "three.txt", ("tokenizer", "encode", "three.txt")),
+    (2, "cannot write", ("demo", "-o", "three.txt/run")),
+    (5, "no run directory", ("doctor", "missing")),
+    (2, "no fault has the code", ("help", "errors", "E42")),
+    (2, "no such command", ("help", "erors")),
+    (2, "requires an argument", ("train", "-o")),
+    (2, "no such option", ("--quiet", "train")),
+    (2, "unexpected extra argument", ("tokenizer", "encode", "folder", "three.txt")),
+    (2, "config.secret", ("config", "show", "data.train=[{source: 'https://a:b@c/d', target: e}]")),
+]

@@ -1,0 +1,146 @@
+"""Row 48: whatever is wrong with a config, the answer is one line, the file and line, and what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from seq2seq.config import Config, load_config
+from seq2seq.errors import ConfigError
+from seq2seq.experiment.directory import config_changes
+from tests.cli.conftest import run_command
+from tests.faults.bad_configs import TRAPS, BadConfig, leaves, mutations
+
+
+def check(bad: BadConfig, path: Path, said: str) -> None:
+    """One line of cause with its code, the place, and a hint."""
+    lines = said.splitlines()
+    assert bad.what in lines[0]
+    assert lines[0].endswith("]"), "no code at the end"
+    if bad.line is not None:
+        assert f"  --> {path}:{bad.line}" in lines
+    assert bad.hint in next(line for line in lines if line.startswith("  hint: "))
+    assert len(said) < 900
+
+
+@pytest.mark.fault(48)
+@pytest.mark.parametrize("bad", TRAPS, ids=lambda bad: bad.name)
+def test_a_trap_of_yaml_is_named_with_its_line_and_a_remedy(bad: BadConfig, tmp_path: Path) -> None:
+    """Groups that hold themselves, 5,000 digits and a preset in brackets ended in a traceback; many had no remedy."""
+    path = tmp_path / "my.yaml"
+    path.write_bytes(bad.content)
+    with pytest.raises(ConfigError) as caught:
+        load_config([path])
+    check(bad, path, caught.value.report())
+
+
+@pytest.mark.fault(48)
+def test_a_slip_in_any_key_is_named_with_its_line_and_a_remedy(tmp_path: Path) -> None:
+    """Typed quickly: a letter too few, a key one level too high or twice, a word for a number."""
+    path = tmp_path / "my.yaml"
+    for bad in mutations(seed=1, count=300):
+        path.write_bytes(bad.content)
+        with pytest.raises(ConfigError) as caught:
+            load_config([path])
+        check(bad, path, caught.value.report())
+
+
+@pytest.mark.fault(48)
+@pytest.mark.parametrize("command", [("config", "show"), ("train",), ("data", "prepare")], ids=" ".join)
+def test_every_command_answers_alike(command: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    for bad in TRAPS[::15]:
+        path.write_bytes(bad.content)
+        outcome = run_command(*command, path)
+        assert outcome.code == 2, outcome
+        assert outcome.out == ""
+        assert "Traceback" not in outcome.err
+        assert outcome.err.count("error: ") == 1
+        check(bad, path, outcome.err.removeprefix("error: "))
+
+
+@pytest.mark.fault(21)
+def test_a_changed_setting_is_told_with_both_values_unless_it_only_steers() -> None:
+    """Every key of the tree: resuming with another value would not continue the run but make another one of it."""
+    before = Config()
+    steering = set()
+    for path, value in leaves(before.model_dump(mode="json")):
+        tree = before.model_dump(mode="json")
+        group = tree
+        for name in path[:-1]:
+            group = group[name]
+        group[path[-1]] = "something else"
+        after = cast(Config, SimpleNamespace(model_dump=lambda mode, tree=tree: tree))  # wrong types do not matter
+        changes = config_changes(before, after)
+        key = ".".join(path)
+        assert changes in ([], [f"{key}: {value} -> something else"])
+        if not changes:
+            steering.add("decoding" if path[0] == "decoding" else key)
+    assert {"decoding", "device", "threads", "training.max_steps", "training.patience"} <= steering
+    assert not {"seed", "training.batch_size", "model.dropout", "data.holdout"} & steering
+    assert len(steering) < 22
+
+
+@pytest.mark.fault(48)
+@pytest.mark.parametrize(
+    "content", [b"", b"# nothing\n", b"\xef\xbb\xbfseed: 3\r\nname: x\r\n", b"training:\nseed: 1\n"]
+)
+def test_what_is_odd_but_right_is_taken(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_bytes(content)
+    load_config([tmp_path / "my.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "hint"),
+    [
+        (["training.max_steps", "=", "3"], "no config file training.max_steps", "training.max_steps=VALUE"),
+        (["seed=1", "training.max_steps=3k"], "`training.max_steps`", "max_steps: 3000"),
+        (["training.freeze=[*]"], "not valid YAML", "quote it"),
+        (["a\0b.yaml"], "cannot read", "permissions"),
+    ],
+)
+def test_slips_on_the_command_line(arguments: list[str], what: str, hint: str) -> None:
+    """Spaces around = made the key a file that there is not, without a word of why."""
+    outcome = run_command("config", "show", *arguments)
+    assert outcome.code == 2
+    assert what in outcome.err
+    assert hint in outcome.err
+
+
+# -- what a preset or a run decides -----------------------------------------------------------------------------------
+
+
+def test_a_preset_gives_way_to_a_short_try(capsys: pytest.CaptureFixture[str]) -> None:
+    """`max_steps=50` with a preset of 100 warm-up steps was refused; now the warm-up is shortened, and that is said."""
+    schedule = load_config([], ["preset=demo-gru", "training.max_steps=50"]).training.schedule
+    assert schedule.warmup_steps == 5
+    assert "shortened to 5 updates" in capsys.readouterr().err
+    assert load_config([], ["preset=demo-gru", "training.max_steps=1"]).training.schedule.warmup_steps == 0
+    assert load_config([], ["preset=demo-gru", "training.max_steps=101"]).training.schedule.warmup_steps == 100
+    with pytest.raises(ConfigError, match="must be below"):
+        load_config([], ["preset=demo-gru", "training.max_steps=50", "training.schedule.warmup_steps=50"])
+
+
+def test_fine_tuning_takes_the_sizes_of_the_run(tmp_path: Path) -> None:
+    """`training.init_from` wanted every size of the model spelled out, and warned of a vocabulary that a preset had
+    set."""
+    run = tmp_path / "run"
+    (run / "checkpoints" / "step-00000002").mkdir(parents=True)
+    (run / "config.yaml").write_text(
+        "seed: 9\nmodel: {kind: gru, hidden_size: 34, dropout: 0.3}\n"
+        "tokenizer: {vocabulary_size: 777, source_model: gone.model}\n"
+    )
+    for path in (run, run / "checkpoints", run / "checkpoints" / "step-00000002"):
+        config = load_config([], ["preset=transformer-tiny", f"training.init_from={path}", "model.dropout=0.1"])
+        assert (config.model.kind, config.model.hidden_size, config.model.dropout) == ("gru", 34, 0.1)
+        assert (config.tokenizer.vocabulary_size, config.tokenizer.source_model) == (777, None)
+        assert config.seed == 1
+    # What the tool suggests gives way to the run; what the user says does not, and is checked against the run later.
+    suggested = ["preset=transformer-tiny", "tokenizer.vocabulary_size=500"]
+    config = load_config([], [f"training.init_from={run}"], suggested)
+    assert config.tokenizer.vocabulary_size == 777
+    assert load_config([], [f"training.init_from={run}", "model.hidden_size=2"]).model.hidden_size == 2
+    assert load_config([], ["training.init_from=nowhere"]).model.kind == "transformer"

@@ -1,0 +1,352 @@
+"""Rows 31 to 39: what bad text does, seen as a user sees it: the message, the exit code, the count, the pairing."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seq2seq.data import lines
+from seq2seq.data.builtin import builtin_pairs
+from seq2seq.data.lines import read_lines
+from seq2seq.errors import DataError
+from tests.cli.conftest import SHORT, TINY, Outcome, run_command
+
+PAIRS = [(f"source {n} text", f"ziel {n} text") for n in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, lines: list[str | bytes]) -> str:
+    raw = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    Path(name).write_bytes(b"".join(line + b"\n" for line in raw))
+    return name
+
+
+def write_pairs(pairs: list[tuple[str, str]] = PAIRS, name: str = "a") -> tuple[str, str]:
+    return write(f"{name}.en", [left for left, _ in pairs]), write(f"{name}.de", [right for _, right in pairs])
+
+
+def prepare(*settings: str, train: str = "{source: a.en, target: a.de}") -> Outcome:
+    return run_command("data", "prepare", f"data.train=[{train}]", "tokenizer.kind=word", *settings)
+
+
+def counts(outcome: Outcome) -> dict[str, int]:
+    """The table of what was dropped."""
+    assert outcome.code == 0, outcome.err
+    rows = (re.fullmatch(r"(\S.*?)  +([\d,]+)", line) for line in outcome.out.splitlines()[1:])
+    return {row[1]: int(row[2].replace(",", "")) for row in rows if row}
+
+
+def refused(outcome: Outcome, code: int, *said: str) -> None:
+    assert (outcome.code, outcome.out) == (code, ""), outcome.err
+    assert outcome.err.count("error:") == 1
+    assert "Traceback" not in outcome.err
+    for text in said:
+        assert text in outcome.err
+
+
+@pytest.mark.fault(31)
+@pytest.mark.parametrize("short", [0, 1])
+@pytest.mark.parametrize("command", ["train", "config"])
+def test_line_counts_that_differ(command: str, short: int) -> None:
+    """One line lost on one side shifts every pair after it; whoever zips the files trains on nonsense, in silence."""
+    for number, name in enumerate(write_pairs()):
+        if number == short:
+            write(name, [pair[number] for pair in PAIRS[:-1]])
+    train = ("train", "--source", "a.en", "--target", "a.de", "-o", "run")
+    outcome = run_command(*train) if command == "train" else prepare()
+    refused(outcome, 3, f"a.en has {39 if short == 0 else 40} lines", f"a.de has {40 if short == 0 else 39}", "hint:")
+    assert not Path("run").exists()
+
+
+@pytest.mark.fault(31)
+def test_line_counts_of_a_validation_set() -> None:
+    """Told before an hour of training, not at its first validation."""
+    write_pairs()
+    write_pairs(PAIRS[:3], "v")
+    write("v.de", ["only one"])
+    refused(prepare("data.valid=[{source: v.en, target: v.de}]"), 3, "v.en has 3 lines, but v.de has 1")
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("blank", ["", " ", "\u3000", "\t", "\u2028"])
+def test_a_blank_line_never_shifts_a_pair(blank: str) -> None:
+    """Dropped on each side by itself, one blank line pairs every later sentence with its neighbour's translation."""
+    pairs = [*PAIRS[:10], (blank, "leer"), *PAIRS[10:20], ("blank", blank), (blank, blank), *PAIRS[20:]]
+    write_pairs(pairs)
+    outcome = prepare()
+    assert counts(outcome) | {"read": 43, "empty side": 3, "kept": 40} == counts(outcome)
+    again = run_command("data", "prepare", "data.train=[{source: a.en, target: a.de}]", "tokenizer.kind=word", "--json")
+    folder = Path("cache") / json.loads(again.out)["fingerprint"]
+    from seq2seq.data.store import Store
+    from seq2seq.data.tokenizer import TokenizerPair
+
+    store, tokenizers = Store(folder / "train.arrow"), TokenizerPair.load(folder / "tokenizer")
+    sources, targets = store.rows(range(len(store)))
+    texts = zip(tokenizers.source.decode(sources), tokenizers.target.decode(targets), strict=True)
+    assert list(texts) == PAIRS
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"Gr\xfc\xdfe", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe2\x82"]
+)
+def test_invalid_utf8_is_told_with_its_place(bad: bytes) -> None:
+    """Latin-1 in one of a million lines: read as is, it ends training hours later; guessed, it trains on rubbish."""
+    write_pairs()
+    write("a.de", [*(right for _, right in PAIRS[:16]), b"gut " + bad, *(right for _, right in PAIRS[17:])])
+    refused(prepare(), 3, "--> a.de:17", "at byte ", "data.errors=replace", "iconv")
+    assert counts(prepare("data.errors=replace"))["kept"] == 40
+
+
+@pytest.mark.fault(34)
+def test_marks_and_carriage_returns_are_stripped_and_counted() -> None:
+    """A file from Windows: the mark would become part of the first word, each return part of the last one."""
+    write("a.en", [b"\xef\xbb\xbf" + PAIRS[0][0].encode() + b"\r", *(left + "\r" for left, _ in PAIRS[1:])])
+    write("a.de", [*(right for _, right in PAIRS[:-1]), PAIRS[-1][1] + "\r"])
+    outcome = prepare()
+    assert counts(outcome)["kept"] == 40
+    assert "a.en: stripped a byte-order mark and 40 carriage returns" in outcome.err
+    assert "a.de: stripped 1 carriage return\n" in outcome.err
+    encoded = run_command("tokenizer", "encode", next(Path("cache").glob("*/tokenizer")), stdin=b"source 0 text\r\n")
+    assert (
+        encoded.out
+        == run_command("tokenizer", "encode", next(Path("cache").glob("*/tokenizer")), stdin=b"source 0 text").out
+    )
+    assert "3" not in encoded.out.split()  # none of them is unknown
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e"])
+def test_other_line_ends_are_no_line_ends(mark: str) -> None:
+    """Python's splitlines() makes two lines of one at each of these; newstest2009.de really holds U+0085."""
+    write_pairs([*PAIRS, (f"a{mark}b c", f"d{mark}e f")])
+    assert counts(prepare())["kept"] == 41
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("text", ["nul\0inside", "\u200b", "\ufeff\u2060", "\u00ad\u200e", "\x01\x02"])
+def test_text_that_shows_nothing_is_dropped_and_counted(text: str) -> None:
+    write_pairs([*PAIRS[:20], (text, "x"), ("y", text), *PAIRS[20:]])
+    assert counts(prepare()) | {"NUL or zero-width only": 2, "kept": 40} == counts(prepare())
+
+
+@pytest.mark.fault(36)
+def test_a_line_of_a_megabyte_is_dropped_and_counted() -> None:
+    """A file without line ends, pasted into a corpus: memory and the length of every batch would follow it."""
+    write_pairs([*PAIRS, ("word " * 200_000, "x"), ("x", "y" * 1_000_000 + " z" * 300)])
+    assert counts(prepare()) | {"too long": 2, "kept": 40} == counts(prepare())
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress], ids=["", ".gz", ".xz", ".bz2"])
+def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]) -> None:
+    """/dev/zero, or a packed file of a kilobyte that is one line of gigabytes: memory must not follow it."""
+    monkeypatch.setattr(lines, "_LONGEST_LINE", 1 << 16)
+    name = "a.en" + {gzip.compress: ".gz", lzma.compress: ".xz", bz2.compress: ".bz2"}.get(pack, "")  # type: ignore[dict-item]
+    Path(name).write_bytes(pack(b"fine\n" + b"x" * (1 << 20)))
+    with pytest.raises(DataError, match=r"(?s)a line of more than .* MiB.*a\.en.*:2"):
+        list(read_lines(name))
+
+
+@pytest.mark.fault(37)
+@pytest.mark.parametrize(
+    ("pairs", "row"),
+    [
+        ([("", "x")] * 30, "empty side"),
+        ([("\u200b", "x")] * 30, "zero-width"),
+        ([("a " * 300, "b")] * 30, "too long"),
+        ([], "read"),
+    ],
+)
+def test_nothing_left(pairs: list[tuple[str, str]], row: str) -> None:
+    """The table says which of the filters took everything."""
+    write_pairs(pairs)
+    outcome = prepare("data.cleaning.drop_duplicates=false")
+    refused(outcome, 3, "no training pair is left after cleaning", "hint:")
+    line = next(line for line in outcome.err.splitlines() if row in line)
+    assert line.split()[-1] == str(len(pairs))
+
+
+@pytest.mark.fault(38)
+def test_train_and_test_overlap() -> None:
+    """A test set that was trained on gives a score that no other text will reach."""
+    write_pairs()
+    write_pairs([*PAIRS[:7], ("new", "neu")], "t")
+    write_pairs([("other", "anders")], "v")
+    files = "data.test=[{source: t.en, target: t.de}]", "data.valid=[{source: v.en, target: v.de}]"
+    for _ in range(2):  # said again where the prepared data is used again
+        outcome = prepare(*files)
+        assert outcome.code == 0
+        assert "warning: 7 of 8 test pairs are also trained on" in outcome.err
+        assert "valid pairs" not in outcome.err
+
+
+@pytest.mark.fault(39)
+def test_an_edited_input_is_noticed_whatever_its_size_and_time() -> None:
+    """One word replaced by another as long, and the time stamp put back, as rsync or git may do."""
+    write_pairs()
+    prepare()
+    before = Path("a.en").stat()
+    text = Path("a.en").read_bytes()
+    Path("a.en").write_bytes(text.replace(b"source 7 ", b"Source 8 "))
+    os.utime("a.en", ns=(before.st_atime_ns, before.st_mtime_ns))
+    outcome = prepare()
+    assert "rebuilding: data.train[0].files[0].sha256 changed" in outcome.err
+
+
+@pytest.mark.fault(39)
+def test_a_flipped_bit_in_prepared_data_is_noticed() -> None:
+    """An Arrow file has no check sum: other token ids would be trained on in silence."""
+    write_pairs()
+    prepare()
+    (store,) = Path("cache").glob("*/train.arrow")
+    content = store.read_bytes()
+    for place in range(len(content) // 2, len(content), len(content) // 5):
+        store.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        outcome = prepare()
+        assert outcome.code == 0
+        assert "is damaged or incomplete" in outcome.err
+        assert store.read_bytes() == content
+
+
+@pytest.mark.fault(39)
+def test_a_preparation_killed_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9, later and later: the next call starts afresh, and its data is the same."""
+    write_pairs(list(builtin_pairs("demo", "train")[:1500]))
+    command = [sys.executable, "-c", _FORKING.format(path=sys.path)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child.stdin, child.stdout:
+        killed = sum(_killed_after(child.stdin.write, child.stdin.flush, child.stdout.readline, n) for n in range(6))
+    child.wait(30)
+    assert killed > 2
+    outcome = prepare()
+    assert counts(outcome)["kept"] > 1000
+    assert not list(Path("cache").glob(".making-*"))
+    fingerprint = next(Path("cache").glob("*/train.arrow")).read_bytes()
+    monkeypatch.setenv("SEQ2SEQ_CACHE", "other")
+    prepare()
+    assert next(Path("other").glob("*/train.arrow")).read_bytes() == fingerprint
+
+
+_FORKING = """
+import os, sys
+sys.path[:] = {path!r}
+from tests.cli.conftest import run_command
+import datasets, seq2seq.data.prepare
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        files = "data.train=[{{source: a.en, target: a.de}}]"
+        run_command("data", "prepare", files, "tokenizer.kind=word", "seed=" + line)
+        os._exit(0)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
+"""
+
+
+def _killed_after(say: Callable[[str], int], flush: Callable[[], None], hear: Callable[[], str], number: int) -> bool:
+    """Let a child prepare, kill it a little later; whether it had not ended."""
+    say(f"{number}\n")
+    flush()
+    child = int(hear())
+    time.sleep(0.02 * number)
+    try:
+        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:
+        return hear() == ""
+    hear()
+    return True
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps."""
+    folder = tmp_path_factory.mktemp("run")
+    for side, name in enumerate(("c.en", "c.de")):
+        text = "".join(pair[side] + "\n" for pair in builtin_pairs("demo", "train")[:200])
+        (folder / name).write_text(text, encoding="utf-8")
+    files = ("--source", folder / "c.en", "--target", folder / "c.de", "-o", folder / "r")
+    short = (
+        *SHORT,
+        "training.max_steps=3",
+        "training.validate_every=3",
+        "training.schedule.warmup_steps=1",
+        "devices=1",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQ2SEQ_CACHE", str(folder / "cache"))
+        outcome = run_command("train", *files, *TINY["transformer"], *short, "device=cpu")
+    assert outcome.code == 0, outcome.err
+    return folder / "r"
+
+
+def translate(run: Path, text: bytes, *options: str) -> Outcome:
+    return run_command("translate", run, *options, "--beam-size", 1, "--max-length", 5, stdin=text)
+
+
+@pytest.mark.fault(34)
+@pytest.mark.fault(35)
+def test_translating_odd_lines(run: Path) -> None:
+    """One line out for each line in, and a blank one where there is nothing to translate."""
+    odd = [
+        "the dog",
+        "",
+        "\0 \0",
+        "the\0 dog",
+        "\u200b",
+        "\ufeff",
+        " \t",
+        "a\u2028b",
+        "c\u0085d",
+        "e\rf",
+        "the cat\r",
+        "\x01",
+    ]
+    outcome = translate(run, b"\xef\xbb\xbf" + "\n".join(odd).encode() + b"\n")
+    assert outcome.code == 0, outcome.err
+    translated = outcome.out.split("\n")[:-1]
+    assert len(translated) == len(odd)
+    assert [not line for line in translated] == [not re.search(r"[a-z]", text) for text in odd]
+    assert translated[3] == translated[0]  # a NUL is no part of a word
+    assert "\0" not in outcome.out
+    assert "stdin: stripped a byte-order mark and 1 carriage return" in outcome.err
+
+
+@pytest.mark.fault(33)
+def test_translating_invalid_utf8(run: Path) -> None:
+    refused(translate(run, b"fine\nGr\xfc\xdfe\n"), 3, "--> stdin:2", "--errors replace")
+    outcome = translate(run, b"fine\nGr\xfc\xdfe\n", "--errors", "replace")
+    assert (outcome.code, outcome.out.count("\n")) == (0, 2)
+
+
+@pytest.mark.fault(36)
+def test_translating_an_over_long_line(run: Path) -> None:
+    """A paragraph of a megabyte among sentences: it is split or cut, its number is told, no other line changes."""
+    long = b"the dog is in the house . " * 4000
+    alone = translate(run, b"the dog\nthe cat\n")
+    outcome = translate(run, b"the dog\n" + long + b"\nthe cat\n")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.split("\n")[:-1]
+    assert len(lines) == 3
+    assert lines[::2] == alone.out.split("\n")[:-1]
+    assert re.search(r"line 2\b", outcome.err)

@@ -1,0 +1,595 @@
+"""Rows 40 to 45: whatever a server does, the command ends with exit 4 and one message, or with the right bytes."""
+
+from __future__ import annotations
+
+import email.utils
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from seq2seq.config.sources import HubSource, TextSource
+from seq2seq.data import archives, fetch, hub, patience
+from seq2seq.data.address import parse_address
+from seq2seq.data.archives import check_archive
+from seq2seq.data.cache import Inputs
+from seq2seq.data.corpus import read_pairs
+from seq2seq.data.lines import read_lines
+from seq2seq.errors import DataError, NetworkError, ResourceError, UsageError
+from tests.cli.conftest import Outcome, run_command
+from tests.faults.loopback import COMMIT, Loopback, loopback, pose_as_hub
+
+LEFT = "".join(f"source {n} text\n" for n in range(20_000)).encode()
+RIGHT = "".join(f"ziel {n} text\n" for n in range(20_000)).encode()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(patience, "_FIRST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with loopback() as running:
+        running.plain = {"a.en": LEFT, "a.de": RIGHT, "a.zip": packed_zip({"x/a.en": LEFT, "x/a.de": RIGHT})}
+        yield running
+
+
+def url(server: Loopback, name: str = "a.en") -> str:
+    return f"{server.address}/files/{name}"
+
+
+def cached(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "cache" / "downloads"
+    names = (path.name for path in folder.iterdir()) if folder.exists() else ()
+    return sorted(name for name in names if not name.startswith(".lock-"))
+
+
+def prepare(*sources: object) -> Outcome:
+    train = ",".join(str(source) for source in sources)
+    return run_command("data", "prepare", f"data.train=[{train}]", "tokenizer.kind=word")
+
+
+# Plain URLs
+
+
+def test_a_url_is_a_file_like_any_other(server: Loopback, tmp_path: Path) -> None:
+    """Corpora are published as addresses: they can stand wherever a file can, and are fetched once."""
+    for _ in range(2):
+        outcome = prepare(f"{{source: {url(server)}, target: {url(server, 'a.zip/x/a.de')}}}")
+        assert outcome.code == 0, outcome.err
+        assert "20,000" in outcome.out
+    assert server.count("get") == 2
+    record = json.loads(next((tmp_path / "cache").glob("*/record.json")).read_text())
+    assert record["inputs"]["train"][0]["files"][0] == {
+        "file": url(server),
+        "bytes": len(LEFT),
+        "sha256": hashlib.sha256(LEFT).hexdigest(),
+    }
+
+
+@pytest.mark.fault(40)
+def test_a_closed_port(tmp_path: Path) -> None:
+    """Offline, or the wrong address: told at once, with the place where a copy would lie."""
+    start = time.monotonic()
+    outcome = prepare("{source: 'http://127.0.0.1:9/a.en', target: 'http://127.0.0.1:9/a.de'}")
+    assert outcome.code == 4
+    assert time.monotonic() - start < 5
+    assert re.search(r"cannot fetch http://127\.0\.0\.1:9/a\.en: .*refused", outcome.err)
+    assert str(tmp_path / "cache" / "downloads") in outcome.err
+    assert "hint: check address and network" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.fault(40)
+def test_what_was_fetched_needs_no_network(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = url(server)
+    fetch.fetch(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch.fetch(name).read_bytes() == LEFT
+    with pytest.raises(NetworkError, match="offline"):
+        fetch.fetch(url(server, "a.de"))
+
+
+@pytest.mark.fault(41)
+def test_a_line_that_breaks_off_continues_by_range(server: Loopback, tmp_path: Path) -> None:
+    """Three cuts: each time the rest is asked for, no byte twice."""
+    server.plan["get"] = ["cut:100000", "cut:90000", "cut:70000"]
+    path = fetch.fetch(url(server))
+    assert path.read_bytes() == LEFT
+    ranges = [wanted for _, _, wanted in server.seen]
+    assert ranges == [None, "bytes=100000-", "bytes=190000-", "bytes=260000-"]
+    assert cached(tmp_path) == sorted([path.name, path.name + ".json"])
+
+
+@pytest.mark.fault(41)
+def test_the_partial_file_outlives_the_command(server: Loopback, tmp_path: Path) -> None:
+    """Five tries end the command, not the download: the next one goes on where this one stopped."""
+    server.plan["get"] = ["cut:120000", *["cut:0"] * 5]
+    with pytest.raises(NetworkError, match=r"broke off after 120,000 of .*\(5 tries\)"):
+        fetch.fetch(url(server))
+    assert server.count("get") == 6
+    server.seen.clear()
+    assert fetch.fetch(url(server)).read_bytes() == LEFT
+    assert [wanted for _, _, wanted in server.seen] == ["bytes=120000-"]
+
+
+@pytest.mark.fault(41)
+def test_a_download_killed_at_any_time_goes_on(server: Loopback, tmp_path: Path) -> None:
+    """kill -9 while bytes come in: what is on disk is kept, and half a file is never taken for a whole one."""
+    server.plan["get"] = ["stall"]
+    script = f"from seq2seq.data.fetch import fetch; fetch({url(server)!r})"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL)
+    folder, deadline = tmp_path / "cache" / "downloads", time.monotonic() + 30
+    while time.monotonic() < deadline and not (folder.exists() and list(folder.glob(".partial-*.json"))):
+        time.sleep(0.02)
+    time.sleep(0.1)
+    child.kill()
+    child.wait()
+    assert fetch.fetch(url(server)).read_bytes() == LEFT
+    assert len(cached(tmp_path)) == 2
+
+
+@pytest.mark.fault(41)
+@pytest.mark.parametrize("fault", ["norange", "changed"])
+def test_a_server_that_starts_over_or_has_another_file(server: Loopback, fault: str) -> None:
+    """Halves of two versions of a file must never be put together."""
+    server.plan["get"] = ["cut:100000", fault]
+    expected = bytes(reversed(LEFT)) if fault == "changed" else LEFT
+    assert fetch.fetch(url(server)).read_bytes() == expected
+
+
+@pytest.mark.fault(42)
+def test_wrong_bytes_of_the_right_size(server: Loopback, tmp_path: Path) -> None:
+    """A proxy or a bad disk flips a bit: with a hash in the address it is noticed and nothing is kept."""
+    good = hashlib.sha256(LEFT).hexdigest()
+    server.plan["get"] = ["flip"]
+    outcome = prepare(f"{{source: '{url(server)}#sha256={good}', target: {url(server, 'a.de')}}}")
+    assert outcome.code == 4
+    assert f"expected SHA-256 {good}" in outcome.err
+    assert cached(tmp_path) == []
+    assert fetch.fetch(f"{url(server)}#sha256={good.upper()}").read_bytes() == LEFT
+    with pytest.raises(NetworkError, match=f"found {good}"):
+        fetch.fetch(f"{url(server)}#sha256={'0' * 64}")
+
+
+@pytest.mark.fault(42)
+def test_a_damaged_copy_in_the_cache_is_fetched_again(server: Loopback, capsys: pytest.CaptureFixture[str]) -> None:
+    path = fetch.fetch(url(server))
+    content = path.read_bytes()
+    for broken in (content[:-1], content[:50] + b"\0" + content[51:], b""):
+        path.write_bytes(broken)
+        assert fetch.fetch(url(server)).read_bytes() == LEFT
+        assert "damaged; fetching it again" in capsys.readouterr().err
+    path.with_name(path.name + ".json").write_text("[]")
+    assert fetch.fetch(url(server)).read_bytes() == LEFT
+
+
+@pytest.mark.fault(42)
+def test_a_web_page_with_status_200(server: Loopback, tmp_path: Path) -> None:
+    """The login page of a hotel's network would be trained on as a corpus."""
+    server.plan["get"] = ["html"]
+    outcome = prepare(f"{{source: {url(server)}, target: {url(server, 'a.de')}}}")
+    assert outcome.code == 4
+    assert "is a web page, not a file" in outcome.err
+    assert cached(tmp_path) == []
+    server.plain["a.en"] = b"  <HTML><p>no type was told</p>"
+    with pytest.raises(NetworkError, match="web page"):
+        fetch.fetch(url(server))
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("name", ["a.html", "a.htm"])
+def test_a_web_page_can_be_asked_for(server: Loopback, name: str) -> None:
+    server.plain[name] = b"<p>of no use, but wanted</p>\n"
+    assert list(read_lines(url(server, name))) == ["<p>of no use, but wanted</p>"]
+
+
+@pytest.mark.fault(43)
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_busy_server_is_tried_five_times(server: Loopback, status: int) -> None:
+    server.plan["get"] = [str(status)] * 4
+    assert fetch.fetch(url(server)).read_bytes() == LEFT
+    server.plan["get"] = [str(status)] * 9
+    with pytest.raises(NetworkError, match=rf"127\.0\.0\.1:\d+ answers {status} \(5 tries\)"):
+        fetch.fetch(url(server, "a.de"))
+    assert server.count("get") == 10
+
+
+@pytest.mark.fault(43)
+def test_retry_after_is_obeyed(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds or a date; an hour is not waited for, the user is told."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    date = email.utils.formatdate(time.time() + 100, usegmt=True)
+    server.plan["get"] = ["429:7", f"503:{date}", "503:soon", "503:-3"]
+    assert fetch.fetch(url(server)).read_bytes() == LEFT
+    assert waits[0] == 7
+    assert 97 < waits[1] <= 100
+    assert waits[2:] == [0.04, 0.08]
+    server.plan["get"] = ["429:3600"]
+    with pytest.raises(NetworkError, match="asks to wait 3,600 s"):
+        fetch.fetch(url(server, "a.de"))
+
+
+@pytest.mark.fault(43)
+@pytest.mark.parametrize("fault", ["stall", "slow"])
+def test_nothing_hangs_on_a_server_that_says_nothing(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """A server that keeps the line open, silent or with a byte now and then, would hold a job until its time is up."""
+    monkeypatch.setattr(fetch, "TIME_OUT_SECONDS", 0.2)
+    server.plan["get"] = [fault] * 9
+    start = time.monotonic()
+    with pytest.raises(NetworkError, match=r"\(5 tries\)"):
+        fetch.fetch(url(server))
+    assert time.monotonic() - start < 8
+
+
+@pytest.mark.fault(43)
+def test_a_process_that_fetches_and_hangs(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two commands want one file: the second waits, but not for ever."""
+    monkeypatch.setattr(fetch, "TIME_OUT_SECONDS", 0.01)
+    wanted = parse_address(url(server))
+    wanted.path.parent.mkdir(parents=True)
+    with fetch._alone(wanted), pytest.raises(NetworkError, match="another process"):
+        fetch.fetch(url(server))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"), [("404", "answers 404"), ("403", "answers 403"), ("410", "answers 410")]
+)
+def test_a_file_that_is_not_there(server: Loopback, answer: str, message: str) -> None:
+    server.plan["get"] = [answer] * 9
+    with pytest.raises(NetworkError, match=message):
+        fetch.fetch(url(server))
+    assert server.count("get") == 1
+
+
+@pytest.mark.parametrize("fault", ["drop", "endless"])
+def test_answers_that_are_none(server: Loopback, fault: str) -> None:
+    server.plan["get"] = [fault] * 9
+    with pytest.raises(NetworkError):
+        fetch.fetch(url(server))
+
+
+def test_a_file_of_unknown_length(server: Loopback) -> None:
+    server.plan["get"] = ["close"]
+    assert fetch.fetch(url(server)).read_bytes() == LEFT
+
+
+@pytest.mark.parametrize(
+    "name", ["http://", "http://[::1/a", "http://h:port/a", "http://u:p@h/a", "http://h/a?token=123", "http://h/a#x"]
+)
+def test_addresses_that_are_none(name: str) -> None:
+    """A password in an address would be written into the run."""
+    with pytest.raises(UsageError):
+        fetch.fetch(name)
+
+
+def test_a_disk_without_space_is_told_before(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(ResourceError, match="needed"):
+        fetch.fetch(url(server))
+
+
+def test_an_unwritable_cache(server: Loopback, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UsageError, match="cannot write"):
+        fetch.fetch(url(server))
+
+
+# The hub
+
+
+@pytest.fixture
+def hubbed(server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loopback:
+    table = io.BytesIO()
+    pq.write_table(pa.table({"en": ["a b"] * 2000, "de": [f"c {n}" for n in range(2000)]}), table)
+    server.files = {"train.parquet": table.getvalue()}
+    pose_as_hub(server, tmp_path / "hf", monkeypatch)
+    return server
+
+
+HUB = HubSource(hub="some/where", source="en", target="de")
+
+
+def fetch_hub() -> int:
+    return len(list(read_pairs(HUB)))
+
+
+def prepare_hub() -> Outcome:
+    return prepare("{hub: some/where, source: en, target: de}")
+
+
+@pytest.mark.parametrize(
+    ("plan", "code", "said"),
+    [
+        pytest.param({}, 0, "", id="well"),
+        pytest.param({"api": ["503"] * 99}, 4, "answers 503 (5 tries)", id="busy", marks=pytest.mark.fault(43)),
+        pytest.param(
+            {"api": ["429:0"], "head": ["503"], "get": ["500"]}, 0, "", id="once", marks=pytest.mark.fault(43)
+        ),
+        pytest.param({"get": ["429:3600"]}, 4, "asks to wait 3,600 s", id="hour", marks=pytest.mark.fault(43)),
+        pytest.param({"api": ["drop"], "head": ["drop"]}, 0, "", id="drop", marks=pytest.mark.fault(41)),
+        pytest.param({"api": ["html"] * 9}, 4, "web page", id="page", marks=pytest.mark.fault(42)),
+        pytest.param({"get": ["html"] * 9}, 4, "web page", id="page-file", marks=pytest.mark.fault(42)),
+        pytest.param({"get": ["flip"] * 9}, 4, "expected SHA-256", id="flip", marks=pytest.mark.fault(42)),
+        pytest.param({"get": ["404"] * 9}, 4, "404", id="gone", marks=pytest.mark.fault(40)),
+        pytest.param({"head": ["404"] * 9}, 4, "cannot fetch", id="no-head", marks=pytest.mark.fault(40)),
+    ],
+)
+def test_the_hub(hubbed: Loopback, plan: dict[str, list[str]], code: int, said: str) -> None:
+    """Each fault ends with exit 4 and one message, or is mended by another try."""
+    hubbed.plan = {kind: list(faults) for kind, faults in plan.items()}
+    outcome = prepare_hub()
+    assert outcome.code == code, outcome.err
+    assert said in outcome.err
+    assert outcome.err.count("error:") == (code != 0)
+    assert "Traceback" not in outcome.err
+    if code == 0:
+        assert "2,000" in outcome.out
+
+
+@pytest.mark.fault(41)
+def test_the_hub_breaks_off(hubbed: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library asks for the rest by Range, in steps of what it reads at once."""
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    hubbed.plan["get"] = ["cut:4000", "cut:3000"]
+    assert fetch_hub() == 2000
+    assert [wanted for kind, _, wanted in hubbed.seen if kind == "get"][1:] == ["bytes=4000-", "bytes=7000-"]
+
+
+@pytest.mark.fault(42)
+def test_a_file_of_the_hub_with_wrong_bytes_is_removed(hubbed: Loopback, tmp_path: Path) -> None:
+    """The libraries compare sizes only: the bytes of a bad proxy would be trained on, now and ever after."""
+    hubbed.plan["get"] = ["flip"]
+    with pytest.raises(NetworkError, match=r"(?s)wrong bytes.*train\.parquet"):
+        fetch_hub()
+    assert not [path for path in (tmp_path / "hf" / "hub").rglob("*") if path.is_file() and path.stat().st_size > 1000]
+    assert fetch_hub() == 2000
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("fault", ["flip", "changed"])
+def test_a_wrong_description_is_noticed(hubbed: Loopback, fault: str) -> None:
+    """README.md tells the library which files are the split; one that it cannot read stayed in its cache for ever."""
+    hubbed.files["README.md"] = b"---\nlicense: mit\n---\n"
+    hubbed.plan["get"] = [fault]
+    with pytest.raises(NetworkError, match=r"(?s)git hash.*README\.md"):
+        fetch_hub()
+    assert fetch_hub() == 2000
+
+
+@pytest.mark.fault(43)
+def test_the_hub_says_nothing(hubbed: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library waits without limit for some answers."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
+    monkeypatch.setattr(hub, "TIME_OUT_SECONDS", 0.1)
+    hubbed.plan["api"] = ["stall"] * 9
+    start = time.monotonic()
+    outcome = prepare_hub()
+    assert outcome.code == 4
+    assert "does not answer" in outcome.err
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.fault(40)
+def test_a_hub_that_is_gone_after_the_first_time(hubbed: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was prepared is used again with a warning, for a train without network or a hub that is down."""
+    assert prepare_hub().code == 0
+    hubbed.plan["api"] = ["503"] * 99
+    outcome = prepare_hub()
+    assert outcome.code == 0
+    assert "cannot reach the hub" in outcome.err
+    assert "using prepared data" in outcome.err
+
+
+@pytest.mark.fault(45)
+def test_a_dataset_of_the_hub_that_needs_code(hubbed: Loopback, tmp_path: Path) -> None:
+    """Code from the hub is never run: the canary stays away."""
+    canary = tmp_path / "canary"
+    hubbed.files = {"where.py": f"open({str(canary)!r}, 'w')\n".encode()}
+    outcome = prepare_hub()
+    assert outcome.code == 4
+    assert "refused: some/where is a dataset that needs to run its own code" in outcome.err
+    assert not canary.exists()
+
+
+@pytest.mark.fault(44)
+@pytest.mark.parametrize("evil", ["../../evil.csv", "/tmp/evil.csv"])
+def test_a_hostile_archive_of_the_hub(hubbed: Loopback, tmp_path: Path, evil: str) -> None:
+    """The library would leave out such a member without a word and train on the rest, or find no data at all."""
+    csv = b"en,de\na,b\n"
+    hubbed.files = {"train.zip": packed_zip({"train.csv": csv, evil: csv})}
+    outcome = prepare_hub()
+    assert (outcome.code, evil in outcome.err) in ((4, True), (3, False)), outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.rglob("evil.csv"))
+
+
+@pytest.mark.fault(44)
+def test_a_harmless_archive_of_the_hub(hubbed: Loopback) -> None:
+    hubbed.files = {"train.zip": packed_zip({"train.csv": b"en,de\na,b\nc,d\n"})}
+    assert list(read_pairs(HUB)) == [("a", "b"), ("c", "d")]
+    assert COMMIT in Inputs(Path("nowhere")).facts(HUB)["revision"]
+
+
+# Archives
+
+
+def packed_zip(members: dict[str, bytes], modes: dict[str, int] | None = None) -> bytes:
+    content = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        warnings.simplefilter("ignore")  # of names that come twice
+        for name, data in members.items():
+            info = zipfile.ZipInfo(name.rstrip("*"))
+            info.external_attr = (modes or {}).get(name, 0o100644) << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, data)
+    return content.getvalue()
+
+
+def packed_tar(members: dict[str, bytes | tarfile.TarInfo], packing: str = "gz") -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=f"w:{packing}") as archive:
+        for name, data in members.items():
+            info = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name.rstrip("*"))
+            if isinstance(data, bytes):
+                info.size = len(data)
+            archive.addfile(info, io.BytesIO(data) if isinstance(data, bytes) else None)
+    return content.getvalue()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def special(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+GOOD = {"train.en": b"a\nb\n", "./x/train.de": b"c\nd\n"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.zip", packed_zip(GOOD)),
+        ("a.tar", packed_tar(GOOD, "")),
+        ("a.tar.gz", packed_tar(GOOD)),
+        ("a.tgz", packed_tar(GOOD)),
+        ("a.tar.xz", packed_tar(GOOD, "xz")),
+        ("a.tar.bz2", packed_tar(GOOD, "bz2")),
+    ],
+)
+def test_members_are_read_where_they_lie(tmp_path: Path, name: str, content: bytes) -> None:
+    """An archive in a path is like a folder, and is never unpacked to disk."""
+    (tmp_path / name).write_bytes(content)
+    source = TextSource(source=str(tmp_path / name / "train.en"), target=str(tmp_path / name / "x/train.de"))
+    assert list(read_pairs(source)) == [("a", "c"), ("b", "d")]
+    assert names(tmp_path) == [name]
+    with pytest.raises(DataError, match=r"no file tain.en in .*\n.*\n.*train\.en"):
+        list(read_lines(tmp_path / name / "tain.en"))
+    with pytest.raises(DataError, match=rf"is an archive.*\n.*\n.*{re.escape(name)}/train\.en"):
+        list(read_lines(tmp_path / name))
+    with pytest.raises(DataError, match="no such file"):
+        list(read_lines(tmp_path / ("b" + name) / "train.en"))
+
+
+HOSTILE_ZIPS: dict[str, tuple[bytes, str]] = {
+    "dots": (packed_zip({**GOOD, "../evil": b"x"}), "../evil"),
+    "dots-inside": (packed_zip({**GOOD, "x/../../evil": b"x"}), "x/../../evil"),
+    "backslashes": (packed_zip({**GOOD, "..\\evil": b"x"}), "..\\evil"),
+    "absolute": (packed_zip({**GOOD, "/etc/evil": b"x"}), "/etc/evil"),
+    "drive": (packed_zip({**GOOD, "C:/evil": b"x"}), "C:/evil"),
+    "symlink": (packed_zip({**GOOD, "evil": b"/etc/passwd"}, {"evil": stat.S_IFLNK | 0o777}), "evil: a link"),
+    "device": (packed_zip({**GOOD, "evil": b""}, {"evil": stat.S_IFCHR | 0o666}), "evil: neither"),
+    "bomb": (packed_zip({**GOOD, "evil": b"\0" * 20_000_000}), "evil: with it"),
+    "twice": (packed_zip({**GOOD, "train.en*": b"other\n"}), "train.en: there twice"),
+    "terminal": (packed_zip({**GOOD, "\x1b]0;evil\x07/../x": b""}), "\\x1b]0;evil\\x07/../x"),
+}
+HOSTILE_TARS: dict[str, tuple[bytes, str]] = {
+    "dots": (packed_tar({**GOOD, "../evil": b"x"}), "../evil"),
+    "absolute": (packed_tar({**GOOD, "/etc/evil": b"x"}), "/etc/evil"),
+    "symlink": (
+        packed_tar({**GOOD, "l": special("evil", tarfile.SYMTYPE, "/etc/passwd")}),
+        "evil: a link to /etc/passwd",
+    ),
+    "hardlink": (packed_tar({**GOOD, "l": special("evil", tarfile.LNKTYPE, "../../x")}), "evil: a link to ../../x"),
+    "device": (packed_tar({**GOOD, "d": special("evil", tarfile.CHRTYPE)}), "evil: neither"),
+    "fifo": (packed_tar({**GOOD, "f": special("evil", tarfile.FIFOTYPE)}), "evil: neither"),
+    "bomb": (packed_tar({**GOOD, "evil": b"\0" * 20_000_000}), "evil: with it"),
+    "twice": (packed_tar({**GOOD, "train.en*": b"other\n"}), "train.en: there twice"),
+    "surrogate": (packed_tar({**GOOD, "\udcff/../evil": b""}), "\\udcff/../evil"),
+}
+
+
+@pytest.mark.fault(44)
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [pytest.param("a.zip", *made, id=f"zip-{kind}") for kind, made in HOSTILE_ZIPS.items()]
+    + [pytest.param("a.tar.gz", *made, id=f"tar-{kind}") for kind, made in HOSTILE_TARS.items()],
+)
+def test_hostile_archives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, said: str
+) -> None:
+    """Whoever unpacks a corpus may get a file in ~/.ssh with it. The member is named, and not one is read."""
+    monkeypatch.setattr(archives, "_HARMLESS_BYTES", 1 << 20)
+    (tmp_path / name).write_bytes(content)
+    outcome = prepare(f"{{source: {tmp_path / name}/train.en, target: {tmp_path / name}/x/train.de}}")
+    assert outcome.code == 4, outcome.err
+    assert f"refused: {said}" in outcome.err
+    assert names(tmp_path) in ([name], [name, "cache"])
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.fault(44)
+def test_a_header_that_asks_for_gigabytes(tmp_path: Path) -> None:
+    """A few kilobytes of gzip can hold a header of gigabytes, which would be read into memory whole."""
+    info = special("evil", tarfile.XHDTYPE)
+    info.size = 1 << 33
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + b"\0" * 4_000_000))
+    with pytest.raises(DataError, match="header of 8,589,934,592 bytes"):
+        list(read_lines(tmp_path / "a.tar.gz" / "train.en"))
+
+
+@pytest.mark.fault(44)
+@pytest.mark.parametrize("pack", [gzip.compress, pytest.param(lambda data: __import__("lzma").compress(data), id="xz")])
+def test_one_packed_file_that_is_a_bomb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(archives, "_HARMLESS_BYTES", 1 << 20)
+    (tmp_path / "a.csv.gz").write_bytes(pack(b"\0" * 6_000_000))
+    with pytest.raises(NetworkError, match="a bomb"):
+        check_archive(tmp_path / "a.csv.gz")
+    (tmp_path / "a.csv.gz").write_bytes(pack(LEFT))
+    check_archive(tmp_path / "a.csv.gz")
+
+
+def test_archives_with_another_inside_or_locked(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(packed_zip({"b.zip": packed_zip(GOOD), "c.gz": b"", **GOOD}))
+    for member in ("b.zip", "b.zip/train.en", "c.gz"):
+        with pytest.raises(DataError, match=r"packed again|no file"):
+            list(read_lines(tmp_path / "a.zip" / member))
+    locked = bytearray(packed_zip({"train.en": b"a\n"}))
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        locked[locked.index(mark) + place] |= 1
+    (tmp_path / "l.zip").write_bytes(locked)
+    with pytest.raises(DataError, match="encrypted"):
+        list(read_lines(tmp_path / "l.zip" / "train.en"))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.zip", packed_zip(GOOD)), ("a.tar.gz", packed_tar(GOOD))])
+def test_damaged_archives(tmp_path: Path, name: str, content: bytes) -> None:
+    """Cut or flipped anywhere: an error with a place, or the right lines (a flip may hit what nobody reads)."""
+    for place in range(0, len(content), 7):
+        for broken in (content[:place], content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]):
+            (tmp_path / name).write_bytes(broken)
+            try:
+                lines = list(read_lines(tmp_path / name / "train.en"))
+            except (DataError, NetworkError) as error:
+                told = error.where
+            else:
+                told = lines == ["a", "b"]
+            assert told, place

@@ -1,0 +1,231 @@
+"""Runs that are killed, told to stop, started twice, or lose one of their processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from seq2seq.config import load_config
+from seq2seq.errors import UsageError, WorkerError
+from seq2seq.experiment import train
+from seq2seq.experiment.directory import RunDirectory
+from seq2seq.training.interruption import Interrupted, StopRequest, interruptible
+from seq2seq.training.report import RunReport, Validation
+from tests.faults.running import chaos
+from tests.training.test_loop import Copying, make_trainer, tiny_model, weights
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks into /proc")
+
+TINY = [
+    "data.train=[{builtin: demo}]",
+    "data.holdout=8",
+    "tokenizer.vocabulary_size=400",
+    "model.kind=gru",
+    "model.hidden_size=16",
+    "model.embedding_size=16",
+    "training.batch_size=160",
+    "training.metric=loss",
+    "training.max_steps=40",
+    "training.validate_every=20",
+    "training.precision=fp32",
+    "devices=1",
+]
+
+
+@pytest.mark.fault(1, 2, 3)
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bits() -> None:
+    """No other tool tests that a resumed run is the same: one leaves it as a TODO, one compares losses to 1e-4."""
+    chaos("kills")
+
+
+@pytest.mark.fault(5, 6, 7, 8)
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_bits() -> None:
+    """SIGTERM, Ctrl-C twice, SIGUSR1 of a scheduler, a closed window: the step is saved, the exit code is 128 + N."""
+    chaos("signals")
+
+
+@pytest.mark.fault(5)
+def test_a_signal_in_a_validation_does_not_wait_for_its_end(tmp_path: Path) -> None:
+    """Schedulers kill 30 s after SIGTERM; a look at a large validation set takes minutes, and the step was lost."""
+    whole = tiny_model("gru", dropout=0.3)
+    make_trainer(tmp_path / "whole", whole).fit(Copying())
+
+    def slow(step: int, stop: StopRequest) -> Validation | None:
+        def work() -> float:
+            if step == 8:
+                threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+                time.sleep(30.0)
+            return 1.0
+
+        return None if stop.unless_stopped(work) is None else Validation(step, 1.0 / step, 1.0, step, "sig", 0.0, [])
+
+    trainer = make_trainer(tmp_path / "parts", tiny_model("gru", dropout=0.3))
+    trainer.validate = slow
+    started = time.monotonic()
+    with pytest.raises(Interrupted, match="stopped by SIGTERM, saved step 8") as caught:
+        trainer.fit(Copying())
+    assert time.monotonic() - started < 10.0
+    assert caught.value.exit_code == 143
+    assert trainer.checkpoints.load_best().state.step == 4
+
+    resumed = make_trainer(tmp_path / "parts", tiny_model("gru", dropout=0.3))
+    looked: list[int] = []
+    validate = resumed.validate
+    assert validate is not None
+    resumed.validate = lambda step, stop: (looked.append(step), validate(step, stop))[1]
+    state = resumed.fit(Copying())
+    assert looked == [8, 12]
+    assert (state.best_step, state.step) == (12, 12)
+    assert all(ours.equal(theirs) for ours, theirs in zip(weights(whole), weights(resumed.model), strict=True))
+
+
+@pytest.mark.fault(5)
+def test_a_signal_in_the_last_save_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was remembered by the loop, which had no further step to look at it; minutes of scoring went on."""
+    trainer = make_trainer(tmp_path, tiny_model("gru"), max_steps=4)
+    save = trainer.checkpoints.mark_best
+
+    def interrupted(path: Path) -> None:
+        save(path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer.checkpoints, "mark_best", interrupted)
+
+    @interruptible()
+    def work() -> None:
+        trainer.fit(Copying())
+        time.sleep(30.0)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        work()
+    assert trainer.checkpoints.load_best().state.finished
+
+
+@pytest.mark.fault(5, 6)
+def test_a_signal_outside_of_the_steps_says_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal while the test set was translated ended the process without a word, as if all had been lost."""
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(30.0)
+
+    config = load_config(
+        [], [*TINY, "training.max_steps=4", "training.validate_every=2", f"run_directory={tmp_path / 'run'}"]
+    )
+    for place, number, message in [
+        ("run.prepare", signal.SIGINT, "before the first step was saved"),
+        ("ending.evaluate", signal.SIGTERM, "all 4 steps are saved, their test scores are not"),
+        # The look at the mean of checkpoints; nothing but this is left to look at.
+        ("validation._loss_and_tokens", signal.SIGTERM, "all 4 steps are saved, their test scores are not"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(f"seq2seq.experiment.{place}", interrupted)
+            with pytest.raises(Interrupted, match=f"{number.name}, {message}") as caught:
+                train(config)
+            assert caught.value.exit_code == 128 + number
+    assert train(config).steps == 4
+
+
+@pytest.mark.fault(6)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_dies_of_a_signal_instead_of_unwinding_its_parents_work() -> None:
+    """A worker that was told to end would have run on into the parent's clean-up: its temporary files, its locks."""
+    with interruptible():
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30.0)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+@pytest.mark.fault(9)
+def test_two_starts_at_once_leave_the_first_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two starts was refused, took the new folder for its own, and removed it under the first."""
+    directory = RunDirectory(tmp_path / "run")
+    exists = Path.exists
+    with monkeypatch.context() as patch:
+        # The second looks before the first has made the folder.
+        patch.setattr(Path, "exists", lambda path: path != directory.path and exists(path))
+        directory.create()
+        with directory.locked(), pytest.raises(UsageError, match=f"is in use by PID {os.getpid()}") as caught:
+            train(load_config([], [*TINY, f"run_directory={directory.path}"]))
+    assert caught.value.exit_code == 2
+    assert directory.path.exists()
+
+
+@pytest.mark.fault(9)
+def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
+    """Loader processes of a killed run live some seconds longer; the same command was refused by a lock of the dead."""
+    directory = RunDirectory(tmp_path)
+    directory.create()
+    code = "import os, sys, time; from pathlib import Path; from seq2seq.experiment.directory import RunDirectory\n"
+    code += "with RunDirectory(Path(sys.argv[1])).locked():\n  child = os.fork()\n  print(child, flush=True)\n"
+    code += "  time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    forked = max(int(process.stdout.readline()), int(process.stdout.readline()))
+    try:
+        with pytest.raises(UsageError, match=f"in use by PID {process.pid} on "), directory.locked():
+            pass
+        process.kill()
+        process.wait()
+        with directory.locked():
+            assert Path(f"/proc/{forked}").exists()
+    finally:
+        os.kill(forked, signal.SIGKILL)
+        process.stdout.close()
+
+
+@pytest.mark.fault(12)
+def test_a_dead_loader_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch tells of it by an exception anywhere in the main thread: in the middle of a step it was called our bug."""
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
+    advance = RunReport.advance
+
+    def killing(report: RunReport) -> None:
+        advance(report)
+        for process in multiprocessing.active_children():
+            process.kill()
+        time.sleep(0.5)
+
+    monkeypatch.setattr(RunReport, "advance", killing)
+    with pytest.raises(WorkerError, match="loader process died") as caught:
+        train(load_config([], [*TINY, f"run_directory={tmp_path / 'run'}", "training.num_workers=2"]))
+    assert caught.value.exit_code == 8
+    assert "training.num_workers=0" in (caught.value.hint or "")
+
+
+@pytest.mark.fault(8)
+def test_a_terminal_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    """A line to a closed terminal raised in the middle of a step: exit code 1, and the step was not saved."""
+    code = "import os, sys\nfrom seq2seq.console import mind_stderr, say, warn\n"
+    code += "ours, its = os.openpty(); os.dup2(its, 2); os.close(its); os.close(ours)\n"
+    code += "say('one'); warn('two'); mind_stderr(); print('three', file=sys.stderr, flush=True); sys.exit(129)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (129, "")
+
+
+def test_progress_below_one_step_a_second_is_not_zero(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`0/s` looks as if nothing went on; and what was done before a resume is no speed of today."""
+    from seq2seq import console
+
+    clock = iter([0.0, 12.5])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock, 12.5))
+    progress = console.Progress("training", 100, "steps", initial=50)
+    progress.update(5)
+    assert re.search(r"training: 55/100 steps \(0\.4/s\)", capsys.readouterr().err)

@@ -1,0 +1,213 @@
+"""Training that diverges or runs out of memory, logs that cannot be written, places that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seq2seq import failpoints
+from seq2seq.config import load_config
+from seq2seq.data.batching import Batch
+from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
+from seq2seq.experiment.directory import RunDirectory, config_changes
+from seq2seq.optimization.precision import Precision, PrecisionChoice
+from seq2seq.training.report import RunReport
+from tests.training.test_loop import CPU, Copying, make_trainer, tiny_model, weights
+
+
+def plan(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Set failpoints for the rest of the test."""
+    monkeypatch.setenv(failpoints.VARIABLE, text)
+    failpoints.forget()
+
+
+@pytest.fixture(autouse=True)
+def _no_failpoints(monkeypatch: pytest.MonkeyPatch) -> object:
+    yield
+    monkeypatch.undo()
+    failpoints.forget()
+
+
+@pytest.mark.fault(26)
+def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One NaN makes every weight NaN at the next step; hours later somebody sees a BLEU of 0."""
+    trainer = make_trainer(tmp_path, tiny_model("gru"), max_steps=100)
+
+    def texts(batch: Batch) -> list[tuple[str, str]]:
+        return [("source", "target")] * len(batch.source)
+
+    trainer._open_report = lambda step: RunReport(tmp_path, resumed_step=step, max_steps=100, texts=texts)
+    plan(monkeypatch, "step.loss=nan@8")  # the rehearsal is the first
+    with pytest.raises(
+        DivergenceError, match=r"diverged at step 7: loss [\d.]+ per token, gradient norm nan"
+    ) as caught:
+        trainer.fit(Copying())
+    error = caught.value
+    assert error.exit_code == 6
+    assert "learning rate" in error.what
+    assert "no update was taken" in error.what
+    assert "best model is that of step 4" in error.what
+    assert str(tmp_path / "diverged.json") in (error.where or "")
+    assert re.search(r"epoch 2, pool 1, batch 1\b", error.where or "")
+    assert "training.optimizer.learning_rate=" in (error.hint or "")
+    details = json.loads((tmp_path / "diverged.json").read_text())
+    assert (details["step"], details["gradient_norm"], len(details["pairs"])) == (7, "nan", 8)
+    assert all(tensor.isfinite().all() for tensor in weights(trainer.model))
+    checkpoint = trainer.checkpoints.load_last()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 4
+
+
+@pytest.mark.fault(26)
+def test_an_overflow_of_fp16_is_skipped_only(tmp_path: Path) -> None:
+    """The scale of fp16 is meant to overflow now and then: that is no divergence."""
+    trainer = make_trainer(tmp_path, tiny_model("gru"))
+    trainer.precision = Precision(PrecisionChoice("fp16", ""), CPU)
+    report = RunReport(tmp_path, resumed_step=0, max_steps=1)
+    trainer._check_finite(math.inf, math.nan, report)
+    trainer.precision = Precision(PrecisionChoice("bf16", ""), CPU)
+    with pytest.raises(DivergenceError):
+        trainer._check_finite(math.inf, math.nan, report)
+    report.close()
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("kind", ["gru", "transformer"])
+def test_a_learning_rate_of_100_is_told_with_figures(kind: str, tmp_path: Path) -> None:
+    """Such a loss may stay finite for ever: without a look at its size the run goes on to the last step."""
+    optimizer = {"learning_rate": 100.0}
+    trainer = make_trainer(tmp_path, tiny_model(kind), max_steps=300, optimizer=optimizer, schedule={"warmup_steps": 1})
+    with pytest.raises(DivergenceError, match=r"diverged at step \d+: loss .* per token") as caught:
+        trainer.fit(Copying())
+    assert caught.value.exit_code == 6
+    assert "learning_rate=" in (caught.value.hint or "")
+    assert all(tensor.isfinite().all() for path in trainer.checkpoints.steps() for tensor in weights(trainer.model))
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize("times", ["1", "5"])
+def test_a_gpu_out_of_memory_names_the_batch_and_a_smaller_one(
+    times: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is the rehearsal of the largest batch, before any step; the other comes in training."""
+    trainer = make_trainer(tmp_path, tiny_model("transformer"), batch_size=4096, accumulation_steps=2)
+    plan(monkeypatch, f"step.loss=oom@{times}")
+    with pytest.raises(
+        ResourceError, match=r"out of memory on cpu .*8 pairs, [\d,]+ source and [\d,]+ target tokens"
+    ) as caught:
+        trainer.fit(Copying())
+    assert caught.value.exit_code == 7
+    assert "training.batch_size=2048 training.accumulation_steps=4" in (caught.value.hint or "")
+    if times == "1":
+        assert "largest batch" in caught.value.what
+    else:
+        assert "the last checkpoint is kept" in caught.value.what
+
+
+@pytest.mark.fault(29)
+def test_a_host_out_of_memory_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch says `DefaultCPUAllocator: can't allocate memory` in a plain RuntimeError, Python MemoryError."""
+    trainer = make_trainer(tmp_path, tiny_model("gru"))
+    plan(monkeypatch, "step.loss=memory@4")
+    with pytest.raises(ResourceError, match="out of memory on cpu at step 3"):
+        trainer.fit(Copying())
+    plan(monkeypatch, "")
+
+    def full(*arguments: object, **options: object) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    monkeypatch.setattr("seq2seq.training.loop.train_step", full)
+    with pytest.raises(ResourceError, match="out of memory on cpu") as caught:
+        trainer.fit(Copying())
+    assert caught.value.exit_code == 7
+
+
+@pytest.mark.fault(14)
+def test_a_full_disk_in_the_logs_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The curves are not worth a run."""
+    plan(monkeypatch, "report.write=enospc@2-")
+    assert make_trainer(tmp_path, tiny_model("gru")).fit(Copying()).step == 12
+    assert capsys.readouterr().err.count("No space left on device; training goes on") == 1
+
+
+@pytest.mark.fault(14)
+def test_a_full_disk_under_train_log_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left in the file's buffer used to raise once more when the file was closed, at the end of a good run."""
+    from seq2seq.console import logging_to, say
+
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    with logging_to(full):
+        say("one")
+        say("two")
+    with logging_to(tmp_path / "no" / "folder"):
+        say("three")
+    said = capsys.readouterr().err
+    assert said.count("cannot write the log: No space left on device") == 1
+    assert said.count("cannot write the log: No such file or directory") == 1
+    assert [line for line in said.split("\n") if line in ("one", "two", "three")] == ["one", "two", "three"]
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("place", ["/proc/run", "/dev/null/run"])
+def test_a_place_that_cannot_be_written_is_told_before_training(place: str) -> None:
+    """Rather than at the first checkpoint."""
+    with pytest.raises(UsageError, match=f"cannot write to {place}: ") as caught:
+        RunDirectory(Path(place)).create()
+    assert (caught.value.exit_code, caught.value.hint) == (2, "choose another with -o")
+
+
+@pytest.mark.fault(15)
+@pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="mounts, as root")
+def test_a_run_on_a_read_only_disk_is_told_before_training(tmp_path: Path) -> None:
+    """A run that was copied to a read-only disk cannot be continued there."""
+    code = "from seq2seq.experiment.directory import RunDirectory; import sys; from pathlib import Path\n"
+    code += "d = RunDirectory(Path(sys.argv[1])); d.create()\nwith d.locked(): pass"
+    (tmp_path / "run" / "validation").mkdir(parents=True)
+    mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path} || exit 77"
+    script = f'{mount}; exec "{sys.executable}" -c "$0" {tmp_path / "run"}'
+    done = subprocess.run(["unshare", "-m", "bash", "-c", script, code], capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("may not mount")
+    assert "UsageError: cannot write" in done.stderr
+    assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.fault(21)
+def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
+    """A run continued with another learning rate or vocabulary is neither the old nor the new experiment."""
+    before = load_config([], ["data.train=[{builtin: demo}]", f"run_directory={tmp_path}"])
+    directory = RunDirectory(tmp_path)
+    directory.create()
+    directory.save_config(before)
+    kept = directory.config.read_bytes()
+    edits = {
+        "seed": ("1", "2"),
+        "model.dropout": ("0.1", "0.4"),
+        "training.optimizer.learning_rate": ("0.0005", "0.01"),
+        "training.batch_size": ("4096", "512"),
+        "tokenizer.vocabulary_size": ("8000", "400"),
+        "data.cleaning.max_tokens": ("256", "99"),
+    }
+    for key, (_, new) in edits.items():
+        with pytest.raises(ConfigError, match=re.escape(f"{key}: ")) as caught:
+            directory.save_config(load_config([directory.config], [f"{key}={new}"]))
+        assert f"-> {new}" in caught.value.what
+        assert caught.value.exit_code == 2
+    after = load_config([directory.config], [f"{key}={new}" for key, (_, new) in edits.items()])
+    assert {change.split(":")[0] for change in config_changes(before, after)} == set(edits)
+    assert directory.config.read_bytes() == kept
+    directory.save_config(
+        load_config([directory.config], ["training.max_steps=77", "devices=2", "decoding.beam_size=9"])
+    )
