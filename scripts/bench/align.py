@@ -113,7 +113,8 @@ def main() -> None:
     preparing.add_argument("folder", type=Path)
     measuring = commands.add_parser("measure")
     measuring.add_argument("run")
-    measuring.add_argument("files", nargs=3, type=Path, metavar=("SOURCE", "TARGET", "GOLD"))
+    for name in ("source", "target", "gold"):
+        measuring.add_argument(name, type=Path)
     measuring.add_argument("--reverse", help="run of the other direction")
     measuring.add_argument("--threads", type=int, default=0)
     measuring.add_argument("--json", type=Path, help="keep the figures here too")
@@ -121,7 +122,8 @@ def main() -> None:
     if arguments.command == "prepare":
         prepare(arguments.files, arguments.folder)
         return
-    single, both = measure(arguments.run, arguments.reverse, arguments.files, arguments.threads)
+    files = [arguments.source, arguments.target, arguments.gold]
+    single, both = measure(arguments.run, arguments.reverse, files, arguments.threads)
     _print("one direction", single)
     _print("both directions", both)
     if arguments.json:
