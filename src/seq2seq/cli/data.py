@@ -58,8 +58,8 @@ def prepare(
     """
     set_quiet(quiet)
     config = load_config(*split_arguments(arguments))
+    from seq2seq.data.cache import cache_folder
     from seq2seq.data.prepare import prepare as prepare_data
-    from seq2seq.experiment.run import cache_folder
 
     prepared = prepare_data(config.data, config.tokenizer, cache=cache_folder(), seed=config.seed)
     if as_json:

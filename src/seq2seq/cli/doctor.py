@@ -22,9 +22,9 @@ def doctor(
       seq2seq doctor runs/demo --json
     """
     from seq2seq.config import Config
+    from seq2seq.data.cache import cache_folder
     from seq2seq.experiment.directory import RunDirectory
     from seq2seq.experiment.machine import machine_facts
-    from seq2seq.experiment.run import cache_folder
     from seq2seq.experiment.run_facts import run_facts
 
     config = Config() if run is None else RunDirectory(run).load_config()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -15,6 +14,7 @@ from seq2seq.allocator import keep_freed_memory
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import logging_to, mind_stderr, record, say
 from seq2seq.data.batching import Batch, TrainingBatches
+from seq2seq.data.cache import cache_folder
 from seq2seq.data.ordering import Mixture
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.sampling import SubwordSampler
@@ -58,14 +58,6 @@ class RunResult(NamedTuple):
 def run_folder(config: Config) -> Path:
     """Where the run of a config lies."""
     return Path(config.run_directory or f"runs/{config.name or 'run'}")
-
-
-def cache_folder() -> Path:
-    """Where prepared data lie: SEQ2SEQ_CACHE, or seq2seq in the user's cache folder."""
-    root = os.environ.get("SEQ2SEQ_CACHE")
-    if root:
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seq2seq"
 
 
 def train(config: Config) -> RunResult:
