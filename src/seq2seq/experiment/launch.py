@@ -37,7 +37,7 @@ from seq2seq.experiment.layout import Layout
 from seq2seq.training.distributed import RENDEZVOUS, RankLostError
 from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted
 
-_SAVING_SECONDS, _LEAVING_SECONDS = 20.0, 2.0
+_SAVING_SECONDS, _LEAVING_SECONDS = 15.0, 2.0
 _MOST_TEXT = 20_000
 """Characters of a traceback that a rank passes on: a pipe holds more, so that nobody waits for a reader."""
 
