@@ -59,13 +59,13 @@ def say(message: str) -> None:
     """One line of information."""
     record(message)
     if not _quiet:
-        _tell(message)
+        tell(message)
 
 
 def warn(message: str) -> None:
     """Something that the user should know, though work goes on."""
     record(f"warning: {message}")
-    _tell(f"warning: {message}")
+    tell(f"warning: {message}")
 
 
 def mind_stderr() -> None:
@@ -79,7 +79,8 @@ def mind_stderr() -> None:
         _silence_stderr()
 
 
-def _tell(message: str) -> None:
+def tell(message: str) -> None:
+    """To stderr alone; where it takes nothing (a closed terminal, a full disk), nothing more is said."""
     try:
         tqdm.write(redact(message), file=sys.stderr)
     except OSError:
@@ -120,7 +121,7 @@ def _stop_log(error: OSError) -> None:
     if file is not None:
         with suppress(OSError):
             file.close()
-    _tell(f"warning: cannot write the log: {error.strerror}; work goes on without it")
+    tell(f"warning: cannot write the log: {error.strerror}; work goes on without it")
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -16,7 +16,7 @@ import typer
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, score, tokenizer, train, translate
 from seq2seq.cli.options import HELP
 from seq2seq.config.explaining import known_key
-from seq2seq.console import leave, warn
+from seq2seq.console import leave, tell, warn
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.redaction import redact
 
@@ -104,7 +104,7 @@ def main() -> NoReturn:
     except UserError as error:
         code = _report(error, debug)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG):
             code = _unexpected(error, debug)
         else:
             _silence_stdout()
@@ -146,10 +146,10 @@ def _as_ours(error: Exception, arguments: list[str]) -> UserError:
 
 def _report(error: UserError, debug: bool) -> int:
     if debug:
-        typer.echo(redact(traceback.format_exc()), err=True)
+        tell(traceback.format_exc())
     # Of the ranks that torchrun started one tells what happened; before they have met, the first of each machine.
     if not getattr(error, "told", os.environ.get("LOCAL_RANK", "0") != "0"):
-        typer.echo(f"error: {error.report()}", err=True)
+        tell(f"error: {error.report()}")
     return error.exit_code
 
 
@@ -157,10 +157,10 @@ def _unexpected(error: Exception, debug: bool) -> int:
     # An interrupted training has saved its state; that class lives behind torch, hence the look by attribute.
     if isinstance(code := getattr(error, "exit_code", None), int):
         if os.environ.get("RANK", "0") == "0":
-            typer.echo(f"{error}; run the same command to continue", err=True)
+            tell(f"{error}; run the same command to continue")
         return code
     if debug:
-        typer.echo(redact(traceback.format_exc()), err=True)
+        tell(traceback.format_exc())
         return 1
     name = f"seq2seq-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     log = Path(tempfile.gettempdir()) / name
@@ -170,5 +170,5 @@ def _unexpected(error: Exception, debug: bool) -> int:
         warn("the traceback could not be written; --debug shows it")
     kind = type(error).__name__
     hint = f"this is a bug in seq2seq; report it with what `seq2seq doctor` prints; its details are in {log}"
-    typer.echo(f"error: {redact(f'{kind}: {error}')}  [internal.bug]\n  hint: {hint}", err=True)
+    tell(f"error: {kind}: {error}  [internal.bug]\n  hint: {hint}")
     return 1

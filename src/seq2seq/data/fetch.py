@@ -26,15 +26,12 @@ from urllib.parse import urlsplit
 from seq2seq import console
 from seq2seq.data.address import Wanted, parse_address
 from seq2seq.data.cache import digest_file
-from seq2seq.data.patience import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
+from seq2seq.data.patience import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
 from seq2seq.errors import NetworkError, ResourceError
 from seq2seq.files import disk_error, write_json
 
 _PIECE = 1 << 16
 _HTML = (b"<!doctype html", b"<html")
-_LEAST_PROGRESS = 1 << 10
-"""Bytes that must come in each time-out: a server that sends one byte now and then would hold the user for days."""
-
 _WORTHWHILE = 1 << 16
 """A line that breaks off after so many new bytes has not failed: what is missing is asked for at once."""
 
@@ -212,7 +209,7 @@ def _receive(wanted: Wanted, answer: http.client.HTTPResponse, start: int, total
             have += len(piece)
             progress.update(len(piece))
             if time.monotonic() - since > TIME_OUT_SECONDS:
-                if have - counted < _LEAST_PROGRESS:
+                if have - counted < LEAST_PROGRESS:
                     raise BusyError(f"{wanted.shown} comes too slowly")
                 counted, since = have, time.monotonic()
         file.flush()

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 
 from seq2seq.config.sources import HubSource
 from seq2seq.data.archives import check_archive
-from seq2seq.data.patience import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
+from seq2seq.data.patience import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
 from seq2seq.errors import DataError, NetworkError, UserError
 
 Result = TypeVar("Result")
@@ -240,6 +240,8 @@ def _look_at(response: Any) -> None:
     host, path = response.request.url.host, response.request.url.path
     if response.status_code in BUSY:
         raise busy_answer(response.status_code, response.headers, host)
+    if response.request.method == "GET":
+        response.stream = _paced(response.stream, host)
     page = response.headers.get("Content-Type", "").startswith("text/html")
     if response.status_code == 200 and page and not re.search(r"\.html?$", path):
         raise NetworkError(
@@ -248,3 +250,24 @@ def _look_at(response: Any) -> None:
             hint="a login page of the network, or a wrong HF_ENDPOINT; open the address in a browser",
             code="network.content",
         )
+
+
+def _paced(stream: Any, host: str) -> Any:
+    """The body of an answer, which breaks off where a server lets it drip: a time limit counts from byte to byte."""
+    base: Any = next(kind for kind in type(stream).__mro__ if kind.__name__ == "SyncByteStream")
+
+    class Paced(base):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            have, since = 0, time.monotonic()
+            for piece in stream:
+                have += len(piece)
+                if time.monotonic() - since > TIME_OUT_SECONDS:
+                    if have < LEAST_PROGRESS:
+                        raise BusyError(f"{host} sends too slowly")
+                    have, since = 0, time.monotonic()
+                yield piece
+
+        def close(self) -> None:
+            stream.close()
+
+    return Paced()

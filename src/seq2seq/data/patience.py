@@ -21,6 +21,9 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 TIME_OUT_SECONDS = 30.0
 """How long a server may say nothing."""
 
+LEAST_PROGRESS = 1 << 10
+"""Bytes that must come in each such time: a server that sends one now and then would hold the user for days."""
+
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 300.0
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import ExceptHookArgs
 from typing import Any, NamedTuple
 
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -67,6 +69,7 @@ class RunReport:
         try:
             _drop_later_lines(self._metrics, resumed_step)
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+            _quieten_the_writers_thread()
         except (OSError, UserError) as error:
             self._tell(error)
         self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
@@ -172,3 +175,16 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a line cut off by a crash
+
+
+def _quieten_the_writers_thread() -> None:
+    """Where it cannot write, TensorBoard's thread would show a traceback; the writer raises the same error to us."""
+    shown = threading.excepthook
+    if getattr(shown, "__name__", "") == "all_but_the_writer":
+        return
+
+    def all_but_the_writer(end: ExceptHookArgs) -> None:
+        if type(end.thread).__name__ != "_AsyncWriterThread":
+            shown(end)
+
+    threading.excepthook = all_but_the_writer
