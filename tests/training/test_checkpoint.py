@@ -72,6 +72,18 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, capsys: pyte
     assert "step-00000002 is damaged" in capsys.readouterr().err
 
 
+def test_without_its_best_and_last_a_folder_names_what_it_has(tmp_path: Path) -> None:
+    """Who deleted the newest checkpoint to save room was told to train first."""
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2):
+        save(folder, step)
+    for link in ("best", "last"):
+        (tmp_path / link).unlink(missing_ok=True)
+    with pytest.raises(CheckpointError) as error:
+        folder.load_best()
+    assert error.value.hint == f"--checkpoint {folder.steps()[-1].name}"
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json", "manifest.json"])
 def test_every_flipped_bit_is_seen(tmp_path: Path, name: str) -> None:
     """safetensors alone loads most files with one flipped bit, silently; hence the SHA-256."""

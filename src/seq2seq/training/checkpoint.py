@@ -216,9 +216,11 @@ class CheckpointFolder:
                 warn(f"{self.path / link} points to a checkpoint that is gone")
         for path in sorted(self.path.glob("*")):
             refuse_pickles(path)
-        raise CheckpointError(
-            f"no checkpoint in {self.path}", hint="train first: seq2seq train CONFIG", code="checkpoint.missing"
-        )
+        others = self.steps()
+        what, hint = f"no checkpoint in {self.path}", "train first: seq2seq train CONFIG"
+        if others:
+            what, hint = f"the best and the last checkpoint of {self.path} are gone", f"--checkpoint {others[-1].name}"
+        raise CheckpointError(what, hint=hint, code="checkpoint.missing")
 
     def average(self, paths: Sequence[Path]) -> dict[str, Tensor]:
         """The mean of the models' weights, summed in fp32 (fp64 on the way).
