@@ -68,6 +68,12 @@ def warn(message: str) -> None:
     tell(f"warning: {message}")
 
 
+def prepare() -> None:
+    """To be called before any signal may come: tqdm makes a lock at its first use, and stays broken if a signal
+    interrupts that."""
+    tqdm.get_lock()  # type: ignore[no-untyped-call]
+
+
 def mind_stderr() -> None:
     """Where the terminal has gone away, let what is said from now on go nowhere, rather than end the process."""
     if sys.stderr is None:

@@ -593,3 +593,22 @@ def test_damaged_archives(tmp_path: Path, name: str, content: bytes) -> None:
             else:
                 told = lines == ["a", "b"]
             assert told, place
+
+
+@pytest.mark.fault(39)
+def test_a_cached_copy_without_a_hash_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who had changed the file on the server got the old one, and no word of it."""
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path))
+    with loopback() as server:
+        server.plain = {"a.txt": b"one\n"}
+        address = f"{server.address}/files/a.txt"
+        path = fetch.fetch(address)
+        assert "fetched before" not in capsys.readouterr().err
+        monkeypatch.setattr(fetch, "_copies_told", set())
+        server.plain = {"a.txt": b"two\n"}
+        assert fetch.fetch(address).read_bytes() == fetch.fetch(address).read_bytes() == b"one\n"
+        said = capsys.readouterr().err
+    assert said.count("fetched before") == 1
+    assert str(path) in said

@@ -16,7 +16,7 @@ import typer
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, score, tokenizer, train, translate
 from seq2seq.cli.options import HELP
 from seq2seq.config.explaining import known_key
-from seq2seq.console import leave, tell, warn
+from seq2seq.console import leave, prepare, tell, warn
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.redaction import redact
 
@@ -70,6 +70,16 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line; exit codes as in the README."""
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first one is answered
+        code = 130
+    if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
+        leave(code)  # a rank that torchrun started
+    sys.exit(code)
+
+
+def _run() -> int:
     # Text is UTF-8 and lines end with LF, whatever the system's locale says.
     # A closed stream is None; what is written there is nobody's affair.
     if sys.stdout is None:
@@ -79,6 +89,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    prepare()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -114,9 +125,7 @@ def main() -> NoReturn:
             )
     except Exception as error:
         code = _unexpected(error, debug)
-    if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
-        leave(code)  # a rank that torchrun started
-    sys.exit(code)
+    return code
 
 
 def _silence_stdout() -> None:

@@ -36,6 +36,10 @@ _WORTHWHILE = 1 << 16
 """A line that breaks off after so many new bytes has not failed: what is missing is asked for at once."""
 
 
+_copies_told: set[Path] = set()
+"""Copies of which nothing more need be said in this process."""
+
+
 def fetch(name: str | Path) -> Path:
     """The cached copy of a URL, fetched first where there is none.
 
@@ -46,6 +50,7 @@ def fetch(name: str | Path) -> Path:
     """
     wanted = parse_address(str(name))
     if _cached(wanted):
+        _tell_of_copy(wanted)
         return wanted.path
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +62,15 @@ def fetch(name: str | Path) -> Path:
                 _accept(wanted)
     except OSError as error:
         raise disk_error(error, wanted.path, 0) from None
+    _copies_told.add(wanted.path)
     return wanted.path
+
+
+def _tell_of_copy(wanted: Wanted) -> None:
+    """Once in a process, where no hash says that the file elsewhere is still the same."""
+    if wanted.sha256 is None and wanted.path not in _copies_told:
+        _copies_told.add(wanted.path)
+        console.say(f"using the copy of {wanted.shown} fetched before; to fetch it anew, remove {wanted.path}")
 
 
 def _cached(wanted: Wanted) -> bool:

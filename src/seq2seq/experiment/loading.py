@@ -157,7 +157,9 @@ def _weights(path: Path) -> str:
         return str(manifest["files"]["model.safetensors"]["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(
-            f"{path} is not a complete checkpoint", hint="choose another checkpoint", code="checkpoint.damaged"
+            f"{path} is not a complete checkpoint",
+            hint="choose another one: --checkpoint step-N",
+            code="checkpoint.damaged",
         ) from None
 
 

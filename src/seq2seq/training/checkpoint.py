@@ -254,7 +254,9 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
     for name in (_MODEL, _STATE):
         if name not in files:
             raise CheckpointError(
-                f"{path / MANIFEST} does not list {name}", hint="choose another checkpoint", code="checkpoint.damaged"
+                f"{path / MANIFEST} does not list {name}",
+                hint="choose another one: --checkpoint step-N",
+                code="checkpoint.damaged",
             )
     wanted = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
     content = {name: read_verified(path / name, files[name]) for name in wanted}
@@ -265,7 +267,7 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
     except (safetensors.SafetensorError, ValueError, RecursionError):
         raise CheckpointError(
             f"{path} is damaged: its files are not what their names say",
-            hint="choose another checkpoint",
+            hint="choose another one: --checkpoint step-N",
             code="checkpoint.damaged",
         ) from None
     return Checkpoint(path, model, training, TrainState.from_json(state))

@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 _KEYS = {"format", "torch", "files"}
 """All that manifests without a checksum have."""
 _PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib"}
-_CHOOSE = "choose another checkpoint"
+_CHOOSE = "choose another one: --checkpoint step-N"
 
 
 class FileRecord(NamedTuple):
