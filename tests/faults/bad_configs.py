@@ -71,7 +71,7 @@ TRAPS = [
     _bad("infinite", "training: {max_gradient_norm: .inf}\n", "a number, not '.inf'", 1, "max_gradient_norm"),
     _bad("beyond all numbers", "seed: 1e999\n", "finite", 1, "reference seed"),
     _bad("five thousand digits", "seed: " + "9" * 5000 + "\n", "finite", 1, "reference seed"),
-    _bad("larger than a seed", "seed: 99999999999999999999\n", "less than or equal to", 1, "reference seed"),
+    _bad("larger than a seed", "seed: 99999999999999999999\n", "9223372036854775807 or less", 1, "reference seed"),
     _bad("off", "training: {patience: off}\n", "a whole number, not 'off'", 1, "patience: null"),
     _bad("no", "training: {ema_decay: no}\n", "a number, not 'no'", 1, "ema_decay: null"),
     _bad("maybe", "tokenizer: {joint: maybe}\n", "true or false, not 'maybe'", 1, "tokenizer.joint"),
@@ -80,8 +80,21 @@ TRAPS = [
     _bad("null", "model:\n  dropout:\n", "a number, not null", 2, "remove the line"),
     _bad("case of a choice", "model: {activation: ReLU}\n", "relu, gelu or swiglu, not 'ReLU'", 1, "activation: relu"),
     _bad("one choice of two", "training: {batch_size: huge}\n", "a whole number or auto, not 'huge'", 1, "batch_size"),
+    _bad("three betas", "training: {optimizer: {betas: [0.9, 0.9, 1]}}\n", "too many values", 1, "betas: [0.9, 0.98]"),
+    _bad("truth as a number", "seed: true\n", "must be a number, not true", 1, "reference seed"),
+    _bad("truth as a size", "training: {batch_size: true}\n", "a number, not true", 1, "reference training.batch_size"),
+    _bad("below the least or a word", "training: {batch_size: 0}\n", "be 1 or more, or auto, not 0", 1, "batch_size"),
+    _bad("truth as a name", "name: true\n", "must be text, not true", 1, 'name: "true"'),
+    _bad(
+        "spaces in a tag", "data: {train: [{source: a, target: b, target_tag: d e}]}\n", "letters, digits", 1, "train"
+    ),
+    _bad(
+        "no name of a file", "data: {train: [{source: a, target: ''}]}\n", "cannot be empty", 1, "reference data.train"
+    ),
+    _bad("column below 0", "data: {train: [{tsv: a, source: -1}]}\n", "must be 0 or more, or text", 1, "data.train"),
+    _bad("kind of an entry", "data: {train: [{tsv: a, kind: tsv}]}\n", "`data.train.0.kind`", 1, "keys here: weight"),
     _bad("betas", "training: {optimizer: {betas: [0.9, 1.5]}}\n", "less than 1, not 1.5", 1, "betas"),
-    _bad("one of two betas", "training: {optimizer: {betas: [0.9]}}\n", "too few values", 1, "all of them"),
+    _bad("one of two betas", "training: {optimizer: {betas: [0.9]}}\n", "too few values", 1, "betas: [0.9, 0.98]"),
     # A group where a value is wanted, and the reverse.
     _bad("group as a value", "seed: {a: 1}\n", "a whole number, not a group", 1, "reference seed"),
     _bad("value as a group", "training: 5\n", "`training` is a group of settings, not 5", 1, "batch_size"),

@@ -17,7 +17,8 @@ from seq2seq import failpoints
 from seq2seq.data.batching import Cursor
 from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.experiment.directory import RunDirectory
-from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint
+from seq2seq.training.checkpoints.checkpoint import load_checkpoint
+from seq2seq.training.checkpoints.folder import CheckpointFolder
 from seq2seq.training.state import TrainState
 from tests.faults.running import chaos
 from tests.training.test_loop import Copying, make_trainer, tiny_model
@@ -235,7 +236,7 @@ def test_a_disk_that_will_be_full_is_told_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Hours into a run is late to hear of it; and where a checkpoint cannot fit, no byte of it is written."""
-    monkeypatch.setattr("seq2seq.training.checkpoint.free_bytes", lambda path: 1000)
+    monkeypatch.setattr("seq2seq.training.checkpoints.folder.free_bytes", lambda path: 1000)
     trainer = make_trainer(tmp_path, tiny_model("gru"), max_steps=1)
     trainer.fit(Copying())
     assert re.search(r"warning: checkpoints may need \d+ MiB more, and 0 MiB are free", capsys.readouterr().err)

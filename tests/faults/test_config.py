@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -46,6 +47,32 @@ def test_a_slip_in_any_key_is_named_with_its_line_and_a_remedy(tmp_path: Path) -
         with pytest.raises(ConfigError) as caught:
             load_config([path])
         check(bad, path, caught.value.report())
+
+
+@pytest.mark.fault(48)
+def test_every_message_is_ours() -> None:
+    """Words of the library behind the settings showed through: "be have at most 2 items after validation", "greater
+    than or equal to 1 or auto"."""
+    theirs = re.compile(
+        r"Input|a valid|after valid|should|equal to|items|union|NoneType|None|True|False|constrained|tuple"
+    )
+    forms = [f"{'.'.join(path)}=VALUE" for path, _ in leaves(Config().model_dump(mode="json"))]
+    forms += [f"data.train=[{{source: a, target: b, {key}: VALUE}}]" for key in ("weight", "target_tag", "reverse")]
+    forms += ["model=VALUE", "training.optimizer.betas=[0.9, VALUE]", "data.train=[{tsv: a, source: VALUE}]"]
+    for form in forms:
+        for value in ("", "x", "-1", "0.5", "1e999", "true", "[]", "[x, 1, 2]", "{a: 1}", "9" * 30, "[{source: 3}]"):
+            said = explanation(form.replace("VALUE", value))
+            assert not theirs.search(said), said
+            assert not said or "  hint: " in said, said
+
+
+def explanation(setting: str) -> str:
+    """What is said of a setting; nothing where it is taken."""
+    try:
+        load_config([], [setting])
+    except ConfigError as error:
+        return str(error).replace(setting, "")
+    return ""
 
 
 @pytest.mark.fault(48)

@@ -172,7 +172,6 @@ def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch, pack: Callable[[byt
         ([("", "x")] * 30, "empty side"),
         ([("\u200b", "x")] * 30, "zero-width"),
         ([("a " * 300, "b")] * 30, "too long"),
-        ([], "read"),
     ],
 )
 def test_nothing_left(pairs: list[tuple[str, str]], row: str) -> None:
@@ -182,6 +181,67 @@ def test_nothing_left(pairs: list[tuple[str, str]], row: str) -> None:
     refused(outcome, 3, "no training pair is left after cleaning", "hint:")
     line = next(line for line in outcome.err.splitlines() if row in line)
     assert line.split()[-1] == str(len(pairs))
+
+
+@pytest.mark.fault(37)
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_an_empty_file_is_named(split: str) -> None:
+    """It was told as "nothing left after cleaning" with a table of zeros; an empty validation set not at all."""
+    write_pairs()
+    write_pairs([], "none")
+    both = "{source: a.en, target: a.de}", "{source: none.en, target: none.de}"
+    settings = [] if split == "train" else [f"data.{split}=[{both[1]}]"]
+    outcome = prepare(*settings, train=both[1] if split == "train" else both[0])
+    refused(outcome, 3, "error: none.en is empty  [data.no-lines]", "hint:")
+    assert "read" not in outcome.err
+    outcome = prepare(*(f"data.{split}=[{both[0]}, {both[1]}]" for split in ["train", split]))
+    assert outcome.code == 0
+    assert "warning: none.en is empty" in outcome.err
+    write("header.tsv", ["en\tde"])
+    outcome = prepare(train="{tsv: header.tsv, source: en, target: de}")
+    refused(outcome, 3, "header.tsv, below its header, is empty")
+    outcome = run_command("init", "--source", "none.en", "--target", "none.de", "-")
+    refused(outcome, 3, "none.en is empty")
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ("{source: a.en, target: a.en}", "the same file, a.en"),
+        ("{source: a.en, target: ./x/../a.en}", "the same file, a.en"),
+        ("{source: a.en, target: link.en}", "the same file, a.en"),
+        ("{tsv: a.tsv, target: 0}", "the same column, 0"),
+        ("{jsonl: a.jsonl, source: en, target: en}", "the same key, en"),
+        ("{hub: some/where, source: en, target: en}", "the same column, en"),
+    ],
+)
+def test_one_text_for_both_sides(train: str, said: str) -> None:
+    """A slip of the completion key: the model learnt to copy, and its BLEU of 100 was believed."""
+    write_pairs()
+    Path("x").mkdir()
+    Path("link.en").symlink_to("a.en")
+    refused(prepare(train=train), 2, "--> data.train.0", said, "hint: name a text and its translation")
+    outcome = prepare(f"data.train=[{train}, {{source: a.en, target: a.de}}]", "data.test=[{tsv: none.tsv}]")
+    assert f"warning: data.train.0: source and target are {said}" in outcome.err  # copied text beside real pairs
+
+
+@pytest.mark.parametrize("tag", ["", ", target_tag: de"])
+def test_the_same_text_in_two_files(tag: str) -> None:
+    """Found by content, not by name; told again where the prepared data are used again."""
+    write_pairs([*((left, left) for left, _ in PAIRS), *[("new", "neu")] * 5])
+    for _ in range(2):
+        outcome = prepare(train=f"{{source: a.en, target: a.de{tag}}}")
+        assert outcome.code == 0
+        assert "warning: 40 of 45 training pairs are the same text on both sides" in outcome.err
+    write_pairs([*((left, left) for left, _ in PAIRS), *PAIRS])
+    assert "same text" not in prepare().err
+
+
+def test_the_table_is_printed_once() -> None:
+    """On a terminal it stood there twice: as a notice, and as the result."""
+    write_pairs()
+    outcome = prepare()
+    assert (outcome.out + outcome.err).count("duplicate") == 1
 
 
 @pytest.mark.fault(38)

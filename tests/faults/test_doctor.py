@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,7 +38,7 @@ def test_everything_that_a_report_needs_is_there(seq2seq: Runner, tmp_path: Path
     assert set(facts["extras"]) == {"ctranslate2", "huggingface"}
     assert " free" in facts["disk"]["cache"]
     assert facts["devices"]["cpu"]
-    assert set(facts["chosen"]) == {"device", "precision", "ranks"}
+    assert set(facts["chosen"]) == {"device", "training in", "translating in", "ranks"}
     assert facts["environment"]["OMP_NUM_THREADS"] == "1"
     plain = seq2seq("doctor")
     assert plain.code == 0
@@ -84,22 +86,160 @@ def test_the_header_of_a_log_is_one_line_of_it() -> None:
     assert len(header) < 500
 
 
-def test_a_run_is_looked_at(corpus: Path, seq2seq: Runner, tmp_path: Path) -> None:
-    """Which checkpoints are whole decides what can be done; a bug report without it needs a second mail."""
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two checkpoints."""
+    folder = tmp_path_factory.mktemp("doctor") / "run"
     steps = ("training.max_steps=4", "training.validate_every=2", "training.schedule.warmup_steps=1", "devices=1")
-    assert train_tiny(corpus, "gru", tmp_path / "run", *steps).code == 0
-    folders = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
-    damaged = folders[0] / "model.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    outcome = seq2seq("doctor", tmp_path / "run", "--json")
+    assert train_tiny(corpus, "gru", folder, *steps, "training.average_checkpoints=1").code == 0
+    return folder
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    return Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
+
+
+def test_a_whole_run_is_called_so(copied: Path, seq2seq: Runner) -> None:
+    outcome = seq2seq("doctor", copied, "--json")
     assert outcome.code == 0, outcome.err
     facts = json.loads(outcome.out)["run"]
     assert facts["model"] == "gru"
-    assert "damaged" in facts[folders[0].name]
-    assert "whole" in facts[folders[-1].name]
-    assert facts["last"] == folders[-1].name
+    assert facts["last"] == "step-00000004"
+    assert "whole" in facts["step-00000004"]
     assert facts["finished"] == "yes"
     assert f"torch {torch.__version__}" in facts["made with"]
-    missing = seq2seq("doctor", tmp_path / "missing")
-    assert missing.code == 5
+    assert (facts["faults"], facts["remarks"], facts["verdict"]) == ([], [], "whole; finished")
+    plain = seq2seq("doctor", copied)
+    assert plain.code == 0
+    assert plain.out.splitlines()[-1].split() == ["verdict", "whole;", "finished"]
+    missing = seq2seq("doctor", copied.parent / "missing")
+    assert (missing.code, missing.out) == (5, "")
     assert "no run directory" in missing.err
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+Damage = Callable[[Path], object]
+BROKEN: list[tuple[str, int, str, Damage]] = [
+    ("tokenizer.missing", 5, "tokenizer is missing", lambda run: shutil.rmtree(run / "tokenizer")),
+    ("tokenizer.missing", 5, "joint.model is missing", lambda run: (run / "tokenizer/joint.model").unlink()),
+    ("tokenizer.damaged", 5, "expected SHA-256", lambda run: cut(run / "tokenizer/joint.model")),
+    ("tokenizer.damaged", 5, "tokenizer.json", lambda run: cut(run / "tokenizer/tokenizer.json")),
+    (
+        "tokenizer.swapped",
+        5,
+        "not the one that the model",
+        lambda run: (run / "data.json").write_text('{"tokenizer":0}'),
+    ),
+    ("checkpoint.missing", 5, "no checkpoint in", lambda run: shutil.rmtree(run / "checkpoints")),
+    ("checkpoint.missing", 5, "lead nowhere", lambda run: [(run / "checkpoints" / name).unlink() for name in LINKS]),
+    ("checkpoint.missing", 5, "lead nowhere", lambda run: [relink(run, name, "step-9") for name in LINKS]),
+    ("checkpoint.damaged", 5, "SHA-256", lambda run: [cut(path) for path in run.rglob("model.safetensors")]),
+    (
+        "checkpoint.mismatch",
+        5,
+        "differ in",
+        lambda run: edit(run / "config.yaml", " hidden_size: 32", " hidden_size: 34"),
+    ),
+    ("run.damaged", 5, "config.yaml holds no settings", lambda run: (run / "config.yaml").write_text("")),
+    ("run.damaged", 5, "has no `decoding`", lambda run: edit(run / "config.yaml", "\ndecoding:", "\n#", rest=False)),
+    ("run.damaged", 5, "config.yaml is missing", lambda run: (run / "config.yaml").unlink()),
+    ("config.syntax", 2, "not valid YAML", lambda run: (run / "config.yaml").write_text("a: [")),
+    ("config.unknown-key", 2, "unknown key", lambda run: edit(run / "config.yaml", "seed:", "sed:")),
+    ("run.damaged", 5, "results.json is damaged", lambda run: (run / "results.json").write_text("[]")),
+    ("run.damaged", 5, "valid.source", lambda run: (run / "valid.source").write_bytes(b"\xff\n")),
+    ("run.damaged", 5, "differ in length", lambda run: (run / "test.source").write_text("one\n")),
+]
+LINKS = ("best", "last")
+
+
+def relink(run: Path, name: str, target: str) -> None:
+    (run / "checkpoints" / name).unlink()
+    (run / "checkpoints" / name).symlink_to(target)
+
+
+def edit(path: Path, before: str, after: str, *, rest: bool = True) -> None:
+    text = path.read_text()
+    assert before in text
+    start, _, end = text.partition(before)
+    path.write_text(start + after + end * rest)
+
+
+@pytest.mark.fault(19, 20, 23)
+@pytest.mark.parametrize(("code", "exit_code", "said", "damage"), BROKEN, ids=lambda value: str(value)[:30])
+def test_a_broken_run_is_called_so(
+    code: str, exit_code: int, said: str, damage: Damage, copied: Path, seq2seq: Runner
+) -> None:
+    """The doctor called runs healthy that no command could use, and damaged YAML kept even the versions back."""
+    damage(copied)
+    outcome = seq2seq("doctor", copied)
+    assert outcome.code == exit_code
+    assert f"torch            {torch.__version__}" in outcome.out  # the machine is told all the same
+    *_, verdict = outcome.out.splitlines()
+    assert verdict.split()[:2] == ["verdict", "broken:"]
+    first, *rest = outcome.err.splitlines()
+    assert first.startswith("error: ")
+    assert first.endswith(f"[{code}]")
+    assert said in verdict
+    assert rest[-1].startswith("  hint: ")
+    parsed = seq2seq("doctor", copied, "--json")
+    assert parsed.code == exit_code
+    assert code in [fault["code"] for fault in json.loads(parsed.out)["run"]["faults"]]
+
+
+REMARKS: list[tuple[str, Damage]] = [
+    ("checkpoint step-00000002 cannot be used", lambda run: cut(run / "checkpoints/step-00000002/model.safetensors")),
+    ("checkpoint step-00000002 cannot", lambda run: (run / "checkpoints/step-00000002/manifest.json").unlink()),
+    ("best points to step-9, which is gone", lambda run: relink(run, "best", "step-9")),
+    ("data.json is missing or damaged", lambda run: (run / "data.json").write_text("[" * 100_000)),
+    ("env.json is missing or damaged", lambda run: (run / "env.json").unlink()),
+    ("train.log is missing", lambda run: (run / "train.log").unlink()),
+    ("metrics.jsonl is missing", lambda run: (run / "metrics.jsonl").unlink()),
+    ("metrics.jsonl: line 1 is damaged", lambda run: edit(run / "metrics.jsonl", "{", "")),
+    ("was written with 20", lambda run: [(run / f"valid.{side}").write_text("a\n") for side in ("source", "target")]),
+]
+
+
+@pytest.mark.fault(17, 18, 19)
+@pytest.mark.parametrize(("said", "damage"), REMARKS, ids=lambda value: str(value)[:30])
+def test_what_is_only_a_pity_is_a_remark(said: str, damage: Damage, copied: Path, seq2seq: Runner) -> None:
+    damage(copied)
+    if "step-00000002" in said:
+        relink(copied, "best", "step-00000004")
+    outcome = seq2seq("doctor", copied)
+    assert outcome.code == 0, outcome.err
+    assert said in outcome.out
+    assert outcome.out.splitlines()[-1].split(maxsplit=1)[1] == "usable, though one thing is amiss; finished"
+
+
+@pytest.mark.fault(21)
+def test_a_lost_config_is_written_anew(trained: Path, copied: Path, corpus: Path, seq2seq: Runner) -> None:
+    """An empty config.yaml was taken for the defaults: every command ended in a model that "differs"."""
+    config = copied / "config.yaml"
+    before = config.read_text()
+    config.write_text("# nothing is left\n")
+    for command in ("translate", "evaluate"):
+        outcome = seq2seq(command, copied, stdin=b"a\n")
+        assert outcome.code == 5
+        assert f"error: {config} holds no settings  [run.damaged]" in outcome.err
+        assert "remove it and give the command that trained the run again" in outcome.err
+    steps = ("training.max_steps=4", "training.validate_every=2", "training.schedule.warmup_steps=1", "devices=1")
+    again = "gru", copied, *steps, "training.average_checkpoints=1"
+    outcome = train_tiny(corpus, *again)
+    assert outcome.code == 5
+    assert f"error: {config} holds no settings" in outcome.err
+    config.unlink()
+    assert train_tiny(corpus, *again).code == 0
+    assert config.read_text() == before.replace(str(trained), str(copied))
+
+
+def test_a_config_in_the_folder_of_the_run(corpus: Path, tmp_path: Path) -> None:
+    """`seq2seq train exp/config.yaml -o exp`: the file is no damaged one of a run because it says little."""
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    outcome = train_tiny(corpus, "gru", tmp_path, "seed=2")
+    assert outcome.code == 2
+    assert "seed: 1 -> 2" in outcome.err

@@ -167,8 +167,15 @@ def test_wrong_bytes_of_the_right_size(server: Loopback, tmp_path: Path) -> None
     assert f"expected SHA-256 {good}" in outcome.err
     assert cached(tmp_path) == []
     assert fetch.fetch(f"{url(server)}#sha256={good.upper()}").read_bytes() == LEFT
+    wrong = f"{url(server)}#sha256={'0' * 64}"
     with pytest.raises(NetworkError, match=f"found {good}"):
-        fetch.fetch(f"{url(server)}#sha256={'0' * 64}")
+        fetch.fetch(wrong)
+    # Of a cached file this was told in two warnings, and the hint spoke of a login.
+    outcome = prepare(f"{{source: '{wrong}', target: {url(server, 'a.de')}}}")
+    assert outcome.code == 4
+    assert outcome.err.count("of another hash; fetching it again") == 1
+    assert "hint: correct #sha256=" in outcome.err
+    assert outcome.err.count(url(server)) == 2
 
 
 @pytest.mark.fault(42)
@@ -283,6 +290,31 @@ def test_addresses_that_are_none(name: str) -> None:
     """A password in an address would be written into the run."""
     with pytest.raises(UsageError):
         fetch.fetch(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ftp://host/a.en", "http:// and https:// can be read"),
+        ("s3://bucket/a.en", "http:// and https:// can be read"),
+        ("gs://bucket/a.zip/a.en", "fetch the file by hand"),
+        ("file:///tmp/a.en", "name the file itself: /tmp/a.en"),
+        ("hf://datasets/some/where/a.en", "{hub: ID,"),
+    ],
+)
+def test_addresses_of_another_kind(name: str, hint: str) -> None:
+    """`ftp://host/file` was looked for as a path, and the user told of a folder `ftp:/host` that does not exist."""
+    outcome = prepare(f"{{source: '{name}', target: b}}")
+    assert outcome.code == 2
+    assert f"cannot be read: {name}  [usage.value]" in outcome.err
+    assert hint in outcome.err
+
+
+def test_what_only_looks_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ab:").mkdir()
+    (tmp_path / "ab:" / "x").write_text("a\n")
+    assert list(read_lines("ab:/x")) == ["a"]
 
 
 def test_a_disk_without_space_is_told_before(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,13 +447,15 @@ def test_a_dataset_of_the_hub_that_needs_code(hubbed: Loopback, tmp_path: Path) 
 
 
 @pytest.mark.fault(44)
+@pytest.mark.parametrize("members", [["train.csv"], []])
 @pytest.mark.parametrize("evil", ["../../evil.csv", "/tmp/evil.csv"])
-def test_a_hostile_archive_of_the_hub(hubbed: Loopback, tmp_path: Path, evil: str) -> None:
+def test_a_hostile_archive_of_the_hub(hubbed: Loopback, tmp_path: Path, evil: str, members: list[str]) -> None:
     """The library would leave out such a member without a word and train on the rest, or find no data at all."""
     csv = b"en,de\na,b\n"
-    hubbed.files = {"train.zip": packed_zip({"train.csv": csv, evil: csv})}
+    hubbed.files = {"train.zip": packed_zip(dict.fromkeys([*members, evil], csv))}
     outcome = prepare_hub()
-    assert (outcome.code, evil in outcome.err) in ((4, True), (3, False)), outcome.err
+    assert outcome.code == 4
+    assert f"refused: {evil}: " in outcome.err
     assert "Traceback" not in outcome.err
     assert not list(tmp_path.rglob("evil.csv"))
 
@@ -495,6 +529,21 @@ def test_members_are_read_where_they_lie(tmp_path: Path, name: str, content: byt
         list(read_lines(tmp_path / name))
     with pytest.raises(DataError, match="no such file"):
         list(read_lines(tmp_path / ("b" + name) / "train.en"))
+
+
+def test_the_record_names_the_member(tmp_path: Path) -> None:
+    """It showed size and hash of the whole archive for each of its files; another member would make all anew."""
+    where = tmp_path / "a.zip"
+    where.write_bytes(packed_zip({"train.en": LEFT, "train.de": RIGHT}))
+    for more in ({}, {"notes.txt": b"new"}):
+        where.write_bytes(packed_zip({"train.en": LEFT, "train.de": RIGHT, **more}))
+        facts = Inputs(tmp_path / "cache").facts(TextSource(source=f"{where}/train.en", target=f"{where}/train.de"))
+        assert [(file["bytes"], file["sha256"]) for file in facts["files"]] == [
+            (len(text), hashlib.sha256(text).hexdigest()) for text in (LEFT, RIGHT)
+        ]
+    where.write_bytes(packed_zip({"train.en": LEFT})[:-200_000])
+    with pytest.raises(DataError, match="archive"):
+        Inputs(tmp_path / "cache").file(f"{where}/train.en")
 
 
 HOSTILE_ZIPS: dict[str, tuple[bytes, str]] = {

@@ -172,7 +172,8 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.create()
     code = "import os, sys, time; from pathlib import Path; from seq2seq.experiment.directory import RunDirectory\n"
-    code += "with RunDirectory(Path(sys.argv[1])).locked():\n  child = os.fork()\n  print(child, flush=True)\n"
+    code += "with RunDirectory(Path(sys.argv[1])).locked():\n  child = os.fork()\n"
+    code += "  os.write(1, f'{child}\\n'.encode())\n"  # in one piece: the lines of two processes mixed
     code += "  time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -1,7 +1,8 @@
-"""Rows 46 and 47: a reader that leaves, and a translation that is killed."""
+"""Rows 46 and 47: a reader or a terminal that leaves, and a translation that is killed."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -53,6 +54,50 @@ def test_a_reader_that_leaves_ends_the_translation_quietly(model: Path, text: Pa
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr.strip() == "0", done.stderr
     assert (text.parent / "said").read_text() == ""
+
+
+@pytest.mark.fault(8, 46)
+@pytest.mark.parametrize("words", [["translate", "RUN", "RUN/test.source", "-q"], ["config", "reference"]])
+def test_a_terminal_that_is_gone_is_no_fault(words: list[str], model: Path) -> None:
+    """Results printed on a terminal that had been closed meanwhile ended as a bug of ours: exit code 1, a crash log.
+
+    SIGHUP ends most commands; where it is ignored, as after `nohup` or `disown`, the terminal takes nothing any more.
+    """
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from seq2seq.cli import main; main()"
+    ours, its = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring, *(word.replace("RUN", str(model)) for word in words)],
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(its)
+    os.close(ours)
+    _, said = process.communicate(timeout=120)
+    assert (process.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "code"), [(errno.EIO, None, 7), (errno.ENOSPC, None, 7), (errno.EIO, "somewhere", 1)]
+)
+def test_a_disk_that_fails_below_the_output_is_one(
+    number: int, name: str | None, code: int, seq2seq: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a terminal may be gone: of a file the same error number means that the disk is broken."""
+
+    def broken(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number), *([name] if name else []))
+
+    monkeypatch.setattr("seq2seq.config.reference.reference_lines", broken)
+    monkeypatch.setattr(sys.modules["seq2seq.cli.main"], "_silence_stdout", lambda: None)
+    outcome = seq2seq("config", "reference")
+    assert outcome.code == code
+    if code == 7:
+        assert "disk" in outcome.err.splitlines()[0]
+        assert "hint: " in outcome.err
+    else:
+        Path(outcome.err.split("its details are in ")[1].strip()).unlink()
 
 
 @pytest.mark.fault(47)

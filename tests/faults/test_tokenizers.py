@@ -103,9 +103,31 @@ def test_a_missing_file(tmp_path: Path, missing: str) -> None:
         (tmp_path / "t" / missing).unlink()
     else:
         shutil.rmtree(tmp_path / "t")
+    with pytest.raises(CheckpointError, match=re.escape(f"{tmp_path / 't' / missing} is missing")):
+        TokenizerPair.load(tmp_path / "t")
     outcome = run_command("tokenizer", "encode", tmp_path / "t", stdin=b"the cat\n")
     assert outcome.code == 5
-    assert "Traceback" not in outcome.err
+    assert "[tokenizer.missing]" in outcome.err
+    assert ("joint.model is missing" in outcome.err) == (missing == "joint.model")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nope", "hint: name a run, or a folder that `seq2seq tokenizer train -o` has written; there are: {}/tok"),
+        ("tik", "hint: did you mean {}/tok?"),
+        ("tok/joint.model", "hint: did you mean {}/tok?"),
+        ("run", "error: {}/run/tokenizer is missing"),
+    ],
+)
+def test_what_is_no_tokenizer(tmp_path: Path, name: str, hint: str) -> None:
+    """Of a mistyped name it was said to put the run's own tokenizer folder back from a copy."""
+    saved(tmp_path / "tok", "word")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("seed: 1\n")
+    outcome = run_command("tokenizer", "encode", tmp_path / name, stdin=b"the cat\n")
+    assert (outcome.code, outcome.out) == (5, "")
+    assert hint.format(tmp_path) in outcome.err
 
 
 def foreign(kind: str = "unigram", normalization: str = "nmt_nfkc") -> bytes:

@@ -8,19 +8,21 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 from seq2seq import failpoints
-from seq2seq.config import load_config
+from seq2seq.config import TrainingSettings, load_config
 from seq2seq.data.batching import Batch
 from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
 from seq2seq.experiment.directory import RunDirectory, config_changes
-from seq2seq.optimization.precision import Precision, PrecisionChoice
+from seq2seq.training.divergence import DivergenceWatch
 from seq2seq.training.report import RunReport
-from tests.training.test_loop import CPU, Copying, make_trainer, tiny_model, weights
+from seq2seq.training.state import TrainState
+from tests.training.test_loop import Copying, make_trainer, tiny_model, weights
 
 
 def plan(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -69,13 +71,11 @@ def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, monkeypatc
 @pytest.mark.fault(26)
 def test_an_overflow_of_fp16_is_skipped_only(tmp_path: Path) -> None:
     """The scale of fp16 is meant to overflow now and then: that is no divergence."""
-    trainer = make_trainer(tmp_path, tiny_model("gru"))
-    trainer.precision = Precision(PrecisionChoice("fp16", ""), CPU)
     report = RunReport(tmp_path, resumed_step=0, max_steps=1)
-    trainer._check_finite(math.inf, math.nan, report)
-    trainer.precision = Precision(PrecisionChoice("bf16", ""), CPU)
-    with pytest.raises(DivergenceError):
-        trainer._check_finite(math.inf, math.nan, report)
+    for skips in (True, False):
+        watch = DivergenceWatch(TrainingSettings(), TrainState(), report, skips_overflows=skips, vocabulary=20)
+        with nullcontext() if skips else pytest.raises(DivergenceError):
+            watch.check_update(math.inf, math.nan, 0.1, ())
     report.close()
 
 

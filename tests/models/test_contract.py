@@ -306,3 +306,26 @@ def test_the_same_seed_builds_the_same_model_and_a_state_dict_restores_it(name: 
     third = build(name)
     third.load_state_dict(first.state_dict())
     assert torch.equal(first(source, target), third(source, target))
+
+
+def test_what_no_hypothesis_sees_is_left_out_and_the_rest_kept() -> None:
+    """Hypotheses of a sentence share a buffer; for long texts it held every token that any of them had ever tried."""
+    model = build("transformer")
+    source = sentences(LENGTHS)
+    memory = model.encode(source)
+    state, prefix = model.start(memory), torch.full((len(LENGTHS), 1, 1), BOS)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(30):
+        stepped = model.step(prefix[:, :, -1].flatten(), memory, state)
+        width = prefix.shape[1]
+        origins = torch.randint(width, (len(prefix), 4), generator=generator)
+        rows = torch.arange(len(prefix))[:, None] * width + origins
+        state = model.select(stepped.state, rows)
+        new = torch.randint(4, TARGET_SIZE, (len(prefix), 4, 1), generator=generator)
+        prefix = torch.cat([prefix.flatten(0, 1)[rows], new], dim=2)
+    stepped = model.step(prefix[:, :, -1].flatten(), memory, state)
+    again = select_rows(memory, torch.arange(len(LENGTHS)).repeat_interleave(4))
+    torch.testing.assert_close(
+        stepped.hidden, model.decode(prefix.flatten(0, 1), again).hidden[:, -1], rtol=1e-4, atol=1e-5
+    )
+    assert stepped.state.layers[0].keys.shape[2] < 31 + 4 * 12 < 31 * 4

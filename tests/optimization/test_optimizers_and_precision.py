@@ -89,3 +89,30 @@ def test_precision_is_chosen_with_a_reason_and_refused_where_impossible() -> Non
     assert choose_precision("fp32", CPU).name == "fp32"
     with pytest.raises(ConfigError, match="fp16"):
         choose_precision("fp16", CPU)
+
+
+def test_the_loss_scale_of_fp16_grows_at_the_same_update_after_a_resume() -> None:
+    """Only the scale was kept, not how long it had held: a resumed run raised it later than an unbroken one."""
+
+    def update(precision: Precision, model: nn.Linear, optimizer: torch.optim.Optimizer) -> float:
+        precision.backward(model(torch.ones(1, 3)).sum())
+        precision.step(model, optimizer, None)
+        optimizer.zero_grad()
+        return precision.state()["scale"]
+
+    def new() -> tuple[Precision, nn.Linear, torch.optim.Optimizer]:
+        precision, model = Precision(PrecisionChoice("fp16", ""), CPU), nn.Linear(3, 1)
+        precision.scaler.set_growth_interval(3)
+        return precision, model, torch.optim.SGD(model.parameters(), 1e-6)
+
+    unbroken = new()
+    scales = [update(*unbroken) for _ in range(4)]
+    assert scales[1] < scales[2] == scales[3]
+    stopped, resumed = new(), new()
+    for _ in range(2):
+        update(*stopped)
+    resumed[0].load_state(stopped[0].state())
+    assert [update(*resumed), update(*resumed)] == scales[2:]
+    in_fp32 = Precision(PrecisionChoice("fp32", ""), CPU)
+    in_fp32.load_state(stopped[0].state())
+    assert not in_fp32.scaler.is_enabled()

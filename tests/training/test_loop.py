@@ -21,7 +21,7 @@ from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
-from seq2seq.training.checkpoint import CheckpointFolder
+from seq2seq.training.checkpoints.folder import CheckpointFolder
 from seq2seq.training.interruption import Interrupted, StopRequest
 from seq2seq.training.loop import Trainer
 from seq2seq.training.report import RunReport, Validation
@@ -188,6 +188,14 @@ def test_best_follows_the_metric_and_patience_stops(tmp_path: Path) -> None:
     state = trainer.fit(Copying())
     assert (state.best_step, state.best_metric, state.step, state.stalled) == (8, 30.0, 20, 3)
     assert trainer.checkpoints.load_best().state.step == 8
+
+
+def test_a_metric_that_is_no_number_is_not_the_best_for_ever(tmp_path: Path) -> None:
+    """No number is greater than NaN: one overflow in the first look, and the first model was kept as the best."""
+    trainer = make_trainer(tmp_path, tiny_model("gru"), [math.nan, math.nan, 3.0])
+    state = trainer.fit(Copying())
+    assert (state.best_step, state.best_metric, state.stalled) == (12, 3.0, 0)
+    assert trainer.checkpoints.load_best().state.step == 12
 
 
 def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import islice, zip_longest
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
-from seq2seq.cli.options import Checkpoint, Device, Errors, Json, OutputFile, Quiet, Run, Threads
+from seq2seq.cli.options import Checkpoint, Device, Errors, Json, OutputFile, Quiet, Run, Threads, check_choice
 from seq2seq.cli.outputs import open_output
-from seq2seq.cli.streams import input_lines, tagged
-from seq2seq.console import Progress, set_quiet
-from seq2seq.errors import DataError, UsageError
+from seq2seq.cli.pairs import Pair, PairText, with_tag
+from seq2seq.cli.streams import check_output, known_tag
+from seq2seq.console import Progress, set_quiet, warn
+from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.data.lines import DecodingErrors
     from seq2seq.experiment import LoadedRun
-    from seq2seq.inference.alignment.word_alignment import Alignment, AlignmentOptions, PairAttention, WordAligner
+    from seq2seq.inference.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
 
 _WINDOW = 1024
 _MOST_ON_A_PAGE = 200
@@ -100,58 +100,94 @@ def align(
             "--symmetrise needs --reverse", hint="--reverse RUN, a run of the other direction", code="usage.needs"
         )
     _check_picture(picture, line, layer, head, reverse)
+    for written in (output, picture):
+        check_output(written, (source, target))
     view = _view(layer, head, shift, words=not subwords)
     method = _method(symmetrise)
-    text = _Text(source, target, _decoding_errors(errors), target_tag)
+    check_choice("--errors", errors, ("strict", "replace"))
+    text = PairText(source, target, cast("DecodingErrors", errors))
     from seq2seq.experiment import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
+    tag = "" if target_tag is None else known_tag(target_tag, loaded.translator.tokenizers.source)
     if picture is not None:
         page = picture.suffix.lower() == ".html"
-        _draw(picture, _aligner(loaded), _some_pairs(loaded, text, line or 1, _MOST_ON_A_PAGE if page else 1), view)
+        _draw(picture, _aligner(loaded), text.some(loaded, tag, line or 1, _MOST_ON_A_PAGE if page else 1), tag, view)
         return
-    aligners = [_aligner(loaded)]
-    if reverse is not None:
-        aligners.append(_aligner(load(reverse, device=device, threads=threads)))
-    at_terminal = source is None and sys.stdin.isatty()
-    pairs = _pairs(loaded, text, text.lines(loaded), singly=at_terminal)
+    other = None if reverse is None else load(reverse, device=device, threads=threads)
+    _align(_Runs(loaded, other, tag, method), text, view.options, output, as_json=as_json)
+
+
+class _Runs(NamedTuple):
+    """The models that read the pairs."""
+
+    loaded: LoadedRun
+    reverse: LoadedRun | None
+    tag: str
+    """What the first one's sources begin with to ask for a language; empty where nothing does."""
+    method: str
+    """How the alignments of both are made one."""
+
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """Raise `UsageError` where both translate the same way; warn where the texts are on the wrong sides."""
+        from seq2seq.inference.alignment.direction import writes_target
+
+        runs = [self.loaded] if self.reverse is None else [self.loaded, self.reverse]
+        if any(run.translator.tokenizers.source.tags for run in runs):
+            return  # trained on several languages, perhaps on both directions
+        found = [writes_target(run.translator.inspector, pairs) for run in runs]
+        if self.reverse is not None and _same_direction(self.loaded, self.reverse, found):
+            raise UsageError(
+                f"{self.reverse.directory.path} translates in the same direction as {self.loaded.directory.path}",
+                where="--reverse",
+                hint="name a run that was trained with source and target exchanged, or leave --reverse out",
+                code="usage.conflict",
+            )
+        if found[0] is False:
+            warn(
+                f"{self.loaded.directory.path} seems to translate the other way: from what stands under target to what"
+                " stands under source; exchange --source and --target"
+            )
+
+    def align(self, pairs: Sequence[Pair], options: AlignmentOptions) -> list[Alignment]:
+        """Links of the first run, or of it and that of the other direction."""
+        from seq2seq.inference.alignment.symmetrisation import symmetrise
+
+        found = _aligner(self.loaded).align([(with_tag(source, self.tag), target) for source, target in pairs], options)
+        if self.reverse is None:
+            return found
+        turned = _aligner(self.reverse).align([(target, source) for source, target in pairs], options)
+        return [
+            tuple(sorted(symmetrise(one, ((i, j) for j, i in other), self.method)))
+            for one, other in zip(found, turned, strict=True)
+        ]
+
+
+def _same_direction(one: LoadedRun, other: LoadedRun, writes_target: Sequence[bool | None]) -> bool:
+    """What the models make of the text decides; where that is not clear, what the configs say."""
+    if None not in writes_target:
+        return writes_target[0] == writes_target[1]
+    languages = [(run.config.data.source_language, run.config.data.target_language) for run in (one, other)]
+    unnamed = ("src", "tgt")
+    return one.weights == other.weights or languages[0] == languages[1] != unnamed
+
+
+def _align(runs: _Runs, text: PairText, options: AlignmentOptions, output: Path | None, *, as_json: bool) -> None:
+    at_terminal = text.source is None and sys.stdin.isatty()
+    pairs = text.pairs(runs.loaded, runs.tag, singly=at_terminal)
     number = 0
     with open_output(output, None) as stream, Progress("aligning", None, "lines") as progress:
         while window := list(islice(pairs, 1 if at_terminal else _WINDOW)):
-            found = zip(window, _aligned(aligners, window, view.options, method), strict=True)
+            if not number:
+                runs.check(window)
+            found = zip(window, runs.align(window, options), strict=True)
             rows = [
-                _row(place, pair, links, translated=target is None, as_json=as_json)
+                _row(place, pair, links, translated=text.target is None, as_json=as_json)
                 for place, (pair, links) in enumerate(found, start=number + 1)
             ]
             stream.write("".join(row + "\n" for row in rows), (), {})
             number += len(window)
             progress.update(len(window))
-
-
-class _Text(NamedTuple):
-    """What is to be aligned."""
-
-    source: Path | None
-    target: Path | None
-    errors: DecodingErrors
-
-    tag: str | None
-    """Language that the source lines ask for."""
-
-    def lines(self, loaded: LoadedRun) -> Iterable[str]:
-        """Source lines."""
-        lines = input_lines(self.source, self.errors)
-        return lines if self.tag is None else tagged(lines, self.tag, loaded.translator.tokenizers.source)
-
-
-def _decoding_errors(text: str) -> DecodingErrors:
-    match text:
-        case "strict" | "replace":
-            return text
-        case _:
-            raise UsageError(
-                f"--errors {text} is neither strict nor replace", hint="--errors replace", code="usage.choice"
-            )
 
 
 def _view(layer: str, head: str, shift: bool, *, words: bool) -> _View:
@@ -208,71 +244,7 @@ def _aligner(loaded: LoadedRun) -> WordAligner:
     return WordAligner(translator.model, translator.tokenizers, loaded.config.decoding, translator.device)
 
 
-def _pairs(loaded: LoadedRun, text: _Text, lines: Iterable[str], *, singly: bool = False) -> Iterator[tuple[str, str]]:
-    """Source lines with their translations, read or made by the model; `singly` does not wait for the next line."""
-    from seq2seq.data.lines import read_lines
-
-    if text.target is not None:
-        yield from _paired(lines, read_lines(text.target, text.errors))
-        return
-    if singly:
-        yield from ((line, loaded.translate([line])[0]) for line in lines)
-        return
-    waiting: deque[str] = deque()
-
-    def noted() -> Iterator[str]:
-        for line in lines:
-            waiting.append(line)
-            yield line
-
-    for found in loaded.translator.stream(noted()):
-        yield waiting.popleft(), found[0].text
-
-
-def _some_pairs(loaded: LoadedRun, text: _Text, line: int, count: int) -> list[tuple[str, str]]:
-    """The pairs from a line on. Other lines are not translated."""
-    first, last = line - 1, line - 1 + count
-    if text.target is None:
-        pairs = list(_pairs(loaded, text, islice(text.lines(loaded), first, last)))
-    else:
-        pairs = list(islice(_pairs(loaded, text, text.lines(loaded)), first, last))
-    if not pairs:
-        raise UsageError(f"--line {line} is beyond the end of the text", hint="--line 1", code="usage.picture")
-    return pairs
-
-
-def _paired(sources: Iterable[str], targets: Iterable[str]) -> Iterator[tuple[str, str]]:
-    counts = [0, 0]
-    for source, target in zip_longest(sources, targets):
-        counts[0] += source is not None
-        counts[1] += target is not None
-        if source is not None and target is not None:
-            yield source, target
-    if counts[0] != counts[1]:
-        raise DataError(
-            f"the source has {counts[0]:,} lines, the target {counts[1]:,}",
-            hint="the two files must match line by line",
-            code="data.line-counts",
-        )
-
-
-def _aligned(
-    aligners: list[WordAligner], pairs: list[tuple[str, str]], options: AlignmentOptions, method: str
-) -> list[Alignment]:
-    """Links of the first aligner, or of it and that of the other direction."""
-    from seq2seq.inference.alignment.symmetrisation import symmetrise
-
-    found = aligners[0].align(pairs, options)
-    if len(aligners) == 1:
-        return found
-    turned = aligners[1].align([(target, source) for source, target in pairs], options)
-    return [
-        tuple(sorted(symmetrise(one, ((i, j) for j, i in other), method)))
-        for one, other in zip(found, turned, strict=True)
-    ]
-
-
-def _row(number: int, pair: tuple[str, str], links: Alignment, *, translated: bool, as_json: bool) -> str:
+def _row(number: int, pair: Pair, links: Alignment, *, translated: bool, as_json: bool) -> str:
     from seq2seq.inference.alignment.word_alignment import pharaoh
 
     if as_json:
@@ -281,13 +253,13 @@ def _row(number: int, pair: tuple[str, str], links: Alignment, *, translated: bo
     return f"{pair[1]}\t{pharaoh(links)}" if translated else pharaoh(links)
 
 
-def _draw(picture: Path, aligner: WordAligner, pairs: list[tuple[str, str]], view: _View) -> None:
+def _draw(picture: Path, aligner: WordAligner, pairs: Sequence[Pair], tag: str, view: _View) -> None:
     from seq2seq.files import write_bytes, write_text
     from seq2seq.inference.alignment.attention_page import html_page
     from seq2seq.inference.alignment.pictures import attention_grid, png_picture, svg_picture, text_picture
 
     kind = picture.suffix.lower()
-    attention: list[PairAttention] = aligner.attention(pairs)
+    attention = aligner.attention([(with_tag(source, tag), target) for source, target in pairs])
     if kind == ".html":
         write_text(picture, html_page(attention, view.options))
         return

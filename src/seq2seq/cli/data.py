@@ -11,6 +11,7 @@ import typer
 from seq2seq.cli.options import HELP, Json, Quiet, split_arguments
 from seq2seq.config import load_config
 from seq2seq.console import format_table, say, set_quiet
+from seq2seq.errors import UsageError
 
 app = typer.Typer(help="Fetch and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
 
@@ -33,6 +34,12 @@ def download(
       seq2seq data download Helsinki-NLP/opus_books --config de-en -s en -t de
     """
     set_quiet(quiet)
+    for name, text in (("DATASET", hub), ("--source", source), ("--target", target)):
+        if not text:
+            raise UsageError(f"{name} is empty", hint="seq2seq data download ID -s en -t de", code="usage.value")
+    if source == target:
+        hint = "--source and --target name the columns of two languages"
+        raise UsageError(f"source and target are the same column, {source}", hint=hint, code="usage.same-file")
     from seq2seq.config.sources import HubSource
     from seq2seq.data.download import download as fetch
 
@@ -61,7 +68,7 @@ def prepare(
     from seq2seq.data.cache import cache_folder
     from seq2seq.data.prepare import prepare as prepare_data
 
-    prepared = prepare_data(config.data, config.tokenizer, cache=cache_folder(), seed=config.seed)
+    prepared = prepare_data(config.data, config.tokenizer, cache=cache_folder(), seed=config.seed, tell_counts=False)
     if as_json:
         typer.echo(json.dumps(prepared.record, ensure_ascii=False))
         return

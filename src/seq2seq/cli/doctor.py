@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seq2seq.cli.options import Json
 
+if TYPE_CHECKING:
+    from seq2seq.experiment.run_facts import RunReport
+
 
 def doctor(
-    run: Annotated[Path | None, typer.Argument(help="A run directory to look at, too.", show_default=False)] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run directory to examine, too.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a bug report needs: versions, processor, memory, disks, devices, what is chosen for them; no secrets.
+
+    Of a run, every file is examined (settings, tokenizer, all checkpoints by their hashes, records), and a verdict
+    stands at the end; the exit code is 0 where it can be used.
 
     \b
       seq2seq doctor
@@ -25,15 +31,33 @@ def doctor(
     from seq2seq.data.cache import cache_folder
     from seq2seq.experiment.directory import RunDirectory
     from seq2seq.experiment.machine import machine_facts
-    from seq2seq.experiment.run_facts import run_facts
+    from seq2seq.experiment.run_facts import examine
 
-    config = Config() if run is None else RunDirectory(run).load_config()
-    facts = machine_facts(config, cache_folder())
-    if run is not None:
-        facts["run"] = run_facts(RunDirectory(run))
+    report = None if run is None else examine(RunDirectory(run))
+    config = Config() if report is None or report.config is None else report.config
+    facts: dict[str, dict[str, Any]] = dict(machine_facts(config, cache_folder()))
+    if report is not None:
+        facts["run"] = _run_section(report, as_json)
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False))
-        return
+    else:
+        _print(facts)
+    if report is not None and report.faults:
+        raise report.faults[0]
+
+
+def _run_section(report: RunReport, as_json: bool) -> dict[str, Any]:
+    if as_json:
+        faults = [{"code": fault.code, "what": fault.what, "hint": fault.hint} for fault in report.faults]
+        return {**report.facts, "faults": faults, "remarks": report.remarks, "verdict": report.verdict}
+    places = [f", {fault.where}" if fault.where else "" for fault in report.faults]
+    told = [fault.what.splitlines()[0] + place for fault, place in zip(report.faults, places, strict=True)]
+    amiss = {f"amiss {number}": text for number, text in enumerate([*told, *report.remarks], start=1)}
+    section = {**report.facts, **amiss, "verdict": report.verdict}
+    return {name: text.replace(str(Path.home()), "~") for name, text in section.items()}
+
+
+def _print(facts: dict[str, dict[str, Any]]) -> None:
     width = max(len(name) for section in facts.values() for name in section)
     for title, section in facts.items():
         typer.echo(f"[{title}]")

@@ -107,19 +107,22 @@ decoding:
 
 
 def _sizes(source: str, target: str) -> Sizes:
-    if Path(source) == Path(target):
+    one, other = Path(source), Path(target)
+    if one == other or (one.exists() and other.exists() and one.samefile(other)):
         raise UsageError(
             f"source and target are the same file, {source}",
             hint="--source corpus.en --target corpus.de",
             code="usage.same-file",
         )
     lines = _count_lines(source)
-    if lines != (other := _count_lines(target)):
+    if lines != (count := _count_lines(target)):
         raise DataError(
-            f"{source} has {lines:,} lines, {target} has {other:,}",
+            f"{source} has {lines:,} lines, {target} has {count:,}",
             hint="line i of one must translate line i of the other",
             code="data.line-counts",
         )
+    if not lines:
+        raise DataError(f"{source} is empty", hint="is it the right file?", code="data.no-lines")
     if lines < 10:
         raise DataError(
             f"{source} has only {lines} lines", hint="a model needs thousands of pairs", code="data.too-few"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -14,16 +15,11 @@ from typing import NoReturn
 import typer
 
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, score, tokenizer, train, translate
+from seq2seq.cli.mistyped import CommandLineError, in_our_words
 from seq2seq.cli.options import HELP
-from seq2seq.config.explaining import known_key
 from seq2seq.console import leave, prepare, tell, warn
-from seq2seq.errors import ResourceError, UsageError, UserError
+from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
-
-# Old versions of typer raise click's errors, new ones those of their own copy of click.
-_CommandLineError: type[Exception] = next(
-    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
-)
 
 app = typer.Typer(
     name="seq2seq",
@@ -101,56 +97,56 @@ def _run() -> int:
         code = 0
     except typer.Exit as end:
         code = end.exit_code
-    except _CommandLineError as error:
+    except CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()  # type: ignore[attr-defined]
             code = 2
         else:
-            code = _report(_as_ours(error, arguments), debug)
+            code = _report(in_our_words(error, arguments), debug)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
-    except BrokenPipeError:
-        _silence_stdout()  # the reader went away (`| head`)
-        code = 0
     except UserError as error:
         code = _report(error, debug)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG):
-            code = _unexpected(error, debug)
-        else:
-            _silence_stdout()
-            code = _report(
-                ResourceError("cannot write the output: the disk is full", hint="free some space", code="disk.full"),
-                debug,
-            )
+        code = _failed_output(error, debug)
     except Exception as error:
         code = _unexpected(error, debug)
     return code
 
 
+def _failed_output(error: OSError, debug: bool) -> int:
+    """Where nobody takes the output any more, this is the end and no fault; a full or broken disk is one."""
+    if isinstance(error, BrokenPipeError) or _terminal_is_gone(error):
+        _silence_stdout()
+        return 0
+    match error.errno:
+        case errno.ENOSPC | errno.EFBIG:
+            what, hint, code = "cannot write the output: the disk is full", "free some space", "disk.full"
+        case errno.EIO if error.filename is None:
+            what, hint, code = "the disk does not read or write", "check the disk, or write elsewhere", "disk.error"
+        case _:
+            return _unexpected(error, debug)
+    _silence_stdout()
+    return _report(ResourceError(what, hint=hint, code=code), debug)
+
+
+def _terminal_is_gone(error: OSError) -> bool:
+    """Whether results were to be shown on a terminal that has been closed: of a file, EIO is a fault of the disk."""
+    if error.errno != errno.EIO or error.filename is not None:
+        return False
+    try:
+        stdout = sys.stdout.fileno()
+        if not stat.S_ISCHR(os.fstat(stdout).st_mode):
+            return False
+        os.write(stdout, b"")
+    except OSError as found:
+        return found.errno == errno.EIO
+    return False
+
+
 def _silence_stdout() -> None:
     """No more output, and no complaint about what is left in the buffer at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _as_ours(error: Exception, arguments: list[str]) -> UserError:
-    """A mistake that the parser of the command line found, in the form of all others."""
-    context = getattr(error, "ctx", None)
-    command = " ".join(["seq2seq", *arguments[:1]]) if context is None else context.command_path
-    what = error.format_message().rstrip(".:")  # type: ignore[attr-defined]
-    what, _, near = what.partition(" Did you mean ")
-    what, _, possible = what.partition(" (Possible options: ")
-    what = what.rstrip(".")
-    option = what.rpartition(" ")[2].lstrip("-")
-    if what.startswith("No such option") and known_key(option):
-        hint = f"settings have no dashes: {option}=VALUE"
-    elif near or possible:
-        hint = f"did you mean {near.rstrip('?') or ' or '.join(possible.rstrip(')').split(', '))}?"
-    elif what.startswith("Missing") and context is not None:
-        hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
-    else:
-        hint = f"{command} --help"
-    return UsageError(what[:1].lower() + what[1:], where=command, hint=hint, code="usage.command-line")
 
 
 def _report(error: UserError, debug: bool) -> int:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from seq2seq.cli.streams import Feed
+from seq2seq.cli.streams import REPLACE, Feed
 from seq2seq.console import say, warn
 from seq2seq.errors import CheckpointError, DataError, UsageError
 from seq2seq.files import disk_error, write_json
@@ -35,7 +35,7 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
     if source is not None and str(source) != "-":
         from seq2seq.data.lines import read_lines
 
-        wanted = rows * sum(1 for _ in read_lines(source, errors))
+        wanted = rows * sum(1 for _ in read_lines(source, errors, option=REPLACE))
         with output.open("rb") as file:
             found = sum(1 for _ in file)
         if found != wanted:

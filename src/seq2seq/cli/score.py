@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.options import BeamSize, Checkpoint, Device, Json, LengthPenalty, Quiet, Threads, require
-from seq2seq.console import format_table, say, set_quiet
+from seq2seq.cli.options import BeamSize, Checkpoint, Device, Json, LengthPenalty, Quiet, Threads, exclude, require
+from seq2seq.cli.streams import check_output, same_file
+from seq2seq.console import format_table, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def evaluate(
     if hypotheses is not None:
         if references is None:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
+        others = [("a run", run is not None), ("--source", source is not None), ("--output", output is not None)]
+        exclude("--hypotheses", others, "these lines are scored as they are")
+        if same_file(hypotheses, references):
+            warn(f"{hypotheses} is compared with itself")
         metrics = corpus_metrics(_lines(hypotheses), _lines(references), target_language=language or "")
     else:
         if run is None:
@@ -95,6 +100,7 @@ def _evaluate_run(
     from seq2seq.inference.translator import TranslationOptions, search_options
 
     device, checkpoint, threads = options
+    check_output(output, files)
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     pairs = _pairs(loaded, split, *files)
     decoding = loaded.config.decoding.model_copy(

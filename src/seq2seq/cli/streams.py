@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from seq2seq.data.tokenizer import Tokenizer
     from seq2seq.inference.text.reading import Line
 
-_FORMAT = 1
-_LOCK_SECONDS = 3.0
+REPLACE = "--errors replace"
+"""How a user asks for bytes that are not UTF-8 to be replaced."""
 
 
 def input_lines(file: Path | None, errors: DecodingErrors) -> Iterable[str]:
@@ -24,10 +24,10 @@ def input_lines(file: Path | None, errors: DecodingErrors) -> Iterable[str]:
     from seq2seq.data.lines import decode_lines, read_lines
 
     if file is not None and str(file) != "-":
-        return read_lines(file, errors)
+        return read_lines(file, errors, option=REPLACE)
     if sys.stdin.isatty():
         return _prompt()
-    return decode_lines(sys.stdin.buffer, "stdin", errors)
+    return decode_lines(sys.stdin.buffer, "stdin", errors, option=REPLACE)
 
 
 def _prompt() -> Iterator[str]:
@@ -40,12 +40,20 @@ def _prompt() -> Iterator[str]:
 
 
 def tagged(lines: Iterable[str], tag: str, tokenizer: Tokenizer) -> Iterable[str]:
-    """The lines with a target tag before each, as in training.
+    """The lines with a target tag before each, as in training. Raises as `known_tag`."""
+    from seq2seq.data.corpus import add_tag
+
+    symbol = known_tag(tag, tokenizer)
+    return (add_tag(line, symbol) for line in lines)
+
+
+def known_tag(tag: str, tokenizer: Tokenizer) -> str:
+    """The symbol of a target tag: `<2de>` for `de`.
 
     Raises:
         UsageError: the run knows no such tag.
     """
-    from seq2seq.data.corpus import add_tag, tag_symbol
+    from seq2seq.data.corpus import tag_symbol
 
     symbol = tag_symbol(tag)
     if symbol not in (known := tokenizer.tags):
@@ -55,7 +63,7 @@ def tagged(lines: Iterable[str], tag: str, tokenizer: Tokenizer) -> Iterable[str
             hint=f"its tags: {tag_names(known)}" if known else "it was trained without target_tag: leave it out",
             code="search.target-tag",
         )
-    return (add_tag(line, symbol) for line in lines)
+    return symbol
 
 
 def tag_names(tags: Iterable[str]) -> str:
@@ -66,6 +74,20 @@ def tag_names(tags: Iterable[str]) -> str:
 def same_file(one: Path, other: Path) -> bool:
     """Whether both names are those of one ordinary file."""
     return one.is_file() and other.is_file() and one.samefile(other)
+
+
+def check_output(output: Path | None, inputs: Iterable[Path | None]) -> None:
+    """Raise `UsageError` where the output is one of the inputs, which would be lost, or where it is a folder."""
+    if output is None or str(output) == "-":
+        return
+    if any(file is not None and same_file(file, output) for file in inputs):
+        raise UsageError(
+            f"{output} is the input: its text would be lost", hint="choose another file with -o", code="usage.same-file"
+        )
+    if output.is_dir():
+        raise UsageError(
+            f"cannot write {output}: it is a folder", hint="choose a file with -o", code="usage.unwritable"
+        )
 
 
 def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterator[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from seq2seq.cli.options import HELP, Quiet
 from seq2seq.config import load_config
 from seq2seq.console import say, set_quiet
-from seq2seq.errors import DataError, UsageError
+from seq2seq.errors import CheckpointError, DataError, UsageError
 
 app = typer.Typer(
     help="The subword model on its own.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
@@ -37,15 +38,21 @@ def train(
       seq2seq tokenizer train -s corpus.en -t corpus.de -o tokenizer vocabulary_size=8000 kind=bpe
     """
     set_quiet(quiet)
-    config = load_config([], [f"tokenizer.{setting}" for setting in settings or []])
+    config = load_config([], [f"tokenizer.{setting.removeprefix('tokenizer.')}" for setting in settings or []])
+    _check_output(output)
     from seq2seq.config.sources import TextSource
     from seq2seq.data.corpus import read_pairs
     from seq2seq.data.tokenizer import train_tokenizers
+    from seq2seq.files import disk_error
 
     files = TextSource(source=str(source), target=str(target))
-    pair = train_tokenizers(config.tokenizer, lambda: read_pairs(files, "strict"), config.seed)
-    output.mkdir(parents=True, exist_ok=True)
-    pair.save(output)
+    if next(read_pairs(files, option=""), None) is None:
+        raise DataError(f"{source} is empty", where=str(source), hint="is it the right file?", code="data.no-lines")
+    pair = train_tokenizers(config.tokenizer, lambda: read_pairs(files, option=""), config.seed)
+    try:
+        pair.save(output)
+    except OSError as error:
+        raise disk_error(error, output, 0) from None
     say(f"wrote {output}: {pair.source.size:,} source and {pair.target.size:,} target entries")
 
 
@@ -83,9 +90,22 @@ def decode(folder: Folder, side: Side = "target") -> None:
             ) from None
         if any(not 0 <= token < tokenizer.size for token in ids):
             raise DataError(
-                f"token numbers go from 0 to {tokenizer.size - 1}", where=f"stdin:{number}", code="data.tokens"
+                f"token numbers go from 0 to {tokenizer.size - 1}",
+                where=f"stdin:{number}",
+                hint="were they made by another tokenizer, or by the other side's (--side)?",
+                code="data.tokens",
             )
         typer.echo(tokenizer.decode([ids])[0])
+
+
+def _check_output(folder: Path) -> None:
+    """Tell before the training what keeps the tokenizer from being kept."""
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    if existing.exists() and not existing.is_dir():
+        raise UsageError(f"{existing} is a file, not a folder", hint="choose another with -o", code="usage.unwritable")
+    if (folder / "tokenizer.json").exists() and (folder.absolute().parent / "checkpoints").is_dir():
+        what = f"{folder} is the tokenizer of a run, whose model would understand no other"
+        raise UsageError(what, hint="choose another folder with -o", code="usage.exists")
 
 
 def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer lives behind slow imports
@@ -94,14 +114,31 @@ def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer
     from seq2seq.data.tokenizer import TokenizerPair
 
     inner = folder / "tokenizer"
-    pair = TokenizerPair.load(inner if inner.is_dir() else folder)
+    is_run = inner.is_dir() or (folder / "config.yaml").is_file()
+    if not is_run and not (folder / "tokenizer.json").is_file():
+        what = f"no tokenizer in {folder}" if folder.exists() else f"no file or folder {folder}"
+        raise CheckpointError(what, hint=_suggest(folder), code="tokenizer.missing")
+    pair = TokenizerPair.load(inner if is_run else folder)
     return pair.source if side == "source" else pair.target
+
+
+def _suggest(folder: Path) -> str:
+    """What to name instead of something that is no tokenizer."""
+    if (folder.parent / "tokenizer.json").is_file():
+        return f"did you mean {folder.parent}?"
+    around = folder.parent.glob("*/tokenizer.json"), folder.parent.glob("*/tokenizer/tokenizer.json")
+    found = [path.relative_to(folder.parent).parts[0] for paths in around for path in sorted(paths)]
+    near = difflib.get_close_matches(folder.name, found, n=1)
+    if near:
+        return f"did you mean {folder.parent / near[0]}?"
+    there = f"; there are: {', '.join(str(folder.parent / name) for name in found[:6])}" if found else ""
+    return f"name a run, or a folder that `seq2seq tokenizer train -o` has written{there}"
 
 
 def _stdin() -> Iterable[str]:
     from seq2seq.data.lines import decode_lines
 
-    return decode_lines(sys.stdin.buffer, "stdin", "strict")
+    return decode_lines(sys.stdin.buffer, "stdin", "strict", option="")
 
 
 def _windows(lines: Iterable[str]) -> Iterable[list[str]]:

@@ -44,6 +44,8 @@ def train(
       seq2seq train --source corpus.en --target corpus.de -o runs/mine
     """
     set_quiet(quiet)
+    if output == Path():  # also -o "", of a variable that is not set
+        raise UsageError("a run wants a folder of its own", where="-o", hint="-o runs/NAME", code="usage.value")
     files, overrides = split_arguments(arguments)
     if (source is None) != (target is None):
         raise UsageError(

@@ -32,10 +32,9 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.outputs import Output, is_finished, open_output
-from seq2seq.cli.streams import Feed, input_lines, same_file, tag_names, tagged, with_prefixes
+from seq2seq.cli.streams import Feed, check_output, input_lines, tag_names, tagged, with_prefixes
 from seq2seq.cli.wanted import Decoding, Format
 from seq2seq.console import Progress, say, set_quiet, warn
-from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.experiment import LoadedRun
@@ -60,7 +59,9 @@ def translate(
     resume: Annotated[
         bool, typer.Option("--resume", help="With -o: go on where the same command was interrupted.")
     ] = False,
-    n_best: Annotated[int, typer.Option("--n-best", min=1, help="Translations of each line, best first.")] = 1,
+    n_best: Annotated[
+        int, typer.Option("--n-best", min=1, help="Translations of each line, best first; the beam holds as many.")
+    ] = 1,
     scores: Annotated[
         bool, typer.Option("--scores", help="Print the score and a tab before each translation.")
     ] = False,
@@ -166,10 +167,7 @@ def translate(
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
-    if output is not None and file is not None and same_file(file, output):
-        raise UsageError(
-            f"{output} is the input: its text would be lost", hint="choose another file with -o", code="usage.same-file"
-        )
+    check_output(output, (file, prefix, glossary))
     decoding_errors = cast(Literal["strict", "replace"], errors)
     if resume and output is not None and is_finished(output, file, decoding_errors, 1 if as_json else n_best):
         say(f"{output} is complete: nothing to do (without --resume it is written anew)")

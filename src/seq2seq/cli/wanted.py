@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seq2seq.cli.options import check_choice, exclude, require
+from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ class Decoding(NamedTuple):
         if self.diversity:
             require("--diversity", "--n-best of 2 or more", self.n_best > 1)
             exclude("--diversity", [("--glossary", self.glossary is not None)], "both decide on the beam")
+        if not draws and self.beam_size is not None and self.beam_size < self.n_best:
+            raise UsageError(
+                f"a beam of {self.beam_size} cannot give {self.n_best} translations",
+                where="--n-best",
+                hint=f"--beam-size {self.n_best}, or leave --beam-size out",
+                code="usage.conflict",
+            )
         if self.max_length is not None:
             exclude("--max-length", [("--max-length-ratio", self.max_length_ratio is not None)], "both set one limit")
 
@@ -114,6 +122,8 @@ class Decoding(NamedTuple):
             return search._replace(
                 n_best=self.n_best, sampling=Sampling(self.temperature, self.top_k, self.top_p, self.seed)
             )
+        if self.n_best > search.beam_size:
+            say(f"the beam is widened from the run's {search.beam_size} to {self.n_best} for --n-best {self.n_best}")
         return search._replace(
             beam_size=max(search.beam_size, self.n_best), n_best=self.n_best, diversity=self.diversity
         )

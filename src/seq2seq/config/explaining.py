@@ -56,7 +56,15 @@ _KINDS = {
     "string": "text",
     "tuple": "a list",
     "list": "a list",
-    "finite": "a number that is finite",
+    "finite": "a finite number",
+}
+_BOUNDS = {
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "string_too_short": "a name, which cannot be empty",
+    "string_pattern_mismatch": "letters, digits, _ and - alone",
 }
 _NO_VALUE = ("no", "off", "none", "false", "never", "nil", "~")
 _THOUSANDS = {"k": 1_000, "m": 1_000_000}
@@ -77,6 +85,13 @@ def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigErro
     return ConfigError(what + more, where=where, hint=hint, code=code)
 
 
+def no_number(path: Path, given: bool, documents: Sequence[Document]) -> ConfigError:
+    """`true` stands where a number is wanted."""
+    where = next((place for document in reversed(documents) if (place := document.place(path))), None)
+    what = f"`{'.'.join(map(str, path))}`: must be a number, not {_shown(given)}"
+    return ConfigError(what, where=where, hint=_reference(path), code="config.value")
+
+
 def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> tuple[str, str, str | None]:
     """Code, message and hint."""
     key = ".".join(map(str, path))
@@ -85,8 +100,10 @@ def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: 
         return "config.unknown-key", f"unknown key `{_visible(key)}`", _suggest(first["loc"])
     if kind == "missing" and not isinstance(path[-1], int):
         return "config.missing-key", f"`{key}` is missing", f"add `{path[-1]}:` there"
-    if kind == "missing":
-        return "config.value", f"`{'.'.join(map(str, path[:-1]))}` has too few values", "write all of them"
+    if kind in ("missing", "too_short", "too_long"):
+        path = path[:-1] if kind == "missing" else path
+        what = f"`{'.'.join(map(str, path))}` has too {'many' if kind == 'too_long' else 'few'} values"
+        return "config.value", what, f"{path[-1]}: {_default_list(path) or '[...]'}"
     if kind == "value_error":
         what, _, hint = str(first["msg"]).removeprefix("Value error, ").partition("; ")
         return "config.conflict", f"{key}: {what}" if key else what, hint or f"seq2seq config reference {key}".rstrip()
@@ -99,7 +116,7 @@ def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: 
             f"`{key}` is a group of settings, not {_shown(given)}",
             _how_to_group(first["loc"], given),
         )
-    wanted = " or ".join(dict.fromkeys(_wanted(arm) for arm in arms))
+    wanted = " or ".join(dict.fromkeys(_wanted(arm) for arm in arms)).replace(" or more or ", " or more, or ")
     hint = _how_to_write(first, arms, path)
     return "config.value", f"`{key}`: must be {wanted}, not {_shown(given)}", hint
 
@@ -109,12 +126,14 @@ def _wanted(problem: Mapping[str, Any]) -> str:
     kind = str(problem["type"])
     if kind == "literal_error":
         return str(problem["ctx"]["expected"]).replace("'", "")
-    if kind in ("too_long", "too_short") or kind.partition("_")[0] not in _KINDS:
-        message = str(problem["msg"])
-        for beginning in ("Input should be ", "Input should ", "Tuple should ", "String should "):
-            message = message.removeprefix(beginning)
-        return message[:1].lower() + message[1:]
-    return _KINDS[kind.partition("_")[0]]
+    if kind in _BOUNDS:
+        bounds = {
+            name: _shown(int(value) if value == int(value) else value)
+            for name, value in problem.get("ctx", {}).items()
+            if isinstance(value, (int, float))
+        }
+        return _BOUNDS[kind].format(**bounds)
+    return _KINDS.get(kind.partition("_")[0], "of another kind")
 
 
 def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> str:
@@ -125,17 +144,31 @@ def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], p
     if choices and (close := difflib.get_close_matches(text, choices, n=1)):
         return f"did you mean {name}: {close[0]}?"
     if str(first["type"]).startswith(("tuple", "list")):
-        whole = _SOURCE if path[:1] == ("data",) else f"[{_shown(given)}]" if not isinstance(given, dict) else "[...]"
-        return f"{name}: {whole}"
+        plain = not isinstance(given, (dict, type(None)))
+        alone = f"[{_shown(given)}]" if plain else "[...]"
+        return f"{name}: {_SOURCE if path[:1] == ('data',) else _default_list(path) or alone}"
     if str(first["type"]).startswith("string") and isinstance(given, (int, float)):
-        return f'quote it: "{given}"' if isinstance(name, int) else f'quote it: {name}: "{given}"'
+        quoted = f'"{_shown(given)}"'
+        return f"quote it: {quoted}" if isinstance(name, int) else f"quote it: {name}: {quoted}"
     if text in _NO_VALUE and _may_be_null(first["loc"]):
         return f"{name}: null"
     if (short := re.fullmatch(r"(\d+(?:\.\d+)?)([km])", text)) and "int" in str(first["type"]):
         return f"{name}: {int(float(short[1]) * _THOUSANDS[short[2]])}"
     if given is None:
         return "give a value, or remove the line"
-    return f"seq2seq config reference {'.'.join(part for part in map(str, path) if not part.isdecimal())}"
+    return _reference(path)
+
+
+def _reference(path: Path) -> str:
+    keys = path[: next((place for place, part in enumerate(path) if isinstance(part, int)), None)]
+    return f"seq2seq config reference {'.'.join(map(str, keys))}"
+
+
+def _default_list(path: Path) -> str:
+    """The default of a list as YAML writes it; empty where it has none."""
+    field = _group_at(path[:-1]).model_fields.get(str(path[-1]))
+    default = field.default if field is not None else None
+    return str(list(default)) if isinstance(default, tuple) and default else ""
 
 
 def _how_to_group(loc: Sequence[str | int], given: Any) -> str:
@@ -190,7 +223,7 @@ def _user_path(loc: Sequence[str | int]) -> Path:
     for place, part in enumerate(loc):
         is_model_tag = place == 1 and loc[0] == "model" and part in ("transformer", "gru")
         is_source_tag = place == 3 and isinstance(loc[2], int) and loc[0] == "data" and part in _VARIANTS
-        is_choice_of_types = path[-1:] == ["batch_size"] or part in ("int", "str")
+        is_choice_of_types = path[-1:] == ["batch_size"] or str(part).removeprefix("constrained-") in ("int", "str")
         if not is_model_tag and not is_source_tag and not is_choice_of_types:
             path.append(part)
     return tuple(path)
@@ -201,7 +234,7 @@ def _suggest(loc: Sequence[str | int]) -> str:
     typed = str(loc[-1])
     wrong = typed.strip().casefold().replace("-", "_").replace(" ", "_")
     siblings = list(_group_at(loc[:-1]).model_fields)
-    everywhere = dict(_all_keys(Config, ()))
+    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}  # of which there are several
     wanted = _OTHER_NAMES.get(wrong, wrong)
     groups = _user_path(loc)[:-1]
     within = ".".join(map(str, groups))

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from seq2seq.config.explaining import explain, known_key
+from seq2seq.config.explaining import explain, known_key, no_number
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings
 from seq2seq.config.yaml_reader import Document, Path, read_value, read_yaml
@@ -63,8 +63,8 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
     merged = {key: value for key, value in merged.items() if value is not None}
     if isinstance(merged.get("model"), dict):
         merged["model"] = {"kind": "transformer", **merged["model"]}
-    for path, value in _texts(merged, ()):
-        if redact(value) != value:
+    for path, value in _leaves(merged, ()):
+        if isinstance(value, str) and redact(value) != value:
             key = ".".join(map(str, path))
             raise ConfigError(
                 f"`{key}` holds a password or a token, which the run would keep",
@@ -73,9 +73,14 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
                 code="config.secret",
             )
     try:
-        return Config.model_validate(merged)
+        config = Config.model_validate(merged)
     except ValidationError as error:
         raise explain(error, documents) from None
+    for path, value in _leaves(merged, ()):
+        # Python takes true for 1.
+        if isinstance(value, bool) and not isinstance(_setting(config, path), bool):
+            raise no_number(path, value, documents)
+    return config
 
 
 def config_to_yaml(config: Config) -> str:
@@ -122,7 +127,7 @@ def _read_override(text: str) -> Document:
 
 
 def _preset(documents: Sequence[Document]) -> list[Document]:
-    names = [(document.data["preset"], document) for document in documents if "preset" in document.data]
+    names = [(document.data["preset"], document) for document in documents if document.data.get("preset") is not None]
     if not names:
         return []
     name, document = names[-1]
@@ -169,13 +174,21 @@ def _shorten_warmup(merged: dict[str, Any]) -> dict[str, Any]:
     return _merge(merged, {"training": {"schedule": {"warmup_steps": steps // 10}}})
 
 
-def _texts(tree: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    """Every text of the tree with its path."""
-    if isinstance(tree, str):
-        yield path, tree
-    elif isinstance(tree, (dict, list)):
+def _leaves(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Every value of the tree with its path."""
+    if isinstance(tree, (dict, list)):
         for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from _texts(value, (*path, key))
+            yield from _leaves(value, (*path, key))
+    else:
+        yield path, tree
+
+
+def _setting(config: Config, path: Path) -> Any:
+    """What a key of the validated tree has become."""
+    found: Any = config
+    for part in path:
+        found = found[part] if isinstance(part, int) else getattr(found, part)
+    return found
 
 
 def _value(tree: Any, path: Sequence[str]) -> Any:

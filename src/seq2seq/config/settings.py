@@ -165,7 +165,7 @@ class TrainingSettings(Settings):
     r_drop: float = Field(0.0, ge=0)
     """R-Drop (Liang et al. 2021): every batch twice with other dropout, and this weight on how far the two outputs
     differ (symmetric Kullback-Leibler divergence); 5 is usual for small corpora, 0 is off."""
-    init_from: str | None = None
+    init_from: str | None = Field(None, min_length=1)
     """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning); settings of `model`
     and `tokenizer` that are not given are those of that run."""
     freeze: Strings = ()

@@ -8,6 +8,8 @@ from pydantic import Discriminator, Field, Tag
 
 from seq2seq.config.base import Settings
 
+Name = Annotated[str, Field(min_length=1)]
+
 
 class SourceSettings(Settings):
     """What every form of source may say."""
@@ -21,38 +23,38 @@ class SourceSettings(Settings):
 class TextSource(SourceSettings):
     """Two plain text files (also .gz, .xz) with one sentence a line; line i of one translates line i of the other."""
 
-    source: str
+    source: Name
     """File of the source side."""
-    target: str
+    target: Name
     """File of the target side."""
 
 
 class TsvSource(SourceSettings):
     """One file (also .gz, .xz) with tab-separated columns. A header is needed only where columns go by name."""
 
-    tsv: str
+    tsv: Name
     """The file."""
-    source: int | str = 0
+    source: Annotated[int, Field(ge=0)] | Name = 0
     """Column of the source side: a number from 0, or a name in the header line."""
-    target: int | str = 1
+    target: Annotated[int, Field(ge=0)] | Name = 1
     """Column of the target side."""
 
 
 class JsonlSource(SourceSettings):
     """One file (also .gz, .xz) with a JSON object a line."""
 
-    jsonl: str
+    jsonl: Name
     """The file."""
-    source: str
+    source: Name
     """Key of the source side; dots reach inside, as in `translation.en`."""
-    target: str
+    target: Name
     """Key of the target side."""
 
 
 class HubSource(SourceSettings):
     """A dataset of the Hugging Face hub, fetched once and kept in the cache."""
 
-    hub: str
+    hub: Name
     """Dataset id, e.g. `bentrevett/multi30k`."""
     config: str | None = None
     """Configuration of the dataset, e.g. `de-en`."""
@@ -60,9 +62,9 @@ class HubSource(SourceSettings):
     """Split of the dataset."""
     revision: str | None = None
     """Commit, tag or branch; the commit that was used is recorded in the run."""
-    source: str
+    source: Name
     """Column of the source side, e.g. `en`; found inside a nested `translation` column too."""
-    target: str
+    target: Name
     """Column of the target side."""
 
 

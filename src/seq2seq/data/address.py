@@ -13,6 +13,7 @@ from seq2seq.errors import UsageError
 from seq2seq.redaction import redact
 
 _URL = re.compile(r"(https?):/+", re.IGNORECASE)
+_OTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _PARTIAL = ".partial-"
 
@@ -41,6 +42,22 @@ class Wanted(NamedTuple):
 def is_url(name: str | Path) -> bool:
     """Whether a name stands for a file elsewhere (http or https). A `Path` has lost one of the two slashes."""
     return _URL.match(str(name)) is not None
+
+
+def refuse_other_scheme(name: str | Path) -> None:
+    """Raise `UsageError` for what looks like an address (`ftp://`, `s3://`), but is none that can be fetched."""
+    if (found := _OTHER.fullmatch(str(name))) is None or is_url(name):
+        return
+    scheme, rest = found[1].lower(), found[2]
+    match scheme:
+        case "file":
+            hint = f"name the file itself: /{rest}"
+        case "hf":
+            hint = "a dataset of the hub is a source of its own: {hub: ID, source: COLUMN, target: COLUMN}"
+        case _:
+            hint = "http:// and https:// can be read; fetch the file by hand and name it"
+    address = f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
+    raise UsageError(f"addresses of {scheme}:// cannot be read: {address}", hint=hint, code="usage.value")
 
 
 def parse_address(name: str) -> Wanted:

@@ -15,7 +15,7 @@ from typing import Any
 
 from seq2seq import console
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
-from seq2seq.data.lines import locate, open_binary
+from seq2seq.data.lines import digest, locate, open_binary
 from seq2seq.errors import NetworkError, ResourceError
 from seq2seq.files import write_json
 
@@ -68,19 +68,22 @@ class Inputs:
         return {"settings": settings, "files": [self.file(name) for name in files]}
 
     def file(self, named: str) -> dict[str, Any]:
-        """Name, size and SHA-256 of a file: of the whole archive where it lies in one, of the copy of a URL."""
+        """Name, size and SHA-256 of a file, of a member where it lies in an archive, or of the copy of a URL."""
         path = Path(named)
         with open_binary(path):  # a missing file gets the message with near names
-            local = locate(path).file
+            local, member = locate(path)
             stat = local.stat()
         name, stamp = str(local.resolve()), [stat.st_size, stat.st_mtime_ns]
+        if member is not None:
+            name = f"{name}/{member}"
         known = self._known.get(name)
         settled = time.time() - stat.st_mtime > _FRESH_SECONDS
-        if not (settled and isinstance(known, dict) and known.get("stamp") == stamp):
-            known = {"stamp": stamp, "sha256": digest_file(local)}
+        if not (settled and isinstance(known, dict) and known.get("stamp") == stamp and "bytes" in known):
+            size, sha256 = (stat.st_size, digest_file(local)) if member is None else digest(path)
+            known = {"stamp": stamp, "bytes": size, "sha256": sha256}
             self._known[name] = known
             self._changed = True
-        return {"file": named, "bytes": stat.st_size, "sha256": known["sha256"]}
+        return {"file": named, "bytes": known["bytes"], "sha256": known["sha256"]}
 
     def save(self) -> None:
         """Remember for the next call."""

@@ -37,7 +37,8 @@ _LABELS = {
 
 @dataclass
 class CleaningReport:
-    """Counts of pairs: read, kept, and taken away for each reason. `read` = `kept` + the sum of the reasons."""
+    """Counts of pairs: read, kept, and taken away for each reason. `read` = `kept` + the sum of the reasons, of which
+    `copies` is none."""
 
     read: int = 0
     kept: int = 0
@@ -48,6 +49,13 @@ class CleaningReport:
     too_short: int = 0
     too_long: int = 0
     ratio: int = 0
+    copies: int = 0
+    """Of the pairs with text on both sides those whose sides are the same; no reason to drop one."""
+
+    @property
+    def usable(self) -> int:
+        """Pairs with text on both sides."""
+        return self.read - self.empty - self.invisible
 
     def rows(self) -> list[tuple[str, str]]:
         """(reason, count) for `console.format_table`."""

@@ -15,22 +15,24 @@ from seq2seq.errors import DataError
 
 Pair = tuple[str, str]
 
+_REPLACE = "data.errors=replace"
+
 _LINE_ENDS = re.compile(r"\r\n|\n")
 
 
-def read_pairs(source: Source, errors: DecodingErrors = "strict") -> Iterator[Pair]:
+def read_pairs(source: Source, errors: DecodingErrors = "strict", *, option: str = _REPLACE) -> Iterator[Pair]:
     """Every (source, target) pair, in order, uncleaned. Nothing is held in memory.
 
     A text is always one line: newlines inside a cell of a JSON or hub source become spaces, because
     everything after this (references, translations) works line for line. A source with a `target_tag` gets it put
-    before each text.
+    before each text. `option` is how the user may ask for errors="replace", for the hint.
 
     Raises:
         DataError: a file is missing, damaged, or has a line that does not hold a pair; the two files of a
             text source differ in length (told when the shorter one ends).
         NetworkError: a hub dataset cannot be fetched.
     """
-    pairs = _read(source, errors)
+    pairs = _read(source, errors, option)
     return pairs if source.target_tag is None else _tagged(pairs, tag_symbol(source.target_tag))
 
 
@@ -49,10 +51,10 @@ def _tagged(pairs: Iterator[Pair], symbol: str) -> Iterator[Pair]:
         yield add_tag(left, symbol), right
 
 
-def _read(source: Source, errors: DecodingErrors) -> Iterator[Pair]:
+def _read(source: Source, errors: DecodingErrors, option: str) -> Iterator[Pair]:
     match source:
         case TextSource():
-            return _read_text(source, errors)
+            return _read_text(source, errors, option)
         case TsvSource():
             return _read_tsv(source, errors)
         case JsonlSource():
@@ -81,15 +83,15 @@ def one_line(text: str, place: str, errors: DecodingErrors) -> str:
                 raise DataError(
                     f"not valid Unicode: a lone surrogate at character {error.start}",
                     where=place,
-                    hint="data.errors=replace puts U+FFFD there",
+                    hint=f"{_REPLACE} puts U+FFFD there",
                     code="data.encoding",
                 ) from None
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 
-def _read_text(source: TextSource, errors: DecodingErrors) -> Iterator[Pair]:
-    lines = read_lines(source.source, errors), read_lines(source.target, errors)
+def _read_text(source: TextSource, errors: DecodingErrors, option: str) -> Iterator[Pair]:
+    lines = [read_lines(name, errors, option=option) for name in (source.source, source.target)]
     counts = [0, 0]
     while True:
         left, right = next(lines[0], None), next(lines[1], None)
@@ -110,7 +112,7 @@ def _read_text(source: TextSource, errors: DecodingErrors) -> Iterator[Pair]:
 
 def _read_tsv(source: TsvSource, errors: DecodingErrors) -> Iterator[Pair]:
     # No quoting: a quotation mark is text, as in nearly every published TSV corpus.
-    lines = read_lines(source.tsv, errors)
+    lines = read_lines(source.tsv, errors, option=_REPLACE)
     first = 1
     columns = [source.source, source.target]
     if any(isinstance(column, str) for column in columns):
@@ -118,8 +120,6 @@ def _read_tsv(source: TsvSource, errors: DecodingErrors) -> Iterator[Pair]:
         columns = [_column_number(column, header, source.tsv) for column in columns]
         first = 2
     left, right = (int(column) for column in columns)
-    if min(left, right) < 0:
-        raise DataError("columns are numbered from 0", where=source.tsv, code="data.column")
     needed = max(left, right) + 1
     for number, line in enumerate(lines, start=first):
         cells = line.split("\t")
@@ -144,7 +144,7 @@ def _column_number(column: int | str, header: list[str], name: str) -> int:
 
 
 def _read_jsonl(source: JsonlSource, errors: DecodingErrors) -> Iterator[Pair]:
-    for number, line in enumerate(read_lines(source.jsonl, errors), start=1):
+    for number, line in enumerate(read_lines(source.jsonl, errors, option=_REPLACE), start=1):
         place = f"{source.jsonl}:{number}"
         try:
             row = json.loads(line)
@@ -162,7 +162,10 @@ def _json_text(row: Any, key: str, place: str) -> str:
     for part in [key] if isinstance(row, dict) and key in row else key.split("."):
         if not isinstance(value, dict):
             raise DataError(
-                f"no key {key!r}: {part!r} would be inside something that is no object", where=place, code="data.column"
+                f"no key {key!r}: {part!r} would be inside something that is no object",
+                where=place,
+                hint='one object a line, such as {"en": "a dog", "de": "ein Hund"}',
+                code="data.column",
             )
         if part not in value:
             near = difflib.get_close_matches(part, list(value), n=1)
@@ -170,7 +173,12 @@ def _json_text(row: Any, key: str, place: str) -> str:
             raise DataError(f"no key {key!r}", where=place, hint=hint, code="data.column")
         value = value[part]
     if not isinstance(value, str):
-        raise DataError(f"{key!r} is {json.dumps(value)[:40]}, not a string", where=place, code="data.column")
+        raise DataError(
+            f"{key!r} is {json.dumps(value)[:40]}, not a string",
+            where=place,
+            hint="name a key that holds text; dots reach inside an object, as in translation.en",
+            code="data.column",
+        )
     return value
 
 

@@ -18,9 +18,9 @@ from seq2seq import console
 from seq2seq.config.sources import HubSource
 from seq2seq.data.cache import digest_file
 from seq2seq.data.corpus import Pair, one_line
-from seq2seq.data.hub import ask, check_descriptions, explain, fetch_files, place_of
+from seq2seq.data.hub import ask, check_archives, check_descriptions, explain, fetch_files, place_of
 from seq2seq.data.lines import DecodingErrors
-from seq2seq.errors import DataError
+from seq2seq.errors import DataError, NetworkError
 from seq2seq.files import disk_error, write_json
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -43,6 +43,7 @@ def load_hub(source: HubSource) -> datasets.Dataset:
         NetworkError: the hub cannot be reached, or the dataset would need to run code.
     """
     revision = source.revision if is_local(source) or _offline() else hub_revision(source)
+    builder = None
     with _quiet_datasets():
         try:
             builder = ask(lambda: datasets.load_dataset_builder(source.hub, source.config, revision=revision))
@@ -53,7 +54,8 @@ def load_hub(source: HubSource) -> datasets.Dataset:
             dataset = builder.as_dataset(split=source.split)
         except Exception as error:
             _check(source, revision)
-            raise explain(error, source) from error
+            unsafe = _unsafe_archive(source, revision) if builder is None else None
+            raise unsafe or explain(error, source) from error
     for name in (source.source, source.target):
         column_path(dataset, name, source)
     return dataset
@@ -63,6 +65,18 @@ def _check(source: HubSource, revision: str | None) -> None:
     # A README with wrong bytes misleads the library, and stays in its cache.
     if not is_local(source):
         check_descriptions(source.hub, revision)
+
+
+def _unsafe_archive(source: HubSource, revision: str | None) -> NetworkError | None:
+    """Why the library may have found no data: it passes over members that lead out of their archive."""
+    try:
+        if not is_local(source) and not _offline():
+            check_archives(source.hub, revision)
+    except NetworkError as error:
+        return error if error.code == "network.archive" else None
+    except Exception:
+        pass  # the first error says what is wrong
+    return None
 
 
 def hub_revision(source: HubSource) -> str:

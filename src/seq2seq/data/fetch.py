@@ -49,13 +49,15 @@ def fetch(name: str | Path) -> Path:
         UsageError: the cache cannot be written, or the URL holds a password.
     """
     wanted = parse_address(str(name))
-    if _cached(wanted):
+    if _fault_of_copy(wanted) is None:
         _tell_of_copy(wanted)
         return wanted.path
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(wanted):
-            if not _cached(wanted):  # another process may just have fetched it
+            if fault := _fault_of_copy(wanted):  # another process may just have fetched it
+                if fault != "missing":
+                    console.warn(f"the cached copy of {wanted.shown} is {fault}; fetching it again")
                 most, whole = 0, False
                 while not whole:
                     most, whole = patiently(lambda most=most: _continue(wanted, most))  # type: ignore[misc]
@@ -73,21 +75,19 @@ def _tell_of_copy(wanted: Wanted) -> None:
         console.say(f"using the copy of {wanted.shown} fetched before; to fetch it anew, remove {wanted.path}")
 
 
-def _cached(wanted: Wanted) -> bool:
-    """Whether the file is there and whole; one that is not is removed."""
+def _fault_of_copy(wanted: Wanted) -> str | None:
+    """Why the copy in the cache cannot be used; None where it can."""
     try:
         stat = wanted.path.stat()
         facts = json.loads(wanted.facts.read_bytes())
         actual = _digest(wanted.path, stat.st_size, stat.st_mtime_ns)
-        if actual == facts["sha256"] and wanted.sha256 in (None, actual):
-            return True
-        told = "damaged" if wanted.sha256 is None else "of another hash"
-        console.warn(f"the cached copy of {wanted.shown} is {told}; fetching it again")
+        if actual != facts["sha256"]:
+            return "damaged"
+        return None if wanted.sha256 in (None, actual) else "of another hash"
     except FileNotFoundError:
-        pass
+        return "missing"
     except (OSError, ValueError, KeyError, TypeError):
-        console.warn(f"the cached copy of {wanted.shown} is damaged; fetching it again")
-    return False
+        return "damaged"
 
 
 @lru_cache(maxsize=64)
@@ -217,7 +217,8 @@ def _receive(wanted: Wanted, answer: http.client.HTTPResponse, start: int, total
         have, counted, since = start, start, time.monotonic()
         while piece := _read(wanted, answer):
             if page or (have == 0 and piece.lstrip()[:16].lower().startswith(_HTML)):
-                raise _wrong(wanted, f"{wanted.shown} is a web page, not a file")
+                hint = "open the address in a browser: does it want a login, or has it moved?"
+                raise _wrong(wanted, f"{wanted.shown} is a web page, not a file", hint)
             file.write(piece)
             have += len(piece)
             progress.update(len(piece))
@@ -230,7 +231,8 @@ def _receive(wanted: Wanted, answer: http.client.HTTPResponse, start: int, total
     if total is not None and have < total:
         raise BusyError(f"{wanted.shown} broke off after {have:,} of {total:,} bytes")
     if total is not None and have > total:
-        raise _wrong(wanted, f"{wanted.shown} is longer than the {total:,} bytes that it should have")
+        fault = f"{wanted.shown} is longer than the {total:,} bytes that it should have"
+        raise _wrong(wanted, fault, "run the same command again, or fetch the file by hand and name it")
 
 
 def _read(wanted: Wanted, answer: http.client.HTTPResponse) -> bytes:
@@ -245,17 +247,17 @@ def _accept(wanted: Wanted) -> None:
     """Check the whole file and give it its name."""
     actual = digest_file(wanted.partial)
     if wanted.sha256 not in (None, actual):
-        raise _wrong(wanted, f"{wanted.shown}: expected SHA-256 {wanted.sha256}, found {actual}; the file was removed")
+        fault = f"wrong hash: expected SHA-256 {wanted.sha256}, found {actual}; the file was removed"
+        raise _wrong(wanted, fault, "correct #sha256= if the file was changed by right; else fetch it from elsewhere")
     facts: dict[str, Any] = {"url": wanted.shown, "bytes": wanted.partial.stat().st_size, "sha256": actual}
     write_json(wanted.facts, facts)
     wanted.partial.replace(wanted.path)
     wanted.partial_facts.unlink(missing_ok=True)
 
 
-def _wrong(wanted: Wanted, fault: str) -> NetworkError:
+def _wrong(wanted: Wanted, fault: str, hint: str) -> NetworkError:
     wanted.partial.unlink(missing_ok=True)
     wanted.partial_facts.unlink(missing_ok=True)
-    hint = "open the address in a browser: does it want a login, or has it moved?"
     return NetworkError(fault, where=wanted.shown, hint=hint, code="network.content")
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from huggingface_hub.errors import (
 )
 
 from seq2seq.config.sources import HubSource
-from seq2seq.data.archives import check_archive
+from seq2seq.data.archives import ARCHIVE, check_archive
 from seq2seq.data.patience import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
 from seq2seq.errors import DataError, NetworkError, UserError
 
@@ -97,6 +98,21 @@ def fetch_files(builder: datasets.DatasetBuilder) -> None:
             check_archive(path)
 
 
+def check_archives(name: str, revision: str | None) -> None:
+    """Look into the archives of a dataset that could not be read: of members that lead elsewhere the library says only
+    that there are no data.
+
+    Raises:
+        NetworkError: an archive is unsafe, or cannot be fetched.
+        DataError: an archive is damaged.
+    """
+    files = ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision)).siblings or ()
+    for file in files:
+        if ARCHIVE.fullmatch(file.rfilename):
+            fetch = partial(huggingface_hub.hf_hub_download, name, file.rfilename, repo_type="dataset")
+            check_archive(Path(ask(lambda fetch=fetch: fetch(revision=revision))))  # type: ignore[misc]
+
+
 def check_descriptions(name: str, revision: str | None) -> None:
     """Check the files of a dataset that tell the library how to read the others, as far as they are in the cache.
 
@@ -123,7 +139,8 @@ def explain(error: Exception, source: HubSource) -> UserError:
             code="network.code",
         )
     if isinstance(error, RevisionNotFoundError):
-        return DataError(f"{source.hub} has no revision {source.revision!r}", where=place, code="hub.no-dataset")
+        what, hint = f"{source.hub} has no revision {source.revision!r}", "leave revision out, or look it up on the hub"
+        return DataError(what, where=place, hint=hint, code="hub.no-dataset")
     missing = isinstance(error, RepositoryNotFoundError | GatedRepoError | HFValidationError)
     if missing or type(error).__name__ == "DatasetNotFoundError":
         return DataError(
@@ -147,10 +164,10 @@ def explain(error: Exception, source: HubSource) -> UserError:
     )
 
 
-def _first_hint(text: str) -> str | None:
+def _first_hint(text: str) -> str:
     """The library lists the configurations or splits that exist further down in its message."""
     found = re.search(r"\[.*?\]", text, flags=re.DOTALL)
-    return f"it has: {found[0]}" if found else None
+    return f"it has: {found[0]}" if found else "check id, config, split and revision on the dataset's page"
 
 
 def place_of(source: HubSource) -> str:
@@ -214,9 +231,6 @@ def _passing(error: Exception) -> BusyError | None:
 
 def _limit_waiting() -> None:
     """Give the libraries' shared HTTP client a time limit, and a look at every answer."""
-    set_factory = getattr(huggingface_hub, "set_client_factory", None)
-    if set_factory is None:
-        return  # versions before 1.0 have limits of their own
     session = huggingface_hub.get_session()
     if _look_at in session.event_hooks["response"]:
         return
@@ -226,7 +240,7 @@ def _limit_waiting() -> None:
         hooks: dict[str, Any] = {"request": [*before, _limit], "response": [_look_at]}
         return kind(event_hooks=hooks, follow_redirects=True, timeout=TIME_OUT_SECONDS)
 
-    set_factory(client)
+    huggingface_hub.set_client_factory(client)
 
 
 def _limit(request: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import difflib
 import gzip
+import hashlib
 import lzma
 import zipfile
 import zlib
@@ -31,9 +32,10 @@ _LONGEST_LINE = 1 << 26
 """Bytes. Whatever has longer lines is no text of sentences, and reading it would fill the memory."""
 
 
-def read_lines(path: str | Path, errors: DecodingErrors = "strict") -> Iterator[str]:
+def read_lines(path: str | Path, errors: DecodingErrors = "strict", *, option: str = "") -> Iterator[str]:
     """The lines of a UTF-8 file (plain, .gz, .xz or .bz2) without their ends; a byte-order mark at the start is
-    dropped. The file may be a URL, or a member of an archive: see `locate`.
+    dropped. The file may be a URL, or a member of an archive: see `locate`. `option` is how the user may ask for
+    errors="replace" where this file is read, for the hint; empty where there is no way.
 
     Raises:
         DataError: the file is missing, unreadable or damaged, has a line of more than 64 MiB, or (with
@@ -42,10 +44,12 @@ def read_lines(path: str | Path, errors: DecodingErrors = "strict") -> Iterator[
     """
     path = Path(path)
     with open_binary(path) as stream:
-        yield from decode_lines(stream, str(path), errors)
+        yield from decode_lines(stream, str(path), errors, option=option)
 
 
-def decode_lines(stream: BinaryIO, name: str, errors: DecodingErrors = "strict") -> Iterator[str]:
+def decode_lines(
+    stream: BinaryIO, name: str, errors: DecodingErrors = "strict", *, option: str = "--errors replace"
+) -> Iterator[str]:
     """The same for an open binary stream such as stdin; `name` stands for it in messages.
 
     How many lines had a carriage return at their end, or a byte-order mark, is told at the end.
@@ -71,7 +75,7 @@ def decode_lines(stream: BinaryIO, name: str, errors: DecodingErrors = "strict")
             try:
                 text = raw.decode("utf-8", errors)
             except UnicodeDecodeError as error:
-                raise _not_utf8(raw, error, name, number) from None
+                raise _not_utf8(raw, error, f"{name}:{number}", option, first=number == 1) from None
             yield text
     except _DAMAGED as error:
         raise _damaged(name, number, error) from None
@@ -80,12 +84,28 @@ def decode_lines(stream: BinaryIO, name: str, errors: DecodingErrors = "strict")
         if error.errno is None:
             raise _damaged(name, number, error) from None
         raise DataError(
-            f"cannot read {name}: {error.strerror}", where=f"{name}:{number + 1}", code="data.no-file"
+            f"cannot read {name}: {error.strerror}",
+            where=f"{name}:{number + 1}",
+            hint="check the disk, and that it is a file of text",
+            code="data.no-file",
         ) from error
     if mark or returns:
         found = ["a byte-order mark"] if mark else []
         found += [f"{returns:,} carriage return{'s'[: returns - 1]}"] if returns else []
         console.say(f"{name}: stripped {' and '.join(found)}")
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of what `open_binary` reads. Raises as `read_lines`."""
+    sha256, size = hashlib.sha256(), 0
+    with open_binary(path) as stream:
+        try:
+            while piece := stream.read(1 << 20):
+                sha256.update(piece)
+                size += len(piece)
+        except (*_DAMAGED, OSError) as error:
+            raise _damaged(str(path), 0, error) from None
+    return size, sha256.hexdigest()
 
 
 class Located(NamedTuple):
@@ -102,12 +122,13 @@ def locate(path: Path) -> Located:
     Raises:
         NetworkError, ResourceError, UsageError: a URL cannot be fetched.
     """
-    from seq2seq.data.address import is_url
+    from seq2seq.data.address import is_url, refuse_other_scheme
     from seq2seq.data.fetch import fetch
 
     if not is_url(path):
         if path.exists():
             return Located(path)
+        refuse_other_scheme(path)
         file, member = split_member(path.as_posix())
         return Located(Path(file), member)
     name, mark, fragment = str(path).partition("#")
@@ -148,16 +169,24 @@ def open_binary(path: Path) -> BinaryIO:
             f"no such file: {path}", where=str(path), hint=suggest_file(path), code="data.no-file"
         ) from None
     except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a file", where=str(path), code="data.no-file") from None
+        hint = f"name a file in it: {suggest_file(path / 'x')}"
+        raise DataError(f"{path} is a folder, not a file", where=str(path), hint=hint, code="data.no-file") from None
     except OSError as error:
         raise DataError(
-            f"cannot open {path}: {error.strerror or error}", where=str(path), code="data.no-file"
+            f"cannot open {path}: {error.strerror or error}",
+            where=str(path),
+            hint="check the path and its permissions",
+            code="data.no-file",
         ) from None
 
 
 def suggest_file(path: Path) -> str:
     """A hint for a missing file: names in its folder that look alike."""
     folder = path.parent
+    if str(path).startswith("~") or "$" in str(path):
+        return "~ and variables are the shell's: they mean nothing here, write the whole path"
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file, not a folder"
     if not folder.is_dir():
         return f"the folder {folder} does not exist either; relative paths start from {Path.cwd()}"
     names = sorted(entry.name for entry in folder.iterdir())
@@ -167,14 +196,15 @@ def suggest_file(path: Path) -> str:
     return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
 
 
-def _not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int) -> DataError:
-    replace = "--errors replace" if name == "stdin" else "data.errors=replace (translate: --errors replace)"
-    hint = f"{replace} puts U+FFFD there; or convert the text, e.g. iconv -f LATIN1 -t UTF-8"
-    if number == 1 and raw.startswith(_UTF16_BOMS):
+def _not_utf8(raw: bytes, error: UnicodeDecodeError, place: str, option: str, *, first: bool) -> DataError:
+    hint = "convert the text, e.g. iconv -f LATIN1 -t UTF-8"
+    if first and raw.startswith(_UTF16_BOMS):
         hint = "the file looks like UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
+    elif option:
+        hint = f"{hint}; or {option} puts U+FFFD there"
     return DataError(
         f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the line",
-        where=f"{name}:{number}",
+        where=place,
         hint=hint,
         code="data.encoding",
     )

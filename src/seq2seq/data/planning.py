@@ -101,7 +101,8 @@ def require_room(widest: int, batch_size: int, batch_type: BatchType) -> None:
     if batch_type == "tokens" and widest > batch_size:
         raise ConfigError(
             f"training.batch_size {batch_size} is smaller than the longest pair, {widest} tokens",
-            hint=f"training.batch_size={widest} or more, or data.cleaning.max_tokens={batch_size - 1}",
+            hint=f"training.batch_size={widest} or more"
+            + (f", or data.cleaning.max_tokens={batch_size - 1}" if batch_size > 1 else ""),
             code="config.batch-size",
         )
 

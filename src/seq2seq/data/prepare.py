@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from seq2seq.config.settings import DataSettings, TokenizerSettings
 from seq2seq.config.sources import Source
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
 from seq2seq.data.cleaning import CleaningReport
-from seq2seq.data.corpus import Pair, read_pairs, tag_symbol
+from seq2seq.data.corpus import Pair, tag_symbol
+from seq2seq.data.doubts import check_sides, full_corpora, warn_of_copies
 from seq2seq.data.encoding import write_train, write_valid
 from seq2seq.data.raw import RawText
 from seq2seq.data.store import Store
@@ -51,19 +52,21 @@ def prepare(
     cache: Path,
     seed: int,
     tokenizers: TokenizerPair | None = None,
+    tell_counts: bool = True,
 ) -> Prepared:
     """Read, clean, tokenize and store the corpora, or open what an earlier call has stored under `cache`.
 
-    With `tokenizers` given, none is trained. Memory does not grow with the training corpus.
+    With `tokenizers` given, none is trained. With `tell_counts`, new data are announced with the table of what was
+    dropped. Memory does not grow with the training corpus.
 
     Raises:
         ConfigError: no training corpus is named, the vocabulary is too small, or a given tokenizer does not know a
             target tag.
-        DataError: a corpus is unusable, or nothing is left of it.
+        DataError: a corpus is empty or unusable, or nothing is left of it.
         NetworkError: a hub dataset cannot be fetched.
         CheckpointError: a given tokenizer model is damaged.
         ResourceError: the disk is full.
-        UsageError: `cache` cannot be written.
+        UsageError: `cache` cannot be written, or one file stands for both sides.
         WorkerError: a process that encodes died.
     """
     if not data.train:
@@ -73,6 +76,8 @@ def prepare(
             hint="data.train: [{source: FILE, target: FILE}]",
             code="config.no-data",
         )
+    for split in ("train", "valid", "test"):
+        check_sides(split, getattr(data, split))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         key, inputs = _key(data, tokenizer, cache, seed, tokenizers)
@@ -94,6 +99,8 @@ def prepare(
             prepared = _open(folder)
             if prepared is None:
                 raise DataError("prepared data changed while it was written", where=str(folder), code="data.prepared")
+            if tell_counts:
+                console.say(prepared.report.table())
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ResourceError(
@@ -102,6 +109,7 @@ def prepare(
         raise UsageError(
             f"cannot use the cache of prepared data: {error}", where=str(cache), code="usage.unwritable"
         ) from error
+    warn_of_copies(prepared.report)
     _warn_of_overlap(prepared)
     return prepared
 
@@ -151,9 +159,11 @@ def _build(
     tokenizers: TokenizerPair | None,
 ) -> None:
     """Fill a new folder of the cache; small and cheap inputs first, so that their faults are told at once."""
-    held_out = {split: list(_read_all(getattr(data, split), data)) for split in ("valid", "test")}
+    held_out = {
+        split: list(chain.from_iterable(full_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
+    }
     report = CleaningReport()
-    raw = RawText.write(folder, (read_pairs(source, data.errors) for source in data.train), report)
+    raw = RawText.write(folder, full_corpora(data.train, data.errors), report)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):
@@ -173,7 +183,6 @@ def _build(
     report.require_any_kept()
     raw.remove()
     stored = write_valid(held_out["valid"], tokenizers, folder / _VALID) if held_out["valid"] else 0
-    console.say(report.table())
     write_record(
         folder,
         {
@@ -208,10 +217,6 @@ def _open(folder: Path) -> Prepared | None:
 
 def _sources(data: DataSettings) -> Iterator[Source]:
     return chain(data.train, data.valid, data.test)
-
-
-def _read_all(sources: Sequence[Any], data: DataSettings) -> Iterator[Pair]:
-    return chain.from_iterable(read_pairs(source, data.errors) for source in sources)
 
 
 def _warn_of_overlap(prepared: Prepared) -> None:

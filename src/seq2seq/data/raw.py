@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
+from seq2seq.data.tokenizer import TAG
 from seq2seq.errors import DataError
 
 Pair = tuple[str, str]
@@ -160,4 +161,10 @@ def _usable(block: Sequence[Pair], report: CleaningReport) -> list[Pair]:
             case _:
                 usable.append(pair)
     report.read += len(block)
+    report.copies += sum(_is_copy(left, right) for left, right in usable)
     return usable
+
+
+def _is_copy(left: str, right: str) -> bool:
+    """Whether both sides are the same text, but for a target tag."""
+    return left == right or (left.startswith("<2") and TAG.sub("", left, count=1).lstrip() == right)

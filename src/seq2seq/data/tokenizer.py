@@ -23,7 +23,7 @@ TAG = re.compile("<2[A-Za-z0-9_-]+>")
 """A target tag, as `data.corpus` puts it before a source text."""
 
 _FORMAT = 1
-_RESTORE = "put the run's own tokenizer folder back from a copy, or train again"
+_RESTORE = "put it back from a copy, or train again"
 _INDEX = "tokenizer.json"
 
 
@@ -113,7 +113,7 @@ class TokenizerPair(NamedTuple):
         """
         path = folder / _INDEX
         try:
-            index = json.loads(path.read_bytes())
+            index = json.loads(_read(path))
             if index["format"] > _FORMAT:
                 raise CheckpointError(
                     f"{path} was made by a newer seq2seq (format {index['format']})",
@@ -124,11 +124,7 @@ class TokenizerPair(NamedTuple):
                 raise ValueError("no such format")
             names = ("joint", "joint") if index["joint"] else ("source", "target")
             loaded = {name: _load_side(folder, index["files"][name]) for name in dict.fromkeys(names)}
-        except OSError as error:
-            raise CheckpointError(
-                f"no tokenizer in {folder}: {error.strerror}", hint=_RESTORE, code="tokenizer.missing"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} is damaged ({type(error).__name__})", hint=_RESTORE, code="tokenizer.damaged"
             ) from None
@@ -210,7 +206,7 @@ def _sample(pairs: Iterator[tuple[str, str]], size: int, seed: int) -> list[tupl
 
 def _load_side(folder: Path, entry: dict[str, Any]) -> Tokenizer:
     path = folder / Path(entry["file"]).name
-    content = path.read_bytes()
+    content = _read(path)
     if (actual := _sha256(content)) != entry["sha256"]:
         raise CheckpointError(
             f"damaged or swapped: expected SHA-256 {entry['sha256'][:12]}..., found {actual[:12]}...",
@@ -222,6 +218,16 @@ def _load_side(folder: Path, entry: dict[str, Any]) -> Tokenizer:
     if tokenizer.size != entry["size"]:
         raise ValueError("another size")
     return tokenizer
+
+
+def _read(path: Path) -> bytes:
+    """The content of a tokenizer's file; where there is none, what is missing: the file, or the whole folder."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        lost = path if path.parent.exists() else path.parent
+        fault = "is missing" if not lost.exists() else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{lost} {fault}", hint=_RESTORE, code="tokenizer.missing") from None
 
 
 def _kind(name: str, folder: Path) -> type[Tokenizer]:

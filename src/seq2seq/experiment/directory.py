@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
 from seq2seq.files import disk_error, make_folder, write_json, write_text
-from seq2seq.training.manifest import refuse_pickles
+from seq2seq.training.checkpoints.manifest import refuse_pickles
 
 # Settings that may change between an interrupted run and its continuation: they steer, but do not change what was done.
 _FREE_SETTINGS = (
@@ -41,6 +41,10 @@ _FREE_SETTINGS = (
     "training.activation_checkpointing",
     "devices",
 )
+
+# A run's config is complete: one without these has lost its end, and defaults would stand for what was trained with.
+_SECTIONS = ("data", "tokenizer", "model", "training", "decoding")
+_AGAIN = "give the command that trained the run again, which writes it anew"
 
 
 class RunDirectory:
@@ -97,9 +101,12 @@ class RunDirectory:
 
         Raises:
             ConfigError: a setting that training depends on was changed.
+            CheckpointError: what it was begun with is damaged.
         """
         if self.config.exists():
-            changes = config_changes(load_config([self.config]), config)
+            # Before anything is trained it may be the user's own file, which need not be complete.
+            read = _read_whole if any(self.checkpoints.glob("*")) else lambda file: load_config([file])
+            changes = config_changes(read(self.config), config)
             if changes:
                 shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
                 raise ConfigError(
@@ -114,7 +121,8 @@ class RunDirectory:
         """The config of a trained run.
 
         Raises:
-            CheckpointError: this is no run directory.
+            CheckpointError: this is no run directory, or its config is gone or cut.
+            ConfigError: a line of it is wrong.
         """
         near = _near_runs(self.path)
         if not self.path.exists():
@@ -123,11 +131,15 @@ class RunDirectory:
             refuse_pickles(self.path)
         if not self.path.is_dir():
             raise CheckpointError(f"{self.path} is a file, not a run directory", hint=near, code="run.missing")
+        if not self.config.exists() and any(self.checkpoints.glob("*")):
+            raise CheckpointError(
+                f"{self.config} is missing", hint=f"put a copy of it back; or {_AGAIN}", code="run.damaged"
+            )
         if not self.config.exists():
             raise CheckpointError(
                 f"{self.path} is not a run directory: it has no config.yaml", hint=near, code="run.missing"
             )
-        return load_config([self.config])
+        return _read_whole(self.config)
 
     def save_pairs(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
         """Keep the raw text of a validation or test set with the run."""
@@ -135,13 +147,23 @@ class RunDirectory:
             write_text(self.path / f"{split}.{name}", "".join(pair[side] + "\n" for pair in pairs))
 
     def load_pairs(self, split: str) -> list[tuple[str, str]]:
-        """The raw text that `save_pairs` kept; empty where the run has no such split."""
+        """The raw text that `save_pairs` kept; empty where the run has no such split.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         columns = []
         for name in ("source", "target"):
             path = self.path / f"{split}.{name}"
             if not path.exists():
                 return []
-            columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
+            try:
+                columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
+            except (OSError, UnicodeDecodeError) as error:
+                why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+                raise CheckpointError(
+                    f"{path} is damaged: {why}", hint="put a copy of it back, or train again", code="run.damaged"
+                ) from None
         if len(columns[0]) != len(columns[1]):
             raise CheckpointError(
                 f"{self.path}/{split}.source and .target differ in length", hint="train again", code="run.damaged"
@@ -171,15 +193,33 @@ class RunDirectory:
         """results.json, None before the end of training."""
         try:
             results: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+            if not isinstance(results, dict):
+                raise ValueError("no mapping")
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CheckpointError(
                 f"{self.results} is damaged", hint="remove it and run the same command again", code="run.damaged"
             ) from None
         except OSError as error:
             raise ResourceError(f"cannot read {self.results}: {error.strerror}", code="disk.error") from None
         return results
+
+
+def _read_whole(file: Path) -> Config:
+    """A run's config.
+
+    Raises:
+        CheckpointError: it is empty, or a section of it is missing.
+        ConfigError: a line of it is wrong.
+    """
+    config = load_config([file])
+    missing = [section for section in _SECTIONS if section not in config.model_fields_set]
+    if missing:
+        fault = "holds no settings" if len(missing) == len(_SECTIONS) else f"is cut: it has no `{missing[0]}`"
+        hint = f"put a copy of it back; or remove it and {_AGAIN}"
+        raise CheckpointError(f"{file} {fault}", hint=hint, code="run.damaged")
+    return config
 
 
 def _lock(file: TextIO, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,12 @@ from seq2seq.experiment.loading import load
 from seq2seq.experiment.validation import evaluate
 from seq2seq.files import write_json, write_text
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.training.checkpoint import CheckpointFolder, load_model_tensors, model_tensors
-from seq2seq.training.distributed import Ranks
+from seq2seq.training.checkpoints.checkpoint import best_metric_of
+from seq2seq.training.checkpoints.folder import CheckpointFolder
+from seq2seq.training.checkpoints.weights import load_model_tensors, model_tensors
 from seq2seq.training.interruption import StopRequest
 from seq2seq.training.loop import Trainer
+from seq2seq.training.ranks.group import Ranks
 
 
 def average(config: Config, trainer: Trainer, model: Seq2SeqModel) -> None:
@@ -42,7 +45,8 @@ def average(config: Config, trainer: Trainer, model: Seq2SeqModel) -> None:
         + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    if trainer.ranks.is_first and (best is None or metric > best):
+    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run, which may still be the best
+    if trainer.ranks.is_first and metric > max(value for value in (best, before, -math.inf) if value is not None):
         state = replace(trainer.state, best_metric=metric, validated=False)
         folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
 

@@ -14,7 +14,8 @@ from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.experiment.loading import check_tokenizer
-from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_checkpoint
+from seq2seq.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from seq2seq.training.checkpoints.folder import CheckpointFolder
 
 # What a continuation may choose anew: it acts while training only.
 _FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", "teacher_forcing")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,8 +35,9 @@ from seq2seq.console import leave
 from seq2seq.cores import available_cores
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.experiment.layout import Layout
-from seq2seq.training.distributed import RENDEZVOUS, RankLostError
 from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted
+from seq2seq.training.ranks.failures import RankLostError
+from seq2seq.training.ranks.meeting import RENDEZVOUS
 
 _SAVING_SECONDS, _LEAVING_SECONDS = 15.0, 2.0
 _MOST_TEXT = 20_000
@@ -50,12 +52,11 @@ def launch(work: Callable[[Config], Any], config: Config, plan: Layout) -> None:
         Interrupted: a signal came, and the state was saved.
     """
     with tempfile.TemporaryDirectory(prefix="seq2seq-ranks-") as folder:
-        place = (Path(folder) / "rendezvous").as_uri()
         forks = _may_fork()
         if forks:
             import torch._dynamo  # noqa: F401  every optimizer imports it: once for all here
         with _signals_held():
-            ranks = [_Rank(number, plan, place, work, config, forks) for number in range(plan.ranks)]
+            ranks = [_Rank(number, plan, folder, work, config, forks) for number in range(plan.ranks)]
             watch = _Watch(ranks)
             before = watch.take_signals()
         try:
@@ -72,7 +73,7 @@ class _Rank:
     """One process, and what it has told about its end."""
 
     def __init__(
-        self, number: int, plan: Layout, place: str, work: Callable[[Config], Any], config: Config, forks: bool
+        self, number: int, plan: Layout, folder: str, work: Callable[[Config], Any], config: Config, forks: bool
     ) -> None:
         self.number = number
         self.report: dict[str, Any] = {}
@@ -84,10 +85,10 @@ class _Rank:
             "LOCAL_RANK": str(number),
             "WORLD_SIZE": str(plan.ranks),
             "LOCAL_WORLD_SIZE": str(plan.ranks),
-            RENDEZVOUS: place,
+            RENDEZVOUS: (Path(folder) / "rendezvous").as_uri(),
             **({"OMP_NUM_THREADS": str(plan.threads)} if plan.threads else {}),
         }
-        arguments = (work, config.model_dump_json(), environment, sender)
+        arguments = (work, config.model_dump_json(), environment, folder, sender)
         process: BaseProcess = context.Process(target=_run_rank, args=arguments, name=f"rank {number}")
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside threads, those of numerical libraries included, which stand idle.
@@ -211,7 +212,9 @@ def _rank_of_cause(rank: _Rank) -> tuple[int, int]:
     return order, rank.number
 
 
-def _run_rank(work: Callable[[Config], Any], config: str, environment: dict[str, str], sender: Connection) -> None:
+def _run_rank(
+    work: Callable[[Config], Any], config: str, environment: dict[str, str], folder: str, sender: Connection
+) -> None:
     """The life of one rank."""
     os.environ.update(environment)
     if hasattr(os, "setpgid"):
@@ -221,7 +224,7 @@ def _run_rank(work: Callable[[Config], Any], config: str, environment: dict[str,
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     report: dict[str, Any] = {}
-    code = 0
+    code, parent = 0, os.getppid()
     try:
         work(Config.model_validate_json(config))
     except Interrupted as end:
@@ -237,9 +240,13 @@ def _run_rank(work: Callable[[Config], Any], config: str, environment: dict[str,
     except Exception as error:
         code = 1
         report = {"what": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-_MOST_TEXT:]}
-    if report:
-        sender.send_bytes(json.dumps({"lost": False, "told": False, **report}).encode())
-    sender.close()
+    with suppress(OSError):  # nobody listens any more
+        if report:
+            sender.send_bytes(json.dumps({"lost": False, "told": False, **report}).encode())
+        sender.close()
+    if os.getppid() != parent:
+        # Who started the ranks was killed and cannot clear away the place where they met.
+        shutil.rmtree(folder, ignore_errors=True)
     leave(code)
 
 

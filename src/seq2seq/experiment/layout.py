@@ -10,7 +10,8 @@ import torch
 from seq2seq.config import Config
 from seq2seq.errors import ConfigError
 from seq2seq.experiment.device import choose_device, usable_cores
-from seq2seq.training.distributed import RENDEZVOUS, Ranks
+from seq2seq.training.ranks.group import Ranks
+from seq2seq.training.ranks.meeting import RENDEZVOUS
 
 _CPU_RANKS = 8
 """Most ranks on a CPU unless asked for more: each has the whole model and optimizer in memory."""

@@ -22,7 +22,9 @@ from seq2seq.inference.search.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.inference.translator import Translator
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors
+from seq2seq.training.checkpoints.checkpoint import load_checkpoint
+from seq2seq.training.checkpoints.folder import CheckpointFolder
+from seq2seq.training.checkpoints.weights import load_model_tensors
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 EngineName = Literal["native", "ctranslate2"]
@@ -113,7 +115,7 @@ def load(
     chosen = choose_device(device)
     cores = set_threads(threads)
     tokenizers = load_tokenizers(directory)
-    model, path = _load_model(directory, config, tokenizers, checkpoint)
+    model, path = load_model(directory, config, tokenizers, checkpoint)
     weights = [_weights(path)]
     if ensemble:
         model, others = _with_others(model, (str(run), tokenizers), [Path(other) for other in ensemble])
@@ -129,16 +131,24 @@ def load(
     return LoadedRun(directory, config, path.name, translator, weights)
 
 
-def _load_model(
+def load_model(
     directory: RunDirectory, config: Config, tokenizers: TokenizerPair, checkpoint: str | None
 ) -> tuple[Seq2SeqModel, Path]:
-    """A model on the CPU, and its checkpoint's folder."""
+    """A run's model on the CPU, and its checkpoint's folder; the best one unless named.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged or of another model.
+    """
     if checkpoint is None:
         loaded = CheckpointFolder(directory.checkpoints).load_best()
     else:
         loaded = load_checkpoint(_named(directory, checkpoint), with_training=False)
     model = build_model(config.model, tokenizers.source.size, tokenizers.target.size)
-    load_model_tensors(model, loaded.model, str(loaded.path))
+    try:
+        load_model_tensors(model, loaded.model, str(loaded.path))
+    except CheckpointError as error:
+        error.hint = error.hint or f"{directory.config} is of another run; put back a copy of its own"
+        raise
     return model, loaded.path
 
 
@@ -196,7 +206,7 @@ def _with_others(
     vocabularies = [load_tokenizers(directory) for directory in directories]
     check_vocabularies([first, *zip(map(str, others), vocabularies, strict=True)])
     members = [
-        _load_model(directory, config, tokenizers, None)
+        load_model(directory, config, tokenizers, None)
         for directory, config, tokenizers in zip(directories, configs, vocabularies, strict=True)
     ]
     return EnsembleModel([model, *(member for member, _ in members)]), [_weights(path) for _, path in members]
@@ -219,8 +229,8 @@ def load_tokenizers(directory: RunDirectory) -> TokenizerPair:
 def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
     """Raise `CheckpointError` where the run's tokenizer is not the one that its model was trained with."""
     try:
-        expected = json.loads(directory.data_record.read_text(encoding="utf-8"))["tokenizer"]
-    except (OSError, ValueError, KeyError):
+        expected = str(json.loads(directory.data_record.read_text(encoding="utf-8"))["tokenizer"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # only the comparison is lost; the tokenizer's own checksum was verified
     if expected != tokenizers.fingerprint:
         raise CheckpointError(

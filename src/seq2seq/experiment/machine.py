@@ -44,6 +44,7 @@ _VARIABLES = (
     "HTTPS_PROXY",
     "WORLD_SIZE",
 )
+_NUMBERS = {"fp32": "fp32, 32-bit numbers", "bf16": "bf16, 16-bit numbers", "fp16": "fp16, 16-bit numbers"}
 _MAY_HOLD_SECRETS = ("HF_TOKEN", "HTTPS_PROXY")
 
 
@@ -166,7 +167,12 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
         yield "device", error.what
         return
     yield "device", str(device)
-    yield "precision", f"{precision.name} ({precision.reason})"
+    yield "training in", f"{_NUMBERS[precision.name]} ({precision.reason})"
+    translating = config.decoding.precision
+    if translating == "auto":
+        yield "translating in", f"{_NUMBERS['fp32']} (what does not depend on the batch; --precision bf16 is faster)"
+    else:
+        yield "translating in", f"{_NUMBERS[translating]} (as the config says)"
     threads = "torch's threads" if plan.threads == 0 else f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
     yield "ranks", f"{plan.ranks} ({threads})"
 

@@ -33,13 +33,15 @@ from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.tokens import EOS
-from seq2seq.training.checkpoint import CheckpointFolder, load_checkpoint, load_model_tensors
-from seq2seq.training.distributed import Ranks
+from seq2seq.training.checkpoints.checkpoint import load_checkpoint
+from seq2seq.training.checkpoints.folder import CheckpointFolder
+from seq2seq.training.checkpoints.weights import load_model_tensors
 from seq2seq.training.faults import is_out_of_memory
-from seq2seq.training.fitting import fit_batch_size, largest_useful
 from seq2seq.training.freezing import freeze
 from seq2seq.training.interruption import Interrupted, interruptible
 from seq2seq.training.loop import Trainer
+from seq2seq.training.memory.batch_size import fit_batch_size, largest_useful
+from seq2seq.training.ranks.group import Ranks
 from seq2seq.training.report import NoReport, RunReport
 
 

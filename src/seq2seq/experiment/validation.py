@@ -21,9 +21,9 @@ from seq2seq.inference.translator import Translator
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
-from seq2seq.training.distributed import Ranks
 from seq2seq.training.inputs import Validate
 from seq2seq.training.interruption import StopRequest
+from seq2seq.training.ranks.group import Ranks
 from seq2seq.training.report import Validation
 
 _SAMPLES = 3

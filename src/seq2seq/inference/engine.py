@@ -66,6 +66,11 @@ class NativeEngine(Engine):
             finally:
                 self._is_unchanged = False
 
+    def version(self) -> tuple[int, ...]:
+        """See `Engine`: torch counts the writes to every tensor."""
+        parts = [part for part in self.model.parameters() if not part.is_inference()]
+        return tuple(number for part in parts for number in (part.data_ptr(), part._version))
+
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         if not 0 <= options.diversity < float("inf"):
             raise UsageError(

@@ -68,17 +68,60 @@ class Pool(Protocol):
 @contextmanager
 def open_pool(engine: Engine, crew: Crew, characters: int) -> Iterator[Pool]:
     """The engine as `crew` says, for as long as the block runs; `characters` is the length of the text."""
-    pool: Pool
-    if crew.threads:
-        pool = Threads(engine, crew.threads)
-    elif crew.processes > 1 and (crew.always or (characters >= _WORTHWHILE_CHARACTERS and _alone())):
-        pool = Workers(engine, crew.processes)
-    else:
-        pool = Direct(engine)
+    pool = _started(engine, crew, characters)
     try:
         yield pool
     finally:
         pool.close()
+
+
+def _started(engine: Engine, crew: Crew, characters: int) -> Pool:
+    if crew.threads:
+        return Threads(engine, crew.threads)
+    if crew.processes > 1 and (crew.always or (characters >= _WORTHWHILE_CHARACTERS and _alone())):
+        return Workers(engine, crew.processes)
+    return Direct(engine)
+
+
+class Kept:
+    """Keeps an engine's worker processes from one text to the next: there is nothing to fork, and their memory is warm.
+
+    They are kept where a text has been worked on to its end, and used as long as they live and the engine is the same.
+    """
+
+    def __init__(self, engine: Engine, crew: Crew) -> None:
+        self.engine, self.crew = engine, crew
+        self._idle: list[tuple[Workers, tuple[int, ...]]] = []
+
+    @contextmanager
+    def open(self, characters: int) -> Iterator[Pool]:
+        """As `open_pool`; texts that are worked on at the same time have a pool each."""
+        version = self.engine.version()
+        pool = self._take(version) or _started(self.engine, self.crew, characters)
+        try:
+            yield pool
+        except BaseException:  # It may be at work on what nobody will ask for.
+            pool.close()
+            raise
+        if isinstance(pool, Workers) and not self._idle:
+            self._idle.append((pool, version))
+        else:
+            pool.close()
+
+    def close(self) -> None:
+        """End the processes, if there are any."""
+        while self._idle:
+            self._idle.pop()[0].close()
+
+    def _take(self, version: tuple[int, ...]) -> Workers | None:
+        try:
+            workers, theirs = self._idle.pop()
+        except IndexError:
+            return None
+        if theirs == version and workers.alive():
+            return workers
+        workers.close()
+        return None
 
 
 def can_fork() -> bool:

@@ -98,6 +98,10 @@ class Engine(Protocol):
         """For the time of many searches, in which the model does not change: each costs less."""
         return nullcontext()
 
+    def version(self) -> tuple[int, ...]:
+        """Differs after the model's weights have been changed: a copy in another process is then out of date."""
+        return ()
+
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         """For every sentence its `n_best` hypotheses by falling score; fewer where fewer exist, never none.
 

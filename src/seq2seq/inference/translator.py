@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import UsageError
 from seq2seq.inference.alignment.matrix import AttentionMatrix
 from seq2seq.inference.inspection import Inspector
-from seq2seq.inference.pools import Crew, Job, Pool, open_pool
+from seq2seq.inference.pools import Crew, Job, Kept, Pool, open_pool
 from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence, Words
 from seq2seq.inference.search.risk import MinimumRisk, Risk
 from seq2seq.inference.text.glossary import Glossary
@@ -86,6 +88,7 @@ class _Window:
 class Translator:
     """An engine with tokenizers and settings: `translate`, `stream` and `windows`.
 
+    Processes that translate side by side are kept for the next text, until `close` or the translator's end.
     `inspector` looks at the engine's own model, where it has one. `outputs_cut` counts the lines whose best output met
     the maximum length, since the translator was made.
     """
@@ -104,6 +107,8 @@ class Translator:
         self.outputs_cut = 0
         self._words: Words | None = None
         self._inspector = inspector
+        self._kept = Kept(engine, self.crew)
+        weakref.finalize(self, self._kept.close)
 
     @property
     def inspector(self) -> Inspector:
@@ -121,6 +126,10 @@ class Translator:
     def device(self) -> torch.device:
         """Where the model lies. Raises `UsageError` where the engine hides it."""
         return self.inspector.device
+
+    def close(self) -> None:
+        """End the processes that wait for more text; the translator can still be used."""
+        self._kept.close()
 
     def translate(
         self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
@@ -161,14 +170,11 @@ class Translator:
         """
         options = options or TranslationOptions(search_options(self.settings))
         typed = (Line(line) if isinstance(line, str) else line for line in lines)
-        engine: Engine = self.engine
-        if options.risk is not None:
-            engine = MinimumRisk(engine, self.tokenizers.target, options.risk)
         ready = windows(typed, self.crew.lines)
         first = next(ready, None)
         if first is None:
             return
-        with open_pool(engine, self.crew, sum(len(line.text) for line in first)) as pool:
+        with self._pool(options, sum(len(line.text) for line in first)) as pool:
             waiting: deque[_Window] = deque()
             for window in chain([first], ready):
                 waiting.append(self._begin(pool, window, number, options))
@@ -177,6 +183,11 @@ class Translator:
                     yield self._finish(waiting.popleft(), options)
             while waiting:
                 yield self._finish(waiting.popleft(), options)
+
+    def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[Pool]:
+        if options.risk is None:
+            return self._kept.open(characters)
+        return open_pool(MinimumRisk(self.engine, self.tokenizers.target, options.risk), self.crew, characters)
 
     def _begin(self, pool: Pool, lines: Sequence[Line], number: int, options: TranslationOptions) -> _Window:
         """Hand the parts of these lines to the pool, `number` that of the first line."""

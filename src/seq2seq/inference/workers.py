@@ -70,6 +70,7 @@ class Workers:
     def __init__(self, engine: Engine, count: int) -> None:
         self.parallel = count
         """Batches that are searched at the same time."""
+        self._owner = os.getpid()
         self._waiting: deque[_Task] = deque()
         self._workers: list[_Worker] = []
         with _interruptions_held():
@@ -138,8 +139,14 @@ class Workers:
             raise RuntimeError(f"translation worker {worker.number} failed") from RuntimeError("\n" + answer)
         return _unpacked(*answer)
 
+    def alive(self) -> bool:
+        """Whether all are there and answer to this process, which is not so after it has been forked."""
+        return os.getpid() == self._owner and all(worker.process.is_alive() for worker in self._workers)
+
     def close(self) -> None:
-        """Drop what has not begun and end all processes."""
+        """Drop what has not begun and end all processes; not in a fork of the one that they answer to."""
+        if os.getpid() != self._owner:
+            return
         for worker in self._workers:
             worker.process.kill()
             worker.connection.close()

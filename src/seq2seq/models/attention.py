@@ -166,19 +166,19 @@ class SelfAttention(HeadedAttention):
         past: Past,
         used: int,
         *,
-        bias: Float[Tensor, "B 1 W S"],
+        bias: Float[Tensor, "B 1 W C"],
         turn: Float[Tensor, "2 1 E"] | None,
     ) -> Float[Tensor, "B W D"]:
-        """W rows at one position attend to `past` as `bias` lets them, which has a column for each place to look at.
+        """W rows at one position attend to the whole of `past` as `bias` lets them.
 
-        Their keys and values are written into the W places after the first `used`.
+        Their keys and values are written into the last W of the first `used` places.
         """
         query, keys, values = self.split(self.query_key_value(x), 3)
         if turn is not None:
             query, keys = rotate(query, turn), rotate(keys, turn)
-        end, seen = used + x.shape[1], bias.shape[3]
-        past.keys[:, :, used:end], past.values[:, :, used:end] = keys, values
-        context, _ = attend(query, past.keys[:, :, :seen], past.values[:, :, :seen], bias=bias)
+        begin = used - x.shape[1]
+        past.keys[:, :, begin:used], past.values[:, :, begin:used] = keys, values
+        context, _ = attend(query, *past, bias=bias)
         return self.join(context)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seq2seq.config.model import TransformerSettings
-from seq2seq.models.attention import HIDDEN, NARROWEST, CrossAttention, Past, SelfAttention, padding_bias, rotation
-from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped, select_rows
+from seq2seq.models.attention import CrossAttention, Past, SelfAttention, padding_bias, rotation
+from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.layers import (
     Dropout,
     FeedForward,
@@ -22,28 +21,8 @@ from seq2seq.models.layers import (
     embeddings_and_output,
     initialise_linear,
 )
+from seq2seq.models.past import TransformerState
 from seq2seq.tokens import PAD
-
-SHARED_LIMIT = 8
-"""Up to so many hypotheses of a sentence share one buffer of keys and values."""
-
-
-class TransformerState(NamedTuple):
-    """Self-attention keys and values of every decoder layer, in buffers that have room for more.
-
-    The K hypotheses of a sentence write theirs side by side, and each sees its own line of ancestors alone: when
-    hypotheses are reordered nothing moves but `bias`. Looking at K times as many keys costs less than copying them.
-    With more than `SHARED_LIMIT` hypotheses each has a buffer of its own (B = R, K = 1).
-    """
-
-    layers: tuple[Past, ...]
-    """[B, H, C, E] each, of which the first `used` of C places are filled."""
-    bias: Float[Tensor, "B K used"]
-    """0 where a hypothesis sees a place, `HIDDEN` where it does not."""
-    position: int
-    """Of the next token."""
-    apart: bool
-    """Whether each hypothesis has a buffer of its own."""
 
 
 class Residual(nn.Module):
@@ -123,7 +102,7 @@ class DecoderLayer(nn.Module):
         x: Float[Tensor, "N W D"],
         past: Past,
         used: int,
-        own: Float[Tensor, "B 1 K P"],
+        own: Float[Tensor, "B 1 K C"],
         projected: Past,
         bias: Float[Tensor, "N 1 1 S"],
         turn: Float[Tensor, "2 1 E"] | None,
@@ -131,7 +110,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Float[Tensor, "N W D"], Float[Tensor, "N H W S"] | None]:
         """One position of W hypotheses of each sentence, whose own past is in `past` as far as `own` lets them see it.
 
-        Theirs goes into the places after the first `used`.
+        Theirs goes into the last K of the first `used` places.
         """
         entering = self.around_self_attention.enter(x).view(own.shape[0], own.shape[2], -1)
         result = self.self_attention.step(entering, past, used, bias=own, turn=turn)
@@ -204,9 +183,7 @@ class TransformerModel(Seq2SeqModel):
         return Decoded(self.decoder_norm(x), torch.stack(found, dim=1) * memory.mask[:, None, None, None, :])
 
     def start(self, memory: Memory) -> TransformerState:
-        # The first nothing of the memory's keys: the right batch, heads, width, type and device.
-        nothing = [Past(keys[:, :, :0], values[:, :, :0]) for keys, values in _pairs(memory)]
-        return TransformerState(tuple(nothing), memory.states.new_zeros(len(memory.mask), 1, 0), 0, apart=False)
+        return TransformerState.empty(memory, _pairs(memory))
 
     def step(
         self,
@@ -220,30 +197,18 @@ class TransformerModel(Seq2SeqModel):
         x = self.target_embedding(tokens.view(sentences, len(tokens) // sentences))
         x = self.dropout(self.target_positions(x.flatten(0, 1)[:, None], start).view(x.shape))
         bias, turn = padding_bias(memory.mask), self._turn(x[:, :1], start)
-        used, weights = state.bias.shape[2], None
-        state = _grown(state)
-        own = state.bias[:, None]
-        if own.shape[3] < NARROWEST:
-            own = F.pad(own, (0, NARROWEST - own.shape[3]), value=HIDDEN)
-        last = len(self.decoder) - 1
+        state, weights = state.grown(), None
+        own, last = state.bias[:, None], len(self.decoder) - 1
         for number, (layer, projected) in enumerate(zip(self.decoder, _pairs(memory), strict=True)):
             wants_weights = with_attention and number == last
             assert isinstance(layer, DecoderLayer)
-            x, weights = layer.step(x, state.layers[number], used, own, projected, bias, turn, wants_weights)
+            x, weights = layer.step(x, state.layers[number], state.used, own, projected, bias, turn, wants_weights)
         if weights is not None:
             weights = (weights.mean(dim=1) * memory.mask[:, None, :]).flatten(0, 1)
         return Stepped(self.decoder_norm(x).flatten(0, 1), state, weights)
 
     def select(self, state: TransformerState, rows: Int[Tensor, "N W"]) -> TransformerState:
-        fan = state.bias.shape[1]
-        apart = state.apart or (fan == 1 and rows.shape[1] > SHARED_LIMIT)
-        layers, bias = state.layers, state.bias.flatten(0, 1)[rows]
-        if apart:
-            layers = select_rows(layers, rows.flatten())
-            bias = bias.view(rows.numel(), 1, -1)
-        elif len(rows) < len(layers[0].keys):
-            layers = select_rows(layers, rows[:, 0] // fan)
-        return TransformerState(layers, bias, state.position, apart)
+        return state.select(rows)
 
     def _entering(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """What the first layer gets.
@@ -267,27 +232,6 @@ class TransformerModel(Seq2SeqModel):
         wide = self.settings.attention == "wide"
         head_size = x.shape[2] if wide else x.shape[2] // self.settings.num_heads
         return rotation(start, x.shape[1], head_size, x.device)
-
-
-def _grown(state: TransformerState) -> TransformerState:
-    """Room for one more position, seen by the hypothesis that writes it."""
-    rows, fan, used = state.bias.shape
-    needed, room = used + fan, state.layers[0].keys.shape[2]
-    layers = state.layers
-    if needed > room:
-        wider = max(2 * room, needed + (NARROWEST - 1) * fan)
-        layers = tuple(Past(*(_widened(part, used, wider) for part in layer)) for layer in layers)
-    others = torch.full((fan, fan), HIDDEN, device=state.bias.device, dtype=state.bias.dtype).fill_diagonal_(0.0)
-    bias = torch.cat([state.bias, others.expand(rows, fan, fan)], dim=2)
-    return TransformerState(layers, bias, state.position + 1, state.apart)
-
-
-def _widened(buffer: Float[Tensor, "B H C E"], used: int, places: int) -> Float[Tensor, "B H C2 E"]:
-    wider = buffer.new_empty(*buffer.shape[:2], places, buffer.shape[3])
-    wider[:, :, :used] = buffer[:, :, :used]
-    # The first ones are looked at before they are used, with a weight of zero: they must not be NaN.
-    wider[:, :, used:NARROWEST] = 0.0
-    return wider
 
 
 def _pairs(memory: Memory) -> list[Past]:

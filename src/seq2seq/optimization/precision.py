@@ -95,13 +95,18 @@ class Precision:
         return norm
 
     def state(self) -> dict[str, float]:
-        """What fp16 needs to resume."""
-        return {"scale": float(self.scaler.get_scale())} if self.choice.name == "fp16" else {}
+        """What fp16 needs to resume: its scale, and the updates since it changed, which decide when it grows."""
+        if self.choice.name != "fp16":
+            return {}
+        kept = self.scaler.state_dict()
+        return {"scale": float(kept["scale"]), "updates_at_scale": float(kept["_growth_tracker"])}
 
     def load_state(self, state: dict[str, float]) -> None:
-        """Put back what `state` gave."""
-        if "scale" in state:
-            self.scaler = torch.amp.GradScaler(self.device.type, init_scale=state["scale"])
+        """Put back what `state` gave; without a loss scale in this precision it is passed over."""
+        if self.scaler.is_enabled() and "scale" in state:
+            updates = int(state.get("updates_at_scale", 0))
+            new = {"scale": state["scale"], "_growth_tracker": updates}
+            self.scaler.load_state_dict({**self.scaler.state_dict(), **new})
 
 
 def _step_where_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:

@@ -1,1 +1,1 @@
-"""The training loop, its state, its checkpoints and its reports."""
+"""The training loop, and what it needs: a step, checkpoints, ranks, memory that suffices, and reports."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 from seq2seq.data.batching import Batch, Cursor
@@ -33,3 +34,9 @@ class Validate(Protocol):
     def __call__(self, step: int, stop: StopRequest) -> Validation | None:
         """Look at the model as it is after `step` updates."""
         ...
+
+
+def grouped(batches: Iterator[tuple[Batch, Cursor]], size: int) -> Iterator[tuple[list[Batch], Cursor]]:
+    """Batches of one update, `size` of them, and the place after them; fewer are left at the end of an epoch."""
+    while read := list(islice(batches, size)):
+        yield [batch for batch, _ in read], read[-1][1]

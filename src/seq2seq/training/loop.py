@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +18,7 @@ from torch import nn
 
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say
-from seq2seq.data.batching import Batch, Cursor
+from seq2seq.data.batching import Batch
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.averaging import PREFIX as AVERAGE_PREFIX
@@ -33,13 +32,17 @@ from seq2seq.optimization.optimizers import (
 from seq2seq.optimization.precision import Precision
 from seq2seq.optimization.schedules import learning_rate
 from seq2seq.training import faults
-from seq2seq.training.agreement import Agreement, agree, agreed_stop
-from seq2seq.training.checkpoint import Checkpoint, CheckpointFolder, load_model_tensors, model_tensors
-from seq2seq.training.distributed import Ranks
-from seq2seq.training.fitting import rehearsing
-from seq2seq.training.inputs import TrainingData, Validate
+from seq2seq.training.checkpoints.checkpoint import Checkpoint
+from seq2seq.training.checkpoints.folder import CheckpointFolder
+from seq2seq.training.checkpoints.weights import load_model_tensors, model_tensors
+from seq2seq.training.divergence import DivergenceWatch
+from seq2seq.training.inputs import TrainingData, Validate, grouped
 from seq2seq.training.interruption import Interrupted, StopRequest
+from seq2seq.training.memory.free import warn_of_little_address_space
+from seq2seq.training.memory.rehearsal import rehearse
 from seq2seq.training.randomness import random_states, set_random_states
+from seq2seq.training.ranks.agreement import Agreement, agree, agreed_stop
+from seq2seq.training.ranks.group import Ranks
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.state import TrainState
 from seq2seq.training.step import LossModule, UpdateReport, train_step
@@ -83,6 +86,7 @@ class Trainer:
             ResourceError: memory or disk ran out.
             WorkerError: a process that loads data died.
         """
+        warn_of_little_address_space()
         with self.ranks.first_alone("checkpoints"):
             if self.ranks.is_first:
                 self.checkpoints.clean()
@@ -125,25 +129,16 @@ class Trainer:
         say(f"resuming from step {self.state.step:,} (epoch {self.state.cursor.epoch + 1})")
 
     def rehearse(self, data: TrainingData) -> None:
-        """One whole step on the largest batch, without lasting effect, so that memory fails now rather than hours in.
+        """Try a step on the largest batch; see `memory.rehearsal`.
 
         Raises:
             ResourceError: it does not fit.
         """
-        batch = data.longest()
-        step = self.ranks.size
+        batch, ranks = data.longest(), self.ranks.size
         batch = batch._replace(
-            source=batch.source[::step], target_in=batch.target_in[::step], target_out=batch.target_out[::step]
+            source=batch.source[::ranks], target_in=batch.target_in[::ranks], target_out=batch.target_out[::ranks]
         )
-        try:
-            with rehearsing(self.model, self.optimizer, self.precision):
-                self.model.train()
-                train_step(self.losses, [batch], self.optimizer, self.precision, max_gradient_norm=1.0)
-        except (RuntimeError, MemoryError) as error:
-            if not faults.is_out_of_memory(error):
-                raise
-            when = f"with the largest batch ({faults.shape([batch])})"
-            raise faults.out_of_memory(self.settings, self.precision.device, when) from None
+        rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
 
     def _mind_the_disk(self) -> None:
         model = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
@@ -153,16 +148,18 @@ class Trainer:
 
     def _train(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
+        is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
+        watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
         self._window = Window(self.ranks, state.window)
         self._shared = self.ranks.wrap(self.losses)
         if self._look_is_due():
             self._look_and_save(report, stop)
         clock = time.monotonic()
         while not self._done():
-            for group, cursor in self._groups(data.epoch(state.cursor)):
+            for group, cursor in grouped(data.epoch(state.cursor), settings.accumulation_steps):
                 agreed = agree(self.ranks, group, state.seconds, stop)
                 state.seconds = self._agreed_seconds = agreed.seconds
-                update = self._update(group, agreed, report)
+                update = self._update(group, agreed, watch)
                 state.cursor, state.validated = cursor, False
                 report.advance()
                 now = time.monotonic()
@@ -170,7 +167,7 @@ class Trainer:
                 state.seconds, clock = state.seconds + now - clock, now
                 looks = state.step % settings.validate_every == 0 or self._out_of_steps()
                 if state.step % settings.log_every == 0 or looks:
-                    report.step(self._summary(update, data.pairs_per_epoch, report))
+                    report.step(self._summary(update, data.pairs_per_epoch, watch))
                     self._window = Window(self.ranks)
                 if looks and not self._out_of_steps():
                     self._look_and_save(report, stop)
@@ -197,19 +194,10 @@ class Trainer:
             self.ranks.barrier()  # whoever starts ranks may end all of them soon after the first
         raise Interrupted(number, f"saved step {self.state.step:,}")
 
-    def _groups(self, batches: Iterator[tuple[Batch, Cursor]]) -> Iterator[tuple[list[Batch], Cursor]]:
-        """Batches of one update, and the place after them; what is left at the end of an epoch is an update too."""
-        while read := list(islice(batches, self.settings.accumulation_steps)):
-            yield [batch for batch, _ in read], read[-1][1]
-
-    def _update(self, group: list[Batch], agreed: Agreement, report: RunReport) -> UpdateReport:
+    def _update(self, group: list[Batch], agreed: Agreement, watch: DivergenceWatch) -> UpdateReport:
         settings, state = self.settings, self.state
-        rate = learning_rate(
-            state.step + 1,
-            settings.schedule,
-            peak=settings.optimizer.learning_rate,
-            max_steps=settings.max_steps,
-        )
+        peak = settings.optimizer.learning_rate
+        rate = learning_rate(state.step + 1, settings.schedule, peak=peak, max_steps=settings.max_steps)
         set_learning_rate(self.optimizer, rate)
         self.model.train()
         reach("step.begin")
@@ -229,44 +217,18 @@ class Trainer:
             raise faults.out_of_memory(settings, self.precision.device, when) from None
         if self.precision.device.type != "cuda":  # a look costs nothing here; on CUDA the log line looks
             loss, norm = float(result.loss) / result.target_tokens, float(result.gradient_norm)
-            self._check_finite(loss, norm, report, group)
+            watch.check_update(loss, norm, rate, group)
         self.weights.update()
         state.step += 1
         state.tokens_seen += result.target_tokens
         return result
 
-    def _check_finite(self, loss: float, norm: float, report: RunReport, group: Sequence[Batch] = ()) -> None:
-        """`group` is the update just tried; without it the updates since the last log line are looked at."""
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        if finite or self.precision.choice.name == "fp16":  # which skips such an update and lowers its scale
-            return
-        self._diverged(loss, norm, report, group)
-
-    def _diverged(
-        self, loss: float, norm: float, report: RunReport, group: Sequence[Batch] = (), *, taken: bool = False
-    ) -> NoReturn:
-        """`taken` says that the optimizer has made the step; it never does where a number is not finite."""
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        facts = faults.facts(self.state, step=self.state.step + bool(group), loss=loss, norm=norm, rate=rate)
-        raise faults.divergence(
-            self.settings,
-            self.state,
-            step=self.state.step + bool(group),
-            loss=loss,
-            norm=norm,
-            rate=rate,
-            taken=taken,
-            details=report.diverged(facts, group),
-        )
-
-    def _summary(self, update: UpdateReport, pairs_per_epoch: int, report: RunReport) -> StepReport:
+    def _summary(self, update: UpdateReport, pairs_per_epoch: int, watch: DivergenceWatch) -> StepReport:
         state, window = self.state, self._window
         loss, nll = window.totals()
         target = window.target_tokens
         rate, norm = float(self.optimizer.param_groups[0]["lr"]), float(update.gradient_norm)
-        self._check_finite(loss / target, norm, report)
-        if faults.hopeless(nll / target, self.model.output.out_features):
-            self._diverged(loss / target, norm, report, taken=True)
+        watch.check_mean(loss / target, nll / target, norm, rate)
         return StepReport(
             step=state.step,
             epoch=round(state.cursor.epoch + state.cursor.pairs / pairs_per_epoch, 3),
@@ -302,7 +264,7 @@ class Trainer:
                 result = self.validate(state.step, stop)
             if result is None:
                 self._stop(agreed_stop(self.ranks, stop))
-            improved = self._judge(result)
+            improved = state.judge(self.metric(result))
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
             best = abs(state.best_metric or 0.0)
             stalled = f"stalled {state.stalled}{patience} (best {best:.2f} at step {state.best_step:,})"
@@ -319,17 +281,6 @@ class Trainer:
     def metric(self, result: Validation) -> float:
         """The number that the best model is best at. Its direction is settled here alone: higher is better."""
         return -result.loss if result.bleu is None else result.bleu
-
-    def _judge(self, result: Validation) -> bool:
-        """Update best and stalled."""
-        state = self.state
-        metric = self.metric(result)
-        improved = state.best_metric is None or metric > state.best_metric
-        if improved:
-            state.best_metric, state.best_step, state.stalled = metric, state.step, 0
-        else:
-            state.stalled += 1
-        return improved
 
     def _save(self, *, validated: bool) -> Path | None:
         """Write a checkpoint: rank 0, with what it needs of the others."""

@@ -1,4 +1,4 @@
-"""The random states of all ranks, as a checkpoint keeps them: `rng|cpu|<rank>`, and `rng|cuda|<rank>` on GPUs."""
+"""Random states: of this process, and of all ranks as a checkpoint keeps them (`rng|cpu|<rank>`, `rng|cuda|<rank>`)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,35 @@ import torch
 from torch import Tensor
 
 from seq2seq.console import warn
-from seq2seq.training.distributed import Ranks
+from seq2seq.training.ranks.group import Ranks
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states that decide what is drawn next, by the kind of device: the CPU's, and that of another `device`."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_state(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    """Put back what `random_state` gave; a state that is missing, or of another kind of device, changes nothing."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
 
 
 def random_states(ranks: Ranks, device: torch.device) -> dict[str, Tensor]:
     """The states of every rank; each must call it."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
     return {
-        f"rng|{kind}|{rank}": part for kind, state in states.items() for rank, part in enumerate(ranks.gather(state))
+        f"rng|{kind}|{rank}": part
+        for kind, state in random_state(device).items()
+        for rank, part in enumerate(ranks.gather(state))
     }
 
 
@@ -29,10 +48,8 @@ def set_random_states(tensors: Mapping[str, Tensor], ranks: Ranks, device: torch
             f"this run was saved by {_ranks(saved)} and goes on with {_ranks(ranks.size)}: "
             "the same batches, but other dropout masks"
         )
-    if (state := tensors.get(f"rng|cpu|{ranks.rank}")) is not None:
-        torch.set_rng_state(state)
-    if device.type == "cuda" and (state := tensors.get(f"rng|cuda|{ranks.rank}")) is not None:
-        torch.cuda.set_rng_state(state, device)
+    names = {kind: f"rng|{kind}|{ranks.rank}" for kind in ("cpu", "cuda", "mps")}
+    set_random_state(device, {kind: tensors[name] for kind, name in names.items() if name in tensors})
 
 
 def _ranks(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,6 +36,17 @@ class TrainState:
     """The loss scale of fp16."""
     finished: bool = False
     """Whether training came to its end, rather than being interrupted."""
+
+    def judge(self, metric: float) -> bool:
+        """Take in a validation of the weights as they are, higher is better; whether it is the best so far."""
+        # Not a number, which no other number would be better than, must not be the best for ever.
+        metric = -math.inf if math.isnan(metric) else metric
+        improved = self.best_metric is None or metric > self.best_metric
+        if improved:
+            self.best_metric, self.best_step, self.stalled = metric, self.step, 0
+        else:
+            self.stalled += 1
+        return improved
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain data."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq.training.distributed import Ranks
+from seq2seq.training.ranks.group import Ranks
 from seq2seq.training.step import UpdateReport
 
 

@@ -223,3 +223,22 @@ def test_a_phrase_is_not_put_behind_the_end() -> None:
         assert engine.search([sentence], plain._replace(words=words))[0][0].tokens == [5, 6]
     table[BOS, 5] = -40.0  # where every output is at its end, the phrase goes behind it
     assert engine.search([sentence], plain._replace(words=words))[0][0].tokens == [4, 6]
+
+
+def test_a_phrase_does_not_begin_within_a_word() -> None:
+    """`policeman -> Aerztin` once came out as `Der alt Aerztin`: half of `alten` was left where the phrase began."""
+    table = torch.full((9, 9), -30.0)
+    table[BOS, 4] = 0.0  # `alt`
+    table[4, torch.tensor([5, 6])] = torch.tensor([0.9, 0.1]).log()  # `en`, and the phrase's first half
+    table[5, torch.tensor([6, 8, EOS])] = torch.tensor([0.01, 0.49, 0.5]).log()
+    table[6, 7] = table[7, EOS] = table[8, EOS] = 0.0
+    engine = NativeEngine(MarkovModel(table), CPU)
+    sentence = Sentence([4, 5], phrases=((6, 7),))
+    words = Words(endings=frozenset({4, 5, 7, 8}), inner=(5, 7))
+    for beam in (1, 4):
+        plain = SearchOptions(beam_size=beam, max_length_ratio=0.0, max_length_offset=6)
+        assert engine.search([sentence], plain)[0][0].tokens == [4, 6, 7]
+        assert engine.search([sentence], plain._replace(words=words))[0][0].tokens == [4, 5, 6, 7]
+        # Where there is no room for the rest of the word, the phrase comes first.
+        short = plain._replace(words=words, max_length_offset=3)
+        assert engine.search([sentence], short)[0][0].tokens == [4, 6, 7]

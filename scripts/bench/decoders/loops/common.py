@@ -2,7 +2,8 @@
 
 A loop is `main(load)`, where `load(job)` gives a function from segmented sentences to their translations, both lists of
 pieces. The clock runs from text to text: segmenting, translating and joining pieces are counted, starting and loading
-are not (the time until a loop is ready is told apart), and neither is a first small batch.
+are not (the time until a loop is ready is told apart), and neither is a first time through the text, in which memory
+grows and kernels are made.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from sentencepiece import SentencePieceProcessor
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 MAX_LENGTH = 100
-_WARM_UP = 32
 
 Translate = Callable[[list[list[str]]], list[list[str]]]
 
@@ -114,8 +114,7 @@ def _work(job: Job, load: Callable[[Job], Translate], barrier: Any, number: int)
     seconds: dict[str, float] = {}
     for name, path in job.texts.items():
         lines = read_lines(path, job.lines)[number :: job.processes]
-        if not seconds:
-            translate(processor.encode(lines[:_WARM_UP], out_type=str))
+        translate(processor.encode(lines, out_type=str))
         if barrier is not None:
             barrier.wait()
         begun = time.perf_counter()

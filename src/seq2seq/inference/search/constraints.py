@@ -123,11 +123,14 @@ class _Chooser:
             options = _options(scores, rows, list(states.values()), 2 * self.width, (closed, inner))
             written = live.tokens.shape[2]
             late = set() if self.words is None else _late(scores, live, rows, states)
+            torn = set() if self.words is None else _torn(scores, rows, states, self.words, closed)
             for ((row, place), state), found in zip(states.items(), options, strict=True):
                 if (row, place) in late:
                     continue
                 total = float(live.totals[row, place])
                 left = self.maxima[live.sentences[row]] - written
+                if (row, place) in torn and state.then(OTHER).missing <= left:
+                    found = {token: value for token, value in found.items() if token not in state.beginning}
                 steps[row] += _feasible(total, place, state, found, left, self.phrases[live.sentences[row]])
         return steps
 
@@ -149,6 +152,25 @@ def _late(
         else:
             best[row] = max(best[row], total)
     return {(row, place) for (row, place), total in late.items() if best[row] > total - _HOPELESS}
+
+
+def _torn(
+    scores: Scores,
+    rows: Int[Tensor, " K"],
+    states: Mapping[tuple[int, int], Progress],
+    words: Words,
+    closed: Sequence[int],
+) -> set[tuple[int, int]]:
+    """Hypotheses in the middle of a word, in which no phrase should begin: more likely than not it goes on.
+
+    Without this half of a word is left before a phrase that the model does not like, wherever it stands. `closed` are
+    places among the rows where a word has just been ended by a phrase.
+    """
+    inner = torch.tensor(words.inner, dtype=torch.long)
+    logits = scores.logits[rows.to(scores.logits.device)][:, inner.to(scores.logits.device)]
+    likely = (logits.double().logsumexp(dim=1).cpu() - scores.normaliser[rows] > math.log(0.5)).tolist()
+    shut = set(closed)
+    return {place for number, place in enumerate(states) if likely[number] and number not in shut}
 
 
 def _options(

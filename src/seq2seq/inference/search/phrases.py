@@ -64,6 +64,7 @@ class Progress:
     Attributes:
         missing: the fewest tokens that complete all phrases; 0 where all are there.
         useful: the tokens that begin or continue a phrase that is still wanted.
+        beginning: those of them that continue none.
     """
 
     def __init__(self, phrases: Phrases, tail: tuple[int, ...], found: tuple[frozenset[Counts], ...]) -> None:
@@ -71,11 +72,12 @@ class Progress:
         # one exceeds are kept, for having found more never hurts.
         self._phrases, self._tail, self._found = phrases, tail, found
         self._next: dict[int, Progress] = {}
-        self.missing, self.useful = 0, frozenset[int]()
+        self.missing, self.useful, self.beginning = 0, frozenset[int](), frozenset[int]()
         if phrases.wanted not in found[0]:
             begun = list(self._begun())
             self.missing = min(phrases.total - self._written(counts) - size for _, size, counts in begun)
             self.useful = frozenset(phrase[size] for phrase, size, _ in begun)
+            self.beginning = self.useful - {phrase[size] for phrase, size, _ in begun if size}
 
     def then(self, token: int) -> Progress:
         """The state after one more token."""

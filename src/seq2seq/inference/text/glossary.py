@@ -143,7 +143,7 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
             raise DataError(
                 f"{len(sides) - 1} tabs; an entry is a source phrase, one tab and a target phrase",
                 where=f"{path}:{number}",
-                hint="put a tab between the phrases",
+                hint=_how_to_divide(sides),
                 code="data.glossary",
             )
         for side, name in zip(sides, ("source", "target"), strict=True):
@@ -152,6 +152,16 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
                     f"the {name} phrase is blank", where=f"{path}:{number}", hint="fill it in", code="data.glossary"
                 )
         yield sides[0], sides[1], number
+
+
+def _how_to_divide(sides: Sequence[str]) -> str:
+    """What to do about a line with too many tabs or none."""
+    if len(sides) == 1:
+        return "put a tab between the phrases"
+    filled = [side for side in sides if not is_blank(side)]
+    if len(filled) == 2:
+        return f"one tab alone: '{filled[0]}', tab, '{filled[1]}'"
+    return "one tab alone; `cut -f 1,2` keeps the first two columns of a file"
 
 
 def _normal(text: str) -> str:

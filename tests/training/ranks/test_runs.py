@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -15,16 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
-from seq2seq.config import Config, load_config
 from seq2seq.data.builtin import builtin_pairs
-from seq2seq.errors import ConfigError, DataError, WorkerError
-from seq2seq.experiment.launch import launch
-from seq2seq.experiment.layout import Layout, layout
-from seq2seq.training import gradient_sum
-from seq2seq.training.distributed import Ranks
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tests look into /proc")
 
@@ -65,7 +56,7 @@ def start(place: Path, run: str, *settings: str, **environment: str) -> subproce
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "SEQ2SEQ_CACHE": str(place / "cache"),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src"),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "src"),
         **environment,
     }
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -108,133 +99,6 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 def tensors(checkpoint: Path) -> dict[str, bytes]:
     return {name: (checkpoint / name).read_bytes() for name in ("model.safetensors", "training.safetensors")}
-
-
-# -- ranks alone -------------------------------------------------------------------------------------------------------
-
-
-def exchange(config: Config) -> None:
-    """What every rank does in `test_ranks_exchange_sums_texts_and_gradients`; failures end the rank."""
-    torch.set_num_threads(1)
-    ranks = Ranks.start("cpu")
-    with ranks.joined():
-        assert ranks.sum_host([1.0, 2.0**52 * ranks.rank]) == [ranks.size, 2.0**52 * sum(range(ranks.size))]
-        for count in (0, 1, ranks.size, 2 * ranks.size + 1):
-            texts = ["", "Käse \u2028", "x" * 300, "\n", "日本"] * 3
-            texts = texts[:count]
-            assert ranks.gather_texts(texts[ranks.rank :: ranks.size]) == texts
-        assert [int(part) for part in ranks.gather(torch.tensor(ranks.rank))] == list(range(ranks.size))
-        ranks.agree("seed", "1")
-        order: list[int] = []
-        with ranks.first_alone("place"):
-            order.append(ranks.rank)
-        made: list[str] = []
-        new_file = gradient_sum._new_file
-        gradient_sum._new_file = lambda size: made.append(new_file(size)) or made[-1]
-        for memory in (gradient_sum._MEMORY, Path("/nowhere")):
-            gradient_sum._MEMORY = memory
-            check_gradients(ranks)
-        assert len(made) == (2 if ranks.is_first else 0)
-        assert not [name for name in made if name and Path(name).exists()]
-
-
-def check_gradients(ranks: Ranks) -> None:
-    """Gradients are sums over ranks, equal on all of them, frozen parameters left out."""
-    torch.manual_seed(1 + ranks.rank)  # `wrap` gives all the weights of rank 0
-    module = nn.Sequential(nn.Linear(5, 33), nn.Linear(33, 3), nn.Linear(3, 2))
-    module[1].weight.requires_grad_(False)
-    wrapped = ranks.wrap(module)
-    torch.manual_seed(0)
-    for _ in range(3):
-        rows = torch.randn(8, 5)
-        module.zero_grad(set_to_none=True)
-        wrapped(rows[ranks.rank :: ranks.size]).square().sum().backward()
-        found = [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None]
-        assert len(found) == 5
-        for gradient in found:
-            assert all(torch.equal(gradient, other) for other in ranks.gather(gradient))
-        module.zero_grad(set_to_none=True)
-        module(rows).square().sum().backward()
-        whole = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        for gradient, expected in zip(found, whole, strict=True):
-            torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_ranks_exchange_sums_texts_and_gradients(count: int) -> None:
-    launch(exchange, Config(), Layout(count, 1))
-
-
-def test_one_process_exchanges_nothing() -> None:
-    ranks = Ranks.single()
-    assert (ranks.sum_host([1, 2.5]), ranks.gather_texts(["a", "b"]), ranks.share) == ([1.0, 2.5], ["a", "b"], (0, 1))
-    module = nn.Linear(2, 2)
-    assert ranks.wrap(module) is module
-    with ranks.joined(), ranks.first_alone("place"):
-        ranks.agree("seed", "1")
-        ranks.barrier()
-
-
-def fail(config: Config) -> None:
-    """Rank 1 fails as the config's name says while the others wait for it."""
-    ranks = Ranks.start("cpu")
-    with ranks.joined():
-        if ranks.rank == 1:
-            match config.name:
-                case "user":
-                    raise DataError("a bad line", where="corpus.en:7", hint="mend it")
-                case "bug":
-                    raise ValueError("oops")
-                case "exit":
-                    os._exit(3)
-                case "kill":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                case "hang":
-                    os.kill(os.getpid(), signal.SIGSTOP)
-        ranks.agree("data", str(ranks.rank) if config.name == "differ" else "same")
-        ranks.barrier()
-
-
-@pytest.mark.parametrize(
-    ("how", "kind", "message"),
-    [
-        ("user", DataError, r"^a bad line\n  --> corpus.en:7\n  hint: mend it$"),
-        ("bug", RuntimeError, "^rank 1: ValueError: oops$"),
-        ("exit", WorkerError, "rank 1 of 2 ended with exit code 3"),
-        ("kill", WorkerError, "rank 1 of 2 was killed by SIGKILL"),
-        pytest.param("hang", WorkerError, "rank 1 of 2 does not answer", marks=pytest.mark.fault(11)),
-        ("differ", ConfigError, "rank 1 on .* has another data than rank 0: 1, not 0"),
-    ],
-)
-def test_the_failure_of_a_rank_is_raised_here_once(
-    how: str, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """torch's launcher shows a table and a traceback, and names whichever rank it saw first."""
-    monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", "2" if how == "hang" else "60")
-    started = time.monotonic()
-    with pytest.raises(kind, match=message) as caught:
-        launch(fail, Config(name=how), Layout(2, 1))
-    assert type(caught.value) is kind
-    assert time.monotonic() - started < 30.0
-    assert not multiprocessing.active_children()
-
-
-def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    cpu = ["device=cpu"]
-    assert layout(load_config([], [*cpu, "devices=4"])) == Layout(4, 1)
-    assert layout(load_config([], [*cpu, "devices=2", "threads=3"])) == Layout(2, 3)
-    assert layout(load_config([], [*cpu, "devices=1"])) == Layout(1, 0)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert layout(load_config([], ["device=cuda"])).ranks == 2
-    assert layout(load_config([], ["device=cuda:1"])).ranks == 1
-    for wrong in (["devices=3"], ["device=cuda:1", "devices=2"]):
-        with pytest.raises(ConfigError, match="devices: "):
-            layout(load_config([], wrong))
-
-
-# -- whole runs --------------------------------------------------------------------------------------------------------
 
 
 SMALL = [
@@ -347,8 +211,10 @@ def test_a_killed_rank_is_named_and_takes_the_others_along(place: Path, number: 
 
 @pytest.mark.slow
 def test_the_ranks_end_with_the_process_that_started_them(place: Path) -> None:
+    """Nor do they leave anything: each kill of a launcher left a folder for good."""
+    (place / "tmp").mkdir()
     endless = ["model.dropout=0.3", "training.max_steps=100000", "training.validate_every=100000"]
-    process = start(place, "orphans", *endless, "--devices", "2")
+    process = start(place, "orphans", *endless, "--devices", "2", TMPDIR=str(place / "tmp"))
     wait_for(lambda: bool(lines(place / "orphans")), process)
     ranks = children(process.pid)
     process.kill()
@@ -358,6 +224,7 @@ def test_the_ranks_end_with_the_process_that_started_them(place: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len(list((place / "orphans" / "checkpoints").glob("step-*/manifest.json"))) == 1
+    assert list((place / "tmp").glob("seq2seq-*")) == []
 
 
 @pytest.mark.slow

@@ -1,63 +1,34 @@
-"""Checkpoints: safetensors and JSON, complete or absent, verified before use, never pickled.
+"""The checkpoints of a run: which there are, which of them stay, and which are the best and the last.
 
     checkpoints/step-00000500/{model.safetensors, training.safetensors, state.json, manifest.json}   best ->   last ->
 
-`manifest.json` is written last and carries size and SHA-256 of every other file (see `manifest`). The optimizer's state
-and the random state lie in `training.safetensors`, kept for the newest two checkpoints only.
+The optimizer's state and the random state lie in `training.safetensors`, kept for the newest two checkpoints only.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seq2seq.console import say, warn
-from seq2seq.errors import CheckpointError
+from seq2seq.errors import CheckpointError, UserError
 from seq2seq.failpoints import reach
-from seq2seq.files import (
-    disk_error,
-    free_bytes,
-    make_folder,
-    new_folder,
-    point,
-    remove_folder,
-    remove_partial,
-    require_room,
-    write_bytes,
+from seq2seq.files import disk_error, free_bytes, make_folder, point, remove_folder, remove_partial, require_room
+from seq2seq.training.checkpoints.checkpoint import (
+    Checkpoint,
+    best_metric_of,
+    forget_training,
+    is_validated,
+    load_checkpoint,
+    write_checkpoint,
 )
-from seq2seq.training.manifest import (
-    FORMAT_VERSION,
-    MANIFEST,
-    FileRecord,
-    read_manifest,
-    read_verified,
-    refuse_pickles,
-    write_manifest,
-)
+from seq2seq.training.checkpoints.manifest import MANIFEST, refuse_pickles
 from seq2seq.training.state import TrainState
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "CheckpointFolder", "load_checkpoint", "load_model_tensors", "model_tensors"]
-
-_MODEL, _TRAINING, _STATE = "model.safetensors", "training.safetensors", "state.json"
 _STEP = re.compile(r"step-(\d+)")
-
-
-class Checkpoint(NamedTuple):
-    """What one checkpoint holds."""
-
-    path: Path
-    model: dict[str, Tensor]
-    training: dict[str, Tensor]
-    """Optimizer and random state; empty where it was pruned."""
-    state: TrainState
 
 
 class CheckpointFolder:
@@ -78,7 +49,7 @@ class CheckpointFolder:
 
     def validated(self) -> list[Path]:
         """Complete checkpoints that were saved right after a validation, oldest first."""
-        return [path for path in self.steps() if _is_validated(path)]
+        return [path for path in self.steps() if is_validated(path)]
 
     def save(
         self,
@@ -99,15 +70,7 @@ class CheckpointFolder:
         except OSError as error:
             raise disk_error(error, self.path, 0) from None
         require_room(self.path, _size(model) + _size(training))
-        with new_folder(target) as folder:
-            # Serialised in memory and written by us: torch's and safetensors' own writers abort on a full disk.
-            files = {_MODEL: _write(folder / _MODEL, safetensors.torch.save(_contiguous(model)))}
-            if training:
-                files[_TRAINING] = _write(folder / _TRAINING, safetensors.torch.save(_contiguous(training)))
-            files[_STATE] = _write(folder / _STATE, (json.dumps(state.to_json(), indent=2) + "\n").encode())
-            reach("save.before_manifest")
-            write_manifest(folder, files)
-            reach("save.before_rename")
+        write_checkpoint(target, model, training, state)
         self._passed_over.discard(target)
         reach("save.after_rename")
         if name is None:
@@ -131,9 +94,10 @@ class CheckpointFolder:
             )
 
     def mark_best(self, path: Path) -> None:
-        """Point `best` at a checkpoint."""
+        """Point `best` at a checkpoint, unless it points at a mean of earlier ones that is better still."""
         reach("save.before_best")
-        point(self.path / "best", path.name)
+        if not self._is_mean_better_than(best_metric_of(path)):
+            point(self.path / "best", path.name)
 
     def relink(self, checkpoint: Checkpoint) -> None:
         """Point `last` and `best` where they should: an interruption may have come between a save and its links."""
@@ -141,9 +105,8 @@ class CheckpointFolder:
         if self._linked("last") != checkpoint.path.resolve():
             point(self.path / "last", checkpoint.path.name)
         best = self.path / f"step-{state.best_step:08d}" if state.best_step else checkpoint.path
-        marked = self._linked("best")
-        by_average = marked is not None and not _STEP.fullmatch(marked.name)
-        if marked != best.resolve() and not by_average and (best / MANIFEST).exists() and state.validated:
+        moved = self._linked("best") != best.resolve() and not self._is_mean_better_than(state.best_metric)
+        if moved and (best / MANIFEST).exists() and state.validated:
             point(self.path / "best", best.name)
 
     def prune(self, keep: int) -> None:
@@ -151,19 +114,19 @@ class CheckpointFolder:
         optimizer states."""
         reach("prune.begin")
         steps = [path for path in self.steps() if path not in self._passed_over]
-        kept = {*steps[-2:], *[path for path in steps if _is_validated(path)][-keep:], self._linked("best")}
-        try:
-            for path in self._numbered():
+        kept = {*steps[-2:], *[path for path in steps if is_validated(path)][-keep:], self._linked("best")}
+        faults: list[OSError | UserError] = []
+        for path in self._numbered():
+            try:
                 if path.is_dir() and path not in kept and path.resolve() not in kept:
                     remove_folder(path)
-                elif path not in steps[-2:] and (path / _TRAINING).exists():
-                    # The manifest forgets the file before the file goes: the checkpoint is valid at every instant.
-                    files = read_manifest(path)
-                    write_manifest(path, {name: record for name, record in files.items() if name != _TRAINING})
-                    reach("prune.before_unlink")
-                    (path / _TRAINING).unlink()
-        except (OSError, CheckpointError) as error:
-            warn(f"old checkpoints stay, as they cannot be removed: {getattr(error, 'strerror', None) or error}")
+                elif path not in steps[-2:]:
+                    forget_training(path)
+            except (OSError, UserError) as error:  # the others may still go
+                faults.append(error)
+        if faults:
+            reason = getattr(faults[0], "strerror", None) or getattr(faults[0], "what", None) or faults[0]
+            warn(f"old checkpoints stay, as they cannot be removed: {reason}")
         reach("prune.end")
 
     def load_last(self) -> Checkpoint | None:
@@ -234,6 +197,14 @@ class CheckpointFolder:
                 total[name] = total[name] + tensor.double() if name in total else tensor.double()
         return {name: (tensor / len(paths)).float() for name, tensor in total.items()}
 
+    def _is_mean_better_than(self, metric: float | None) -> bool:
+        """Whether `best` is no step but a mean, made at an earlier end of this run, and better than a step's metric."""
+        marked = self._linked("best")
+        if marked is None or _STEP.fullmatch(marked.name):
+            return False
+        mean = best_metric_of(marked)
+        return mean is not None and (metric is None or mean > metric)
+
     def _numbered(self) -> list[Path]:
         """Everything called step-N, oldest first."""
         found = [(match, path) for path in self.path.glob("step-*") if (match := _STEP.fullmatch(path.name))]
@@ -244,75 +215,5 @@ class CheckpointFolder:
         return path.resolve() if path.exists() else None
 
 
-def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
-    """Verify and read one checkpoint folder.
-
-    Raises:
-        CheckpointError: a file is missing or damaged, or a newer version wrote it.
-    """
-    files = read_manifest(path)
-    for name in (_MODEL, _STATE):
-        if name not in files:
-            raise CheckpointError(
-                f"{path / MANIFEST} does not list {name}",
-                hint="choose another one: --checkpoint step-N",
-                code="checkpoint.damaged",
-            )
-    wanted = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
-    content = {name: read_verified(path / name, files[name]) for name in wanted}
-    try:
-        model = safetensors.torch.load(content[_MODEL])
-        training = safetensors.torch.load(content[_TRAINING]) if _TRAINING in content else {}
-        state = json.loads(content[_STATE])
-    except (safetensors.SafetensorError, ValueError, RecursionError):
-        raise CheckpointError(
-            f"{path} is damaged: its files are not what their names say",
-            hint="choose another one: --checkpoint step-N",
-            code="checkpoint.damaged",
-        ) from None
-    return Checkpoint(path, model, training, TrainState.from_json(state))
-
-
-def _write(path: Path, content: bytes) -> FileRecord:
-    write_bytes(path, content)
-    return FileRecord.of(content)
-
-
 def _size(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _is_validated(path: Path) -> bool:
-    try:
-        return bool(json.loads((path / _STATE).read_bytes())["validated"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, each with memory of its own: safetensors refuses shared storage (tied embeddings)."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter once, tied ones under their first name."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into the model's parameters.
-
-    Raises:
-        CheckpointError: names or shapes differ.
-    """
-    parameters = dict(model.named_parameters())
-    if missing := sorted(parameters.keys() ^ tensors.keys()):
-        raise CheckpointError(
-            f"the model and its checkpoint differ in `{missing[0]}`", where=where, code="checkpoint.mismatch"
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.shape != tensors[name].shape:
-                shapes = f"{tuple(tensors[name].shape)}, not {tuple(parameter.shape)}"
-                raise CheckpointError(f"`{name}` has shape {shapes}", where=where, code="checkpoint.mismatch")
-            parameter.copy_(tensors[name])

@@ -8,10 +8,8 @@ buckets. `scripts/bench/RESULTS.md` has the figures.
 
 # No deferred annotations here: DistributedDataParallel compares those of a hook with the types themselves.
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -19,7 +17,9 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
-_MEMORY = Path("/dev/shm")
+from seq2seq.training.memory.free import free_memory
+
+_MOST_OF_FREE_MEMORY = 0.5
 
 
 def sum_gradients(
@@ -98,27 +98,42 @@ class SharedMemorySum:
         dist.all_reduce(self._tick, group=self._group)
 
     def _allocate(self, like: Tensor) -> Tensor | None:
-        """A row for every rank and one for the sum; None where the shared memory is too small."""
+        """A row for every rank and one for the sum, in memory without a name, so that nothing is left behind however
+        the run ends; None where one of the ranks cannot have it."""
         numbers = (self._size + 1) * like.numel()
-        name = self._share(_new_file(numbers * like.element_size()) if self._rank == 0 else "")
-        if not name:
-            return None
-        rows = torch.from_file(name, shared=True, size=numbers, dtype=like.dtype).view(self._size + 1, like.numel())
-        self._barrier()
-        if self._rank == 0:
-            Path(name).unlink()  # the mappings stay; nothing is left behind, however the run ends
-        return rows
+        descriptor = _new_memory(numbers * like.element_size()) if self._rank == 0 else None
+        # Whoever knows the process and its descriptor can open the memory: ranks of torchrun have no parent of ours.
+        place = self._share("" if descriptor is None else f"/proc/{os.getpid()}/fd/{descriptor}")
+        rows = _mapped(place, numbers, like.dtype) if place else None
+        have_it = torch.tensor([float(rows is not None)])
+        dist.all_reduce(have_it, group=self._group)
+        if descriptor is not None:
+            os.close(descriptor)  # the mappings stay
+        return None if rows is None or int(have_it) < self._size else rows.view(self._size + 1, like.numel())
 
 
-def _new_file(size: int) -> str:
-    """A file of `size` bytes in memory; "" where there is no room. A sparse one would kill whoever writes to it."""
-    name = ""
+def _new_memory(size: int) -> int | None:
+    """A descriptor of `size` bytes in memory, taken at once: sparse ones would kill whoever writes to them. None where
+    there is no room, or no such thing."""
+    if size > _MOST_OF_FREE_MEMORY * free_memory(torch.device("cpu")):
+        return None
+    descriptor = None
     try:
-        descriptor, name = tempfile.mkstemp(prefix="seq2seq-", dir=_MEMORY)
-        with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor, not a path
-            os.posix_fallocate(file.fileno(), 0, size)
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("seq2seq-gradients")
+        else:  # a Python that was built for an old system
+            descriptor = os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)
+        os.posix_fallocate(descriptor, 0, size)
     except (OSError, AttributeError):
-        if name:
-            Path(name).unlink(missing_ok=True)
-        return ""
-    return name
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _mapped(place: str, numbers: int, dtype: torch.dtype) -> Tensor | None:
+    """The memory as a tensor; None where this process may not open it."""
+    try:
+        return torch.from_file(place, shared=True, size=numbers, dtype=dtype)
+    except RuntimeError:
+        return None
