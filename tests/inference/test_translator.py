@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -122,8 +123,7 @@ def test_odd_text_line_for_line_at_every_batch_size_and_order(name: str, capsys:
     assert results[0][-len(BLANK) :] == [""] * len(BLANK)
     assert any(results[0])
     assert model.training
-    number = len(lines) - len(BLANK)
-    assert f"line {number}: " in capsys.readouterr().err
+    assert re.search(r"line \d+: \d+ tokens, more than the 40 read at once", capsys.readouterr().err)
 
 
 def test_blank_lines_never_reach_the_model() -> None:
@@ -176,6 +176,11 @@ def test_a_long_line_is_translated_in_parts(capsys: pytest.CaptureFixture[str]) 
     assert whole == " ".join(text for text in made.translate(["abc def.", "ghi jab cde", "fgh"]) if text)
     warnings = capsys.readouterr().err.splitlines()
     assert warnings == ["warning: line 2: 24 tokens, more than the 12 read at once; translated in 3 parts"]
+    # The longest came first, and a book of long lines filled the terminal.
+    made.translate(["ab", *(long + " " + "a" * n for n in range(9))])
+    warnings = capsys.readouterr().err.splitlines()
+    assert [warning.split(":")[1] for warning in warnings[:5]] == [f" line {line}" for line in range(2, 7)]
+    assert warnings[5:] == ["warning: 4 more of these 10 lines are translated in parts"]
 
 
 def test_split_parts_fit_and_lose_nothing() -> None:

@@ -14,6 +14,8 @@ _WINDOW_CHARACTERS = 2_000_000
 # Lines encoded at a time: enough to sort, few enough for the model to begin soon.
 _ENCODED_LINES = 512
 _SMALLEST_BATCH = 16
+_LINES_NAMED = 5
+"""Long lines of a window that a warning names."""
 _ROUND = 8
 """Batches of equal sizes share what is prepared for a size (oneDNN's kernels): multiples of this where they can be."""
 
@@ -74,9 +76,10 @@ def read_parts(
 ) -> Iterator[Part]:
     """The parts of all lines, roughly by falling length: none of a blank line, several of a long one.
 
-    A part has 1 to `limit` ids; with `split`, parts are also sentences. Warns of each long line (with `split`, long
-    sentence); `number` is that of the window's first line, counted from 0.
+    A part has 1 to `limit` ids; with `split`, parts are also sentences. Warns of long lines (with `split`, long
+    sentences); `number` is that of the window's first line, counted from 0.
     """
+    too_long: list[tuple[int, str]] = []
     places = sorted(range(len(window)), key=lambda place: -len(window[place].text))
     for begin in range(0, len(places), _ENCODED_LINES):
         some = places[begin : begin + _ENCODED_LINES]
@@ -88,19 +91,25 @@ def read_parts(
             for text in found:
                 ids = next(rows)
                 fits = len(ids) <= limit
-                pieces += [(ids, text)] if fits else _split_to_fit(text, len(ids), number + place, encode, limit)
+                if fits:
+                    pieces.append((ids, text))
+                    continue
+                smaller = _split_to_fit(text, encode, limit)
+                pieces += smaller
+                said = f"{len(ids)} tokens, more than the {limit} read at once; translated in {len(smaller)} parts"
+                too_long.append((number + place + 1, said))
             full = [piece for piece in pieces if piece[0]]
             parts += [Part(place, part, ids, text) for part, (ids, text) in enumerate(full)]
         yield from sorted(parts, key=lambda part: -len(part.ids))
+    for line, said in sorted(too_long)[:_LINES_NAMED]:
+        console.warn(f"line {line}: {said}")
+    if len(too_long) > _LINES_NAMED:
+        console.warn(f"{len(too_long) - _LINES_NAMED:,} more of these {len(window):,} lines are translated in parts")
 
 
-def _split_to_fit(text: str, size: int, line: int, encode: Encode, limit: int) -> list[tuple[list[int], str]]:
+def _split_to_fit(text: str, encode: Encode, limit: int) -> list[tuple[list[int], str]]:
     texts = split_to_fit(text, limit, lambda parts: [len(part) for part in encode(list(parts))])
-    parts = [(ids[:limit], part) for ids, part in zip(encode(texts), texts, strict=True) if ids]
-    console.warn(
-        f"line {line + 1}: {size} tokens, more than the {limit} read at once; translated in {len(parts)} parts"
-    )
-    return parts
+    return [(ids[:limit], part) for ids, part in zip(encode(texts), texts, strict=True) if ids]
 
 
 def fill_batches(
