@@ -29,7 +29,7 @@ CATALOGUE = {
     "usage.nothing-to-do": Entry(2, "The command was not told what to work on.", "Give a config, a run or a file."),
     "usage.same-file": Entry(2, "One file stands where two are wanted.", "Name two different files."),
     "usage.exists": Entry(
-        2, "The output exists and is not replaced unasked.", "Add --force, or give another name with -o."
+        2, "A config, tokenizer or export of this name exists.", "Give another name with -o; `init` has --force."
     ),
     "usage.unwritable": Entry(
         2, "The output cannot be written there.", "Choose another place with -o, or change its permissions."

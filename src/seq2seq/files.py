@@ -214,6 +214,12 @@ def disk_error(error: OSError, path: Path, needed: int) -> UserError:
     if error.errno not in _FULL:
         hint = "check that the folder exists and may be written, or choose another"
         return UsageError(f"cannot write {path}: {error.strerror or error}", hint=hint, code="usage.unwritable")
+    if error.errno == errno.EFBIG:
+        return ResourceError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint=f"needed {needed / 2**20:,.1f} MiB, more than one file may have here: `ulimit -f unlimited`",
+            code="disk.full",
+        )
     return ResourceError(
         f"cannot write {path}: {error.strerror or error}",
         hint=f"needed {needed / 2**20:,.1f} MiB, free {free_bytes(path) / 2**20:,.1f} MiB; "

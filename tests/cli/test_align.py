@@ -180,6 +180,12 @@ def test_mistakes(seq2seq: Runner, run: Path, files: tuple[Path, Path], tmp_path
     assert_told(seq2seq("align", run, *given, "--picture", "-", "--line", "4"), 2, "--line 4 is beyond the end")
     assert_told(seq2seq("align", run, *given, "--picture", "-", "--reverse", run), 2, "--picture shows one run")
     assert_told(seq2seq("align", run, *given, "--line", "2"), 2, "--line is for pictures")
+    # The links were promised to a file, a picture was drawn, and the file was never written.
+    drawn = ("--picture", tmp_path / "a.svg")
+    outcome = seq2seq("align", run, *given, *drawn, "-o", tmp_path / "links")
+    assert_told(outcome, 2, "--picture and --output exclude each other: it is drawn instead of links")
+    assert_told(seq2seq("align", run, *given, *drawn, "--json"), 2, "--picture and --json exclude each other")
+    assert not (tmp_path / "a.svg").exists()
     assert_told(seq2seq("align", run, *given, "--target-tag", "fr"), 2, "the run knows no target tag fr")
     assert_told(seq2seq("align", run, *given, "-o", tmp_path / "no" / "links"), 2, "cannot write")
     assert_told(seq2seq("align", run, *given, "--errors", "ignore"), 2, "--errors ignore")

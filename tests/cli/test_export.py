@@ -119,6 +119,17 @@ def test_a_recurrent_model_says_that_no_format_exists(seq2seq: Runner, gru_run: 
         assert not (gru_run / "export" / name).exists()
 
 
+def test_a_recurrent_model_has_no_other_engine(seq2seq: Runner, gru_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was said to be not exported yet; the command of the hint then refused to export it."""
+    monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)  # nobody shall install it for nothing
+    outcome = seq2seq("translate", gru_run, "--engine", "ctranslate2", stdin=TEXT)
+    assert outcome.code == 2
+    assert "a recurrent model (model.kind: gru) has no ctranslate2 engine" in outcome.err
+    assert "[export.unsupported]" in outcome.err
+    assert "hint: leave out --engine ctranslate2" in outcome.err
+    assert seq2seq("translate", gru_run, stdin=TEXT).code == 0
+
+
 def test_no_run_and_no_library(seq2seq: Runner, transformer_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seq2seq("export", "nowhere", "--format", "ctranslate2").code == 5
     monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)

@@ -80,6 +80,51 @@ def test_the_same_command_again_only_prints_the_result(run: Path, corpus: Path, 
     assert (run / "results.json").read_bytes() == before
 
 
+def test_a_finished_run_tells_what_it_does_not_use(run: Path, corpus: Path, tmp_path: Path) -> None:
+    """More steps for a finished run were passed over in silence, and its config then told of steps it never made."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, symlinks=True)
+    before = content(copy)
+    more = ("training.max_steps=70", "training.validate_every=10", "training.num_workers=1")
+    refused = train_tiny(corpus, run.name, copy, *more)
+    assert refused.code == 2  # validate_every is another matter
+    more = ("training.max_steps=70", "training.num_workers=1", "decoding.beam_size=2")
+    for _ in range(2):
+        outcome = train_tiny(corpus, run.name, copy, *more)
+        assert outcome.code == 0
+        (told,) = [line for line in outcome.err.split("\n") if "not used" in line]
+        assert "not used: training.max_steps: 60 -> 70; decoding.beam_size: 5 -> 2 (" in told
+        assert f"remove {copy / 'results.json'}" in told
+        assert f"training.init_from={copy}" in told
+        assert content(copy) == before
+    assert "not used" not in train_tiny(corpus, run.name, copy, "training.num_workers=1").err
+
+    if run.name != "gru":
+        return
+    (copy / "results.json").unlink()  # the first way that it tells of
+    outcome = train_tiny(corpus, run.name, copy, "training.max_steps=70", "decoding.beam_size=1")
+    assert outcome.code == 0, outcome.err
+    assert "resuming from step 60" in outcome.err
+    assert "70 steps in" in outcome.err
+    assert json.loads((copy / "results.json").read_text())["steps"] == 70
+    # The second.
+    tuned = train_tiny(
+        corpus,
+        run.name,
+        tmp_path / "tuned",
+        f"training.init_from={copy}",
+        "training.max_steps=1",
+        "decoding.beam_size=1",
+    )
+    assert tuned.code == 0, tuned.err
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """What a run has learned and scored, and the settings of it."""
+    names = ("config.yaml", "results.json", "test.hyp", "metrics.jsonl", "checkpoints/last/model.safetensors")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
 @pytest.mark.fault(21)
 def test_other_settings_in_the_same_directory_are_refused(run: Path, corpus: Path) -> None:
     outcome = train_tiny(corpus, run.name, run, "model.dropout=0.4")
@@ -209,6 +254,7 @@ def test_tokenizer_commands_round_trip(run: Path, seq2seq: Runner) -> None:
 
 
 def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    """The comment on max_steps said 30 passes of every corpus, also where the steps made hundreds of a small one."""
     config = tmp_path / "mine.yaml"
     files = ("--source", corpus / "corpus.en", "--target", corpus / "corpus.de")
     assert seq2seq("init", *files, config).code == 0
@@ -216,10 +262,16 @@ def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_pat
     printed = seq2seq("init", *files, "-").out
     assert "600 pairs" in printed
     run = tmp_path / "run"
-    steps = ("training.max_steps=2", "training.schedule.warmup_steps=1")
+    steps = ("training.max_steps=4", "training.schedule.warmup_steps=1")
     outcome = seq2seq("train", config, "model.hidden_size=32", "model.ff_size=32", *steps, "-q", "-o", run)
     assert outcome.code == 0, outcome.err
     assert float(outcome.out) >= 0
+    told = re.search(r"max_steps: (\d+) .*about ([\d,]+) passes at most", printed)
+    assert told is not None
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().split("\n")[:-1]]
+    (done,) = [row for row in rows if "epoch" in row]
+    passes = int(told[1]) * done["epoch"] / done["step"]
+    assert passes / 1.5 < int(told[2].replace(",", "")) < passes * 1.5
 
 
 def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> None:

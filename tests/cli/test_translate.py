@@ -258,6 +258,8 @@ class Killed:
             process.send_signal(number)
         elif number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does
+        elif number == signal.SIGTERM:
+            process.send_signal(number)
         else:
             os.kill(self.children[0], signal.SIGKILL)
         _, self.errors = process.communicate(timeout=60)
@@ -353,15 +355,16 @@ def test_resume_of_a_finished_file_does_nothing(transformer: Path, seq2seq: Runn
     (tmp_path / "out.de").write_text("as it was\n")
     outcome = seq2seq("translate", transformer, "-o", tmp_path / "out.de", "--resume", stdin=STDIN)
     assert outcome.code == 0
-    assert "is complete" in outcome.err
+    assert "is complete and kept" in outcome.err
     assert (tmp_path / "out.de").read_text() == "as it was\n"
     (tmp_path / "in.en").write_bytes(STDIN)
     outcome = seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de", "--resume")
     assert outcome.code == 2
     assert "is complete with 1 lines" in outcome.err
     (tmp_path / "out.de").write_text("as\n\nit\nwas\n")
-    outcome = seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de", "--resume")
+    outcome = seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de", "--resume", "-b", 2)
     assert outcome.code == 0
+    assert "whatever options made it" in outcome.err  # nothing recorded them: that is what can be said
     assert (tmp_path / "out.de").read_text() == "as\n\nit\nwas\n"
 
 
@@ -414,7 +417,27 @@ def test_fewer_outputs_than_wanted_are_told(transformer: Path, seq2seq: Runner) 
     wanted = ("--n-best", "4", "--beam-size", "4", "--diversity", "0.0001")
     outcome = seq2seq("translate", transformer, *wanted, stdin=STDIN)
     assert outcome.code == 0
-    assert "fewer than 4 different translations" in outcome.err
+    assert "fewer than 4 different translations; blank lines stand for the others" in outcome.err
+
+
+def test_what_is_not_there_has_no_score(transformer: Path, seq2seq: Runner) -> None:
+    """Where translations were wanting, blank ones stood with the score 0: better than any that there was."""
+    wanted = ("--n-best", "4", "--beam-size", "4", "--diversity", "0.0001")
+    outcome = seq2seq("translate", transformer, *wanted, "--scores", stdin=STDIN)
+    scored = [row.split("\t") for row in rows(outcome)]
+    assert len(scored) == 4 * len(TEXT)
+    listed = [
+        json.loads(row)["translations"]
+        for row in rows(seq2seq("translate", transformer, *wanted, "--json", stdin=STDIN))
+    ]
+    blank = 0
+    for place, found in enumerate(listed):
+        group = scored[4 * place : 4 * place + 4]
+        expected = [(f"{item['score']:.4f}", item["text"]) for item in found] + [("-inf", "")] * (4 - len(found))
+        assert [tuple(row) for row in group] == expected
+        blank += 4 - len(found)
+    assert blank
+    assert "blank lines of score -inf stand for the others" in outcome.err
 
 
 def test_two_processes_do_not_write_one_file(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
@@ -437,11 +460,16 @@ def test_a_dead_worker_ends_the_translation(transformer: Path, long_text: Path, 
 
 
 @pytest.mark.skipif(not can_fork(), reason="forks on Linux only")
-def test_ctrl_c_is_clean(transformer: Path, long_text: Path, tmp_path: Path, expected: bytes, seq2seq: Runner) -> None:
-    found = Killed(tmp_path, transformer, long_text, signal.SIGINT, "--workers", "2")
-    assert found.code == 130, found.errors
-    assert "Traceback" not in found.errors
-    assert "lines are kept" in found.errors
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(
+    number: signal.Signals, transformer: Path, long_text: Path, tmp_path: Path, expected: bytes, seq2seq: Runner
+) -> None:
+    """With -q, as in a job over night, nothing told that it had been stopped, nor that its lines were kept."""
+    found = Killed(tmp_path, transformer, long_text, number, "--workers", "2", "-q")
+    kept = json.loads((tmp_path / ".partial-out.de.json").read_text())["lines"]
+    assert found.code == 128 + number, found.errors
+    told = f"stopped by {number.name}, {kept:,} lines are kept; the same command with --resume goes on from there\n"
+    assert found.errors == told
     assert len(found.children) == 2
     assert not any(Path(f"/proc/{child}").exists() for child in found.children)
     assert seq2seq("translate", transformer, long_text, "-o", tmp_path / "out.de", "--resume").code == 0

@@ -78,10 +78,12 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
         "invisible": 2,
         "duplicate": 1,
         "held_out": 0,
+        "held_out_source": 0,
         "too_short": 0,
         "too_long": 1,
         "ratio": 1,
         "copies": 0,
+        "shared_source": 0,
     }
     assert prepared.record["counts"] | counts == prepared.record["counts"]
     assert prepared.record["tokens"] == {"source": 150, "target": 150}
@@ -307,7 +309,7 @@ def test_a_corpus_larger_than_memory_is_streamed(tmp_path: Path, monkeypatch: py
     assert isinstance(text._kept, np.memmap)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(
     pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcdef")), max_size=40),
     held=st.integers(0, 5),
@@ -345,6 +347,41 @@ def test_corpora_are_counted_through_every_cut(tmp_path: Path) -> None:
     assert prepared.record["corpora"] == [names.count(name) for name in "abc"]
     assert sum(prepared.record["corpora"]) == len(prepared.train) == 70
     assert names == sorted(names)
+
+
+def test_a_held_out_sentence_is_trained_on_in_no_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a corpus with two target languages, 32 of 36 held-out sentences were trained on with the other language."""
+    monkeypatch.setattr(raw, "_SCANNED", 7)
+    monkeypatch.setattr(raw, "_READ_ROWS", 9)
+    french = [(source, f"texte {n}") for n, (source, _) in enumerate(TRAIN)]
+    again = [(source, f"noch {n}") for n, (source, _) in enumerate(TRAIN[:20])]  # untagged
+    train = (
+        corpus(tmp_path, TRAIN, "de").model_copy(update={"target_tag": "de"}),
+        corpus(tmp_path, french, "fr").model_copy(update={"target_tag": "fr"}),
+        corpus(tmp_path, again, "again"),
+    )
+    prepared = run(tmp_path, DataSettings(train=train, holdout=8))
+    held = [[source.split("> ")[-1] for source, _ in part] for part in (prepared.valid_pairs, prepared.test_pairs)]
+    assert [len(part) for part in held] == [8, 8]
+    trained = [source.split("> ")[-1] for source, _ in texts(prepared)]
+    whole = [source for source, _ in [*TRAIN, *french, *again]]
+    assert trained == [source for source in whole if source not in {*held[0], *held[1]}]
+    report = prepared.report
+    assert (report.held_out, report.shared_source) == (16, 0)
+    assert report.held_out_source == len(whole) - len(trained) - 16 > 8
+    assert report.read == report.kept + report.held_out + report.held_out_source
+    assert ("source of a held-out pair", str(report.held_out_source)) in report.rows()
+
+
+def test_a_source_that_is_a_label_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where names are drawn for a language, every pair has the source of a held-out one: nothing would be left."""
+    pairs = [("Finnish" if n % 2 else "Polish", f"name {n}") for n in range(60)]
+    data = DataSettings(train=(corpus(tmp_path, pairs),), holdout=6)
+    for _ in range(2):  # also told when the prepared data are found again
+        prepared = run(tmp_path, data)
+        assert len(prepared.train) == 48
+        assert (prepared.report.shared_source, prepared.report.held_out_source) == (48, 0)
+        assert "48 training pairs have the source text of a held-out pair" in capsys.readouterr().err
 
 
 def test_weights_do_not_rebuild_but_tags_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,6 +166,20 @@ def test_two_starts_at_once_leave_the_first_alone(tmp_path: Path, monkeypatch: p
     assert directory.path.exists()
 
 
+@pytest.mark.fault(7)
+def test_what_nohup_ignores_stays_ignored() -> None:
+    """`nohup seq2seq train` was stopped by the closed window after all."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+            assert stop.number is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.fault(9)
 def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     """Loader processes of a killed run live some seconds longer; the same command was refused by a lock of the dead."""

@@ -56,6 +56,44 @@ def test_a_reader_that_leaves_ends_the_translation_quietly(model: Path, text: Pa
     assert (text.parent / "said").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("number", "output", "left"),
+    [(signal.SIGINT, None, " lines are written"), (signal.SIGTERM, "out.de", "nothing is written to {}")],
+)
+def test_a_signal_is_answered_in_one_line(
+    number: signal.Signals, output: str | None, left: str, model: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C ended a translation without a word, and SIGTERM left an empty partial file behind."""
+    path = tmp_path / (output or "none")
+    given = ["-o", str(path)] if output else []
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seq2seq", "translate", str(model), "-q", "--max-length", "3", "-b", "1", *given],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if output:
+        until = time.monotonic() + 60
+        while not (tmp_path / f".partial-{output}").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.2)  # to the first line that it waits for
+    else:
+        process.stdin.write(b"I am here.\n" + b"\n" * 8 * WHOLE)
+        process.stdin.flush()
+        for _ in range(WHOLE):
+            process.stdout.readline()
+        time.sleep(0.5)  # they are counted once they are out
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said.decode().startswith(f"stopped by {number.name}, ")
+    assert said.decode().endswith(f"{left.format(path)}\n")
+    assert said.count(b"\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.fault(8, 46)
 @pytest.mark.parametrize("words", [["translate", "RUN", "RUN/test.source", "-q"], ["config", "reference"]])
 def test_a_terminal_that_is_gone_is_no_fault(words: list[str], model: Path) -> None:

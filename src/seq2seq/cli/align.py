@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
-from seq2seq.cli.options import Checkpoint, Device, Errors, Json, OutputFile, Quiet, Run, Threads, check_choice
+from seq2seq.cli.options import (
+    Checkpoint,
+    Device,
+    Errors,
+    Json,
+    OutputFile,
+    Quiet,
+    Run,
+    Threads,
+    check_choice,
+    exclude,
+)
 from seq2seq.cli.outputs import open_output
 from seq2seq.cli.pairs import Pair, PairText, with_tag
 from seq2seq.cli.streams import check_output, known_tag
@@ -65,7 +76,11 @@ def align(
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", "-p", help="Draw instead: a .svg, .png, .html or .txt file, or - for the terminal."),
+        typer.Option(
+            "--picture",
+            "-p",
+            help="Draw instead of writing links: a .svg, .png, .html or .txt file, or -, the terminal.",
+        ),
     ] = None,
     line: Annotated[
         int | None, typer.Option("--line", min=1, help="Which line to draw; a page (.html) begins there. [default: 1]")
@@ -100,6 +115,9 @@ def align(
             "--symmetrise needs --reverse", hint="--reverse RUN, a run of the other direction", code="usage.needs"
         )
     _check_picture(picture, line, layer, head, reverse)
+    if picture is not None:
+        links = [("--output", output is not None), ("--json", as_json)]
+        exclude("--picture", links, "it is drawn instead of links")
     for written in (output, picture):
         check_output(written, (source, target))
     view = _view(layer, head, shift, words=not subwords)

@@ -24,7 +24,7 @@ from seq2seq.redaction import redact
 app = typer.Typer(
     name="seq2seq",
     help="Train a translation model on your own parallel text, and use it.\n\n\b\n"
-    "  seq2seq demo                                          the whole thing in two minutes\n"
+    "  seq2seq demo                                          the whole thing in some minutes\n"
     "  seq2seq train --source a.en --target a.de -o runs/x   train on your own files\n"
     "  seq2seq translate runs/x input.en -o output.de        translate a file",
     context_settings=HELP,
@@ -68,11 +68,11 @@ def main() -> NoReturn:
     """Run the command line; exit codes as in the README."""
     try:
         code = _run()
+        if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
+            leave(code)  # a rank that torchrun started
+        sys.exit(code)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first one is answered
-        code = 130
-    if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
-        leave(code)  # a rank that torchrun started
-    sys.exit(code)
+        leave(130)
 
 
 def _run() -> int:
@@ -122,6 +122,8 @@ def _failed_output(error: OSError, debug: bool) -> int:
     match error.errno:
         case errno.ENOSPC | errno.EFBIG:
             what, hint, code = "cannot write the output: the disk is full", "free some space", "disk.full"
+            if error.errno == errno.EFBIG:
+                what, hint = "cannot write the output: a file may not grow so large", "ulimit -f unlimited"
         case errno.EIO if error.filename is None:
             what, hint, code = "the disk does not read or write", "check the disk, or write elsewhere", "disk.error"
         case _:

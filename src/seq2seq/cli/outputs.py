@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
+from seq2seq.cli.stopping import told
 from seq2seq.cli.streams import REPLACE, Feed
 from seq2seq.console import say, warn
 from seq2seq.errors import CheckpointError, DataError, UsageError
@@ -55,17 +56,25 @@ class Output:
     """Input lines whose translations are here from an earlier time."""
     notes: Mapping[str, int] = {}
     """Counts that were kept with them."""
+    kept = 0
+    """Lines that `--resume` will find, once the work was ended early."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._written = 0
 
     def write(self, text: str, done: Iterable[Line], notes: Mapping[str, int]) -> None:
         """The translations of the lines that are `done`, with the counts so far."""
         self._stream.write(text)
         self._stream.flush()
+        self._written += len(list(done))
 
     def check(self, feed: Feed) -> None:
         """Pass over the lines whose translations are here. Raises `DataError` where they are others."""
+
+    def leave(self) -> str:
+        """Put away what is unfinished; returns what is left of it, for people."""
+        return f"{self._written:,} lines are written" if self._written else ""
 
 
 def _partial(path: Path) -> Path:
@@ -207,12 +216,14 @@ class _FileOutput(Output):
         self.partial.replace(self.path)
         self.record.unlink(missing_ok=True)
 
-    def leave(self) -> None:
-        """Keep what is worth keeping for another time."""
-        if self.record.exists():
-            say(f"{self.lines:,} lines are kept; the same command with --resume goes on from there")
-            return
-        self.partial.unlink(missing_ok=True)
+    def leave(self) -> str:
+        """See `Output`. What is worth keeping is kept for another time."""
+        if not self.record.exists():
+            self.partial.unlink(missing_ok=True)
+            return f"nothing is written to {self.path}"
+        # The record knows best: the work may have ended in the middle of writing it, or the lines.
+        self.kept = int(json.loads(self.record.read_text(encoding="utf-8"))["lines"])
+        return f"{self.kept:,} lines are kept; the same command with --resume goes on from there"
 
 
 def _lock(file: BinaryIO) -> bool:
@@ -238,21 +249,38 @@ def open_output(path: Path | None, identity: Mapping[str, Any] | None, *, resume
         ResourceError: the disk is full.
     """
     if path is None or str(path) == "-":
-        yield Output(sys.stdout)
+        with _put_away(Output(sys.stdout)) as stdout:
+            yield stdout
         return
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", hint="choose a file with -o", code="usage.unwritable")
     if path.exists() and not path.is_file():  # /dev/null, a named pipe
-        with path.open("w", encoding="utf-8", newline="\n") as stream:
-            yield Output(stream)
+        with path.open("w", encoding="utf-8", newline="\n") as file, _put_away(Output(file)) as special:
+            yield special
         return
     output = _FileOutput(path, identity)
     with output.file:
         output.begin(resume)
-        try:
+        with _put_away(output):
             yield output
-        except BaseException:
-            with suppress(OSError):
-                output.leave()
-            raise
         output.finish()
+
+
+@contextmanager
+def _put_away(output: Output) -> Iterator[Output]:
+    """Where the work is ended early, keep what is worth it, and say so.
+
+    Raises:
+        typer.Exit: Ctrl-C or SIGTERM ended it.
+    """
+    try:
+        yield output
+    except BaseException as error:
+        left = ""
+        with suppress(OSError):
+            left = output.leave()
+        if isinstance(error, KeyboardInterrupt):
+            raise told(error, left) from None
+        if output.kept:
+            say(left)
+        raise

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seq2seq.console import tell
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def _prompt() -> Iterator[str]:
             yield input("> ")
         except EOFError:
             return
+        except KeyboardInterrupt:
+            tell("")  # what is said now shall not stand behind the prompt
+            raise
 
 
 def tagged(lines: Iterable[str], tag: str, tokenizer: Tokenizer) -> Iterable[str]:

@@ -32,6 +32,7 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.outputs import Output, is_finished, open_output
+from seq2seq.cli.stopping import stoppable
 from seq2seq.cli.streams import Feed, check_output, input_lines, tag_names, tagged, with_prefixes
 from seq2seq.cli.wanted import Decoding, Format
 from seq2seq.console import Progress, say, set_quiet, warn
@@ -49,6 +50,7 @@ Ensemble = Annotated[
 ]
 
 
+@stoppable()
 def translate(
     run: Run,
     file: Annotated[
@@ -57,13 +59,18 @@ def translate(
     # What is written, and where.
     output: OutputFile = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="With -o: go on where the same command was interrupted.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="With -o: go on where the same command was interrupted; a complete file is kept, whatever made it.",
+        ),
     ] = False,
     n_best: Annotated[
         int, typer.Option("--n-best", min=1, help="Translations of each line, best first; the beam holds as many.")
     ] = 1,
     scores: Annotated[
-        bool, typer.Option("--scores", help="Print the score and a tab before each translation.")
+        bool,
+        typer.Option("--scores", help="Print the score and a tab before each translation; -inf before none."),
     ] = False,
     token_scores: Annotated[
         bool, typer.Option("--token-scores", help="With --json: log P of each piece and of the end mark.")
@@ -170,7 +177,7 @@ def translate(
     check_output(output, (file, prefix, glossary))
     decoding_errors = cast(Literal["strict", "replace"], errors)
     if resume and output is not None and is_finished(output, file, decoding_errors, 1 if as_json else n_best):
-        say(f"{output} is complete: nothing to do (without --resume it is written anew)")
+        say(f"{output} is complete and kept, whatever options made it (without --resume it is written anew)")
         return
     if engine == "ctranslate2":
         others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
@@ -237,7 +244,7 @@ def _run(
     if cut:
         warn(f"{cut:,} translations reached the length limit (--max-length-ratio, --max-length)")
     if short:
-        stand = "" if form.as_json else "; blank lines stand for the others"
+        stand = "" if form.as_json else "; blank lines" + " of score -inf" * form.scores + " stand for the others"
         warn(f"{short:,} lines have fewer than {form.n_best} different translations{stand} (more: --beam-size)")
 
 

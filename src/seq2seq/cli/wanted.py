@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -174,7 +175,8 @@ class Format(NamedTuple):
     def _row(self, item: Translation | None, links: str) -> str:
         text = item.text if item else ""
         if self.scores:
-            text = f"{item.score if item else 0.0:.4f}\t{text}"
+            # No score at all: whoever ranks or filters by it must not find nothing better than something.
+            text = f"{item.score if item else -math.inf:.4f}\t{text}"
         return f"{text} ||| {links}" if self.alignments else text
 
     def _entry(self, item: Translation, links: str) -> Mapping[str, Any]:

@@ -50,8 +50,7 @@ class DataSettings(Settings):
     them as they are, 5 is usual for many languages (Arivazhagan et al. 2019)."""
     holdout: int = Field(0, ge=0, le=10**9)
     """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test
-    where
-    `test` is empty; drawn with the seed."""
+    where `test` is empty; drawn with the seed. Other pairs with the source text of one of them are left out, too."""
     cleaning: CleaningSettings = CleaningSettings()
     errors: Literal["strict", "replace"] = "strict"
     """What to do with bytes that are not UTF-8: stop and name the place, or put U+FFFD there."""

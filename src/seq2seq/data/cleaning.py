@@ -29,6 +29,7 @@ _LABELS = {
     "invisible": "NUL or zero-width only",
     "duplicate": "duplicate",
     "held_out": "held out for validation and test",
+    "held_out_source": "source of a held-out pair",
     "too_short": "too short",
     "too_long": "too long",
     "ratio": "length ratio",
@@ -38,7 +39,7 @@ _LABELS = {
 @dataclass
 class CleaningReport:
     """Counts of pairs: read, kept, and taken away for each reason. `read` = `kept` + the sum of the reasons, of which
-    `copies` is none."""
+    `copies` and `shared_source` are none."""
 
     read: int = 0
     kept: int = 0
@@ -46,11 +47,15 @@ class CleaningReport:
     invisible: int = 0
     duplicate: int = 0
     held_out: int = 0
+    held_out_source: int = 0
+    """Pairs with the source text of a held-out one, such as its translation into another language."""
     too_short: int = 0
     too_long: int = 0
     ratio: int = 0
     copies: int = 0
     """Of the pairs with text on both sides those whose sides are the same; no reason to drop one."""
+    shared_source: int = 0
+    """Pairs that would be of a held-out source, but stay because most of the corpus would be."""
 
     @property
     def usable(self) -> int:

@@ -68,6 +68,15 @@ def warn_of_copies(report: CleaningReport) -> None:
         )
 
 
+def warn_of_shared_sources(report: CleaningReport) -> None:
+    """Tell where the pairs of held-out source texts are trained on, since little else would be left."""
+    if report.shared_source:
+        console.warn(
+            f"{report.shared_source:,} training pairs have the source text of a held-out pair, with another target; "
+            "they stay, for less than half would be left without them"
+        )
+
+
 def full_corpora(sources: Sequence[Source], errors: DecodingErrors) -> Iterator[Iterator[Pair]]:
     """The pairs of each source; an empty one is told.
 

@@ -15,7 +15,7 @@ from seq2seq.config.sources import Source
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.corpus import Pair, tag_symbol
-from seq2seq.data.doubts import check_sides, full_corpora, warn_of_copies
+from seq2seq.data.doubts import check_sides, full_corpora, warn_of_copies, warn_of_shared_sources
 from seq2seq.data.encoding import write_train, write_valid
 from seq2seq.data.raw import RawText
 from seq2seq.data.store import Store
@@ -23,7 +23,7 @@ from seq2seq.data.tokenizer import TokenizerPair, require_tags, train_tokenizers
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError
 from seq2seq.files import write_bytes
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same inputs and settings would be stored differently."""
 
 _TRAIN, _VALID, _PAIRS, _TOKENIZER = "train.arrow", "valid.arrow", "{}.jsonl", "tokenizer"
@@ -110,6 +110,7 @@ def prepare(
             f"cannot use the cache of prepared data: {error}", where=str(cache), code="usage.unwritable"
         ) from error
     warn_of_copies(prepared.report)
+    warn_of_shared_sources(prepared.report)
     _warn_of_overlap(prepared)
     return prepared
 
@@ -168,11 +169,14 @@ def _build(
         raw.drop_duplicates(report)
     if not len(raw):
         report.require_any_kept()
+    taken: list[Pair] = []
     for number, (split, pairs) in enumerate(held_out.items()):
         if not getattr(data, split):
             pairs += raw.hold_out(data.holdout, seed + number)
-            report.held_out += len(pairs)
+            taken += pairs
         write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
+    report.held_out += len(taken)
+    raw.drop_sources(taken, report)
     tags = sorted({tag_symbol(source.target_tag) for source in _sources(data) if source.target_tag})
     if tokenizers is None:
         tokenizers = train_tokenizers(settings, raw.pairs, seed, tags)

@@ -23,7 +23,7 @@ _READ_ROWS = 10_000
 _SCANNED = 2**20
 """Rows whose hashes or marks are looked at together."""
 
-_FILES = _TEXT, _HASHES, _MARKS = "raw.arrow", "raw.hashes", "raw.kept"
+_FILES = _TEXT, _HASHES, _MARKS, _AGAIN = "raw.arrow", "raw.hashes", "raw.kept", "raw.again"
 
 
 class RawText:
@@ -133,6 +133,30 @@ class RawText:
         texts = self._data.select(rows)[:]
         return list(zip(texts["source"], texts["target"], strict=True))
 
+    def drop_sources(self, held_out: Sequence[Pair], report: CleaningReport) -> None:
+        """Take the pairs away whose source text, a target tag apart, is that of a held-out pair.
+
+        Where less than half of the pairs would be left, the source is no sentence of its own (a label that many texts
+        are drawn from): all are kept, and counted as such.
+        """
+        if not held_out or not self.rows:
+            return
+        sources = {_untagged(source) for source, _ in held_out}
+        again = np.memmap(self.folder / _AGAIN, dtype=np.bool_, mode="w+", shape=(self.rows,))
+        found = 0
+        for rows, part in self.slices(_READ_ROWS):
+            texts = part[:]["source"]
+            mine = rows[np.fromiter((_untagged(text) in sources for text in texts), np.bool_, len(texts))]
+            again[mine] = True
+            found += len(mine)
+        if 2 * found > len(self):
+            report.shared_source = found
+            return
+        for start in range(0, self.rows, _SCANNED):
+            self._kept[start : start + _SCANNED] &= ~again[start : start + _SCANNED]
+        self._kept_count -= found
+        report.held_out_source += found
+
     def slices(self, size: int) -> Iterator[tuple[Rows, datasets.Dataset]]:
         """The kept pairs of every `size` rows, and the numbers of their rows."""
         for start in range(0, self.rows if self._data is not None else 0, size):
@@ -167,4 +191,10 @@ def _usable(block: Sequence[Pair], report: CleaningReport) -> list[Pair]:
 
 def _is_copy(left: str, right: str) -> bool:
     """Whether both sides are the same text, but for a target tag."""
-    return left == right or (left.startswith("<2") and TAG.sub("", left, count=1).lstrip() == right)
+    return left == right or (left.startswith("<2") and _untagged(left) == right)
+
+
+def _untagged(source: str) -> str:
+    """A source text without the target tag that it may begin with."""
+    tag = TAG.match(source)
+    return source[tag.end() :].lstrip() if tag else source

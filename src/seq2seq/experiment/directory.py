@@ -8,36 +8,40 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
 from seq2seq.config import Config, config_to_yaml, load_config
+from seq2seq.console import warn
 from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
+from seq2seq.experiment.versions import environment
 from seq2seq.files import disk_error, make_folder, write_json, write_text
 from seq2seq.training.checkpoints.manifest import refuse_pickles
 
 # Settings that may change between an interrupted run and its continuation: they steer, but do not change what was done.
-_FREE_SETTINGS = (
-    "name",
-    "run_directory",
-    "device",
-    "threads",
+# The first of them settle how a run ends.
+_END_SETTINGS = (
     "decoding",
-    "data.num_processes",
     "data.test",
     "training.max_minutes",
     "training.max_epochs",
     "training.max_steps",
-    "training.log_every",
     "training.patience",
-    "training.num_workers",
     "training.average_checkpoints",
+)
+_FREE_SETTINGS = (
+    *_END_SETTINGS,
+    "name",
+    "run_directory",
+    "device",
+    "threads",
+    "data.num_processes",
+    "training.log_every",
+    "training.num_workers",
     "training.activation_checkpointing",
     "devices",
 )
@@ -99,6 +103,8 @@ class RunDirectory:
     def save_config(self, config: Config) -> None:
         """Write the complete config, after comparing it with the one that the run was begun with.
 
+        The config of a finished run stays as it is: what it would have ended otherwise with is told, and not used.
+
         Raises:
             ConfigError: a setting that training depends on was changed.
             CheckpointError: what it was begun with is damaged.
@@ -106,7 +112,8 @@ class RunDirectory:
         if self.config.exists():
             # Before anything is trained it may be the user's own file, which need not be complete.
             read = _read_whole if any(self.checkpoints.glob("*")) else lambda file: load_config([file])
-            changes = config_changes(read(self.config), config)
+            before = read(self.config)
+            changes = config_changes(before, config)
             if changes:
                 shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
                 raise ConfigError(
@@ -115,7 +122,18 @@ class RunDirectory:
                     code="config.changed",
                     hint="put the old values back, or train into another run directory with -o",
                 )
+            if self.load_results() is not None:
+                self._tell_unused(before, config)
+                return
         write_text(self.config, config_to_yaml(config))
+
+    def _tell_unused(self, before: Config, config: Config) -> None:
+        if unused := config_changes(before, config, lambda key: _is_of(key, _END_SETTINGS)):
+            warn(
+                f"{self.path} is finished, so this is not used: {'; '.join(unused)} (to train on from its last step, "
+                f"remove {self.results} and give this command again; from its best model, "
+                f"training.init_from={self.path} -o runs/OTHER)"
+            )
 
     def load_config(self) -> Config:
         """The config of a trained run.
@@ -240,39 +258,21 @@ def _lock(file: TextIO, folder: Path) -> None:
         os.register_at_fork(after_in_child=file.close)
 
 
-def environment() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    packages = (
-        "seq2seq",
-        "torch",
-        "numpy",
-        "sentencepiece",
-        "datasets",
-        "sacrebleu",
-        "safetensors",
-        "pydantic",
-    )
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **versions,
-    }
+def _is_of(key: str, settings: Sequence[str]) -> bool:
+    return any(key == setting or key.startswith(setting + ".") for setting in settings)
 
 
-def config_changes(before: Config, after: Config) -> list[str]:
-    """Differences that forbid resuming, one `key: old -> new` each."""
+def config_changes(
+    before: Config,
+    after: Config,
+    counts: Callable[[str], bool] = lambda key: not _is_of(key, _FREE_SETTINGS),
+) -> list[str]:
+    """Differences of the keys that count, by default those that forbid resuming, one `key: old -> new` each."""
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
     return [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in [*old, *(key for key in new if key not in old)]
-        if old.get(key) != new.get(key)
-        and not any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
+        if old.get(key) != new.get(key) and counts(key)
     ]
 
 

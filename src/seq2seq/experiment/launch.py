@@ -35,7 +35,7 @@ from seq2seq.console import leave
 from seq2seq.cores import available_cores
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.experiment.layout import Layout
-from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted
+from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted, heeded_signals
 from seq2seq.training.ranks.failures import RankLostError
 from seq2seq.training.ranks.meeting import RENDEZVOUS
 
@@ -131,7 +131,7 @@ class _Watch:
         """Pass signals on to the ranks from now on; the handlers before."""
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, self._pass_on) for number in STOPPING_SIGNALS}
+        return {number: signal.signal(number, self._pass_on) for number in heeded_signals()}
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
@@ -219,7 +219,7 @@ def _run_rank(
     os.environ.update(environment)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C reaches the parent, which passes it on once
-    for number in STOPPING_SIGNALS:
+    for number in heeded_signals():
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])

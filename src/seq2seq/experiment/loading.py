@@ -15,6 +15,7 @@ from seq2seq.errors import CheckpointError, UsageError
 from seq2seq.experiment.device import choose_device, set_threads
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.export.folder import find_export, is_export, open_export
+from seq2seq.export.requirements import require_transformer_kind
 from seq2seq.inference.engine import NativeEngine
 from seq2seq.inference.inspection import Encoded, Inspector
 from seq2seq.inference.pools import Crew, can_fork
@@ -100,7 +101,7 @@ def load(
     Raises:
         CheckpointError: no run, no export, or a damaged one.
         ConfigError: no such device.
-        UsageError: the runs of an ensemble have different vocabularies.
+        UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
     """
     if engine == "ctranslate2" or is_export(Path(run)):
         if ensemble or precision not in (None, "auto"):
@@ -188,7 +189,7 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
         export = open_export(folder)
     else:
         directory = RunDirectory(folder)
-        directory.load_config()  # is it a run at all?
+        require_transformer_kind(directory.load_config().model)
         path = _named(directory, "best" if checkpoint is None else checkpoint)
         export = find_export(folder, _weights(path))
     engine = CTranslate2Engine(export, device=device, workers=workers)

@@ -112,12 +112,13 @@ def _checkpoints(
     states = {path: _state(path) for path in found}
     facts |= {path.name: state.text for path, state in states.items()}
     target = (folder / used).resolve() if used else None
-    # Of the one that is used the fault itself is told.
-    remarks += [
-        f"checkpoint {path.name} cannot be used"
-        for path in found
-        if not states[path].whole and path.resolve() != target
-    ]
+    for path in found:
+        if states[path].whole:
+            continue
+        if path.resolve() != target:
+            remarks.append(f"checkpoint {path.name} cannot be used")
+        elif _translates(path):  # else the fault itself is told
+            remarks.append(f"checkpoint {path.name} can be translated with, but not trained on")
     for name in ("best", "last"):
         link = folder / name
         if link.exists():
@@ -155,6 +156,14 @@ def _state(path: Path) -> _State:
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     resumable = bool(checkpoint.training) and path.name.startswith("step-")
     return _State(True, f"whole, {size / 2**20:,.1f} MiB, epoch {checkpoint.state.cursor.epoch}", resumable)
+
+
+def _translates(path: Path) -> bool:
+    try:
+        load_checkpoint(path, with_training=False)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _records(directory: RunDirectory) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seq2seq.config import DecodingSettings
+from seq2seq.config import DecodingSettings, ModelSettings
 from seq2seq.errors import UsageError
 from seq2seq.models import Seq2SeqModel, TransformerModel
 
@@ -23,6 +23,18 @@ def require_transformer(model: Seq2SeqModel, library: str) -> TransformerModel:
         hint="translate with the run itself, or train with model.kind=transformer",
         code="export.unsupported",
     )
+
+
+def require_transformer_kind(settings: ModelSettings) -> None:
+    """Raise `UsageError` where CTranslate2 cannot be the engine: an export, which there is none of, cannot be made."""
+    if settings.kind != "transformer":
+        raise UsageError(
+            f"a recurrent model (model.kind: {settings.kind}) has no ctranslate2 engine: CTranslate2 has no such "
+            "architecture",
+            where="--engine",
+            hint="leave out --engine ctranslate2: the run itself translates",
+            code="export.unsupported",
+        )
 
 
 def table_length(model: TransformerModel, decoding: DecodingSettings) -> int | None:

@@ -17,7 +17,7 @@ from seq2seq.inference.search.diversity import diverse_search
 from seq2seq.inference.search.limits import check, lengths
 from seq2seq.inference.search.scoring import padded
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.models.layers import packed_weights
+from seq2seq.models.layers import packed_weights, packs_bf16
 from seq2seq.tokens import EOS
 
 _TYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,8 +29,8 @@ class NativeEngine(Engine):
     Diverse beams and phrases that an output must hold are ways to choose tokens, which the search itself does not know.
 
     `precision`: `auto` is fp32, in which a translation hardly ever depends on what else is in its batch. In `bf16` a
-    CPU computes the products with the inner layers' weights, a GPU all that torch's autocast does, as in `fp16`. Raises
-    `UsageError` for others, and for fp16 on a CPU.
+    CPU computes all products but the vocabulary's scores, a GPU all that torch's autocast does, as in `fp16`. Raises
+    `UsageError` for others, for fp16 on a CPU, and for bf16 on one that does not have it.
     """
 
     def __init__(self, model: Seq2SeqModel, device: torch.device, precision: str = "auto") -> None:
@@ -41,6 +41,12 @@ class NativeEngine(Engine):
         if precision == "fp16" and device.type == "cpu":
             raise UsageError(
                 "fp16 needs a GPU", hint="auto, fp32 or bf16 (--precision, decoding.precision)", code="device.precision"
+            )
+        if precision == "bf16" and device.type == "cpu" and not packs_bf16():
+            raise UsageError(
+                "this CPU does not compute in bf16",
+                hint="auto or fp32 (--precision, decoding.precision)",
+                code="device.precision",
             )
         self.model, self.device, self.dtype = model, device, _TYPES[precision]
         self._is_unchanged = False

@@ -88,6 +88,11 @@ class _PositiveBf16(torch.autograd.Function):
         )
 
 
+def packs_bf16() -> bool:
+    """Whether `packed_weights` can have products in bf16 here."""
+    return bool(_ONEDNN_LINEAR and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @contextmanager
 def packed_weights(
     model: nn.Module, dtype: torch.dtype = torch.float32, exact: Collection[nn.Module] = ()
@@ -119,9 +124,8 @@ def _takes(x: Tensor) -> bool:
 
 
 def _without_gradient(x: Tensor) -> bool:
-    return bool(
-        x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and x.numel()
-    )
+    on_cpu = x.device.type == "cpu" and x.numel()
+    return bool(on_cpu and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"))
 
 
 def _is_bf16_on_cpu(x: Tensor, weight: Tensor) -> bool:

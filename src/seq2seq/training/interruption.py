@@ -22,6 +22,11 @@ STOPPING_SIGNALS = tuple(
 """Those that this system has."""
 
 
+def heeded_signals() -> list[int]:
+    """`STOPPING_SIGNALS` but for those that whoever started this process lets it ignore, as `nohup` does SIGHUP."""
+    return [number for number in STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 class Interrupted(Exception):  # noqa: N818  it is no error
     """A run was stopped by a signal.
 
@@ -63,7 +68,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         self._process = os.getpid()
         if threading.current_thread() is threading.main_thread():
-            for number in STOPPING_SIGNALS:
+            for number in heeded_signals():
                 self._before[number] = signal.signal(number, self._remember)
         return self
 
@@ -95,7 +100,8 @@ class StopRequest:
                 os.kill(os.getpid(), number)
             return
         if self.number is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            # No exception: it could come up in a destructor, where Python shows it and goes on.
+            os._exit(128 + number)
         self.number = self.number or number
         if self._at_once:
             raise _Stop(self)

@@ -68,8 +68,8 @@ class RunReport:
         self._writer: SummaryWriter | None = None
         try:
             _drop_later_lines(self._metrics, resumed_step)
+            _quieten_the_writers_thread()  # it begins to write at once
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
-            _quieten_the_writers_thread()
         except (OSError, UserError) as error:
             self._tell(error)
         self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
