@@ -152,6 +152,7 @@ BROKEN: list[tuple[str, int, str, Damage]] = [
     ("config.unknown-key", 2, "unknown key", lambda run: edit(run / "config.yaml", "seed:", "sed:")),
     ("run.damaged", 5, "results.json is damaged", lambda run: (run / "results.json").write_text("[]")),
     ("run.damaged", 5, "valid.source", lambda run: (run / "valid.source").write_bytes(b"\xff\n")),
+    ("run.damaged", 5, "test.source is damaged", lambda run: (run / "test.source").unlink()),
     ("run.damaged", 5, "differ in length", lambda run: (run / "test.source").write_text("one\n")),
 ]
 LINKS = ("best", "last")

@@ -166,6 +166,16 @@ def test_two_starts_at_once_leave_the_first_alone(tmp_path: Path, monkeypatch: p
     assert directory.path.exists()
 
 
+@pytest.mark.fault(6)
+def test_ctrl_c_while_the_program_starts() -> None:
+    """Ctrl-C within the first half second was answered by a traceback out of an import."""
+    code = "import sys\nclass Impatient:\n  def find_spec(self, name, *_):\n"
+    code += "    if name == 'typer': raise KeyboardInterrupt\n"
+    code += "sys.meta_path.insert(0, Impatient())\nfrom seq2seq.__main__ import run\nrun()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.fault(7)
 def test_what_nohup_ignores_stays_ignored() -> None:
     """`nohup seq2seq train` was stopped by the closed window after all."""

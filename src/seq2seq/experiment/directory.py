@@ -171,10 +171,10 @@ class RunDirectory:
             CheckpointError: it is damaged.
         """
         columns = []
-        for name in ("source", "target"):
-            path = self.path / f"{split}.{name}"
-            if not path.exists():
-                return []
+        paths = [self.path / f"{split}.{name}" for name in ("source", "target")]
+        if not any(path.exists() for path in paths):
+            return []
+        for path in paths:
             try:
                 columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
             except (OSError, UnicodeDecodeError) as error:

@@ -148,7 +148,7 @@ def load_model(
     try:
         load_model_tensors(model, loaded.model, str(loaded.path))
     except CheckpointError as error:
-        error.hint = error.hint or f"{directory.config} is of another run; put back a copy of its own"
+        error.hint = error.hint or f"{directory.config} or this checkpoint is of another run; put back its own"
         raise
     return model, loaded.path
 
