@@ -118,7 +118,6 @@ WITH_A_RUN = [
     (5, "did you mean RUN?", ("translate", "RUN/checkpoints", "three.txt")),
     (5, "step-99", ("translate", "RUN", "three.txt", "--checkpoint", "step-99")),
     (2, "--engine onnx", ("translate", "RUN", "three.txt", "--engine", "onnx")),
-    (5, "CTranslate2", ("translate", "RUN", "three.txt", "--engine", "ctranslate2")),
     (2, "device: gpu", ("translate", "RUN", "three.txt", "--device", "gpu")),
     (2, "int3", ("translate", "RUN", "three.txt", "--precision", "int3")),
     (2, "invalid value for '--beam-size'", ("translate", "RUN", "three.txt", "--beam-size", "five")),
