@@ -30,8 +30,8 @@ class TransformerState(NamedTuple):
     own at every step. Whenever a buffer is full, what nobody sees any more is left out of the next one.
     With more than `SHARED_LIMIT` hypotheses each has a buffer of its own (B = R, K = 1).
 
-    Every step looks at whole buffers: a part of each would be far apart in memory, which a CPU reads three to six times
-    as slowly (56 against 300 us for 1,024 times 16 keys). Hence small rooms, and finite numbers in their empty places.
+    Every step looks at whole buffers, as parts of larger ones would be far apart in memory. Hence small rooms, and
+    finite numbers in their empty places.
     """
 
     layers: tuple[Past, ...]
