@@ -88,7 +88,7 @@ class Signals(Disturbed):
         faults = []
         # The handlers are there before the run folder is. At the very end, nobody is there any more who would answer.
         early = not self.run.exists()
-        finished = (self.run / "results.json").exists() and end.code in (0, -number)
+        finished = (self.run / "results.json").exists() and end.code in (0, -number, 128 + number)
         allowed = (128 + number, -number) if early else (128 + number,)
         if end.code not in allowed and not finished:
             faults.append(f"exit code {end.code}, not {allowed[0]}: {end.said[-1500:]}")

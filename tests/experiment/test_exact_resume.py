@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seq2seq.config import load_config
 from seq2seq.experiment import train
-from seq2seq.training.interruption import Interrupted
+from seq2seq.interruption import Interrupted
 from seq2seq.training.report import RunReport
 
 MODELS = {

@@ -1,5 +1,27 @@
-"""The command runner, the corpus and the cache of the command-line tests serve the fault tests, too."""
+"""Failpoints; the command runner, the corpus and the cache of the command-line tests serve the fault tests, too."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from seq2seq import failpoints
 from tests.cli.conftest import _own_cache, corpus, run, seq2seq
 
-__all__ = ["_own_cache", "corpus", "run", "seq2seq"]
+__all__ = ["Failpoint", "_own_cache", "corpus", "failpoint", "run", "seq2seq"]
+
+Failpoint = Callable[[str], None]
+
+
+@pytest.fixture
+def failpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Failpoint]:
+    """`failpoint("write=eio@3-4")` sets failpoints for the rest of the test, in place of those set before."""
+
+    def plan(text: str) -> None:
+        monkeypatch.setenv(failpoints.VARIABLE, text)
+        failpoints.forget()
+
+    yield plan
+    monkeypatch.undo()
+    failpoints.forget()

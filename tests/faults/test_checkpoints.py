@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq import failpoints
 from seq2seq.data.batching import Cursor
 from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.training.checkpoints.checkpoint import load_checkpoint
 from seq2seq.training.checkpoints.folder import CheckpointFolder
 from seq2seq.training.state import TrainState
+from tests.faults.conftest import Failpoint
 from tests.faults.running import chaos
 from tests.training.test_loop import Copying, make_trainer, tiny_model
 
@@ -39,19 +39,6 @@ def two(tmp_path: Path) -> CheckpointFolder:
     save(folder, 1)
     save(folder, 2)
     return folder
-
-
-def plan(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Set failpoints for the rest of the test."""
-    monkeypatch.setenv(failpoints.VARIABLE, text)
-    failpoints.forget()
-
-
-@pytest.fixture(autouse=True)
-def _no_failpoints(monkeypatch: pytest.MonkeyPatch) -> object:
-    yield
-    monkeypatch.undo()
-    failpoints.forget()
 
 
 def uses_the_older_one(folder: CheckpointFolder, capsys: pytest.CaptureFixture[str]) -> str:
@@ -190,21 +177,21 @@ def test_a_pickle_in_place_of_a_file_is_damage(
 
 @pytest.mark.fault(16)
 def test_a_brief_input_output_error_is_met_with_three_tries(
-    two: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+    two: CheckpointFolder, monkeypatch: pytest.MonkeyPatch, failpoint: Failpoint
 ) -> None:
     """A network disk that fails for a second ended runs of days."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    plan(monkeypatch, "write=eio@3-4,write.before_rename=eio@1,link.before_rename=eio@1-2,read=eio@1-2")
+    failpoint("write=eio@3-4,write.before_rename=eio@1,link.before_rename=eio@1-2,read=eio@1-2")
     save(two, 3)
     checkpoint = two.load_last()
     assert checkpoint is not None
     assert checkpoint.state.step == 3
-    plan(monkeypatch, "write=eio@2-4")
+    failpoint("write=eio@2-4")
     with pytest.raises(ResourceError, match="Input/output error") as caught:
         save(two, 4)
     assert caught.value.exit_code == 7
     assert [path.name for path in sorted(two.path.iterdir()) if "4" in path.name] == []
-    plan(monkeypatch, "")
+    failpoint("")
     checkpoint = two.load_last()
     assert checkpoint is not None
     assert checkpoint.state.step == 3
@@ -215,16 +202,16 @@ def test_a_brief_input_output_error_is_met_with_three_tries(
     "place", ["write", "write.half", "write.before_fsync", "write.before_rename", "folder.before_rename"]
 )
 def test_a_full_disk_names_the_room_and_keeps_what_was_saved(
-    place: str, two: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+    place: str, two: CheckpointFolder, failpoint: Failpoint
 ) -> None:
     """torch's own writer ends the process with std::terminate when the disk is full."""
     before = sorted(path.name for path in two.path.iterdir())
-    plan(monkeypatch, f"{place}=enospc@1-")
+    failpoint(f"{place}=enospc@1-")
     with pytest.raises(ResourceError, match="No space left on device") as caught:
         save(two, 3)
     assert caught.value.exit_code == 7
     assert re.search(r"needed [\d.]+ MiB, free [\d,.]+ MiB", caught.value.hint or "")
-    plan(monkeypatch, "")
+    failpoint("")
     assert sorted(path.name for path in two.path.iterdir()) == before
     checkpoint = two.load_last()
     assert checkpoint is not None
@@ -249,10 +236,10 @@ def test_a_disk_that_will_be_full_is_told_at_the_start(
 
 @pytest.mark.fault(2)
 def test_a_checkpoint_that_is_written_again_is_never_absent(
-    two: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+    two: CheckpointFolder, monkeypatch: pytest.MonkeyPatch, failpoint: Failpoint
 ) -> None:
     """The last step is saved twice where a signal came at its end; a kill between removal and rename lost it."""
-    plan(monkeypatch, "folder.replaced=stop_here")
+    failpoint("folder.replaced=stop_here")
     seen = []
 
     def interrupted(name: str) -> None:

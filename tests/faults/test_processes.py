@@ -18,7 +18,7 @@ from seq2seq.config import load_config
 from seq2seq.errors import UsageError, WorkerError
 from seq2seq.experiment import train
 from seq2seq.experiment.directory import RunDirectory
-from seq2seq.training.interruption import Interrupted, StopRequest, interruptible
+from seq2seq.interruption import Interrupted, StopRequest, interruptible
 from seq2seq.training.report import RunReport, Validation
 from tests.faults.running import chaos
 from tests.training.test_loop import Copying, make_trainer, tiny_model, weights

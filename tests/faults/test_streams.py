@@ -94,6 +94,28 @@ def test_a_signal_is_answered_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(5, 6)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_command_answers_signals(number: signal.Signals, model: Path) -> None:
+    """Of the commands beside `train`, only `translate` told why it had ended, and only of SIGINT and SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seq2seq", "align", str(model)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"I am here.\n" * 8 * WHOLE)
+    process.stdin.flush()
+    process.stdout.readline()  # it is at work, and waits for more
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said.decode().splitlines()[-1].startswith(f"stopped by {number.name}")
+    assert "Traceback" not in said.decode()
+
+
 @pytest.mark.fault(8, 46)
 @pytest.mark.parametrize("words", [["translate", "RUN", "RUN/test.source", "-q"], ["config", "reference"]])
 def test_a_terminal_that_is_gone_is_no_fault(words: list[str], model: Path) -> None:

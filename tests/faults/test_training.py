@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq import failpoints
 from seq2seq.config import TrainingSettings, load_config
 from seq2seq.data.batching import Batch
 from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
@@ -22,24 +21,12 @@ from seq2seq.experiment.directory import RunDirectory, config_changes
 from seq2seq.training.divergence import DivergenceWatch
 from seq2seq.training.report import RunReport
 from seq2seq.training.state import TrainState
+from tests.faults.conftest import Failpoint
 from tests.training.test_loop import Copying, make_trainer, tiny_model, weights
 
 
-def plan(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Set failpoints for the rest of the test."""
-    monkeypatch.setenv(failpoints.VARIABLE, text)
-    failpoints.forget()
-
-
-@pytest.fixture(autouse=True)
-def _no_failpoints(monkeypatch: pytest.MonkeyPatch) -> object:
-    yield
-    monkeypatch.undo()
-    failpoints.forget()
-
-
 @pytest.mark.fault(26)
-def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, failpoint: Failpoint) -> None:
     """One NaN makes every weight NaN at the next step; hours later somebody sees a BLEU of 0."""
     trainer = make_trainer(tmp_path, tiny_model("gru"), max_steps=100)
 
@@ -47,7 +34,7 @@ def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, monkeypatc
         return [("source", "target")] * len(batch.source)
 
     trainer._open_report = lambda step: RunReport(tmp_path, resumed_step=step, max_steps=100, texts=texts)
-    plan(monkeypatch, "step.loss=nan@8")  # the rehearsal is the first
+    failpoint("step.loss=nan@8")  # the rehearsal is the first
     with pytest.raises(
         DivergenceError, match=r"diverged at step 7: loss [\d.]+ per token, gradient norm nan"
     ) as caught:
@@ -95,11 +82,11 @@ def test_a_learning_rate_of_100_is_told_with_figures(kind: str, tmp_path: Path) 
 @pytest.mark.fault(28)
 @pytest.mark.parametrize("times", ["1", "5"])
 def test_a_gpu_out_of_memory_names_the_batch_and_a_smaller_one(
-    times: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    times: str, tmp_path: Path, failpoint: Failpoint
 ) -> None:
     """The first is the rehearsal of the largest batch, before any step; the other comes in training."""
     trainer = make_trainer(tmp_path, tiny_model("transformer"), batch_size=4096, accumulation_steps=2)
-    plan(monkeypatch, f"step.loss=oom@{times}")
+    failpoint(f"step.loss=oom@{times}")
     with pytest.raises(
         ResourceError, match=r"out of memory on cpu .*8 pairs, [\d,]+ source and [\d,]+ target tokens"
     ) as caught:
@@ -113,13 +100,15 @@ def test_a_gpu_out_of_memory_names_the_batch_and_a_smaller_one(
 
 
 @pytest.mark.fault(29)
-def test_a_host_out_of_memory_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_out_of_memory_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failpoint: Failpoint
+) -> None:
     """torch says `DefaultCPUAllocator: can't allocate memory` in a plain RuntimeError, Python MemoryError."""
     trainer = make_trainer(tmp_path, tiny_model("gru"))
-    plan(monkeypatch, "step.loss=memory@4")
+    failpoint("step.loss=memory@4")
     with pytest.raises(ResourceError, match="out of memory on cpu at step 3"):
         trainer.fit(Copying())
-    plan(monkeypatch, "")
+    failpoint("")
 
     def full(*arguments: object, **options: object) -> None:
         torch.empty(1 << 60, dtype=torch.uint8)
@@ -132,10 +121,10 @@ def test_a_host_out_of_memory_is_no_traceback(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.fault(14)
 def test_a_full_disk_in_the_logs_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, failpoint: Failpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The curves are not worth a run."""
-    plan(monkeypatch, "report.write=enospc@2-")
+    failpoint("report.write=enospc@2-")
     assert make_trainer(tmp_path, tiny_model("gru")).fit(Copying()).step == 12
     assert capsys.readouterr().err.count("No space left on device; training goes on") == 1
 

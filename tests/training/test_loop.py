@@ -17,12 +17,12 @@ import torch
 from seq2seq.config import Config, OptimizerSettings, TrainingSettings, load_config
 from seq2seq.data.batching import Batch, Cursor, collate
 from seq2seq.errors import DivergenceError
+from seq2seq.interruption import Interrupted, StopRequest
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
 from seq2seq.training.checkpoints.folder import CheckpointFolder
-from seq2seq.training.interruption import Interrupted, StopRequest
 from seq2seq.training.loop import Trainer
 from seq2seq.training.report import RunReport, Validation
 from seq2seq.training.step import LossModule, train_step

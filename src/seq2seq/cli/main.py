@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,8 +18,9 @@ import typer
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, score, tokenizer, train, translate
 from seq2seq.cli.mistyped import CommandLineError, in_our_words
 from seq2seq.cli.options import HELP
-from seq2seq.console import leave, prepare, tell, warn
+from seq2seq.console import leave, mind_stderr, prepare, tell, warn
 from seq2seq.errors import ResourceError, UserError
+from seq2seq.interruption import Interrupted, interruptible
 from seq2seq.redaction import redact
 
 app = typer.Typer(
@@ -91,7 +93,9 @@ def _run() -> int:
     try:
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(app)
-        with command.make_context("seq2seq", arguments) as context:
+        # The ranks that torchrun started simply die until their steps begin: one message is enough.
+        alone = nullcontext() if "RANK" in os.environ else interruptible()
+        with alone, command.make_context("seq2seq", arguments) as context:
             command.invoke(context)
         sys.stdout.flush()
         code = 0
@@ -105,6 +109,11 @@ def _run() -> int:
             code = _report(in_our_words(error, arguments), debug)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
+    except Interrupted as end:
+        mind_stderr()  # the signal may be the end of the terminal
+        if os.environ.get("RANK", "0") == "0":
+            tell(str(end))
+        code = end.exit_code
     except UserError as error:
         code = _report(error, debug)
     except OSError as error:
@@ -161,11 +170,6 @@ def _report(error: UserError, debug: bool) -> int:
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
-    # An interrupted training has saved its state; that class lives behind torch, hence the look by attribute.
-    if isinstance(code := getattr(error, "exit_code", None), int):
-        if os.environ.get("RANK", "0") == "0":
-            tell(f"{error}; run the same command to continue")
-        return code
     if debug:
         tell(traceback.format_exc())
         return 1

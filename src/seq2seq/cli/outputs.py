@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from seq2seq.cli.stopping import told
 from seq2seq.cli.streams import REPLACE, Feed
 from seq2seq.console import say, warn
 from seq2seq.errors import CheckpointError, DataError, UsageError
 from seq2seq.files import disk_error, write_json
+from seq2seq.interruption import Stop
 
 if TYPE_CHECKING:
     from seq2seq.data.lines import DecodingErrors
@@ -268,19 +268,15 @@ def open_output(path: Path | None, identity: Mapping[str, Any] | None, *, resume
 
 @contextmanager
 def _put_away(output: Output) -> Iterator[Output]:
-    """Where the work is ended early, keep what is worth it, and say so.
-
-    Raises:
-        typer.Exit: Ctrl-C or SIGTERM ended it.
-    """
+    """Where the work is ended early, keep what is worth it, and say so."""
     try:
         yield output
     except BaseException as error:
         left = ""
         with suppress(OSError):
             left = output.leave()
-        if isinstance(error, KeyboardInterrupt):
-            raise told(error, left) from None
-        if output.kept:
+        if isinstance(error, Stop):
+            error.kept = left
+        elif output.kept:
             say(left)
         raise

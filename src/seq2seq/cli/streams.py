@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from seq2seq.console import tell
 from seq2seq.errors import DataError, UsageError
+from seq2seq.interruption import Stop
 
 if TYPE_CHECKING:
     from seq2seq.data.lines import DecodingErrors
@@ -38,7 +39,7 @@ def _prompt() -> Iterator[str]:
             yield input("> ")
         except EOFError:
             return
-        except KeyboardInterrupt:
+        except Stop:
             tell("")  # what is said now shall not stand behind the prompt
             raise
 

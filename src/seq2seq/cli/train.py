@@ -13,6 +13,7 @@ from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
 from seq2seq.config import Config, load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
+from seq2seq.interruption import Interrupted
 
 if TYPE_CHECKING:
     from seq2seq.experiment import RunResult
@@ -81,7 +82,11 @@ def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
     """Train and print the result."""
     from seq2seq.experiment import train as train_run
 
-    result = train_run(config)
+    try:
+        result = train_run(config)
+    except Interrupted as end:
+        end.kept += "; run the same command to continue"
+        raise
     if os.environ.get("RANK", "0") != "0":
         return result  # torchrun started several; the first one prints
     if as_json:

@@ -32,7 +32,6 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.outputs import Output, is_finished, open_output
-from seq2seq.cli.stopping import stoppable
 from seq2seq.cli.streams import Feed, check_output, input_lines, tag_names, tagged, with_prefixes
 from seq2seq.cli.wanted import Decoding, Format
 from seq2seq.console import Progress, say, set_quiet, warn
@@ -50,7 +49,6 @@ Ensemble = Annotated[
 ]
 
 
-@stoppable()
 def translate(
     run: Run,
     file: Annotated[

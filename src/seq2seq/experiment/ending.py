@@ -14,11 +14,11 @@ from seq2seq.experiment.layout import rank_device, rank_threads
 from seq2seq.experiment.loading import load
 from seq2seq.experiment.validation import evaluate
 from seq2seq.files import write_json, write_text
+from seq2seq.interruption import StopRequest
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.training.checkpoints.checkpoint import best_metric_of
 from seq2seq.training.checkpoints.folder import CheckpointFolder
 from seq2seq.training.checkpoints.weights import load_model_tensors, model_tensors
-from seq2seq.training.interruption import StopRequest
 from seq2seq.training.loop import Trainer
 from seq2seq.training.ranks.group import Ranks
 

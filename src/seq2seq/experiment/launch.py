@@ -35,7 +35,7 @@ from seq2seq.console import leave
 from seq2seq.cores import available_cores
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.experiment.layout import Layout
-from seq2seq.training.interruption import STOPPING_SIGNALS, Interrupted, heeded_signals
+from seq2seq.interruption import STOPPING_SIGNALS, Interrupted, heeded_signals
 from seq2seq.training.ranks.failures import RankLostError
 from seq2seq.training.ranks.meeting import RENDEZVOUS
 

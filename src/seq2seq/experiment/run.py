@@ -29,6 +29,7 @@ from seq2seq.experiment.layout import layout, rank_device, rank_threads
 from seq2seq.experiment.machine import log_header
 from seq2seq.experiment.validation import make_validation
 from seq2seq.files import write_json
+from seq2seq.interruption import Interrupted, interruptible
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
@@ -38,7 +39,6 @@ from seq2seq.training.checkpoints.folder import CheckpointFolder
 from seq2seq.training.checkpoints.weights import load_model_tensors
 from seq2seq.training.faults import is_out_of_memory
 from seq2seq.training.freezing import freeze
-from seq2seq.training.interruption import Interrupted, interruptible
 from seq2seq.training.loop import Trainer
 from seq2seq.training.memory.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.ranks.group import Ranks

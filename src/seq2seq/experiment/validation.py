@@ -18,11 +18,11 @@ from seq2seq.experiment.loading import LoadedRun
 from seq2seq.files import write_text
 from seq2seq.inference.engine import NativeEngine
 from seq2seq.inference.translator import Translator
+from seq2seq.interruption import StopRequest
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
 from seq2seq.training.inputs import Validate
-from seq2seq.training.interruption import StopRequest
 from seq2seq.training.ranks.group import Ranks
 from seq2seq.training.report import Validation
 

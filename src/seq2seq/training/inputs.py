@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Protocol
 
 from seq2seq.data.batching import Batch, Cursor
-from seq2seq.training.interruption import StopRequest
+from seq2seq.interruption import StopRequest
 from seq2seq.training.report import Validation
 
 

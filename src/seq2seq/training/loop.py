@@ -20,6 +20,7 @@ from seq2seq.config import TrainingSettings
 from seq2seq.console import say
 from seq2seq.data.batching import Batch
 from seq2seq.failpoints import reach
+from seq2seq.interruption import Interrupted, StopRequest
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.averaging import PREFIX as AVERAGE_PREFIX
 from seq2seq.optimization.averaging import EvaluationWeights
@@ -37,7 +38,6 @@ from seq2seq.training.checkpoints.folder import CheckpointFolder
 from seq2seq.training.checkpoints.weights import load_model_tensors, model_tensors
 from seq2seq.training.divergence import DivergenceWatch
 from seq2seq.training.inputs import TrainingData, Validate, grouped
-from seq2seq.training.interruption import Interrupted, StopRequest
 from seq2seq.training.memory.free import warn_of_little_address_space
 from seq2seq.training.memory.rehearsal import rehearse
 from seq2seq.training.randomness import random_states, set_random_states

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from seq2seq.data.batching import Batch
-from seq2seq.training.interruption import STOPPING_SIGNALS, StopRequest
+from seq2seq.interruption import STOPPING_SIGNALS, StopRequest
 from seq2seq.training.ranks.group import Ranks
 
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from seq2seq.errors import ConfigError
-from seq2seq.training.interruption import Interrupted
+from seq2seq.interruption import Interrupted
 from seq2seq.training.ranks.failures import Failures
 from seq2seq.training.ranks.meeting import Meeting, are_on_one_machine, is_rank, meet
 

@@ -1,7 +1,7 @@
-"""Signals that ask a run to stop: the step in hand is finished, the state saved, then the process ends with 128 + N.
+"""Signals that ask the work to stop; the process ends with 128 + N.
 
-Outside of the steps (data are prepared, the test set is translated) there is nothing to finish: `interruptible` ends
-the work at once.
+Training finishes the step in hand and saves the state (`StopRequest`). Elsewhere (data are prepared, a text is
+translated) there is nothing to finish: `interruptible` ends the work at once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def heeded_signals() -> list[int]:
 
 
 class Interrupted(Exception):  # noqa: N818  it is no error
-    """A run was stopped by a signal.
+    """The work was stopped by a signal.
 
     Attributes:
         number: the signal.
-        kept: what was saved, for people; may be added later.
+        kept: what is left of it, for people; may be added later.
         exit_code: 128 + number.
     """
 
@@ -45,12 +45,17 @@ class Interrupted(Exception):  # noqa: N818  it is no error
         return f"stopped by {signal.Signals(self.number).name}" + (f", {self.kept}" if self.kept else "")
 
 
-class _Stop(BaseException):
-    """Raised by a signal's handler where nothing is to be finished; nobody but this module catches it."""
+class Stop(BaseException):
+    """Raised by a signal's handler where nothing is to be finished, on its way to `interruptible`.
+
+    Attributes:
+        request: whose handler it was.
+        kept: what is left of the work, for people; whoever lets it pass may add it.
+    """
 
     def __init__(self, request: StopRequest) -> None:
         super().__init__()
-        self.request = request
+        self.request, self.kept = request, ""
 
 
 class StopRequest:
@@ -88,7 +93,7 @@ class StopRequest:
                 return work() if self.number is None else None
             finally:
                 self._at_once = False
-        except _Stop as stop:
+        except Stop as stop:
             if stop.request is not self:
                 raise
             return None
@@ -104,7 +109,7 @@ class StopRequest:
             os._exit(128 + number)
         self.number = self.number or number
         if self._at_once:
-            raise _Stop(self)
+            raise Stop(self)
 
 
 @contextmanager
@@ -114,12 +119,13 @@ def interruptible() -> Iterator[None]:
     Raises:
         Interrupted: one came.
     """
-    with StopRequest() as stop:
-        stop._at_once = True
+    kept = ""
+    with StopRequest() as request:
+        request._at_once = True
         try:
             yield
-            stop._at_once = False
-        except _Stop:
-            stop._at_once = False
-        if stop.number is not None:
-            raise Interrupted(stop.number)
+            request._at_once = False
+        except Stop as stop:
+            request._at_once, kept = False, stop.kept
+        if request.number is not None:
+            raise Interrupted(request.number, kept)
