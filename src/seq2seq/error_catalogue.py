@@ -161,7 +161,9 @@ CATALOGUE = {
     "disk.error": Entry(7, "The disk does not read or write.", "Check the disk; run the same command again."),
     "memory.training": Entry(7, "Memory ran out in training.", "Set a smaller training.batch_size."),
     "memory.translating": Entry(7, "Memory ran out in translating.", "Give a smaller --batch-size or --beam-size."),
-    "memory.host": Entry(7, "The machine's memory ran out.", "Start fewer processes, or set smaller batches."),
+    "memory.host": Entry(
+        7, "The machine's memory ran out.", "Free some, lift ulimit -v, start fewer processes, or set smaller batches."
+    ),
     "worker.rank": Entry(8, "A rank died, hangs or cannot be reached.", "Run the same command again: it resumes."),
     "worker.loader": Entry(
         8, "A process that loads data died.", "Set training.num_workers=0 and data.num_processes=1."

@@ -19,6 +19,7 @@ def lay_out() -> None:
     Path("nodata.yaml").write_text("seed: 1\n")
     Path("empty.txt").write_text("")
     Path("empty2.txt").write_text("")
+    Path("packed.zip").touch()
     Path("folder").mkdir()
 
 
@@ -34,6 +35,7 @@ MISTAKES = [
     (2, "folder", ("train", "folder")),
     (3, "four.txt", ("train", "--source", "three.txt", "--target", "four.txt")),
     (3, "missing.txt", ("train", "--source", "missing.txt", "--target", "four.txt")),
+    (3, "did you mean packed.zip?", ("train", "--source", "paked.zip/a.en", "--target", "four.txt")),
     (
         3,
         "latin1.txt:3",
@@ -58,6 +60,11 @@ MISTAKES = [
     (2, "cannot write", ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "-o", "three.txt/run")),
     (5, "no run directory", ("translate", "missing")),
     (5, "not a run directory", ("translate", "folder")),
+    # "train one first", of a run that somebody had trained and published.
+    (5, "https://h.org/run is an address", ("translate", "https://h.org/run", "three.txt")),
+    (5, "hint: download it first", ("evaluate", "hf://somebody/run")),
+    (5, "hint: download it first", ("doctor", "https://h.org/run")),
+    (5, "https://h.org/run is an address", ("tokenizer", "encode", "https://h.org/run")),
     (2, "--errors", ("translate", "folder", "--errors", "ignore")),
     (5, "no run directory", ("evaluate", "missing")),
     (2, "nothing to evaluate", ("evaluate",)),

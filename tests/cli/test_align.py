@@ -180,6 +180,8 @@ def test_mistakes(seq2seq: Runner, run: Path, files: tuple[Path, Path], tmp_path
     assert_told(seq2seq("align", run, *given, "--picture", "-", "--line", "4"), 2, "--line 4 is beyond the end")
     assert_told(seq2seq("align", run, *given, "--picture", "-", "--reverse", run), 2, "--picture shows one run")
     assert_told(seq2seq("align", run, *given, "--line", "2"), 2, "--line is for pictures")
+    # Links are of words, with or without it: it was taken in silence.
+    assert_told(seq2seq("align", run, *given, "--subwords"), 2, "--subwords needs --picture")
     # The links were promised to a file, a picture was drawn, and the file was never written.
     drawn = ("--picture", tmp_path / "a.svg")
     outcome = seq2seq("align", run, *given, *drawn, "-o", tmp_path / "links")

@@ -113,6 +113,17 @@ def test_missing_file_suggests_a_near_name(tmp_path: Path) -> None:
         list(read_lines(tmp_path))
 
 
+def test_a_missing_archive_suggests_a_near_name(tmp_path: Path) -> None:
+    """A text beside it was suggested, of an archive only "check the path" was said."""
+    write(tmp_path, b"x", "corpus.zip")
+    with pytest.raises(DataError, match=r"no such file: .*corpsu\.zip\n.*\n.*did you mean .*corpus\.zip\?"):
+        list(read_lines(tmp_path / "corpsu.zip" / "train.en"))
+    (tmp_path / "folder.zip").mkdir()
+    write(tmp_path / "folder.zip", b"x", "train.en")
+    with pytest.raises(DataError, match=r"did you mean .*folder\.zip/train\.en"):
+        list(read_lines(tmp_path / "folder.zip" / "tain.en"))
+
+
 def test_a_million_bytes_in_a_line(tmp_path: Path) -> None:
     assert [len(line) for line in read_lines(write(tmp_path, b"x" * 1_000_000 + b"\ny"))] == [1_000_000, 1]
 

@@ -15,7 +15,7 @@ from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import CheckpointError, DivergenceError, UsageError
 from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.engine import CTranslate2Engine
-from seq2seq.export.folder import Trained, find_export, is_export, open_export
+from seq2seq.export.folder import Trained, find_export, is_export, open_export, seal
 from seq2seq.export.transformer_spec import vocabulary
 from seq2seq.inference.engine import NativeEngine
 from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
@@ -253,6 +253,19 @@ def test_a_damaged_or_missing_file_is_named(name: str, tmp_path: Path, joint: To
     path.unlink()
     with pytest.raises(CheckpointError, match=path.name):
         open_export(tmp_path / "x")
+
+
+def test_a_setting_of_a_newer_version_is_no_slip_of_the_user(tmp_path: Path, joint: TokenizerPair) -> None:
+    """The file was whole, and the user, who had not written it, was told of an unknown key (2)."""
+    subject = trained(transformer(), joint, tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "settings.yaml").write_text("decoding: {warp_speed: 9}\n")
+    seal(tmp_path / "x", subject, {"library": "ctranslate2", "quantization": "float32"})
+    with pytest.raises(
+        CheckpointError, match=r"another version of seq2seq: unknown key `decoding\.warp_speed`"
+    ) as caught:
+        open_export(tmp_path / "x")
+    assert caught.value.exit_code == 5
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 9, "library": "ctranslate2"}'])

@@ -10,8 +10,9 @@ from typing import cast
 import pytest
 
 from seq2seq.config import Config, load_config
+from seq2seq.config.yaml_reader import read_value
 from seq2seq.errors import ConfigError
-from seq2seq.experiment.directory import config_changes
+from seq2seq.experiment.directory import RunDirectory, config_changes
 from tests.cli.conftest import run_command
 from tests.faults.bad_configs import TRAPS, BadConfig, leaves, mutations
 
@@ -103,12 +104,44 @@ def test_a_changed_setting_is_told_with_both_values_unless_it_only_steers() -> N
         after = cast(Config, SimpleNamespace(model_dump=lambda mode, tree=tree: tree))  # wrong types do not matter
         changes = config_changes(before, after)
         key = ".".join(path)
-        assert changes in ([], [f"{key}: {value} -> something else"])
+        if changes:
+            before_and_after = changes[0].removeprefix(f"{key}: ").partition(" -> ")
+            assert read_value(before_and_after[0], "a=b") == value  # as a config would have it
+            assert (len(changes), before_and_after[2]) == (1, "something else")
         if not changes:
             steering.add("decoding" if path[0] == "decoding" else key)
     assert {"decoding", "device", "threads", "training.max_steps", "training.patience"} <= steering
     assert not {"seed", "training.batch_size", "model.dropout", "data.holdout"} & steering
     assert len(steering) < 22
+
+
+@pytest.mark.fault(21)
+def test_a_change_within_a_list_is_told_by_its_leaves(tmp_path: Path) -> None:
+    """Both lists of corpora were printed whole, as Python dicts; that one file had another name was hard to see."""
+    corpora = ["{source: a.en, target: a.de}", "{source: b.en, target: b.de}"]
+    before = load_config([], [f"data.train=[{corpora[0]}, {corpora[1]}]", f"run_directory={tmp_path}"])
+    directory = RunDirectory(tmp_path)
+    directory.create()
+    directory.save_config(before)
+    given = ["data.train=[{source: a.en, target: c.de, weight: 2}]", "training.optimizer.betas=[0.9, 0.5]"]
+    given += ["training.ema_decay=0.5"]
+    with pytest.raises(ConfigError) as caught:
+        directory.save_config(load_config([directory.config], given))
+    first, *told = caught.value.report().splitlines()
+    assert first == f"the run in {tmp_path} was begun with other settings:  [config.changed]"
+    assert sorted(told[:5]) == [
+        "    data.train.0.target: a.de -> c.de",
+        "    data.train.0.weight: 1.0 -> 2.0",
+        "    data.train.1: {weight: 1.0, source: b.en, target: b.de} -> not there",
+        "    training.ema_decay: null -> 0.5",
+        f"    training.optimizer.betas: {list(before.training.optimizer.betas)} -> [0.9, 0.5]",
+    ]
+    assert not any("{'" in line or "None" in line for line in told)
+    with pytest.raises(ConfigError) as caught:
+        directory.save_config(load_config([directory.config], ["model={kind: gru}", "seed=7"]))
+    told = [line for line in caught.value.report().splitlines() if line.startswith("    ")]
+    assert len(told) == 11
+    assert re.fullmatch(r"    and \d+ more", told[-1])
 
 
 @pytest.mark.fault(48)

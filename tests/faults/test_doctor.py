@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ import torch
 from seq2seq import __version__
 from seq2seq.config import Config, load_config
 from seq2seq.experiment.machine import log_header, machine_facts
+from seq2seq.export.folder import Trained, seal
 from tests.cli.conftest import Runner, train_tiny
 
 
@@ -148,8 +151,9 @@ BROKEN: list[tuple[str, int, str, Damage]] = [
     ("run.damaged", 5, "config.yaml holds no settings", lambda run: (run / "config.yaml").write_text("")),
     ("run.damaged", 5, "has no `decoding`", lambda run: edit(run / "config.yaml", "\ndecoding:", "\n#", rest=False)),
     ("run.damaged", 5, "config.yaml is missing", lambda run: (run / "config.yaml").unlink()),
-    ("config.syntax", 2, "not valid YAML", lambda run: (run / "config.yaml").write_text("a: [")),
-    ("config.unknown-key", 2, "unknown key", lambda run: edit(run / "config.yaml", "seed:", "sed:")),
+    ("run.damaged", 5, "not valid YAML", lambda run: (run / "config.yaml").write_text("a: [")),
+    ("run.damaged", 5, "unknown key", lambda run: edit(run / "config.yaml", "seed:", "sed:")),
+    ("run.damaged", 5, "not UTF-8", lambda run: (run / "config.yaml").write_bytes(b"\xff\xfe")),
     ("run.damaged", 5, "results.json is damaged", lambda run: (run / "results.json").write_text("[]")),
     ("run.damaged", 5, "valid.source", lambda run: (run / "valid.source").write_bytes(b"\xff\n")),
     ("run.damaged", 5, "test.source is damaged", lambda run: (run / "test.source").unlink()),
@@ -239,6 +243,110 @@ def test_a_lost_config_is_written_anew(trained: Path, copied: Path, corpus: Path
     config.unlink()
     assert train_tiny(corpus, *again).code == 0
     assert config.read_text() == before.replace(str(trained), str(copied))
+
+
+@pytest.mark.fault(21, 22)
+def test_a_wrong_line_in_a_runs_own_config_is_damage(copied: Path, corpus: Path, seq2seq: Runner) -> None:
+    """A bit that had flipped, or a key of a newer version, was called a mistake of the user's, with exit code 2."""
+    config = copied / "config.yaml"
+    edit(config, "\ntraining:\n", "\ntraining:\n  warp_speed: 9\n")
+    line = 1 + config.read_text().splitlines().index("  warp_speed: 9")
+    text = corpus / "corpus.en"
+    for arguments in (
+        ("translate", copied),
+        ("translate", copied, "--engine", "ctranslate2"),
+        ("evaluate", copied),
+        ("score", copied, "--source", text, "--target", text),
+        ("align", copied),
+        ("export", copied, "--format", "ctranslate2"),
+        ("train", "--source", text, "--target", corpus / "corpus.de", "-o", copied, "devices=1"),
+        (
+            "train",
+            "--source",
+            text,
+            "--target",
+            corpus / "corpus.de",
+            "-o",
+            copied / "x",
+            f"training.init_from={copied}",
+        ),
+    ):
+        outcome = seq2seq(*arguments, stdin=b"a\n")
+        assert outcome.code == 5, (arguments, outcome.err)
+        assert f"error: {config} is damaged: unknown key `training.warp_speed`  [run.damaged]" in outcome.err
+        assert f"  --> {config}:{line}\n  hint: put a copy of it back, or mend it (" in outcome.err
+        assert outcome.err.rstrip().endswith("if a newer version wrote it: pip install -U seq2seq")
+    for arguments in (("train", config), ("config", "show", config)):  # as a file of the user's
+        assert seq2seq(*arguments).code == 2
+
+
+@pytest.mark.fault(19)
+def test_a_lost_mark_of_the_best_is_told(copied: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    """Copied without its links, a run was used at its last step, which may be far from the best, without a word."""
+    best = copied / "checkpoints" / "best"
+    relink(copied, "best", "step-00000002")
+    expected = seq2seq("translate", copied, stdin=b"a man sleeps\n")
+    assert "checkpoint" not in expected.err
+    edit(copied / "results.json", json.loads((copied / "results.json").read_text())["checkpoint"], "step-00000002")
+    best.unlink()
+    for arguments in (("translate", copied), ("evaluate", copied, "--split", "valid"), ("align", copied)):
+        outcome = seq2seq(*arguments, stdin=b"a man sleeps\n")
+        assert outcome.code == 0, outcome.err
+        (said,) = [line for line in outcome.err.splitlines() if line.startswith("warning: ") and "best" in line]
+        assert said.startswith(f"warning: {best} is missing, so the last checkpoint is used, step-00000004; ")
+    command = said.partition("to put it back: ")[2]
+    subprocess.run(command.split(), check=True)
+    again = seq2seq("translate", copied, stdin=b"a man sleeps\n")
+    assert again.out == expected.out
+    assert "checkpoint" not in again.err
+    relink(copied, "best", "step-9")
+    (copied / "results.json").unlink()
+    shutil.rmtree(copied / "checkpoints" / "step-00000002")
+    outcome = seq2seq("translate", copied, "-q", stdin=b"a\n")
+    assert f"warning: {best} points to step-9, which is gone, so the last checkpoint is used" in outcome.err
+    assert outcome.err.count(f"warning: {best}") == 1
+    assert "checkpoints/best" not in seq2seq("translate", copied, "--checkpoint", "last", stdin=b"a\n").err
+
+
+def test_a_run_without_validation_has_no_best_to_miss(corpus: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    """Nothing is lost there: the last checkpoint is what such a run is used by."""
+    few = ("training.max_steps=2", "training.validate_every=2", "training.schedule.warmup_steps=1", "devices=1")
+    assert train_tiny(corpus, "gru", tmp_path / "run", *few, "data.holdout=0").code == 0
+    (tmp_path / "run" / "checkpoints" / "best").unlink()
+    assert "checkpoint" not in seq2seq("translate", tmp_path / "run", stdin=b"a\n").err
+
+
+def exported(run: Path, name: str) -> Path:
+    """An export of nothing, with its list of hashes."""
+    folder = run / "export" / name
+    folder.mkdir(parents=True)
+    (folder / "model.bin").write_bytes(b"0123456789")
+    trained = cast(Trained, SimpleNamespace(name="run", checkpoint="step-00000004", weights="0"))
+    seal(folder, trained, {"library": name.partition("-")[0], "quantization": "int8"})
+    return folder
+
+
+@pytest.mark.fault(18, 19)
+def test_exports_in_a_run_are_examined(copied: Path, seq2seq: Runner) -> None:
+    """The run was called whole, and the server that it was exported for refused what lay in it."""
+    exported(copied, "huggingface")
+    folder = exported(copied, "ctranslate2-int8")
+    facts = json.loads(seq2seq("doctor", copied, "--json").out)["run"]
+    assert facts["export/huggingface"] == facts["export/ctranslate2-int8"] == "whole, int8, of step-00000004"
+    assert facts["verdict"] == "whole; finished"
+    for damage in (
+        lambda: (folder / "model.bin").write_bytes(b"0123456798"),
+        lambda: (folder / "model.bin").unlink(),
+        lambda: (folder / "export.json").write_text("{}"),
+        lambda: (folder / "export.json").unlink(),
+    ):
+        damage()
+        outcome = seq2seq("doctor", copied, "--json")
+        facts = json.loads(outcome.out)["run"]
+        assert outcome.code == 0  # the run itself can be used
+        assert facts["export/ctranslate2-int8"].startswith("export/ctranslate2-int8")
+        assert facts["remarks"] == ["export/ctranslate2-int8 cannot be used; export again"]
+        assert facts["verdict"] == "usable, though one thing is amiss; finished"
 
 
 def test_a_config_in_the_folder_of_the_run(corpus: Path, tmp_path: Path) -> None:

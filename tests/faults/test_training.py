@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seq2seq import host_memory
 from seq2seq.config import TrainingSettings, load_config
 from seq2seq.data.batching import Batch
 from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
@@ -117,6 +118,62 @@ def test_a_host_out_of_memory_is_no_traceback(
     with pytest.raises(ResourceError, match="out of memory on cpu") as caught:
         trainer.fit(Copying())
     assert caught.value.exit_code == 7
+
+
+LOADER = "libtorch_cpu.so: failed to map segment from shared object"
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize(
+    ("library", "error", "what"),
+    [
+        ("typer", "MemoryError()", "out of memory"),
+        ("torch", "MemoryError()", "out of memory"),
+        ("torch", f"ImportError('{LOADER}')", f"out of memory: {LOADER}"),
+        ("torch", f"OSError('{LOADER}: Cannot allocate memory')", f"out of memory: {LOADER}: Cannot allocate memory"),
+    ],
+)
+def test_a_host_too_small_for_the_imports(library: str, error: str, what: str, tmp_path: Path) -> None:
+    """`ulimit -v 1000000; seq2seq train` was called a bug of ours, with a crash report."""
+    code = "import sys\nclass Small:\n  def find_spec(self, name, *_):\n"
+    code += f"    if name == '{library}': raise {error}\n"
+    code += "sys.meta_path.insert(0, Small())\nsys.argv[1:] = ['translate', 'nowhere']\n"
+    code += "from seq2seq.__main__ import run\nrun()"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (7, ""), done.stderr
+    assert done.stderr.splitlines()[0] == f"error: {what}  [memory.host]"
+    assert done.stderr.splitlines()[1:] == [f"  hint: {host_memory.HINT}"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize("mebibytes", [200, 400])
+def test_a_limit_below_what_torch_needs(mebibytes: int) -> None:
+    """The same by a real limit: whatever fails first, and however the libraries wrap it."""
+    resource = pytest.importorskip("resource")
+    limit = mebibytes << 20
+    done = subprocess.run(
+        [sys.executable, "-m", "seq2seq", "translate", "nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 7, done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "[memory.host]" in done.stderr
+
+
+def test_what_the_loader_says_of_other_causes_is_no_lack_of_memory() -> None:
+    """It "cannot allocate memory in static TLS block" for a library that is loaded too late, on any machine."""
+    late = ImportError("libgomp.so.1: cannot allocate memory in static TLS block")
+    barred = ImportError("a.so: failed to map segment from shared object: Operation not permitted")
+    for error in (late, barred, ValueError("cannot allocate memory"), KeyError("x")):
+        assert host_memory.what_ran_out(error) is None
+    wrapped = RuntimeError("numpy could not be imported")
+    wrapped.__cause__ = ImportError(LOADER)
+    assert host_memory.what_ran_out(wrapped) == f"out of memory: {LOADER}"
 
 
 @pytest.mark.fault(14)

@@ -22,6 +22,7 @@ from seq2seq.cli.options import (
     Threads,
     check_choice,
     exclude,
+    require,
 )
 from seq2seq.cli.outputs import open_output
 from seq2seq.cli.pairs import Pair, PairText, with_tag
@@ -115,6 +116,8 @@ def align(
             "--symmetrise needs --reverse", hint="--reverse RUN, a run of the other direction", code="usage.needs"
         )
     _check_picture(picture, line, layer, head, reverse)
+    if subwords:
+        require("--subwords", "--picture FILE", picture is not None)
     if picture is not None:
         links = [("--output", output is not None), ("--json", as_json)]
         exclude("--picture", links, "it is drawn instead of links")

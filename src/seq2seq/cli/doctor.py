@@ -20,8 +20,8 @@ def doctor(
 ) -> None:
     """Print what a bug report needs: versions, processor, memory, disks, devices, what is chosen for them; no secrets.
 
-    Of a run, every file is examined (settings, tokenizer, all checkpoints by their hashes, records), and a verdict
-    stands at the end; the exit code is 0 where it can be used.
+    Of a run, every file is examined (settings, tokenizer, all checkpoints and exports by their hashes, records), and a
+    verdict stands at the end; the exit code is 0 where it can be used.
 
     \b
       seq2seq doctor

@@ -20,6 +20,7 @@ from seq2seq.cli.mistyped import CommandLineError, in_our_words
 from seq2seq.cli.options import HELP
 from seq2seq.console import leave, mind_stderr, prepare, tell, warn
 from seq2seq.errors import ResourceError, UserError
+from seq2seq.host_memory import HINT, what_ran_out
 from seq2seq.interruption import Interrupted, interruptible
 from seq2seq.redaction import redact
 
@@ -170,6 +171,8 @@ def _report(error: UserError, debug: bool) -> int:
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
+    if what := what_ran_out(error):
+        return _report(ResourceError(what, hint=HINT, code="memory.host"), debug)
     if debug:
         tell(traceback.format_exc())
         return 1

@@ -111,8 +111,10 @@ def _check_output(folder: Path) -> None:
 def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer lives behind slow imports
     if side not in ("source", "target"):
         raise UsageError(f"--side {side} is neither source nor target", hint="--side source", code="usage.choice")
+    from seq2seq.data.address import require_local
     from seq2seq.data.tokenizer import TokenizerPair
 
+    require_local(folder)
     inner = folder / "tokenizer"
     is_run = inner.is_dir() or (folder / "config.yaml").is_file()
     if not is_run and not (folder / "tokenizer.json").is_file():

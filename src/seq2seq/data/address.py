@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from seq2seq.data.cache import cache_folder
-from seq2seq.errors import UsageError
+from seq2seq.errors import CheckpointError, UsageError
 from seq2seq.redaction import redact
 
 _URL = re.compile(r"(https?):/+", re.IGNORECASE)
@@ -42,6 +42,17 @@ class Wanted(NamedTuple):
 def is_url(name: str | Path) -> bool:
     """Whether a name stands for a file elsewhere (http or https). A `Path` has lost one of the two slashes."""
     return _URL.match(str(name)) is not None
+
+
+def require_local(folder: Path) -> None:
+    """Raise `CheckpointError` for an address (`https://`, `hf://`) where a run is wanted."""
+    if (found := _OTHER.fullmatch(str(folder))) is None or folder.exists():
+        return
+    raise CheckpointError(
+        f"{found[1]}://{found[2]} is an address, and a run is a folder here",
+        hint="download it first, and name the folder that holds its config.yaml",
+        code="run.missing",
+    )
 
 
 def refuse_other_scheme(name: str | Path) -> None:

@@ -74,62 +74,52 @@ def check_archive(path: Path) -> None:
         NetworkError: names the member and what is wrong with it.
         DataError: the archive is damaged.
     """
-    try:
+    with _damage_told(path):
         if _is_archive(path):
             with _members(path):
                 pass
         elif packing(path) is not open:
             with packing(path)(path, "rb") as stream:
                 _measure(stream, path)
-    except _DAMAGED as error:
-        raise _damaged(path, error) from None
 
 
 def member_names(path: Path) -> list[str]:
     """The files in an archive. Raises as `check_archive`."""
-    try:
-        with _members(path) as members:
-            return [_shown(member.name) for member in members if member.is_file]
-    except _DAMAGED as error:
-        raise _damaged(path, error) from None
+    with _damage_told(path), _members(path) as members:
+        return [_shown(member.name) for member in members if member.is_file]
 
 
 def open_member(path: Path, member: str) -> BinaryIO:
     """A file of an archive as a stream of bytes.
 
     Raises:
-        DataError: archive or member is missing, damaged, encrypted, or packed again.
+        DataError: the archive is damaged, or the member missing, damaged, encrypted, or packed again.
         NetworkError: the archive is not safe.
     """
     where = f"{path}/{member}"
-    if not path.is_file():
-        raise DataError(f"no such file: {path}", where=where, hint="check the path", code="data.no-file")
     if _PACKED.fullmatch(member):
         hint = f"unpack {path.name} by hand and name the file"
         raise DataError(f"{member} is packed again inside its archive", where=where, hint=hint, code="data.compression")
-    try:
-        with _members(path) as members:
-            files = {_plain(each.name): each for each in members if each.is_file}
-            if (found := files.get(_plain(member))) is None:
-                near = difflib.get_close_matches(_plain(member), files, n=3, cutoff=0.5) or list(files)[:8]
-                hint = "it holds " + (", ".join(map(_shown, near)) or "no files")
-                raise DataError(f"no file {member} in {path}", where=where, hint=hint, code="data.no-file")
-            return found.open()
-    except _DAMAGED as error:
-        raise _damaged(path, error) from None
+    with _damage_told(path), _members(path) as members:
+        files = {_plain(each.name): each for each in members if each.is_file}
+        if (found := files.get(_plain(member))) is None:
+            near = difflib.get_close_matches(_plain(member), files, n=3, cutoff=0.5) or list(files)[:8]
+            hint = "it holds " + (", ".join(map(_shown, near)) or "no files")
+            raise DataError(f"no file {member} in {path}", where=where, hint=hint, code="data.no-file")
+        return found.open()
 
 
 @contextmanager
 def _members(path: Path) -> Iterator[list[_Member]]:
     """Every member, after all have been found safe. A stream of one may outlive the block."""
     with _zip_members(path) if _is_zip(path) else _tar_members(path) as members:
-        packed, unpacked = path.stat().st_size, 0
+        limit, unpacked = _most_bytes(path), 0
         seen: dict[str, _Member] = {}
         for number, member in enumerate(members, start=1):
             unpacked += member.size
             fault = member.fault or _fault_of_name(member.name)
-            if unpacked > max(_HARMLESS_BYTES, _LARGEST_RATIO * packed) or number > _MOST_MEMBERS:
-                fault = f"with it {packed:,} bytes unpack to {unpacked:,}: a bomb"
+            if unpacked > limit or number > _MOST_MEMBERS:
+                fault = f"with it {path.stat().st_size:,} bytes unpack to {unpacked:,}: a bomb"
             elif member.is_file and _plain(member.name) in seen:
                 fault = "there twice"
             if fault:
@@ -213,12 +203,16 @@ def _is_archive(path: Path) -> bool:
 
 def _measure(stream: BinaryIO, path: Path) -> None:
     """Read to the end, which must come in good time."""
-    limit = max(_HARMLESS_BYTES, _LARGEST_RATIO * path.stat().st_size)
-    unpacked = stream.tell()
+    limit, unpacked = _most_bytes(path), stream.tell()
     while piece := stream.read(1 << 20):
         unpacked += len(piece)
         if unpacked > limit:
             raise _unsafe(path, f"{path.name}: {path.stat().st_size:,} bytes unpack to more than {limit:,}: a bomb")
+
+
+def _most_bytes(path: Path) -> int:
+    """What it may unpack to."""
+    return max(_HARMLESS_BYTES, _LARGEST_RATIO * path.stat().st_size)
 
 
 def _fault_of_name(name: str) -> str | None:
@@ -250,10 +244,15 @@ def _unsafe(path: Path, fault: str) -> NetworkError:
     )
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"cannot read the archive: {error or type(error).__name__}",
-        where=str(path),
-        hint="fetch or pack it again",
-        code="data.compression",
-    )
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Whatever the libraries raise of an archive that they cannot read becomes a `DataError`."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise DataError(
+            f"cannot read the archive: {error or type(error).__name__}",
+            where=str(path),
+            hint="fetch or pack it again",
+            code="data.compression",
+        ) from None

@@ -145,8 +145,11 @@ def open_binary(path: Path) -> BinaryIO:
         ResourceError, UsageError: the cache of fetched files cannot be written.
     """
     file, member = locate(path)
-    if member is not None:
+    if member is not None and file.is_file():
         return open_member(file, member)
+    if member is not None:
+        missing = path if file.is_dir() else file  # a folder may be called corpus.zip, too
+        raise DataError(f"no such file: {missing}", where=str(path), hint=suggest_file(missing), code="data.no-file")
     if ARCHIVE.fullmatch(file.name) and file.is_file():
         raise DataError(
             f"{path} is an archive, not a text",

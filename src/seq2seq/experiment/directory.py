@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
 from seq2seq.config import Config, config_to_yaml, load_config
+from seq2seq.config.comparing import differences
 from seq2seq.console import warn
+from seq2seq.data.address import require_local
 from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
 from seq2seq.experiment.versions import environment
 from seq2seq.files import disk_error, make_folder, write_json, write_text
@@ -49,6 +51,9 @@ _FREE_SETTINGS = (
 # A run's config is complete: one without these has lost its end, and defaults would stand for what was trained with.
 _SECTIONS = ("data", "tokenizer", "model", "training", "decoding")
 _AGAIN = "give the command that trained the run again, which writes it anew"
+
+_MOST_CHANGES = 10
+"""How many are told one by one."""
 
 
 class RunDirectory:
@@ -115,9 +120,10 @@ class RunDirectory:
             before = read(self.config)
             changes = config_changes(before, config)
             if changes:
-                shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+                more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
+                shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
                 raise ConfigError(
-                    f"the run in {self.path} was begun with other settings: {shown}",
+                    f"the run in {self.path} was begun with other settings:{shown}",
                     where=str(self.config),
                     code="config.changed",
                     hint="put the old values back, or train into another run directory with -o",
@@ -139,9 +145,9 @@ class RunDirectory:
         """The config of a trained run.
 
         Raises:
-            CheckpointError: this is no run directory, or its config is gone or cut.
-            ConfigError: a line of it is wrong.
+            CheckpointError: this is no run directory, or its config is gone, cut or wrong.
         """
+        require_local(self.path)
         near = _near_runs(self.path)
         if not self.path.exists():
             raise CheckpointError(f"no run directory {self.path}", hint=near, code="run.missing")
@@ -225,13 +231,21 @@ class RunDirectory:
 
 
 def _read_whole(file: Path) -> Config:
-    """A run's config.
+    """A run's config, which nobody but us has written: what is wrong with it is damage, and no slip of the user's.
 
     Raises:
-        CheckpointError: it is empty, or a section of it is missing.
-        ConfigError: a line of it is wrong.
+        CheckpointError: it is empty, a section of it is missing, or a line of it is wrong.
     """
-    config = load_config([file])
+    try:
+        config = load_config([file])
+    except ConfigError as error:
+        newer = "; if a newer version wrote it: pip install -U seq2seq" * (error.code == "config.unknown-key")
+        raise CheckpointError(
+            error.what if error.code == "config.no-file" else f"{file} is damaged: {error.what}",
+            where=error.where,
+            hint=f"put a copy of it back, or mend it{f' ({error.hint})' if error.hint else ''}{newer}",
+            code="run.damaged",
+        ) from None
     missing = [section for section in _SECTIONS if section not in config.model_fields_set]
     if missing:
         fault = "holds no settings" if len(missing) == len(_SECTIONS) else f"is cut: it has no `{missing[0]}`"
@@ -268,22 +282,7 @@ def config_changes(
     counts: Callable[[str], bool] = lambda key: not _is_of(key, _FREE_SETTINGS),
 ) -> list[str]:
     """Differences of the keys that count, by default those that forbid resuming, one `key: old -> new` each."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
-    return [
-        f"{key}: {old.get(key)} -> {new.get(key)}"
-        for key in [*old, *(key for key in new if key not in old)]
-        if old.get(key) != new.get(key) and counts(key)
-    ]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    return [f"{key}: {old} -> {new}" for key, old, new in differences(before, after) if counts(key)]
 
 
 def _near_runs(path: Path) -> str:

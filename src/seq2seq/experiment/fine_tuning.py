@@ -8,14 +8,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from seq2seq.config import Config, ModelSettings, TokenizerSettings
+from seq2seq.config.comparing import as_yaml
 from seq2seq.console import warn
 from seq2seq.data.subword import read_model
 from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.experiment.directory import RunDirectory
-from seq2seq.experiment.loading import check_tokenizer
+from seq2seq.experiment.loading import check_tokenizer, load_best
 from seq2seq.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from seq2seq.training.checkpoints.folder import CheckpointFolder
 
 # What a continuation may choose anew: it acts while training only.
 _FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", "teacher_forcing")
@@ -75,7 +75,7 @@ def _find(path: Path) -> tuple[RunDirectory, Checkpoint]:
         path = path.parent
     directory = RunDirectory(path)
     directory.load_config()  # says what is wrong with a folder that is no run
-    return directory, CheckpointFolder(directory.checkpoints).load_best()
+    return directory, load_best(directory)
 
 
 def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> None:
@@ -94,9 +94,9 @@ def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> No
     differing = [key for key in old if key not in free and old[key] != new[key]]
     if differing:
         raise ConfigError(
-            "; ".join(f"model.{key}: {_yaml(new[key])}, but {run} has {_yaml(old[key])}" for key in differing),
+            "; ".join(f"model.{key}: {as_yaml(new[key])}, but {run} has {as_yaml(old[key])}" for key in differing),
             where="training.init_from",
-            hint=" ".join(f"model.{key}={_yaml(old[key])}" for key in differing),
+            hint=" ".join(f"model.{key}={as_yaml(old[key])}" for key in differing),
             code="config.init-from",
         )
 
@@ -132,9 +132,5 @@ def _tell_idle_settings(
     if wanted.vocabulary_size == tokenizers.source.size and "vocabulary_size" in idle:
         idle.remove("vocabulary_size")
     if idle:
-        shown = "; ".join(f"tokenizer.{key}: {_yaml(new[key])} (there: {_yaml(old[key])})" for key in idle)
+        shown = "; ".join(f"tokenizer.{key}: {as_yaml(new[key])} (there: {as_yaml(old[key])})" for key in idle)
         warn(f"the vocabulary is that of {run} (training.init_from), so these settings have no effect: {shown}")
-
-
-def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

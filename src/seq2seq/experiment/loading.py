@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 
 from seq2seq.config import Config
+from seq2seq.console import warn
 from seq2seq.data.tokenizer import TokenizerPair
-from seq2seq.errors import CheckpointError, UsageError
+from seq2seq.errors import CheckpointError, UsageError, UserError
 from seq2seq.experiment.device import choose_device, set_threads
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.export.folder import find_export, is_export, open_export
@@ -23,8 +24,9 @@ from seq2seq.inference.search.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.inference.translator import Translator
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.training.checkpoints.checkpoint import load_checkpoint
+from seq2seq.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from seq2seq.training.checkpoints.folder import CheckpointFolder
+from seq2seq.training.checkpoints.manifest import MANIFEST
 from seq2seq.training.checkpoints.weights import load_model_tensors
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -141,7 +143,7 @@ def load_model(
         CheckpointError: there is no such checkpoint, or it is damaged or of another model.
     """
     if checkpoint is None:
-        loaded = CheckpointFolder(directory.checkpoints).load_best()
+        loaded = load_best(directory)
     else:
         loaded = load_checkpoint(_named(directory, checkpoint), with_training=False)
     model = build_model(config.model, tokenizers.source.size, tokenizers.target.size)
@@ -151,6 +153,36 @@ def load_model(
         error.hint = error.hint or f"{directory.config} or this checkpoint is of another run; put back its own"
         raise
     return model, loaded.path
+
+
+def load_best(directory: RunDirectory) -> Checkpoint:
+    """A run's best checkpoint; the last one where no validation has marked one, or, with a warning, where its mark is
+    lost.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    best, last = directory.checkpoints / "best", directory.checkpoints / "last"
+    if best.exists() or not last.exists():
+        return CheckpointFolder(directory.checkpoints).load_best()
+    loaded = load_checkpoint(last.resolve(), with_training=False)
+    marked = _best_of(directory, loaded)
+    if best.is_symlink() or (loaded.state.best_step and marked != loaded.path.name):
+        lost = f"points to {best.readlink()}, which is gone" if best.is_symlink() else "is missing"
+        hint = "put it back from a copy of the run, or take another one with --checkpoint"
+        if (directory.checkpoints / marked / MANIFEST).exists():
+            hint = f"to put it back: ln -sfn {marked} {best}"
+        warn(f"{best} {lost}, so the last checkpoint is used, {loaded.path.name}; {hint}")
+    return loaded
+
+
+def _best_of(directory: RunDirectory, last: Checkpoint) -> str:
+    """Name of the checkpoint that was the best one, by what else the run has kept."""
+    try:
+        results = directory.load_results() or {}
+    except UserError:
+        results = {}
+    return str(results.get("checkpoint") or f"step-{last.state.best_step:08d}")
 
 
 def _named(directory: RunDirectory, checkpoint: str) -> Path:

@@ -1,7 +1,7 @@
 """What a bug report needs of one run: what it is, how far it came, and whether its files are whole.
 
-Everything is tried that the commands do with a run: its settings are read, its tokenizer and every checkpoint compared
-with their hashes, the best model is built. What would stop a command is a fault, what is only a pity a remark.
+Everything is tried that the commands do with a run: its settings are read, its tokenizer, checkpoints and exports
+compared with their hashes, the best model is built. What would stop a command is a fault, what is only a pity a remark.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from seq2seq.errors import CheckpointError, UserError
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.experiment.loading import load_model, load_tokenizers
 from seq2seq.experiment.machine import shown_path
+from seq2seq.export.folder import check_export
 from seq2seq.training.checkpoints.checkpoint import load_checkpoint
 
 Result = TypeVar("Result")
@@ -73,6 +74,7 @@ def examine(directory: RunDirectory) -> RunReport:
     facts |= _checkpoints(directory.checkpoints, used, results is not None, faults, remarks)
     if used is not None:
         _tried(lambda: _use(directory, config, tokenizers, used), faults)
+    facts |= _exports(directory.path, remarks)
     facts["finished"] = "no" if results is None else "yes"
     facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
     _tried(directory.load_batch_size, faults)
@@ -138,6 +140,20 @@ def _checkpoints(
         hint = "put one back from a copy, or begin anew in another folder with -o"
     if what:
         faults.append(CheckpointError(what, hint=hint, code="checkpoint.missing"))
+    return facts
+
+
+def _exports(run: Path, remarks: list[str]) -> dict[str, str]:
+    """How each export is that lies in the run, by its own hashes. The run itself needs none of them."""
+    facts: dict[str, str] = {}
+    for folder in sorted(run.glob("export/[!.]*/")):
+        name = f"export/{folder.name}"
+        try:
+            manifest = check_export(folder)
+            facts[name] = f"whole, {manifest['quantization']}, of {manifest['checkpoint']}"
+        except CheckpointError as error:
+            facts[name] = error.what.replace(f"{run}/", "")
+            remarks.append(f"{name} cannot be used; export again")
     return facts
 
 

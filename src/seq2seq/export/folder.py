@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from seq2seq import console
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.data.tokenizer import TokenizerPair
-from seq2seq.errors import CheckpointError, UsageError
+from seq2seq.errors import CheckpointError, ConfigError, UsageError
 from seq2seq.files import new_folder, write_json, write_text
 from seq2seq.models.interface import Seq2SeqModel
 
@@ -143,35 +143,70 @@ def open_export(folder: Path) -> Export:
     Raises:
         CheckpointError: there is none, a file is missing or damaged, or a newer version wrote it.
     """
-    again = "export it again: seq2seq export RUN --format ctranslate2"
+    manifest = _read_manifest(folder)
+    if manifest["library"] != "ctranslate2":
+        raise CheckpointError(
+            f"{folder} is an export for {manifest['library']}, not for ctranslate2",
+            hint=_again(),
+            code="export.missing",
+        )
+    _check_files(folder, manifest)
+    try:
+        config = load_config([folder / SETTINGS])
+    except ConfigError as error:  # its hash was right: another version wrote it
+        raise CheckpointError(
+            f"{folder} was made by another version of seq2seq: {error.what}",
+            where=error.where,
+            hint="pip install -U seq2seq",
+            code="checkpoint.version",
+        ) from None
+    return Export(folder, manifest, config, TokenizerPair.load(folder / TOKENIZER))
+
+
+def check_export(folder: Path) -> dict[str, Any]:
+    """The content of `export.json`, of any library, after comparing every file with its hash.
+
+    Raises:
+        CheckpointError: this is no export, a file is missing or damaged, or a newer version wrote it.
+    """
+    manifest = _read_manifest(folder)
+    _check_files(folder, manifest)
+    return manifest
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, library = int(manifest["format"]), manifest["library"]
-        files = {str(name): (int(file["size"]), str(file["sha256"])) for name, file in manifest["files"].items()}
-        _ = manifest["checkpoint"], manifest["weights"], manifest["quantization"]
+        version = int(manifest["format"])
+        _ = [(int(file["size"]), str(file["sha256"])) for file in manifest["files"].values()]
+        _ = [manifest[key] for key in ("library", "checkpoint", "weights", "quantization")]
     except OSError:
         raise CheckpointError(
-            f"{folder} is not an export: it has no {MANIFEST}", hint=again, code="export.damaged"
+            f"{folder} is not an export: it has no {MANIFEST}", hint=_again(), code="export.damaged"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=again, code="export.damaged") from None
+        raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=_again(), code="export.damaged") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} was made by a newer version of seq2seq", hint="pip install -U seq2seq", code="checkpoint.version"
         )
-    if library != "ctranslate2":
-        raise CheckpointError(
-            f"{folder} is an export for {library}, not for ctranslate2", hint=again, code="export.missing"
-        )
-    for name, (size, sha256) in files.items():
+    return manifest
+
+
+def _again(library: str = "ctranslate2") -> str:
+    return f"export it again: seq2seq export RUN --format {library}"
+
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    again = _again(manifest["library"])
+    for name, record in manifest["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {name}", hint=again, code="export.damaged")
-        if not path.is_file() or path.stat().st_size != size or _sha256(path) != sha256:
+        if not path.is_file() or path.stat().st_size != int(record["size"]) or _sha256(path) != record["sha256"]:
             raise CheckpointError(
                 f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=again, code="export.damaged"
             )
-    return Export(folder, manifest, load_config([folder / SETTINGS]), TokenizerPair.load(folder / TOKENIZER))
 
 
 def find_export(run: Path, weights: str | None = None) -> Export:

@@ -9,17 +9,13 @@ import torch
 from seq2seq.config import TrainingSettings
 from seq2seq.data.batching import Batch
 from seq2seq.errors import ResourceError, WorkerError
+from seq2seq.host_memory import what_ran_out
 from seq2seq.training.memory.free import address_space_left
-
-_HOST_SIGNS = ("can't allocate memory", "std::bad_alloc", "could not create a primitive", "can't start new thread")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a device or on the host: torch has no class of its own for the latter."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(sign in text for sign in _HOST_SIGNS)
+    return isinstance(error, torch.OutOfMemoryError) or what_ran_out(error) is not None
 
 
 def out_of_memory(settings: TrainingSettings, device: torch.device, when: str) -> ResourceError:

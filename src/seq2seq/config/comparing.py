@@ -1,0 +1,49 @@
+"""Where two configs differ, leaf by leaf, in YAML's words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+import yaml
+
+from seq2seq.config.settings import Config
+
+_LONGEST = 80
+_ABSENT = object()
+
+
+def differences(before: Config, after: Config) -> Iterator[tuple[str, str, str]]:
+    """Key, old and new value of every setting that is not the same, values as YAML writes them.
+
+    In a list of groups, such as `data.train.0.target`, places count from 0; a group on one side alone is told whole.
+    """
+    for key, old, new in _leaves(before.model_dump(mode="json"), after.model_dump(mode="json"), ""):
+        yield key, as_yaml(old), as_yaml(new)
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML writes it in one line, cut where it is long."""
+    if value is _ABSENT:
+        return "not there"
+    if isinstance(value, dict):
+        value = {name: inner for name, inner in value.items() if inner is not None}
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    text = text.removesuffix("\n").removesuffix("\n...")
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _leaves(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(name for name in new if name not in old)]:
+            inner = f"{key}.{name}" if key else name
+            yield from _leaves(old.get(name, _ABSENT), new.get(name, _ABSENT), inner)
+    elif isinstance(old, list) and isinstance(new, list) and all(isinstance(item, dict) for item in old + new):
+        for place, (one, other) in enumerate(zip_longest(old, new, fillvalue=_ABSENT)):
+            yield from _leaves(one, other, f"{key}.{place}")
+    else:
+        yield key, old, new
