@@ -297,8 +297,8 @@ def test_batches_hold_every_part_once_and_keep_the_limits() -> None:
             assert len(batch) <= sentences
             assert len(batch) == 1 or len(batch) * (max(len(part.ids) for part in batch) + 1) <= tokens
     assert len(batches) == 1
-    shared = list(fill_batches(iter(parts), lines, tokens, sentences, fewest=4))
-    assert len(shared) == 3  # few lines, several batches all the same
+    sizes = [len(batch) for batch in fill_batches(iter(parts * 10), 400, tokens, sentences, shares=0.3)]
+    assert sizes == [120, 88, 64, 56, 56, 16]  # ever smaller, so that all who share them end together
 
 
 def test_the_most_common_sample_is_chosen() -> None:

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import sentencepiece
@@ -101,12 +102,12 @@ class SubwordTokenizer(Tokenizer):
         return [_unescape(self._processor.decode(row)) if row else "" for row in rows]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [
-            SPECIAL_TOKENS[number]
-            if number < len(SPECIAL_TOKENS)
-            else str(self._processor.id_to_piece(self._theirs[number]))
-            for number in ids
-        ]
+        return [self._pieces[number] for number in ids]
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        others = self._theirs[len(SPECIAL_TOKENS) :]
+        return [*SPECIAL_TOKENS, *(str(self._processor.id_to_piece(theirs)) for theirs in others)]
 
     def subwords(self) -> tuple[list[str | None], list[float], bool]:
         """Text (None for bytes, special and user-defined tokens) and score of every id, and whether scores order merges

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from seq2seq.allocator import keep_freed_memory
 from seq2seq.config import Config
 from seq2seq.console import warn
 from seq2seq.data.tokenizer import TokenizerPair
@@ -89,6 +90,8 @@ def load(
 ) -> LoadedRun:
     """Load the best model of a run directory, or an exported one.
 
+    The process gives no freed memory back from then on (`seq2seq.allocator`).
+
     Args:
         run: the run directory; or the folder of a CTranslate2 export, of which the engine is then `ctranslate2`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -105,6 +108,7 @@ def load(
         ConfigError: no such device.
         UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
     """
+    keep_freed_memory()  # every step of a search frees what the next one takes
     if engine == "ctranslate2" or is_export(Path(run)):
         if ensemble or precision not in (None, "auto"):
             raise UsageError(

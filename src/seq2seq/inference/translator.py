@@ -27,10 +27,9 @@ from seq2seq.inference.text.reading import Line, Part, Split, fill_batches, read
 from seq2seq.inference.text.unknowns import replace_unknowns
 from seq2seq.models.interface import Seq2SeqModel
 
-# Into so many batches a short text is cut for each of those who work side by side, so that they end together. Greedy
-# search has fewer rows a sentence, and wants more sentences.
-_BATCHES_EACH, _GREEDY_BATCHES_EACH = 4, 2
-# The same for an engine that makes its own batches: so that text is made of some while it computes others.
+# Those who work side by side take so much of their even share of what is left of a text at a time, to end together.
+_SHARE = 0.75
+# Calls for a short text of an engine that makes its own batches: text is made of some while it computes others.
 _CALLS = 4
 
 
@@ -200,14 +199,14 @@ class Translator:
         if options.glossary or any(line.prefix for line in lines):
             self._words = self._words or whole_words(self.tokenizers.target)
             search = search._replace(words=self._words)
-        most = self.crew.sentences
-        limits = (most * limit, most) if most else (self.settings.batch_tokens, self.settings.batch_sentences)
-        fewest = pool.parallel * (_BATCHES_EACH if search.beam_size > 1 else _GREEDY_BATCHES_EACH)
+        most, is_last = self.crew.sentences, len(lines) < self.crew.lines
         if most:
-            fewest = _CALLS
-        elif pool.parallel == 1:
-            fewest = 1
-        for batch in fill_batches(parts, len(lines), *limits, fewest):
+            batches = fill_batches(parts, len(lines), most * limit, min(most, -(-len(lines) // _CALLS)))
+        else:
+            limits = self.settings.batch_tokens, self.settings.batch_sentences
+            shares = _SHARE / pool.parallel if pool.parallel > 1 and is_last else 0.0
+            batches = fill_batches(parts, len(lines), *limits, shares)
+        for batch in batches:
             prefixes = self._prefixes(lines, batch)
             sentences = [
                 Sentence(

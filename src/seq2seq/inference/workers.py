@@ -24,7 +24,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from seq2seq.allocator import keep_freed_memory
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
 
@@ -186,7 +185,6 @@ def _work(engine: Engine, connection: Connection, inherited: list[Connection]) -
         other.close()  # or nobody would notice that the parent is gone
     torch.set_num_threads(1)
     gc.freeze()  # what was there before the fork stays: collecting it would cost time and copy its pages
-    keep_freed_memory()
     with engine.unchanged():
         _serve(engine, connection)
 

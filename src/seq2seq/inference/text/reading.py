@@ -13,7 +13,8 @@ from seq2seq.inference.text.lines import is_blank, readable, split_to_fit
 _WINDOW_CHARACTERS = 2_000_000
 # Lines encoded at a time: enough to sort, few enough for the model to begin soon.
 _ENCODED_LINES = 512
-_SMALLEST_BATCH = 16
+# No batch is made smaller than both of these: so many sentences, and this part of a window.
+_SMALLEST_BATCH, _SMALLEST_SHARE = 16, 8
 _LINES_NAMED = 5
 """Long lines of a window that a warning names."""
 _ROUND = 8
@@ -113,23 +114,28 @@ def _split_to_fit(text: str, encode: Encode, limit: int) -> list[tuple[list[int]
 
 
 def fill_batches(
-    parts: Iterable[Part], lines: int, tokens: int, sentences: int, fewest: int = 1
+    parts: Iterable[Part], lines: int, tokens: int, sentences: int, shares: float = 0.0
 ) -> Iterator[list[Part]]:
     """Batches of at most `tokens` padded tokens (EOS counted) and `sentences` parts, or of one part.
 
-    A text of few `lines` is cut into `fewest` batches all the same, unless they would be tiny. What is in a batch
-    follows from the text and these limits alone.
+    With `shares`, no batch holds more than that share of the `lines` that are left, unless it would be tiny: those who
+    work side by side end together. What is in a batch follows from the text and these limits alone.
     """
-    if fewest > 1:
-        shared = -(-lines // fewest)
-        sentences = min(sentences, max(_SMALLEST_BATCH, -(-shared // _ROUND) * _ROUND))
+    fewest = max(_SMALLEST_BATCH, lines // _SMALLEST_SHARE)
+
+    def most() -> int:
+        share = max(fewest, int(lines * shares))
+        return min(sentences, -(-share // _ROUND) * _ROUND) if shares else sentences
+
     batch: list[Part] = []
-    longest = 0
+    longest, limit = 0, most()
     for part in parts:
         longest = max(longest, len(part.ids) + 1)
-        if batch and (len(batch) >= sentences or (len(batch) + 1) * longest > tokens):
+        if batch and (len(batch) >= limit or (len(batch) + 1) * longest > tokens):
             whole = len(batch) if len(batch) < 2 * _ROUND else len(batch) // _ROUND * _ROUND
             yield batch[:whole]
+            lines -= whole
+            limit = most()
             batch = batch[whole:]
             longest = max(len(waiting.ids) + 1 for waiting in [*batch, part])
         batch.append(part)
