@@ -13,7 +13,7 @@ def live(sentences: int, beams: int) -> Live:
     return Live(list(range(sentences)), totals, torch.zeros(sentences, beams, 3, dtype=torch.long))
 
 
-@pytest.mark.parametrize("size", [511, 512, 640, 8000, 8003])
+@pytest.mark.parametrize("size", [1023, 1024, 1300, 8000, 8003])
 @pytest.mark.parametrize("kind", ["distinct", "ties", "forbidden", "one token"])
 def test_the_best_candidates_are_those_of_a_stable_sort(size: int, kind: str) -> None:
     """Only some blocks of a large vocabulary are looked at: none that holds a candidate may be left out."""

@@ -64,7 +64,7 @@ called with some of the sentences at a time. Its order is its own."""
 _LOG2_E = 12102203 / 2**23
 """log2(e) as fp32 holds it, so that a product with it and a division by it cancel."""
 
-_BLOCKS = 128
+_BLOCKS = 256
 """A multiple of 32, for which torch's maximum over blocks is vectorised."""
 
 
