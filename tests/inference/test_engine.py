@@ -16,7 +16,7 @@ from seq2seq.inference.search.choosing import Sampling
 from seq2seq.inference.search.scoring import padded, target_log_probabilities, target_token_scores
 from seq2seq.models import build_model
 from seq2seq.models.interface import Memory, Seq2SeqModel, log_probabilities
-from seq2seq.models.layers import Linear, packs_bf16
+from seq2seq.models.linear import Linear, packs_bf16
 from seq2seq.tokens import BOS, EOS, PAD
 from tests.inference.tiny_models import MarkovModel, RecurrentModel
 

@@ -12,7 +12,8 @@ from model_configurations import gru, transformer
 from seq2seq.config.model import ModelSettings
 from seq2seq.errors import ConfigError, UsageError
 from seq2seq.models import build_model
-from seq2seq.models.layers import Dropout, Embedding, FeedForward, Linear, build_norm, compute_dtype
+from seq2seq.models.layers import Dropout, Embedding, FeedForward, build_norm
+from seq2seq.models.linear import Linear, compute_dtype
 from seq2seq.tokens import PAD
 
 

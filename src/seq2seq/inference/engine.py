@@ -17,7 +17,7 @@ from seq2seq.inference.search.diversity import diverse_search
 from seq2seq.inference.search.limits import check, lengths
 from seq2seq.inference.search.scoring import padded
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.models.layers import packed_weights, packs_bf16
+from seq2seq.models.linear import packed_weights, packs_bf16
 from seq2seq.tokens import EOS
 
 _TYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from seq2seq.models.layers import Dropout, Linear, angles
+from seq2seq.models.layers import Dropout, angles
+from seq2seq.models.linear import Linear
 
 EXPLICIT_LIMIT = 2**25
 """Most attention weights (all heads and rows) that the explicit product may hold while training on a CPU."""

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from seq2seq.models.layers import Dropout, fast_linear
+from seq2seq.models.layers import Dropout
+from seq2seq.models.linear import fast_linear
 
 CellKind = Literal["gru", "lstm", "rnn"]
 

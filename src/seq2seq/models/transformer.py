@@ -12,15 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from seq2seq.config.model import TransformerSettings
 from seq2seq.models.attention import CrossAttention, Past, SelfAttention, padding_bias, rotation
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
-from seq2seq.models.layers import (
-    Dropout,
-    FeedForward,
-    Positions,
-    build_norm,
-    compute_dtype,
-    embeddings_and_output,
-    initialise_linear,
-)
+from seq2seq.models.layers import Dropout, FeedForward, Positions, build_norm, embeddings_and_output
+from seq2seq.models.linear import compute_dtype, initialise_linear
 from seq2seq.models.past import TransformerState
 from seq2seq.tokens import PAD
 
