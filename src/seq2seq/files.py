@@ -217,15 +217,18 @@ def disk_error(error: OSError, path: Path, needed: int) -> UserError:
     if error.errno == errno.EFBIG:
         return ResourceError(
             f"cannot write {path}: {error.strerror or error}",
-            hint=f"needed {needed / 2**20:,.1f} MiB, more than one file may have here: `ulimit -f unlimited`",
+            hint=f"needed {_size(needed)}, more than one file may have here: `ulimit -f unlimited`",
             code="disk.full",
         )
     return ResourceError(
         f"cannot write {path}: {error.strerror or error}",
-        hint=f"needed {needed / 2**20:,.1f} MiB, free {free_bytes(path) / 2**20:,.1f} MiB; "
-        "free some space or choose another",
+        hint=f"needed {_size(needed)}, free {_size(free_bytes(path))}; free some space, or choose another place",
         code="disk.error" if error.errno == errno.EIO else "disk.full",
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
 
 
 def _sync_folder(folder: Path) -> None:

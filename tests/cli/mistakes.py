@@ -26,6 +26,8 @@ def lay_out() -> None:
 MISTAKES = [
     (2, "nothing to train on", ("train",)),
     (2, "no config file", ("train", "missing.yaml")),
+    (2, "https://h.org/c.yaml?a=1 is an address", ("train", "https://h.org/c.yaml?a=1")),
+    (2, "hint: download it first", ("config", "show", "https://h.org/c.yaml")),
     (2, "unknown key `training.batch_sise`", ("train", "bad.yaml")),
     (2, "bad.yaml:2", ("train", "bad.yaml")),
     (2, "not valid YAML", ("train", "broken.yaml")),

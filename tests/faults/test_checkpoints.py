@@ -210,7 +210,7 @@ def test_a_full_disk_names_the_room_and_keeps_what_was_saved(
     with pytest.raises(ResourceError, match="No space left on device") as caught:
         save(two, 3)
     assert caught.value.exit_code == 7
-    assert re.search(r"needed [\d.]+ MiB, free [\d,.]+ MiB", caught.value.hint or "")
+    assert re.search(r"needed [\d.]+ [MK]iB, free [\d,.]+ [MK]iB", caught.value.hint or "")
     failpoint("")
     assert sorted(path.name for path in two.path.iterdir()) == before
     checkpoint = two.load_last()

@@ -349,6 +349,20 @@ def test_exports_in_a_run_are_examined(copied: Path, seq2seq: Runner) -> None:
         assert facts["verdict"] == "usable, though one thing is amiss; finished"
 
 
+def test_an_export_by_itself_is_examined(copied: Path, seq2seq: Runner) -> None:
+    """A fresh, whole export was called an unsafe pickle."""
+    folder = exported(copied, "ctranslate2")
+    outcome = seq2seq("doctor", folder, "--json")
+    assert outcome.code == 0, outcome.err
+    section = json.loads(outcome.out)["run"]
+    assert section["verdict"] == "whole"
+    assert section["export"].endswith("int8, of step-00000004")
+    (folder / "model.bin").write_bytes(b"other")
+    outcome = seq2seq("doctor", folder)
+    assert outcome.code == 5
+    assert "model.bin is missing or damaged" in outcome.err
+
+
 def test_a_config_in_the_folder_of_the_run(corpus: Path, tmp_path: Path) -> None:
     """`seq2seq train exp/config.yaml -o exp`: the file is no damaged one of a run because it says little."""
     (tmp_path / "config.yaml").write_text("seed: 1\n")

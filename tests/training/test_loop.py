@@ -214,6 +214,20 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert longer.fit(Copying()).step == 14
 
 
+def test_fewer_steps_than_were_made_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run stopped at step 8 and resumed with max_steps=5 ended as finished, and nothing said why."""
+
+    def interrupt(epoch: int, number: int) -> None:
+        if (epoch, number) == (1, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        make_trainer(tmp_path, tiny_model("gru")).fit(Copying(before=interrupt))
+    capsys.readouterr()
+    assert make_trainer(tmp_path, tiny_model("gru"), max_steps=5).fit(Copying()).step == 8
+    assert "training.max_steps 5 has been passed: the run ends here" in capsys.readouterr().err
+
+
 def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     model = tiny_model("gru")
     trainer = make_trainer(tmp_path, model, max_steps=100)

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    run: Annotated[Path | None, typer.Argument(help="A run directory to examine, too.", show_default=False)] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="A run directory, or an export, to examine, too.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print what a bug report needs: versions, processor, memory, disks, devices, what is chosen for them; no secrets.
 
     Of a run, every file is examined (settings, tokenizer, all checkpoints and exports by their hashes, records), and a
-    verdict stands at the end; the exit code is 0 where it can be used.
+    verdict stands at the end; the exit code is 0 where it can be used. Of an export, the hashes are compared.
 
     \b
       seq2seq doctor

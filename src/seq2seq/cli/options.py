@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seq2seq.errors import UsageError
+from seq2seq.errors import ConfigError, UsageError
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -70,8 +71,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no n
 
 
 def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
-    """Config files and `key=value` settings, as they are mixed on the command line."""
+    """Config files and `key=value` settings, as they are mixed on the command line.
+
+    Raises `ConfigError` for an address.
+    """
     arguments = arguments or []
+    if address := next((text for text in arguments if re.match(r"\w+://", text)), None):
+        raise ConfigError(
+            f"{address} is an address, and a config is a file here", hint="download it first", code="config.no-file"
+        )
     return [text for text in arguments if "=" not in text], [text for text in arguments if "=" in text]
 
 

@@ -17,7 +17,7 @@ from seq2seq.errors import CheckpointError, UserError
 from seq2seq.experiment.directory import RunDirectory
 from seq2seq.experiment.loading import load_model, load_tokenizers
 from seq2seq.experiment.machine import shown_path
-from seq2seq.export.folder import check_export
+from seq2seq.export.folder import check_export, holds_export
 from seq2seq.training.checkpoints.checkpoint import load_checkpoint
 
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ _NO_RUN = ("run.missing", "checkpoint.unsafe")
 
 
 class RunReport(NamedTuple):
-    """How a run is."""
+    """How a run or an export is."""
 
     config: Config | None
     """Its settings, where they can be read."""
@@ -44,6 +44,8 @@ class RunReport(NamedTuple):
         if self.faults:
             more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
             return f"broken: {self.faults[0].what.splitlines()[0]}{more}"
+        if "finished" not in self.facts:
+            return "whole"
         state = "finished" if self.facts["finished"] == "yes" else "not finished: the same training command goes on"
         if self.remarks:
             count = f"{len(self.remarks)} things are" if len(self.remarks) > 1 else "one thing is"
@@ -52,11 +54,13 @@ class RunReport(NamedTuple):
 
 
 def examine(directory: RunDirectory) -> RunReport:
-    """Look at everything in a run directory. Reads all of its checkpoints, and writes nothing.
+    """Look at everything in a run directory, or in an export. Reads all checkpoints, and writes nothing.
 
     Raises:
-        CheckpointError: this is no run directory.
+        CheckpointError: this is neither.
     """
+    if holds_export(directory.path):
+        return _examine_export(directory.path)
     faults: list[UserError] = []
     config = _tried(directory.load_config, faults)
     if faults and faults[0].code in _NO_RUN:
@@ -86,6 +90,15 @@ def examine(directory: RunDirectory) -> RunReport:
             remarks.append(f"{split}.source has {len(pairs):,} lines, and was written with {expected:,}")
     remarks += _records(directory)
     return RunReport(config, facts, faults, remarks)
+
+
+def _examine_export(folder: Path) -> RunReport:
+    faults: list[UserError] = []
+    manifest = _tried(lambda: check_export(folder), faults)
+    facts = {"folder": shown_path(folder)}
+    if manifest is not None:
+        facts["export"] = f"for {manifest['library']}, {manifest['quantization']}, of {manifest['checkpoint']}"
+    return RunReport(None, facts, faults, [])
 
 
 def _tried(look: Callable[[], Result], faults: list[UserError]) -> Result | None:
@@ -127,7 +140,8 @@ def _checkpoints(
             facts[name] = link.resolve().name
         elif found:
             lost = f"points to {link.readlink()}, which is gone" if link.is_symlink() else "is missing"
-            remarks.append(f"checkpoints/{name} {lost}")
+            instead = ", and last is used instead" if name == "best" and used == "last" else ""
+            remarks.append(f"checkpoints/{name} {lost}{instead}")
     what = hint = None
     if not found:
         what, hint = f"no checkpoint in {folder}", "put a copy of checkpoints/ back; in a new run, let training go on"

@@ -128,6 +128,11 @@ def seal(folder: Path, trained: Trained, details: dict[str, Any]) -> dict[str, A
     return manifest
 
 
+def holds_export(folder: Path) -> bool:
+    """Whether this folder holds an export, for whatever library, damaged or not."""
+    return (folder / MANIFEST).is_file()
+
+
 def is_export(folder: Path) -> bool:
     """Whether this folder holds an export for CTranslate2."""
     try:

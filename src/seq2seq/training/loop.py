@@ -127,6 +127,9 @@ class Trainer:
         if self.ranks.is_first:
             self.checkpoints.relink(checkpoint)
         say(f"resuming from step {self.state.step:,} (epoch {self.state.cursor.epoch + 1})")
+        most = self.settings.max_steps
+        if self.state.step > most and not self.state.finished:
+            say(f"training.max_steps {most:,} has been passed: the run ends here")
 
     def rehearse(self, data: TrainingData) -> None:
         """Try a step on the largest batch; see `memory.rehearsal`.
