@@ -91,6 +91,7 @@ MISTAKES = [
     (2, "cannot write", ("init", "--source", "text30.txt", "--target", "text31.txt", "missing/x.yaml")),
     (2, "without a config", ("train", "nodata.yaml", "--source", "text30.txt", "--target", "text31.txt")),
     (2, "belong to --sample", ("translate", "folder", "--temperature", "0.5")),
+    (2, "belong to --sample", ("translate", "folder", "--seed", "5")),
     (2, "no key begins with", ("config", "reference", "trainin")),
     (2, "keys there: batch_size", ("config", "reference", "training.foo")),
     (2, """quote it: 'training.freeze=["*"]'""", ("train", "nodata.yaml", "training.freeze=[*]")),

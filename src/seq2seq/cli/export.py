@@ -27,7 +27,8 @@ def export(
     run: Run,
     format: Annotated[str, typer.Option("--format", "-f", help="ctranslate2 or huggingface.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="New folder. [default: RUN/export/FORMAT]")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder, new or an earlier export's. [default: RUN/export/FORMAT]"),
     ] = None,
     quantization: Annotated[
         str | None,

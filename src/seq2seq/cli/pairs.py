@@ -43,7 +43,11 @@ class PairText(NamedTuple):
         else:
             pairs = list(islice(self._of(lines, loaded, symbol, False), first, last))
         if not pairs:
-            raise UsageError(f"--line {line} is beyond the end of the text", hint="--line 1", code="usage.picture")
+            raise UsageError(
+                f"--line {line} is beyond the end of the text",
+                hint="lines are counted from 1 to the end of the text",
+                code="usage.picture",
+            )
         return pairs
 
     def _of(self, lines: Iterable[str], loaded: LoadedRun, symbol: str, singly: bool) -> Iterator[Pair]:

@@ -47,9 +47,9 @@ class Decoding(NamedTuple):
         """Raise `UsageError` where two options exclude each other."""
         check_choice("--mbr-utility", self.mbr_utility, ("chrf", "bleu"))
         draws = self.sample or self.mbr is not None
-        if (self.temperature != 1.0 or self.top_k or self.top_p != 1.0) and not draws:
+        if (self.temperature != 1.0 or self.top_k or self.top_p != 1.0 or self.seed != 1) and not draws:
             raise UsageError(
-                "--temperature, --top-k and --top-p belong to --sample and --mbr",
+                "--temperature, --top-k, --top-p and --seed belong to --sample and --mbr",
                 hint="add --sample",
                 code="usage.needs",
             )

@@ -113,7 +113,11 @@ class Translator:
     def inspector(self) -> Inspector:
         """Scores, states and attention. Raises `UsageError` where the engine hides its model."""
         if self._inspector is None:
-            raise UsageError("this engine does not show its model", hint="--engine native", code="export.unsupported")
+            raise UsageError(
+                "this engine does not show its model",
+                hint="give the run itself, not an export of it; to `translate`, --engine native",
+                code="export.unsupported",
+            )
         return self._inspector
 
     @property
