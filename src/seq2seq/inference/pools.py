@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
@@ -143,6 +143,8 @@ class Direct:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._held = ExitStack()
+        self._held.enter_context(engine.unchanged())
 
     def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
         """See `Pool`."""
@@ -150,6 +152,7 @@ class Direct:
 
     def close(self) -> None:
         """See `Pool`."""
+        self._held.close()
 
 
 class _Later(NamedTuple):
