@@ -43,9 +43,8 @@ _ROWS_AT_ONCE = 128
 """Hypotheses whose scores over the vocabulary are computed together on a CPU: they should stay in its cache."""
 
 
-_IDLE = 1 / 4
-"""Share of the batch's sentences that may be done: to take them out costs a copy of the others. No scores over the
-vocabulary are computed for them."""
+_IDLE = 1 / 8
+"""Share of the batch's sentences that may be done: to take them out costs a copy of the others."""
 
 _SIZES = 8
 """Batches shrink to multiples of this, and below it to powers of two, with sentences that are done among them: oneDNN
@@ -125,21 +124,12 @@ def _grow(
 def _choose(
     model: Seq2SeqModel, hidden: Float[Tensor, "R D"], live: Live, limits: Limits, choose: Choose
 ) -> tuple[Candidates, Bool[Tensor, "N W"]]:
-    """Some sentences at a time, but for those that are done and wait; theirs are -inf. Also where a hypothesis would
-    have gone on, had it not met its maximum length."""
-    going = (live.totals > -torch.inf).any(dim=1)
-    if not going.all():
-        places = going.nonzero().flatten()
-        rows = select_rows(hidden.view(len(going), -1, hidden.shape[1]), places.to(hidden.device)).flatten(0, 1)
-        chosen, cut = _choose(model, rows, live.part(places), limits, choose)
-        back = going.cumsum(dim=0).sub_(1).clamp_(min=0)
-        totals = chosen.totals[back].masked_fill(~going[:, None], -torch.inf)
-        return Candidates(totals, chosen.tokens[back], chosen.origins[back]), cut[back]
+    """Some sentences at a time. Also where a hypothesis would have gone on, had it not met its maximum length."""
     count, width = live.totals.shape
     at_once = max(1, _ROWS_AT_ONCE // width) if hidden.device.type == "cpu" else count
     found, cuts = [], []
     for begin in range(0, count, at_once):
-        some = live.part(slice(begin, begin + at_once))
+        some = live.part(begin, begin + at_once)
         logits = model.logits(hidden[begin * width : (begin + at_once) * width])
         normaliser = normalisers(logits)
         if normaliser.isnan().any():

@@ -31,10 +31,9 @@ class Live(NamedTuple):
     attention: Float[Tensor, "N W T S"] | None = None
     """On the model's device, where attention is wanted; T - 1 rows."""
 
-    def part(self, places: slice | Int[Tensor, " P"]) -> Live:
-        """Some of the sentences, with what their next tokens are chosen by."""
-        numbers = self.sentences[places] if isinstance(places, slice) else [self.sentences[p] for p in places.tolist()]
-        return Live(numbers, self.totals[places], self.tokens[places])
+    def part(self, begin: int, end: int) -> Live:
+        """Some of the sentences."""
+        return Live(self.sentences[begin:end], self.totals[begin:end], self.tokens[begin:end])
 
 
 class Scores(NamedTuple):
