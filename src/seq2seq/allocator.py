@@ -1,7 +1,7 @@
 """Keep freed memory in the process.
 
 glibc hands large blocks back to the system when they are freed, and every training step then pays for fresh, zeroed
-pages: a fifth of the step's time; a twentieth of that of a search. `scripts/bench/RESULTS.md` has the figures.
+pages: a fifth of the step's time. So does every step of a search. `scripts/bench/RESULTS.md` has the figures.
 """
 
 from __future__ import annotations
