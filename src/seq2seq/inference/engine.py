@@ -16,11 +16,16 @@ from seq2seq.inference.search.constraints import constrained, constrained_width
 from seq2seq.inference.search.diversity import diverse_search
 from seq2seq.inference.search.limits import check, lengths
 from seq2seq.inference.search.scoring import padded
+from seq2seq.kernels import loading as kernels
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.models.linear import packed_weights, packs_bf16
 from seq2seq.tokens import EOS
 
 _TYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_WORTH_LOADING = 40_000
+"""Characters from which compiled loops are worth their loading, which takes 0.7 s; of a very long text only some lines
+are seen at first. They save a quarter of the time: 0.6 s for 1,000 captions with beam 5 by two processes."""
 
 
 class NativeEngine(Engine):
@@ -59,6 +64,11 @@ class NativeEngine(Engine):
     def max_target_length(self) -> int | None:
         return self.model.max_target_length
 
+    def prepare(self, characters: int) -> None:
+        """See `Engine`: on a CPU, compiled loops."""
+        if self.device.type == "cpu" and characters >= _WORTH_LOADING:
+            kernels.load()
+
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """See `Engine`: on a CPU weights are put in order once."""
@@ -73,9 +83,10 @@ class NativeEngine(Engine):
                 self._is_unchanged = False
 
     def version(self) -> tuple[int, ...]:
-        """See `Engine`: torch counts the writes to every tensor."""
+        """See `Engine`: torch counts the writes to every tensor. Also whether there are compiled loops."""
         parts = [part for part in self.model.parameters() if not part.is_inference()]
-        return tuple(number for part in parts for number in (part.data_ptr(), part._version))
+        weights = (number for part in parts for number in (part.data_ptr(), part._version))
+        return (int(kernels.loaded() is not None), *weights)
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         if not 0 <= options.diversity < float("inf"):

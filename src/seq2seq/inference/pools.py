@@ -76,6 +76,7 @@ def open_pool(engine: Engine, crew: Crew, characters: int) -> Iterator[Pool]:
 
 
 def _started(engine: Engine, crew: Crew, characters: int) -> Pool:
+    engine.prepare(characters)
     if crew.threads:
         return Threads(engine, crew.threads)
     if crew.processes > 1 and (crew.always or (characters >= _WORTHWHILE_CHARACTERS and _alone())):
@@ -96,6 +97,7 @@ class Kept:
     @contextmanager
     def open(self, characters: int) -> Iterator[Pool]:
         """As `open_pool`; texts that are worked on at the same time have a pool each."""
+        self.engine.prepare(characters)
         version = self.engine.version()
         pool = self._take(version) or _started(self.engine, self.crew, characters)
         try:

@@ -94,6 +94,10 @@ class Engine(Protocol):
     def max_target_length(self) -> int | None:
         """Longest target in tokens, EOS counted, None where there is no limit."""
 
+    def prepare(self, characters: int) -> None:
+        """Called before a text of about so many characters: what costs time once and then saves some for each line."""
+        return
+
     def unchanged(self) -> AbstractContextManager[None]:
         """For the time of many searches, in which the model does not change: each costs less."""
         return nullcontext()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seq2seq.kernels import tensors
 from seq2seq.models.layers import Dropout, angles
 from seq2seq.models.linear import Linear
 
@@ -130,8 +131,11 @@ class HeadedAttention(nn.Module):
 
     def split(self, x: Float[Tensor, "B T P"], parts: int) -> tuple[Tensor, ...]:
         """The fused projection [B, T, parts * H * E] as `parts` tensors [B, H, T, E]."""
-        heads = x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_size)
-        return heads.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.in_heads(x, parts).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def in_heads(self, x: Float[Tensor, "B T P"], parts: int) -> Float[Tensor, "B T parts H E"]:
+        """The fused projection with its parts and heads on axes of their own."""
+        return x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_size)
 
     def join(self, x: Float[Tensor, "B H T E"]) -> Float[Tensor, "B T D"]:
         """The heads side by side, projected."""
@@ -174,9 +178,14 @@ class SelfAttention(HeadedAttention):
 
         Their keys and values are written into the last W of the first `used` places.
         """
-        query, keys, values = self.split(self.query_key_value(x), 3)
+        projected = self.in_heads(self.query_key_value(x), 3)
         if turn is not None:
-            query, keys = rotate(query, turn), rotate(keys, turn)
+            projected = torch.cat((rotate(projected[:, :, :2], turn), projected[:, :, 2:]), dim=2)
+        found = tensors.attend(projected, *past, used, bias.squeeze(1))
+        if found is not None:
+            result: Tensor = self.out(found)
+            return result
+        query, keys, values = projected.transpose(1, 3).unbind(2)
         begin = used - x.shape[1]
         past.keys[:, :, begin:used], past.values[:, :, begin:used] = keys, values
         context, _ = attend(query, *past, bias=bias)
@@ -209,7 +218,28 @@ class CrossAttention(HeadedAttention):
         with_weights: bool = False,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """The memory as `x` sees it, and the weights of every head if asked for."""
-        (query,) = self.split(self.query(x), 1)
+        return self._attended(self.query(x), projected, bias, with_weights)
+
+    def step(
+        self,
+        x: Float[Tensor, "B W D"],
+        projected: Past,
+        bias: Float[Tensor, "B 1 1 S"],
+        *,
+        with_weights: bool = False,
+    ) -> tuple[Float[Tensor, "B W D"], Float[Tensor, "B H W S"] | None]:
+        """The same for one position of W hypotheses of each sentence."""
+        query = self.query(x)
+        if not with_weights:
+            found = tensors.attend(self.in_heads(query, 1), *projected, bias.shape[3], bias.squeeze(1))
+            if found is not None:
+                return self.out(found), None
+        return self._attended(query, projected, bias, with_weights)
+
+    def _attended(
+        self, queries: Float[Tensor, "B T P"], projected: Past, bias: Float[Tensor, "B 1 1 S"], with_weights: bool
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+        (query,) = self.split(queries, 1)
         size, missing = bias.shape[3], projected.keys.shape[2] - bias.shape[3]
         if missing:
             bias = F.pad(bias, (0, missing), value=HIDDEN)

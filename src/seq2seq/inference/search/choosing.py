@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.errors import UsageError
+from seq2seq.kernels import tensors
 
 
 class Live(NamedTuple):
@@ -93,6 +94,10 @@ def best_candidates(scores: Scores, live: Live, count: int) -> Candidates:
     if size < _BLOCKS * 4 or count >= _BLOCKS * beams:
         totals = (logits.double() + offsets.view(-1, 1)).view(sentences, -1)
         return _first(totals, min(count, totals.shape[1]), size)
+    compiled = tensors.choose(logits.view(sentences, beams, size), offsets, count)
+    if compiled is not None:
+        totals, places = compiled
+        return Candidates(totals, places % size, places // size)
     maxima = (_block_maxima(logits).double() + offsets.view(-1, 1)).view(sentences, -1)
     values, blocks = maxima.topk(count + 1, dim=1)
     origins, columns = blocks // _BLOCKS, blocks % _BLOCKS
@@ -154,6 +159,9 @@ def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
     Powers of two: on CPU torch's exp2 takes a fourth to an eighth of its exp, softmax or logsumexp. What is rounded on
     the way to them is rounded alike in `scaled`, and drops out.
     """
+    compiled = tensors.normalise(logits)
+    if compiled is not None:
+        return compiled
     scaled = logits.amax(dim=1) * _LOG2_E
     powers = torch.add(-scaled[:, None], logits, alpha=_LOG2_E).exp2_()
     return (scaled.cpu().double() + powers.sum(dim=1).cpu().double().log2()) / _LOG2_E

@@ -38,6 +38,10 @@ class MinimumRisk(Engine):
         """See `Engine`."""
         return self.engine.max_target_length
 
+    def prepare(self, characters: int) -> None:
+        """See `Engine`."""
+        self.engine.prepare(characters)
+
     def unchanged(self) -> AbstractContextManager[None]:
         """See `Engine`."""
         return self.engine.unchanged()

@@ -1,0 +1,189 @@
+"""The loops themselves: plain functions over numpy arrays, for `loading.py` to compile.
+
+What they compute does not depend on what else is in a batch, nor on its order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from seq2seq.kernels.sizes import BLOCKS, LANES
+from seq2seq.kernels.vectors import CALCULUS, exp2, row_mixture, row_products
+
+Array = Any
+"""A numpy array, C-contiguous; letters in comments are those of `models/interface.py`."""
+
+_LOG2_E = np.float32(12102203 / 2**23)
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+def attend(
+    projected: Array,  # fp32 [B K P H E]: queries, for P = 3 keys and values too
+    keys: Array,  # fp32 [B H C E]
+    values: Array,  # fp32 [B H C E]
+    used: int,
+    bias: Array,  # fp32 [B K C], or [B 1 C] for all alike: 0 where a place is seen
+    out: Array,  # fp32 [B K H E]
+) -> None:
+    """Scaled dot product attention of K queries of every sentence to those of its `used` places that they see.
+
+    New keys and values become the last K of these places first. E is a multiple of `LANES`; who sees nothing gets 0.
+    """
+    size, fan, parts, heads, width = projected.shape
+    room = keys.shape[2]
+    scale = np.float32(float(_LOG2_E) / np.sqrt(width))
+    places = np.empty(used + 1, np.int64)
+    weights = np.empty((used + LANES) * heads, np.float32)
+    ahead = heads * room * width * 4
+    for sentence in range(size):
+        if parts == 3:
+            for row in range(fan):
+                for head in range(heads):
+                    place = used - fan + row
+                    keys[sentence, head, place] = projected[sentence, row, 1, head]
+                    values[sentence, head, place] = projected[sentence, row, 2, head]
+        count = 0
+        for row in range(fan):
+            if row < bias.shape[1]:
+                count = 0
+                for place in range(used):
+                    places[count] = place
+                    count += bias[sentence, row, place] == _ZERO
+            pitch = (count + LANES - 1) // LANES * LANES
+            for head in range(heads):
+                first = (sentence * heads + head) * room * width * 4
+                query = ((sentence * fan + row) * parts * heads + head) * width * 4
+                row_products(
+                    weights.ctypes.data + head * pitch * 4,
+                    projected.ctypes.data + query,
+                    keys.ctypes.data + first,
+                    places.ctypes.data,
+                    count,
+                    width,
+                    ahead,
+                )
+            for head in range(heads):
+                begin = head * pitch
+                top = weights[begin]
+                for i in range(begin, begin + count):
+                    top = weights[i] if weights[i] > top else top
+                for i in range(begin, begin + count):
+                    weights[i] = (weights[i] - top) * scale
+            for i in range(heads * pitch):  # what lies between the heads as well: one long loop is faster
+                weights[i] = exp2(weights[i])
+            for head in range(heads):
+                begin = head * pitch
+                total = _ZERO
+                for i in range(begin, begin + count):
+                    total += weights[i]
+                row_mixture(
+                    out.ctypes.data + ((sentence * fan + row) * heads + head) * width * 4,
+                    weights.ctypes.data + begin * 4,
+                    values.ctypes.data + (sentence * heads + head) * room * width * 4,
+                    places.ctypes.data,
+                    count,
+                    width,
+                    ahead,
+                    _ONE / total if count else _ZERO,
+                )
+
+
+def normalise(logits: Array, out: Array) -> None:
+    """out[r] = log sum exp of logits[r] (fp32 [R V]) in float64; NaN where a row holds NaN or infinity."""
+    rows, size = logits.shape
+    maxima = np.empty(BLOCKS, np.float32)
+    for row in range(rows):
+        scores = logits[row]
+        top = _block_maxima(scores, maxima)
+        total = _ZERO
+        for token in range(size):
+            total += exp2((scores[token] - top) * _LOG2_E)
+        out[row] = float(top) + np.log2(float(total)) / float(_LOG2_E)
+
+
+def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
+    """The best of every sentence, over all its hypotheses: totals[n] by falling logit + offset, places[n] = w * V + v.
+
+    `logits` are fp32 [N W V], `offsets` float64 [N W], of which -inf means no hypothesis. Equals go by rising place;
+    where there are fewer than `totals` has columns, the rest is -inf and 0. Exact and without sorting a vocabulary:
+    whatever the best blocks hold sets a bar, and only blocks with a maximum above it are looked at.
+    """
+    sentences, beams, size = logits.shape
+    count = totals.shape[1]
+    maxima = np.empty((beams, BLOCKS), np.float32)
+    block_totals, blocks = np.empty(count, np.float64), np.empty(count, np.int64)
+    for sentence in range(sentences):
+        best, chosen = totals[sentence], places[sentence]
+        best[:], chosen[:] = -np.inf, beams * size
+        block_totals[:], blocks[:] = -np.inf, beams * BLOCKS
+        for beam in range(beams):
+            offset = offsets[sentence, beam]
+            if offset > -np.inf:
+                _block_maxima(logits[sentence, beam], maxima[beam])
+                for block in range(BLOCKS):
+                    total = float(maxima[beam, block]) + offset
+                    if total >= block_totals[count - 1]:
+                        _insert(block_totals, blocks, total, beam * BLOCKS + block)
+        for i in range(count):
+            if block_totals[i] > -np.inf:
+                beam, block = blocks[i] // BLOCKS, blocks[i] % BLOCKS
+                maxima[beam, block] = -np.inf
+                _insert_block(best, chosen, logits[sentence, beam], offsets[sentence, beam], block, beam * size)
+        for beam in range(beams):
+            offset = offsets[sentence, beam]
+            if offset > -np.inf:
+                for block in range(BLOCKS):
+                    total = float(maxima[beam, block]) + offset
+                    if total >= best[count - 1] and total > -np.inf:
+                        _insert_block(best, chosen, logits[sentence, beam], offset, block, beam * size)
+        for i in range(count):
+            if best[i] == -np.inf:
+                chosen[i] = 0
+
+
+@njit(fastmath=CALCULUS)
+def _block_maxima(scores: Array, maxima: Array) -> Any:
+    """maxima[b] = the greatest score of block b; returns the greatest of all."""
+    size = len(scores)
+    whole = size // BLOCKS * BLOCKS
+    for block in range(BLOCKS):
+        maxima[block] = scores[block]
+    for begin in range(BLOCKS, whole, BLOCKS):
+        for block in range(BLOCKS):
+            score = scores[begin + block]
+            maxima[block] = score if score > maxima[block] else maxima[block]
+    for block in range(size - whole):
+        score = scores[whole + block]
+        maxima[block] = score if score > maxima[block] else maxima[block]
+    top, other = maxima[0], maxima[1]
+    for block in range(2, BLOCKS, 2):  # two at a time, for neither to wait for itself
+        top = maxima[block] if maxima[block] > top else top
+        other = maxima[block + 1] if maxima[block + 1] > other else other
+    return other if other > top else top
+
+
+@njit
+def _insert_block(best: Array, chosen: Array, scores: Array, offset: float, block: int, first: int) -> None:
+    """All tokens of a block, the place of token 0 being `first`."""
+    for token in range(block, len(scores), BLOCKS):
+        total = float(scores[token]) + offset
+        if total >= best[-1]:
+            _insert(best, chosen, total, first + token)
+
+
+@njit
+def _insert(best: Array, chosen: Array, total: float, place: int) -> None:
+    """Into a list of falling totals, equals by rising place; what falls out at its end is forgotten.
+
+    Ask first whether it belongs there: a call costs more.
+    """
+    i = len(best) - 1
+    if total < best[i] or (total == best[i] and place > chosen[i]):
+        return
+    while i > 0 and (total > best[i - 1] or (total == best[i - 1] and place < chosen[i - 1])):
+        best[i], chosen[i] = best[i - 1], chosen[i - 1]
+        i -= 1
+    best[i], chosen[i] = total, place
