@@ -254,7 +254,7 @@ def test_nothing_is_kept_between_calls(name: str) -> None:
     alone = steps(model, target, memory)[0]
     state, other_state, together = model.start(memory), model.start(other), []
     for tokens, other_tokens in zip(target.unbind(1), other_target.unbind(1), strict=True):
-        stepped = model.step(tokens, memory, state)
+        stepped = model.step(tokens, memory, state, with_attention=True)
         other_state = model.step(other_tokens, other, other_state).state
         together.append(stepped.hidden)
         state = stepped.state

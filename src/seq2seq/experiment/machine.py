@@ -22,13 +22,14 @@ from seq2seq.cores import available_cores
 from seq2seq.errors import UserError
 from seq2seq.experiment.device import choose_device
 from seq2seq.experiment.layout import layout
+from seq2seq.kernels.loading import load
 from seq2seq.optimization.precision import choose_precision
 from seq2seq.redaction import redact
 
 Facts = dict[str, dict[str, str]]
 """Section -> name -> value, in the order of printing."""
 
-_LIBRARIES = ("numpy", "pyarrow", "datasets", "sentencepiece", "safetensors", "sacrebleu", "pydantic", "typer")
+_LIBRARIES = ("numpy", "numba", "pyarrow", "datasets", "sentencepiece", "safetensors", "sacrebleu", "pydantic", "typer")
 _EXTRAS = {"ctranslate2": "ctranslate2", "huggingface": "transformers"}
 # What decides speed: vectors, and matrix products in small numbers.
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
@@ -60,7 +61,7 @@ def machine_facts(config: Config, cache: Path) -> Facts:
             "cache": f"{shown_path(cache)}: {_disk(cache)}",
         },
         "devices": dict(_devices()),
-        "chosen": dict(_chosen(config)),
+        "chosen": {**dict(_chosen(config)), "long texts": _loops()},
         "environment": dict(_environment()),
     }
 
@@ -178,6 +179,12 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
         yield "translating in", f"{_NUMBERS[translating]} (as the config says)"
     threads = "torch's threads" if plan.threads == 0 else f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
     yield "ranks", f"{plan.ranks} ({threads})"
+
+
+def _loops() -> str:
+    """How texts are translated for which it is worth the time that this takes, too."""
+    reason = load()
+    return f"without compiled loops, a quarter slower ({reason})" if reason else "with loops compiled by numba"
 
 
 def _environment() -> Iterator[tuple[str, str]]:

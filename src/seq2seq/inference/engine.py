@@ -54,7 +54,7 @@ class NativeEngine(Engine):
                 code="device.precision",
             )
         self.model, self.device, self.dtype = model, device, _TYPES[precision]
-        self._is_unchanged = False
+        self._is_unchanged = self._is_compiled = False
 
     @property
     def max_source_length(self) -> int | None:
@@ -65,8 +65,9 @@ class NativeEngine(Engine):
         return self.model.max_target_length
 
     def prepare(self, characters: int) -> None:
-        """See `Engine`: on a CPU, compiled loops."""
-        if self.device.type == "cpu" and characters >= _WORTH_LOADING:
+        """See `Engine`: on a CPU, compiled loops. Whether they are used does not depend on earlier texts."""
+        self._is_compiled = self.device.type == "cpu" and characters >= _WORTH_LOADING
+        if self._is_compiled:
             kernels.load()
 
     @contextmanager
@@ -83,10 +84,10 @@ class NativeEngine(Engine):
                 self._is_unchanged = False
 
     def version(self) -> tuple[int, ...]:
-        """See `Engine`: torch counts the writes to every tensor. Also whether there are compiled loops."""
+        """See `Engine`: torch counts the writes to every tensor. Also whether it uses compiled loops."""
         parts = [part for part in self.model.parameters() if not part.is_inference()]
         weights = (number for part in parts for number in (part.data_ptr(), part._version))
-        return (int(kernels.loaded() is not None), *weights)
+        return (int(self._is_compiled), *weights)
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         if not 0 <= options.diversity < float("inf"):
@@ -105,7 +106,9 @@ class NativeEngine(Engine):
         if not sentences:
             return []
         try:
-            with inference(self.model, self.device), nullcontext() if self._is_unchanged else self._numbers():
+            numbers = nullcontext() if self._is_unchanged else self._numbers()
+            loops = kernels.in_use() if self._is_compiled else nullcontext()
+            with inference(self.model, self.device), numbers, loops:
                 if options.diversity > 0:
                     return diverse_search(partial(self._batch, sentences), options)
                 return self._by_width(sentences, options)

@@ -7,8 +7,9 @@ therefore asked for. A process that is forked afterwards has the loops as well.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 
@@ -25,34 +26,46 @@ _NORMALISE = "void(f4[:,::1], f8[::1])"
 _CHOOSE = "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])"
 
 _kernels: Kernels | None = None
-_reason = "not asked for yet"
+_in_use: ContextVar[Kernels | None] = ContextVar("kernels", default=None)
+_reason: str | None = None
+"""Why there are none; nothing where there are, None before anybody has asked."""
 
 
-def load() -> None:
-    """Have the loops from now on, if they can be had; `missing` tells why not."""
+def load() -> str:
+    """Have the loops from now on, if they can be had. Returns why not; nothing where they are there."""
     global _kernels, _reason
-    if _kernels is not None or _reason != "not asked for yet":
-        return
-    # Whatever goes wrong, in a library that compiles for a CPU that we have never seen: torch does it all as well.
-    try:
+    if _reason is None:
+        # Whatever goes wrong in a library that compiles for a CPU that we have never seen: torch can do it all.
         try:
-            _kernels = _compiled(cached=True)
-        except (OSError, RuntimeError):  # nowhere to keep machine code
-            _kernels = _compiled(cached=False)
-        _reason = ""
-    except Exception as error:
-        _reason = " ".join(f"{type(error).__name__}: {error}".split())
-        logging.getLogger(__name__).debug("no compiled loops: %s", _reason)
-
-
-def loaded() -> Kernels | None:
-    """The loops, if this process has them."""
-    return _kernels
-
-
-def missing() -> str:
-    """Why there are none; nothing where there are."""
+            _kernels, _reason = _somehow_compiled(), ""
+        except Exception as error:
+            _reason = " ".join(f"{type(error).__name__}: {error}".split())
     return _reason
+
+
+@contextmanager
+def in_use() -> Iterator[None]:
+    """Have what this thread computes within done by the loops, if this process has them.
+
+    Nothing else may be: what a training computes must not depend on whether it has translated before.
+    """
+    token = _in_use.set(_kernels)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def used() -> Kernels | None:
+    """The loops, within `in_use`."""
+    return _in_use.get()
+
+
+def _somehow_compiled() -> Kernels:
+    try:
+        return _compiled(cached=True)
+    except Exception:  # nowhere to keep machine code, or it is damaged there
+        return _compiled(cached=False)
 
 
 def _compiled(cached: bool) -> Kernels:

@@ -13,6 +13,7 @@ from numba import njit
 from seq2seq.kernels.sizes import BLOCKS, LANES
 from seq2seq.kernels.vectors import CALCULUS, exp2, row_mixture, row_products
 
+# To numba float() of an fp32 number is that number: np.float64() is written where it should be wide.
 Array = Any
 """A numpy array, C-contiguous; letters in comments are those of `models/interface.py`."""
 
@@ -34,7 +35,7 @@ def attend(
     """
     size, fan, parts, heads, width = projected.shape
     room = keys.shape[2]
-    scale = np.float32(float(_LOG2_E) / np.sqrt(width))
+    scale = np.float32(np.float64(_LOG2_E) / np.sqrt(width))
     places = np.empty(used + 1, np.int64)
     weights = np.empty((used + LANES) * heads, np.float32)
     ahead = heads * room * width * 4
@@ -73,7 +74,7 @@ def attend(
                 for i in range(begin, begin + count):
                     weights[i] = (weights[i] - top) * scale
             for i in range(heads * pitch):  # what lies between the heads as well: one long loop is faster
-                weights[i] = exp2(weights[i])
+                weights[i] = exp2(weights[i], _ONE, _ZERO)
             for head in range(heads):
                 begin = head * pitch
                 total = _ZERO
@@ -97,11 +98,11 @@ def normalise(logits: Array, out: Array) -> None:
     maxima = np.empty(BLOCKS, np.float32)
     for row in range(rows):
         scores = logits[row]
-        top = _block_maxima(scores, maxima)
+        top = _block_maxima(scores, maxima) * _LOG2_E  # rounded, and so taken from the sum and added to it
         total = _ZERO
         for token in range(size):
-            total += exp2((scores[token] - top) * _LOG2_E)
-        out[row] = float(top) + np.log2(float(total)) / float(_LOG2_E)
+            total += exp2(scores[token], _LOG2_E, top)
+        out[row] = (np.float64(top) + np.log2(np.float64(total))) / np.float64(_LOG2_E)
 
 
 def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
@@ -124,7 +125,7 @@ def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
             if offset > -np.inf:
                 _block_maxima(logits[sentence, beam], maxima[beam])
                 for block in range(BLOCKS):
-                    total = float(maxima[beam, block]) + offset
+                    total = np.float64(maxima[beam, block]) + offset
                     if total >= block_totals[count - 1]:
                         _insert(block_totals, blocks, total, beam * BLOCKS + block)
         for i in range(count):
@@ -136,7 +137,7 @@ def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
             offset = offsets[sentence, beam]
             if offset > -np.inf:
                 for block in range(BLOCKS):
-                    total = float(maxima[beam, block]) + offset
+                    total = np.float64(maxima[beam, block]) + offset
                     if total >= best[count - 1] and total > -np.inf:
                         _insert_block(best, chosen, logits[sentence, beam], offset, block, beam * size)
         for i in range(count):
@@ -169,7 +170,7 @@ def _block_maxima(scores: Array, maxima: Array) -> Any:
 def _insert_block(best: Array, chosen: Array, scores: Array, offset: float, block: int, first: int) -> None:
     """All tokens of a block, the place of token 0 being `first`."""
     for token in range(block, len(scores), BLOCKS):
-        total = float(scores[token]) + offset
+        total = np.float64(scores[token]) + offset
         if total >= best[-1]:
             _insert(best, chosen, total, first + token)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.kernels.loading import loaded
+from seq2seq.kernels.loading import used
 from seq2seq.kernels.sizes import BLOCKS, LANES
 
 MOST_QUERIES = 16
@@ -17,26 +17,26 @@ def attend(
     projected: Float[Tensor, "B K P H E"],
     keys: Float[Tensor, "B H C E"],
     values: Float[Tensor, "B H C E"],
-    used: int,
+    filled: int,
     bias: Float[Tensor, "B W S"],
 ) -> Float[Tensor, "B K D"] | None:
     """The heads' contexts side by side, D = H * E: softmax(query keys^T / sqrt(E)) values over what each query sees.
 
-    It sees those of the first `used` places where `bias` is 0; W is K, or 1 where all see the same. With P = 3
+    It sees those of the first `filled` places where `bias` is 0; W is K, or 1 where all see the same. With P = 3
     `projected` holds keys and values behind the queries, which become the last K of these places first.
     """
-    kernels = loaded()
+    kernels = used()
     size, fan, _, heads, width = projected.shape
     if kernels is None or fan > MOST_QUERIES or width % LANES or not _takes(projected, keys, values):
         return None
     context = torch.empty(size, fan, heads, width)
-    kernels.attend(projected.numpy(), keys.numpy(), values.numpy(), used, bias.contiguous().numpy(), context.numpy())
+    kernels.attend(projected.numpy(), keys.numpy(), values.numpy(), filled, bias.contiguous().numpy(), context.numpy())
     return context.flatten(2)
 
 
 def normalise(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"] | None:
     """Log of the sum of exponentials of each row, in float64; NaN where a row holds NaN or infinity."""
-    kernels = loaded()
+    kernels = used()
     if kernels is None or logits.shape[1] < BLOCKS or not _takes(logits):
         return None
     normalisers = torch.empty(len(logits), dtype=torch.float64)
@@ -51,7 +51,7 @@ def choose(
 
     Equals by rising place; -inf and 0 where there are no more.
     """
-    kernels = loaded()
+    kernels = used()
     if kernels is None or logits.shape[2] < BLOCKS or not _takes(logits):
         return None
     totals = torch.empty(len(logits), count, dtype=torch.float64)

@@ -31,9 +31,10 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6 = _powers(6)
 _HALF, _LEAST, _BIAS, _STEP = np.float32(0.5), np.float32(-126), np.float32(127), np.float32(2**23)
 
 
-@njit(fastmath=CALCULUS, inline="always")
-def exp2(x):  # type: ignore[no-untyped-def]
-    """2^x for fp32 x <= 0; what would be below the smallest normal number is that number."""
+@njit(fastmath={"contract"})  # regrouped, the parts of a great number would be lost
+def exp2(x, factor, offset):  # type: ignore[no-untyped-def]
+    """2^(factor * x - offset) in fp32, for exponents up to 0; no result is below the smallest normal number."""
+    x = factor * x - offset
     x = _LEAST if x < _LEAST else x  # so written, NaN stays
     whole = np.floor(x + _HALF)
     part = x - whole

@@ -129,13 +129,20 @@ class HeadedAttention(nn.Module):
         self.out = Linear(self.inner, width)
         self.dropout = Dropout(dropout)
 
-    def split(self, x: Float[Tensor, "B T P"], parts: int) -> tuple[Tensor, ...]:
-        """The fused projection [B, T, parts * H * E] as `parts` tensors [B, H, T, E]."""
-        return self.in_heads(x, parts).permute(2, 0, 3, 1, 4).unbind(0)
-
     def in_heads(self, x: Float[Tensor, "B T P"], parts: int) -> Float[Tensor, "B T parts H E"]:
-        """The fused projection with its parts and heads on axes of their own."""
+        """The fused projection [B, T, parts * H * E] with its parts and heads on axes of their own."""
         return x.view(x.shape[0], x.shape[1], parts, self.num_heads, self.head_size)
+
+    def split(self, projected: Float[Tensor, "B T parts H E"]) -> tuple[Tensor, ...]:
+        """Each part as [B, H, T, E]."""
+        return projected.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def compiled(
+        self, projected: Float[Tensor, "B T parts H E"], past: Past, filled: int, bias: Float[Tensor, "B 1 W S"] | None
+    ) -> Float[Tensor, "B T D"] | None:
+        """What `attend` and `join` would give, where compiled loops are in use; see `kernels.tensors.attend`."""
+        context = None if bias is None else tensors.attend(projected, *past, filled, bias.squeeze(1))
+        return None if context is None else self.out(context)
 
     def join(self, x: Float[Tensor, "B H T E"]) -> Float[Tensor, "B T D"]:
         """The heads side by side, projected."""
@@ -159,7 +166,7 @@ class SelfAttention(HeadedAttention):
         turn: Float[Tensor, "2 T E"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Every position attends to all, or to those before it and itself."""
-        query, keys, values = self.split(self.query_key_value(x), 3)
+        query, keys, values = self.split(self.in_heads(self.query_key_value(x), 3))
         if turn is not None:
             query, keys = rotate(query, turn), rotate(keys, turn)
         context, _ = attend(query, keys, values, bias=bias, causal=causal, dropout=self.dropout)
@@ -178,18 +185,23 @@ class SelfAttention(HeadedAttention):
 
         Their keys and values are written into the last W of the first `used` places.
         """
-        projected = self.in_heads(self.query_key_value(x), 3)
-        if turn is not None:
-            projected = torch.cat((rotate(projected[:, :, :2], turn), projected[:, :, 2:]), dim=2)
-        found = tensors.attend(projected, *past, used, bias.squeeze(1))
+        projected = self._turned(self.in_heads(self.query_key_value(x), 3), turn)
+        found = self.compiled(projected, past, used, bias)
         if found is not None:
-            result: Tensor = self.out(found)
-            return result
-        query, keys, values = projected.transpose(1, 3).unbind(2)
+            return found
+        query, keys, values = self.split(projected)
         begin = used - x.shape[1]
         past.keys[:, :, begin:used], past.values[:, :, begin:used] = keys, values
         context, _ = attend(query, *past, bias=bias)
         return self.join(context)
+
+    @staticmethod
+    def _turned(
+        projected: Float[Tensor, "B T 3 H E"], turn: Float[Tensor, "2 T E2"] | None
+    ) -> Float[Tensor, "B T 3 H E"]:
+        if turn is None:
+            return projected
+        return torch.cat((rotate(projected[:, :, :2], turn[:, :, None, None]), projected[:, :, 2:]), dim=2)
 
 
 class CrossAttention(HeadedAttention):
@@ -202,7 +214,7 @@ class CrossAttention(HeadedAttention):
 
     def project(self, states: Float[Tensor, "B S D"]) -> Past:
         """Keys and values of the memory; without gradients on a CPU at least `NARROWEST`, the last ones empty."""
-        past = Past(*self.split(self.key_value(states), 2))
+        past = Past(*self.split(self.in_heads(self.key_value(states), 2)))
         if torch.is_grad_enabled() or states.device.type != "cpu":
             return past
         missing = max(0, NARROWEST - states.shape[1])
@@ -218,28 +230,11 @@ class CrossAttention(HeadedAttention):
         with_weights: bool = False,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """The memory as `x` sees it, and the weights of every head if asked for."""
-        return self._attended(self.query(x), projected, bias, with_weights)
-
-    def step(
-        self,
-        x: Float[Tensor, "B W D"],
-        projected: Past,
-        bias: Float[Tensor, "B 1 1 S"],
-        *,
-        with_weights: bool = False,
-    ) -> tuple[Float[Tensor, "B W D"], Float[Tensor, "B H W S"] | None]:
-        """The same for one position of W hypotheses of each sentence."""
-        query = self.query(x)
-        if not with_weights:
-            found = tensors.attend(self.in_heads(query, 1), *projected, bias.shape[3], bias.squeeze(1))
-            if found is not None:
-                return self.out(found), None
-        return self._attended(query, projected, bias, with_weights)
-
-    def _attended(
-        self, queries: Float[Tensor, "B T P"], projected: Past, bias: Float[Tensor, "B 1 1 S"], with_weights: bool
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
-        (query,) = self.split(queries, 1)
+        query = self.in_heads(self.query(x), 1)
+        found = None if with_weights else self.compiled(query, projected, bias.shape[3], bias)
+        if found is not None:
+            return found, None
+        (query,) = self.split(query)
         size, missing = bias.shape[3], projected.keys.shape[2] - bias.shape[3]
         if missing:
             bias = F.pad(bias, (0, missing), value=HIDDEN)

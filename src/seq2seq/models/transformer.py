@@ -88,10 +88,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """All positions at once."""
         result = self.self_attention(self.around_self_attention.enter(x), causal=True, turn=turn)
-        x = self.around_self_attention.leave(x, result)
-        entering = self.around_cross_attention.enter(x)
-        result, weights = self.cross_attention(entering, projected, bias, with_weights=with_weights)
-        return self._rest(x, result), weights
+        return self._rest(self.around_self_attention.leave(x, result), projected, bias, with_weights)
 
     def step(
         self,
@@ -110,16 +107,18 @@ class DecoderLayer(nn.Module):
         """
         entering = self.around_self_attention.enter(x).view(own.shape[0], own.shape[2], -1)
         result = self.self_attention.step(entering, past, used, bias=own, turn=turn)
-        x = self.around_self_attention.leave(x, result.view(x.shape))
-        entering = self.around_cross_attention.enter(x)
-        result, weights = self.cross_attention.step(entering, projected, bias, with_weights=with_weights)
-        return self._rest(x, result), weights
+        return self._rest(self.around_self_attention.leave(x, result.view(x.shape)), projected, bias, with_weights)
 
-    def _rest(self, x: Float[Tensor, "B T D"], result: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """What follows the result of cross-attention."""
+    def _rest(
+        self, x: Float[Tensor, "B T D"], projected: Past, bias: Float[Tensor, "B 1 1 S"], with_weights: bool
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+        """What follows self-attention."""
+        result, weights = self.cross_attention(
+            self.around_cross_attention.enter(x), projected, bias, with_weights=with_weights
+        )
         x = self.around_cross_attention.leave(x, result)
         result = self.feed_forward(self.around_feed_forward.enter(x))
-        return self.around_feed_forward.leave(x, result)
+        return self.around_feed_forward.leave(x, result), weights
 
 
 class TransformerModel(Seq2SeqModel):

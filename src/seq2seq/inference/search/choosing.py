@@ -154,7 +154,7 @@ def sample(
 
 
 def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
-    """log sum exp of each row, in float64 on the CPU; within 1e-6, and NaN where a row holds NaN or infinity.
+    """log sum exp of each row, in float64 on the CPU; within 2e-6, and NaN where a row holds NaN or infinity.
 
     Powers of two: on CPU torch's exp2 takes a fourth to an eighth of its exp, softmax or logsumexp. What is rounded on
     the way to them is rounded alike in `scaled`, and drops out.

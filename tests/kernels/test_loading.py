@@ -1,0 +1,82 @@
+"""Where the loops come from, what happens where they cannot be had, and who uses them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seq2seq.kernels import loading, tensors
+
+
+@pytest.fixture
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has not asked for the loops yet."""
+    monkeypatch.setattr(loading, "_kernels", None)
+    monkeypatch.setattr(loading, "_reason", None)
+
+
+def test_they_are_used_only_where_asked_for() -> None:
+    """What a training computes must not depend on whether the process has translated before."""
+    assert loading.load() == ""
+    logits = torch.randn(2, 400)
+    with torch.inference_mode():
+        assert tensors.normalise(logits) is None
+        with loading.in_use():
+            assert tensors.normalise(logits) is not None
+        assert tensors.normalise(logits) is None
+
+
+@pytest.mark.usefixtures("unasked")
+def test_without_numba_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fail(cached: bool) -> Any:
+        tried.append(cached)
+        raise ImportError("Numba needs NumPy\n 9.9 or less")
+
+    monkeypatch.setattr(loading, "_compiled", fail)
+    assert loading.load() == "ImportError: Numba needs NumPy 9.9 or less"
+    assert loading.load() == "ImportError: Numba needs NumPy 9.9 or less"
+    assert tried == [True, False]
+    with torch.inference_mode(), loading.in_use():
+        assert tensors.normalise(torch.randn(2, 400)) is None
+
+
+@pytest.mark.usefixtures("unasked")
+def test_a_cache_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, a folder that cannot be written, a damaged file."""
+
+    def compiled(cached: bool) -> loading.Kernels:
+        if cached:
+            raise OSError(28, "No space left on device")
+        return loading.Kernels(print, print, print)
+
+    monkeypatch.setattr(loading, "_compiled", compiled)
+    assert loading.load() == ""
+    with loading.in_use():
+        assert loading.used() == loading.Kernels(print, print, print)
+
+
+def test_damaged_machine_code_is_compiled_again(tmp_path: Path) -> None:
+    """numba's own files, cut off and overwritten as a crash or a bad disk would."""
+    code = "from seq2seq.kernels import loading\nprint(loading.load() or 'loaded')\n"
+
+    def run() -> str:
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    assert run() == "loaded"
+    files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbc", ".nbi")]
+    assert {path.suffix for path in files} == {".nbc", ".nbi"}
+    for path in files:
+        path.write_bytes(path.read_bytes()[:100])
+    assert run() == "loaded"

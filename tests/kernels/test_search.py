@@ -1,0 +1,95 @@
+"""Searches with the compiled loops against searches by torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.inference import engine as engines
+from seq2seq.inference.engine import NativeEngine
+from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
+from seq2seq.inference.search.choosing import Sampling
+from seq2seq.kernels import loading
+from seq2seq.models import build_model
+from seq2seq.models.interface import Seq2SeqModel
+
+SIZE = 1100
+
+
+def transformer(**changes: object) -> TransformerSettings:
+    base = {"hidden_size": 32, "ff_size": 32, "num_heads": 2, "encoder_layers": 1, "decoder_layers": 2}
+    return TransformerSettings(**{**base, **changes})  # type: ignore[arg-type]
+
+
+SETTINGS: dict[str, ModelSettings] = {
+    "transformer": transformer(),
+    "post-rotary": transformer(norm_position="post", positions="rotary"),
+    "wide-learned": transformer(attention="wide", positions="learned", norm="rms_norm"),
+    "gru": GRUSettings(hidden_size=32, embedding_size=32),
+    "gru-heads": GRUSettings(hidden_size=32, embedding_size=32, attention="multi_head", num_heads=2),
+}
+SEARCHES = {
+    "greedy": SearchOptions(beam_size=1),
+    "beam": SearchOptions(beam_size=5, n_best=3, with_token_scores=True),
+    "wide beam": SearchOptions(beam_size=12, n_best=2, max_length_offset=4),
+    "attention": SearchOptions(beam_size=3, with_attention=True),
+    "short": SearchOptions(beam_size=4, min_length_ratio=0.8, max_length_ratio=1.0, max_length_offset=0),
+    "diverse": SearchOptions(beam_size=4, n_best=2, diversity=0.5),
+    "samples": SearchOptions(n_best=3, sampling=Sampling(temperature=0.7, top_k=20, seed=3)),
+}
+
+
+def random_model(name: str) -> Seq2SeqModel:
+    torch.manual_seed(5)
+    model = build_model(SETTINGS[name], SIZE, SIZE)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.35)
+    return model
+
+
+def sentences(count: int) -> list[Sentence]:
+    draws = torch.Generator().manual_seed(2)
+    lengths = torch.randint(1, 14, (count,), generator=draws).tolist()
+    rows = [torch.randint(4, SIZE, (length,), generator=draws).tolist() for length in lengths]
+    return [Sentence(row, key=(place,), prefix=(7, 9) if place == 1 else ()) for place, row in enumerate(rows)]
+
+
+def same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> None:
+    assert [item.tokens for item in found] == [item.tokens for item in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert one.cut == other.cut
+        if other.token_scores is not None:
+            assert one.token_scores == pytest.approx(other.token_scores, abs=1e-4)
+        if other.attention is not None:
+            assert one.attention is not None
+            torch.testing.assert_close(one.attention, other.attention, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_the_same_is_found(name: str, kind: str) -> None:
+    engine, some, options = NativeEngine(random_model(name), torch.device("cpu")), sentences(20), SEARCHES[kind]
+    expected = engine.search(some, options)
+    engine.prepare(characters=10**6)
+    found = engine.search(some, options)
+    for one, other in zip(found, expected, strict=True):
+        same(one, other)
+    for place in (0, 7, 19):
+        same(engine.search([some[place]], options)[0], expected[place])
+
+
+def test_only_long_texts_use_them() -> None:
+    engine, some = NativeEngine(random_model("transformer"), torch.device("cpu")), sentences(3)
+    asked = []
+    for characters in (0, engines._WORTH_LOADING - 1, engines._WORTH_LOADING, 10):
+        engine.prepare(characters)
+        version = engine.version()
+        engine.model.output.register_forward_hook(lambda *_: asked.append(loading.used() is not None))
+        engine.search(some, SearchOptions(beam_size=1, max_length_ratio=0.0, max_length_offset=1))
+        assert asked[-1] == (characters >= engines._WORTH_LOADING)
+        assert version[0] == asked[-1]
