@@ -21,9 +21,11 @@ class Kernels(NamedTuple):
     choose: Callable[..., None]
 
 
-_ATTEND = "void(f4[:,:,:,:,::1], f4[:,:,:,::1], f4[:,:,:,::1], i8, f4[:,:,::1], f4[:,:,:,::1])"
-_NORMALISE = "void(f4[:,::1], f8[::1])"
-_CHOOSE = "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])"
+_SIGNATURES = {
+    "attend": "void(f4[:,:,:,:,::1], f4[:,:,:,::1], f4[:,:,:,::1], i8, f4[:,:,::1], f4[:,:,:,::1])",
+    "normalise": "void(f4[:,::1], f8[::1])",
+    "choose": "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])",
+}
 
 _kernels: Kernels | None = None
 _in_use: ContextVar[Kernels | None] = ContextVar("kernels", default=None)
@@ -73,9 +75,7 @@ def _compiled(cached: bool) -> Kernels:
 
     from seq2seq.kernels import loops, vectors
 
-    def compiled(signature: str, function: Callable[..., None]) -> Any:
-        return njit(signature, cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
+    def compiled(name: str, signature: str) -> Any:
+        return njit(signature, cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(getattr(loops, name))
 
-    return Kernels(
-        compiled(_ATTEND, loops.attend), compiled(_NORMALISE, loops.normalise), compiled(_CHOOSE, loops.choose)
-    )
+    return Kernels(**{name: compiled(name, signature) for name, signature in _SIGNATURES.items()})

@@ -185,7 +185,9 @@ class SelfAttention(HeadedAttention):
 
         Their keys and values are written into the last W of the first `used` places.
         """
-        projected = self._turned(self.in_heads(self.query_key_value(x), 3), turn)
+        projected = self.in_heads(self.query_key_value(x), 3)
+        if turn is not None:
+            projected = torch.cat((rotate(projected[:, :, :2], turn), projected[:, :, 2:]), dim=2)
         found = self.compiled(projected, past, used, bias)
         if found is not None:
             return found
@@ -194,14 +196,6 @@ class SelfAttention(HeadedAttention):
         past.keys[:, :, begin:used], past.values[:, :, begin:used] = keys, values
         context, _ = attend(query, *past, bias=bias)
         return self.join(context)
-
-    @staticmethod
-    def _turned(
-        projected: Float[Tensor, "B T 3 H E"], turn: Float[Tensor, "2 T E2"] | None
-    ) -> Float[Tensor, "B T 3 H E"]:
-        if turn is None:
-            return projected
-        return torch.cat((rotate(projected[:, :, :2], turn[:, :, None, None]), projected[:, :, 2:]), dim=2)
 
 
 class CrossAttention(HeadedAttention):
