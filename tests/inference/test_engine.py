@@ -245,6 +245,18 @@ def test_impossible_options_are_usage_errors(options: SearchOptions, phrases: tu
 
 
 @pytest.mark.skipif(not packs_bf16(), reason="this CPU does not compute in bf16")
+@EVERY
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_every_architecture_searches_in_bf16(name: str, beam_size: int) -> None:
+    """Of a recurrent one some products met numbers of two kinds, which was a traceback out of torch."""
+    model, sentences, options = random_model(name, 40), random_sentences(8, 40), SearchOptions(beam_size=beam_size)
+    exact = NativeEngine(model, CPU).search(sentences, options)
+    rough = NativeEngine(model, CPU, "bf16").search(sentences, options)
+    close = [one[0].score == pytest.approx(other[0].score, rel=0.1) for one, other in zip(rough, exact, strict=True)]
+    assert sum(close) >= 6
+
+
+@pytest.mark.skipif(not packs_bf16(), reason="this CPU does not compute in bf16")
 def test_precisions() -> None:
     """bf16 is for the inner layers: in bf16 scores of the vocabulary many tokens tied, and log P was off by 0.1."""
     sentences, options = random_sentences(20, 600), SearchOptions(4)

@@ -62,6 +62,13 @@ def test_a_cache_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> 
         assert loading.used() == loading.Kernels(print, print, print)
 
 
+@pytest.mark.usefixtures("unasked")
+def test_a_numba_that_compiles_nothing_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hand back Python functions, and what they call exists as machine code only."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    assert loading.load() == "RuntimeError: NUMBA_DISABLE_JIT is set"
+
+
 def test_damaged_machine_code_is_compiled_again(tmp_path: Path) -> None:
     """numba's own files, cut off and overwritten as a crash or a bad disk would."""
     code = "from seq2seq.kernels import loading\nprint(loading.load() or 'loaded')\n"

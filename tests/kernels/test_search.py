@@ -15,6 +15,7 @@ from seq2seq.inference.search.choosing import Sampling
 from seq2seq.kernels import loading
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.models.linear import packs_bf16
 
 SIZE = 1100
 
@@ -81,6 +82,20 @@ def test_the_same_is_found(name: str, kind: str) -> None:
         same(one, other)
     for place in (0, 7, 19):
         same(engine.search([some[place]], options)[0], expected[place])
+
+
+@pytest.mark.skipif(not packs_bf16(), reason="this CPU does not multiply in bf16")
+@pytest.mark.parametrize("name", [name for name in SETTINGS if not name.startswith("gru")])
+@pytest.mark.parametrize("kind", ["greedy", "beam", "attention"])
+def test_products_in_bf16_give_nearly_the_same(name: str, kind: str) -> None:
+    """Attention is in fp32 then; what it is without the loops differs by the rounding of bf16."""
+    engine, some, options = NativeEngine(random_model(name), torch.device("cpu"), "bf16"), sentences(20), SEARCHES[kind]
+    expected = engine.search(some, options)
+    engine.prepare(characters=10**6)
+    found = engine.search(some, options)
+    pairs = [(one[0], other[0]) for one, other in zip(found, expected, strict=True)]
+    close = [one.score == pytest.approx(other.score, rel=0.03) for one, other in pairs]
+    assert sum(close) >= 16
 
 
 def test_only_long_texts_use_them() -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from seq2seq.models.attention import (
     HIDDEN,
     LONGEST_EXPLICIT,
-    RecurrentAttention,
     attend,
     padding_bias,
     prefers_explicit,
@@ -20,6 +19,7 @@ from seq2seq.models.attention import (
     rotation,
 )
 from seq2seq.models.layers import Dropout
+from seq2seq.models.recurrent_attention import RecurrentAttention
 
 WIDTH = 6
 

@@ -27,6 +27,9 @@ _WORTH_LOADING = 40_000
 """Characters from which compiled loops are worth their loading, which takes 0.7 s; of a very long text only some lines
 are seen at first. They save a quarter of the time: 0.6 s for 1,000 captions with beam 5 by two processes."""
 
+_FEW_THREADS = 2
+"""They run in one thread; with more than these torch's operators win."""
+
 
 class NativeEngine(Engine):
     """Searches with a model on its device; each call is one batch.
@@ -107,7 +110,8 @@ class NativeEngine(Engine):
             return []
         try:
             numbers = nullcontext() if self._is_unchanged else self._numbers()
-            loops = kernels.in_use() if self._is_compiled else nullcontext()
+            uses_loops = self._is_compiled and torch.get_num_threads() <= _FEW_THREADS
+            loops = kernels.in_use() if uses_loops else nullcontext()
             with inference(self.model, self.device), numbers, loops:
                 if options.diversity > 0:
                     return diverse_search(partial(self._batch, sentences), options)

@@ -1,8 +1,8 @@
 """Compiling the loops, or loading what was compiled before; the search does without them where that fails.
 
-numba keeps machine code beside the module, or in the user's cache where that folder cannot be written. To load it takes
-0.4 s, most of it numba itself, and to compile it the first time some seconds: worth it only for long texts, and
-therefore asked for. A process that is forked afterwards has the loops as well.
+numba keeps machine code in `__pycache__` beside Python's own, or in the user's cache where that cannot be written. To
+load it takes 0.7 s, most of it numba itself, and to compile it the first time some seconds: worth it only for long
+texts, and therefore asked for. A process that is forked afterwards has the loops as well.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def _somehow_compiled() -> Kernels:
 
 
 def _compiled(cached: bool) -> Kernels:
-    from numba import njit
+    from numba import config, njit
+
+    if config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set")
 
     from seq2seq.kernels import loops, vectors
 

@@ -2,6 +2,9 @@
 
 LLVM finds vectors in long loops by itself. It does not in loops over the 16 to 64 numbers of an attention head, which
 it takes for short and unrolls into single numbers, seven times as slow: these two are written as vectors.
+
+numba compiles anew when `loops.py` has changed, and knows nothing of this file: after a change here remove
+`kernels/__pycache__`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Attention: scaled dot products of the Transformer, and the attentions of recurrent decoders."""
+"""Attention by scaled dot products, and the heads of the Transformer."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,7 @@ def attend(
 
     `causal` hides later keys and needs T == S. The weights are those before dropout.
     """
+    query = query.to(keys.dtype)  # fp32 for compiled loops, which may be in use elsewhere
     if not with_weights and not prefers_explicit(query, keys):
         probability = dropout.probability if dropout is not None and dropout.training else 0.0
         fused = F.scaled_dot_product_attention(
@@ -138,10 +139,10 @@ class HeadedAttention(nn.Module):
         return projected.permute(2, 0, 3, 1, 4).unbind(0)
 
     def compiled(
-        self, projected: Float[Tensor, "B T parts H E"], past: Past, filled: int, bias: Float[Tensor, "B 1 W S"] | None
+        self, projected: Float[Tensor, "B T parts H E"], past: Past, filled: int, bias: Float[Tensor, "B 1 W S"]
     ) -> Float[Tensor, "B T D"] | None:
         """What `attend` and `join` would give, where compiled loops are in use; see `kernels.tensors.attend`."""
-        context = None if bias is None else tensors.attend(projected, *past, filled, bias.squeeze(1))
+        context = tensors.attend(projected.float(), *past, filled, bias.squeeze(1)) if tensors.in_use() else None
         return None if context is None else self.out(context)
 
     def join(self, x: Float[Tensor, "B H T E"]) -> Float[Tensor, "B T D"]:
@@ -166,7 +167,14 @@ class SelfAttention(HeadedAttention):
         turn: Float[Tensor, "2 T E"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Every position attends to all, or to those before it and itself."""
-        query, keys, values = self.split(self.in_heads(self.query_key_value(x), 3))
+        projected = self.in_heads(self.query_key_value(x), 3)
+        if tensors.in_use() and bias is not None and not causal:
+            projected, turn = self._turned(projected, turn), None
+            room = Past(*x.new_empty(2, len(x), self.num_heads, x.shape[1], self.head_size, dtype=torch.float32))
+            found = self.compiled(projected, room, x.shape[1], bias)
+            if found is not None:
+                return found
+        query, keys, values = self.split(projected)
         if turn is not None:
             query, keys = rotate(query, turn), rotate(keys, turn)
         context, _ = attend(query, keys, values, bias=bias, causal=causal, dropout=self.dropout)
@@ -185,9 +193,7 @@ class SelfAttention(HeadedAttention):
 
         Their keys and values are written into the last W of the first `used` places.
         """
-        projected = self.in_heads(self.query_key_value(x), 3)
-        if turn is not None:
-            projected = torch.cat((rotate(projected[:, :, :2], turn), projected[:, :, 2:]), dim=2)
+        projected = self._turned(self.in_heads(self.query_key_value(x), 3), turn)
         found = self.compiled(projected, past, used, bias)
         if found is not None:
             return found
@@ -196,6 +202,16 @@ class SelfAttention(HeadedAttention):
         past.keys[:, :, begin:used], past.values[:, :, begin:used] = keys, values
         context, _ = attend(query, *past, bias=bias)
         return self.join(context)
+
+    @staticmethod
+    def _turned(
+        projected: Float[Tensor, "B T 3 H E"], turn: Float[Tensor, "2 _ E2"] | None
+    ) -> Float[Tensor, "B T 3 H E"]:
+        """With queries and keys turned by their positions."""
+        if turn is None:
+            return projected
+        both = rotate(projected[:, :, :2].transpose(1, 3), turn).transpose(1, 3)
+        return torch.cat((both, projected[:, :, 2:]), dim=2)
 
 
 class CrossAttention(HeadedAttention):
@@ -208,7 +224,10 @@ class CrossAttention(HeadedAttention):
 
     def project(self, states: Float[Tensor, "B S D"]) -> Past:
         """Keys and values of the memory; without gradients on a CPU at least `NARROWEST`, the last ones empty."""
-        past = Past(*self.split(self.in_heads(self.key_value(states), 2)))
+        projected = self.in_heads(self.key_value(states), 2)
+        if tensors.in_use():
+            projected = projected.float()  # the loops know fp32 alone, also where products are in bf16
+        past = Past(*self.split(projected))
         if torch.is_grad_enabled() or states.device.type != "cpu":
             return past
         missing = max(0, NARROWEST - states.shape[1])
@@ -234,76 +253,3 @@ class CrossAttention(HeadedAttention):
             bias = F.pad(bias, (0, missing), value=HIDDEN)
         context, weights = attend(query, *projected, bias=bias, dropout=self.dropout, with_weights=with_weights)
         return self.join(context), None if weights is None else weights[..., :size]
-
-
-class RecurrentAttention(nn.Module):
-    """Attention of a recurrent decoder over the encoder's states, for query q and memory m_1 ... m_S.
-
-    * `additive`: v . tanh(W q + U m + b) (Bahdanau et al. 2015, appendix A.1.2)
-    * `dot`: q . m, and `general`: q . W m (Luong et al. 2015, equation 8)
-    * `scaled_dot`: q . m / sqrt(D) (Vaswani et al. 2017, equation 1)
-    * `multi_head`: `CrossAttention` with narrow heads
-    """
-
-    def __init__(
-        self,
-        kind: Literal["additive", "dot", "general", "scaled_dot", "multi_head"],
-        width: int,
-        num_heads: int,
-    ) -> None:
-        super().__init__()
-        self.kind = kind
-        self.scale = {"additive": 2.0, "scaled_dot": width**-0.5}.get(kind, 1.0)
-        match kind:
-            case "additive":
-                self.query = Linear(width, width, bias=False)
-                self.key = Linear(width, width)
-                self.energy = Linear(width, 1, bias=False)
-            case "general":
-                self.key = Linear(width, width, bias=False)
-            case "multi_head":
-                self.heads = CrossAttention(width, num_heads, wide=False, dropout=0.0)
-            case "dot" | "scaled_dot":
-                pass
-
-    def project(self, states: Float[Tensor, "B S D"], dtype: torch.dtype) -> Past:
-        """What does not depend on the query, in the type that products are computed in."""
-        if self.kind == "multi_head":
-            return self.heads.project(states)
-        values = states.to(dtype)
-        match self.kind:
-            case "additive":
-                keys = 2.0 * self.key(values)
-            case "general":
-                keys = self.key(values)
-            case _:
-                keys = values
-        return Past(keys[:, None], values[:, None])
-
-    def forward(
-        self, query: Float[Tensor, "B T D"], projected: Past, bias: Float[Tensor, "B 1 1 S"]
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"]]:
-        """The context of every query, and its weights over the memory (one head but in `multi_head`)."""
-        if self.kind == "multi_head":
-            context, weights = self.heads(query, projected, bias, with_weights=True)
-            return context, weights
-        # squeeze and not [:, 0], whose gradient is a copy of the whole memory at every position.
-        keys, values = projected.keys.squeeze(1), projected.values.squeeze(1)
-        if self.kind == "additive":
-            scores = self.additive_scores(query, keys)
-        else:
-            scores = torch.matmul(query, keys.transpose(1, 2))
-        weights = scores.float().mul_(self.scale).add_(bias.squeeze(1)).softmax(dim=-1)
-        return torch.matmul(weights.to(values.dtype), values), weights[:, None]
-
-    def additive_scores(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"]) -> Float[Tensor, "B T S"]:
-        """v . tanh(W q + U m + b) + sum(v), one query position at a time: [B, T, S, D] would not fit into a
-        cache.
-
-        Computed as 2 v . sigmoid(2 (W q + U m + b)): the softmax does not see the constant, and torch's
-        sigmoid is three (bf16) to ten times (fp32) as fast as its tanh on CPU. `project` has doubled the
-        keys.
-        """
-        queries = 2.0 * self.query(query)
-        energies = [self.energy(torch.sigmoid(keys + one)) for one in queries.split(1, dim=1)]
-        return torch.cat(energies, dim=2).transpose(1, 2)

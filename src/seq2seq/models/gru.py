@@ -9,11 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seq2seq.config.model import GRUSettings
-from seq2seq.models.attention import Past, RecurrentAttention, padding_bias
+from seq2seq.models.attention import Past, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.layers import Dropout, embeddings_and_output
 from seq2seq.models.linear import Linear, compute_dtype, initialise_linear
 from seq2seq.models.recurrent import CellState, RecurrentEncoder, advance, build_cell, project, run
+from seq2seq.models.recurrent_attention import RecurrentAttention
 from seq2seq.tokens import PAD
 
 

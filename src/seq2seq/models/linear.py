@@ -40,7 +40,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*N K"], relu: bool = False) -> Float[Tensor, "*N M"]:
         packed = self.packed
-        if packed is None or not _without_gradient(x):
+        if packed is None or torch.is_grad_enabled() or not x.numel():
             return fast_linear(x, self.weight, self.bias, relu)
         return _onednn(x.to(packed.weight_type), packed.weight, packed.bias, relu)
 
@@ -49,6 +49,8 @@ def fast_linear(
     x: Float[Tensor, "*N K"], weight: Float[Tensor, "M K"], bias: Float[Tensor, " M"] | None, relu: bool = False
 ) -> Float[Tensor, "*N M"]:
     """x weight^T + bias, or its positive part; by oneDNN where no gradient is wanted on a CPU."""
+    if x.dtype != weight.dtype and _without_gradient(x):
+        x = x.to(weight.dtype)  # what came out of a product in bf16, within `packed_weights`
     if _takes(x):
         return _onednn(x, weight, bias, relu)
     if not relu:
