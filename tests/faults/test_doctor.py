@@ -41,7 +41,8 @@ def test_everything_that_a_report_needs_is_there(seq2seq: Runner, tmp_path: Path
     assert set(facts["extras"]) == {"ctranslate2", "huggingface"}
     assert " free" in facts["disk"]["cache"]
     assert facts["devices"]["cpu"]
-    assert set(facts["chosen"]) == {"device", "training in", "translating in", "ranks"}
+    assert set(facts["chosen"]) == {"device", "training in", "translating in", "ranks", "long texts"}
+    assert facts["chosen"]["long texts"] == "with loops compiled by numba"
     assert facts["environment"]["OMP_NUM_THREADS"] == "1"
     plain = seq2seq("doctor")
     assert plain.code == 0

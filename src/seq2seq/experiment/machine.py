@@ -184,7 +184,7 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
 def _loops() -> str:
     """How texts are translated for which it is worth the time that this takes, too."""
     reason = load()
-    return f"without compiled loops, a quarter slower ({reason})" if reason else "with loops compiled by numba"
+    return f"without compiled loops, slower ({reason})" if reason else "with loops compiled by numba"
 
 
 def _environment() -> Iterator[tuple[str, str]]:
