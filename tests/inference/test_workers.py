@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,11 +172,16 @@ def test_a_stream_that_is_given_up_ends_its_workers() -> None:
     assert len(children.read_text().split()) == before - 2
 
 
-def test_short_texts_are_not_worth_processes() -> None:
+def test_short_texts_are_not_worth_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [threading.current_thread()]  # other tests may have left a thread behind
+    monkeypatch.setattr(threading, "enumerate", lambda: alone)
     with open_pool(Echo(), Crew(2), 10) as pool:
         assert isinstance(pool, Direct)
     with open_pool(Echo(), Crew(2), 100_000) as pool:
         assert isinstance(pool, Workers)
+    alone.append(threading.Thread())  # it may hold a lock, which would stay held in a fork for ever
+    with open_pool(Echo(), Crew(2), 100_000) as pool:
+        assert isinstance(pool, Direct)
     with open_pool(Echo(), Crew(1, always=True), 100_000) as pool:
         assert isinstance(pool, Direct)
     with open_pool(Echo(), Crew(threads=1), 10) as pool:

@@ -54,12 +54,12 @@ def test_a_cache_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> 
     def compiled(cached: bool) -> loading.Kernels:
         if cached:
             raise OSError(28, "No space left on device")
-        return loading.Kernels(print, print, print)
+        return loading.Kernels(*[print] * 8)
 
     monkeypatch.setattr(loading, "_compiled", compiled)
     assert loading.load() == ""
     with loading.in_use():
-        assert loading.used() == loading.Kernels(print, print, print)
+        assert loading.used() == loading.Kernels(*[print] * 8)
 
 
 @pytest.mark.usefixtures("unasked")
@@ -71,7 +71,12 @@ def test_a_numba_that_compiles_nothing_is_done_without(monkeypatch: pytest.Monke
 
 def test_damaged_machine_code_is_compiled_again(tmp_path: Path) -> None:
     """numba's own files, cut off and overwritten as a crash or a bad disk would."""
-    code = "from seq2seq.kernels import loading\nprint(loading.load() or 'loaded')\n"
+    code = (
+        "from seq2seq.kernels import loading\n"
+        "loading._SIGNATURES = {'normalise': loading._SIGNATURES['normalise']}\n"  # one is enough, and soon compiled
+        "loading.Kernels = dict\n"
+        "print(loading.load() or 'loaded')\n"
+    )
 
     def run() -> str:
         environment = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
@@ -87,3 +92,41 @@ def test_damaged_machine_code_is_compiled_again(tmp_path: Path) -> None:
     for path in files:
         path.write_bytes(path.read_bytes()[:100])
     assert run() == "loaded"
+
+
+def test_machine_code_of_another_version_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba would keep that of a loop whose own file is as it was, whatever it calls."""
+    cache = tmp_path / "__pycache__"
+    cache.mkdir()
+    for name in ("loops.py", "vectors.py"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(loading, "__file__", str(tmp_path / "loading.py"))
+    first = loading._version(64)
+    assert loading._version(64) == first != loading._version(16)
+    (cache / f"loops.norm-{first}-100.py311.nbi").touch()
+    (cache / f"loops.norm-{first}-100.py311.1.nbc").touch()
+    (cache / "loops.py311.pyc").touch()
+    loading._forget_others(first)
+    assert len(list(cache.iterdir())) == 3
+    (tmp_path / "vectors.py").write_text("changed")
+    second = loading._version(64)
+    assert second != first
+    loading._forget_others(second)
+    assert [path.name for path in cache.iterdir()] == ["loops.py311.pyc"]
+
+
+def test_the_version_names_the_files_of_the_cache(tmp_path: Path) -> None:
+    code = (
+        "from seq2seq.kernels import loading, products\n"
+        "loading._SIGNATURES = {'normalise': loading._SIGNATURES['normalise']}\n"
+        "loading.Kernels = dict\n"
+        "assert loading.load() == ''\n"
+        "print(loading._version(products.PANEL))\n"
+    )
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    version = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
+    ).stdout.strip()
+    files = [path.name for path in tmp_path.rglob("*.nb[ci]")]
+    assert len(files) == 2
+    assert all(f"normalise-{version}-" in name for name in files)

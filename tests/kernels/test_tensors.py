@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -12,13 +10,7 @@ from seq2seq.kernels import loading, tensors
 from seq2seq.kernels.sizes import BLOCKS
 from seq2seq.models.attention import HIDDEN
 
-
-@pytest.fixture(autouse=True)
-def _loops() -> Iterator[None]:
-    assert loading.load() == ""
-    with loading.in_use(), torch.inference_mode():
-        torch.manual_seed(1)
-        yield
+pytestmark = pytest.mark.usefixtures("loops")
 
 
 def seen_by(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -151,3 +143,13 @@ def test_what_the_loops_cannot_take_is_left_to_torch() -> None:
         assert tensors.normalise(torch.randn(2, 400)) is None
     assert tensors.normalise(torch.randn(2, BLOCKS - 1)) is None
     assert tensors.choose(torch.randn(2, 1, BLOCKS - 1), torch.zeros(2, 1, dtype=torch.float64), 1) is None
+
+
+def test_gaps_are_filled_in_tables_of_every_kind() -> None:
+    tables = [torch.randn(6, 3, 2), torch.rand(6, 5) > 0.5, torch.arange(6, dtype=torch.long), torch.zeros(6, 0)]
+    expected = [table[[0, 5, 2, 4]] for table in tables]
+    assert tensors.fill(tables, torch.tensor([1, 3]), torch.tensor([5, 4]))
+    assert all(torch.equal(table[:4], part) for table, part in zip(tables, expected, strict=True))
+    with pytest.raises(IndexError):
+        tensors.fill([torch.randn(6), torch.randn(4)], torch.tensor([1]), torch.tensor([5]))
+    assert not tensors.fill([torch.randn(4, 6).t()], torch.tensor([1]), torch.tensor([5]))

@@ -20,7 +20,8 @@ from seq2seq.models.recurrent import (
     run,
     weights,
 )
-from seq2seq.models.transformer import DecoderLayer, EncoderLayer, Residual, TransformerModel
+from seq2seq.models.transformer import TransformerModel
+from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
 
 WIDTH, HEADS, INNER = 16, 4, 24
 

@@ -11,7 +11,7 @@ from model_configurations import CONFIGURATIONS, SOURCE_SIZE, TARGET_SIZE
 from torch import Tensor
 
 from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
-from seq2seq.models import Memory, Seq2SeqModel, build_model, log_probabilities, select_rows
+from seq2seq.models import Memory, Seq2SeqModel, build_model, keep_rows, log_probabilities, select_rows
 from seq2seq.models.layers import Dropout
 from seq2seq.tokens import BOS, EOS, PAD
 
@@ -213,12 +213,16 @@ def test_selected_hypotheses_equal_decoding_each_alone(name: str, widths: tuple[
         if stepped.attention is not None:
             assert stepped.attention.shape == (len(flat), source.shape[1])
         old = len(lines[0])
-        kept = [place for place in range(len(alive)) if turn != 1 or place != 2]
+        kept = list(range(len(alive)))
+        if turn == 1:
+            kept.remove(2)  # the others move up
+        elif turn == 2:
+            kept[1] = kept.pop()  # the last one takes its place
         chosen = torch.randint(0, old, (len(kept), width), generator=draws)
         selected = torch.tensor(kept)[:, None] * old + chosen
         state = model.select(stepped.state, selected)
         if len(kept) < len(alive):
-            memory = select_rows(memory, torch.tensor(kept))
+            memory = keep_rows(memory, torch.tensor(kept))
         tokens = torch.randint(4, TARGET_SIZE, (len(kept), width), generator=draws).tolist()
         lines = [
             [[*flat[row], token] for row, token in zip(some, new, strict=True)]

@@ -171,10 +171,7 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
     yield "training in", f"{_NUMBERS[precision.name]} ({precision.reason})"
     translating = config.decoding.precision
     if translating == "auto":
-        yield (
-            "translating in",
-            f"{_NUMBERS['fp32']} (what does not depend on the batch; --precision bf16 may be faster)",
-        )
+        yield "translating in", f"{_NUMBERS['fp32']} (what does not depend on the batch; bf16 on demand)"
     else:
         yield "translating in", f"{_NUMBERS[translating]} (as the config says)"
     threads = "torch's threads" if plan.threads == 0 else f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"

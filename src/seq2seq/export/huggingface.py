@@ -29,7 +29,8 @@ from seq2seq.inference.search.limits import lengths
 from seq2seq.inference.search.scoring import batches_by_length, padded
 from seq2seq.inference.text.lines import readable
 from seq2seq.models.attention import CrossAttention, SelfAttention
-from seq2seq.models.transformer import DecoderLayer, EncoderLayer, Residual, TransformerModel
+from seq2seq.models.transformer import TransformerModel
+from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
 from seq2seq.tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 _BATCH_TOKENS = 2048

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from seq2seq.config import TransformerSettings
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.layers import Embedding, FeedForward, Positions, sinusoids
-from seq2seq.models.transformer import DecoderLayer, EncoderLayer, Residual, TransformerModel
+from seq2seq.models.transformer import TransformerModel
+from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
 from seq2seq.tokens import BOS, EOS, SPECIAL_TOKENS, UNK
 
 

@@ -68,6 +68,7 @@ class Pool(Protocol):
 @contextmanager
 def open_pool(engine: Engine, crew: Crew, characters: int) -> Iterator[Pool]:
     """The engine as `crew` says, for as long as the block runs; `characters` is the length of the text."""
+    engine.prepare(characters)
     pool = _started(engine, crew, characters)
     try:
         yield pool
@@ -76,7 +77,6 @@ def open_pool(engine: Engine, crew: Crew, characters: int) -> Iterator[Pool]:
 
 
 def _started(engine: Engine, crew: Crew, characters: int) -> Pool:
-    engine.prepare(characters)
     if crew.threads:
         return Threads(engine, crew.threads)
     if crew.processes > 1 and (crew.always or (characters >= _WORTHWHILE_CHARACTERS and _alone())):

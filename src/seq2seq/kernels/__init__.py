@@ -1,1 +1,4 @@
-"""Loops of the search that torch has no operator for, compiled by numba for one core of the CPU at hand."""
+"""What a search computes most, in loops that numba compiles for one core of the CPU at hand.
+
+They are what torch has no operator for, and what its operators take longer to begin than to do.
+"""

@@ -1,30 +1,46 @@
 """Compiling the loops, or loading what was compiled before; the search does without them where that fails.
 
 numba keeps machine code in `__pycache__` beside Python's own, or in the user's cache where that cannot be written. To
-load it takes 0.7 s, most of it numba itself, and to compile it the first time some seconds: worth it only for long
-texts, and therefore asked for. A process that is forked afterwards has the loops as well.
+load it takes 0.8 s, most of it numba itself, and to compile it the first time 8 to 12 s: worth it only for long texts,
+and therefore asked for. A process that is forked afterwards has the loops as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from hashlib import sha256
+from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 
 class Kernels(NamedTuple):
-    """The compiled loops; see `loops.py`."""
+    """The compiled loops; see `loops.py`, `products.py` and `transformer.py`."""
 
     attend: Callable[..., None]
+    norm: Callable[..., None]
+    fill: Callable[..., None]
     normalise: Callable[..., None]
     choose: Callable[..., None]
+    product: Callable[..., None]
+    encoder_layer: Callable[..., None]
+    decoder_layer: Callable[..., None]
 
 
 _SIGNATURES = {
-    "attend": "void(f4[:,:,:,:,::1], f4[:,:,:,::1], f4[:,:,:,::1], i8, f4[:,:,::1], f4[:,:,:,::1])",
+    "attend": "void(i8, i8, i8, i8, i8, i8, UniTuple(i8, 5), i8, UniTuple(i8, 2))",
+    "norm": "void(i8, i8, i8, i8, f4, i8, i8)",
+    "fill": "void(i8[:,::1], i8[::1], i8[::1])",
     "normalise": "void(f4[:,::1], f8[::1])",
     "choose": "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])",
+    "product": "void(i8, i8, i8, i8, f4, i8, i8, i8)",
+    "encoder_layer": "void(i8, i8, i8, UniTuple(i8, 12), i8, UniTuple(i8, 4), UniTuple(i8, 3), f4, b1)",
+    "decoder_layer": (
+        "void(i8, i8, i8, UniTuple(i8, 18), UniTuple(i8, 3), UniTuple(i8, 3), UniTuple(i8, 4), UniTuple(i8, 4),"
+        " UniTuple(i8, 4), f4, b1)"
+    ),
 }
 
 _kernels: Kernels | None = None
@@ -76,9 +92,33 @@ def _compiled(cached: bool) -> Kernels:
     if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
 
-    from seq2seq.kernels import loops, vectors
+    from seq2seq.kernels import loops, products, transformer, vectors
+
+    version = _version(products.PANEL) if cached else ""
+    if cached:
+        _forget_others(version)
 
     def compiled(name: str, signature: str) -> Any:
-        return njit(signature, cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(getattr(loops, name))
+        plain = next(getattr(file, name) for file in (products, transformer, loops) if hasattr(file, name))
+        function = FunctionType(plain.__code__, plain.__globals__, name)
+        # numba keeps it by this name. It looks at a loop's own file for changes, and not at what the loop calls.
+        function.__module__, function.__qualname__ = plain.__module__, f"{name}-{version}"
+        return njit(signature, cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
 
     return Kernels(**{name: compiled(name, signature) for name, signature in _SIGNATURES.items()})
+
+
+def _version(panel: int) -> str:
+    """Of all source files here, and of the panels that they make of weights on this CPU."""
+    digest = sha256(str(panel).encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _forget_others(version: str) -> None:
+    """Machine code of other versions beside these files goes."""
+    for file in (Path(__file__).parent / "__pycache__").glob("*.nb[ci]"):
+        if f"-{version}-" not in file.name:
+            with suppress(OSError):
+                file.unlink()

@@ -10,57 +10,61 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from seq2seq.kernels.sizes import BLOCKS, LANES
-from seq2seq.kernels.vectors import CALCULUS, exp2, row_mixture, row_products
+from seq2seq.kernels.sizes import BLOCKS, LANES, LOG2_E
+from seq2seq.kernels.vectors import CALCULUS, copy, exp2, floats, row_mixture, row_products
 
 # To numba float() of an fp32 number is that number: np.float64() is written where it should be wide.
 Array = Any
 """A numpy array, C-contiguous; letters in comments are those of `models/interface.py`."""
 
-_LOG2_E = np.float32(12102203 / 2**23)
+_LOG2_E = np.float32(LOG2_E)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 def attend(
-    projected: Array,  # fp32 [B K P H E]: queries, for P = 3 keys and values too
-    keys: Array,  # fp32 [B H C E]
-    values: Array,  # fp32 [B H C E]
+    out_at: int,  # fp32 [B K H E]
+    projected_at: int,  # fp32 [B K P H E]: queries, for P = 3 keys and values too
+    keys_at: int,  # fp32 [B H C E]
+    values_at: int,  # fp32 [B H C E]
+    bias_at: int,  # fp32 [B W S]: 0 where a place is seen; W is K, or 1 for all alike
     used: int,
-    bias: Array,  # fp32 [B K C], or [B 1 C] for all alike: 0 where a place is seen
-    out: Array,  # fp32 [B K H E]
+    shape: tuple[int, int, int, int, int],  # B K P H E
+    room: int,  # C
+    biases: tuple[int, int],  # W S
 ) -> None:
     """Scaled dot product attention of K queries of every sentence to those of its `used` places that they see.
 
     New keys and values become the last K of these places first. E is a multiple of `LANES`; who sees nothing gets 0.
     """
-    size, fan, parts, heads, width = projected.shape
-    room = keys.shape[2]
+    size, fan, parts, heads, width = shape
+    kinds, most = biases
+    bias = floats(bias_at, (size, kinds, most))
+    step = width * 4  # bytes of a head
     scale = np.float32(np.float64(_LOG2_E) / np.sqrt(width))
     places = np.empty(used + 1, np.int64)
     weights = np.empty((used + LANES) * heads, np.float32)
-    ahead = heads * room * width * 4
+    ahead = heads * room * step
     for sentence in range(size):
         if parts == 3:
             for row in range(fan):
                 for head in range(heads):
-                    place = used - fan + row
-                    keys[sentence, head, place] = projected[sentence, row, 1, head]
-                    values[sentence, head, place] = projected[sentence, row, 2, head]
+                    place = ((sentence * heads + head) * room + used - fan + row) * step
+                    given = projected_at + (((sentence * fan + row) * 3 + 1) * heads + head) * step
+                    copy(keys_at + place, given, step)
+                    copy(values_at + place, given + heads * step, step)
         count = 0
         for row in range(fan):
-            if row < bias.shape[1]:
+            if row < kinds:
                 count = 0
                 for place in range(used):
                     places[count] = place
                     count += bias[sentence, row, place] == _ZERO
             pitch = (count + LANES - 1) // LANES * LANES
             for head in range(heads):
-                first = (sentence * heads + head) * room * width * 4
-                query = ((sentence * fan + row) * parts * heads + head) * width * 4
                 row_products(
                     weights.ctypes.data + head * pitch * 4,
-                    projected.ctypes.data + query,
-                    keys.ctypes.data + first,
+                    projected_at + ((sentence * fan + row) * parts * heads + head) * step,
+                    keys_at + (sentence * heads + head) * room * step,
                     places.ctypes.data,
                     count,
                     width,
@@ -81,15 +85,54 @@ def attend(
                 for i in range(begin, begin + count):
                     total += weights[i]
                 row_mixture(
-                    out.ctypes.data + ((sentence * fan + row) * heads + head) * width * 4,
+                    out_at + ((sentence * fan + row) * heads + head) * step,
                     weights.ctypes.data + begin * 4,
-                    values.ctypes.data + (sentence * heads + head) * room * width * 4,
+                    values_at + (sentence * heads + head) * room * step,
                     places.ctypes.data,
                     count,
                     width,
                     ahead,
                     _ONE / total if count else _ZERO,
                 )
+
+
+def norm(
+    out_at: int,  # fp32 [R D]
+    x_at: int,  # fp32 [R D]
+    gain_at: int,  # fp32 [D]
+    shift_at: int,  # fp32 [D], or 0 for the root mean square
+    epsilon: float,
+    rows: int,
+    width: int,
+) -> None:
+    """Layer normalisation, or the root mean square's; see `models.layers.build_norm`."""
+    out, x = floats(out_at, (rows, width)), floats(x_at, (rows, width))
+    gain = floats(gain_at, (width,))
+    for row in range(rows):
+        mean = _ZERO
+        if shift_at:
+            for i in range(width):
+                mean += x[row, i]
+            mean /= np.float32(width)
+        squares = _ZERO
+        for i in range(width):
+            squares += (x[row, i] - mean) * (x[row, i] - mean)
+        scale = _ONE / np.sqrt(squares / np.float32(width) + epsilon)
+        if shift_at:
+            shift = floats(shift_at, (width,))
+            for i in range(width):
+                out[row, i] = (x[row, i] - mean) * scale * gain[i] + shift[i]
+        else:
+            for i in range(width):
+                out[row, i] = x[row, i] * scale * gain[i]
+
+
+def fill(tables: Array, gaps: Array, movers: Array) -> None:
+    """Rows gaps[i] become those of movers[i], in every one of some tables, given by address and bytes in a row."""
+    for table in range(len(tables)):
+        begin, size = tables[table, 0], tables[table, 1]
+        for i in range(len(gaps)):
+            copy(begin + gaps[i] * size, begin + movers[i] * size, size)
 
 
 def normalise(logits: Array, out: Array) -> None:

@@ -2,9 +2,6 @@
 
 LLVM finds vectors in long loops by itself. It does not in loops over the 16 to 64 numbers of an attention head, which
 it takes for short and unrolls into single numbers, seven times as slow: these two are written as vectors.
-
-numba compiles anew when `loops.py` has changed, and knows nothing of this file: after a change here remove
-`kernels/__pycache__`.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -47,11 +44,36 @@ def exp2(x, factor, offset):  # type: ignore[no-untyped-def]
     return power * np.int32((exponent + _BIAS) * _STEP).view(np.float32)
 
 
-_FLOAT, _INTEGER = ir.FloatType(), ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+FLOAT, INTEGER = ir.FloatType(), ir.IntType(64)
+VECTOR = ir.VectorType(FLOAT, LANES)
 _FLAGS = ("reassoc", "contract")
-_BYTES = LANES * 4
+BYTES = LANES * 4
 _Builder = Any
+
+
+@njit
+def floats(address: Any, shape: Any) -> Any:
+    """The array of fp32 numbers at this address, C-contiguous."""
+    return carray(_pointer(address), shape)
+
+
+@intrinsic
+def _pointer(_: Any, address: Any) -> Any:
+    def generate(_: Any, build: _Builder, __: Any, arguments: Any) -> Any:
+        return build.inttoptr(arguments[0], FLOAT.as_pointer())
+
+    return types.CPointer(types.float32)(types.intp), generate
+
+
+@intrinsic
+def copy(_: Any, out: Any, begin: Any, size: Any) -> Any:
+    """`size` bytes from the address `begin` to the address `out`."""
+
+    def generate(_: Any, build: _Builder, __: Any, arguments: Any) -> Any:
+        out, begin = (build.inttoptr(address, ir.IntType(8).as_pointer()) for address in arguments[:2])
+        cgutils.raw_memcpy(build, out, begin, arguments[2], 1)
+
+    return types.void(*[types.intp] * 3), generate
 
 
 @intrinsic
@@ -64,16 +86,16 @@ def row_products(_: Any, out: Any, vector: Any, rows: Any, places: Any, count: A
 
     def generate(_: Any, build: _Builder, __: Any, arguments: Any) -> Any:
         out, vector, rows, places, count, size, ahead = arguments
-        pitch = build.mul(size, _INTEGER(4))
-        total = cgutils.alloca_once(build, _VECTOR)
-        with cgutils.for_range(build, count, intp=_INTEGER) as loop:
+        pitch = build.mul(size, INTEGER(4))
+        total = cgutils.alloca_once(build, VECTOR)
+        with cgutils.for_range(build, count, intp=INTEGER) as loop:
             row = _row(build, rows, places, loop.index, pitch)
-            build.store(_splat(0.0), total)
-            with cgutils.for_range_slice(build, _INTEGER(0), pitch, _INTEGER(_BYTES), inc=True) as (offset, _):
+            build.store(splat(0.0), total)
+            with cgutils.for_range_slice(build, INTEGER(0), pitch, INTEGER(BYTES), inc=True) as (offset, _):
                 _fetch(build, build.add(row, offset), ahead)
-                product = build.fmul(_load(build, vector, offset), _load(build, row, offset), flags=_FLAGS)
+                product = build.fmul(load(build, vector, offset), load(build, row, offset), flags=_FLAGS)
                 build.store(build.fadd(build.load(total), product, flags=_FLAGS), total)
-            build.store(_sum(build, build.load(total)), _at(build, out, build.mul(loop.index, _INTEGER(4)), _FLOAT))
+            build.store(_sum(build, build.load(total)), at(build, out, build.mul(loop.index, INTEGER(4)), FLOAT))
 
     return types.void(*[types.intp] * 7), generate
 
@@ -86,56 +108,56 @@ def row_mixture(
 
     def generate(_: Any, build: _Builder, __: Any, arguments: Any) -> Any:
         out, weights, rows, places, count, size, ahead, factor = arguments
-        pitch = build.mul(size, _INTEGER(4))
-        totals = [cgutils.alloca_once(build, _VECTOR) for _ in range(2)]  # two sums, for neither to wait for itself
-        whole = build.and_(count, _INTEGER(-2))
-        with cgutils.for_range_slice(build, _INTEGER(0), pitch, _INTEGER(_BYTES), inc=True) as (offset, _):
+        pitch = build.mul(size, INTEGER(4))
+        totals = [cgutils.alloca_once(build, VECTOR) for _ in range(2)]  # two sums, for neither to wait for itself
+        whole = build.and_(count, INTEGER(-2))
+        with cgutils.for_range_slice(build, INTEGER(0), pitch, INTEGER(BYTES), inc=True) as (offset, _):
 
             def add(place: Any, total: Any, offset: Any = offset) -> None:
                 row = _row(build, rows, places, place, pitch)
                 _fetch(build, build.add(row, offset), ahead)
-                weight = _spread(build, _load(build, weights, build.mul(place, _INTEGER(4)), _FLOAT))
-                product = build.fmul(weight, _load(build, row, offset), flags=_FLAGS)
+                weight = spread(build, load(build, weights, build.mul(place, INTEGER(4)), FLOAT))
+                product = build.fmul(weight, load(build, row, offset), flags=_FLAGS)
                 build.store(build.fadd(build.load(total), product, flags=_FLAGS), total)
 
             for total in totals:
-                build.store(_splat(0.0), total)
-            with cgutils.for_range_slice(build, _INTEGER(0), whole, _INTEGER(2), inc=True) as (place, _):
+                build.store(splat(0.0), total)
+            with cgutils.for_range_slice(build, INTEGER(0), whole, INTEGER(2), inc=True) as (place, _):
                 add(place, totals[0])
-                add(build.add(place, _INTEGER(1)), totals[1])
+                add(build.add(place, INTEGER(1)), totals[1])
             with build.if_then(build.icmp_signed("<", whole, count)):
                 add(whole, totals[0])
             mixture = build.fadd(build.load(totals[0]), build.load(totals[1]), flags=_FLAGS)
-            build.store(build.fmul(mixture, _spread(build, factor)), _at(build, out, offset)).align = 4
+            build.store(build.fmul(mixture, spread(build, factor)), at(build, out, offset)).align = 4
 
     return types.void(*[types.intp] * 7, types.float32), generate
 
 
-def _splat(number: float) -> Any:
-    return ir.Constant(_VECTOR, [number] * LANES)
+def splat(number: float) -> Any:
+    return ir.Constant(VECTOR, [number] * LANES)
 
 
-def _spread(build: _Builder, number: Any) -> Any:
+def spread(build: _Builder, number: Any) -> Any:
     """The number in every lane."""
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    nothing = ir.Constant(VECTOR, ir.Undefined)
     first = build.insert_element(nothing, number, ir.IntType(32)(0))
     return build.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
 def _sum(build: _Builder, vector: Any) -> Any:
     """Of all lanes."""
-    kind = ir.FunctionType(_FLOAT, [_FLOAT, _VECTOR])
+    kind = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
     add = cgutils.get_or_insert_function(build.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
-    return build.call(add, [_FLOAT(0.0), vector], fastmath=("reassoc",))
+    return build.call(add, [FLOAT(0.0), vector], fastmath=("reassoc",))
 
 
-def _at(build: _Builder, address: Any, offset: Any, kind: Any = _VECTOR) -> Any:
+def at(build: _Builder, address: Any, offset: Any, kind: Any = VECTOR) -> Any:
     """Pointer to what lies `offset` bytes behind `address`."""
     return build.inttoptr(build.add(address, offset), kind.as_pointer())
 
 
-def _load(build: _Builder, address: Any, offset: Any, kind: Any = _VECTOR) -> Any:
-    return build.load(_at(build, address, offset, kind), align=8 if kind is _INTEGER else 4)
+def load(build: _Builder, address: Any, offset: Any, kind: Any = VECTOR) -> Any:
+    return build.load(at(build, address, offset, kind), align=8 if kind is INTEGER else 4)
 
 
 def _fetch(build: _Builder, address: Any, ahead: Any) -> None:
@@ -148,5 +170,5 @@ def _fetch(build: _Builder, address: Any, ahead: Any) -> None:
 
 def _row(build: _Builder, rows: Any, places: Any, index: Any, pitch: Any) -> Any:
     """Address of rows[places[index]]."""
-    place = _load(build, places, build.mul(index, _INTEGER(8)), _INTEGER)
+    place = load(build, places, build.mul(index, INTEGER(8)), INTEGER)
     return build.add(rows, build.mul(place, pitch))

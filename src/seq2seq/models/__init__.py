@@ -11,6 +11,7 @@ from seq2seq.models.interface import (
     Memory,
     Seq2SeqModel,
     Stepped,
+    keep_rows,
     log_probabilities,
     select_rows,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Stepped",
     "TransformerModel",
     "build_model",
+    "keep_rows",
     "log_probabilities",
     "select_rows",
 ]

@@ -158,6 +158,11 @@ class SelfAttention(HeadedAttention):
         super().__init__(width, num_heads, wide=wide, dropout=dropout)
         self.query_key_value = Linear(width, 3 * self.inner)
 
+    @property
+    def first(self) -> Linear:
+        """What an input meets first."""
+        return self.query_key_value
+
     def forward(
         self,
         x: Float[Tensor, "B T D"],
@@ -221,6 +226,11 @@ class CrossAttention(HeadedAttention):
         super().__init__(width, num_heads, wide=wide, dropout=dropout)
         self.query = Linear(width, self.inner)
         self.key_value = Linear(width, 2 * self.inner)
+
+    @property
+    def first(self) -> Linear:
+        """What an input meets first."""
+        return self.query
 
     def project(self, states: Float[Tensor, "B S D"]) -> Past:
         """Keys and values of the memory; without gradients on a CPU at least `NARROWEST`, the last ones empty."""

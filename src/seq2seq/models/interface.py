@@ -9,11 +9,14 @@ of every tensor in a `Memory` (N rows) and a state. A state is an argument and a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from seq2seq.kernels import tensors
 
 Tree = TypeVar("Tree")
 
@@ -49,10 +52,37 @@ class Stepped(NamedTuple):
 
 def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
     """The tree (tensors, None, tuples, named tuples) with these rows of every tensor; rows may repeat."""
+    return _mapped(tree, lambda tensor: tensor.index_select(0, rows))
+
+
+def keep_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
+    """Like `select_rows`, but uses the tree up: where every row keeps its place or fills that of one which has left,
+    only these are moved."""
+    gaps = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
+    movers = rows[gaps]
+    if (movers < len(rows)).any():
+        return select_rows(tree, rows)
+    if len(gaps):
+        found = list(_leaves(tree))
+        if not tensors.fill(found, gaps, movers):
+            for tensor in found:
+                tensor.index_copy_(0, gaps, tensor.index_select(0, movers))
+    return _mapped(tree, lambda tensor: tensor[: len(rows)])
+
+
+def _leaves(tree: Any) -> Iterator[Tensor]:
     if isinstance(tree, Tensor):
-        return tree.index_select(0, rows)  # type: ignore[return-value]
+        yield tree
+    elif isinstance(tree, tuple):
+        for part in tree:
+            yield from _leaves(part)
+
+
+def _mapped(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
+    if isinstance(tree, Tensor):
+        return change(tree)  # type: ignore[return-value]
     if isinstance(tree, tuple):
-        parts = [select_rows(part, rows) for part in tree]
+        parts = [_mapped(part, change) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return tree
 
@@ -89,8 +119,9 @@ class Seq2SeqModel(nn.Module, ABC):
     def select(self, state: Any, rows: Int[Tensor, "N W"]) -> Any:
         """The state of these hypotheses: `rows[n, w]` is the old row that hypothesis w of sentence n grows from.
 
-        The hypotheses of a new sentence come from one old sentence, and every old sentence is taken at most once,
-        or left out; W may differ from the old one. Uses the state up. Select the memory apart, where sentences leave.
+        The hypotheses of a new sentence come from one old sentence, and every old sentence is taken at most once, or
+        left out; where none is left out they keep their places. W may differ from the old one. Uses the state up.
+        Select the memory apart, where sentences leave.
         """
         return select_rows(state, rows.flatten())
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from seq2seq.models.attention import HIDDEN, NARROWEST, Past
-from seq2seq.models.interface import Memory, select_rows
+from seq2seq.models.interface import Memory, keep_rows, select_rows
 
 SHARED_LIMIT = 8
 """Up to so many hypotheses of a sentence share one buffer of keys and values."""
@@ -51,12 +51,11 @@ class TransformerState(NamedTuple):
         return cls(nothing, memory.states.new_zeros(len(memory.mask), 1, 0), used=0, position=0, apart=False)
 
     def grown(self) -> TransformerState:
-        """With the next K places taken, each seen by the hypothesis that will write it."""
+        """With the next K places taken, each seen by the hypothesis that will write it. Uses the state up."""
         fan, end = self.bias.shape[1], self.used + self.bias.shape[1]
-        state = self if end <= self.bias.shape[2] else self._moved(None)
-        bias = state.bias.clone()
-        bias[:, :, state.used : state.used + fan].diagonal(dim1=1, dim2=2).zero_()
-        return state._replace(bias=bias, used=state.used + fan, position=state.position + 1)
+        state = self if end <= self.bias.shape[2] else self._moved()
+        state.bias[:, :, state.used : state.used + fan].diagonal(dim1=1, dim2=2).zero_()
+        return state._replace(used=state.used + fan, position=state.position + 1)
 
     def select(self, rows: Int[Tensor, "N W"]) -> TransformerState:
         """These hypotheses of these sentences, by their places in B x K; see `Seq2SeqModel.select`."""
@@ -65,11 +64,12 @@ class TransformerState(NamedTuple):
             layers, bias = select_rows(self.layers, rows.flatten()), self.bias.flatten(0, 1)[rows.flatten()]
             return self._replace(layers=layers, bias=bias[:, None], apart=True)
         state = self._replace(bias=self.bias.flatten(0, 1)[rows])
-        return state if len(rows) == len(self.bias) else state._moved(rows[:, 0] // fan)
+        if len(rows) == len(self.bias):
+            return state
+        return state._replace(layers=keep_rows(self.layers, rows[:, 0] // fan))
 
-    def _moved(self, sentences: Int[Tensor, " N"] | None) -> TransformerState:
-        """In new buffers with some room, those of these sentences (whose `bias` this state has); without what no
-        hypothesis sees."""
+    def _moved(self) -> TransformerState:
+        """In new buffers with some room; without what no hypothesis sees."""
         seen = (self.bias[:, :, : self.used] == 0).any(dim=1)
         kept, order = _first(seen)
         count, fan = self.bias.shape[0], self.bias.shape[1]
@@ -85,10 +85,8 @@ class TransformerState(NamedTuple):
         # Empty places are filled with what the first place holds: any finite numbers do.
         order = torch.cat([order, order[:, :1].expand(-1, wider - kept)], dim=1)
         heads, room = self.layers[0].keys.shape[1:3]
-        if sentences is None:
-            sentences = torch.arange(count, device=order.device)
-        firsts = (sentences[:, None] * heads + torch.arange(heads, device=order.device)) * room
-        places = (firsts[:, :, None] + order[:, None]).flatten()
+        firsts = torch.arange(count * heads, device=order.device).view(count, heads, 1) * room
+        places = (firsts + order[:, None]).flatten()
 
         def moved(part: Float[Tensor, "B H C E"]) -> Float[Tensor, "N H C2 E"]:
             rows = F.embedding(places, part.flatten(0, 2))  # index_select takes a third longer

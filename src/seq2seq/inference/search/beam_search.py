@@ -36,7 +36,8 @@ from seq2seq.inference.search.choosing import (
 )
 from seq2seq.inference.search.endings import Endings
 from seq2seq.inference.search.limits import Limits, check, lengths
-from seq2seq.models.interface import Seq2SeqModel, select_rows
+from seq2seq.kernels import tensors
+from seq2seq.models.interface import Seq2SeqModel, keep_rows
 from seq2seq.tokens import BOS, PAD
 
 _ROWS_AT_ONCE = 128
@@ -44,7 +45,7 @@ _ROWS_AT_ONCE = 128
 
 
 _IDLE = 1 / 8
-"""Share of the batch's sentences that may be done: to take them out costs a copy of the others."""
+"""Share of the batch's sentences that may be done, where torch computes: it prepares products for every size anew."""
 
 _SIZES = 8
 """Batches shrink to multiples of this, and below it to powers of two, with sentences that are done among them: oneDNN
@@ -76,7 +77,8 @@ def search(
         streams = generators(options.sampling, [sentence.key for sentence in sentences])
         choose = partial(sample, width=width, sampling=options.sampling, streams=streams)
     endings = Endings([bound.maximum + 1 for bound in bounds], options, width)
-    idle = _IDLE if choose is None else 0.0  # Another's choice sees no sentence that is done.
+    # Another's choice sees no sentence that is done; compiled loops take any number of rows.
+    idle = _IDLE if choose is None and not tensors.in_use() else 0.0
     # At most `width` of the best 2 * width are EOS; where only one is kept, its end ends the search.
     choose = choose or partial(best_candidates, count=2 * width if width > 1 else 1)
     with torch.inference_mode():
@@ -111,14 +113,13 @@ def _grow(
         kept = _kept(done, idle)
         if not len(kept):
             return
-        going = Candidates(*(part[kept, : _width(going)] for part in going))
+        leave, width = len(kept) < len(done), _width(going)
+        going = Candidates(*((part[kept] if leave else part)[:, :width] for part in going))
         rows = kept[:, None] * live.totals.shape[1] + going.origins
-        state = stepped.state
-        if rows.shape != live.totals.shape or not torch.equal(rows.flatten(), torch.arange(rows.numel())):
-            state = model.select(state, rows.to(source.device))
-        if len(kept) < len(done):
-            memory = select_rows(memory, kept.to(source.device))
-        live = _advanced(live, going, kept, rows)
+        move = rows.shape != live.totals.shape or not torch.equal(rows.flatten(), torch.arange(rows.numel()))
+        state = model.select(stepped.state, rows.to(source.device)) if move else stepped.state
+        memory = keep_rows(memory, kept.to(source.device)) if leave else memory
+        live = _advanced(live, going, kept if leave else None, rows if move else None)
 
 
 def _choose(
@@ -152,31 +153,39 @@ def _with_attention(live: Live, attention: Float[Tensor, "R S"]) -> Live:
 
 
 def _kept(done: Bool[Tensor, " N"], idle: float) -> Int[Tensor, " N2"]:
-    """Sentences that stay in the batch, in order; where there may be idle ones, some of them to fill it up."""
-    going = (~done).nonzero().flatten()
-    if not idle or not len(going):
-        return going
-    if len(done) - len(going) <= idle * len(done):
-        return torch.arange(len(done))
-    size = -(-len(going) // _SIZES) * _SIZES if len(going) > _SIZES else 1 << (len(going) - 1).bit_length()
-    spare = done.nonzero().flatten()[: size - len(going)]
-    return torch.cat((going, spare)).sort().values if len(spare) else going
+    """Sentences that stay in the batch: in their places, or in those of such that leave.
+
+    Where there may be idle ones, some that are done stay to fill it up.
+    """
+    going, size = len(done) - int(done.sum()), len(done)
+    if not going or len(done) - going <= idle * len(done):
+        size = size if going else 0
+    elif not idle:
+        size = going
+    else:
+        size = min(size, -(-going // _SIZES) * _SIZES if going > _SIZES else 1 << (going - 1).bit_length())
+    kept = torch.arange(size)
+    movers = size + (~done[size:]).nonzero().flatten()
+    kept[done[:size].nonzero().flatten()[: len(movers)]] = movers
+    return kept
 
 
 def _width(going: Candidates) -> int:
     """Places up to the last that any sentence needs."""
+    if going.totals.shape[1] == 1:
+        return 1
     return int((going.totals > -torch.inf).any(dim=0).nonzero().max()) + 1
 
 
-def _advanced(live: Live, going: Candidates, kept: Int[Tensor, " N"], rows: Int[Tensor, "N W"]) -> Live:
-    """The live hypotheses with their new tokens."""
+def _advanced(live: Live, going: Candidates, kept: Int[Tensor, " N"] | None, rows: Int[Tensor, "N W"] | None) -> Live:
+    """The live hypotheses with their new tokens; of some sentences, and reordered, where that is given."""
 
     def past(tensor: Tensor) -> Tensor:
-        return tensor.flatten(0, 1)[rows.to(tensor.device)]
+        return tensor if rows is None else tensor.flatten(0, 1)[rows.to(tensor.device)]
 
     history = live.history
     return Live(
-        [live.sentences[place] for place in kept.tolist()],
+        live.sentences if kept is None else [live.sentences[place] for place in kept.tolist()],
         going.totals,
         torch.cat((past(live.tokens), going.tokens[:, :, None]), dim=2),
         None if history is None else torch.cat((past(history), going.totals[:, :, None]), dim=2),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seq2seq.errors import UsageError
 from seq2seq.kernels import tensors
+from seq2seq.kernels.sizes import BLOCKS, LOG2_E
 
 
 class Live(NamedTuple):
@@ -61,13 +62,6 @@ Choose = Callable[[Scores, Live], Candidates]
 called with some of the sentences at a time. Its order is its own."""
 
 
-_LOG2_E = 12102203 / 2**23
-"""log2(e) as fp32 holds it, so that a product with it and a division by it cancel."""
-
-_BLOCKS = 256
-"""A multiple of 32, for which torch's maximum over blocks is vectorised."""
-
-
 class Sampling(NamedTuple):
     """How to draw from the model's next-token distribution."""
 
@@ -91,7 +85,7 @@ def best_candidates(scores: Scores, live: Live, count: int) -> Candidates:
     sentences, beams = live.totals.shape
     size = logits.shape[1]
     offsets = (live.totals - scores.normaliser.view(sentences, beams)).to(logits.device)
-    if size < _BLOCKS * 4 or count >= _BLOCKS * beams:
+    if size < BLOCKS * 4 or count >= BLOCKS * beams:
         totals = (logits.double() + offsets.view(-1, 1)).view(sentences, -1)
         return _first(totals, min(count, totals.shape[1]), size)
     compiled = tensors.choose(logits.view(sentences, beams, size), offsets, count)
@@ -100,11 +94,11 @@ def best_candidates(scores: Scores, live: Live, count: int) -> Candidates:
         return Candidates(totals, places % size, places // size)
     maxima = (_block_maxima(logits).double() + offsets.view(-1, 1)).view(sentences, -1)
     values, blocks = maxima.topk(count + 1, dim=1)
-    origins, columns = blocks // _BLOCKS, blocks % _BLOCKS
-    inside = torch.arange(0, size, _BLOCKS, device=logits.device)
+    origins, columns = blocks // BLOCKS, blocks % BLOCKS
+    inside = torch.arange(0, size, BLOCKS, device=logits.device)
     beyond = columns + inside[-1] >= size
     places = (origins * size + columns)[:, :, None] + inside
-    places[:, :, -1] -= beyond * _BLOCKS
+    places[:, :, -1] -= beyond * BLOCKS
     totals = logits.view(sentences, -1).gather(1, places.flatten(1)).double().view(places.shape)
     totals += offsets.gather(1, origins)[:, :, None]
     totals[:, :, -1].masked_fill_(beyond, -torch.inf)
@@ -130,9 +124,9 @@ def _first(totals: Float[Tensor, "N WV"], count: int, size: int) -> Candidates:
 
 
 def _block_maxima(logits: Float[Tensor, "R V"]) -> Float[Tensor, "R C"]:
-    """The maximum of tokens b, b + C, b + 2 C, ... for every b below C = `_BLOCKS`."""
-    whole = logits.shape[1] // _BLOCKS * _BLOCKS
-    maxima: Tensor = logits[:, :whole].view(len(logits), -1, _BLOCKS).amax(dim=1)
+    """The maximum of tokens b, b + C, b + 2 C, ... for every b below C = `BLOCKS`."""
+    whole = logits.shape[1] // BLOCKS * BLOCKS
+    maxima: Tensor = logits[:, :whole].view(len(logits), -1, BLOCKS).amax(dim=1)
     rest = logits.shape[1] - whole
     if rest:
         torch.maximum(maxima[:, :rest], logits[:, whole:], out=maxima[:, :rest])
@@ -162,9 +156,9 @@ def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
     compiled = tensors.normalise(logits)
     if compiled is not None:
         return compiled
-    scaled = logits.amax(dim=1) * _LOG2_E
-    powers = torch.add(-scaled[:, None], logits, alpha=_LOG2_E).exp2_()
-    return (scaled.cpu().double() + powers.sum(dim=1).cpu().double().log2()) / _LOG2_E
+    scaled = logits.amax(dim=1) * LOG2_E
+    powers = torch.add(-scaled[:, None], logits, alpha=LOG2_E).exp2_()
+    return (scaled.cpu().double() + powers.sum(dim=1).cpu().double().log2()) / LOG2_E
 
 
 def check_sampling(sampling: Sampling) -> None:

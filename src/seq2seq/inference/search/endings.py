@@ -53,9 +53,14 @@ class Endings:
         """
         ends = candidates.tokens == EOS
         is_ended = (ends & (candidates.totals > -torch.inf))[:, : self.width]
-        numbers = torch.tensor(live.sentences)
+        # Where a sentence has one way to go on, its end ends all: nothing has to be compared.
+        only = self.width == 1 and candidates.tokens.shape[1] == 1
+        numbers = None if only else torch.tensor(live.sentences)
         if is_ended.any():
             self._file(candidates, live, cut, is_ended, numbers)
+        if numbers is None:
+            going = candidates._replace(totals=candidates.totals.masked_fill(ends, -torch.inf))
+            return going, going.totals[:, 0] == -torch.inf
         order = ends.to(torch.int8).argsort(dim=1, stable=True)[:, : self.width]
         going = Candidates(*(part.gather(1, order) for part in candidates))
         going = going._replace(totals=going.totals.masked_fill(ends.gather(1, order), -torch.inf))
@@ -71,7 +76,7 @@ class Endings:
         live: Live,
         cut: Bool[Tensor, "N W"],
         is_ended: Bool[Tensor, "N E"],
-        numbers: Int[Tensor, " N"],
+        numbers: Int[Tensor, " N"] | None,
     ) -> None:
         length = live.tokens.shape[2]
         places, columns = is_ended.nonzero(as_tuple=True)
@@ -88,6 +93,8 @@ class Endings:
         for row, (place, score) in enumerate(zip(places.tolist(), entry.scores, strict=True)):
             self.found[live.sentences[place]].append((-score, len(self.ended), row))
         self.ended.append(entry)
+        if numbers is None:
+            return
         self.counts[numbers] += is_ended.sum(dim=1)
         every = (candidates.totals[:, : self.width] / length**self.alpha).masked_fill(~is_ended, -torch.inf)
         every = torch.cat((self.bars[numbers], every), dim=1)

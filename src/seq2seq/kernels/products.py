@@ -1,0 +1,110 @@
+"""Products with weights, in tiles that stay in registers (Goto and van de Geijn 2008).
+
+A library's call takes longer to begin (15 us of torch's oneDNN) than most products of one step of a search take here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from seq2seq.kernels.sizes import LANES
+from seq2seq.kernels.vectors import FLOAT, INTEGER, VECTOR, at, copy, load, spread
+
+
+def _features() -> dict[str, bool]:
+    try:
+        return dict(binding.get_host_cpu_features())
+    except RuntimeError:  # not known for this kind of CPU
+        return {}
+
+
+FUSED = _features().get("fma", True)
+"""Whether this CPU adds a product in one instruction; an x86 CPU that does not calls a function for every number."""
+
+_ROWS = 6
+_VECTORS = 4 if _features().get("avx512f") else 1
+"""A tile has so many rows, and vectors in each. Its 24 vectors leave 8 of AVX-512's 32 registers to what is multiplied;
+its 12 (of 8 numbers, two for each of `LANES`) leave 4 of AVX's 16."""
+
+PANEL = _VECTORS * LANES
+"""Columns of a tile: weights are kept in panels [K `PANEL`] of so many outputs."""
+
+
+def product(
+    out: int,  # fp32 [R M]
+    x: int,  # fp32 [R K]
+    panels: int,  # fp32 [M / PANEL, rounded up, K PANEL]
+    bias: int,  # fp32 [M, rounded up]
+    least: float,
+    rows: int,
+    inner: int,
+    columns: int,
+) -> None:
+    """out = the greater of x weight^T + bias and `least`: 0 for relu, -inf for the product itself.
+
+    Tensors are given by address: as arrays they would take longer to hand over than to multiply.
+    """
+    spare = np.empty(_ROWS * PANEL, np.float32)
+    for begin in range(0, columns, PANEL):
+        panel, end = panels + begin * inner * 4, bias + begin * 4
+        whole = columns - begin >= PANEL
+        for row in range(0, rows, _ROWS):
+            count = min(rows - row, _ROWS)
+            if whole:
+                _tile(out + (row * columns + begin) * 4, columns, x + row * inner * 4, panel, end, least, inner, count)
+                continue
+            _tile(spare.ctypes.data, PANEL, x + row * inner * 4, panel, end, least, inner, count)
+            for i in range(count):
+                copy(out + ((row + i) * columns + begin) * 4, spare.ctypes.data + i * PANEL * 4, (columns - begin) * 4)
+
+
+@intrinsic
+def _tile(_: Any, out: Any, pitch: Any, x: Any, panel: Any, bias: Any, least: Any, inner: Any, count: Any) -> Any:
+    """`PANEL` outputs of `count` rows, at most `_ROWS`; rows of `out` are `pitch` numbers apart."""
+
+    def generate(_: Any, build: Any, __: Any, arguments: Any) -> Any:
+        out, pitch, x, panel, bias, least, inner, count = arguments
+        after = build.append_basic_block("tile.end")
+        choice = build.switch(count, after)
+        for rows in range(1, _ROWS + 1):
+            block = build.append_basic_block(f"tile.{rows}")
+            choice.add_case(INTEGER(rows), block)
+            with build.goto_block(block):
+                _rows(build, rows, out, pitch, x, panel, bias, least, inner)
+                build.branch(after)
+        build.position_at_end(after)
+
+    return types.void(*[types.intp] * 5, types.float32, *[types.intp] * 2), generate
+
+
+def _rows(build: Any, rows: int, out: Any, pitch: Any, x: Any, panel: Any, bias: Any, least: Any, inner: Any) -> None:
+    """The code of a tile of so many rows."""
+    steps = [INTEGER(vector * LANES * 4) for vector in range(_VECTORS)]
+    totals = [[cgutils.alloca_once(build, VECTOR) for _ in steps] for _ in range(rows)]
+    begins = [load(build, bias, step) for step in steps]
+    for row in totals:
+        for total, begin in zip(row, begins, strict=True):
+            build.store(begin, total)
+    fused = cgutils.get_or_insert_function(build.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+    wide, down = build.mul(inner, INTEGER(4)), build.mul(pitch, INTEGER(4))
+    with cgutils.for_range(build, inner, intp=INTEGER) as loop:
+        weights_at = build.add(panel, build.mul(loop.index, INTEGER(PANEL * 4)))
+        weights = [load(build, weights_at, step) for step in steps]
+        x_at = build.add(x, build.mul(loop.index, INTEGER(4)))
+        for number, row in enumerate(totals):
+            factor = spread(build, load(build, x_at, build.mul(wide, INTEGER(number)), FLOAT))
+            for total, weight in zip(row, weights, strict=True):
+                build.store(build.call(fused, [factor, weight, build.load(total)]), total)
+    floor = spread(build, least)
+    for number, row in enumerate(totals):
+        row_at = build.add(out, build.mul(down, INTEGER(number)))
+        for total, step in zip(row, steps, strict=True):
+            value = build.load(total)
+            value = build.select(build.fcmp_ordered("<", value, floor), floor, value)  # so written, NaN stays
+            build.store(value, at(build, row_at, step)).align = 4
