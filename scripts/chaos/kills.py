@@ -1,13 +1,13 @@
 """SIGKILL at any instant: the same command goes on from the last checkpoint and ends in the same bits.
 
-    python scripts/chaos/kills.py --json kills.json          # 100 kills and every failpoint three times, 10 minutes
+    python scripts/chaos/kills.py --json kills.json          # 50 kills, failpoints three times, every write: 20 minutes
     python scripts/chaos/kills.py --quick                    # 2 kills, as the test suite does
 
-Half of the kills come at random times, half at failpoints: in the middle of a write, before and after every rename, in
-pruning. Tiny runs of both architectures with dropout, accumulation over two batches, subword sampling and the mean of
-checkpoints, with 0 and 2 loader processes. A trial passes where the run goes on from the newest checkpoint that was
-complete at the kill, ends with exit code 0 and has weights, optimizer and random state, best model, test output and
-logged steps of the run that nobody disturbed.
+Kills come at random times, at failpoints (in the middle of a write, before and after every rename, in pruning), and
+before each single rename of a run. Tiny runs of both architectures with dropout, accumulation over two batches, subword
+sampling and the mean of checkpoints, with 0 and 2 loader processes. A trial passes where the run goes on from the
+newest checkpoint that was complete at the kill, ends with exit code 0 and has weights, optimizer and random state, best
+model, test output and logged steps of the run that nobody disturbed.
 
 Rows: 1, 2, 3
 """
@@ -115,6 +115,17 @@ class Kills(Disturbed):
                 return Trial(f"not reached: {name}", end.code == 0, end.said[-1500:] if end.code else "")
             number //= 2
 
+    def at_every(self, name: str) -> list[Trial]:
+        """One kill each time that the run comes to a failpoint."""
+        trials: list[Trial] = []
+        while True:
+            shutil.rmtree(self.run)
+            number = len(trials) + 1
+            end = self.child(SEQ2SEQ_FAILPOINTS=f"{name}=kill@{number}").end()
+            if end.code != -signal.SIGKILL:
+                return trials
+            trials.append(self.conclude(f"{self.kind}, every {name}: {number}"))
+
     def conclude(self, name: str) -> Trial:
         """Run the command again, and compare."""
         kept = complete_steps(self.run)
@@ -145,6 +156,8 @@ def main() -> int:
             trials.append(series[number % len(series)].at_a_time())
         for number, name in enumerate(points):
             trials.append(series[number % len(series)].at_a_failpoint(name))
+        if not options.quick:
+            trials += series[0].at_every("write.before_rename")
     return conclude(options, trials, {"seconds": round(time.monotonic() - started)})
 
 

@@ -129,6 +129,16 @@ def test_an_interrupted_save_leaves_the_old_state(tmp_path: Path, capsys: pytest
     assert checkpoint.state.step == 1
 
 
+def test_an_interrupted_pruning_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A second Ctrl-C while an older checkpoint forgot its optimizer state left half a manifest for good."""
+    folder = CheckpointFolder(tmp_path)
+    half = save(folder, 1) / ".partial-manifest.json"
+    half.write_text("{")
+    folder.clean()
+    assert not half.exists()
+    assert load_checkpoint(tmp_path / "step-00000001", with_training=True).training
+
+
 def test_average_is_the_mean(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     mean = folder.average([save(folder, step) for step in (1, 2, 6)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -42,6 +43,9 @@ class CheckpointFolder:
         """Undo what an interrupted save left behind, and say so."""
         for name in remove_partial(self.path):
             say(f"removed an unfinished save of {name}")
+        for path in self._numbered():
+            with suppress(OSError):  # a manifest, where an interruption came while the training part was forgotten
+                remove_partial(path)
 
     def steps(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
