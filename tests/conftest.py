@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from seq2seq.cpu import computes_bf16
+
 # One process for each core runs the suite; threads inside them would only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this CPU cannot compute."""
+    if item.get_closest_marker("bf16") and not computes_bf16():
+        pytest.skip("this CPU does not compute in bf16")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from seq2seq.inference.search.choosing import Sampling
 from seq2seq.inference.search.scoring import padded, target_log_probabilities, target_token_scores
 from seq2seq.models import build_model
 from seq2seq.models.interface import Memory, Seq2SeqModel, log_probabilities
-from seq2seq.models.linear import Linear, packs_bf16
+from seq2seq.models.linear import Linear
 from seq2seq.tokens import BOS, EOS, PAD
 from tests.inference.tiny_models import MarkovModel, RecurrentModel
 
@@ -244,7 +244,7 @@ def test_impossible_options_are_usage_errors(options: SearchOptions, phrases: tu
         NativeEngine(RecurrentModel(9, seed=1), CPU).search([Sentence([4], phrases=phrases)], options)
 
 
-@pytest.mark.skipif(not packs_bf16(), reason="this CPU does not compute in bf16")
+@pytest.mark.bf16
 @EVERY
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_every_architecture_searches_in_bf16(name: str, beam_size: int) -> None:
@@ -256,7 +256,7 @@ def test_every_architecture_searches_in_bf16(name: str, beam_size: int) -> None:
     assert sum(close) >= 6
 
 
-@pytest.mark.skipif(not packs_bf16(), reason="this CPU does not compute in bf16")
+@pytest.mark.bf16
 def test_precisions() -> None:
     """bf16 is for the inner layers: in bf16 scores of the vocabulary many tokens tied, and log P was off by 0.1."""
     sentences, options = random_sentences(20, 600), SearchOptions(4)
@@ -274,7 +274,7 @@ def test_precisions() -> None:
 def test_precisions_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 on an old CPU was a traceback out of oneDNN."""
     model = random_model("transformer", 12)
-    monkeypatch.setattr("seq2seq.inference.engine.packs_bf16", lambda: False)
+    monkeypatch.setattr("seq2seq.inference.engine.computes_bf16", lambda: False)
     for wrong in ("fp16", "int8", "bf16"):
         with pytest.raises(UsageError, match=wrong):
             NativeEngine(model, CPU, wrong)

@@ -15,7 +15,6 @@ from seq2seq.inference.search.choosing import Sampling
 from seq2seq.kernels import loading
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.models.linear import packs_bf16
 
 SIZE = 1100
 
@@ -84,7 +83,7 @@ def test_the_same_is_found(name: str, kind: str) -> None:
         same(engine.search([some[place]], options)[0], expected[place])
 
 
-@pytest.mark.skipif(not packs_bf16(), reason="this CPU does not multiply in bf16")
+@pytest.mark.bf16
 @pytest.mark.parametrize("name", [name for name in SETTINGS if not name.startswith("gru")])
 @pytest.mark.parametrize("kind", ["greedy", "beam", "attention"])
 def test_products_in_bf16_give_nearly_the_same(name: str, kind: str) -> None:

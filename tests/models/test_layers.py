@@ -159,6 +159,7 @@ def test_shapes_are_executed() -> None:
         FeedForward(transformer())(torch.zeros(3, 16))
 
 
+@pytest.mark.bf16
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(7, 5), (2, 3, 5)])
 def test_relu_within_the_product_is_what_autocast_computes(bias: bool, shape: tuple[int, ...]) -> None:

@@ -91,6 +91,15 @@ def test_precision_is_chosen_with_a_reason_and_refused_where_impossible() -> Non
         choose_precision("fp16", CPU)
 
 
+def test_bf16_on_a_cpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a traceback out of oneDNN, in the first step."""
+    monkeypatch.setattr("seq2seq.optimization.precision.computes_bf16", lambda: False)
+    assert choose_precision("auto", CPU).name == "fp32"
+    with pytest.raises(ConfigError, match="bf16") as caught:
+        choose_precision("bf16", CPU)
+    assert caught.value.hint == "training.precision=auto"
+
+
 def test_the_loss_scale_of_fp16_grows_at_the_same_update_after_a_resume() -> None:
     """Only the scale was kept, not how long it had held: a resumed run raised it later than an unbroken one."""
 

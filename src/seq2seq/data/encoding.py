@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from seq2seq import console
 from seq2seq.config.settings import CleaningSettings
-from seq2seq.cores import available_cores
+from seq2seq.cpu import available_cores
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
 from seq2seq.data.raw import Pair, RawText
 from seq2seq.data.store import StoreWriter

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from seq2seq.cores import available_cores
+from seq2seq.cpu import available_cores
 from seq2seq.errors import ConfigError
 
 

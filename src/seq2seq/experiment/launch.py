@@ -32,7 +32,7 @@ import torch
 from seq2seq import errors
 from seq2seq.config import Config
 from seq2seq.console import leave
-from seq2seq.cores import available_cores
+from seq2seq.cpu import available_cores
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.experiment.layout import Layout
 from seq2seq.interruption import STOPPING_SIGNALS, Interrupted, heeded_signals

@@ -12,16 +12,19 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from seq2seq.config import Config
-from seq2seq.cores import available_cores
+from seq2seq.cpu import available_cores
 from seq2seq.errors import UserError
 from seq2seq.experiment.device import choose_device
 from seq2seq.experiment.layout import layout
+from seq2seq.inference.engine import FEW_THREADS
+from seq2seq.inference.pools import can_fork
 from seq2seq.kernels.loading import load
 from seq2seq.optimization.precision import choose_precision
 from seq2seq.redaction import redact
@@ -61,7 +64,7 @@ def machine_facts(config: Config, cache: Path) -> Facts:
             "cache": f"{shown_path(cache)}: {_disk(cache)}",
         },
         "devices": dict(_devices()),
-        "chosen": {**dict(_chosen(config)), "long texts": _loops()},
+        "chosen": {**dict(_chosen(config)), "long texts": _long_texts(config)},
         "environment": dict(_environment()),
     }
 
@@ -178,8 +181,14 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
     yield "ranks", f"{plan.ranks} ({threads})"
 
 
-def _loops() -> str:
-    """How texts are translated for which it is worth the time that this takes, too."""
+def _long_texts(config: Config) -> str:
+    """How texts are translated for which compiled loops are worth the time to load them, which is taken here, too."""
+    with suppress(UserError):
+        if (device := choose_device(config.device)).type != "cpu":
+            return f"by {device}"
+    threads = torch.get_num_threads()
+    if threads > FEW_THREADS and not can_fork():
+        return f"by torch in {threads} threads (compiled loops are for processes of one, which are not forked here)"
     reason = load()
     return f"without compiled loops, slower ({reason})" if reason else "with loops compiled by numba"
 

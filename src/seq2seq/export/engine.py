@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from seq2seq.cores import available_cores
+from seq2seq.cpu import available_cores
 from seq2seq.errors import CheckpointError, ResourceError, UsageError
 from seq2seq.export.answers import (
     NEVER_WRITTEN,

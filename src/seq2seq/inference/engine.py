@@ -8,6 +8,8 @@ from functools import partial
 
 import torch
 
+from seq2seq.console import say
+from seq2seq.cpu import computes_bf16
 from seq2seq.errors import ResourceError, UsageError
 from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.inference.search.beam_search import search
@@ -18,7 +20,7 @@ from seq2seq.inference.search.limits import check, lengths
 from seq2seq.inference.search.scoring import padded
 from seq2seq.kernels import loading as kernels
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.models.linear import packed_weights, packs_bf16
+from seq2seq.models.linear import packed_weights
 from seq2seq.tokens import EOS
 
 _TYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,7 +29,7 @@ _WORTH_LOADING = 40_000
 """Characters from which compiled loops are worth their loading, which takes 0.8 s; of a very long text only some lines
 are seen at first. They save 0.8 s of 2.2 for 1,000 captions with beam 5 by two processes, 0.5 of 1.1 greedily."""
 
-_FEW_THREADS = 2
+FEW_THREADS = 2
 """They run in one thread; with more than these torch's operators win."""
 
 
@@ -50,7 +52,7 @@ class NativeEngine(Engine):
             raise UsageError(
                 "fp16 needs a GPU", hint="auto, fp32 or bf16 (--precision, decoding.precision)", code="device.precision"
             )
-        if precision == "bf16" and device.type == "cpu" and not packs_bf16():
+        if precision == "bf16" and device.type == "cpu" and not computes_bf16():
             raise UsageError(
                 "this CPU does not compute in bf16",
                 hint="auto or fp32 (--precision, decoding.precision)",
@@ -71,7 +73,7 @@ class NativeEngine(Engine):
         """See `Engine`: on a CPU, compiled loops. Whether they are used does not depend on earlier texts."""
         self._is_compiled = self.device.type == "cpu" and characters >= _WORTH_LOADING
         if self._is_compiled:
-            kernels.load()
+            kernels.load(partial(say, "compiling for this CPU, which takes some ten seconds once on a machine"))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -110,7 +112,7 @@ class NativeEngine(Engine):
             return []
         try:
             numbers = nullcontext() if self._is_unchanged else self._numbers()
-            uses_loops = self._is_compiled and torch.get_num_threads() <= _FEW_THREADS
+            uses_loops = self._is_compiled and torch.get_num_threads() <= FEW_THREADS
             loops = kernels.in_use() if uses_loops else nullcontext()
             with inference(self.model, self.device), numbers, loops:
                 if options.diversity > 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import FunctionType
@@ -49,13 +50,16 @@ _reason: str | None = None
 """Why there are none; nothing where there are, None before anybody has asked."""
 
 
-def load() -> str:
-    """Have the loops from now on, if they can be had. Returns why not; nothing where they are there."""
+def load(compiling: Callable[[], object] = lambda: None) -> str:
+    """Have the loops from now on, if they can be had. Returns why not; nothing where they are there.
+
+    `compiling` is called once where they are not kept from an earlier time.
+    """
     global _kernels, _reason
     if _reason is None:
         # Whatever goes wrong in a library that compiles for a CPU that we have never seen: torch can do it all.
         try:
-            _kernels, _reason = _somehow_compiled(), ""
+            _kernels, _reason = _somehow_compiled(compiling), ""
         except Exception as error:
             _reason = " ".join(f"{type(error).__name__}: {error}".split())
     return _reason
@@ -79,14 +83,15 @@ def used() -> Kernels | None:
     return _in_use.get()
 
 
-def _somehow_compiled() -> Kernels:
+def _somehow_compiled(compiling: Callable[[], object]) -> Kernels:
+    tell = cache(compiling)  # at most once
     try:
-        return _compiled(cached=True)
+        return _compiled(tell, cached=True)
     except Exception:  # nowhere to keep machine code, or it is damaged there
-        return _compiled(cached=False)
+        return _compiled(tell, cached=False)
 
 
-def _compiled(cached: bool) -> Kernels:
+def _compiled(compiling: Callable[[], object], cached: bool) -> Kernels:
     from numba import config, njit
 
     if config.DISABLE_JIT:
@@ -103,7 +108,10 @@ def _compiled(cached: bool) -> Kernels:
         function = FunctionType(plain.__code__, plain.__globals__, name)
         # numba keeps it by this name. It looks at a loop's own file for changes, and not at what the loop calls.
         function.__module__, function.__qualname__ = plain.__module__, f"{name}-{version}"
-        return njit(signature, cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
+        made = njit(signature, cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
+        if not made.stats.cache_hits:  # told behind the first, which is soon done: the others will not be there either
+            compiling()
+        return made
 
     return Kernels(**{name: compiled(name, signature) for name, signature in _SIGNATURES.items()})
 

@@ -112,11 +112,6 @@ class _PositiveBf16(torch.autograd.Function):
         )
 
 
-def packs_bf16() -> bool:
-    """Whether `packed_weights` can have products in bf16 here."""
-    return bool(_ONEDNN_LINEAR and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 @contextmanager
 def packed_weights(
     model: nn.Module, dtype: torch.dtype = torch.float32, exact: Collection[nn.Module] = ()
@@ -124,7 +119,8 @@ def packed_weights(
     """On a CPU every `Linear` keeps a copy of its weights in the order of those who compute and in `dtype` meanwhile.
 
     Then small products need not reorder them each time. With bf16, products are computed from bf16 inputs and weights
-    and given in bf16, as under autocast; those of `exact` layers in fp32. The weights must not change within.
+    and given in bf16, as under autocast; those of `exact` layers in fp32. `cpu.computes_bf16` says whether that is
+    possible. The weights must not change within.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
     try:

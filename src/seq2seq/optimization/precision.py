@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seq2seq.cpu import computes_bf16
 from seq2seq.errors import ConfigError
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
@@ -24,7 +25,7 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionCh
     """Resolve `auto`, and refuse what the device cannot do.
 
     Raises:
-        ConfigError: fp16 without CUDA, or bf16 on a GPU without it.
+        ConfigError: fp16 without CUDA, or bf16 on a GPU or CPU without it.
     """
     if wanted == "fp16" and device.type != "cuda":
         raise ConfigError(
@@ -34,6 +35,8 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionCh
         )
     if wanted == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError("this GPU does not compute in bf16", hint="training.precision=fp16", code="device.precision")
+    if wanted == "bf16" and device.type == "cpu" and not computes_bf16():
+        raise ConfigError("this CPU does not compute in bf16", hint="training.precision=auto", code="device.precision")
     if wanted != "auto":
         return PrecisionChoice(wanted, "as the config says")
     match device.type:
@@ -41,14 +44,14 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionCh
             return PrecisionChoice("bf16", "the GPU computes in bf16")
         case "cuda":
             return PrecisionChoice("fp16", "the GPU has no bf16")
-        case "cpu" if _cpu_computes_bf16():
+        case "cpu" if computes_bf16() and _cpu_multiplies_bf16():
             return PrecisionChoice("bf16", "the CPU has bf16 matrix instructions")
         case "cpu":
             return PrecisionChoice("fp32", "the CPU has no bf16 matrix instructions")
     return PrecisionChoice("fp32", f"mixed precision is not tried on {device.type}")
 
 
-def _cpu_computes_bf16() -> bool:
+def _cpu_multiplies_bf16() -> bool:
     # Private names of torch, looked up with care: without an answer fp32 is the safe one.
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
