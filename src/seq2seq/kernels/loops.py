@@ -19,6 +19,8 @@ Array = Any
 
 _LOG2_E = np.float32(LOG2_E)
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_ADDED = 2048
+"""So many exponentials are added in fp32 at most, and their sums in float64: the more, the larger the error."""
 
 
 def attend(
@@ -142,10 +144,13 @@ def normalise(logits: Array, out: Array) -> None:
     for row in range(rows):
         scores = logits[row]
         top = _block_maxima(scores, maxima) * _LOG2_E  # rounded, and so taken from the sum and added to it
-        total = _ZERO
-        for token in range(size):
-            total += exp2(scores[token], _LOG2_E, top)
-        out[row] = (np.float64(top) + np.log2(np.float64(total))) / np.float64(_LOG2_E)
+        total = 0.0
+        for begin in range(0, size, _ADDED):
+            part = _ZERO
+            for token in range(begin, min(begin + _ADDED, size)):
+                part += exp2(scores[token], _LOG2_E, top)
+            total += part
+        out[row] = (np.float64(top) + np.log2(total)) / np.float64(_LOG2_E)
 
 
 def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
