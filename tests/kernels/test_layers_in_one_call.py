@@ -13,6 +13,7 @@ from seq2seq.config.model import TransformerSettings
 from seq2seq.kernels import loading, tensors
 from seq2seq.models import Stepped, TransformerModel, build_model
 from seq2seq.models.linear import packed_weights
+from seq2seq.models.past import SHARED_LIMIT
 from seq2seq.tokens import PAD
 
 KNOWN: dict[str, dict[str, Any]] = {
@@ -52,8 +53,10 @@ def sources(lengths: list[int]) -> torch.Tensor:
     return rows
 
 
-def states(model: TransformerModel, source: torch.Tensor, loops: bool) -> tuple[torch.Tensor, list[Stepped]]:
-    """Of the encoder, and some steps of two hypotheses of every sentence."""
+def states(
+    model: TransformerModel, source: torch.Tensor, loops: bool, each: int = 2
+) -> tuple[torch.Tensor, list[Stepped]]:
+    """Of the encoder, and some steps of so many hypotheses of every sentence."""
     assert loading.load() == ""
     context: AbstractContextManager[None] = loading.in_use() if loops else nullcontext()
     draws = torch.Generator().manual_seed(1)
@@ -61,11 +64,10 @@ def states(model: TransformerModel, source: torch.Tensor, loops: bool) -> tuple[
         memory = model.encode(source)
         state, found = model.start(memory), []
         for turn in range(9):
-            count = len(source) * (1 if turn == 0 else 2)
-            found.append(model.step(torch.randint(4, 50, (count,), generator=draws), memory, state))
-            old = 1 if turn == 0 else 2
+            old = 1 if turn == 0 else each
+            found.append(model.step(torch.randint(4, 50, (len(source) * old,), generator=draws), memory, state))
             rows = torch.arange(len(source))[:, None] * old
-            state = model.select(found[-1].state, rows + torch.randint(0, old, (len(source), 2), generator=draws))
+            state = model.select(found[-1].state, rows + torch.randint(0, old, (len(source), each), generator=draws))
         return memory.states, found
 
 
@@ -100,15 +102,19 @@ def test_they_compute_what_the_layers_do(name: str, asked: dict[str, list[bool]]
     assert (len(taken) == 2 + 9 * 2 and all(taken)) if name in KNOWN else not any(taken)
 
 
+@pytest.mark.parametrize("each", [2, SHARED_LIMIT + 1])
 def test_some_sentences_at_a_time_are_as_good_as_all(
-    asked: dict[str, list[bool]], monkeypatch: pytest.MonkeyPatch
+    each: int, asked: dict[str, list[bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Hypotheses share a buffer of keys and values, or have one each."""
     model, source = random_model({}), sources([7, 7, 6, 2, 5, 5, 1])
-    together, _ = states(model, source, loops=True)
+    together, steps = states(model, source, loops=True, each=each)
     for rows in (1, 15, 22):
         monkeypatch.setattr(tensors, "_ROWS_AT_ONCE", rows)
-        assert torch.equal(states(model, source, loops=True)[0], together)
-    assert all(asked["encoder_layer"])
+        memory, found = states(model, source, loops=True, each=each)
+        assert torch.equal(memory, together)
+        assert all(torch.equal(one.hidden, other.hidden) for one, other in zip(found, steps, strict=True))
+    assert all(asked["encoder_layer"] + asked["decoder_layer"])
 
 
 def test_long_sources_are_left_to_torch(asked: dict[str, list[bool]]) -> None:

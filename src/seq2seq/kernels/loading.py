@@ -40,7 +40,7 @@ _SIGNATURES = {
     "encoder_layer": "void(i8, i8, i8, UniTuple(i8, 12), i8, UniTuple(i8, 4), UniTuple(i8, 3), f4, b1)",
     "decoder_layer": (
         "void(i8, i8, i8, UniTuple(i8, 18), UniTuple(i8, 3), UniTuple(i8, 3), UniTuple(i8, 4), UniTuple(i8, 4),"
-        " UniTuple(i8, 4), f4, b1)"
+        " UniTuple(i8, 5), f4, b1)"
     ),
 }
 

@@ -22,7 +22,7 @@ MOST_INNER = 2048
 """Inputs of a product beyond which oneDNN, which reads them in blocks that stay in the cache, is faster."""
 
 _ROWS_AT_ONCE = 128
-"""Rows of an encoder's layer: what lies between its parts should stay in the cache."""
+"""Rows of a layer: what lies between its parts should stay in the cache."""
 
 
 def in_use() -> bool:
@@ -232,7 +232,8 @@ def decoder_layer(
     most = max(each, own.shape[2])
     if kernels is None or most > MOST_QUERIES or inner // heads % LANES or not takes(x, *past, own, *memory, bias):
         return None
-    out, scratch = torch.empty_like(x), torch.empty(scratch_size(size * each, width, inner, units))
+    at_once = max(1, _ROWS_AT_ONCE // each)
+    out, scratch = torch.empty_like(x), torch.empty(scratch_size(min(size, at_once) * each, width, inner, units))
     kernels.decoder_layer(
         out.data_ptr(),
         x.data_ptr(),
@@ -242,7 +243,7 @@ def decoder_layer(
         (memory[0].data_ptr(), memory[1].data_ptr(), bias.data_ptr()),
         sizes,
         (len(own), own.shape[2], own.shape[3], filled),
-        (size, each, memory[0].shape[2], bias.shape[3]),
+        (size, each, memory[0].shape[2], bias.shape[3], at_once),
         weights.epsilon,
         weights.pre,
     )

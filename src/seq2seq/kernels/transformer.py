@@ -55,22 +55,29 @@ def decoder_layer(
     memory: tuple[int, int, int],  # keys and values [N H P E], bias [N 1 S]
     sizes: tuple[int, int, int, int],  # D, H * E, H, inner units of the feed-forward block
     own: tuple[int, int, int, int],  # B, K, C, filled places
-    others: tuple[int, int, int, int],  # N, W, P, S
+    others: tuple[int, int, int, int, int],  # N, W, P, S, sentences at a time
     epsilon: float,
     pre: bool,
 ) -> None:
     """One position: attention to the past, to the memory, and the feed-forward block with relu."""
     width, inner, heads, units = sizes
-    sentences, fan, room, filled = own
-    size, each, places, seen = others
-    rows, head = size * each, inner // heads
-    entering, wide, context = _parts(scratch, rows, sizes)
-    block = (entering, wide, context, rows, width, inner, epsilon, pre)
-    shape = (sentences, fan, 3, heads, head)
-    _attention(out, x, weights[0:2], weights[6:10], past, filled, shape, room, (fan, room), block)
-    shape = (size, each, 1, heads, head)
-    _attention(out, out, weights[2:4], weights[10:14], memory, seen, shape, places, (1, seen), block)
-    _feed_forward(out, weights[4:6], weights[14:18], units, block)
+    pasts, fan, room, filled = own
+    size, each, places, seen, at_once = others
+    head, apart = inner // heads, pasts // size
+    for begin in range(0, size, at_once):
+        count = min(at_once, size - begin)
+        rows, first = count * each, begin * each * width * 4
+        entering, wide, context = _parts(scratch, rows, sizes)
+        block = (entering, wide, context, rows, width, inner, epsilon, pre)
+        here, firsts = out + first, begin * apart * 4
+        kept = (past[0] + firsts * inner * room, past[1] + firsts * inner * room, past[2] + firsts * fan * room)
+        shape = (count * apart, fan, 3, heads, head)
+        _attention(here, x + first, weights[0:2], weights[6:10], kept, filled, shape, room, (fan, room), block)
+        firsts = begin * 4
+        read = (memory[0] + firsts * inner * places, memory[1] + firsts * inner * places, memory[2] + firsts * seen)
+        shape = (count, each, 1, heads, head)
+        _attention(here, here, weights[2:4], weights[10:14], read, seen, shape, places, (1, seen), block)
+        _feed_forward(here, weights[4:6], weights[14:18], units, block)
 
 
 @njit
