@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Settings that make a training short; the model's kind is the command's own affair.
 QUICK = [*(setting for setting in SHORT if "holdout" not in setting), "model.hidden_size=32"]
+QUICK += ["training.max_steps=20", "training.validate_every=10"]
 
 
 def commands() -> list[str]:

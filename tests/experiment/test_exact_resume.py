@@ -44,6 +44,7 @@ def run(folder: Path, overrides: list[str], stop_at: int | None) -> None:
             "training.log_every=2",
             "training.metric=loss",
             "training.average_checkpoints=1",
+            "decoding.beam_size=1",
             "devices=1",
             f"run_directory={folder}",
             *overrides,
