@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,8 +100,21 @@ def train_tiny(corpus: Path, kind: str, folder: Path, *settings: str) -> Outcome
 
 @pytest.fixture(scope="session", params=list(TINY))
 def run(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory of each architecture."""
-    folder = tmp_path_factory.mktemp("runs") / str(request.param)
-    outcome = train_tiny(corpus, str(request.param), folder)
-    assert outcome.code == 0, outcome.err
+    """A run directory of each architecture: trained by the first process that needs it, copied by the others."""
+    kind = str(request.param)
+    folder, shared = tmp_path_factory.mktemp("runs") / kind, shared_between_processes(tmp_path_factory, f"run-{kind}")
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            outcome = train_tiny(corpus, kind, folder)
+            assert outcome.code == 0, outcome.err
+            shutil.copytree(folder, shared, symlinks=True)
+            return folder
+    shutil.copytree(shared, folder, symlinks=True)
     return folder
+
+
+def shared_between_processes(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A place of this name that all processes of this call of pytest know."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name

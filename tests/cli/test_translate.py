@@ -219,7 +219,7 @@ def test_special_files_are_written_through(run: Path, seq2seq: Runner, tmp_path:
 @pytest.fixture(scope="module")
 def long_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("long") / "input.en"
-    lines = [TEXT[place % 4] if place % 64 < 3 else "" for place in range(24 * 1024 + 100)]
+    lines = [TEXT[place // 64 % 4] if place % 64 == 0 else "" for place in range(24 * 1024 + 100)]
     path.write_text("".join(line + "\n" for line in lines))
     return path
 

@@ -101,7 +101,7 @@ def test_odd_text_line_for_line_at_every_batch_size_and_order(name: str, capsys:
     """JoeyNMT split lines at U+2028 and U+0085, dropped blank ones, and so shifted its output."""
     tokenizers = letters(ODD)
     model = sharp(MODELS[name], tokenizers)
-    lines = odd_lines(60)
+    lines = odd_lines(30)
     results = []
     for batch_lines in (1, 7, 64):
         settings = DecodingSettings(
