@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from seq2seq.config import Config
-from seq2seq.cpu import available_cores
+from seq2seq.cpu import available_cores, computes_bf16
 from seq2seq.errors import UserError
 from seq2seq.experiment.device import choose_device
 from seq2seq.experiment.layout import layout
@@ -174,7 +174,8 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
     yield "training in", f"{_NUMBERS[precision.name]} ({precision.reason})"
     translating = config.decoding.precision
     if translating == "auto":
-        yield "translating in", f"{_NUMBERS['fp32']} (what does not depend on the batch; bf16 on demand)"
+        other = "; bf16 on demand" if device.type != "cpu" or computes_bf16() else ""
+        yield "translating in", f"{_NUMBERS['fp32']} (what does not depend on the batch{other})"
     else:
         yield "translating in", f"{_NUMBERS[translating]} (as the config says)"
     threads = "torch's threads" if plan.threads == 0 else f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
