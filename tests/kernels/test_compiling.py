@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -35,14 +36,14 @@ def test_they_are_used_only_where_asked_for() -> None:
 def test_without_numba_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def fail(compiling: object, cached: bool) -> Any:
-        tried.append(cached)
+    def fail(compiling: object, cached: bool, anew: bool = False) -> Any:
+        tried.append((cached, anew))
         raise ImportError("Numba needs NumPy\n 9.9 or less")
 
     monkeypatch.setattr(loading, "_compiled", fail)
     assert loading.load() == "ImportError: Numba needs NumPy 9.9 or less"
     assert loading.load() == "ImportError: Numba needs NumPy 9.9 or less"
-    assert tried == [True, False]
+    assert tried == [(True, False), (True, True), (False, False)]
     with torch.inference_mode(), loading.in_use():
         assert tensors.normalise(torch.randn(2, 400)) is None
 
@@ -51,7 +52,7 @@ def test_without_numba_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cache_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, a folder that cannot be written, a damaged file."""
 
-    def compiled(compiling: object, cached: bool) -> loading.Kernels:
+    def compiled(compiling: object, cached: bool, anew: bool = False) -> loading.Kernels:
         if cached:
             raise OSError(28, "No space left on device")
         return loading.Kernels(*[print] * 8)
@@ -93,26 +94,24 @@ def test_machine_code_is_kept_and_where_damaged_made_again(tmp_path: Path) -> No
     for path in files:
         path.write_bytes(path.read_bytes()[:100])
     assert run() == ["compiling", "loaded"]
+    assert run() == ["loaded"]
 
 
-def test_machine_code_of_another_version_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """numba would keep that of a loop whose own file is as it was, whatever it calls."""
-    cache = tmp_path / "__pycache__"
-    cache.mkdir()
+def test_machine_code_of_other_sources_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba would keep that of a loop whose own file is as it was, whatever it calls. Another CPU's stays."""
     for name in ("loops.py", "vectors.py"):
         (tmp_path / name).write_text(name)
     monkeypatch.setattr(loading, "__file__", str(tmp_path / "loading.py"))
-    first = loading._version(64)
-    assert loading._version(64) == first != loading._version(16)
-    (cache / f"loops.norm-{first}-100.py311.nbi").touch()
-    (cache / f"loops.norm-{first}-100.py311.1.nbc").touch()
-    (cache / "loops.py311.pyc").touch()
-    loading._forget_others(first)
-    assert len(list(cache.iterdir())) == 3
+    first, cache = loading._sources(), tmp_path / "cache"
+    cache.mkdir()
+    kept = [f"loops.norm-{first}p{panel}-100.py311.{end}" for panel in (16, 64) for end in ("nbi", "1.nbc")]
+    for name in (*kept, "loops.py311.pyc"):
+        (cache / name).touch()
+    loading._forget_others(cache, loading._sources())
+    assert len(list(cache.iterdir())) == 5
     (tmp_path / "vectors.py").write_text("changed")
-    second = loading._version(64)
-    assert second != first
-    loading._forget_others(second)
+    assert loading._sources() != first
+    loading._forget_others(cache, loading._sources())
     assert [path.name for path in cache.iterdir()] == ["loops.py311.pyc"]
 
 
@@ -122,7 +121,7 @@ def test_the_version_names_the_files_of_the_cache(tmp_path: Path) -> None:
         "loading._SIGNATURES = {'normalise': loading._SIGNATURES['normalise']}\n"
         "loading.Kernels = dict\n"
         "assert loading.load() == ''\n"
-        "print(loading._version(products.PANEL))\n"
+        "print(f'{loading._sources()}p{products.PANEL}')\n"
     )
     environment = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     version = subprocess.run(
@@ -131,3 +130,14 @@ def test_the_version_names_the_files_of_the_cache(tmp_path: Path) -> None:
     files = [path.name for path in tmp_path.rglob("*.nb[ci]")]
     assert len(files) == 2
     assert all(f"normalise-{version}-" in name for name in files)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="another CPU has it always")
+def test_a_cpu_that_cannot_fuse_is_known() -> None:
+    """Every single product would be a call there: numba may be told to compile for another CPU than the one at hand."""
+    code = "from seq2seq.kernels import products\nprint(products.FUSED, products.PANEL)\n"
+    environment = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse2", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["False", "16"]

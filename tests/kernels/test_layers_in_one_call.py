@@ -128,7 +128,7 @@ def test_long_sources_are_left_to_torch(asked: dict[str, list[bool]]) -> None:
     assert all(asked["decoder_layer"])
 
 
-def test_an_input_is_left_as_it_was() -> None:
+def test_an_input_is_left_as_it_was(asked: dict[str, list[bool]]) -> None:
     model, source = random_model({"norm_position": "post"}), sources([5, 3])
     assert loading.load() == ""
     with torch.inference_mode(), packed_weights(model), loading.in_use():
@@ -136,4 +136,5 @@ def test_an_input_is_left_as_it_was() -> None:
         before = x.clone()
         model.encoder[0](x, torch.zeros(2, 1, 1, 5), None)
         assert torch.equal(x, before)
+        assert asked["encoder_layer"] == [True]
         assert model.encode(source).states.shape == (2, 5, 32)

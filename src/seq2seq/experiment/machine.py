@@ -13,19 +13,21 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from seq2seq.config import Config
+from seq2seq.console import say
 from seq2seq.cpu import available_cores, computes_bf16
 from seq2seq.errors import UserError
 from seq2seq.experiment.device import choose_device
 from seq2seq.experiment.layout import layout
 from seq2seq.inference.engine import FEW_THREADS
 from seq2seq.inference.pools import can_fork
-from seq2seq.kernels.loading import load
+from seq2seq.kernels.loading import COMPILING, load
 from seq2seq.optimization.precision import choose_precision
 from seq2seq.redaction import redact
 
@@ -190,7 +192,7 @@ def _long_texts(config: Config) -> str:
     threads = torch.get_num_threads()
     if threads > FEW_THREADS and not can_fork():
         return f"by torch in {threads} threads (compiled loops are for processes of one, which are not forked here)"
-    reason = load()
+    reason = load(partial(say, COMPILING))
     return f"without compiled loops, slower ({reason})" if reason else "with loops compiled by numba"
 
 

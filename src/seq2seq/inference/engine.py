@@ -73,7 +73,7 @@ class NativeEngine(Engine):
         """See `Engine`: on a CPU, compiled loops. Whether they are used does not depend on earlier texts."""
         self._is_compiled = self.device.type == "cpu" and characters >= _WORTH_LOADING
         if self._is_compiled:
-            kernels.load(partial(say, "compiling for this CPU, which takes some ten seconds once on a machine"))
+            kernels.load(partial(say, kernels.COMPILING))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:

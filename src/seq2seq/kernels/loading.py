@@ -1,7 +1,7 @@
 """Compiling the loops, or loading what was compiled before; the search does without them where that fails.
 
 numba keeps machine code in `__pycache__` beside Python's own, or in the user's cache where that cannot be written. To
-load it takes 0.8 s, most of it numba itself, and to compile it the first time 8 to 12 s: worth it only for long texts,
+load it takes 0.8 s, most of it numba itself, and to compile it the first time 8 to 20 s: worth it only for long texts,
 and therefore asked for. A process that is forked afterwards has the loops as well.
 """
 
@@ -44,6 +44,9 @@ _SIGNATURES = {
     ),
 }
 
+COMPILING = "compiling for this CPU: up to half a minute, once on a machine"
+"""What to tell who waits for it."""
+
 _kernels: Kernels | None = None
 _in_use: ContextVar[Kernels | None] = ContextVar("kernels", default=None)
 _reason: str | None = None
@@ -85,13 +88,14 @@ def used() -> Kernels | None:
 
 def _somehow_compiled(compiling: Callable[[], object]) -> Kernels:
     tell = cache(compiling)  # at most once
-    try:
+    with suppress(Exception):
         return _compiled(tell, cached=True)
-    except Exception:  # nowhere to keep machine code, or it is damaged there
-        return _compiled(tell, cached=False)
+    with suppress(Exception):  # what is kept may be damaged
+        return _compiled(tell, cached=True, anew=True)
+    return _compiled(tell, cached=False)  # it can be kept nowhere
 
 
-def _compiled(compiling: Callable[[], object], cached: bool) -> Kernels:
+def _compiled(compiling: Callable[[], object], cached: bool, anew: bool = False) -> Kernels:
     from numba import config, njit
 
     if config.DISABLE_JIT:
@@ -99,34 +103,42 @@ def _compiled(compiling: Callable[[], object], cached: bool) -> Kernels:
 
     from seq2seq.kernels import loops, products, transformer, vectors
 
-    version = _version(products.PANEL) if cached else ""
-    if cached:
-        _forget_others(version)
+    sources = _sources()
+    version = f"{sources}p{products.PANEL}"  # weights are kept in other panels on another CPU
 
     def compiled(name: str, signature: str) -> Any:
         plain = next(getattr(file, name) for file in (products, transformer, loops) if hasattr(file, name))
         function = FunctionType(plain.__code__, plain.__globals__, name)
         # numba keeps it by this name. It looks at a loop's own file for changes, and not at what the loop calls.
         function.__module__, function.__qualname__ = plain.__module__, f"{name}-{version}"
-        made = njit(signature, cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
-        if not made.stats.cache_hits:  # told behind the first, which is soon done: the others will not be there either
+        made = njit(cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
+        mine: list[Path] = []
+        if cached:
+            folder = Path(made.stats.cache_path)
+            _forget_others(folder, sources)
+            mine = list(folder.glob(f"*.{name}-{version}-*.nb[ci]"))
+        for file in mine if anew else []:
+            file.unlink()
+        if anew or not mine:
             compiling()
+        made.compile(signature)
+        made.disable_compile()
         return made
 
     return Kernels(**{name: compiled(name, signature) for name, signature in _SIGNATURES.items()})
 
 
-def _version(panel: int) -> str:
-    """Of all source files here, and of the panels that they make of weights on this CPU."""
-    digest = sha256(str(panel).encode())
+def _sources() -> str:
+    """A digest of all source files here."""
+    digest = sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _forget_others(version: str) -> None:
-    """Machine code of other versions beside these files goes."""
-    for file in (Path(__file__).parent / "__pycache__").glob("*.nb[ci]"):
-        if f"-{version}-" not in file.name:
+def _forget_others(folder: Path, sources: str) -> None:
+    """Machine code that was made of other source files goes, for whatever CPU."""
+    for file in folder.glob("*.nb[ci]"):
+        if f"-{sources}p" not in file.name:
             with suppress(OSError):
                 file.unlink()

@@ -5,11 +5,12 @@ A library's call takes longer to begin (15 us of torch's oneDNN) than most produ
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -17,18 +18,22 @@ from seq2seq.kernels.sizes import LANES
 from seq2seq.kernels.vectors import FLOAT, INTEGER, VECTOR, at, copy, load, spread
 
 
-def _features() -> dict[str, bool]:
+def _features() -> set[str]:
+    """Of the CPU that numba compiles for: the one at hand, or what the user has it take for that."""
+    if config.CPU_FEATURES is not None:
+        words = config.CPU_FEATURES.split(",")
+        return {word[1:] for word in words if word.startswith("+")}
     try:
-        return dict(binding.get_host_cpu_features())
+        return {name for name, there in binding.get_host_cpu_features().items() if there}
     except RuntimeError:  # not known for this kind of CPU
-        return {}
+        return set()
 
 
-FUSED = _features().get("fma", True)
+FUSED = "fma" in _features() or platform.machine().lower() not in ("x86_64", "amd64", "i686")
 """Whether this CPU adds a product in one instruction; an x86 CPU that does not calls a function for every number."""
 
 _ROWS = 6
-_VECTORS = 4 if _features().get("avx512f") else 1
+_VECTORS = 4 if "avx512f" in _features() else 1
 """A tile has so many rows, and vectors in each. Its 24 vectors leave 8 of AVX-512's 32 registers to what is multiplied;
 its 12 (of 8 numbers, two for each of `LANES`) leave 4 of AVX's 16."""
 

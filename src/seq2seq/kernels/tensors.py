@@ -16,7 +16,8 @@ from seq2seq.kernels.loading import used
 from seq2seq.kernels.sizes import BLOCKS, LANES, scratch_size
 
 MOST_QUERIES = 64
-"""Queries of a sentence beyond which matrix products are faster."""
+"""Queries of a sentence beyond which matrix products are faster. In an encoder they are the batch's longest sentence's:
+the last bits of the others' states may depend on whether it is longer than this."""
 
 MOST_INNER = 2048
 """Inputs of a product beyond which oneDNN, which reads them in blocks that stay in the cache, is faster."""
@@ -68,7 +69,10 @@ def norm(
     """Layer normalisation, or without `shift` the root mean square's."""
     kernels = used()
     width = x.shape[-1]
-    if kernels is None or width != len(gain) or not takes(x, gain, gain if shift is None else shift):
+    if kernels is None or width != len(gain):
+        return None
+    x = x.contiguous()
+    if not takes(x, gain, gain if shift is None else shift):
         return None
     out, bottom = torch.empty_like(x), 0 if shift is None else shift.data_ptr()
     kernels.norm(out.data_ptr(), x.data_ptr(), gain.data_ptr(), bottom, epsilon, x.numel() // width, width)

@@ -57,7 +57,7 @@ def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
 
 def keep_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
     """Like `select_rows`, but uses the tree up: where every row keeps its place or fills that of one which has left,
-    only these are moved."""
+    only these are moved, within the tensors themselves. None may be a parameter, or expanded."""
     gaps = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
     movers = rows[gaps]
     if (movers < len(rows)).any():

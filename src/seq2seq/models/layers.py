@@ -138,16 +138,26 @@ class Positions(nn.Module):
 class LayerNorm(nn.LayerNorm):
     """torch's, four times as fast where compiled loops are in use."""
 
+    @property
+    def epsilon(self) -> float:
+        """What is added to the variance."""
+        return self.eps
+
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        found = tensors.norm(x, self.weight, self.bias, self.eps)
+        found = tensors.norm(x, self.weight, self.bias, self.epsilon)
         return super().forward(x) if found is None else found
 
 
 class RMSNorm(nn.RMSNorm):
     """torch's, faster where compiled loops are in use."""
 
+    @property
+    def epsilon(self) -> float:
+        """What is added to the mean of squares."""
+        return torch.finfo(self.weight.dtype).eps if self.eps is None else self.eps
+
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        found = tensors.norm(x, self.weight, None, self.eps or 0.0)
+        found = tensors.norm(x, self.weight, None, self.epsilon)
         return super().forward(x) if found is None else found
 
 

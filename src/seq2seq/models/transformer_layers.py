@@ -157,7 +157,7 @@ def _for_loops(
             tuple(norm.bias if isinstance(norm, LayerNorm) else None for norm in norms),
             known,
             attentions[0].num_heads,
-            norms[0].eps or 0.0,
+            norms[0].epsilon,
             around[0].pre,
         )
         is_known = len(known) == len(panels) and block.activation == "relu" and tensors.takes(*numbers)
