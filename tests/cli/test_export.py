@@ -43,6 +43,10 @@ def test_ctranslate2(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> 
     assert found.out.split("\n")[1] == ""
     # The folder goes anywhere.
     moved = tmp_path / "moved"
+    # It was passed over, and the hint of every refusal led back here.
+    refused = seq2seq("translate", transformer_run / "export" / "ctranslate2", "--engine", "native", stdin=TEXT)
+    assert (refused.code, refused.out) == (2, "")
+    assert "is an export, which only ctranslate2 reads" in refused.err
     (transformer_run / "export" / "ctranslate2").rename(moved)
     assert seq2seq("translate", moved, stdin=TEXT).out == expected.out
 

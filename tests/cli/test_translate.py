@@ -35,6 +35,7 @@ MISTAKES = [
     ("--mbr and --n-best exclude", ("--mbr", 8, "--n-best", 2)),
     ("--mbr and --glossary exclude", ("--mbr", 8, "--glossary", "x")),
     ("--mbr-utility ter", ("--mbr", 8, "--mbr-utility", "ter")),
+    ("--mbr-utility needs --mbr", ("--mbr-utility", "bleu")),
     ("--sample and --diversity exclude", ("--sample", "--diversity", 1, "--n-best", 2)),
     ("--diversity needs --n-best", ("--diversity", 1)),
     ("--diversity and --glossary exclude", ("--diversity", 1, "--n-best", 2, "--glossary", "x")),

@@ -183,6 +183,15 @@ def test_a_long_line_is_translated_in_parts(capsys: pytest.CaptureFixture[str]) 
     assert warnings[5:] == ["warning: 4 more of these 10 lines are translated in parts"]
 
 
+def test_sentences_of_a_long_line_are_translated_one_by_one() -> None:
+    """As many at once as the model reads, and it left most of them out."""
+    tokenizers = letters("abcdefghiA .")
+    settings = DecodingSettings(max_source_tokens=14, max_length_ratio=1, max_length_offset=1)
+    made = translator(RecurrentModel(16, seed=1), tokenizers, settings)
+    whole, *alone = made.translate(["Abc. Ade. Af am 3. Abc. Agh.", "Abc.", "Ade.", "Af am 3. Abc.", "Agh."])
+    assert whole == " ".join(text for text in alone if text)
+
+
 def test_split_parts_fit_and_lose_nothing() -> None:
     draws = random.Random(7)
     for limit in (1, 5, 20):

@@ -29,7 +29,12 @@ Precision = Annotated[
     str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16. [default: the run's, auto]")
 ]
 Engine = Annotated[
-    str, typer.Option("--engine", help="native, or ctranslate2 for what `seq2seq export` put into the run.")
+    str | None,
+    typer.Option(
+        "--engine",
+        help="native, or ctranslate2 for what `seq2seq export` put into the run. "
+        "[default: native; ctranslate2 for an export]",
+    ),
 ]
 Checkpoint = Annotated[
     str | None, typer.Option("--checkpoint", help="Name under checkpoints/, e.g. last. [default: the best]")

@@ -127,7 +127,7 @@ def translate(
     # The model, and how it is run.
     checkpoint: Checkpoint = None,
     ensemble: Ensemble = None,
-    engine: Engine = "native",
+    engine: Engine = None,
     precision: Precision = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Lines decoded at once at most.")
@@ -168,7 +168,7 @@ def translate(
     decoding.check()
     form.check()
     check_choice("--errors", errors, ("strict", "replace"))
-    check_choice("--engine", engine, ("native", "ctranslate2"))
+    check_choice("--engine", engine or "native", ("native", "ctranslate2"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
@@ -191,7 +191,7 @@ def translate(
         workers=workers,
         precision=cast("Numbers | None", precision),
         ensemble=ensemble or (),
-        engine=cast("EngineName", engine),
+        engine=cast("EngineName | None", engine),
     )
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
@@ -202,7 +202,7 @@ def translate(
     feed = Feed(with_prefixes(lines, "stdin" if file is None else str(file), prefix))
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
-    identity = {"weights": list(loaded.weights), "engine": engine, "target_tag": target_tag}
+    identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
     identity |= decoding.identity() | form._asdict()
     at_terminal = (file is None or str(file) == "-") and sys.stdin.isatty()
     gc.freeze()  # the objects of torch and the model stay: looking through them takes 0.2 s each time

@@ -53,6 +53,8 @@ class Decoding(NamedTuple):
                 hint="add --sample",
                 code="usage.needs",
             )
+        if self.mbr_utility != "chrf":
+            require("--mbr-utility", "--mbr", self.mbr is not None)
         searching = [
             ("--beam-size", self.beam_size is not None),
             ("--diversity", self.diversity > 0),

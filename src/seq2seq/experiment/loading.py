@@ -86,14 +86,14 @@ def load(
     workers: int | None = None,
     precision: Precision | None = None,
     ensemble: Sequence[str | Path] = (),
-    engine: EngineName = "native",
+    engine: EngineName | None = None,
 ) -> LoadedRun:
     """Load the best model of a run directory, or an exported one.
 
     The process gives no freed memory back from then on (`seq2seq.allocator`).
 
     Args:
-        run: the run directory; or the folder of a CTranslate2 export, of which the engine is then `ctranslate2`.
+        run: the run directory, or the folder of a CTranslate2 export.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         checkpoint: a name under `checkpoints/`, e.g. `last`; the best where None.
         threads: CPU threads of torch; every core where 0.
@@ -101,7 +101,8 @@ def load(
         precision: numbers to compute with; `decoding.precision` of the run where None.
         ensemble: further runs with the same vocabulary, whose probabilities are averaged with this one's (their best
             models).
-        engine: `native`, or `ctranslate2` for what `seq2seq export` has put into the run.
+        engine: `native`, or `ctranslate2` for what `seq2seq export` has put into the run; None is the first, but for an
+            export the second, which alone reads it.
 
     Raises:
         CheckpointError: no run, no export, or a damaged one.
@@ -109,6 +110,13 @@ def load(
         UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
     """
     keep_freed_memory()  # every step of a search frees what the next one takes
+    if engine == "native" and is_export(Path(run)):
+        raise UsageError(
+            f"{run} is an export, which only ctranslate2 reads",
+            where="--engine native",
+            hint="give the run itself",
+            code="export.exported",
+        )
     if engine == "ctranslate2" or is_export(Path(run)):
         if ensemble or precision not in (None, "auto"):
             raise UsageError(

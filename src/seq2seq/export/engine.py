@@ -229,7 +229,7 @@ class CTranslate2Engine(Engine):
 
 
 def _refuse(sentences: Sequence[Sentence], options: SearchOptions) -> None:
-    hint = "translate with the run itself, by --engine native"
+    hint = "translate with the run itself (not an export of it), by --engine native"
     if options.sampling is not None:
         raise UsageError(
             "the ctranslate2 engine cannot draw samples that a seed repeats", hint=hint, code="export.unsupported"

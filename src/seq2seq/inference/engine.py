@@ -49,9 +49,7 @@ class NativeEngine(Engine):
                 f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}", code="usage.choice"
             )
         if precision == "fp16" and device.type == "cpu":
-            raise UsageError(
-                "fp16 needs a GPU", hint="auto, fp32 or bf16 (--precision, decoding.precision)", code="device.precision"
-            )
+            raise UsageError("fp16 needs a GPU", hint="auto (--precision, decoding.precision)", code="device.precision")
         if precision == "bf16" and device.type == "cpu" and not computes_bf16():
             raise UsageError(
                 "this CPU does not compute in bf16",

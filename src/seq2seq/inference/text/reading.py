@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from seq2seq import console
 from seq2seq.inference.text.lines import is_blank, readable, split_to_fit
+from seq2seq.inference.text.paragraphs import split_sentences
 
 # A window of lines is sorted by length, so that batches hold little padding; it bounds the memory, and is what a kill
 # costs at most.
@@ -25,6 +27,9 @@ Encode = Callable[[list[str]], list[list[int]]]
 
 Split = Callable[[str], list[str]]
 """A text to its sentences."""
+
+_CAREFUL: Split = partial(split_sentences, language="de")
+"""Of a language that may write ordinal numbers with a full stop."""
 
 
 class Line(NamedTuple):
@@ -77,8 +82,9 @@ def read_parts(
 ) -> Iterator[Part]:
     """The parts of all lines, roughly by falling length: none of a blank line, several of a long one.
 
-    A part has 1 to `limit` ids; with `split`, parts are also sentences. Warns of long lines (with `split`, long
-    sentences); `number` is that of the window's first line, counted from 0.
+    A part has 1 to `limit` ids. With `split`, parts are also sentences; without, those of a long line are, as a model
+    of sentences would leave much out of several at once. Warns of long lines (with `split`, long sentences); `number`
+    is that of the window's first line, counted from 0.
     """
     too_long: list[tuple[int, str]] = []
     places = sorted(range(len(window)), key=lambda place: -len(window[place].text))
@@ -95,7 +101,7 @@ def read_parts(
                 if fits:
                     pieces.append((ids, text))
                     continue
-                smaller = _split_to_fit(text, encode, limit)
+                smaller = _split_to_fit(text, encode, limit, split or _CAREFUL)
                 pieces += smaller
                 said = f"{len(ids)} tokens, more than the {limit} read at once; translated in {len(smaller)} parts"
                 too_long.append((number + place + 1, said))
@@ -108,8 +114,13 @@ def read_parts(
         console.warn(f"{len(too_long) - _LINES_NAMED:,} more of these {len(window):,} lines are translated in parts")
 
 
-def _split_to_fit(text: str, encode: Encode, limit: int) -> list[tuple[list[int], str]]:
-    texts = split_to_fit(text, limit, lambda parts: [len(part) for part in encode(list(parts))])
+def _split_to_fit(text: str, encode: Encode, limit: int, split: Split) -> list[tuple[list[int], str]]:
+    """Its sentences, and pieces of those that are too long themselves."""
+
+    def measure(parts: Sequence[str]) -> list[int]:
+        return [len(part) for part in encode(list(parts))]
+
+    texts = [piece for sentence in split(text) for piece in split_to_fit(sentence, limit, measure)]
     return [(ids[:limit], part) for ids, part in zip(encode(texts), texts, strict=True) if ids]
 
 
