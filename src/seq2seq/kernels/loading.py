@@ -118,7 +118,7 @@ def _compiled(compiling: Callable[[], object], cached: bool, anew: bool = False)
             _forget_others(folder, sources)
             mine = list(folder.glob(f"*.{name}-{version}-*.nb[ci]"))
         for file in mine if anew else []:
-            file.unlink()
+            file.unlink(missing_ok=True)
         if anew or not mine:
             compiling()
         made.compile(signature)
