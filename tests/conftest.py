@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq.cpu import computes_bf16
+from seq2seq.system import computes_bf16
 
 # One process for each core runs the suite; threads inside them would only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"

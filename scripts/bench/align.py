@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention
     from seq2seq.evaluation.alignment_error import AlignmentScore, GoldAlignment
-    from seq2seq.inference.alignment.word_alignment import AlignmentOptions, PairAttention
 
     Rows = list[tuple[str, AlignmentScore]]
 
@@ -30,7 +30,7 @@ _APOSTROPHE = re.compile(r"(?<=\w)(['’])(?=\w)")
 
 def prepare(files: list[Path], folder: Path) -> None:
     """Write lowercased copies with punctuation apart."""
-    from seq2seq.data.lines import read_lines
+    from seq2seq.data.files import read_lines
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
@@ -42,10 +42,10 @@ def prepare(files: list[Path], folder: Path) -> None:
 
 def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> tuple[Rows, Rows]:
     """Scores by layer, step and head, and those of both directions made one."""
-    from seq2seq.data.lines import read_lines
+    from seq2seq.alignment.symmetrisation import SYMMETRISATIONS, symmetrise
+    from seq2seq.alignment.word_alignment import AlignmentOptions
+    from seq2seq.data.files import read_lines
     from seq2seq.evaluation.alignment_error import read_gold, score_alignments
-    from seq2seq.inference.alignment.symmetrisation import SYMMETRISATIONS, symmetrise
-    from seq2seq.inference.alignment.word_alignment import AlignmentOptions
 
     pairs = list(zip(read_lines(files[0]), read_lines(files[1]), strict=True))
     sizes = [(len(source.split()), len(target.split())) for source, target in pairs]
@@ -66,8 +66,8 @@ def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> t
 
 
 def _attention(run: str, pairs: list[tuple[str, str]], threads: int) -> list[PairAttention]:
-    from seq2seq.experiment import load
-    from seq2seq.inference.alignment.word_alignment import WordAligner
+    from seq2seq.alignment.word_alignment import WordAligner
+    from seq2seq.runs import load
 
     loaded = load(run, threads=threads)
     translator = loaded.translator
@@ -82,7 +82,7 @@ def _score(attention: list[PairAttention], options: AlignmentOptions, gold: list
 
 
 def _by_layer(attention: list[PairAttention], score: Callable[[AlignmentOptions], AlignmentScore]) -> Rows:
-    from seq2seq.inference.alignment.word_alignment import AlignmentOptions
+    from seq2seq.alignment.word_alignment import AlignmentOptions
 
     layers, heads = attention[0].weights.shape[:2]
     rows: Rows = []

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import torch
 
-from seq2seq.allocator import keep_freed_memory
 from seq2seq.config.model import TransformerSettings
-from seq2seq.kernels import loading
+from seq2seq.kernels import compile as loading
 from seq2seq.models import build_model
 from seq2seq.models.layers import LayerNorm
 from seq2seq.models.linear import Linear, packed_weights
+from seq2seq.system import keep_freed_memory
 
 SHAPES = ((128, 128), (128, 384), (256, 128), (128, 8000), (512, 512), (512, 2048), (2048, 512))
 ROWS = (4, 16, 64, 128)

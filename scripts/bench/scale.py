@@ -59,8 +59,8 @@ def make_corpus(files: list[Path], pairs: int, folder: Path) -> list[Path]:
 def measure(stage: str, settings: list[str], cache: Path) -> dict[str, float]:
     """One stage in this process: figures by name."""
     from seq2seq.config import load_config
-    from seq2seq.data.batching import Cursor, TrainingBatches
-    from seq2seq.data.ordering import Mixture
+    from seq2seq.data.batches import Cursor, TrainingBatches
+    from seq2seq.data.order import Mixture
     from seq2seq.data.prepare import prepare
 
     config = load_config([], settings)

@@ -30,14 +30,14 @@ def measure(precision_name: str, keep_pages: bool, threads: int, settings: list[
     """Target tokens/s of one variant."""
     import torch
 
-    from seq2seq.allocator import keep_freed_memory
     from seq2seq.config import load_config
-    from seq2seq.data.batching import Cursor
+    from seq2seq.data.batches import Cursor
     from seq2seq.data.prepare import prepare
-    from seq2seq.experiment.run import training_data
     from seq2seq.models import build_model
     from seq2seq.optimization.optimizers import build_optimizer
     from seq2seq.optimization.precision import Precision, choose_precision
+    from seq2seq.runs.train import training_data
+    from seq2seq.system import keep_freed_memory
     from seq2seq.training.step import LossModule, train_step
 
     if keep_pages:

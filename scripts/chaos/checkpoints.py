@@ -135,8 +135,8 @@ DAMAGES = [cut, cut, cut, flip, flip, flip, lose, zeros, mix, edit, edit, poison
 
 def judge(folder: Path, damaged: Path, expected: str) -> str:
     """What is wrong with the answer of `load_last` and `load_best`; "" where nothing is."""
+    from seq2seq.checkpoints.folder import CheckpointFolder
     from seq2seq.errors import CheckpointError
-    from seq2seq.training.checkpoints.folder import CheckpointFolder
 
     checkpoints = CheckpointFolder(folder)
     said = io.StringIO()

@@ -57,7 +57,8 @@ def prepare(server: Loopback, source: str, home: Path) -> Outcome:
     def fit() -> None:
         import huggingface_hub
 
-        from seq2seq.data import fetch, hub, patience
+        from seq2seq.data import fetch, hub
+        from seq2seq.data import retry as patience
 
         pose_as_hub(server, home / "hf", pytest.MonkeyPatch())
         patience._FIRST_WAIT_SECONDS = 0.02

@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from seq2seq.console import set_quiet
-from seq2seq.data.lines import decode_lines
-from seq2seq.inference.text.lines import is_blank
+from seq2seq.data.files import decode_lines
+from seq2seq.decoding.segmentation import is_blank
 
 LINES = 100
 """Lines of one command."""

@@ -14,13 +14,13 @@ from seq2seq.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from seq2seq.experiment.loading import LoadedRun
+    from seq2seq.runs.load import LoadedRun
 
 __all__ = ["__version__", "load"]
 
 
 def load(run: str | Path, *, device: str = "auto", checkpoint: str | None = None, threads: int = 0) -> LoadedRun:
-    """Load the best model of a run directory; see `seq2seq.experiment.load`."""
-    from seq2seq.experiment.loading import load as load_run  # torch is imported only when a model is wanted
+    """Load the best model of a run directory; see `seq2seq.runs.load`."""
+    from seq2seq.runs.load import load as load_run  # torch is imported only when a model is wanted
 
     return load_run(run, device=device, checkpoint=checkpoint, threads=threads)

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import NoReturn
 
-from seq2seq.host_memory import HINT, what_ran_out
+from seq2seq.system import HINT, what_ran_out
 
 
 def run() -> NoReturn:

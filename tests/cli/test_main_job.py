@@ -16,7 +16,7 @@ import yaml
 
 from seq2seq import load
 from seq2seq.cli import demo as demo_command
-from seq2seq.data.batching import collate
+from seq2seq.data.batches import collate
 from tests.cli.conftest import Outcome, Runner, train_tiny
 
 SACREBLEU = ["BLEU", "BLEU lowercased", "chrF", "TER"]

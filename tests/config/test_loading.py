@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from seq2seq.config import Config, GRUSettings, TransformerSettings, config_to_yaml, load_config
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.reference import differences, reference_lines
-from seq2seq.config.yaml_reader import read_value, read_yaml
+from seq2seq.config.yaml import read_value, read_yaml
 from seq2seq.errors import ConfigError, UsageError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

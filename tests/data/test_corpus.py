@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq.cli.streams import tagged
+from seq2seq.cli.input import tagged
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.config.sources import BuiltinSource, JsonlSource, TextSource, TsvSource
 from seq2seq.data.corpus import read_pairs
-from seq2seq.data.tokenizer import train_tokenizers
 from seq2seq.errors import DataError, UsageError
+from seq2seq.tokenizers.pair import train_tokenizers
 
 PAIRS = [
     ("a b", "x y"),

@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 
 from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSettings
 from seq2seq.config.sources import JsonlSource, TextSource
-from seq2seq.data import encoding, raw
+from seq2seq.data import prepare as encoding
 from seq2seq.data import prepare as prepare_module
+from seq2seq.data import raw
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.raw import RawText
 from seq2seq.data.store import Store, StoreWriter
-from seq2seq.data.tokenizer import train_tokenizers
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
+from seq2seq.tokenizers.pair import train_tokenizers
 
 WORD = TokenizerSettings(kind="word")
 TRAIN = [(f"source {n} text", f"ziel {n} text") for n in range(50)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq.data.lines import read_lines
+from seq2seq.data.files import read_lines
 from seq2seq.errors import DataError
 from seq2seq.evaluation.alignment_error import GoldAlignment, read_gold, score_alignments
 

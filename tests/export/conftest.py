@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from seq2seq.config import ModelSettings
-from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Trained, open_export
+from seq2seq.tokenizers.pair import TokenizerPair
 from tests.export.models import tokenizers, trained
 
 Exported = tuple[Trained, CTranslate2Engine]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from seq2seq.config import Config, ModelSettings, TokenizerSettings, TransformerSettings
-from seq2seq.data.tokenizer import TokenizerPair, train_tokenizers
 from seq2seq.export.folder import Trained
 from seq2seq.models import Seq2SeqModel, build_model
+from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 
 TEXTS = [
     ("the old man drinks tea", "der alte Mann trinkt Tee"),

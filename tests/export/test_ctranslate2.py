@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from seq2seq.config import GRUSettings
-from seq2seq.data.tokenizer import TokenizerPair
+from seq2seq.decoding.candidates import Sampling
+from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.scorer import target_log_probabilities
+from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import CheckpointError, DivergenceError, UsageError
-from seq2seq.export.ctranslate2 import export_ctranslate2
+from seq2seq.export.ctranslate2 import export_ctranslate2, vocabulary
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Trained, find_export, is_export, open_export, seal
-from seq2seq.export.transformer_spec import vocabulary
-from seq2seq.inference.engine import NativeEngine
-from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.search.choosing import Sampling
-from seq2seq.inference.search.scoring import padded, target_log_probabilities
-from seq2seq.tokens import EOS
+from seq2seq.special_tokens import EOS
+from seq2seq.tokenizers.pair import TokenizerPair
 from tests.export.models import tokenizers, trained, transformer
 
 ctranslate2 = pytest.importorskip("ctranslate2")

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from seq2seq.config import GRUSettings, ModelSettings, load_config
-from seq2seq.data.tokenizer import TokenizerPair
+from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.errors import UsageError
 from seq2seq.export.folder import is_export
 from seq2seq.export.huggingface import export_huggingface
-from seq2seq.inference.engine import NativeEngine
-from seq2seq.inference.request import SearchOptions, Sentence
 from seq2seq.models import TransformerModel, build_model
-from seq2seq.tokens import BOS, EOS
+from seq2seq.special_tokens import BOS, EOS
+from seq2seq.tokenizers.pair import TokenizerPair
 from tests.export.models import TEXTS, tokenizers, trained, transformer
 
 transformers = pytest.importorskip("transformers")

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq.data.batching import Cursor
+from seq2seq.checkpoints.checkpoint import load_checkpoint
+from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.train_state import TrainState
+from seq2seq.data.batches import Cursor
 from seq2seq.errors import CheckpointError, ResourceError, UserError
-from seq2seq.experiment.directory import RunDirectory
-from seq2seq.training.checkpoints.checkpoint import load_checkpoint
-from seq2seq.training.checkpoints.folder import CheckpointFolder
-from seq2seq.training.state import TrainState
+from seq2seq.runs.directory import RunDirectory
 from tests.faults.conftest import Failpoint
 from tests.faults.running import chaos
-from tests.training.test_loop import Copying, make_trainer, tiny_model
+from tests.training.test_trainer import Copying, make_trainer, tiny_model
 
 FILES = ["model.safetensors", "training.safetensors", "state.json", "manifest.json"]
 
@@ -223,12 +223,12 @@ def test_a_disk_that_will_be_full_is_told_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Hours into a run is late to hear of it; and where a checkpoint cannot fit, no byte of it is written."""
-    monkeypatch.setattr("seq2seq.training.checkpoints.folder.free_bytes", lambda path: 1000)
+    monkeypatch.setattr("seq2seq.checkpoints.folder.free_bytes", lambda path: 1000)
     trainer = make_trainer(tmp_path, tiny_model("gru"), max_steps=1)
     trainer.fit(Copying())
     assert re.search(r"warning: checkpoints may need \d+ MiB more, and 0 MiB are free", capsys.readouterr().err)
     monkeypatch.undo()
-    monkeypatch.setattr("seq2seq.files.free_bytes", lambda path: 100)
+    monkeypatch.setattr("seq2seq.atomic_files.free_bytes", lambda path: 100)
     with pytest.raises(ResourceError, match="No space left"):
         save(CheckpointFolder(tmp_path / "full"), 1)
     assert list((tmp_path / "full").iterdir()) == []
@@ -247,7 +247,7 @@ def test_a_checkpoint_that_is_written_again_is_never_absent(
             seen.append(sorted(path.name for path in two.path.iterdir()))
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("seq2seq.files.reach", interrupted)
+    monkeypatch.setattr("seq2seq.atomic_files.reach", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(two, 2)
     assert ".replaced-step-00000002" in seen[0]
@@ -291,7 +291,7 @@ def test_a_damaged_older_checkpoint_does_not_keep_a_run_from_its_end(
 ) -> None:
     """The mean of checkpoints needs it: the same command would have failed with the same error for ever."""
     from seq2seq.config import load_config
-    from seq2seq.experiment import train
+    from seq2seq.runs import train
 
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
     settings = ["data.train=[{builtin: demo}]", "data.holdout=4", "tokenizer.vocabulary_size=400", "model.kind=gru"]

@@ -10,9 +10,9 @@ from typing import cast
 import pytest
 
 from seq2seq.config import Config, load_config
-from seq2seq.config.yaml_reader import read_value
+from seq2seq.config.yaml import read_value
 from seq2seq.errors import ConfigError
-from seq2seq.experiment.directory import RunDirectory, config_changes
+from seq2seq.runs.directory import RunDirectory, config_changes
 from tests.cli.conftest import run_command
 from tests.faults.bad_configs import TRAPS, BadConfig, leaves, mutations
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.data import lines
+from seq2seq.data import files as lines
 from seq2seq.data.builtin import builtin_pairs
-from seq2seq.data.lines import read_lines
+from seq2seq.data.files import read_lines
 from seq2seq.errors import DataError
 from tests.cli.conftest import SHORT, TINY, Outcome, run_command
 
@@ -95,7 +95,7 @@ def test_a_blank_line_never_shifts_a_pair(blank: str) -> None:
     again = run_command("data", "prepare", "data.train=[{source: a.en, target: a.de}]", "tokenizer.kind=word", "--json")
     folder = Path("cache") / json.loads(again.out)["fingerprint"]
     from seq2seq.data.store import Store
-    from seq2seq.data.tokenizer import TokenizerPair
+    from seq2seq.tokenizers.pair import TokenizerPair
 
     store, tokenizers = Store(folder / "train.arrow"), TokenizerPair.load(folder / "tokenizer")
     sources, targets = store.rows(range(len(store)))

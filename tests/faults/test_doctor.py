@@ -16,8 +16,8 @@ import torch
 
 from seq2seq import __version__
 from seq2seq.config import Config, load_config
-from seq2seq.experiment.machine import log_header, machine_facts
 from seq2seq.export.folder import Trained, seal
+from seq2seq.runs.environment import log_header, machine_facts
 from tests.cli.conftest import Runner, train_tiny
 
 

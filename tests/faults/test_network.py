@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from seq2seq.config.sources import HubSource, TextSource
-from seq2seq.data import archives, fetch, hub, patience
+from seq2seq.data import archives, fetch, hub
+from seq2seq.data import retry as patience
 from seq2seq.data.address import parse_address
 from seq2seq.data.archives import check_archive
 from seq2seq.data.cache import Inputs
 from seq2seq.data.corpus import read_pairs
-from seq2seq.data.lines import read_lines
+from seq2seq.data.files import read_lines
 from seq2seq.errors import DataError, NetworkError, ResourceError, UsageError
 from tests.cli.conftest import Outcome, run_command
 from tests.faults.loopback import COMMIT, Loopback, loopback, pose_as_hub

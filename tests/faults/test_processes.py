@@ -16,12 +16,12 @@ import pytest
 
 from seq2seq.config import load_config
 from seq2seq.errors import UsageError, WorkerError
-from seq2seq.experiment import train
-from seq2seq.experiment.directory import RunDirectory
-from seq2seq.interruption import Interrupted, StopRequest, interruptible
+from seq2seq.runs import train
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.signals import Interrupted, StopRequest, interruptible
 from seq2seq.training.report import RunReport, Validation
 from tests.faults.running import chaos
-from tests.training.test_loop import Copying, make_trainer, tiny_model, weights
+from tests.training.test_trainer import Copying, make_trainer, tiny_model, weights
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks into /proc")
 
@@ -131,7 +131,7 @@ def test_a_signal_outside_of_the_steps_says_what_was_kept(tmp_path: Path, monkey
         ("validation._loss_and_tokens", signal.SIGTERM, "all 4 steps are saved, their test scores are not"),
     ]:
         with monkeypatch.context() as patch:
-            patch.setattr(f"seq2seq.experiment.{place}", interrupted)
+            patch.setattr(f"seq2seq.runs.{place}", interrupted)
             with pytest.raises(Interrupted, match=f"{number.name}, {message}") as caught:
                 train(config)
             assert caught.value.exit_code == 128 + number
@@ -195,7 +195,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     """Loader processes of a killed run live some seconds longer; the same command was refused by a lock of the dead."""
     directory = RunDirectory(tmp_path)
     directory.create()
-    code = "import os, sys, time; from pathlib import Path; from seq2seq.experiment.directory import RunDirectory\n"
+    code = "import os, sys, time; from pathlib import Path; from seq2seq.runs.directory import RunDirectory\n"
     code += "with RunDirectory(Path(sys.argv[1])).locked():\n  child = os.fork()\n"
     code += "  os.write(1, f'{child}\\n'.encode())\n"  # in one piece: the lines of two processes mixed
     code += "  time.sleep(60)"

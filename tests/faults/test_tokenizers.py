@@ -14,11 +14,10 @@ import pytest
 import sentencepiece
 
 from seq2seq.config.settings import TokenizerSettings
-from seq2seq.data import subword
-from seq2seq.data.pieces import read_pieces
-from seq2seq.data.subword import read_model
-from seq2seq.data.tokenizer import TokenizerPair, train_tokenizers
 from seq2seq.errors import CheckpointError
+from seq2seq.tokenizers import sentencepiece as subword
+from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
+from seq2seq.tokenizers.sentencepiece import read_model, read_pieces
 from tests.cli.conftest import run_command
 
 PAIRS = [(f"the cat number {n} sat", f"die Katze {n} saß") for n in range(200)]

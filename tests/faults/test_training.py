@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq import host_memory
+from seq2seq import system as host_memory
+from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import TrainingSettings, load_config
-from seq2seq.data.batching import Batch
+from seq2seq.data.batches import Batch
 from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
-from seq2seq.experiment.directory import RunDirectory, config_changes
-from seq2seq.training.divergence import DivergenceWatch
+from seq2seq.runs.directory import RunDirectory, config_changes
+from seq2seq.training.failures import DivergenceWatch
 from seq2seq.training.report import RunReport
-from seq2seq.training.state import TrainState
 from tests.faults.conftest import Failpoint
-from tests.training.test_loop import Copying, make_trainer, tiny_model, weights
+from tests.training.test_trainer import Copying, make_trainer, tiny_model, weights
 
 
 @pytest.mark.fault(26)
@@ -114,7 +114,7 @@ def test_a_host_out_of_memory_is_no_traceback(
     def full(*arguments: object, **options: object) -> None:
         torch.empty(1 << 60, dtype=torch.uint8)
 
-    monkeypatch.setattr("seq2seq.training.loop.train_step", full)
+    monkeypatch.setattr("seq2seq.training.trainer.train_step", full)
     with pytest.raises(ResourceError, match="out of memory on cpu") as caught:
         trainer.fit(Copying())
     assert caught.value.exit_code == 7
@@ -218,7 +218,7 @@ def test_a_place_that_cannot_be_written_is_told_before_training(place: str) -> N
 @pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="mounts, as root")
 def test_a_run_on_a_read_only_disk_is_told_before_training(tmp_path: Path) -> None:
     """A run that was copied to a read-only disk cannot be continued there."""
-    code = "from seq2seq.experiment.directory import RunDirectory; import sys; from pathlib import Path\n"
+    code = "from seq2seq.runs.directory import RunDirectory; import sys; from pathlib import Path\n"
     code += "d = RunDirectory(Path(sys.argv[1])); d.create()\nwith d.locked(): pass"
     (tmp_path / "run" / "validation").mkdir(parents=True)
     mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path} || exit 77"

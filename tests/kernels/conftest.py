@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from seq2seq.kernels import loading
+from seq2seq.kernels import compile as loading
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from seq2seq.config.model import TransformerSettings
-from seq2seq.kernels import loading, tensors
+from seq2seq.kernels import compile as loading
+from seq2seq.kernels import tensors
 from seq2seq.models import Stepped, TransformerModel, build_model
+from seq2seq.models.kv_cache import SHARED_LIMIT
 from seq2seq.models.linear import packed_weights
-from seq2seq.models.past import SHARED_LIMIT
-from seq2seq.tokens import PAD
+from seq2seq.special_tokens import PAD
 
 KNOWN: dict[str, dict[str, Any]] = {
     "pre": {},

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seq2seq.kernels import loading, tensors
+from seq2seq.kernels import compile as loading
+from seq2seq.kernels import tensors
 from seq2seq.models.layers import LayerNorm, RMSNorm
 from seq2seq.models.linear import Linear, packed_weights
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
-from seq2seq.inference import engine as engines
-from seq2seq.inference.engine import NativeEngine
-from seq2seq.inference.request import Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.search.choosing import Sampling
-from seq2seq.kernels import loading
+from seq2seq.decoding import engine as engines
+from seq2seq.decoding.candidates import Sampling
+from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
+from seq2seq.kernels import compile as loading
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seq2seq.inference.search.choosing import Live, Scores, best_candidates
-from seq2seq.kernels import loading, tensors
+from seq2seq.decoding.candidates import Live, Scores, best_candidates
+from seq2seq.kernels import compile as loading
+from seq2seq.kernels import tensors
 from seq2seq.kernels.sizes import BLOCKS
 from seq2seq.models.attention import HIDDEN
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seq2seq.models.attention import CrossAttention, SelfAttention, padding_bias
 from seq2seq.models.layers import Positions
-from seq2seq.models.recurrent import (
+from seq2seq.models.rnn_layers import (
     CellState,
     RecurrentEncoder,
     advance,

@@ -19,7 +19,7 @@ from seq2seq.models.attention import (
     rotation,
 )
 from seq2seq.models.layers import Dropout
-from seq2seq.models.recurrent_attention import RecurrentAttention
+from seq2seq.models.rnn_layers import RecurrentAttention
 
 WIDTH = 6
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
 from seq2seq.models import Memory, Seq2SeqModel, build_model, keep_rows, log_probabilities, select_rows
 from seq2seq.models.layers import Dropout
-from seq2seq.tokens import BOS, EOS, PAD
+from seq2seq.special_tokens import BOS, EOS, PAD
 
 LENGTHS = (7, 3, 5, 1)
 EVERY = pytest.mark.parametrize("name", CONFIGURATIONS)

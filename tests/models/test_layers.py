@@ -14,7 +14,7 @@ from seq2seq.errors import ConfigError, UsageError
 from seq2seq.models import build_model
 from seq2seq.models.layers import Dropout, Embedding, FeedForward, build_norm
 from seq2seq.models.linear import Linear, compute_dtype
-from seq2seq.tokens import PAD
+from seq2seq.special_tokens import PAD
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -8,7 +8,7 @@ import torch
 from seq2seq.config import load_config
 from seq2seq.models import build_model
 from seq2seq.models.layers import Embedding
-from seq2seq.tokens import PAD
+from seq2seq.special_tokens import PAD
 
 TINY = {
     "transformer": ["model.hidden_size=16", "model.ff_size=32", "model.encoder_layers=2", "model.decoder_layers=2"],

@@ -9,7 +9,7 @@ from torch import nn
 
 from seq2seq.optimization import loss as loss_module
 from seq2seq.optimization.loss import summed_loss
-from seq2seq.tokens import PAD
+from seq2seq.special_tokens import PAD
 
 
 @pytest.mark.parametrize("bias", [False, True])

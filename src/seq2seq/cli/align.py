@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
+from seq2seq.cli.input import Pair, PairText, check_output, known_tag, with_tag
 from seq2seq.cli.options import (
     Checkpoint,
     Device,
@@ -24,16 +25,14 @@ from seq2seq.cli.options import (
     exclude,
     require,
 )
-from seq2seq.cli.outputs import open_output
-from seq2seq.cli.pairs import Pair, PairText, with_tag
-from seq2seq.cli.streams import check_output, known_tag
+from seq2seq.cli.output import open_output
 from seq2seq.console import Progress, set_quiet, warn
 from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.data.lines import DecodingErrors
-    from seq2seq.experiment import LoadedRun
-    from seq2seq.inference.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
+    from seq2seq.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
+    from seq2seq.data.files import DecodingErrors
+    from seq2seq.runs import LoadedRun
 
 _WINDOW = 1024
 _MOST_ON_A_PAGE = 200
@@ -127,7 +126,7 @@ def align(
     method = _method(symmetrise)
     check_choice("--errors", errors, ("strict", "replace"))
     text = PairText(source, target, cast("DecodingErrors", errors))
-    from seq2seq.experiment import load
+    from seq2seq.runs import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     tag = "" if target_tag is None else known_tag(target_tag, loaded.translator.tokenizers.source)
@@ -151,12 +150,12 @@ class _Runs(NamedTuple):
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """Raise `UsageError` where both translate the same way; warn where the texts are on the wrong sides."""
-        from seq2seq.inference.alignment.direction import writes_target
+        from seq2seq.decoding.scorer import writes_target
 
         runs = [self.loaded] if self.reverse is None else [self.loaded, self.reverse]
         if any(run.translator.tokenizers.source.tags for run in runs):
             return  # trained on several languages, perhaps on both directions
-        found = [writes_target(run.translator.inspector, pairs) for run in runs]
+        found = [writes_target(run.translator.scorer, pairs) for run in runs]
         if self.reverse is not None and _same_direction(self.loaded, self.reverse, found):
             raise UsageError(
                 f"{self.reverse.directory.path} translates in the same direction as {self.loaded.directory.path}",
@@ -172,7 +171,7 @@ class _Runs(NamedTuple):
 
     def align(self, pairs: Sequence[Pair], options: AlignmentOptions) -> list[Alignment]:
         """Links of the first run, or of it and that of the other direction."""
-        from seq2seq.inference.alignment.symmetrisation import symmetrise
+        from seq2seq.alignment.symmetrisation import symmetrise
 
         found = _aligner(self.loaded).align([(with_tag(source, self.tag), target) for source, target in pairs], options)
         if self.reverse is None:
@@ -212,7 +211,7 @@ def _align(runs: _Runs, text: PairText, options: AlignmentOptions, output: Path 
 
 
 def _view(layer: str, head: str, shift: bool, *, words: bool) -> _View:
-    from seq2seq.inference.alignment.word_alignment import AlignmentOptions
+    from seq2seq.alignment.word_alignment import AlignmentOptions
 
     options = AlignmentOptions(_number("--layer", layer), _number("--head", head), shift)
     return _View(options, layer == "all", head == "all", words)
@@ -251,7 +250,7 @@ def _check_picture(picture: Path | None, line: int | None, layer: str, head: str
 
 
 def _method(text: str | None) -> str:
-    from seq2seq.inference.alignment.symmetrisation import symmetrise
+    from seq2seq.alignment.symmetrisation import symmetrise
 
     method = "grow-diag-final-and" if text is None else text
     symmetrise((), (), method)  # is there such a method?
@@ -259,14 +258,14 @@ def _method(text: str | None) -> str:
 
 
 def _aligner(loaded: LoadedRun) -> WordAligner:
-    from seq2seq.inference.alignment.word_alignment import WordAligner
+    from seq2seq.alignment.word_alignment import WordAligner
 
     translator = loaded.translator
     return WordAligner(translator.model, translator.tokenizers, loaded.config.decoding, translator.device)
 
 
 def _row(number: int, pair: Pair, links: Alignment, *, translated: bool, as_json: bool) -> str:
-    from seq2seq.inference.alignment.word_alignment import pharaoh
+    from seq2seq.alignment.word_alignment import pharaoh
 
     if as_json:
         row = {"line": number, "source": pair[0], "target": pair[1], "links": links}
@@ -275,9 +274,8 @@ def _row(number: int, pair: Pair, links: Alignment, *, translated: bool, as_json
 
 
 def _draw(picture: Path, aligner: WordAligner, pairs: Sequence[Pair], tag: str, view: _View) -> None:
-    from seq2seq.files import write_bytes, write_text
-    from seq2seq.inference.alignment.attention_page import html_page
-    from seq2seq.inference.alignment.pictures import attention_grid, png_picture, svg_picture, text_picture
+    from seq2seq.alignment.pictures import attention_grid, html_page, png_picture, svg_picture, text_picture
+    from seq2seq.atomic_files import write_bytes, write_text
 
     kind = picture.suffix.lower()
     attention = aligner.attention([(with_tag(source, tag), target) for source, target in pairs])

@@ -41,8 +41,8 @@ def demo(
     settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
     run(load_config([], settings), as_json=False, quiet=quiet)
 
-    from seq2seq.experiment import load
-    from seq2seq.inference.alignment.matrix import draw_attention
+    from seq2seq.alignment.matrix import draw_attention
+    from seq2seq.runs import load
 
     loaded = load(folder, threads=threads)
     # Spread over the test set, so that they show more than one kind of sentence.
@@ -52,4 +52,4 @@ def demo(
         mark = "" if translation == reference else f"   (reference: {reference})"
         typer.echo(f"\n{source}\n  > {translation}{mark}")
     shortest = min(pairs, key=lambda pair: abs(len(pair[0].split()) - 8))
-    typer.echo("\n" + draw_attention(loaded.translator.attention(shortest[0])))
+    typer.echo("\n" + draw_attention(loaded.attention(shortest[0])))

@@ -11,7 +11,7 @@ import typer
 from seq2seq.cli.options import Json
 
 if TYPE_CHECKING:
-    from seq2seq.experiment.run_facts import RunReport
+    from seq2seq.runs.doctor import RunReport
 
 
 def doctor(
@@ -31,9 +31,9 @@ def doctor(
     """
     from seq2seq.config import Config
     from seq2seq.data.cache import cache_folder
-    from seq2seq.experiment.directory import RunDirectory
-    from seq2seq.experiment.machine import machine_facts
-    from seq2seq.experiment.run_facts import examine
+    from seq2seq.runs.directory import RunDirectory
+    from seq2seq.runs.doctor import examine
+    from seq2seq.runs.environment import machine_facts
 
     report = None if run is None else examine(RunDirectory(run))
     config = Config() if report is None or report.config is None else report.config

@@ -50,7 +50,7 @@ def init(
         return
     if output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it; or give another name", code="usage.exists")
-    from seq2seq.files import write_text
+    from seq2seq.atomic_files import write_text
 
     write_text(output, text)
     say(f"wrote {output}\nnext: seq2seq train {output}")
@@ -161,7 +161,7 @@ def _passes(sizes: Sizes, preset: str) -> int:
 
 def _count(path: str) -> tuple[int, int]:
     """Lines and characters."""
-    from seq2seq.data.lines import read_lines
+    from seq2seq.data.files import read_lines
 
     lines = characters = 0
     for line in read_lines(Path(path)):

@@ -15,14 +15,15 @@ from typing import NoReturn
 
 import typer
 
-from seq2seq.cli import align, config, data, demo, doctor, export, help, init, score, tokenizer, train, translate
-from seq2seq.cli.mistyped import CommandLineError, in_our_words
+from seq2seq.cli import align, config, data, demo, doctor, export, help, init, tokenizer, train, translate
+from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
+from seq2seq.cli.usage_errors import CommandLineError, in_our_words
 from seq2seq.console import leave, mind_stderr, prepare, tell, warn
 from seq2seq.errors import ResourceError, UserError
-from seq2seq.host_memory import HINT, what_ran_out
-from seq2seq.interruption import Interrupted, interruptible
 from seq2seq.redaction import redact
+from seq2seq.signals import Interrupted, interruptible
+from seq2seq.system import HINT, what_ran_out
 
 app = typer.Typer(
     name="seq2seq",

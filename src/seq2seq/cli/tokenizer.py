@@ -40,10 +40,10 @@ def train(
     set_quiet(quiet)
     config = load_config([], [f"tokenizer.{setting.removeprefix('tokenizer.')}" for setting in settings or []])
     _check_output(output)
+    from seq2seq.atomic_files import disk_error
     from seq2seq.config.sources import TextSource
     from seq2seq.data.corpus import read_pairs
-    from seq2seq.data.tokenizer import train_tokenizers
-    from seq2seq.files import disk_error
+    from seq2seq.tokenizers.pair import train_tokenizers
 
     files = TextSource(source=str(source), target=str(target))
     if next(read_pairs(files, option=""), None) is None:
@@ -112,7 +112,7 @@ def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer
     if side not in ("source", "target"):
         raise UsageError(f"--side {side} is neither source nor target", hint="--side source", code="usage.choice")
     from seq2seq.data.address import require_local
-    from seq2seq.data.tokenizer import TokenizerPair
+    from seq2seq.tokenizers.pair import TokenizerPair
 
     require_local(folder)
     inner = folder / "tokenizer"
@@ -138,7 +138,7 @@ def _suggest(folder: Path) -> str:
 
 
 def _stdin() -> Iterable[str]:
-    from seq2seq.data.lines import decode_lines
+    from seq2seq.data.files import decode_lines
 
     return decode_lines(sys.stdin.buffer, "stdin", "strict", option="")
 

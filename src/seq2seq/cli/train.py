@@ -13,10 +13,10 @@ from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
 from seq2seq.config import Config, load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
-from seq2seq.interruption import Interrupted
+from seq2seq.signals import Interrupted
 
 if TYPE_CHECKING:
-    from seq2seq.experiment import RunResult
+    from seq2seq.runs import RunResult
 
 
 def train(
@@ -80,7 +80,7 @@ def train(
 
 def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
     """Train and print the result."""
-    from seq2seq.experiment import train as train_run
+    from seq2seq.runs import train as train_run
 
     try:
         result = train_run(config)
@@ -94,7 +94,7 @@ def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
     elif quiet:
         typer.echo("".join(f"{metric.value:.2f}\n" for metric in result.metrics[:1]), nl=False)
     else:
-        from seq2seq.cli.score import print_metrics
+        from seq2seq.cli.evaluate import print_metrics
 
         print_metrics(result.metrics)
         typer.echo(

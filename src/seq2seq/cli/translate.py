@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from seq2seq.cli.input import Feed, check_output, input_lines, tag_names, tagged, with_prefixes
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -31,17 +32,16 @@ from seq2seq.cli.options import (
     exclude,
     require,
 )
-from seq2seq.cli.outputs import Output, is_finished, open_output
-from seq2seq.cli.streams import Feed, check_output, input_lines, tag_names, tagged, with_prefixes
-from seq2seq.cli.wanted import Decoding, Format
+from seq2seq.cli.output import Output, is_finished, open_output
+from seq2seq.cli.translate_options import Decoding, Format
 from seq2seq.console import Progress, say, set_quiet, warn
 
 if TYPE_CHECKING:
-    from seq2seq.experiment import LoadedRun
-    from seq2seq.experiment.loading import EngineName
-    from seq2seq.experiment.loading import Precision as Numbers
-    from seq2seq.inference.alignment.word_alignment import WordAligner
-    from seq2seq.inference.translator import Translation, TranslationOptions
+    from seq2seq.alignment.word_alignment import WordAligner
+    from seq2seq.decoding.translator import Translation, TranslationOptions
+    from seq2seq.runs import LoadedRun
+    from seq2seq.runs.load import EngineName
+    from seq2seq.runs.load import Precision as Numbers
 
 Ensemble = Annotated[
     list[Path] | None,
@@ -181,7 +181,7 @@ def translate(
         others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
         exclude("--engine ctranslate2", others, "only the native engine has that")
     lines = input_lines(file, decoding_errors)
-    from seq2seq.experiment import load
+    from seq2seq.runs import load
 
     loaded = load(
         run,
@@ -247,7 +247,7 @@ def _run(
 
 
 def _aligner(loaded: LoadedRun) -> WordAligner:
-    from seq2seq.inference.alignment.word_alignment import WordAligner
+    from seq2seq.alignment.word_alignment import WordAligner
 
-    inspector = loaded.translator.inspector
-    return WordAligner(inspector.model, inspector.tokenizers, inspector.settings, inspector.device)
+    scorer = loaded.translator.scorer
+    return WordAligner(scorer.model, scorer.tokenizers, scorer.settings, scorer.device)

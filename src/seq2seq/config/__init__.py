@@ -1,6 +1,6 @@
 """The settings tree and the one door through which settings come in."""
 
-from seq2seq.config.loading import config_to_yaml, load_config, parse_documents
+from seq2seq.config.load import config_to_yaml, load_config, parse_documents
 from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
 from seq2seq.config.settings import (
     CleaningSettings,

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq import console
+from seq2seq.atomic_files import write_json
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
-from seq2seq.data.lines import digest, locate, open_binary
+from seq2seq.data.files import digest, locate, open_binary
 from seq2seq.errors import NetworkError, ResourceError
-from seq2seq.files import write_json
 
 RECORD = "record.json"
 _MEMORY = "inputs.json"

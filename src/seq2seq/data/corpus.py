@@ -10,7 +10,7 @@ from typing import Any
 
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
 from seq2seq.data.cleaning import is_invisible
-from seq2seq.data.lines import DecodingErrors, read_lines
+from seq2seq.data.files import DecodingErrors, read_lines
 from seq2seq.errors import DataError
 
 Pair = tuple[str, str]

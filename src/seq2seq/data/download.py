@@ -15,13 +15,13 @@ import datasets
 import huggingface_hub
 
 from seq2seq import console
+from seq2seq.atomic_files import disk_error, write_json
 from seq2seq.config.sources import HubSource
 from seq2seq.data.cache import digest_file
 from seq2seq.data.corpus import Pair, one_line
+from seq2seq.data.files import DecodingErrors
 from seq2seq.data.hub import ask, check_archives, check_descriptions, explain, fetch_files, place_of
-from seq2seq.data.lines import DecodingErrors
 from seq2seq.errors import DataError, NetworkError
-from seq2seq.files import disk_error, write_json
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -24,11 +24,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from seq2seq import console
+from seq2seq.atomic_files import disk_error, write_json
 from seq2seq.data.address import Wanted, parse_address
 from seq2seq.data.cache import digest_file
-from seq2seq.data.patience import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
+from seq2seq.data.retry import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
 from seq2seq.errors import NetworkError, ResourceError
-from seq2seq.files import disk_error, write_json
 
 _PIECE = 1 << 16
 _HTML = (b"<!doctype html", b"<html")

@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 
 from seq2seq.config.sources import HubSource
 from seq2seq.data.archives import ARCHIVE, check_archive
-from seq2seq.data.patience import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
+from seq2seq.data.retry import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
 from seq2seq.errors import DataError, NetworkError, UserError
 
 Result = TypeVar("Result")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from seq2seq import console
+from seq2seq.config import TransformerSettings
 from seq2seq.errors import UsageError
 from seq2seq.export.engine import CTranslate2Engine
-from seq2seq.export.extras import import_ctranslate2
 from seq2seq.export.folder import Export, Trained, add_run, export_folder, open_export, seal
 from seq2seq.export.parity import Parity, Reference
-from seq2seq.export.requirements import longest_source, require_transformer, table_length
-from seq2seq.export.transformer_spec import build_spec, vocabulary
-from seq2seq.models import TransformerModel
+from seq2seq.export.requirements import import_ctranslate2, longest_source, require_transformer, table_length
+from seq2seq.models.attention import CrossAttention, SelfAttention
+from seq2seq.models.layers import Embedding, FeedForward, Positions, sinusoids
+from seq2seq.models.transformer import TransformerModel
+from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
+from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS, UNK
 
 QUANTIZATIONS = (
     "float32",
@@ -88,3 +95,140 @@ def _details(quantization: str, positions: int | None, parity: Parity) -> dict[s
         "positions": positions,
         "parity": parity.to_json(),
     }
+
+
+def build_spec(model: TransformerModel, source: Sequence[str], target: Sequence[str], positions: int | None) -> Any:
+    """A `ctranslate2.specs.TransformerSpec` with the model's weights and these vocabularies, valid but not saved.
+
+    `positions`: entries of the table of positions, hence the longest text; None for rotary ones.
+    """
+    from ctranslate2.specs import TransformerSpec
+
+    spec = TransformerSpec(*_empty(model.settings))
+    spec.config.bos_token, spec.config.eos_token = SPECIAL_TOKENS[BOS], SPECIAL_TOKENS[EOS]
+    spec.config.unk_token, spec.config.decoder_start_token = SPECIAL_TOKENS[UNK], SPECIAL_TOKENS[BOS]
+    spec.config.add_source_eos = True
+    spec.config.layer_norm_epsilon = _epsilon(model)
+    spec.register_source_vocabulary(list(source))
+    spec.register_target_vocabulary(list(target))
+    assert isinstance(model.source_embedding, Embedding)
+    _fill(spec.encoder.embeddings[0], weight=model.source_embedding.weight)
+    _fill(spec.decoder.embeddings, weight=model.target_embedding.weight)
+    _fill_linear(spec.decoder.projection, model.output)
+    width = model.settings.hidden_size
+    _fill_positions(spec.encoder, model.source_positions, positions, width)
+    _fill_positions(spec.decoder, model.target_positions, positions, width)
+    if model.settings.norm_position == "pre":
+        _fill_norm(spec.encoder.layer_norm, model.encoder_norm)
+        _fill_norm(spec.decoder.layer_norm, model.decoder_norm)
+    for ours, theirs in zip(model.encoder, spec.encoder.layer, strict=True):
+        assert isinstance(ours, EncoderLayer)
+        _fill_self_attention(theirs.self_attention, ours.attention, ours.around_attention)
+        _fill_feed_forward(theirs.ffn, ours.feed_forward, ours.around_feed_forward)
+    for ours, theirs in zip(model.decoder, spec.decoder.layer, strict=True):
+        assert isinstance(ours, DecoderLayer)
+        _fill_self_attention(theirs.self_attention, ours.self_attention, ours.around_self_attention)
+        _fill_cross_attention(theirs.attention, ours.cross_attention, ours.around_cross_attention)
+        _fill_feed_forward(theirs.ffn, ours.feed_forward, ours.around_feed_forward)
+    spec.validate()
+    return spec
+
+
+def vocabulary(pieces: Sequence[str]) -> list[str]:
+    """The pieces as CTranslate2 needs them, each a string of its own: a repeated one gets a mark and its id."""
+    seen: set[str] = set()
+    entries = []
+    for number, piece in enumerate(pieces):
+        entry = piece
+        while entry in seen:
+            entry += f"\u241f{number}"
+        seen.add(entry)
+        entries.append(entry)
+    return entries
+
+
+def _empty(settings: TransformerSettings) -> tuple[Any, Any]:
+    """Encoder and decoder without weights."""
+    from ctranslate2.specs import TransformerDecoderSpec, TransformerEncoderSpec
+    from ctranslate2.specs.common_spec import Activation
+
+    activations = {"relu": Activation.RELU, "gelu": Activation.GELU, "swiglu": Activation.SWISH}
+    common = {
+        "num_heads": settings.num_heads,
+        "pre_norm": settings.norm_position == "pre",
+        "activation": activations[settings.activation],
+        "ffn_glu": settings.activation == "swiglu",
+        "rms_norm": settings.norm == "rms_norm",
+        "head_dim": settings.hidden_size if settings.attention == "wide" else None,
+        # 0 rotates the whole head, None nothing.
+        "rotary_dim": 0 if settings.positions == "rotary" else None,
+        "rotary_interleave": False,
+    }
+    encoder = TransformerEncoderSpec(settings.encoder_layers, **common)
+    # The attention that can be asked for: of the last layer, mean over all heads.
+    decoder = TransformerDecoderSpec(
+        settings.decoder_layers, **common, alignment_layer=-1, alignment_heads=settings.num_heads
+    )
+    return encoder, decoder
+
+
+def _epsilon(model: TransformerModel) -> float:
+    layer = model.encoder[0]
+    assert isinstance(layer, EncoderLayer)
+    norm = layer.around_attention.norm
+    assert isinstance(norm, (nn.LayerNorm, nn.RMSNorm))
+    assert norm.eps is not None
+    return norm.eps
+
+
+def _fill(spec: Any, **tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            # Copies: quantising works in place.
+            setattr(spec, name, tensor.detach().float().cpu().numpy().copy())
+
+
+def _fill_linear(spec: Any, linear: nn.Linear) -> None:
+    _fill(spec, weight=linear.weight, bias=linear.bias)
+
+
+def _fill_norm(spec: Any, norm: nn.Module) -> None:
+    assert isinstance(norm, (nn.LayerNorm, nn.RMSNorm))
+    _fill(spec, gamma=norm.weight)
+    if isinstance(norm, nn.LayerNorm):
+        _fill(spec, beta=norm.bias)
+
+
+def _fill_positions(spec: Any, positions: Positions, entries: int | None, width: int) -> None:
+    match positions.kind:
+        case "learned":
+            _fill(spec.position_encodings, encodings=positions.table)
+        case "sinusoidal":
+            assert entries is not None
+            _fill(spec.position_encodings, encodings=sinusoids(0, entries, width, torch.device("cpu")))
+        case "rotary":
+            pass
+
+
+def _fill_self_attention(spec: Any, attention: SelfAttention, around: Residual) -> None:
+    _fill_norm(spec.layer_norm, around.norm)
+    for theirs, ours in zip(spec.linear, (attention.query_key_value, attention.out), strict=True):
+        _fill_linear(theirs, ours)
+
+
+def _fill_cross_attention(spec: Any, attention: CrossAttention, around: Residual) -> None:
+    _fill_norm(spec.layer_norm, around.norm)
+    for theirs, ours in zip(spec.linear, (attention.query, attention.key_value, attention.out), strict=True):
+        _fill_linear(theirs, ours)
+
+
+def _fill_feed_forward(spec: Any, block: FeedForward, around: Residual) -> None:
+    _fill_norm(spec.layer_norm, around.norm)
+    _fill_linear(spec.linear_1, block.outer)
+    if block.activation != "swiglu":
+        _fill_linear(spec.linear_0, block.inner)
+        return
+    # Ours are one product: the gate, which is activated, then the value.
+    (gate, value), (gate_bias, value_bias) = block.inner.weight.chunk(2), block.inner.bias.chunk(2)
+    _fill(spec.linear_0, weight=gate, bias=gate_bias)
+    _fill(spec.linear_0_noact, weight=value, bias=value_bias)

@@ -8,26 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from seq2seq.cpu import available_cores
-from seq2seq.errors import CheckpointError, ResourceError, UsageError
-from seq2seq.export.answers import (
-    NEVER_WRITTEN,
-    Answer,
-    Task,
-    answers_of,
-    drafts_of,
-    holds_forbidden,
-    is_faulty,
-    ranked,
-)
-from seq2seq.export.extras import import_ctranslate2
+from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.length_limits import check, lengths
+from seq2seq.errors import CheckpointError, DivergenceError, ResourceError, UsageError
 from seq2seq.export.folder import Export
-from seq2seq.inference.request import Engine, Hypothesis, SearchOptions, Sentence
-from seq2seq.inference.search.limits import check, lengths
+from seq2seq.export.requirements import import_ctranslate2
+from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
+from seq2seq.system import available_cores
 
 _BATCH_SENTENCES, _GREEDY_SENTENCES = 64, 128
 _BATCH_TOKENS = 4096
@@ -274,3 +265,87 @@ def _library_errors() -> Iterator[None]:
                 "CTranslate2 ran out of memory", hint="lower --batch-size or --beam-size", code="memory.translating"
             ) from error
         raise
+
+
+NEVER_WRITTEN = (SPECIAL_TOKENS[PAD], SPECIAL_TOKENS[BOS])
+"""Tokens that no output holds."""
+
+_END = SPECIAL_TOKENS[EOS]
+
+
+class Task(NamedTuple):
+    """One sentence as CTranslate2 is asked for it."""
+
+    number: int
+    source: list[str]
+    prefix: list[str]
+    minimum: int
+    """Fewest tokens, EOS not counted."""
+    maximum: int
+    """Most tokens, EOS not counted."""
+
+
+class Answer(NamedTuple):
+    """One hypothesis as CTranslate2 gave it."""
+
+    tokens: list[str]
+    """Without EOS."""
+    log_probability: float
+    """Of the tokens, and of EOS where it was written."""
+    ended: bool
+    """Whether EOS was written."""
+
+
+def answers_of(result: Any, alpha: float) -> Iterator[Answer]:
+    """The hypotheses of one sentence; `alpha` is the length penalty they were ranked by.
+
+    Raises:
+        DivergenceError: the model's output is NaN.
+    """
+    for tokens, score in zip(result.hypotheses, result.scores, strict=True):
+        if math.isnan(score):
+            raise DivergenceError(
+                "the model's output is not a number",
+                hint="its weights hold NaN or infinity; use an earlier checkpoint",
+                code="model.not-a-number",
+            )
+        if score > -math.inf:
+            ended = bool(tokens) and tokens[-1] == _END
+            yield Answer(tokens[:-1] if ended else tokens, score * len(tokens) ** alpha, ended)
+
+
+def is_faulty(answers: Sequence[Answer] | None, task: Task) -> bool:
+    """Whether a task must be searched for with care: none yet, a limit broken, or a token that is never written."""
+    if answers is None:
+        return True
+    return any(
+        len(answer.tokens) > task.maximum or (task.source and not answer.ended) for answer in answers
+    ) or holds_forbidden(answers)
+
+
+def holds_forbidden(answers: Sequence[Answer]) -> bool:
+    """Whether one of the hypotheses holds a token that is never written."""
+    return any(token in answer.tokens for answer in answers for token in NEVER_WRITTEN)
+
+
+def drafts_of(answers: Sequence[Answer], task: Task, ids: dict[str, int]) -> list[Hypothesis]:
+    """Different hypotheses within the task's limit, their scores left open."""
+    found: dict[tuple[int, ...], Hypothesis] = {}
+    for answer in answers:
+        tokens = [ids[token] for token in answer.tokens[: task.maximum]]
+        cut = bool(task.source) and (not answer.ended or len(answer.tokens) > task.maximum)
+        found.setdefault(tuple(tokens), Hypothesis(tokens, 0.0, answer.log_probability, cut=cut))
+    return list(found.values())
+
+
+def ranked(drafts: Sequence[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
+    """The best ones by our own score, best first."""
+    found = [
+        draft._replace(
+            score=draft.log_probability / (len(draft.tokens) + 1) ** options.length_penalty,
+            token_scores=draft.token_scores if options.with_token_scores else None,
+        )
+        for draft in drafts
+    ]
+    nothing = Hypothesis([], -math.inf, -math.inf, cut=True)
+    return sorted(found, key=lambda hypothesis: -hypothesis.score)[: options.n_best] or [nothing]

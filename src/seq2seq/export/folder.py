@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq import console
+from seq2seq.atomic_files import new_folder, write_json, write_text
 from seq2seq.config import Config, config_to_yaml, load_config
-from seq2seq.data.tokenizer import TokenizerPair
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
-from seq2seq.files import new_folder, write_json, write_text
 from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.tokenizers.pair import TokenizerPair
 
 FORMAT_VERSION = 1
 MANIFEST = "export.json"

@@ -17,21 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq import console
-from seq2seq.data.tokenizer import TokenizerPair
+from seq2seq.atomic_files import write_bytes, write_json, write_text
+from seq2seq.decoding.length_limits import lengths
+from seq2seq.decoding.segmentation import readable
+from seq2seq.decoding.text_batches import batches_by_length, padded
 from seq2seq.errors import UsageError
-from seq2seq.export.extras import import_transformers
 from seq2seq.export.folder import Trained, export_folder, seal
 from seq2seq.export.model_card import model_card
 from seq2seq.export.parity import Parity, Reference
-from seq2seq.export.requirements import longest_source, require_transformer, table_length
-from seq2seq.files import write_bytes, write_json, write_text
-from seq2seq.inference.search.limits import lengths
-from seq2seq.inference.search.scoring import batches_by_length, padded
-from seq2seq.inference.text.lines import readable
+from seq2seq.export.requirements import import_transformers, longest_source, require_transformer, table_length
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.transformer import TransformerModel
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
-from seq2seq.tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
+from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
+from seq2seq.tokenizers.pair import TokenizerPair
 
 _BATCH_TOKENS = 2048
 

@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from seq2seq.decoding.engine import NativeEngine, inference
+from seq2seq.decoding.interface import Engine, SearchOptions, Sentence
+from seq2seq.decoding.segmentation import single_line
+from seq2seq.decoding.text_batches import batches_by_length, padded, visible_ids
 from seq2seq.errors import CheckpointError, DataError
 from seq2seq.evaluation.metrics import MetricResult, bleu
 from seq2seq.export.folder import Trained
-from seq2seq.inference.engine import NativeEngine, inference
-from seq2seq.inference.request import Engine, SearchOptions, Sentence
-from seq2seq.inference.search.scoring import batches_by_length, padded
-from seq2seq.inference.text.lines import single_line
-from seq2seq.inference.text.reading import visible_ids
-from seq2seq.tokens import BOS, EOS, SPECIAL_TOKENS
+from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS
 
 _TIE = 1e-3
 """Nats by which one token may be likelier than another before a different choice is a fault."""

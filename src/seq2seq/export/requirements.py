@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from seq2seq.config import DecodingSettings, ModelSettings
 from seq2seq.errors import UsageError
 from seq2seq.models import Seq2SeqModel, TransformerModel
@@ -57,3 +60,22 @@ def longest_source(model: TransformerModel, decoding: DecodingSettings) -> int:
     """Most source tokens, EOS not counted, that a line may have to be translated in one piece."""
     limit = model.max_source_length
     return decoding.max_source_tokens if limit is None else min(decoding.max_source_tokens, limit - 1)
+
+
+def import_ctranslate2() -> Any:
+    """The module `ctranslate2`. Raises `UsageError` where it is not installed."""
+    return _import("ctranslate2", "ctranslate2")
+
+
+def import_transformers() -> Any:
+    """The module `transformers`. Raises `UsageError` where it is not installed."""
+    return _import("transformers", "huggingface")
+
+
+def _import(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"{name} is not usable here: {error}", hint=f"pip install 'seq2seq[{extra}]'", code="export.library"
+        ) from None

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.kernels.loading import used
+from seq2seq.kernels.compile import used
 from seq2seq.kernels.sizes import BLOCKS, LANES, scratch_size
 
 MOST_QUERIES = 64

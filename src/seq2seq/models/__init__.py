@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
-from seq2seq.models.gru import GRUModel
 from seq2seq.models.interface import (
     Decoded,
     Memory,
@@ -15,6 +14,7 @@ from seq2seq.models.interface import (
     log_probabilities,
     select_rows,
 )
+from seq2seq.models.rnn import GRUModel
 from seq2seq.models.transformer import TransformerModel
 
 

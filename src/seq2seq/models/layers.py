@@ -14,7 +14,7 @@ from seq2seq.config.model import TiedEmbeddings, TransformerSettings
 from seq2seq.errors import ConfigError, UsageError
 from seq2seq.kernels import tensors
 from seq2seq.models.linear import Linear, initialise_linear
-from seq2seq.tokens import PAD
+from seq2seq.special_tokens import PAD
 
 
 class Dropout(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seq2seq.tokens import PAD
+from seq2seq.special_tokens import PAD
 
 # Logits of one chunk, in numbers. On a CPU they should stay in the cache, which ranks share.
 _CHUNK_NUMBERS = {"cpu": 1 << 21, "cuda": 1 << 28}

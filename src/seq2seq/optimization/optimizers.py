@@ -6,13 +6,14 @@ weight by about the learning rate a step, as AdamW does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.config import OptimizerSettings
+from seq2seq.config import OptimizerSettings, ScheduleSettings
 from seq2seq.errors import CheckpointError
 
 # Counters lie on the host, where reading them costs nothing, but for fused optimizers.
@@ -249,3 +250,28 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, t
         on_host = slot in _COUNTERS and not groups[parameter].get("fused")
         # A copy: the optimizer changes it in place, and the caller may use the tensors again.
         optimizer.state[parameter][slot] = value.to("cpu" if on_host else parameter.device, copy=True)
+
+
+def learning_rate(step: int, settings: ScheduleSettings, *, peak: float, max_steps: int) -> float:
+    """Learning rate of update `step` (from 1 to `max_steps`).
+
+    Linear warm-up to `peak` over W steps, then: `inverse_sqrt` peak * sqrt(W / step) (Vaswani et al. 2017, equation 3,
+    scaled to its peak); `cosine` half a period down to final_ratio * peak (Loshchilov and Hutter 2017); `wsd` flat,
+    then
+    linear down over the last decay_fraction (Hu et al. 2024); `constant` flat.
+    """
+    warmup = settings.warmup_steps
+    if step < warmup:
+        return peak * step / warmup
+    match settings.kind:
+        case "constant":
+            return peak
+        case "inverse_sqrt":
+            return peak * math.sqrt(max(warmup, 1) / max(step, 1))
+        case "cosine":
+            progress = min(1.0, (step - warmup) / max(1, max_steps - warmup))
+            share = 0.5 * (1.0 + math.cos(math.pi * progress))
+        case "wsd":
+            decay = max(1.0, settings.decay_fraction * (max_steps - warmup))
+            share = min(1.0, max(0.0, (max_steps - step) / decay))
+    return peak * (settings.final_ratio + (1.0 - settings.final_ratio) * share)

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seq2seq.cpu import computes_bf16
 from seq2seq.errors import ConfigError
+from seq2seq.system import computes_bf16
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from seq2seq.atomic_files import write_json, write_text
 from seq2seq.console import Progress, say, warn
-from seq2seq.data.batching import Batch
+from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
 from seq2seq.failpoints import reach
-from seq2seq.files import write_json, write_text
 
 Texts = Callable[[Batch], list[tuple[str, str]]]
 

@@ -1,0 +1,1 @@
+"""Word alignments from attention, and pictures of them."""

@@ -1,0 +1,301 @@
+"""Attention as in figure 3 of Bahdanau et al. 2015: source words across, target words down, darker is more.
+
+One drawing for SVG and PNG, panel beside panel: a row for each layer, a column for each head. Nothing is needed but
+Pillow, and that for PNG only.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from rich.cells import cell_len
+
+from seq2seq.alignment.matrix import AttentionMatrix, draw_attention, readable_label
+from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention
+from seq2seq.alignment.words import Segments
+from seq2seq.errors import UsageError
+from seq2seq.special_tokens import EOS, SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
+
+_CELL = 20
+_FONT = 13
+_CHARACTER = 7.6
+"""Width of a character of that size, on average."""
+_MARGIN = 24
+_LONGEST_LABEL = 30
+_MOST_PIXELS = 2**27
+# The first that the machine has is taken; Pillow brings a Latin one.
+_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf", "arial.ttf")
+
+
+class Panel(NamedTuple):
+    """One matrix among others."""
+
+    title: str
+    matrix: AttentionMatrix
+
+
+Grid = Sequence[Sequence[Panel]]
+"""Rows of panels."""
+
+
+def attention_grid(
+    pair: PairAttention, options: AlignmentOptions, *, all_layers: bool, all_heads: bool, words: bool
+) -> Grid:
+    """One panel for what `options` choose, or a row of panels for every layer and a panel for every head.
+
+    Raises:
+        UsageError: there is no such layer or head.
+    """
+    layers, heads = (range(1, count + 1) for count in pair.weights.shape[:2])
+    return [
+        [
+            Panel(_title(chosen), pair.matrix(chosen, words=words))
+            for head in (heads if all_heads else [options.head])
+            for chosen in [AlignmentOptions(layer, head, options.shift)]
+        ]
+        for layer in (layers if all_layers else [options.layer])
+    ]
+
+
+def svg_picture(grid: Grid) -> str:
+    """The panels as an SVG document; the mouse over a cell shows its words and weight."""
+    placed, width, height = _layout(grid, lambda text: _CHARACTER * cell_len(text))
+    canvas = _Svg()
+    for panel in placed:
+        panel.paint(canvas)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="{_FONT}">\n'
+        '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(canvas.parts) + "\n</svg>\n"
+    )
+
+
+def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
+    """The panels as a PNG file, `scale` times as large as the SVG.
+
+    Characters that the machine's font lacks are drawn as boxes; SVG and HTML leave them to the reader's browser.
+
+    Raises:
+        UsageError: Pillow is not installed, or the picture would be too large.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UsageError(
+            "PNG pictures need Pillow", hint="pip install pillow, or choose .svg or .html", code="export.library"
+        ) from None
+    font = _font(_FONT * scale)
+    placed, width, height = _layout(grid, lambda text: font.getlength(text) / scale)
+    size = round(width * scale), round(height * scale)
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise UsageError(
+            f"a PNG of {size[0]:,} x {size[1]:,} pixels is too large",
+            hint="choose .svg, or one --layer and --head",
+            code="usage.picture",
+        )
+    canvas = _Png(Image.new("L", size, 255), font, scale)
+    for panel in placed:
+        panel.paint(canvas)
+    content = io.BytesIO()
+    canvas.image.save(content, "PNG")
+    return content.getvalue()
+
+
+def text_picture(grid: Grid, *, encoding: str | None = None) -> str:
+    """The panels one below the other, for a terminal or a text file; `encoding` is by default stdout's."""
+    panels = [panel for row in grid for panel in row]
+    drawn = ((panel.title, draw_attention(panel.matrix, encoding=encoding, words=False)) for panel in panels)
+    return "\n\n".join(f"{title}\n{text}" if title else text for title, text in drawn)
+
+
+class _Canvas(Protocol):
+    """What a panel is drawn on; y grows downward."""
+
+    def text(self, x: float, y: float, text: str, anchor: str) -> None:
+        """`start` begins at x, `end` ends there, `up` begins at y and goes upward; y (for `up` x) is the middle."""
+
+    def cell(self, x: float, y: float, weight: float, tip: str) -> None:
+        """A square whose left upper corner is (x, y)."""
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        """A thin line around the cells."""
+
+
+class _Placed(NamedTuple):
+    x: float
+    """Where the cells begin."""
+    y: float
+    top: float
+    """Where the title's middle is."""
+    title: str
+    sources: list[str]
+    targets: list[str]
+    weights: list[list[float]]
+
+    def paint(self, canvas: _Canvas) -> None:
+        canvas.text(self.x, self.top, self.title, "start")
+        for column, source in enumerate(self.sources):
+            canvas.text(self.x + (column + 0.5) * _CELL, self.y - 5, source, "up")
+        for row, (target, weights) in enumerate(zip(self.targets, self.weights, strict=True)):
+            y = self.y + row * _CELL
+            canvas.text(self.x - 6, y + 0.5 * _CELL, target, "end")
+            for column, (source, weight) in enumerate(zip(self.sources, weights, strict=True)):
+                canvas.cell(self.x + column * _CELL, y, weight, f"{target} ← {source}: {weight:.2f}")
+        canvas.frame(self.x, self.y, len(self.sources) * _CELL, len(self.targets) * _CELL)
+
+
+def _layout(grid: Grid, measure: Callable[[str], float]) -> tuple[list[_Placed], float, float]:
+    """Where every panel lies, and the size of the whole."""
+    placed: list[_Placed] = []
+    width = y = float(_MARGIN)
+    for row in grid:
+        x = float(_MARGIN)
+        bottom = y
+        for title, matrix in row:
+            sources = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.source_pieces]
+            targets = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.target_pieces]
+            left = x + max(map(measure, targets)) + 6
+            above = y + (_FONT + 8 if title else 0)
+            top = above + max(map(measure, sources)) + 5
+            placed.append(_Placed(left, top, y + _FONT / 2, title, sources, targets, matrix.weights.tolist()))
+            x = max(left + len(sources) * _CELL, left + measure(title)) + _MARGIN
+            bottom = max(bottom, top + len(targets) * _CELL)
+        width, y = max(width, x), bottom + _MARGIN
+    return placed, width, y
+
+
+class _Svg:
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    def text(self, x: float, y: float, text: str, anchor: str) -> None:
+        place = f'x="{x:.1f}" y="{y:.1f}" dominant-baseline="central"'
+        turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if anchor == "up" else ""
+        end = ' text-anchor="end"' if anchor == "end" else ""
+        if text:
+            self.parts.append(f"<text {place}{end}{turn}>{escape(text)}</text>")
+
+    def cell(self, x: float, y: float, weight: float, tip: str) -> None:
+        grey = _grey(weight)
+        self.parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{_CELL}" height="{_CELL}" fill="#{grey:02x}{grey:02x}{grey:02x}">'
+            f"<title>{escape(tip)}</title></rect>"
+        )
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        self.parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width}" height="{height}" fill="none" stroke="#888"/>'
+        )
+
+
+class _Png:
+    def __init__(self, image: Image.Image, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, scale: int) -> None:
+        from PIL import ImageDraw
+
+        self.image, self.font, self.scale = image, font, scale
+        self.drawing = ImageDraw.Draw(image)
+
+    def text(self, x: float, y: float, text: str, anchor: str) -> None:
+        from PIL import Image, ImageDraw
+
+        x, y = x * self.scale, y * self.scale
+        if not text:
+            return
+        if anchor != "up":
+            self.drawing.text((x, y), text, fill=0, font=self.font, anchor="rm" if anchor == "end" else "lm")
+            return
+        length, height = round(self.font.getlength(text)) + 1, 2 * _FONT * self.scale
+        level = Image.new("L", (length, height), 255)
+        ImageDraw.Draw(level).text((0, height / 2), text, fill=0, font=self.font, anchor="lm")
+        upright = level.rotate(90, expand=True)
+        self.image.paste(upright, (round(x - height / 2), round(y - length)), upright.point(lambda grey: 255 - grey))
+
+    def cell(self, x: float, y: float, weight: float, tip: str) -> None:
+        left, top, size = round(x * self.scale), round(y * self.scale), _CELL * self.scale
+        self.drawing.rectangle((left, top, left + size - 1, top + size - 1), fill=_grey(weight))
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        left, top = round(x * self.scale), round(y * self.scale)
+        right, bottom = left + round(width * self.scale), top + round(height * self.scale)
+        self.drawing.rectangle((left, top, right, bottom), outline=136)
+
+
+def _title(options: AlignmentOptions) -> str:
+    parts = (("layer", options.layer), ("head", options.head))
+    return ", ".join(f"{name} {number}" for name, number in parts if number is not None)
+
+
+def _grey(weight: float) -> int:
+    return 255 - round(255 * min(1.0, max(0.0, weight)))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    for name in _FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+_LONGEST_PAGE_LABEL = 40
+
+
+def html_page(pairs: Sequence[PairAttention], options: AlignmentOptions) -> str:
+    """The page; `options` are what it shows first. Nothing is loaded from anywhere; weights are kept in 1/255.
+
+    A piece that belongs to several words counts for the one that has most of it.
+
+    Raises:
+        UsageError: there are no pairs, or no such layer or head.
+    """
+    if not pairs:
+        raise UsageError("there is no sentence to show", hint="give some text", code="usage.picture")
+    pairs[0].chosen(options)
+    data = {
+        "layer": options.layer or 0,
+        "head": options.head or 0,
+        "shift": options.shift,
+        "pairs": [_pair(pair) for pair in pairs],
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    template = files("seq2seq.alignment").joinpath("attention_page.html").read_text(encoding="utf-8")
+    # `</script>` in a text would end the data.
+    return template.replace("@DATA@", text.replace("<", "\\u003c"))
+
+
+def _pair(pair: PairAttention) -> dict[str, Any]:
+    levels = (pair.weights.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()
+    return {
+        "source": _side(pair.source),
+        "target": _side(pair.target),
+        "layers": pair.weights.shape[0],
+        "heads": pair.weights.shape[1],
+        "weights": base64.b64encode(bytes(levels.flatten().tolist())).decode("ascii"),
+    }
+
+
+def _side(segments: Segments) -> dict[str, Any]:
+    end = SPECIAL_TOKENS[EOS]
+    labels = [readable_label(piece, _LONGEST_PAGE_LABEL) for piece in segments.pieces]
+    most, owners = (
+        segments.shares.max(dim=1) if segments.words else (torch.zeros(len(labels)), torch.zeros(len(labels)))
+    )
+    words = [int(word) if share > 0 else -1 for share, word in zip(most.tolist(), owners.tolist(), strict=True)]
+    return {
+        "pieces": [*labels, end],
+        "words": [*(readable_label(word, _LONGEST_PAGE_LABEL) for word in segments.words), end],
+        "word": [*words, len(segments.words)],
+    }

@@ -1,0 +1,197 @@
+"""Word alignments from the attention of a model that reads a source text and is made to write a target text.
+
+Weights over the pieces of a source word are added up, those of the pieces of a target word averaged; each target word
+is linked to the source word that then has most. The row that belongs to a piece is that of the step which writes it, or
+(`shift`) that of the next step, where the decoder has the piece as its input and knows what to look for (Chen et al.
+2020, "Accurate Word Alignment Induction from Neural Machine Translation").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from seq2seq import console
+from seq2seq.alignment.matrix import AttentionMatrix
+from seq2seq.alignment.words import Segmenter, Segments
+from seq2seq.config import DecodingSettings
+from seq2seq.decoding.engine import inference
+from seq2seq.decoding.text_batches import batches_by_length, padded
+from seq2seq.errors import ResourceError, UsageError
+from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS
+from seq2seq.tokenizers.pair import TokenizerPair
+
+Alignment = tuple[tuple[int, int], ...]
+"""Links (source word, target word), counted from 0, in order."""
+
+_MOST_WEIGHTS = 2**20
+"""Target times source positions of a batch; a model has some ten weights (layers times heads) for each of them."""
+
+
+class AlignmentOptions(NamedTuple):
+    """Whose attention is read, and how."""
+
+    layer: int | None = None
+    """Decoder layer, counted from 1; None is the mean of all: as good as the best layer, whichever it is."""
+    head: int | None = None
+    """Head, counted from 1; None is the mean of all."""
+    shift: bool = False
+    """Take the step after the one that writes a piece."""
+
+
+class PairAttention(NamedTuple):
+    """What a model attends to, layer by layer and head by head, while it writes a target text."""
+
+    source: Segments
+    target: Segments
+    weights: Float[Tensor, "L H T S"]
+    """Row t belongs to the step that writes target piece t, the last one to the end mark; the last column to the
+    source's end mark. Rows sum to 1."""
+
+    def chosen(self, options: AlignmentOptions) -> Float[Tensor, "T S"]:
+        """The weights of one layer and head, or the mean of all.
+
+        Shifted, the row of a piece is the next step's; the end mark keeps its own.
+
+        Raises:
+            UsageError: there is no such layer or head.
+        """
+        weights = _one_or_mean(_one_or_mean(self.weights, options.layer, "layer"), options.head, "head")
+        return torch.cat([weights[1:], weights[-1:]]) if options.shift else weights
+
+    def matrix(self, options: AlignmentOptions, *, words: bool) -> AttentionMatrix:
+        """The chosen weights over pieces, or over words. An end mark comes last on both sides. Rows sum to 1."""
+        weights, end = self.chosen(options), SPECIAL_TOKENS[EOS]
+        if not words:
+            return AttentionMatrix([*self.source.pieces, end], [*self.target.pieces, end], weights)
+        rows, columns = _with_end(_parts(self.target.shares)), _with_end(self.source.shares)
+        return AttentionMatrix([*self.source.words, end], [*self.target.words, end], rows.T @ weights @ columns)
+
+    def links(self, options: AlignmentOptions) -> Alignment:
+        """Each target word with the source word that has most of its attention."""
+        if not self.source.words or not self.target.words:
+            return ()
+        weights = self.matrix(options, words=True).weights[:-1, :-1]
+        most, best = weights.max(dim=1)
+        links = zip(best.tolist(), range(len(best)), most.tolist(), strict=True)
+        # Words that were cut off have no attention.
+        return tuple(sorted((i, j) for i, j, weight in links if weight > 0))
+
+
+class WordAligner:
+    """A model with its tokenizers: pairs of texts in, links or attention weights out, in order.
+
+    The model is put in eval mode for each call, and back.
+    """
+
+    def __init__(
+        self, model: Seq2SeqModel, tokenizers: TokenizerPair, settings: DecodingSettings, device: torch.device
+    ) -> None:
+        self.model, self.settings, self.device = model, settings, device
+        self._source = Segmenter(tokenizers.source)
+        self._target = self._source if tokenizers.joint else Segmenter(tokenizers.target)
+
+    def align(self, pairs: Sequence[tuple[str, str]], options: AlignmentOptions | None = None) -> list[Alignment]:
+        """The links of each (source, target); none where a side is blank.
+
+        Words are what ASCII white space divides. Raises as `attention` does, and `UsageError` for a layer or head that
+        the model does not have.
+        """
+        found: list[Alignment] = [()] * len(pairs)
+        for place, attention in self._attend(pairs):
+            found[place] = attention.links(options or AlignmentOptions())
+        return found
+
+    def attention(self, pairs: Sequence[tuple[str, str]]) -> list[PairAttention]:
+        """All layers and heads for each (source, target), on the CPU. A blank text is an end mark alone.
+
+        Texts beyond the model's limits, or beyond `decoding.max_source_tokens`, are cut with a warning.
+
+        Raises:
+            UsageError: the model has no attention.
+            ResourceError: memory ran out.
+        """
+        found = dict(self._attend(pairs))
+        return [found[place] for place in range(len(pairs))]
+
+    def _attend(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, PairAttention]]:
+        sources = self._segments(self._source, [source for source, _ in pairs], self.model.max_source_length, "source")
+        targets = self._segments(self._target, [target for _, target in pairs], self.model.max_target_length, "target")
+        lengths = [max(len(s.ids), len(t.ids)) + 1 for s, t in zip(sources, targets, strict=True)]
+        for batch in batches_by_length(lengths, self.settings.batch_tokens):
+            longest = lengths[batch[0]]
+            size = max(1, _MOST_WEIGHTS // longest**2)
+            for begin in range(0, len(batch), size):
+                some = batch[begin : begin + size]
+                weights = self._weights([sources[i].ids for i in some], [targets[i].ids for i in some])
+                for row, i in enumerate(some):
+                    rows, columns = len(targets[i].ids) + 1, len(sources[i].ids) + 1
+                    yield i, PairAttention(sources[i], targets[i], weights[row, :, :, :rows, :columns])
+
+    def _segments(self, segmenter: Segmenter, texts: Sequence[str], longest: int | None, side: str) -> list[Segments]:
+        limit = self.settings.max_source_tokens
+        if longest is not None:
+            limit = max(1, min(limit, longest - 1))
+        segments = segmenter.segment(texts, limit)
+        for number, found in enumerate(segments, start=1):
+            if found.cut:
+                console.warn(f"{side} {number}: more than {limit} tokens; words beyond them are not aligned")
+        return segments
+
+    def _weights(self, sources: list[list[int]], targets: list[list[int]]) -> Float[Tensor, "B L H T S"]:
+        try:
+            with inference(self.model, self.device):
+                memory = self.model.encode(padded([[*row, EOS] for row in sources], self.device))
+                target_in = padded([[BOS, *row] for row in targets], self.device)
+                weights = self.model.decode(target_in, memory, with_attention=True).attention
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory with the attention of {len(sources)} pairs at once",
+                hint=f"decoding.batch_tokens={max(1, self.settings.batch_tokens // 2)}",
+                code="memory.translating",
+            ) from error
+        if weights is None:
+            raise UsageError(
+                "this model has no attention to show",
+                hint="train a transformer, or a gru with model.attention: additive",
+                code="model.no-attention",
+            )
+        return weights.float().cpu()
+
+
+def pharaoh(alignment: Alignment) -> str:
+    """`0-0 1-2`: source word, target word."""
+    return " ".join(f"{i}-{j}" for i, j in alignment)
+
+
+def _one_or_mean(weights: Tensor, number: int | None, name: str) -> Tensor:
+    if number is None:
+        return weights.mean(dim=0)
+    count = len(weights)
+    if not 1 <= number <= count:
+        what = f"{count} {name}s" if count > 1 else f"one {name}"
+        raise UsageError(
+            f"no {name} {number}: the model has {what} of attention",
+            where=f"--{name}",
+            hint=f"--{name} 1{f' to {count}' if count > 1 else ''}, or mean",
+            code="usage.picture",
+        )
+    return weights[number - 1]
+
+
+def _parts(shares: Float[Tensor, "P W"]) -> Float[Tensor, "P W"]:
+    """How much each piece is of each word: columns sum to 1, to 0 for a word without pieces."""
+    return shares / shares.sum(dim=0).clamp_min(1e-9)
+
+
+def _with_end(shares: Float[Tensor, "P W"]) -> Float[Tensor, "P+1 W+1"]:
+    """The end mark is a word of its own."""
+    wider = shares.new_zeros(shares.shape[0] + 1, shares.shape[1] + 1)
+    wider[:-1, :-1] = shares
+    wider[-1, -1] = 1.0
+    return wider

@@ -1,0 +1,106 @@
+"""Which pieces of a tokenizer make up which word of a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from seq2seq.decoding.segmentation import is_blank, readable
+from seq2seq.decoding.text_batches import visible_ids
+from seq2seq.tokenizers.pair import Tokenizer
+
+# Words end where fast_align, awk and other readers of Pharaoh links end them: at ASCII white space, not at U+00A0.
+_WORD = re.compile(r"[^ \t\n\r\f\v]+")
+_SPACES = re.compile("[▁ \t\n\r\f\v]+")
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_SPACE_BYTES = set(b" \t\n\r\f\v")
+
+
+class Segments(NamedTuple):
+    """A text as its model sees it and as its reader does."""
+
+    ids: list[int]
+    """Without BOS and EOS."""
+    pieces: list[str]
+    """One for each id."""
+    words: list[str]
+    """What white space divides; a target tag (`<2de>`) at the beginning is no word."""
+    shares: Float[Tensor, "P W"]
+    """How much of each piece belongs to each word. Rows sum to 1, to 0 for the pieces of a tag."""
+    cut: bool = False
+    """Whether the text had more pieces."""
+
+
+class Segmenter:
+    """Cuts texts into pieces and words.
+
+    Pieces and words are matched by counting the bytes of text that both hold, spaces apart: so it works for every
+    tokenizer, with or without marks at word beginnings, with byte pieces and with Unicode normalisation.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._tags = set(tokenizer.tags)
+
+    def segment(self, texts: Sequence[str], limit: int | None = None) -> list[Segments]:
+        """The segments of each text, of at most `limit` pieces; words beyond it have no pieces. None for blank text."""
+        rows = visible_ids(self.tokenizer.encode, texts)
+        words = [[] if is_blank(text) else _WORD.findall(readable(text)) for text in texts]
+        sizes = self._sizes({word for each in words for word in each})
+        found = []
+        for ids, each in zip(rows, words, strict=True):
+            segments = self._match(ids[:limit], each, sizes)
+            found.append(segments._replace(cut=limit is not None and len(ids) > limit))
+        return found
+
+    def _sizes(self, words: set[str]) -> dict[str, int]:
+        """Bytes of each word in the tokenizer's own spelling of it."""
+        ordered = sorted(words)
+        rows = self.tokenizer.encode(ordered)
+        return {word: sum(map(_size, self.tokenizer.pieces(row))) for word, row in zip(ordered, rows, strict=True)}
+
+    def _match(self, ids: list[int], words: list[str], sizes: dict[str, int]) -> Segments:
+        pieces = self.tokenizer.pieces(ids)
+        rows = [[0.0] * len(words) for _ in pieces]
+        ends = list(accumulate(sizes[word] for word in words))
+        place = word = 0
+        for row, piece in zip(rows, pieces, strict=True):
+            size = _size(piece)
+            # A piece without text, such as a lone space, opens the word after it.
+            while word < len(words) - 1 and ends[word] <= place:
+                word += 1
+            end = place + size
+            for column, share in _overlaps(place, end, ends, word):
+                row[column] = share
+            place = end
+        shares = torch.tensor(rows, dtype=torch.float32).view(len(pieces), len(words))
+        if words and words[0] in self._tags:
+            return Segments(ids, pieces, words[1:], shares[:, 1:])
+        return Segments(ids, pieces, words, shares)
+
+
+def _overlaps(begin: int, end: int, ends: Sequence[int], word: int) -> list[tuple[int, float]]:
+    """(word, share of begin to end that lies in it), from `word` on; the last word takes what lies beyond the end."""
+    if not ends:
+        return []
+    found = []
+    place = begin
+    while word < len(ends) - 1 and ends[word] < end:
+        if ends[word] > place:
+            found.append((word, (ends[word] - place) / (end - begin)))
+            place = ends[word]
+        word += 1
+    return [*found, (word, (end - place) / (end - begin) if end > begin else 1.0)]
+
+
+def _size(piece: str) -> int:
+    """Bytes of a piece's text, white space apart."""
+    if (found := _BYTE.fullmatch(piece)) is not None:
+        return int(found[1], 16) not in _SPACE_BYTES
+    return len(_SPACES.sub("", piece).encode("utf-8", "replace"))

@@ -1,0 +1,1 @@
+"""Checkpoints: weights and training state on disk, verified before use."""

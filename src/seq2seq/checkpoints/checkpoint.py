@@ -1,0 +1,120 @@
+"""One checkpoint: how it is written, and read again only if every byte is as it was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from seq2seq.atomic_files import new_folder, write_bytes
+from seq2seq.checkpoints.manifest import MANIFEST, FileRecord, read_manifest, read_verified, write_manifest
+from seq2seq.checkpoints.train_state import TrainState
+from seq2seq.errors import CheckpointError
+from seq2seq.failpoints import reach
+
+_MODEL, _TRAINING, _STATE = "model.safetensors", "training.safetensors", "state.json"
+
+
+class Checkpoint(NamedTuple):
+    """What one checkpoint holds."""
+
+    path: Path
+    model: dict[str, Tensor]
+    training: dict[str, Tensor]
+    """Optimizer and random state; empty where it was pruned."""
+    state: TrainState
+
+
+def write_checkpoint(
+    path: Path, model: Mapping[str, Tensor], training: Mapping[str, Tensor], state: TrainState
+) -> None:
+    """Write a checkpoint folder; `manifest.json` comes last.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    with new_folder(path) as folder:
+        # Serialised in memory and written by us: torch's and safetensors' own writers abort on a full disk.
+        files = {_MODEL: _write(folder / _MODEL, safetensors.torch.save(_contiguous(model)))}
+        if training:
+            files[_TRAINING] = _write(folder / _TRAINING, safetensors.torch.save(_contiguous(training)))
+        files[_STATE] = _write(folder / _STATE, (json.dumps(state.to_json(), indent=2) + "\n").encode())
+        reach("save.before_manifest")
+        write_manifest(folder, files)
+        reach("save.before_rename")
+
+
+def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
+    """Verify and read one checkpoint folder.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or a newer version wrote it.
+    """
+    files = read_manifest(path)
+    for name in (_MODEL, _STATE):
+        if name not in files:
+            raise CheckpointError(
+                f"{path / MANIFEST} does not list {name}",
+                hint="choose another one: --checkpoint step-N",
+                code="checkpoint.damaged",
+            )
+    wanted = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
+    content = {name: read_verified(path / name, files[name]) for name in wanted}
+    try:
+        model = safetensors.torch.load(content[_MODEL])
+        training = safetensors.torch.load(content[_TRAINING]) if _TRAINING in content else {}
+        state = json.loads(content[_STATE])
+    except (safetensors.SafetensorError, ValueError, RecursionError):
+        raise CheckpointError(
+            f"{path} is damaged: its files are not what their names say",
+            hint="choose another one: --checkpoint step-N",
+            code="checkpoint.damaged",
+        ) from None
+    return Checkpoint(path, model, training, TrainState.from_json(state))
+
+
+def forget_training(path: Path) -> None:
+    """Remove what only resuming needs, where it is there.
+
+    Raises:
+        OSError, UserError: that is not possible; the checkpoint is as it was.
+    """
+    if not (path / _TRAINING).exists():
+        return
+    # The manifest forgets the file before the file goes: the checkpoint is valid at every instant.
+    files = read_manifest(path)
+    write_manifest(path, {name: record for name, record in files.items() if name != _TRAINING})
+    reach("prune.before_unlink")
+    (path / _TRAINING).unlink()
+
+
+def is_validated(path: Path) -> bool:
+    """Whether a checkpoint was saved right after a validation."""
+    try:
+        return bool(json.loads((path / _STATE).read_bytes())["validated"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def best_metric_of(path: Path) -> float | None:
+    """The best validation metric that a checkpoint knows of, its own where it is the best; None where it has none."""
+    try:
+        metric = json.loads((path / _STATE).read_bytes())["best_metric"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(metric) if isinstance(metric, (int, float)) else None
+
+
+def _write(path: Path, content: bytes) -> FileRecord:
+    write_bytes(path, content)
+    return FileRecord.of(content)
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, each with memory of its own: safetensors refuses shared storage (tied embeddings)."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,199 @@
+"""`seq2seq evaluate` and `seq2seq score`"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seq2seq.cli.input import check_output, same_file
+from seq2seq.cli.options import BeamSize, Checkpoint, Device, Json, LengthPenalty, Quiet, Threads, exclude, require
+from seq2seq.console import format_table, say, set_quiet, warn
+from seq2seq.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.evaluation.metrics import MetricResult
+    from seq2seq.runs import LoadedRun
+
+RunOption = Annotated[
+    Path | None, typer.Argument(help="Run directory; not needed with --hypotheses.", show_default=False)
+]
+
+
+def evaluate(
+    run: RunOption = None,
+    split: Annotated[str, typer.Option("--split", help="test or valid: the run's own text.")] = "test",
+    source: Annotated[Path | None, typer.Option("--source", "-s", help="Another source file.")] = None,
+    references: Annotated[Path | None, typer.Option("--references", "-r", help="Its references, raw.")] = None,
+    hypotheses: Annotated[Path | None, typer.Option("--hypotheses", help="Score these lines; no model needed.")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", "-l", help="Target language; zh, ja and ko have tokenizers of their own."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
+    beam_size: BeamSize = None,
+    length_penalty: LengthPenalty = None,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """BLEU (cased and lowercased), chrF and TER on untouched references, each with its sacrebleu signature.
+
+    \b
+      seq2seq evaluate runs/demo
+      seq2seq evaluate runs/demo --source news.en --references news.de
+      seq2seq evaluate --hypotheses output.de --references news.de
+    """
+    set_quiet(quiet)
+    from seq2seq.evaluation.metrics import corpus_metrics
+
+    if hypotheses is not None:
+        if references is None:
+            raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
+        others = [("a run", run is not None), ("--source", source is not None), ("--output", output is not None)]
+        exclude("--hypotheses", others, "these lines are scored as they are")
+        if same_file(hypotheses, references):
+            warn(f"{hypotheses} is compared with itself")
+        metrics = corpus_metrics(_lines(hypotheses), _lines(references), target_language=language or "")
+    else:
+        if run is None:
+            raise UsageError(
+                "nothing to evaluate",
+                hint="give a run directory, or --hypotheses and --references",
+                code="usage.nothing-to-do",
+            )
+        metrics = _evaluate_run(
+            run,
+            split=split,
+            files=(source, references),
+            output=output,
+            changes={"beam_size": beam_size, "length_penalty": length_penalty},
+            options=(device, checkpoint, threads),
+            language=language,
+        )
+    if as_json:
+        typer.echo(json.dumps([metric._asdict() for metric in metrics], ensure_ascii=False))
+    elif quiet:
+        typer.echo(f"{metrics[0].value:.2f}")
+    else:
+        print_metrics(metrics)
+
+
+def _evaluate_run(
+    run: Path,
+    *,
+    split: str,
+    files: tuple[Path | None, Path | None],
+    output: Path | None,
+    changes: dict[str, float | int | None],
+    options: tuple[str, str | None, int],
+    language: str | None,
+) -> list[MetricResult]:
+    from seq2seq.atomic_files import write_text
+    from seq2seq.decoding.translator import TranslationOptions, search_options
+    from seq2seq.evaluation.metrics import corpus_metrics
+    from seq2seq.runs import load
+
+    device, checkpoint, threads = options
+    check_output(output, files)
+    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
+    pairs = _pairs(loaded, split, *files)
+    decoding = loaded.config.decoding.model_copy(
+        update={key: value for key, value in changes.items() if value is not None}
+    )
+    say(
+        f"{loaded.checkpoint} of {run}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
+        f"score = log P / length^{decoding.length_penalty:g}"
+    )
+    asked = TranslationOptions(search_options(decoding))
+    translated = [found[0].text for found in loaded.translator.stream((pair[0] for pair in pairs), asked)]
+    if output is not None:
+        write_text(output, "".join(line + "\n" for line in translated))
+    target_language = language or loaded.config.data.target_language
+    return corpus_metrics(translated, [pair[1] for pair in pairs], target_language=target_language)
+
+
+def _pairs(loaded: LoadedRun, split: str, source: Path | None, references: Path | None) -> list[tuple[str, str]]:
+    if (source is None) != (references is None):
+        raise UsageError(
+            "--source and --references belong together", hint="give both, or --split test", code="usage.needs"
+        )
+    if source is None or references is None:
+        if split not in ("test", "valid"):
+            raise UsageError(f"--split {split} is neither test nor valid", hint="--split test", code="usage.choice")
+        if not (pairs := loaded.directory.load_pairs(split)):
+            raise DataError(f"the run has no {split} set", hint="--source FILE --references FILE", code="data.no-split")
+        return pairs
+    sources, targets = _lines(source), _lines(references)
+    if len(sources) != len(targets):
+        raise DataError(
+            f"{source} has {len(sources):,} lines, {references} has {len(targets):,}",
+            hint="the two files must match line by line",
+            code="data.line-counts",
+        )
+    return list(zip(sources, targets, strict=True))
+
+
+def score(
+    run: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
+    source: Annotated[Path, typer.Option("--source", "-s", help="Source file.", show_default=False)],
+    target: Annotated[Path, typer.Option("--target", "-t", help="Target file.", show_default=False)],
+    normalized: Annotated[
+        bool, typer.Option("--normalized", help="Print log P / length^a, what a search would rank by.")
+    ] = False,
+    length_penalty: LengthPenalty = None,
+    token_scores: Annotated[
+        bool, typer.Option("--token-scores", help="With --json: log P of each piece and of the end mark.")
+    ] = False,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print log P(target | source) of each pair of lines, in nats, end mark included.
+
+    \b
+      seq2seq score runs/demo --source a.en --target a.de
+      seq2seq score runs/demo --source a.en --target a.de --json --token-scores
+    """
+    set_quiet(quiet)
+    if length_penalty is not None and not (normalized or as_json):
+        raise UsageError(
+            "--length-penalty belongs to --normalized and --json", hint="add --normalized", code="usage.needs"
+        )
+    if token_scores:
+        require("--token-scores", "--json", as_json)
+    from seq2seq.runs import load
+
+    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
+    alpha = loaded.config.decoding.length_penalty if length_penalty is None else length_penalty
+    for number, item in enumerate(loaded.translator.scorer.score(_pairs(loaded, "", source, target)), start=1):
+        ranked = item.log_probability / item.length**alpha if item.length else 0.0
+        if as_json:
+            entry: dict[str, Any] = {"line": number, "log_probability": item.log_probability, "score": ranked}
+            entry["length"] = item.length
+            if token_scores:
+                entry |= {"pieces": item.pieces, "token_scores": list(item.token_scores)}
+            typer.echo(json.dumps(entry, ensure_ascii=False))
+        else:
+            typer.echo(f"{ranked if normalized else item.log_probability:.4f}")
+
+
+def print_metrics(metrics: Sequence[MetricResult]) -> None:
+    """A table on stdout."""
+    if metrics:
+        rows = [(metric.name, f"{metric.value:.2f}", metric.signature) for metric in metrics]
+        width = max(len(row[2]) for row in rows)
+        typer.echo(format_table(["metric", "score", "signature"], [(*row[:2], row[2].ljust(width)) for row in rows]))
+
+
+def _lines(path: Path) -> list[str]:
+    from seq2seq.data.files import read_lines
+
+    return list(read_lines(path, "strict"))

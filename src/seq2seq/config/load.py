@@ -1,0 +1,208 @@
+"""The one door for settings: defaults < preset < suggestions < the run of `training.init_from` < YAML files in order <
+`key=value`, then a single validation."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from seq2seq.config.messages import explain, known_key, no_number
+from seq2seq.config.presets import PRESETS
+from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings
+from seq2seq.config.yaml import Document, Path, read_value, read_yaml
+from seq2seq.console import say
+from seq2seq.errors import ConfigError
+from seq2seq.redaction import redact
+
+_WARMUP = ("training", "schedule", "warmup_steps")
+
+
+def load_config(
+    files: Sequence[str | FilePath] = (), overrides: Sequence[str] = (), suggested: Sequence[str] = ()
+) -> Config:
+    """Read, merge and validate.
+
+    Args:
+        files: YAML files; later ones win key by key. Lists are replaced whole. A file whose `model.kind` differs
+            from the earlier one starts `model` anew, since the architectures share few keys.
+        overrides: `key=value` with dots, e.g. `training.max_steps=100`; the value is YAML.
+        suggested: the same, chosen by the tool: they give way to files, as a preset does.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, a key is unknown, a value is of the wrong type or impossible.
+    """
+    documents = [_read_file(FilePath(file)) for file in files]
+    documents += [_read_override(text) for text in overrides]
+    config = parse_documents(documents, [_read_override(text) for text in suggested])
+    if config.name is None and files:
+        config = config.model_copy(update={"name": FilePath(files[-1]).stem})
+    return config
+
+
+def parse_documents(documents: Sequence[Document], suggested: Sequence[Document] = ()) -> Config:
+    """Merge what the user gave onto what is `suggested`, preset first, and validate."""
+    given = documents
+    documents = [*_preset([*suggested, *given]), *suggested, *_initial_run(given), *given]
+    merged: dict[str, Any] = {}
+    for document in documents:
+        kind = _value(document.data, ("model", "kind"))
+        before = merged.get("model", {})
+        if kind and isinstance(before, dict) and before.get("kind", "transformer") != kind:
+            merged.pop("model", None)
+        merged = _merge(merged, document.data)
+    if not any(_value(document.data, _WARMUP) is not None for document in given):
+        merged = _shorten_warmup(merged)
+    merged.pop("preset", None)
+    # The same for a group that nothing below has filled.
+    merged = {key: value for key, value in merged.items() if value is not None}
+    if isinstance(merged.get("model"), dict):
+        merged["model"] = {"kind": "transformer", **merged["model"]}
+    for path, value in _leaves(merged, ()):
+        if isinstance(value, str) and redact(value) != value:
+            key = ".".join(map(str, path))
+            raise ConfigError(
+                f"`{key}` holds a password or a token, which the run would keep",
+                where=next((place for document in reversed(documents) if (place := document.place(path))), None),
+                hint="fetch the file yourself (curl -o FILE URL) and name it here",
+                code="config.secret",
+            )
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        raise explain(error, documents) from None
+    for path, value in _leaves(merged, ()):
+        # Python takes true for 1.
+        if isinstance(value, bool) and not isinstance(_setting(config, path), bool):
+            raise no_number(path, value, documents)
+    return config
+
+
+def config_to_yaml(config: Config) -> str:
+    """The complete tree as YAML that `load_config` reads back to an equal tree."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _read_file(file: FilePath) -> Document:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        hint = "give the path of a YAML file; `seq2seq init` writes one"
+        near = [str(found) for found in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        if close := difflib.get_close_matches(str(file), near, n=1):
+            hint = f"did you mean {close[0]}?"
+        if known_key(str(file)):
+            hint = f"a setting has = and no spaces: {file}=VALUE"
+        raise ConfigError(f"no config file {file}", hint=hint, code="config.no-file") from None
+    except IsADirectoryError:
+        hint = f"did you mean {file}/config.yaml?" if (file / "config.yaml").exists() else "give a YAML file"
+        raise ConfigError(f"{file} is a folder, not a YAML file", hint=hint, code="config.no-file") from None
+    except UnicodeDecodeError as error:
+        what = f"{file} is not UTF-8 at byte {error.start}"
+        raise ConfigError(what, hint="save the file as UTF-8", code="config.no-file") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        what = f"cannot read {file}: {getattr(error, 'strerror', None) or error}"
+        raise ConfigError(what, hint="check its permissions", code="config.no-file") from None
+    return read_yaml(text, str(file))
+
+
+def _read_override(text: str) -> Document:
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
+        raise ConfigError(
+            f"`{text}` is not a setting",
+            hint="settings look like training.max_steps=1000, without spaces around =",
+            code="config.setting",
+        )
+    data: Any = read_value(value, name=text)
+    path: Path = tuple(key.split("."))
+    for part in reversed(path):
+        data = {str(part): data}
+    return Document(f"command line, {text}", data, {path: 0})
+
+
+def _preset(documents: Sequence[Document]) -> list[Document]:
+    names = [(document.data["preset"], document) for document in documents if document.data.get("preset") is not None]
+    if not names:
+        return []
+    name, document = names[-1]
+    if not isinstance(name, str) or name not in PRESETS:
+        close = difflib.get_close_matches(str(name), PRESETS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"presets: {', '.join(PRESETS)}"
+        where = document.place(("preset",))
+        raise ConfigError(f"unknown preset `{name}`", where=where, hint=hint, code="config.unknown-preset")
+    return [Document(f"preset {name}", PRESETS[name], {})]
+
+
+def _initial_run(given: Sequence[Document]) -> list[Document]:
+    """Model and tokenizer as they are in the run that `training.init_from` names: fine-tuning repeats no sizes.
+
+    What is wrong with that run is told where its weights are read.
+    """
+    names = [name for document in given if (name := _value(document.data, ("training", "init_from")))]
+    if not names or not isinstance(names[-1], str):
+        return []
+    path = FilePath(names[-1]).resolve()  # a run, its checkpoints, or one of them
+    file = next((found for folder in (path, *path.parents[:2]) if (found := folder / "config.yaml").is_file()), None)
+    try:
+        run = None if file is None else _read_file(file)
+    except ConfigError:
+        run = None
+    if run is None:
+        return []
+    groups = {name: dict(group) for name in ("model", "tokenizer") if isinstance(group := run.data.get(name), dict)}
+    for name in ("source_model", "target_model"):  # the vocabulary lies in the run; these files may be gone
+        groups.get("tokenizer", {}).pop(name, None)
+    return [run._replace(data=groups)]
+
+
+def _shorten_warmup(merged: dict[str, Any]) -> dict[str, Any]:
+    """A warm-up that the user did not set gives way to a small `max_steps`, so that a short try just works."""
+    schedule, training = ScheduleSettings(), TrainingSettings()
+    kind = _value(merged, ("training", "schedule", "kind")) or schedule.kind
+    warmup = _value(merged, _WARMUP)
+    warmup = schedule.warmup_steps if warmup is None else warmup
+    steps = _value(merged, ("training", "max_steps")) or training.max_steps
+    if kind not in ("cosine", "wsd") or type(steps) is not int or not 0 < steps <= warmup:
+        return merged
+    say(f"the warm-up is shortened to {steps // 10:,} updates (training.schedule.warmup_steps), as there are {steps:,}")
+    return _merge(merged, {"training": {"schedule": {"warmup_steps": steps // 10}}})
+
+
+def _leaves(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Every value of the tree with its path."""
+    if isinstance(tree, (dict, list)):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _leaves(value, (*path, key))
+    else:
+        yield path, tree
+
+
+def _setting(config: Config, path: Path) -> Any:
+    """What a key of the validated tree has become."""
+    found: Any = config
+    for part in path:
+        found = found[part] if isinstance(part, int) else getattr(found, part)
+    return found
+
+
+def _value(tree: Any, path: Sequence[str]) -> Any:
+    """What lies at a path; None where nothing does."""
+    for part in path:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        if value is None and isinstance(old, dict):
+            continue  # a group whose keys are all commented out says nothing
+        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result

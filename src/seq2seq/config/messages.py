@@ -1,0 +1,298 @@
+"""What is wrong with a setting, in the user's words: the key as typed, file and line, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from seq2seq.config.model import GRUSettings, TransformerSettings
+from seq2seq.config.settings import Config
+from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource, TsvSource
+from seq2seq.config.yaml import Document, Path
+from seq2seq.errors import ConfigError
+
+_VARIANTS: dict[str, type[BaseModel]] = {
+    "transformer": TransformerSettings,
+    "gru": GRUSettings,
+    "text": TextSource,
+    "tsv": TsvSource,
+    "jsonl": JsonlSource,
+    "hub": HubSource,
+    "builtin": BuiltinSource,
+}
+# What other toolkits and papers call them.
+_OTHER_NAMES = {
+    "lr": "learning_rate",
+    "epochs": "max_epochs",
+    "steps": "max_steps",
+    "d_model": "hidden_size",
+    "ffn": "ff_size",
+    "heads": "num_heads",
+    "nhead": "num_heads",
+    "layers": "encoder_layers",
+    "num_layers": "encoder_layers",
+    "emb_size": "embedding_size",
+    "vocab_size": "vocabulary_size",
+    "warmup": "warmup_steps",
+    "clip_norm": "max_gradient_norm",
+    "grad_clip": "max_gradient_norm",
+    "beam": "beam_size",
+    "batch": "batch_size",
+    "optim": "optimizer",
+    "src": "source",
+    "tgt": "target",
+    "src_lang": "source_language",
+    "tgt_lang": "target_language",
+}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "finite": "a finite number",
+}
+_BOUNDS = {
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "string_too_short": "a name, which cannot be empty",
+    "string_pattern_mismatch": "letters, digits, _ and - alone",
+}
+_NO_VALUE = ("no", "off", "none", "false", "never", "nil", "~")
+_THOUSANDS = {"k": 1_000, "m": 1_000_000}
+_SOURCE = "[{source: FILE, target: FILE}]"
+
+
+def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigError:
+    """The first problem in full, the number of the others after it."""
+    problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors(include_url=False)]
+    first = problems[0]
+    path = _user_path(first["loc"])
+    where = next((place for document in reversed(documents) if (place := document.place(path))), None)
+    # Every arm of a union reports its own problem with the same value.
+    others = len({_user_path(problem["loc"]) for problem in problems}) - 1
+    more = f" (and {others} more)" if others else ""
+    arms = [problem for problem in problems if _user_path(problem["loc"]) == path]
+    code, what, hint = _problem(first, arms, path)
+    return ConfigError(what + more, where=where, hint=hint, code=code)
+
+
+def no_number(path: Path, given: bool, documents: Sequence[Document]) -> ConfigError:
+    """`true` stands where a number is wanted."""
+    where = next((place for document in reversed(documents) if (place := document.place(path))), None)
+    what = f"`{'.'.join(map(str, path))}`: must be a number, not {_shown(given)}"
+    return ConfigError(what, where=where, hint=_reference(path), code="config.value")
+
+
+def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> tuple[str, str, str | None]:
+    """Code, message and hint."""
+    key = ".".join(map(str, path))
+    kind, given = str(first["type"]), first["input"]
+    if kind == "extra_forbidden":
+        return "config.unknown-key", f"unknown key `{_visible(key)}`", _suggest(first["loc"])
+    if kind == "missing" and not isinstance(path[-1], int):
+        return "config.missing-key", f"`{key}` is missing", f"add `{path[-1]}:` there"
+    if kind in ("missing", "too_short", "too_long"):
+        path = path[:-1] if kind == "missing" else path
+        what = f"`{'.'.join(map(str, path))}` has too {'many' if kind == 'too_long' else 'few'} values"
+        return "config.value", what, f"{path[-1]}: {_default_list(path) or '[...]'}"
+    if kind == "value_error":
+        what, _, hint = str(first["msg"]).removeprefix("Value error, ").partition("; ")
+        return "config.conflict", f"{key}: {what}" if key else what, hint or f"seq2seq config reference {key}".rstrip()
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        chosen = given.get("kind") if isinstance(given, dict) else given
+        return "config.value", f"`model.kind`: must be transformer or gru, not {_shown(chosen)}", _kind_of_model(chosen)
+    if kind.startswith(("model_", "dict_")):
+        return (
+            "config.value",
+            f"`{key}` is a group of settings, not {_shown(given)}",
+            _how_to_group(first["loc"], given),
+        )
+    wanted = " or ".join(dict.fromkeys(_wanted(arm) for arm in arms)).replace(" or more or ", " or more, or ")
+    hint = _how_to_write(first, arms, path)
+    return "config.value", f"`{key}`: must be {wanted}, not {_shown(given)}", hint
+
+
+def _wanted(problem: Mapping[str, Any]) -> str:
+    """What a value must be."""
+    kind = str(problem["type"])
+    if kind == "literal_error":
+        return str(problem["ctx"]["expected"]).replace("'", "")
+    if kind in _BOUNDS:
+        bounds = {
+            name: _shown(int(value) if value == int(value) else value)
+            for name, value in problem.get("ctx", {}).items()
+            if isinstance(value, (int, float))
+        }
+        return _BOUNDS[kind].format(**bounds)
+    return _KINDS.get(kind.partition("_")[0], "of another kind")
+
+
+def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> str:
+    """A value to write in place of the one given."""
+    given, name = first["input"], path[-1]
+    text = str(given).strip().casefold() if isinstance(given, (str, bool)) else ""
+    choices = [choice for arm in arms if arm["type"] == "literal_error" for choice in _choices(arm)]
+    if choices and (close := difflib.get_close_matches(text, choices, n=1)):
+        return f"did you mean {name}: {close[0]}?"
+    if str(first["type"]).startswith(("tuple", "list")):
+        plain = not isinstance(given, (dict, type(None)))
+        alone = f"[{_shown(given)}]" if plain else "[...]"
+        return f"{name}: {_SOURCE if path[:1] == ('data',) else _default_list(path) or alone}"
+    if str(first["type"]).startswith("string") and isinstance(given, (int, float)):
+        quoted = f'"{_shown(given)}"'
+        return f"quote it: {quoted}" if isinstance(name, int) else f"quote it: {name}: {quoted}"
+    if text in _NO_VALUE and _may_be_null(first["loc"]):
+        return f"{name}: null"
+    if (short := re.fullmatch(r"(\d+(?:\.\d+)?)([km])", text)) and "int" in str(first["type"]):
+        return f"{name}: {int(float(short[1]) * _THOUSANDS[short[2]])}"
+    if given is None:
+        return "give a value, or remove the line"
+    return _reference(path)
+
+
+def _reference(path: Path) -> str:
+    keys = path[: next((place for place, part in enumerate(path) if isinstance(part, int)), None)]
+    return f"seq2seq config reference {'.'.join(map(str, keys))}"
+
+
+def _default_list(path: Path) -> str:
+    """The default of a list as YAML writes it; empty where it has none."""
+    field = _group_at(path[:-1]).model_fields.get(str(path[-1]))
+    default = field.default if field is not None else None
+    return str(list(default)) if isinstance(default, tuple) and default else ""
+
+
+def _how_to_group(loc: Sequence[str | int], given: Any) -> str:
+    group = _group_at(loc)
+    path = _user_path(loc)
+    if path == ("model",):
+        return _kind_of_model(given)
+    if path[0] == "data" and len(path) == 3:
+        return "an entry is {source: FILE, target: FILE}"
+    keys = list(group.model_fields)
+    if "kind" in keys and isinstance(given, str):
+        choices = get_args(group.model_fields["kind"].annotation)
+        close = difflib.get_close_matches(given.casefold(), choices, n=1, cutoff=0.3)
+        return f"{path[-1]}: {{kind: {close[0] if close else choices[0]}}}"
+    return f"keys there: {', '.join(keys)}"
+
+
+def _kind_of_model(given: Any) -> str:
+    text = str(given).casefold()
+    if text in ("lstm", "rnn"):
+        return f"model: {{kind: gru, cell: {text}}}"
+    return f"model: {{kind: {'gru' if 'gru' in text else 'transformer'}}}"
+
+
+def _choices(problem: Mapping[str, Any]) -> list[str]:
+    return re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it, short."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case BaseModel() | dict():
+            return "a group of settings"
+        case list() | tuple():
+            return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _visible(key: str) -> str:
+    """The key with what cannot be seen, or looks like another letter, spelled out."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in key)
+
+
+def _user_path(loc: Sequence[str | int]) -> Path:
+    """The path as the user typed it: pydantic puts the tag of a union between the keys."""
+    path: list[str | int] = []
+    for place, part in enumerate(loc):
+        is_model_tag = place == 1 and loc[0] == "model" and part in ("transformer", "gru")
+        is_source_tag = place == 3 and isinstance(loc[2], int) and loc[0] == "data" and part in _VARIANTS
+        is_choice_of_types = path[-1:] == ["batch_size"] or str(part).removeprefix("constrained-") in ("int", "str")
+        if not is_model_tag and not is_source_tag and not is_choice_of_types:
+            path.append(part)
+    return tuple(path)
+
+
+def _suggest(loc: Sequence[str | int]) -> str:
+    """Where an unknown key may belong, or what it may have been meant to be."""
+    typed = str(loc[-1])
+    wrong = typed.strip().casefold().replace("-", "_").replace(" ", "_")
+    siblings = list(_group_at(loc[:-1]).model_fields)
+    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}  # of which there are several
+    wanted = _OTHER_NAMES.get(wrong, wrong)
+    groups = _user_path(loc)[:-1]
+    within = ".".join(map(str, groups))
+    key = f"{within}.{typed}" if within else typed
+    # The key as `key=value` wants it, which cannot reach into a list.
+    prefix = f"{within}." if within and not any(isinstance(part, int) for part in groups) else ""
+    if typed == "<<":
+        return "write the keys out, or use a preset: configs know no merge keys"
+    if typed.isdecimal() and len(typed) == 3:
+        return "write numbers without commas, as in 20000"
+    if "." in wrong and wrong in everywhere.values():
+        first, *rest = wrong.split(".")
+        return f"keys nest: {first}: " + "".join(f"{{{part}: " for part in rest) + "..." + "}" * len(rest)
+    if wanted in siblings:
+        return f"did you mean {prefix}{wanted}?"
+    if everywhere.get(wanted, key) != key:
+        return f"did you mean {everywhere[wanted]}?"
+    if close := difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.7):
+        return f"did you mean {prefix}{close[0]}?"
+    if (close := difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.8)) and everywhere[close[0]] not in (
+        key,
+        within,
+    ):
+        return f"did you mean {everywhere[close[0]]}?"
+    return f"keys here: {', '.join(siblings)}"
+
+
+def _group_at(loc: Sequence[str | int]) -> type[BaseModel]:
+    group: type[BaseModel] = Config
+    for place, part in enumerate(loc):
+        if part in _VARIANTS and place in (1, 3):
+            group = _VARIANTS[str(part)]
+        elif isinstance(part, str) and part in group.model_fields:
+            annotation = group.model_fields[part].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                group = annotation
+    return group
+
+
+def _may_be_null(loc: Sequence[str | int]) -> bool:
+    names = [part for part in loc if isinstance(part, str)]
+    field = _group_at(loc).model_fields.get(names[-1]) if names else None
+    annotation = field.annotation if field else None
+    return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
+
+
+def known_key(text: str) -> bool:
+    """Whether a text is the full name of a setting, such as `training.max_steps`."""
+    return text in dict(_all_keys(Config, ())).values()
+
+
+def _all_keys(group: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Every key of the tree with its full path; the first of several equal names wins."""
+    for name, field in group.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _all_keys(annotation, (*path, name))
+        elif name == "model":
+            for variant in (GRUSettings, TransformerSettings):
+                yield from _all_keys(variant, ("model",))
+        yield name, ".".join((*path, name))

@@ -1,0 +1,330 @@
+"""Batches of similar length, readable from any place of any epoch on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from seq2seq.data.batch_plan import BatchType, Plan, plan_epoch, plan_rows, require_room
+from seq2seq.data.order import Mixture, Rows, permute
+from seq2seq.data.store import Store
+from seq2seq.errors import CheckpointError, DataError, WorkerError
+from seq2seq.random_streams import stream_key
+from seq2seq.special_tokens import BOS, EOS, PAD
+from seq2seq.tokenizers.sampling import SubwordSampler
+
+__all__ = ["Batch", "Cursor", "TrainingBatches", "collate", "plan_epoch"]
+
+IdRows = Sequence[npt.NDArray[np.integer] | Sequence[int]]
+
+_GROWTH_PAIRS = 500
+"""Pairs that are segmented anew to see how much longer they get."""
+
+
+class Batch(NamedTuple):
+    """Pairs padded with PAD to a common source width S and a common target width T; int64."""
+
+    source: Int[Tensor, "B S"]
+    """Source ids with EOS."""
+    target_in: Int[Tensor, "B T"]
+    """What the decoder reads: BOS and the target."""
+    target_out: Int[Tensor, "B T"]
+    """What the decoder should say: the target and EOS."""
+    tokens: int
+    """Real target tokens, EOS included: the denominator of the loss."""
+    source_tokens: int
+    """Real source tokens, EOS included."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch on a device."""
+        return self._replace(
+            source=self.source.to(device, non_blocking=non_blocking),
+            target_in=self.target_in.to(device, non_blocking=non_blocking),
+            target_out=self.target_out.to(device, non_blocking=non_blocking),
+        )
+
+
+def collate(sources: IdRows, targets: IdRows) -> Batch:
+    """One batch from B rows of ids without BOS and EOS."""
+    if len(sources) != len(targets) or not sources:
+        raise ValueError(f"a batch needs as many sources as targets and at least one: {len(sources)}, {len(targets)}")
+    source = np.full((len(sources), 1 + max(map(len, sources))), PAD, dtype=np.int64)
+    target_in = np.full((len(targets), 1 + max(map(len, targets))), PAD, dtype=np.int64)
+    target_out = target_in.copy()
+    target_in[:, 0] = BOS
+    for row, (ids, words) in enumerate(zip(sources, targets, strict=True)):
+        source[row, : len(ids)] = ids
+        source[row, len(ids)] = EOS
+        target_in[row, 1 : len(words) + 1] = words
+        target_out[row, : len(words)] = words
+        target_out[row, len(words)] = EOS
+    return Batch(
+        torch.from_numpy(source),
+        torch.from_numpy(target_in),
+        torch.from_numpy(target_out),
+        tokens=sum(map(len, targets)) + len(targets),
+        source_tokens=sum(map(len, sources)) + len(sources),
+    )
+
+
+class Cursor(NamedTuple):
+    """The place of the next unread batch."""
+
+    epoch: int = 0
+    pool: int = 0
+    batch: int = 0
+    pairs: int = 0
+    """Pairs of this epoch already read, over all ranks."""
+
+
+class TrainingBatches:
+    """The training data as the loop sees it: endless epochs of batches, readable from any place on.
+
+    What is read is a function of (store, settings, seed, cursor); it depends neither on `num_workers` nor on where
+    reading began. `share` = (rank, ranks) takes every ranks-th pair of each batch.
+
+    Raises:
+        ConfigError: a single pair is larger than the budget.
+        DataError: the store is empty.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        batch_size: int,
+        batch_type: BatchType,
+        seed: int,
+        num_workers: int = 0,
+        mixture: Mixture | None = None,
+        sampler: SubwordSampler | None = None,
+        share: tuple[int, int] = (0, 1),
+        pin_memory: bool = False,
+    ) -> None:
+        if not len(store):
+            raise DataError("there are no training pairs", where=str(store.path), code="data.nothing-left")
+        self.store, self.seed, self.num_workers = store, seed, num_workers
+        self.batch_size, self.batch_type = batch_size, batch_type
+        self.mixture = Mixture.of([len(store)]) if mixture is None else mixture
+        if sum(self.mixture.sizes) != len(store):
+            raise ValueError(f"the mixture is of {sum(self.mixture.sizes)} pairs, the store of {len(store)}")
+        self._longest_rows = store.longest()
+        sources, targets = store.lengths(self._longest_rows)
+        self._limits = int(sources[0]), int(targets[1])
+        require_room(max(self._limits) + 1, batch_size, batch_type)
+        self._growth = 1.0
+        if sampler is not None:
+            some = permute(np.arange(min(_GROWTH_PAIRS, len(store))), len(store), stream_key("growth"))
+            # More than the mean, so that few rows of a batch have to stay as they are for lack of room.
+            self._growth = 1 + 1.3 * (sampler.growth(store.rows(some)) - 1)
+        budget = batch_size if batch_type == "tokens" else None
+        self._reader = _Reader(store, sampler, share, self._limits, budget)
+        self._pin_memory = pin_memory and torch.cuda.is_available()
+
+    @property
+    def pairs_per_epoch(self) -> int:
+        """Pairs read in an epoch, over all ranks."""
+        return self.mixture.pairs
+
+    def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
+        """The rest of the cursor's epoch; each batch with the place after it.
+
+        Raises:
+            CheckpointError: there is no such place, because data or settings are not those of the cursor.
+            WorkerError: a loader process died.
+        """
+        return load(self._reader, self._places(cursor), self.num_workers, self._pin_memory)
+
+    def plan(self, epoch: int, pool: int) -> Plan:
+        """The batches of one pool; time and memory depend on the size of a pool alone."""
+        rows = self.mixture.rows(self.seed, epoch, pool)
+        sources, targets = self.store.lengths(rows)
+        if self._growth > 1:
+            room = self.batch_size - 1 if self.batch_type == "tokens" else max(self._limits)
+            sources, targets = (
+                np.minimum(np.ceil(side * self._growth).astype(np.int64), room) for side in (sources, targets)
+            )
+        return plan_rows(
+            rows,
+            sources,
+            targets,
+            batch_size=self.batch_size,
+            batch_type=self.batch_type,
+            key=stream_key(self.seed, "batches", epoch, pool),
+        )
+
+    def longest(self) -> Batch:
+        """The batch that needs the most memory, for the rehearsal: the longest pair, as often as the budget allows,
+        or the largest batch of the first pool."""
+        row = max(self._longest_rows, key=lambda row: max(self.store.lengths([row]))[0])
+        width = max(self._limits) + 1
+        copies = min(self.batch_size // width if self.batch_type == "tokens" else self.batch_size, self.pairs_per_epoch)
+        plan = self.plan(0, 0)
+        candidates = [np.full(copies, row), *(plan.rows(number) for number in range(len(plan)))]
+        rows = max(candidates, key=self._memory)
+        sources, targets = self.store.rows(rows)
+        if self._reader.sampler is not None:  # segmented anew, rows may grow up to the limits
+            limits = [self._reader.limit(len(rows), side) for side in (0, 1)]
+            sources, targets = (
+                [np.resize(ids, limit) for ids in side] for side, limit in zip((sources, targets), limits, strict=True)
+            )
+        return collate(sources, targets)
+
+    def _memory(self, rows: Rows) -> int:
+        """A measure of the memory of a batch: most of it grows with its cells, attention with their width too."""
+        sources, targets = self.store.lengths(rows)
+        width = int(max(sources.max(), targets.max())) + 1
+        return len(rows) * width * (1024 + width)
+
+    def _places(self, cursor: Cursor) -> Iterator[_Place]:
+        """Every batch to read. The next pool is planned in a thread of its own while one is read."""
+        if cursor.pool >= self.mixture.pools:
+            raise _no_such_place(cursor, 0)
+        with ThreadPoolExecutor(1, thread_name_prefix="plan") as planner:
+            plan: Plan | None = self.plan(cursor.epoch, cursor.pool)
+            while plan is not None:
+                last_pool = cursor.pool + 1 == self.mixture.pools
+                following: Future[Plan] | None = None
+                if cursor.batch >= len(plan):
+                    raise _no_such_place(cursor, len(plan))
+                for number in range(cursor.batch, len(plan)):
+                    rows = plan.rows(number)
+                    after = cursor._replace(batch=number + 1, pairs=cursor.pairs + len(rows))
+                    if number + 1 == len(plan):
+                        after = Cursor(cursor.epoch + 1) if last_pool else after._replace(pool=cursor.pool + 1, batch=0)
+                    yield _Place(rows, (cursor.epoch, cursor.pool, number), after)
+                    cursor = after
+                    if following is None and not last_pool:  # after the first batch, which somebody is waiting for
+                        following = planner.submit(self.plan, cursor.epoch, cursor.pool + (number + 1 < len(plan)))
+                plan = following.result() if following else None
+
+
+def _no_such_place(cursor: Cursor, batches: int) -> CheckpointError:
+    return CheckpointError(
+        f"no batch {cursor.batch + 1} in pool {cursor.pool + 1} of epoch {cursor.epoch + 1}, which has {batches}",
+        hint="data and batches must be as they were when the checkpoint was saved: training.batch_size, data.train",
+        code="checkpoint.mismatch",
+    )
+
+
+class _Place(NamedTuple):
+    """What a loader needs to know of one batch."""
+
+    rows: Rows
+    place: tuple[int, int, int]
+    """(epoch, pool, batch)"""
+    after: Cursor
+
+
+class _Reader(Dataset[tuple[Batch, Cursor]]):
+    """Places in, batches out; a loader process has a copy of it."""
+
+    def __init__(
+        self,
+        store: Store,
+        sampler: SubwordSampler | None,
+        share: tuple[int, int],
+        limits: tuple[int, int],
+        budget: int | None,
+    ) -> None:
+        self.store, self.sampler, self.share, self.limits, self.budget = store, sampler, share, limits, budget
+
+    def limit(self, pairs: int, side: int) -> int:
+        """Most ids of a source (0) or target (1) that is segmented anew, in a batch of so many pairs."""
+        limit = self.limits[side]
+        return limit if self.budget is None else min(limit, self.budget // pairs - 1)
+
+    def __getitem__(self, item: _Place) -> tuple[Batch, Cursor]:
+        rank, ranks = self.share
+        numbers = np.arange(rank, len(item.rows), ranks)
+        idle = not numbers.size
+        if idle:  # every rank takes part in every batch
+            numbers = np.zeros(1, dtype=np.int64)
+        sides = self.store.rows(item.rows[numbers])
+        if self.sampler is not None:
+            sampled = [
+                self.sampler.sample(ids, side, item.place, numbers, self.limit(len(item.rows), side))
+                for side, ids in enumerate(sides)
+            ]
+            sides = sampled[0], sampled[1]
+        batch = collate(*sides)
+        if idle:
+            batch = batch._replace(target_out=torch.full_like(batch.target_out, PAD), tokens=0, source_tokens=0)
+        return batch, item.after
+
+
+Item = TypeVar("Item")
+
+_PREFETCHED = 4
+"""Items that each loader process reads ahead; the next pool is planned within that time."""
+
+
+def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_memory: bool = False) -> Iterator[Item]:
+    """What the dataset holds at each of the places, in order, read by processes ahead of the reader.
+
+    Raises:
+        WorkerError: a loader process died.
+    """
+    if not num_workers:
+        for place in places:
+            item = dataset[place]
+            yield _pinned(item) if pin_memory else item
+        return
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking beside torch's threads (the children only read and copy arrays),
+            # torch of more workers than cores (the user's choice).
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            loader = DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=_Once(places),
+                num_workers=num_workers,
+                prefetch_factor=_PREFETCHED,
+                collate_fn=_unchanged,
+                pin_memory=pin_memory,
+                # Of its own: the loader draws a seed, which would shift the dropout of a run with workers.
+                generator=torch.Generator(),
+            )
+            iterator = iter(loader)
+        yield from iterator
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(
+            f"a data loader process died: {error}", hint="training.num_workers=0", code="worker.loader"
+        ) from error
+
+
+class _Once(Sampler[Any]):
+    """Places as the loader wants them."""
+
+    def __init__(self, places: Iterator[Any]) -> None:
+        self._places = places
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._places
+
+
+def _pinned(item: Any) -> Any:
+    """The same with its tensors in page-locked memory, from which copies to the GPU need not wait."""
+    if isinstance(item, Tensor):
+        return item.pin_memory()
+    if isinstance(item, tuple):
+        parts = [_pinned(part) for part in item]
+        return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
+    return item
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,140 @@
+"""The order of training pairs at any corpus size: random permutations that are computed, never stored.
+
+An epoch is a sequence of virtual positions 0 to N - 1; each maps to a row of the store by arithmetic alone, so that
+starting in the middle costs as little as starting at 0 and memory does not grow with the corpus. Positions are read
+in pools of `POOL`; rows are sorted by length within a pool only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from seq2seq.random_streams import Words, scramble, stream_key
+
+POOL = 2**18
+"""Positions that are sorted by length together."""
+
+_ROUNDS = 6
+"""Turns of each half: permutations of even six elements are then about equally frequent."""
+
+_LARGEST = 2**62
+"""Of a permuted range: its halves then fit into 32 bits, as the multiplication below wants."""
+
+Rows = npt.NDArray[np.int64]
+
+
+def permute(positions: Rows, size: int, key: int, stream: int | Rows = 0) -> Rows:
+    """Where a pseudo-random permutation of range(size) sends the positions.
+
+    A generalized Feistel network on Z_a x Z_b with a * b barely above `size`, walked until the image is inside
+    (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). `stream` numbers the permutations of one key;
+    an array gives each position a permutation of its own.
+
+    Raises:
+        ValueError: `size` is below 1 or above 2**62.
+    """
+    if not 1 <= size <= _LARGEST:
+        raise ValueError(f"a permutation needs 1 to 2**62 elements: {size}")
+    numbers = np.atleast_1d(np.asarray(stream, dtype=np.uint64))
+    keys = [scramble(np.uint64(stream_key(key, turn)) ^ scramble(numbers)) for turn in range(2 * _ROUNDS)]
+    high = math.isqrt(size - 1) + 1
+    high += high % 2  # shifts within an odd number of places would only ever make even permutations
+    sides = high, -(-size // high)
+    image = _turn(positions.astype(np.uint64), sides, keys)
+    outside = np.flatnonzero(image >= size)
+    while outside.size:
+        walked = [each if len(each) == 1 else each[outside] for each in keys]
+        image[outside] = _turn(image[outside], sides, walked)
+        outside = outside[image[outside] >= size]
+    return image.astype(np.int64)
+
+
+def _turn(values: Words, sides: tuple[int, int], keys: Sequence[Words]) -> Words:
+    """One pass through the network: each half in turn is shifted by a random function of the other."""
+    moduli = np.uint64(sides[0]), np.uint64(sides[1])
+    left = values // moduli[1]
+    halves = [left, values - left * moduli[1]]
+    for turn, key in enumerate(keys):
+        mine, other = turn % 2, 1 - turn % 2
+        # The upper 32 bits times the modulus, shifted back, are even over [0, modulus) without a division.
+        shift = ((scramble(halves[other] + key) >> np.uint64(32)) * moduli[mine]) >> np.uint64(32)
+        moved = halves[mine] + shift
+        halves[mine] = np.where(moved >= moduli[mine], moved - moduli[mine], moved)
+    image: Words = halves[0] * moduli[1] + halves[1]
+    return image
+
+
+class Mixture(NamedTuple):
+    """How often an epoch draws from each corpus. Corpora lie in the store one after another."""
+
+    sizes: tuple[int, ...]
+    """Pairs of each corpus."""
+    draws: tuple[int, ...]
+    """Pairs drawn from each in an epoch; they sum to all pairs."""
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], weights: Sequence[float] | None = None, temperature: float = 1.0) -> Mixture:
+        """Draws in proportion to weight * size^(1/temperature) (Arivazhagan et al. 2019), rounded by largest
+        remainder; equal weights and temperature 1 draw each pair once.
+
+        Raises:
+            ValueError: there are not as many weights as sizes.
+        """
+        weights = [1.0] * len(sizes) if weights is None else weights
+        if len(weights) != len(sizes):
+            raise ValueError(f"{len(weights)} weights for {len(sizes)} corpora")
+        if temperature == 1.0 and len(set(weights)) <= 1:
+            return cls(tuple(sizes), tuple(sizes))
+        shares = [weight * size ** (1 / temperature) for weight, size in zip(weights, sizes, strict=True)]
+        total, mass = sum(sizes), sum(shares)
+        if not mass:
+            return cls(tuple(sizes), tuple(sizes))
+        exact = [total * share / mass for share in shares]
+        draws = [int(value) for value in exact]
+        by_remainder = sorted(range(len(sizes)), key=lambda number: draws[number] - exact[number])
+        for number in by_remainder[: total - sum(draws)]:
+            draws[number] += 1
+        return cls(tuple(sizes), tuple(draws))
+
+    @property
+    def pairs(self) -> int:
+        """Pairs drawn in an epoch."""
+        return sum(self.draws)
+
+    @property
+    def pools(self) -> int:
+        """Pools in an epoch."""
+        return -(-self.pairs // POOL)
+
+    def rows(self, seed: int, epoch: int, pool: int) -> Rows:
+        """Rows of the store that a pool draws, in random order.
+
+        Every corpus is an endless stream of permutations of its pairs, of which an epoch reads the next stretch: a
+        corpus drawn from more often than its size repeats evenly, and one drawn from less is read whole in time.
+        """
+        positions = np.arange(pool * POOL, min((pool + 1) * POOL, self.pairs), dtype=np.int64)
+        if len(self.sizes) == 1:
+            return self._of_corpus(0, positions, seed, epoch)
+        positions = permute(positions, self.pairs, stream_key(seed, "mixture"), epoch)
+        starts, ends = np.cumsum((0, *self.sizes)), np.cumsum(self.draws)
+        corpora = np.searchsorted(ends, positions, side="right")
+        rows = np.empty_like(positions)
+        for number in np.unique(corpora).tolist():
+            mine = np.flatnonzero(corpora == number)
+            offsets = positions[mine] - (ends[number] - self.draws[number])
+            rows[mine] = starts[number] + self._of_corpus(number, offsets, seed, epoch)
+        return rows
+
+    def _of_corpus(self, number: int, offsets: Rows, seed: int, epoch: int) -> Rows:
+        """Pairs of one corpus, from 0, at offsets into its stretch of the epoch."""
+        size, places = self.sizes[number], epoch * self.draws[number] + offsets
+        repeats = places // size
+        stream: int | Rows = repeats
+        if repeats.size and repeats.min() == repeats.max():
+            stream = int(repeats[0])
+        return permute(places - repeats * size, size, stream_key(seed, "corpus", number), stream)

@@ -1,0 +1,178 @@
+"""A glossary: phrases of the source and how they are to be translated.
+
+The file has one entry a line, the source phrase, a tab, the target phrase; blank lines are skipped. In a source line
+the longest entry that begins at a place is taken, from left to right, and every occurrence counts:
+
+* case: an entry without capitals also stands for words with capitals (`dog`: Dog, DOG); one with capitals is taken
+  as it is written. Where both fit, the one as written wins.
+* words: an entry begins and ends where words do, except in scripts that put no spaces between words.
+* any run of white space equals one space; composed and decomposed letters are equal (Unicode NFC).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from seq2seq import console
+from seq2seq.data.files import read_lines
+from seq2seq.decoding.segmentation import in_word, is_blank, is_unspaced, readable
+from seq2seq.errors import DataError
+from seq2seq.special_tokens import UNK
+from seq2seq.tokenizers.pair import Tokenizer
+
+_ANCHOR = "\uf8ff"
+"""A character that no vocabulary joins with others."""
+
+
+class Entry(NamedTuple):
+    """One line of the file."""
+
+    source: str
+    """With single spaces, in Unicode NFC."""
+    target: str
+    tokens: tuple[int, ...]
+    """Of the target phrase, as they stand within a sentence."""
+    line: int
+    """Counted from 1."""
+
+
+class Glossary:
+    """Finds entries in source lines. The number of entries hardly matters for the time that this takes."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = {entry.source: entry for entry in entries}
+        lengths: dict[str, set[int]] = {}
+        for phrase in self._entries:
+            lengths.setdefault(_lower(phrase[0]), set()).add(len(phrase))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+
+    def __len__(self) -> int:
+        """How many entries there are."""
+        return len(self._entries)
+
+    def entries(self, text: str) -> list[Entry]:
+        """The entries that a source line holds, in order, one for each occurrence; they do not overlap."""
+        text = _normal(text)
+        found, place = [], 0
+        for begin in range(len(text)):
+            if begin >= place and (entry := self._at(text, begin)):
+                found.append(entry)
+                place = begin + len(entry.source)
+        return found
+
+    def phrases(self, text: str) -> tuple[tuple[int, ...], ...]:
+        """Tokens of the target phrases that the translation of a source line must hold, as `Sentence.phrases`."""
+        return tuple(entry.tokens for entry in self.entries(text))
+
+    def _at(self, text: str, begin: int) -> Entry | None:
+        """The longest entry that begins here."""
+        lengths = self._lengths.get(_lower(text[begin]))
+        if lengths is None or _inside_word(text, begin):
+            return None
+        for length in lengths:
+            phrase = text[begin : begin + length]
+            entry = self._entries.get(phrase) or self._entries.get(_lower(phrase))
+            if entry is not None and len(phrase) == length and not _inside_word(text, begin + length):
+                return entry
+        return None
+
+
+def read_glossary(path: Path, tokenizer: Tokenizer) -> Glossary:
+    """Read a glossary file; `tokenizer` is that of the target side.
+
+    Entries whose target phrase the vocabulary cannot write are left out, with a warning.
+
+    Raises:
+        DataError: no such file, not UTF-8, a line that is no entry, or two translations of one phrase.
+    """
+    lines = list(_read(path))
+    rows = phrase_tokens(tokenizer, [target for _, target, _ in lines])
+    entries: dict[str, Entry] = {}
+    unwritable: dict[str, Entry] = {}
+    for (source, target, number), tokens in zip(lines, rows, strict=True):
+        entry = Entry(source, target, tokens, number)
+        other = entries.setdefault(source, entry)
+        if other.target != target:
+            raise DataError(
+                f"'{source}' has another translation in line {other.line}: '{other.target}'",
+                where=f"{path}:{number}",
+                hint="keep one of them",
+                code="data.glossary",
+            )
+        if UNK in tokens or not tokens:
+            unwritable.setdefault(source, entry)
+    if unwritable:
+        first = next(iter(unwritable.values()))
+        console.warn(
+            f"{len(unwritable)} of {len(entries)} glossary entries are left out, as the model's vocabulary cannot write"
+            f" them; the first: {path}:{first.line}, '{first.target}'"
+        )
+    return Glossary([entry for source, entry in entries.items() if source not in unwritable])
+
+
+def phrase_tokens(tokenizer: Tokenizer, phrases: Sequence[str]) -> list[tuple[int, ...]]:
+    """Tokens of each target phrase as it stands within a sentence.
+
+    Subword tokenizers put a space before a text. A phrase in a script without spaces must not bring one along, and is
+    encoded after another character.
+    """
+    rows = [tuple(row) for row in tokenizer.encode(phrases)]
+    inner = [number for number, phrase in enumerate(phrases) if phrase and is_unspaced(phrase[0])]
+    if inner:
+        (anchor,) = tokenizer.encode([_ANCHOR])
+        joined = tokenizer.encode([_ANCHOR + phrases[number] for number in inner])
+        texts = tokenizer.decode([row[len(anchor) :] for row in joined])
+        for number, row, text in zip(inner, joined, texts, strict=True):
+            if row[: len(anchor)] == anchor and text == phrases[number]:
+                rows[number] = tuple(row[len(anchor) :])
+    return rows
+
+
+def _read(path: Path) -> Iterator[tuple[str, str, int]]:
+    """Source phrase, target phrase and line number of each entry."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if is_blank(line):
+            continue
+        sides = [_normal(readable(side)) for side in line.split("\t")]
+        if len(sides) != 2:
+            raise DataError(
+                f"{len(sides) - 1} tabs; an entry is a source phrase, one tab and a target phrase",
+                where=f"{path}:{number}",
+                hint=_how_to_divide(sides),
+                code="data.glossary",
+            )
+        for side, name in zip(sides, ("source", "target"), strict=True):
+            if is_blank(side):
+                raise DataError(
+                    f"the {name} phrase is blank", where=f"{path}:{number}", hint="fill it in", code="data.glossary"
+                )
+        yield sides[0], sides[1], number
+
+
+def _how_to_divide(sides: Sequence[str]) -> str:
+    """What to do about a line with too many tabs or none."""
+    if len(sides) == 1:
+        return "put a tab between the phrases"
+    filled = [side for side in sides if not is_blank(side)]
+    if len(filled) == 2:
+        return f"one tab alone: '{filled[0]}', tab, '{filled[1]}'"
+    return "one tab alone; `cut -f 1,2` keeps the first two columns of a file"
+
+
+def _normal(text: str) -> str:
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+def _lower(text: str) -> str:
+    """In lower case, letter by letter: places stay where they are (İ would become two letters)."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(letter.lower()[:1] for letter in text)
+
+
+def _inside_word(text: str, place: int) -> bool:
+    """Whether the letters before and after this place belong to one word."""
+    return 0 < place < len(text) and in_word(text[place - 1]) and in_word(text[place])

@@ -1,0 +1,208 @@
+"""Minimum Bayes risk: of some sampled translations the one that is most like all of them (Kumar and Byrne 2004;
+Eikema and Aziz 2022).
+
+    best = argmax over h of  sum over samples r of  utility(h, r)
+
+Every sample counts as often as it was drawn. Utilities are sentence-level chrF and BLEU with sacrebleu's own
+defaults. All pairs of a line are compared at once: with C the counts of n-grams, the matches of all pairs are the sum
+over k of [C >= k] [C >= k]^T, as min(a, b) is the number of k that both reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from sacrebleu.metrics import BLEU, CHRF
+
+from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
+from seq2seq.errors import UsageError
+from seq2seq.tokenizers.pair import Tokenizer
+
+UTILITIES = ("chrf", "bleu")
+"""Names that `mbr_choose` takes."""
+
+_LONGEST_WORDS = 4  # BLEU's n-grams
+
+Matrix = Float64[np.ndarray, "U U"]
+
+
+@dataclass(frozen=True)
+class MBRChoice:
+    """The sample that was chosen."""
+
+    index: int
+    """Its place among the samples; the first of several equal ones."""
+    utility: float
+    """Its mean utility against all samples, 0 to 100."""
+
+
+def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str = "13a") -> MBRChoice:
+    """The sample of the highest expected utility under the samples themselves; ties go to the first.
+
+    Args:
+        samples: texts drawn for one source line; duplicates count as often as they occur.
+        utility: `chrf` or `bleu`.
+        tokenize: sacrebleu's tokenizer, for `bleu` only.
+
+    Raises:
+        UsageError: no samples, or no such utility.
+    """
+    if not samples:
+        raise UsageError("minimum Bayes risk needs at least one sample", code="usage.value")
+    texts = list(dict.fromkeys(samples))
+    counts = dict.fromkeys(texts, 0)
+    for sample in samples:
+        counts[sample] += 1
+    weights = np.array([counts[text] for text in texts], dtype=np.float64)
+    expected = utilities(texts, utility, tokenize=tokenize) @ weights / len(samples)
+    best = int(expected.argmax())
+    return MBRChoice(list(samples).index(texts[best]), float(expected[best]))
+
+
+def utilities(texts: Sequence[str], utility: str, *, tokenize: str = "13a") -> Matrix:
+    """Row h, column r: the utility of text h with text r as its reference, as sacrebleu's `sentence_score` gives it.
+
+    Raises:
+        UsageError: no such utility.
+    """
+    match utility:
+        case "chrf":
+            return _chrf(texts)
+        case "bleu":
+            return _bleu(texts, tokenize)
+    raise UsageError(f"no utility {utility!r}", hint="one of " + ", ".join(UTILITIES), code="usage.choice")
+
+
+def _chrf(texts: Sequence[str]) -> Matrix:
+    """chrF2 (Popović 2015): F-score of the mean precision and the mean recall of character n-grams of 1 to 6.
+
+    Orders that either side is too short for are left out of both means.
+    """
+    lines = ["".join(text.split()) for text in texts]
+    precision, recall, orders = (np.zeros((len(texts), len(texts))) for _ in range(3))
+    for matches, sizes in _matches(lines, CHRF.CHAR_ORDER):
+        both = (sizes[:, None] > 0) & (sizes > 0)
+        precision += np.where(both, matches / np.maximum(sizes, 1)[:, None], 0.0)
+        recall += np.where(both, matches / np.maximum(sizes, 1), 0.0)
+        orders += both
+    precision, recall = precision / np.maximum(orders, 1), recall / np.maximum(orders, 1)
+    factor = CHRF.BETA**2
+    below = factor * precision + recall
+    scores: Matrix = 100 * (1 + factor) * precision * recall / np.where(below > 0, below, 1.0)
+    return scores
+
+
+def _bleu(texts: Sequence[str], tokenize: str) -> Matrix:
+    """Sentence BLEU (Papineni et al. 2002) with exponential smoothing and effective order (Chen and Cherry 2014)."""
+    divide = _tokenizer(tokenize)
+    words = [divide(text.rstrip()).split() for text in texts]
+    count = len(texts)
+    lengths = np.array([len(row) for row in words], dtype=np.float64)
+    logarithms, orders, misses = (np.zeros((count, count)) for _ in range(3))
+    any_match = np.zeros((count, count), dtype=bool)
+    for matches, sizes in _matches(words, _LONGEST_WORDS):
+        exists = np.broadcast_to((sizes > 0)[:, None], (count, count))
+        any_match |= matches > 0
+        missed = exists & (matches == 0)
+        misses += missed
+        # Each order without a match counts as half of the one before.
+        found = np.where(missed, 0.5**misses, matches)
+        precision = np.where(exists, found / np.maximum(sizes, 1)[:, None], 1.0)
+        logarithms += np.log(precision)
+        orders += exists
+    brevity = np.minimum(0.0, 1 - lengths / np.maximum(lengths, 1)[:, None])
+    scores: Matrix = 100 * np.exp(brevity + logarithms / np.maximum(orders, 1)) * any_match
+    return scores
+
+
+def _matches(rows: Sequence[Sequence[str]], highest: int) -> Iterator[tuple[Matrix, Float64[np.ndarray, " U"]]]:
+    """For n-grams of 1 to `highest` symbols: how many each pair of rows shares, and how many each row has."""
+    codes: dict[str, int] = {}
+    symbols = np.array([codes.setdefault(symbol, len(codes)) for row in rows for symbol in row], dtype=np.int64)
+    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    grams = symbols
+    for order in range(1, highest + 1):
+        if order > 1:
+            # An n-gram is the one before it and one more symbol; those across two rows are never counted.
+            joined = grams[:-1] * len(codes) + symbols[order - 1 :]
+            grams = np.unique(joined, return_inverse=True)[1].reshape(-1)
+        inside = owners[: len(grams)] == owners[order - 1 :]
+        width = int(grams.max(initial=-1)) + 1
+        places = owners[: len(grams)][inside] * width + grams[inside]
+        counts = np.bincount(places, minlength=len(rows) * width).reshape(len(rows), width)
+        yield _shared(counts), counts.sum(axis=1).astype(np.float64)
+
+
+def _shared(counts: Int64[np.ndarray, "U G"]) -> Matrix:
+    """The sum of min(count, count) over n-grams, for every pair of rows."""
+    shared = np.zeros((len(counts), len(counts)))
+    level = 1
+    while counts.size:
+        reached = (counts >= level).astype(np.float32)
+        shared += reached @ reached.T
+        level += 1
+        counts = counts[:, (counts >= level).any(axis=0)]
+    return shared
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(name: str) -> Callable[[str], str]:
+    tokenizer: Callable[[str], str] = BLEU(tokenize=name, effective_order=True).tokenizer
+    return tokenizer
+
+
+class Risk(NamedTuple):
+    """Minimum Bayes risk decoding (Eikema and Aziz 2020)."""
+
+    samples: int
+    utility: str = "chrf"
+    """chrf or bleu."""
+    tokenize: str = "13a"
+    """How sacrebleu tokenizes for BLEU."""
+
+
+class MinimumRisk(Engine):
+    """Draws as `SearchOptions.sampling` says and chooses by the mean utility, in the engine's process."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, risk: Risk) -> None:
+        self.engine, self.tokenizer, self.risk = engine, tokenizer, risk
+
+    @property
+    def max_source_length(self) -> int | None:
+        """See `Engine`."""
+        return self.engine.max_source_length
+
+    @property
+    def max_target_length(self) -> int | None:
+        """See `Engine`."""
+        return self.engine.max_target_length
+
+    def prepare(self, characters: int) -> None:
+        """See `Engine`."""
+        self.engine.prepare(characters)
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """See `Engine`."""
+        return self.engine.unchanged()
+
+    def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
+        """One hypothesis for each sentence. Raises what the engine raises."""
+        if options.sampling is None or options.n_best != 1:
+            raise UsageError(
+                "minimum Bayes risk chooses one of many samples",
+                hint="sampling, and n_best of 1",
+                code="usage.conflict",
+            )
+        drawn = self.engine.search(sentences, options._replace(n_best=self.risk.samples))
+        chosen = []
+        for found in drawn:
+            texts = self.tokenizer.decode([item.tokens for item in found])
+            choice = mbr_choose(texts, self.risk.utility, tokenize=self.risk.tokenize)
+            chosen.append([found[choice.index]])
+        return chosen

@@ -1,0 +1,70 @@
+"""What the vocabulary lacks is copied from the source: an unknown target word becomes the source word that the decoder
+attended to most while it wrote it (Luong et al. 2015, "Addressing the rare word problem"; Jean et al. 2015).
+
+For vocabularies of words or characters: subwords with byte fallback know every text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from seq2seq.errors import UsageError
+from seq2seq.special_tokens import UNK
+from seq2seq.tokenizers.pair import TAG, TokenizerPair
+from seq2seq.tokenizers.symbols import SymbolTokenizer, WordTokenizer, normalize
+
+
+def check_unknowns(tokenizers: TokenizerPair) -> None:
+    """See that there are unknown words to replace.
+
+    Raises:
+        UsageError: a vocabulary of subwords.
+    """
+    _sides(tokenizers)
+
+
+def replace_unknowns(
+    tokenizers: TokenizerPair, source_text: str, tokens: Sequence[int], attention: Tensor | None
+) -> str:
+    """The text of an output, every `<unk>` replaced by a symbol of the source.
+
+    Args:
+        tokenizers: of words or characters on both sides.
+        source_text: the text whose translation `tokens` are, as it was encoded.
+        tokens: the output without BOS and EOS.
+        attention: [T+1, S] or [T, S], row t the weights while token t was written; S counts the source's EOS. The end
+            mark and target tags are never copied. Without any symbol in the source `<unk>` remains.
+
+    Raises:
+        UsageError: no attention, or a vocabulary of subwords.
+    """
+    source, target = _sides(tokenizers)
+    texts = [target.decode([[token]])[0] for token in tokens]
+    if UNK in tokens:
+        if attention is None:
+            raise UsageError(
+                "this model has no attention to replace unknown words by",
+                hint="train a transformer, or a gru with model.attention: additive",
+                code="model.no-attention",
+            )
+        symbols = list(source.symbols_of(normalize(source_text, source.normalization)))
+        places = [place for place, symbol in enumerate(symbols) if not TAG.fullmatch(symbol)]
+        for row, token in enumerate(tokens):
+            if token == UNK and places:
+                weights = attention[row].tolist()
+                texts[row] = symbols[max(places, key=lambda place: weights[place])]
+    return (" " if isinstance(target, WordTokenizer) else "").join(filter(None, texts))
+
+
+def _sides(tokenizers: TokenizerPair) -> tuple[SymbolTokenizer, SymbolTokenizer]:
+    source, target = tokenizers
+    if not (isinstance(source, SymbolTokenizer) and isinstance(target, SymbolTokenizer)):
+        kind = (target if isinstance(source, SymbolTokenizer) else source).kind
+        raise UsageError(
+            f"unknown words are replaced with vocabularies of words or characters, not of {kind}",
+            hint="leave --replace-unknown out: subwords spell what they do not know",
+            code="model.vocabulary",
+        )
+    return source, target

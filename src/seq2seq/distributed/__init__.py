@@ -1,0 +1,1 @@
+"""Ranks: where they run, how they start, what they exchange."""

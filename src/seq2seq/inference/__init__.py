@@ -1,1 +1,0 @@
-"""Using a trained model: search, translation, scoring and attention pictures."""

@@ -1,1 +1,0 @@
-"""Which words belong to which, read off the attention, and pictures of it."""

@@ -1,1 +1,0 @@
-"""Text around the search: lines to token ids, paragraphs, glossaries, unknown words."""

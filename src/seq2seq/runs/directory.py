@@ -1,0 +1,296 @@
+"""The run directory: what lies where, who may write, and whether a config still fits what was trained.
+
+runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
+            checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+from seq2seq.atomic_files import disk_error, make_folder, write_json, write_text
+from seq2seq.checkpoints.manifest import refuse_pickles
+from seq2seq.config import Config, config_to_yaml, load_config
+from seq2seq.config.compare import differences
+from seq2seq.console import warn
+from seq2seq.data.address import require_local
+from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
+from seq2seq.runs.environment import environment
+
+# Settings that may change between an interrupted run and its continuation: they steer, but do not change what was done.
+# The first of them settle how a run ends.
+_END_SETTINGS = (
+    "decoding",
+    "data.test",
+    "training.max_minutes",
+    "training.max_epochs",
+    "training.max_steps",
+    "training.patience",
+    "training.average_checkpoints",
+)
+_FREE_SETTINGS = (
+    *_END_SETTINGS,
+    "name",
+    "run_directory",
+    "device",
+    "threads",
+    "data.num_processes",
+    "training.log_every",
+    "training.num_workers",
+    "training.activation_checkpointing",
+    "devices",
+)
+
+# A run's config is complete: one without these has lost its end, and defaults would stand for what was trained with.
+_SECTIONS = ("data", "tokenizer", "model", "training", "decoding")
+_AGAIN = "give the command that trained the run again, which writes it anew"
+
+_MOST_CHANGES = 10
+"""How many are told one by one."""
+
+
+class RunDirectory:
+    """Paths of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.tokenizer = path / "tokenizer"
+        self.data_record = path / "data.json"
+        self.environment = path / "env.json"
+        self.checkpoints = path / "checkpoints"
+        self.log = path / "train.log"
+        self.results = path / "results.json"
+        self.validation = path / "validation"
+        self.batch_size = path / "batch_size.json"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            make_folder(self.validation)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {self.path}: {error.strerror}", hint="choose another with -o", code="usage.unwritable"
+            ) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        if find_spec("fcntl") is None:  # on Windows
+            yield
+            return
+        try:
+            file = (self.path / ".lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise disk_error(error, self.path, 0) from None
+        with file:
+            _lock(file, self.path)
+            file.truncate(0)
+            file.write(f"PID {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    def save_config(self, config: Config) -> None:
+        """Write the complete config, after comparing it with the one that the run was begun with.
+
+        The config of a finished run stays as it is: what it would have ended otherwise with is told, and not used.
+
+        Raises:
+            ConfigError: a setting that training depends on was changed.
+            CheckpointError: what it was begun with is damaged.
+        """
+        if self.config.exists():
+            # Before anything is trained it may be the user's own file, which need not be complete.
+            read = _read_whole if any(self.checkpoints.glob("*")) else lambda file: load_config([file])
+            before = read(self.config)
+            changes = config_changes(before, config)
+            if changes:
+                more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
+                shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
+                raise ConfigError(
+                    f"the run in {self.path} was begun with other settings:{shown}",
+                    where=str(self.config),
+                    code="config.changed",
+                    hint="put the old values back, or train into another run directory with -o",
+                )
+            if self.load_results() is not None:
+                self._tell_unused(before, config)
+                return
+        write_text(self.config, config_to_yaml(config))
+
+    def _tell_unused(self, before: Config, config: Config) -> None:
+        if unused := config_changes(before, config, lambda key: _is_of(key, _END_SETTINGS)):
+            warn(
+                f"{self.path} is finished, so this is not used: {'; '.join(unused)} (to train on from its last step, "
+                f"remove {self.results} and give this command again; from its best model, "
+                f"training.init_from={self.path} -o runs/OTHER)"
+            )
+
+    def load_config(self) -> Config:
+        """The config of a trained run.
+
+        Raises:
+            CheckpointError: this is no run directory, or its config is gone, cut or wrong.
+        """
+        require_local(self.path)
+        near = _near_runs(self.path)
+        if not self.path.exists():
+            raise CheckpointError(f"no run directory {self.path}", hint=near, code="run.missing")
+        if not self.config.exists():
+            refuse_pickles(self.path)
+        if not self.path.is_dir():
+            raise CheckpointError(f"{self.path} is a file, not a run directory", hint=near, code="run.missing")
+        if not self.config.exists() and any(self.checkpoints.glob("*")):
+            raise CheckpointError(
+                f"{self.config} is missing", hint=f"put a copy of it back; or {_AGAIN}", code="run.damaged"
+            )
+        if not self.config.exists():
+            raise CheckpointError(
+                f"{self.path} is not a run directory: it has no config.yaml", hint=near, code="run.missing"
+            )
+        return _read_whole(self.config)
+
+    def save_pairs(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
+        """Keep the raw text of a validation or test set with the run."""
+        for side, name in enumerate(("source", "target")):
+            write_text(self.path / f"{split}.{name}", "".join(pair[side] + "\n" for pair in pairs))
+
+    def load_pairs(self, split: str) -> list[tuple[str, str]]:
+        """The raw text that `save_pairs` kept; empty where the run has no such split.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        columns = []
+        paths = [self.path / f"{split}.{name}" for name in ("source", "target")]
+        if not any(path.exists() for path in paths):
+            return []
+        for path in paths:
+            try:
+                columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
+            except (OSError, UnicodeDecodeError) as error:
+                why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+                raise CheckpointError(
+                    f"{path} is damaged: {why}", hint="put a copy of it back, or train again", code="run.damaged"
+                ) from None
+        if len(columns[0]) != len(columns[1]):
+            raise CheckpointError(
+                f"{self.path}/{split}.source and .target differ in length", hint="train again", code="run.damaged"
+            )
+        return list(zip(*columns, strict=True))
+
+    def save_environment(self) -> None:
+        """Record versions, for whoever reproduces the run."""
+        write_json(self.environment, environment())
+
+    def save_batch_size(self, size: int) -> None:
+        """Keep what `training.batch_size: auto` has found."""
+        write_json(self.batch_size, size)
+
+    def load_batch_size(self) -> int | None:
+        """What `save_batch_size` kept; None where nothing was."""
+        try:
+            return int(json.loads(self.batch_size.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            raise CheckpointError(
+                f"{self.batch_size} is damaged", hint="train into another run directory", code="run.damaged"
+            ) from None
+
+    def load_results(self) -> dict[str, Any] | None:
+        """results.json, None before the end of training."""
+        try:
+            results: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+            if not isinstance(results, dict):
+                raise ValueError("no mapping")
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):
+            raise CheckpointError(
+                f"{self.results} is damaged", hint="remove it and run the same command again", code="run.damaged"
+            ) from None
+        except OSError as error:
+            raise ResourceError(f"cannot read {self.results}: {error.strerror}", code="disk.error") from None
+        return results
+
+
+def _read_whole(file: Path) -> Config:
+    """A run's config, which nobody but us has written: what is wrong with it is damage, and no slip of the user's.
+
+    Raises:
+        CheckpointError: it is empty, a section of it is missing, or a line of it is wrong.
+    """
+    try:
+        config = load_config([file])
+    except ConfigError as error:
+        newer = "; if a newer version wrote it: pip install -U seq2seq" * (error.code == "config.unknown-key")
+        raise CheckpointError(
+            error.what if error.code == "config.no-file" else f"{file} is damaged: {error.what}",
+            where=error.where,
+            hint=f"put a copy of it back, or mend it{f' ({error.hint})' if error.hint else ''}{newer}",
+            code="run.damaged",
+        ) from None
+    missing = [section for section in _SECTIONS if section not in config.model_fields_set]
+    if missing:
+        fault = "holds no settings" if len(missing) == len(_SECTIONS) else f"is cut: it has no `{missing[0]}`"
+        hint = f"put a copy of it back; or remove it and {_AGAIN}"
+        raise CheckpointError(f"{file} {fault}", hint=hint, code="run.damaged")
+    return config
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        raise UsageError(
+            f"{folder} is in use by {owner}",
+            hint="wait for it, or choose another run directory with -o",
+            code="usage.in-use",
+        ) from None
+    if hasattr(os, "register_at_fork"):
+        # Loader processes would hold the lock, too, and live some seconds longer than a run that was killed.
+        os.register_at_fork(after_in_child=file.close)
+
+
+def _is_of(key: str, settings: Sequence[str]) -> bool:
+    return any(key == setting or key.startswith(setting + ".") for setting in settings)
+
+
+def config_changes(
+    before: Config,
+    after: Config,
+    counts: Callable[[str], bool] = lambda key: not _is_of(key, _FREE_SETTINGS),
+) -> list[str]:
+    """Differences of the keys that count, by default those that forbid resuming, one `key: old -> new` each."""
+    return [f"{key}: {old} -> {new}" for key, old, new in differences(before, after) if counts(key)]
+
+
+def _near_runs(path: Path) -> str:
+    for around in path.parents[:3]:
+        if (around / "config.yaml").is_file() and (around / "checkpoints").is_dir():
+            return f"did you mean {around}?"
+    parent = path.parent
+    # A run that has no checkpoint yet, such as the one that is just being made, is of no use here.
+    folders = [found.parent for found in parent.glob("*/config.yaml")] if parent.is_dir() else []
+    runs = sorted(folder.name for folder in folders if any(folder.glob("checkpoints/*")))
+    return f"runs in {parent}: {', '.join(runs[:8])}" if runs else "train one first: seq2seq train CONFIG"

@@ -1,0 +1,244 @@
+"""What a bug report needs of one run: what it is, how far it came, and whether its files are whole.
+
+Everything is tried that the commands do with a run: its settings are read, its tokenizer, checkpoints and exports
+compared with their hashes, the best model is built. What would stop a command is a fault, what is only a pity a remark.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from seq2seq.checkpoints.checkpoint import load_checkpoint
+from seq2seq.config import Config
+from seq2seq.errors import CheckpointError, UserError
+from seq2seq.export.folder import check_export, holds_export
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.environment import shown_path
+from seq2seq.runs.load import load_model, load_tokenizers
+from seq2seq.tokenizers.pair import TokenizerPair
+
+Result = TypeVar("Result")
+
+_LAST_LINES = 3
+_NO_RUN = ("run.missing", "checkpoint.unsafe")
+
+
+class RunReport(NamedTuple):
+    """How a run or an export is."""
+
+    config: Config | None
+    """Its settings, where they can be read."""
+    facts: dict[str, str]
+    """Name -> value, in the order of printing."""
+    faults: list[UserError]
+    """What would stop a command that uses it."""
+    remarks: list[str]
+    """What is amiss, but stops nothing."""
+
+    @property
+    def verdict(self) -> str:
+        """The whole in one line."""
+        if self.faults:
+            more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
+            return f"broken: {self.faults[0].what.splitlines()[0]}{more}"
+        if "finished" not in self.facts:
+            return "whole"
+        state = "finished" if self.facts["finished"] == "yes" else "not finished: the same training command goes on"
+        if self.remarks:
+            count = f"{len(self.remarks)} things are" if len(self.remarks) > 1 else "one thing is"
+            return f"usable, though {count} amiss; {state}"
+        return f"whole; {state}"
+
+
+def examine(directory: RunDirectory) -> RunReport:
+    """Look at everything in a run directory, or in an export. Reads all checkpoints, and writes nothing.
+
+    Raises:
+        CheckpointError: this is neither.
+    """
+    if holds_export(directory.path):
+        return _examine_export(directory.path)
+    faults: list[UserError] = []
+    config = _tried(directory.load_config, faults)
+    if faults and faults[0].code in _NO_RUN:
+        raise faults[0]
+    tokenizers = _tried(lambda: load_tokenizers(directory), faults)
+    results = _tried(directory.load_results, faults)
+    facts = {"folder": shown_path(directory.path)}
+    if config is not None:
+        facts["model"] = config.model.kind
+        vocabulary = f"{config.tokenizer.kind}, vocabulary_size {config.tokenizer.vocabulary_size}"
+        facts["tokenizer"] = vocabulary + (", joint" if config.tokenizer.joint else "")
+    facts["made with"] = _made_with(_json(directory.environment))
+    remarks: list[str] = []
+    used = next((name for name in ("best", "last") if (directory.checkpoints / name).exists()), None)
+    facts |= _checkpoints(directory.checkpoints, used, results is not None, faults, remarks)
+    if used is not None:
+        _tried(lambda: _use(directory, config, tokenizers, used), faults)
+    facts |= _exports(directory.path, remarks)
+    facts["finished"] = "no" if results is None else "yes"
+    facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
+    _tried(directory.load_batch_size, faults)
+    counts = _json(directory.data_record).get("counts", {})
+    for split in ("valid", "test"):
+        pairs = _tried(lambda split=split: directory.load_pairs(split), faults)  # type: ignore[misc]
+        expected = counts.get(split) if isinstance(counts, dict) else None
+        if pairs is not None and expected not in (None, len(pairs)):
+            remarks.append(f"{split}.source has {len(pairs):,} lines, and was written with {expected:,}")
+    remarks += _records(directory)
+    return RunReport(config, facts, faults, remarks)
+
+
+def _examine_export(folder: Path) -> RunReport:
+    faults: list[UserError] = []
+    manifest = _tried(lambda: check_export(folder), faults)
+    facts = {"folder": shown_path(folder)}
+    if manifest is not None:
+        facts["export"] = f"for {manifest['library']}, {manifest['quantization']}, of {manifest['checkpoint']}"
+    return RunReport(None, facts, faults, [])
+
+
+def _tried(look: Callable[[], Result], faults: list[UserError]) -> Result | None:
+    """What `look` finds; None where it fails, and the fault is noted."""
+    try:
+        return look()
+    except UserError as error:
+        faults.append(error)
+        return None
+
+
+def _use(directory: RunDirectory, config: Config | None, tokenizers: TokenizerPair | None, name: str) -> None:
+    """Do with a checkpoint what translating begins with, as far as the rest of the run allows."""
+    if config is None or tokenizers is None:
+        load_checkpoint((directory.checkpoints / name).resolve(), with_training=False)
+    else:
+        load_model(directory, config, tokenizers, name)
+
+
+def _checkpoints(
+    folder: Path, used: str | None, finished: bool, faults: list[UserError], remarks: list[str]
+) -> dict[str, str]:
+    """How each checkpoint is, and where the links lead; of them `used` is followed where no other name is given."""
+    facts: dict[str, str] = {}
+    found = [path for path in sorted(folder.glob("*")) if not path.is_symlink() and not path.name.startswith(".")]
+    states = {path: _state(path) for path in found}
+    facts |= {path.name: state.text for path, state in states.items()}
+    target = (folder / used).resolve() if used else None
+    for path in found:
+        if states[path].whole:
+            continue
+        if path.resolve() != target:
+            remarks.append(f"checkpoint {path.name} cannot be used")
+        elif _translates(path):  # else the fault itself is told
+            remarks.append(f"checkpoint {path.name} can be translated with, but not trained on")
+    for name in ("best", "last"):
+        link = folder / name
+        if link.exists():
+            facts[name] = link.resolve().name
+        elif found:
+            lost = f"points to {link.readlink()}, which is gone" if link.is_symlink() else "is missing"
+            instead = ", and last is used instead" if name == "best" and used == "last" else ""
+            remarks.append(f"checkpoints/{name} {lost}{instead}")
+    what = hint = None
+    if not found:
+        what, hint = f"no checkpoint in {folder}", "put a copy of checkpoints/ back; in a new run, let training go on"
+    elif used is None:
+        whole = [path.name for path in found if states[path].whole]
+        what = f"best and last of {folder} lead nowhere"
+        hint = f"--checkpoint {whole[-1]} takes that one" if whole else "put a copy of checkpoints/ back"
+    elif not finished and not any(states[path].resumable for path in found):
+        what = f"no checkpoint in {folder} can be resumed from"
+        hint = "put one back from a copy, or begin anew in another folder with -o"
+    if what:
+        faults.append(CheckpointError(what, hint=hint, code="checkpoint.missing"))
+    return facts
+
+
+def _exports(run: Path, remarks: list[str]) -> dict[str, str]:
+    """How each export is that lies in the run, by its own hashes. The run itself needs none of them."""
+    facts: dict[str, str] = {}
+    for folder in sorted(run.glob("export/[!.]*/")):
+        name = f"export/{folder.name}"
+        try:
+            manifest = check_export(folder)
+            facts[name] = f"whole, {manifest['quantization']}, of {manifest['checkpoint']}"
+        except CheckpointError as error:
+            facts[name] = error.what.replace(f"{run}/", "")
+            remarks.append(f"{name} cannot be used; export again")
+    return facts
+
+
+class _State(NamedTuple):
+    whole: bool
+    text: str
+    resumable: bool
+
+
+def _state(path: Path) -> _State:
+    """How a checkpoint is, by its hashes."""
+    try:
+        checkpoint = load_checkpoint(path, with_training=True)
+    except CheckpointError as error:
+        return _State(False, error.what.replace(str(path), path.name), False)
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    resumable = bool(checkpoint.training) and path.name.startswith("step-")
+    return _State(True, f"whole, {size / 2**20:,.1f} MiB, epoch {checkpoint.state.cursor.epoch}", resumable)
+
+
+def _translates(path: Path) -> bool:
+    try:
+        load_checkpoint(path, with_training=False)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _records(directory: RunDirectory) -> Iterator[str]:
+    """What is wrong with the files that only tell how the run was made."""
+    if not isinstance(_json(directory.data_record).get("tokenizer"), str):
+        name = directory.data_record.name
+        yield f"{name} is missing or damaged: whether the tokenizer is the one trained with cannot be told"
+    if not _json(directory.environment):
+        yield f"{directory.environment.name} is missing or damaged: the versions it was made with are lost"
+    if not directory.log.is_file():
+        yield f"{directory.log.name} is missing"
+    metrics = directory.path / "metrics.jsonl"
+    try:
+        lines = metrics.read_bytes().split(b"\n")
+    except OSError:
+        yield f"{metrics.name} is missing: the curves are lost"
+        return
+    wrong = [number for number, line in enumerate(lines, start=1) if line and not _is_mapping(line)]
+    if wrong:
+        more = f" and {len(wrong) - 1} more are" if len(wrong) > 1 else " is"
+        yield f"{metrics.name}: line {wrong[0]}{more} damaged"
+
+
+def _is_mapping(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _made_with(environment: dict[str, Any]) -> str:
+    names = ("seq2seq", "python", "torch", "sentencepiece")
+    return ", ".join(f"{name} {environment[name]}" for name in names if name in environment) or "unknown"
+
+
+def _last_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+    except OSError:
+        return []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

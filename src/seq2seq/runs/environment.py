@@ -1,0 +1,237 @@
+"""The environment of a run: versions, processor, memory, disks, devices, and what is chosen for them.
+
+The same facts head the log of every training. No secrets: variables that may hold one are said to be set, and the
+user's folder is `~`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from seq2seq.config import Config
+from seq2seq.console import say
+from seq2seq.decoding.engine import FEW_THREADS
+from seq2seq.decoding.pool import can_fork
+from seq2seq.distributed.placement import choose_device, layout
+from seq2seq.errors import UserError
+from seq2seq.kernels.compile import COMPILING, load
+from seq2seq.optimization.precision import choose_precision
+from seq2seq.redaction import redact
+from seq2seq.system import available_cores, computes_bf16
+
+Facts = dict[str, dict[str, str]]
+"""Section -> name -> value, in the order of printing."""
+
+_LIBRARIES = ("numpy", "numba", "pyarrow", "datasets", "sentencepiece", "safetensors", "sacrebleu", "pydantic", "typer")
+_EXTRAS = {"ctranslate2": "ctranslate2", "huggingface": "transformers"}
+# What decides speed: vectors, and matrix products in small numbers.
+_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
+_VARIABLES = (
+    "SEQ2SEQ_CACHE",
+    "SEQ2SEQ_FAILPOINTS",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HTTPS_PROXY",
+    "WORLD_SIZE",
+)
+_NUMBERS = {"fp32": "fp32, 32-bit numbers", "bf16": "bf16, 16-bit numbers", "fp16": "fp16, 16-bit numbers"}
+_MAY_HOLD_SECRETS = ("HF_TOKEN", "HTTPS_PROXY")
+
+
+def machine_facts(config: Config, cache: Path) -> Facts:
+    """Everything about this machine, for a run of `config` with its prepared data in the folder `cache`."""
+    return {
+        "versions": _versions(),
+        "extras": {name: _version(package, importable=package) for name, package in _EXTRAS.items()},
+        "processor": _processor(),
+        "memory": dict(_memory()),
+        "disk": {
+            "working folder": _disk(Path.cwd()),
+            "cache": f"{shown_path(cache)}: {_disk(cache)}",
+        },
+        "devices": dict(_devices()),
+        "chosen": {**dict(_chosen(config)), "long texts": _long_texts(config)},
+        "environment": dict(_environment()),
+    }
+
+
+def log_header(config: Config) -> str:
+    """One line with the core of the facts, for the beginning of a training's log."""
+    cpu = _processor()
+    found = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
+    devices = [text for name, text in _devices() if name != "cpu"]
+    chosen = [f"{name} {text}" for name, text in _chosen(config)]
+    versions = [f"{name} {text}" for name, text in _versions().items() if name in ("seq2seq", "python", "torch")]
+    return "; ".join(
+        [", ".join(versions), platform.platform(terse=True), ", ".join(found), *devices, ", ".join(chosen)]
+    )
+
+
+def shown_path(path: Path) -> str:
+    """The path with `~` for the user's folder, whose name is nobody's affair."""
+    path = path.absolute()
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) and path != home else str(path)
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: _version(name) for name in _LIBRARIES}
+    return {
+        "seq2seq": _version("seq2seq"),
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        **libraries,
+        "text": f"{sys.getfilesystemencoding()} file names, stdout {getattr(sys.stdout, 'encoding', None)}",
+    }
+
+
+def _version(package: str, importable: str = "") -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "installed, version unknown" if importable and importlib.util.find_spec(importable) else "not installed"
+
+
+def _processor() -> dict[str, str]:
+    text = _read("/proc/cpuinfo")
+    lines = [line.partition(":") for line in text.splitlines()]
+    fields = {name.strip().lower(): value.strip() for name, _, value in lines}  # those of the last core
+    flags = (fields.get("flags") or fields.get("features") or "").split()
+    return {
+        "model": fields.get("model name") or platform.processor() or platform.machine(),
+        "cores": f"{available_cores()} of {os.cpu_count()} cores",
+        "features": " ".join(flag for flag in _FLAGS if flag in flags),
+        "torch's kernels": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _memory() -> Iterator[tuple[str, str]]:
+    fields = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
+    if "MemTotal" in fields:
+        total, free = (int(fields[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
+        yield "memory", f"{_gib(free)} of {_gib(total)} memory free"
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        yield "memory", f"{_gib(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))} memory"
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    if limit.isdecimal():
+        yield "limit", f"{_gib(int(limit))} allowed to this container"
+    if Path("/dev/shm").is_dir():
+        yield "shared", f"{_gib(shutil.disk_usage('/dev/shm').free)} shared memory free"
+
+
+def _disk(path: Path) -> str:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        usage = shutil.disk_usage(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    read_only = "" if os.access(path, os.W_OK) else ", not writable"
+    return f"{_gib(usage.free)} of {_gib(usage.total)} free{read_only}"
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    yield "cpu", "always"
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        ability = f"compute capability {properties.major}.{properties.minor}"
+        yield (
+            f"cuda:{index}",
+            f"{properties.name}, {_gib(properties.total_memory)}, {ability}, CUDA {torch.version.cuda}",
+        )
+    if not torch.cuda.is_available():
+        built = "this torch is built without it" if torch.version.cuda is None else "no usable GPU or driver"
+        yield "cuda", f"no ({built})"
+    if torch.backends.mps.is_available():
+        yield "mps", "yes"
+
+
+def _chosen(config: Config) -> Iterator[tuple[str, str]]:
+    """What `auto` and 0 come to, or why they come to nothing."""
+    try:
+        device = choose_device(config.device)
+        precision = choose_precision(config.training.precision, device)
+        plan = layout(config)
+    except UserError as error:
+        yield "device", error.what
+        return
+    yield "device", str(device)
+    yield "training in", f"{_NUMBERS[precision.name]} ({precision.reason})"
+    translating = config.decoding.precision
+    if translating == "auto":
+        other = "; bf16 on demand" if device.type != "cpu" or computes_bf16() else ""
+        yield "translating in", f"{_NUMBERS['fp32']} (what does not depend on the batch{other})"
+    else:
+        yield "translating in", f"{_NUMBERS[translating]} (as the config says)"
+    threads = "torch's threads" if plan.threads == 0 else f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
+    yield "ranks", f"{plan.ranks} ({threads})"
+
+
+def _long_texts(config: Config) -> str:
+    """How texts are translated for which compiled loops are worth the time to load them, which is taken here, too."""
+    with suppress(UserError):
+        if (device := choose_device(config.device)).type != "cpu":
+            return f"by {device}"
+    threads = torch.get_num_threads()
+    if threads > FEW_THREADS and not can_fork():
+        return f"by torch in {threads} threads (compiled loops are for processes of one, which are not forked here)"
+    reason = load(partial(say, COMPILING))
+    return f"without compiled loops, slower ({reason})" if reason else "with loops compiled by numba"
+
+
+def _environment() -> Iterator[tuple[str, str]]:
+    for name in _VARIABLES:
+        if (value := os.environ.get(name)) is not None:
+            yield name, "set" if name in _MAY_HOLD_SECRETS else redact(value).replace(str(Path.home()), "~")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
+
+
+def environment() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    packages = (
+        "seq2seq",
+        "torch",
+        "numpy",
+        "sentencepiece",
+        "datasets",
+        "sacrebleu",
+        "safetensors",
+        "pydantic",
+    )
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **versions,
+    }

@@ -1,0 +1,177 @@
+"""Validation during training; checkpoint averaging and the test score at its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from seq2seq.atomic_files import write_json, write_text
+from seq2seq.checkpoints.checkpoint import best_metric_of
+from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.weights import load_model_tensors, model_tensors
+from seq2seq.config import Config
+from seq2seq.console import say, warn
+from seq2seq.data.batches import collate, plan_epoch
+from seq2seq.data.prepare import Prepared
+from seq2seq.data.store import Store
+from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.translator import Translator
+from seq2seq.distributed.placement import rank_device, rank_threads
+from seq2seq.distributed.ranks import Ranks
+from seq2seq.errors import CheckpointError
+from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
+from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.optimization.loss import summed_loss
+from seq2seq.optimization.precision import Precision
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.load import LoadedRun, load
+from seq2seq.signals import StopRequest
+from seq2seq.training.report import Validation
+from seq2seq.training.trainer import Trainer, Validate
+
+_SAMPLES = 3
+_BATCH_TOKENS = 4096
+
+
+def make_validation(
+    config: Config,
+    directory: RunDirectory,
+    model: Seq2SeqModel,
+    prepared: Prepared,
+    precision: Precision,
+    ranks: Ranks,
+) -> Validate:
+    """Loss on every validation pair, BLEU of its translations where BLEU is the metric; the ranks share the work."""
+    decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
+    sources = [source for source, _ in prepared.valid_pairs]
+    references = [target for _, target in prepared.valid_pairs]
+    texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
+
+    def work() -> tuple[list[float], list[str]]:
+        """This rank's share, in which nothing is exchanged."""
+        model.eval()
+        sums = _loss_and_tokens(model, prepared.valid, precision, ranks)
+        # A new engine each time: it may keep copies of weights, and they have changed.
+        translator = Translator(NativeEngine(model, precision.device), prepared.tokenizers, decoding)
+        return sums, translator.translate(texts[ranks.rank :: ranks.size])
+
+    def validate(step: int, stop: StopRequest) -> Validation | None:
+        started = time.monotonic()
+        done = stop.unless_stopped(work)
+        if sum(ranks.sum_host([float(done is None)])) or done is None:
+            return None
+        loss = _mean(ranks.sum_host(done[0]))
+        hypotheses = ranks.gather_texts(done[1])
+        score: MetricResult | None = None
+        if config.training.metric == "bleu":
+            score = bleu(hypotheses, references, target_language=config.data.target_language)
+            if ranks.is_first:
+                write_text(directory.validation / f"step-{step:08d}.hyp", "".join(line + "\n" for line in hypotheses))
+        return Validation(
+            step=step,
+            loss=loss,
+            perplexity=math.exp(min(loss, 700.0)),
+            bleu=None if score is None else score.value,
+            signature="" if score is None else score.signature,
+            seconds=time.monotonic() - started,
+            samples=list(zip(sources[:_SAMPLES], references[:_SAMPLES], hypotheses[:_SAMPLES], strict=True)),
+        )
+
+    return validate
+
+
+@torch.inference_mode()
+def _loss_and_tokens(model: Seq2SeqModel, store: Store | None, precision: Precision, ranks: Ranks) -> list[float]:
+    """[negative log-likelihood in nats, without smoothing or dropout; target tokens] of this rank's share."""
+    if store is None or len(store) == 0:
+        return [0.0, 0.0]
+    longest = int(max(store.source_lengths.max(), store.target_lengths.max())) + 1
+    plan = plan_epoch(
+        store.source_lengths,
+        store.target_lengths,
+        batch_size=max(_BATCH_TOKENS, longest),
+        batch_type="tokens",
+        seed=0,
+        epoch=0,
+    )
+    model.eval()
+    total, tokens = 0.0, 0
+    for rows in plan[ranks.rank :: ranks.size]:
+        batch = collate(*store.rows(rows)).to(precision.device)
+        with precision.autocast():
+            hidden = model(batch.source, batch.target_in)
+            total += float(summed_loss(model.output, hidden, batch.target_out).nll)
+        tokens += batch.tokens
+    return [total, float(tokens)]
+
+
+def _mean(sums: Sequence[float]) -> float:
+    total, tokens = sums
+    return total / tokens if tokens else math.inf
+
+
+def evaluate(
+    run: LoadedRun, pairs: list[tuple[str, str]], ranks: Ranks | None = None
+) -> tuple[list[str], list[MetricResult]]:
+    """Translate the sources with the run's own decoding settings and score against the raw references."""
+    ranks = ranks or Ranks.single()
+    sources = [source for source, _ in pairs]
+    hypotheses = ranks.gather_texts(run.translate(sources[ranks.rank :: ranks.size]))
+    references = [target for _, target in pairs]
+    return hypotheses, corpus_metrics(hypotheses, references, target_language=run.config.data.target_language)
+
+
+def average_checkpoints(config: Config, trainer: Trainer, model: Seq2SeqModel) -> None:
+    """Average the last checkpoints, and make the result the best model if validation says so."""
+    folder, wanted = trainer.checkpoints, config.training.average_checkpoints
+    validated = folder.validated()
+    if wanted == 1 or len(validated) < 2 or trainer.validate is None:
+        return
+    paths = validated[-wanted:]
+    try:
+        tensors = folder.average(paths)
+    except CheckpointError as error:
+        warn(f"no average of the last {len(paths)} checkpoints: {error.what}")
+        return
+    load_model_tensors(model, tensors, "the average of checkpoints")
+    result = trainer.validate(trainer.state.step, StopRequest())
+    assert result is not None, "nothing was to stop it"
+    metric = trainer.metric(result)
+    best = trainer.state.best_metric
+    say(
+        f"average of the last {len(paths)} checkpoints: validation "
+        + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
+        + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
+    )
+    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run, which may still be the best
+    if trainer.ranks.is_first and metric > max(value for value in (best, before, -math.inf) if value is not None):
+        state = replace(trainer.state, best_metric=metric, validated=False)
+        folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
+
+
+def score_test_set(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
+    """Score the best model on the test set and write results.json."""
+    ranks.barrier()  # the best model is settled
+    run = load(directory.path, device=str(rank_device(config)), threads=rank_threads(config))
+    pairs = directory.load_pairs("test")
+    results: dict[str, Any] = {"checkpoint": run.checkpoint, "test": None}
+    if pairs:
+        say(f"translating {len(pairs):,} test sentences with beam {config.decoding.beam_size}")
+        hypotheses, metrics = evaluate(run, pairs, ranks)
+        if ranks.is_first:
+            write_text(directory.path / "test.hyp", "".join(line + "\n" for line in hypotheses))
+        results["test"] = {
+            "sentences": len(pairs),
+            "metrics": [metric._asdict() for metric in metrics],
+            "decoding": config.decoding.model_dump(mode="json"),
+        }
+    last = CheckpointFolder(directory.checkpoints).load_last()
+    if last is not None:
+        results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}
+    if ranks.is_first:
+        write_json(directory.results, results)

@@ -1,0 +1,136 @@
+"""Training that begins with the weights and the vocabulary of an earlier run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from seq2seq.config import Config, ModelSettings, TokenizerSettings
+from seq2seq.config.compare import as_yaml
+from seq2seq.console import warn
+from seq2seq.errors import CheckpointError, ConfigError
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.load import check_tokenizer, load_best
+from seq2seq.tokenizers.pair import TokenizerPair
+from seq2seq.tokenizers.sentencepiece import read_model
+
+# What a continuation may choose anew: it acts while training only.
+_FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", "teacher_forcing")
+# Model files are compared by content, and sampling acts on a given vocabulary too.
+_EFFECTIVE_TOKENIZER_SETTINGS = ("source_model", "target_model", "sampling")
+
+
+class InitialModel(NamedTuple):
+    """What training begins with."""
+
+    tokenizers: TokenizerPair
+    tensors: dict[str, Tensor]
+    """The model's parameters by name, for `load_model_tensors`."""
+    model: ModelSettings
+    """Settings that the weights were trained with."""
+    name: str
+    """The checkpoint's folder, for messages."""
+
+
+def initial_weights(path: str, config: Config) -> InitialModel:
+    """The weights that `training.init_from` names, checked against the new run's config.
+
+    `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
+    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Tokenizer settings that the run's vocabulary
+    leaves without effect are told in a warning.
+
+    Raises:
+        CheckpointError: no run or checkpoint lies there, or a file is damaged.
+        ConfigError: the config describes another model, or names another vocabulary.
+    """
+    directory, checkpoint = _find(Path(path))
+    before = directory.load_config()
+    _check_model(before.model, config.model, directory.path)
+    tokenizers = TokenizerPair.load(directory.tokenizer)
+    check_tokenizer(directory, tokenizers)
+    _check_vocabulary(tokenizers, config, directory.path)
+    _tell_idle_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
+    return InitialModel(tokenizers, checkpoint.model, before.model, str(checkpoint.path))
+
+
+def _find(path: Path) -> tuple[RunDirectory, Checkpoint]:
+    # Relative links such as `best` must be followed before the run is looked for above them.
+    within = path.resolve().parent if path.is_dir() else path.parent
+    if within.name == "checkpoints" and (within.parent / "config.yaml").exists():
+        # The run keeps the name that the user gave it.
+        directory = RunDirectory(path.parent.parent if path.parent.name == "checkpoints" else within.parent)
+        if not path.is_dir():
+            names = ", ".join(sorted(found.name for found in within.glob("*") if found.is_dir()))
+            raise CheckpointError(
+                f"no checkpoint {path}",
+                where="training.init_from",
+                hint=f"there are: {names}",
+                code="checkpoint.missing",
+            )
+        return directory, load_checkpoint(path.resolve(), with_training=False)
+    if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
+        path = path.parent
+    directory = RunDirectory(path)
+    directory.load_config()  # says what is wrong with a folder that is no run
+    return directory, load_best(directory)
+
+
+def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> None:
+    """Refuse a config whose model is not the trained one."""
+    if trained.kind != wanted.kind:
+        raise ConfigError(
+            f"model.kind: {wanted.kind}, but {run} has {trained.kind}",
+            where="training.init_from",
+            hint=f"model.kind={trained.kind}",
+            code="config.init-from",
+        )
+    old, new = trained.model_dump(mode="json"), wanted.model_dump(mode="json")
+    free = set(_FREE_SETTINGS)
+    if old.get("positions") != "learned" and new.get("positions") != "learned":
+        free.add("max_positions")  # the length of a table that there is not
+    differing = [key for key in old if key not in free and old[key] != new[key]]
+    if differing:
+        raise ConfigError(
+            "; ".join(f"model.{key}: {as_yaml(new[key])}, but {run} has {as_yaml(old[key])}" for key in differing),
+            where="training.init_from",
+            hint=" ".join(f"model.{key}={as_yaml(old[key])}" for key in differing),
+            code="config.init-from",
+        )
+
+
+def _check_vocabulary(tokenizers: TokenizerPair, config: Config, run: Path) -> None:
+    """Refuse a model file that is not the run's vocabulary: its ids would mean other words."""
+    settings = config.tokenizer
+    # A joint model file is given once, for both sides.
+    sides = [("source_model", tokenizers.source)]
+    sides.append(("target_model" if settings.target_model else "source_model", tokenizers.target))
+    for key, tokenizer in sides:
+        given = getattr(settings, key)
+        if given and read_model(Path(given)).to_bytes() != tokenizer.to_bytes():
+            raise ConfigError(
+                f"tokenizer.{key}: {given} is not the vocabulary that {run} was trained with",
+                where="training.init_from",
+                hint=f"leave tokenizer.{key} out; the run's own vocabulary is used",
+                code="config.init-from",
+            )
+
+
+def _tell_idle_settings(
+    trained: TokenizerSettings, wanted: TokenizerSettings, tokenizers: TokenizerPair, run: Path
+) -> None:
+    """Warn of settings that would have made another vocabulary; refusing them would refuse every preset's."""
+    old, new = trained.model_dump(mode="json"), wanted.model_dump(mode="json")
+    given = wanted.model_fields_set
+    if len(given) == len(new):  # a complete config, as runs keep it, states the defaults too
+        default = TokenizerSettings().model_dump(mode="json")
+        given = {key for key in new if new[key] != default[key]}
+    idle = [key for key in old if key in given and old[key] != new[key] and key not in _EFFECTIVE_TOKENIZER_SETTINGS]
+    # A small corpus may have shrunk the run's vocabulary below its own setting.
+    if wanted.vocabulary_size == tokenizers.source.size and "vocabulary_size" in idle:
+        idle.remove("vocabulary_size")
+    if idle:
+        shown = "; ".join(f"tokenizer.{key}: {as_yaml(new[key])} (there: {as_yaml(old[key])})" for key in idle)
+        warn(f"the vocabulary is that of {run} (training.init_from), so these settings have no effect: {shown}")

@@ -1,0 +1,302 @@
+"""From a run directory to a translator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from seq2seq.alignment.matrix import AttentionMatrix
+from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
+from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.manifest import MANIFEST
+from seq2seq.checkpoints.weights import load_model_tensors
+from seq2seq.config import Config
+from seq2seq.console import warn
+from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
+from seq2seq.decoding.pool import Crew, can_fork
+from seq2seq.decoding.scorer import Encoded, Scorer
+from seq2seq.decoding.translator import Translator
+from seq2seq.distributed.placement import choose_device, set_threads
+from seq2seq.errors import CheckpointError, UsageError, UserError
+from seq2seq.export.folder import find_export, is_export, open_export
+from seq2seq.export.requirements import require_transformer_kind
+from seq2seq.models import build_model
+from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.system import keep_freed_memory
+from seq2seq.tokenizers.pair import TokenizerPair
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+EngineName = Literal["native", "ctranslate2"]
+
+# CTranslate2 makes its own batches of a call, and shares those of all calls among its workers.
+_CALLS_AT_ONCE, _SENTENCES_OF_A_CALL = 2, 1024
+
+
+class LoadedRun:
+    """A trained run, ready for use.
+
+    Attributes:
+        config: the run's complete settings.
+        directory: where it lies.
+        checkpoint: name of the checkpoint that was loaded.
+        translator: text -> search -> text.
+        weights: SHA-256 of the model's weights, and of those of an ensemble's other members.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: Config,
+        checkpoint: str,
+        translator: Translator,
+        weights: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.checkpoint = checkpoint
+        self.translator = translator
+        self.weights = tuple(weights)
+
+    def translate(
+        self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
+    ) -> list[str]:
+        """The best translation of each text, in order; blank in, blank out."""
+        return self.translator.translate(list(texts), beam_size=beam_size, length_penalty=length_penalty)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """log P(target | source) of each pair, in nats, end mark included."""
+        return [scored.log_probability for scored in self.translator.scorer.score(list(pairs))]
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """The encoder's states [B S D] and their mask [B S], for use downstream."""
+        return self.translator.scorer.encode(list(texts))
+
+    def attention(self, source: str, target: str | None = None) -> AttentionMatrix:
+        """Cross-attention [T S] of the layer that aligns best, while `target` is written.
+
+        Rows are target pieces, columns source pieces, both with the end mark last. The target defaults to the best
+        translation. Raises `UsageError` for a model without attention.
+        """
+        written = self.translate([source])[0] if target is None else target
+        return self.aligner().attention([(source, written)])[0].matrix(AlignmentOptions(), words=False)
+
+    def aligner(self) -> WordAligner:
+        """Word alignments from this model's attention. Raises `UsageError` for an export and for a model without it."""
+        scorer = self.translator.scorer
+        return WordAligner(scorer.model, scorer.tokenizers, scorer.settings, scorer.device)
+
+
+def load(
+    run: str | Path,
+    *,
+    device: str = "auto",
+    checkpoint: str | None = None,
+    threads: int = 0,
+    workers: int | None = None,
+    precision: Precision | None = None,
+    ensemble: Sequence[str | Path] = (),
+    engine: EngineName | None = None,
+) -> LoadedRun:
+    """Load the best model of a run directory, or an exported one.
+
+    The process gives no freed memory back from then on (`seq2seq.system`).
+
+    Args:
+        run: the run directory, or the folder of a CTranslate2 export.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        checkpoint: a name under `checkpoints/`, e.g. `last`; the best where None.
+        threads: CPU threads of torch; every core where 0.
+        workers: processes of one thread that translate side by side on a CPU; `decoding.workers` of the run where None.
+        precision: numbers to compute with; `decoding.precision` of the run where None.
+        ensemble: further runs with the same vocabulary, whose probabilities are averaged with this one's (their best
+            models).
+        engine: `native`, or `ctranslate2` for what `seq2seq export` has put into the run; None is the first, but for an
+            export the second, which alone reads it.
+
+    Raises:
+        CheckpointError: no run, no export, or a damaged one.
+        ConfigError: no such device.
+        UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
+    """
+    keep_freed_memory()  # every step of a search frees what the next one takes
+    if engine == "native" and is_export(Path(run)):
+        raise UsageError(
+            f"{run} is an export, which only ctranslate2 reads",
+            where="--engine native",
+            hint="give the run itself",
+            code="export.exported",
+        )
+    if engine == "ctranslate2" or is_export(Path(run)):
+        if ensemble or precision not in (None, "auto"):
+            raise UsageError(
+                "an export is one model, with the numbers it was exported with",
+                hint="give the run, and --engine native",
+                code="export.exported",
+            )
+        return _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
+    directory = RunDirectory(Path(run))
+    config = directory.load_config()
+    chosen = choose_device(device)
+    cores = set_threads(threads)
+    tokenizers = load_tokenizers(directory)
+    model, path = load_model(directory, config, tokenizers, checkpoint)
+    weights = [_weights(path)]
+    if ensemble:
+        model, others = _with_others(model, (str(run), tokenizers), [Path(other) for other in ensemble])
+        weights += others
+    model.to(chosen).eval()
+    translator = Translator(
+        NativeEngine(model, chosen, config.decoding.precision if precision is None else precision),
+        tokenizers,
+        config.decoding,
+        scorer=Scorer(model, tokenizers, config.decoding, chosen),
+        crew=_crew(chosen, config.decoding.workers if workers is None else workers, cores),
+    )
+    return LoadedRun(directory, config, path.name, translator, weights)
+
+
+def load_model(
+    directory: RunDirectory, config: Config, tokenizers: TokenizerPair, checkpoint: str | None
+) -> tuple[Seq2SeqModel, Path]:
+    """A run's model on the CPU, and its checkpoint's folder; the best one unless named.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged or of another model.
+    """
+    if checkpoint is None:
+        loaded = load_best(directory)
+    else:
+        loaded = load_checkpoint(_named(directory, checkpoint), with_training=False)
+    model = build_model(config.model, tokenizers.source.size, tokenizers.target.size)
+    try:
+        load_model_tensors(model, loaded.model, str(loaded.path))
+    except CheckpointError as error:
+        error.hint = error.hint or f"{directory.config} or this checkpoint is of another run; put back its own"
+        raise
+    return model, loaded.path
+
+
+def load_best(directory: RunDirectory) -> Checkpoint:
+    """A run's best checkpoint; the last one where no validation has marked one, or, with a warning, where its mark is
+    lost.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    best, last = directory.checkpoints / "best", directory.checkpoints / "last"
+    if best.exists() or not last.exists():
+        return CheckpointFolder(directory.checkpoints).load_best()
+    loaded = load_checkpoint(last.resolve(), with_training=False)
+    marked = _best_of(directory, loaded)
+    if best.is_symlink() or (loaded.state.best_step and marked != loaded.path.name):
+        lost = f"points to {best.readlink()}, which is gone" if best.is_symlink() else "is missing"
+        hint = "put it back from a copy of the run, or take another one with --checkpoint"
+        if (directory.checkpoints / marked / MANIFEST).exists():
+            hint = f"to put it back: ln -sfn {marked} {best}"
+        warn(f"{best} {lost}, so the last checkpoint is used, {loaded.path.name}; {hint}")
+    return loaded
+
+
+def _best_of(directory: RunDirectory, last: Checkpoint) -> str:
+    """Name of the checkpoint that was the best one, by what else the run has kept."""
+    try:
+        results = directory.load_results() or {}
+    except UserError:
+        results = {}
+    return str(results.get("checkpoint") or f"step-{last.state.best_step:08d}")
+
+
+def _named(directory: RunDirectory, checkpoint: str) -> Path:
+    path = directory.checkpoints / checkpoint
+    if not path.exists():
+        names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("*")))
+        raise CheckpointError(f"no checkpoint {path}", hint=f"there are: {names}", code="checkpoint.missing")
+    return path.resolve()
+
+
+def _weights(path: Path) -> str:
+    """SHA-256 of a checkpoint's weights, as its manifest has it."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["files"]["model.safetensors"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} is not a complete checkpoint",
+            hint="choose another one: --checkpoint step-N",
+            code="checkpoint.damaged",
+        ) from None
+
+
+def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int) -> LoadedRun:
+    """What CTranslate2 reads: a folder of its own, or the one in a run."""
+    from seq2seq.export.engine import CTranslate2Engine
+
+    if is_export(folder):
+        if checkpoint is not None:
+            raise UsageError(
+                "an export holds one checkpoint",
+                where="--checkpoint",
+                hint="leave the option out",
+                code="export.exported",
+            )
+        export = open_export(folder)
+    else:
+        directory = RunDirectory(folder)
+        require_transformer_kind(directory.load_config().model)
+        path = _named(directory, "best" if checkpoint is None else checkpoint)
+        export = find_export(folder, _weights(path))
+    engine = CTranslate2Engine(export, device=device, workers=workers)
+    crew = Crew(threads=_CALLS_AT_ONCE, sentences=_SENTENCES_OF_A_CALL)
+    translator = Translator(engine, export.tokenizers, export.config.decoding, crew=crew)
+    return LoadedRun(RunDirectory(folder), export.config, export.checkpoint, translator, [export.weights])
+
+
+def _with_others(
+    model: Seq2SeqModel, first: tuple[str, TokenizerPair], others: Sequence[Path]
+) -> tuple[Seq2SeqModel, list[str]]:
+    """An ensemble of the model and the best ones of other runs, and the weights' SHA-256 of those."""
+    directories = [RunDirectory(path) for path in others]
+    configs = [directory.load_config() for directory in directories]
+    vocabularies = [load_tokenizers(directory) for directory in directories]
+    check_vocabularies([first, *zip(map(str, others), vocabularies, strict=True)])
+    members = [
+        load_model(directory, config, tokenizers, None)
+        for directory, config, tokenizers in zip(directories, configs, vocabularies, strict=True)
+    ]
+    return EnsembleModel([model, *(member for member, _ in members)]), [_weights(path) for _, path in members]
+
+
+def _crew(device: torch.device, workers: int, cores: int) -> Crew:
+    """A GPU is fed by a thread; on a CPU processes share the cores."""
+    if device.type != "cpu":
+        return Crew(threads=1)
+    return Crew(processes=(workers or cores) if can_fork() else 1, always=workers > 0)
+
+
+def load_tokenizers(directory: RunDirectory) -> TokenizerPair:
+    """The run's tokenizers. Raises `CheckpointError` where they are not those that its model was trained with."""
+    tokenizers = TokenizerPair.load(directory.tokenizer)
+    check_tokenizer(directory, tokenizers)
+    return tokenizers
+
+
+def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
+    """Raise `CheckpointError` where the run's tokenizer is not the one that its model was trained with."""
+    try:
+        expected = str(json.loads(directory.data_record.read_text(encoding="utf-8"))["tokenizer"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # only the comparison is lost; the tokenizer's own checksum was verified
+    if expected != tokenizers.fingerprint:
+        raise CheckpointError(
+            f"the tokenizer in {directory.tokenizer} is not the one that the model was trained with "
+            f"(expected {expected[:12]}, found {tokenizers.fingerprint[:12]})",
+            hint="put the run's own tokenizer folder back",
+            code="tokenizer.swapped",
+        )

@@ -1,0 +1,155 @@
+"""The machine: CPU cores, bf16 support, memory, the C allocator.
+
+Only the standard library is imported at the top, so that the command line can report that memory ran out while a
+library was loading.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def computes_bf16() -> bool:
+    """Whether oneDNN multiplies in bf16 here. Where it does not, torch fails in some layers and is slow in others."""
+    import torch  # takes a second or two, which those who only count cores need not wait
+
+    # A private name of torch, looked up with care: without an answer fp32 is the safe one.
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    return bool(torch._C._has_mkldnn and supported())
+
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc never to return freed memory to the system; False with another C library.
+
+    glibc returns large blocks when they are freed, and every training step then pays for fresh, zeroed pages: a fifth
+    of the step's time. So does every step of a search. `scripts/bench/RESULTS.md` has the figures.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
+    return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+HINT = "end other programs; or, where a limit is set, lift it: ulimit -v unlimited"
+
+_SIGNS = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "can't start new thread",
+    "std::bad_alloc",
+    "could not create a primitive",
+)
+_OTHER_CAUSES = ("static tls block", "operation not permitted", "permission denied")
+"""The dynamic loader's words for a library loaded too late, and for one on a disk that may not hold programs."""
+
+
+def what_ran_out(error: BaseException) -> str | None:
+    """One line of what happened where memory ran out; None for any other error.
+
+    Libraries wrap what the dynamic loader says in errors of their own, so the first cause of an error is told.
+    """
+    found: str | None = None
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        lines = [line.strip() for line in str(cause).splitlines()]
+        told = [line for line in lines if any(sign in line.lower() for sign in _SIGNS)]
+        if told and isinstance(cause, (ImportError, OSError, RuntimeError)):
+            if not any(other in told[0].lower() for other in _OTHER_CAUSES):
+                found = f"out of memory: {told[0]}"
+        elif isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
+            found = "out of memory"
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+_UNKNOWN_MEMORY = 2 << 30
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may be taken without harm: of the unified memory (MPS), else the least of what the system, the
+    process's control groups and `ulimit -v` leave; a cautious guess where nothing tells."""
+    if device.type == "mps":
+        import torch
+
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    system = _meminfo().get("MemAvailable")
+    if system is None and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        system = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    rooms = [system or _UNKNOWN_MEMORY, *_control_group_rooms(Path("/sys/fs/cgroup"))]
+    if (addresses := address_space_left()) is not None:
+        rooms.append(addresses)
+    return max(0, min(rooms))
+
+
+def address_space_left() -> int | None:
+    """Bytes that this process may still address; None where nothing (`ulimit -v`) limits it."""
+    try:
+        import resource  # not everywhere
+    except ImportError:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:
+        used = 0
+    return max(0, limit - used)
+
+
+def _meminfo() -> dict[str, int]:
+    """/proc/meminfo in bytes; empty where there is none."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    return {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")}
+
+
+def _control_group_rooms(root: Path, membership: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """Bytes left in each control group around this process (versions 1 and 2), where one has a limit."""
+    try:
+        groups = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return
+    for _, controllers, name in groups:
+        if controllers not in ("", "memory"):
+            continue
+        base = root / controllers
+        old = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, usage = old if controllers else ("memory.max", "memory.current")
+        # A container sees its own group as the root, under the name that it has outside.
+        inner = base / name.lstrip("/")
+        for folder in (inner, *[each for each in inner.parents if each.is_relative_to(base)]):
+            try:
+                room = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                statistics = (folder / "memory.stat").read_text().splitlines()
+            except (OSError, ValueError):  # no such group here, or "max"
+                continue
+            # Cached files are counted as used, but give way.
+            cached = [int(line.split()[1]) for line in statistics if line.split()[0].endswith("inactive_file")]
+            yield room + max(cached, default=0)

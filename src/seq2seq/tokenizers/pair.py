@@ -1,0 +1,254 @@
+"""Text to token ids and back: what every tokenizer offers, the pair of both sides, its files, its making."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seq2seq import console
+from seq2seq.atomic_files import write_bytes, write_json
+from seq2seq.config.settings import TokenizerSettings
+from seq2seq.errors import CheckpointError, ConfigError
+
+UNKNOWN = "⁇"
+"""How `<unk>` is shown in decoded text (U+2047)."""
+
+TAG = re.compile("<2[A-Za-z0-9_-]+>")
+"""A target tag, as `data.corpus` puts it before a source text."""
+
+_FORMAT = 1
+_RESTORE = "put it back from a copy, or train again"
+_INDEX = "tokenizer.json"
+
+
+class Tokenizer(ABC):
+    """One vocabulary. Ids 0 to 3 are PAD, BOS, EOS and UNK of `seq2seq.special_tokens`; text has the ids from 4."""
+
+    kind: str
+    suffix: str
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Entries, special tokens included."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without BOS and EOS; an empty text gives no ids."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Text of each row of ids. PAD, BOS and EOS are skipped, UNK becomes `UNKNOWN`."""
+
+    @abstractmethod
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each id as it looks, for display; spaces appear as U+2581."""
+
+    @property
+    def tags(self) -> list[str]:
+        """Target tags such as `<2de>` that are one token."""
+        return [piece for piece in self.pieces(range(self.size)) if TAG.fullmatch(piece)]
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """Everything that `from_bytes` needs."""
+
+    @classmethod
+    @abstractmethod
+    def from_bytes(cls, content: bytes, name: str) -> Tokenizer:
+        """The tokenizer in a file's content; `name` is for messages. Raises CheckpointError."""
+
+    def save(self, path: Path) -> None:
+        """Write one file, whole or not at all."""
+        write_bytes(path, self.to_bytes())
+
+    def __reduce__(self) -> tuple[Callable[[bytes, str], Tokenizer], tuple[bytes, str]]:
+        # Worker processes get the bytes of the file and build their own.
+        return type(self).from_bytes, (self.to_bytes(), "tokenizer")
+
+
+class TokenizerPair(NamedTuple):
+    """The tokenizers of both sides; with a joint vocabulary they are one object."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @property
+    def joint(self) -> bool:
+        """Whether both sides share one vocabulary."""
+        return self.source is self.target
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the kinds and contents of both sides, in hexadecimal."""
+        return _sha256(json.dumps([(side.kind, _sha256(side.to_bytes())) for side in self]).encode())
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer files and, last, `tokenizer.json` with their SHA-256."""
+        folder.mkdir(parents=True, exist_ok=True)
+        index: dict[str, Any] = {"format": _FORMAT, "joint": self.joint, "files": {}}
+        sides = {"joint": self.source} if self.joint else {"source": self.source, "target": self.target}
+        for name, tokenizer in sides.items():
+            tokenizer.save(folder / (name + tokenizer.suffix))
+            index["files"][name] = {
+                "file": name + tokenizer.suffix,
+                "kind": tokenizer.kind,
+                "size": tokenizer.size,
+                "sha256": _sha256(tokenizer.to_bytes()),
+            }
+        write_json(folder / _INDEX, index)
+
+    @classmethod
+    def load(cls, folder: Path) -> TokenizerPair:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, swapped, or from a newer version.
+        """
+        path = folder / _INDEX
+        try:
+            index = json.loads(_read(path))
+            if index["format"] > _FORMAT:
+                raise CheckpointError(
+                    f"{path} was made by a newer seq2seq (format {index['format']})",
+                    hint="pip install -U seq2seq",
+                    code="checkpoint.version",
+                )
+            if index["format"] < 1:
+                raise ValueError("no such format")
+            names = ("joint", "joint") if index["joint"] else ("source", "target")
+            loaded = {name: _load_side(folder, index["files"][name]) for name in dict.fromkeys(names)}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__})", hint=_RESTORE, code="tokenizer.damaged"
+            ) from None
+        return cls(loaded[names[0]], loaded[names[1]])
+
+
+def train_tokenizers(
+    settings: TokenizerSettings,
+    pairs: Callable[[], Iterator[tuple[str, str]]],
+    seed: int,
+    tags: Sequence[str] = (),
+) -> TokenizerPair:
+    """Learn the vocabularies from (a sample of) the training pairs, or read the given model files.
+
+    `pairs` starts a new pass over the cleaned corpus at each call; at most `sample_size` sentences are held
+    in memory, drawn evenly by reservoir sampling (Vitter 1985, algorithm R). Each of `tags` becomes one token of the
+    source side.
+
+    Raises:
+        ConfigError: the vocabulary cannot hold even the single characters, or a given model does not know a tag.
+        DataError: there is no text to learn from.
+        CheckpointError: a given model file is missing or damaged.
+    """
+    if settings.source_model:
+        from seq2seq.tokenizers.sentencepiece import read_model
+
+        source = read_model(Path(settings.source_model))
+        require_tags(source, tags, settings.source_model)
+        return TokenizerPair(source, read_model(Path(settings.target_model)) if settings.target_model else source)
+    sides = 2 if settings.joint else 1
+    sample = _sample(pairs(), max(1, settings.sample_size // sides), seed)
+    sources, targets = [pair[0] for pair in sample], [pair[1] for pair in sample]
+    if settings.joint:
+        tokenizer = _train(settings, sources + targets, "joint", tags)
+        return TokenizerPair(tokenizer, tokenizer)
+    return TokenizerPair(_train(settings, sources, "source", tags), _train(settings, targets, "target", ()))
+
+
+def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
+    """Refuse tags that the tokenizer would take apart.
+
+    Raises:
+        ConfigError: it does not know one of them as one token.
+    """
+    known = tokenizer.tags if tags else []
+    if missing := [tag for tag in tags if tag not in known]:
+        raise ConfigError(
+            f"{name} does not know {' and '.join(missing)} as one token; its tags: {', '.join(known) or 'none'}",
+            where="target_tag",
+            hint="let a tokenizer be trained (no tokenizer.source_model, no training.init_from), or take its tags",
+            code="config.vocabulary",
+        )
+
+
+def _train(settings: TokenizerSettings, sentences: list[str], side: str, tags: Sequence[str]) -> Tokenizer:
+    with console.timed(f"{side} {settings.kind} tokenizer trained on {len(sentences):,} sentences"):
+        match settings.kind:
+            case "unigram" | "bpe":
+                from seq2seq.tokenizers.sentencepiece import train_subwords
+
+                return train_subwords(settings, sentences, side, tags)
+            case "char" | "word":
+                from seq2seq.tokenizers.symbols import train_symbols
+
+                return train_symbols(settings, sentences, side, tags)
+
+
+def _sample(pairs: Iterator[tuple[str, str]], size: int, seed: int) -> list[tuple[str, str]]:
+    """`size` pairs with equal chances, or all of them in their order where there are no more."""
+    randomness = random.Random(seed)
+    sample: list[tuple[str, str]] = []
+    for number, pair in enumerate(pairs):
+        if number < size:
+            sample.append(pair)
+        elif (place := int(randomness.random() * (number + 1))) < size:
+            sample[place] = pair
+    return sample
+
+
+def _load_side(folder: Path, entry: dict[str, Any]) -> Tokenizer:
+    path = folder / Path(entry["file"]).name
+    content = _read(path)
+    if (actual := _sha256(content)) != entry["sha256"]:
+        raise CheckpointError(
+            f"damaged or swapped: expected SHA-256 {entry['sha256'][:12]}..., found {actual[:12]}...",
+            where=str(path),
+            hint="restore the file from where the run was copied",
+            code="tokenizer.damaged",
+        )
+    tokenizer = _kind(entry["kind"], folder).from_bytes(content, str(path))
+    if tokenizer.size != entry["size"]:
+        raise ValueError("another size")
+    return tokenizer
+
+
+def _read(path: Path) -> bytes:
+    """The content of a tokenizer's file; where there is none, what is missing: the file, or the whole folder."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        lost = path if path.parent.exists() else path.parent
+        fault = "is missing" if not lost.exists() else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{lost} {fault}", hint=_RESTORE, code="tokenizer.missing") from None
+
+
+def _kind(name: str, folder: Path) -> type[Tokenizer]:
+    match name:
+        case "sentencepiece":
+            from seq2seq.tokenizers.sentencepiece import SubwordTokenizer
+
+            return SubwordTokenizer
+        case "char":
+            from seq2seq.tokenizers.symbols import CharTokenizer
+
+            return CharTokenizer
+        case "word":
+            from seq2seq.tokenizers.symbols import WordTokenizer
+
+            return WordTokenizer
+        case kind:
+            raise CheckpointError(
+                f"unknown kind of tokenizer: {kind!r}", where=str(folder / _INDEX), code="tokenizer.damaged"
+            )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

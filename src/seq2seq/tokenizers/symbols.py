@@ -1,0 +1,151 @@
+"""Tokenizers whose vocabulary is a plain list of characters or words, saved as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Literal
+
+from typing_extensions import Self
+
+from seq2seq import console
+from seq2seq.config.settings import TokenizerSettings
+from seq2seq.errors import CheckpointError, DataError
+from seq2seq.special_tokens import SPECIAL_TOKENS, UNK
+from seq2seq.tokenizers.pair import UNKNOWN, Tokenizer
+
+Normalization = Literal["identity", "nfkc"]
+
+
+class SymbolTokenizer(Tokenizer):
+    """A list of symbols, the most frequent first; anything else is UNK."""
+
+    suffix = ".json"
+
+    def __init__(self, symbols: Sequence[str], normalization: Normalization) -> None:
+        self.symbols = tuple(symbols)
+        self.normalization = normalization
+        self._ids = {symbol: number for number, symbol in enumerate(self.symbols, start=len(SPECIAL_TOKENS))}
+        self._texts = ["", "", "", UNKNOWN, *self.symbols]
+        self._tags = re.compile("(" + "|".join(tags) + ")") if (tags := self.tags) else None
+
+    @staticmethod
+    @abstractmethod
+    def split(text: str) -> Iterable[str]:
+        """The symbols of a text without tags."""
+
+    @property
+    def size(self) -> int:
+        return len(self._texts)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        find = self._ids.get
+        return [
+            [find(symbol, UNK) for symbol in self.symbols_of(normalize(text, self.normalization))] for text in texts
+        ]
+
+    def symbols_of(self, text: str) -> Iterable[str]:
+        """The symbols of a text; a tag is one symbol."""
+        if self._tags is None or "<2" not in text:
+            return self.split(text)
+        # Every second part is a tag.
+        parts = enumerate(self._tags.split(text))
+        return chain.from_iterable((part,) if number % 2 else self.split(part) for number, part in parts)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [
+            SPECIAL_TOKENS[number] if number < len(SPECIAL_TOKENS) else self._texts[number].replace(" ", "▁")
+            for number in ids
+        ]
+
+    def to_bytes(self) -> bytes:
+        content = {"kind": self.kind, "normalization": self.normalization, "symbols": self.symbols}
+        return (json.dumps(content, ensure_ascii=False, indent=0) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> Self:
+        try:
+            data = json.loads(content)
+            symbols, normalization = data["symbols"], data["normalization"]
+            sound = data["kind"] == cls.kind and normalization in ("identity", "nfkc")
+            sound = sound and all(isinstance(symbol, str) for symbol in symbols) and len(set(symbols)) == len(symbols)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"damaged {cls.kind} vocabulary: {error!r}", where=name, code="tokenizer.damaged"
+            ) from None
+        if not sound:
+            raise CheckpointError(f"not a {cls.kind} vocabulary", where=name, code="tokenizer.damaged")
+        return cls(symbols, normalization)
+
+
+class CharTokenizer(SymbolTokenizer):
+    """One token a character (code point), the space included. Lossless but for unknown characters."""
+
+    kind = "char"
+
+    @staticmethod
+    def split(text: str) -> Iterable[str]:
+        return text
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return ["".join([self._texts[number] for number in row]) for row in ids]
+
+
+class WordTokenizer(SymbolTokenizer):
+    """One token a word; words end at spaces and nothing else, so punctuation should be spaced already.
+
+    Lossless only for known words with single spaces between them: leading, trailing and repeated spaces are
+    lost.
+    """
+
+    kind = "word"
+
+    @staticmethod
+    def split(text: str) -> Iterable[str]:
+        return [word for word in text.split(" ") if word]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return [" ".join([text for number in row if (text := self._texts[number])]) for row in ids]
+
+
+def normalize(text: str, normalization: Normalization) -> str:
+    """Unicode NFKC, or the text as it is."""
+    return unicodedata.normalize("NFKC", text) if normalization == "nfkc" else text
+
+
+def train_symbols(
+    settings: TokenizerSettings, sentences: Sequence[str], side: str, tags: Sequence[str] = ()
+) -> SymbolTokenizer:
+    """The most frequent characters or words, ties in code point order, capped at `vocabulary_size`; `tags` come first.
+
+    Raises:
+        DataError: no symbol is left.
+    """
+    kind = CharTokenizer if settings.kind == "char" else WordTokenizer
+    counts: Counter[str] = Counter()
+    symbols_of = kind(tags, settings.normalization).symbols_of
+    for sentence in sentences:
+        counts.update(symbols_of(normalize(sentence, settings.normalization)))
+    for tag in tags:
+        del counts[tag]
+    frequent = [symbol for symbol, count in counts.items() if count >= settings.min_frequency]
+    frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
+    kept = frequent[: max(0, settings.vocabulary_size - len(SPECIAL_TOKENS) - len(tags))]
+    if not kept:
+        raise DataError(
+            "the tokenizer has no text to learn from",
+            hint="check data.train and tokenizer.min_frequency",
+            code="data.tokenizer-text",
+        )
+    if len(kept) < len(counts):
+        covered = sum(counts[symbol] for symbol in kept) / counts.total()
+        console.say(
+            f"{side} {settings.kind} vocabulary: {len(kept):,} of {len(counts):,} entries, "
+            f"which cover {covered:.2%} of the text"
+        )
+    return kind([*tags, *kept], settings.normalization)

@@ -1,0 +1,130 @@
+"""Failures of training: divergence, out of memory, a data loader process that died."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+
+from seq2seq.checkpoints.train_state import TrainState
+from seq2seq.config import TrainingSettings
+from seq2seq.data.batches import Batch
+from seq2seq.errors import DivergenceError, ResourceError, WorkerError
+from seq2seq.system import address_space_left, what_ran_out
+from seq2seq.training.report import RunReport
+
+
+class DivergenceWatch:
+    """Looks at the figures of updates; those that tell of a divergence end the run.
+
+    Args:
+        skips_overflows: whether a number that is not finite is no harm, as in fp16, which skips such an update and
+            lowers its scale.
+        vocabulary: size of the target vocabulary.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        state: TrainState,
+        report: RunReport,
+        *,
+        skips_overflows: bool,
+        vocabulary: int,
+    ) -> None:
+        self._settings, self._state, self._report = settings, state, report
+        self._skips_overflows, self._vocabulary = skips_overflows, vocabulary
+
+    def check_update(self, loss: float, norm: float, rate: float, group: Sequence[Batch]) -> None:
+        """Look at the update just tried: loss per token, gradient norm and learning rate.
+
+        Raises:
+            DivergenceError: a number is not finite; the optimizer never makes a step then.
+        """
+        if not self._is_sound(loss, norm):
+            self._diverged(loss, norm, rate, group)
+
+    def check_mean(self, loss: float, nll: float, norm: float, rate: float) -> None:
+        """Look at the means per token since the last log line, and at the last update's norm and rate.
+
+        Raises:
+            DivergenceError: a number is not finite, or training will not find back.
+        """
+        if not self._is_sound(loss, norm):
+            self._diverged(loss, norm, rate)
+        if is_hopeless(nll, self._vocabulary):
+            self._diverged(loss, norm, rate, taken=True)
+
+    def _is_sound(self, loss: float, norm: float) -> bool:
+        return self._skips_overflows or (math.isfinite(loss) and math.isfinite(norm))
+
+    def _diverged(
+        self, loss: float, norm: float, rate: float, group: Sequence[Batch] = (), *, taken: bool = False
+    ) -> NoReturn:
+        """`group` is an update that was not counted; `taken` says that the weights have changed."""
+        state = self._state
+        step, cursor = state.step + bool(group), state.cursor
+        best = ""
+        if state.best_metric is not None:
+            best = f"; the best model is that of step {state.best_step:,} ({abs(state.best_metric):.2f})"
+        place = f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}"
+        details = self._report.diverged(_facts(state, step=step, loss=loss, norm=norm, rate=rate), group)
+        raise DivergenceError(
+            f"training diverged at step {step:,}: loss {loss:.3g} per token, gradient norm {norm:.3g}, "
+            f"learning rate {rate:.3g}" + ("" if taken else "; no update was taken") + best,
+            where=place if details is None else f"{details} ({place})",
+            hint=f"training.optimizer.learning_rate={self._settings.optimizer.learning_rate / 3:.1g}, or more "
+            "training.schedule.warmup_steps, in another folder with -o",
+            code="training.diverged",
+        )
+
+
+def is_hopeless(nll: float, vocabulary: int) -> bool:
+    """Whether a loss per token, in nats, is so much worse than guessing (ln V) that training will not find back."""
+    return not math.isfinite(nll) or nll > 5.0 + 3.0 * math.log(vocabulary)
+
+
+def _facts(state: TrainState, *, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
+    """What the error says, as data; numbers that JSON does not know become text."""
+    numbers = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
+    shown = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+    return {"step": step, **shown, "cursor": state.cursor._asdict()}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a device or on the host: torch has no class of its own for the latter."""
+    return isinstance(error, torch.OutOfMemoryError) or what_ran_out(error) is not None
+
+
+def out_of_memory(settings: TrainingSettings, device: torch.device, when: str) -> ResourceError:
+    """Memory ran out: with what batch, and a smaller one that makes the same update."""
+    size = settings.batch_size
+    limited = device.type == "cpu" and address_space_left() is not None
+    smaller = "auto" if size == "auto" else max(1, size // 2)
+    return ResourceError(
+        f"out of memory on {device} {when}",
+        hint=("ulimit -v unlimited, or " if limited else "")
+        + f"training.batch_size={smaller} training.accumulation_steps={settings.accumulation_steps * 2}, "
+        "or training.activation_checkpointing=true",
+        code="memory.training",
+    )
+
+
+def shape(batches: Sequence[Batch]) -> str:
+    """The largest of some batches, for people."""
+    batch = max(batches, key=lambda batch: batch.source.numel() + batch.target_in.numel())
+    tokens = f"{batch.source.numel():,} source and {batch.target_in.numel():,} target tokens"
+    return f"{len(batch.source):,} pairs, {tokens}, padding included"
+
+
+def loader_died(error: RuntimeError) -> WorkerError | None:
+    """The death of a loader process, of which torch's signal handler may tell anywhere; None for any other error."""
+    if "DataLoader worker" not in str(error):
+        return None
+    return WorkerError(
+        f"a data loader process died: {error}",
+        hint="training.num_workers=0; run the same command again",
+        code="worker.loader",
+    )

@@ -1,0 +1,117 @@
+"""Checkpoints are complete or absent, verified before use, and never pickled."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import seq2seq
+from seq2seq.atomic_files import new_folder, remove_partial, write_bytes
+from seq2seq.checkpoints.checkpoint import load_checkpoint
+from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.train_state import TrainState
+from seq2seq.checkpoints.weights import load_model_tensors, model_tensors
+from seq2seq.data.batches import Cursor
+from seq2seq.errors import CheckpointError
+from tests.checkpoints.test_folder import save, tensors
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    assert folder.load_last() is None
+    save(folder, 1)
+    path = save(folder, 2)
+    checkpoint = folder.load_last()
+    assert checkpoint is not None
+    assert checkpoint.path == path
+    assert checkpoint.state == TrainState(step=2, cursor=Cursor(0, 0, 4), best_metric=0.5, validated=True)
+    assert torch.equal(checkpoint.model["weight"], tensors(2)["weight"])
+    assert torch.equal(checkpoint.training["rng|cpu"], torch.get_rng_state())
+    assert (folder.path / "last").resolve() == path.resolve()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json", "manifest.json"])
+def test_every_flipped_bit_is_seen(tmp_path: Path, name: str) -> None:
+    """safetensors alone loads most files with one flipped bit, silently; hence the SHA-256."""
+    path = save(CheckpointFolder(tmp_path), 1)
+    content = bytearray((path / name).read_bytes())
+    for position in range(0, len(content), max(1, len(content) // 40)):
+        content[position] ^= 1
+        (path / name).write_bytes(content)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path, with_training=True)
+        content[position] ^= 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    path = save(CheckpointFolder(tmp_path), 1)
+    (path / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(path, with_training=True)
+
+
+def test_a_newer_format_is_named(tmp_path: Path) -> None:
+    path = save(CheckpointFolder(tmp_path), 1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "format": 99, "seq2seq": "9.8"}))
+    with pytest.raises(CheckpointError, match=r"made by seq2seq >= 9\.8") as caught:
+        load_checkpoint(path, with_training=True)
+    assert (caught.value.exit_code, caught.value.hint) == (5, "pip install -U seq2seq")
+    save(CheckpointFolder(tmp_path), 0)
+    with pytest.raises(CheckpointError, match=r"9\.8"):  # nor is an older one taken instead: work would be lost
+        CheckpointFolder(tmp_path).load_last()
+
+
+def test_tied_weights_are_stored_once_and_restored_tied() -> None:
+    def tied() -> nn.ModuleDict:
+        model = nn.ModuleDict({"embedding": nn.Embedding(5, 4), "output": nn.Linear(4, 5, bias=False)})
+        model["output"].weight = model["embedding"].weight
+        return model
+
+    first, second = tied(), tied()
+    stored = model_tensors(first)
+    assert list(stored) == ["embedding.weight"]
+    load_model_tensors(second, stored, "test")
+    assert second["output"].weight is second["embedding"].weight
+    assert torch.equal(second["output"].weight, first["embedding"].weight)
+
+
+def test_a_checkpoint_of_another_model_is_refused() -> None:
+    model = nn.Linear(3, 2)
+    with pytest.raises(CheckpointError, match="extra"):
+        load_model_tensors(model, {**model_tensors(model), "extra": torch.ones(1)}, "here")
+    with pytest.raises(CheckpointError, match="shape"):
+        load_model_tensors(model, {**model_tensors(model), "bias": torch.ones(3)}, "here")
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def interrupted() -> None:
+        with new_folder(tmp_path / "folder") as folder:
+            (folder / "half").write_bytes(b"x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["file"]
+    (tmp_path / ".partial-file").write_bytes(b"ne")
+    assert remove_partial(tmp_path) == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.fault(24)
+def test_no_pickle_in_the_source() -> None:
+    source = Path(seq2seq.__file__).parent
+    forbidden = re.compile(
+        r"\b(pickle|dill|joblib|shelve|marshal)\.\w|import (pickle|dill|joblib|shelve|marshal)|trust_remote_code *="
+        r"|(?<!safetensors\.)torch\.(load|save)\(|allow_pickle *= *True|\.from_pretrained\([^)]*\.bin"
+    )
+    assert [path for path in source.rglob("*.py") if forbidden.search(path.read_text(encoding="utf-8"))] == []

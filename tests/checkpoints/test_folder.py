@@ -1,0 +1,158 @@
+"""Which checkpoints stay, which one is the best, and which one a run goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from seq2seq.checkpoints.checkpoint import load_checkpoint
+from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.train_state import TrainState
+from seq2seq.data.batches import Cursor
+from seq2seq.errors import CheckpointError, ResourceError
+
+
+def tensors(value: float) -> dict[str, Tensor]:
+    return {"weight": torch.full((2, 3), float(value)), "bias": torch.full((2,), -float(value))}
+
+
+def save(folder: CheckpointFolder, step: int, *, training: bool = True, validated: bool = True) -> Path:
+    extra = {"rng|cpu": torch.get_rng_state()} if training else {}
+    state = TrainState(step=step, cursor=Cursor(0, 0, 2 * step), best_metric=0.5, validated=validated)
+    return folder.save(tensors(step), extra, state)
+
+
+def full_disk(descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_pruning_keeps_the_best_the_newest_and_two_optimizer_states(tmp_path: Path) -> None:
+    """OpenNMT-py keeps the last N only and can lose its best model."""
+    folder = CheckpointFolder(tmp_path)
+    folder.mark_best(save(folder, 1))
+    for step in range(2, 8):
+        save(folder, step)
+        folder.prune(keep=3)
+    assert [int(path.name.removeprefix("step-")) for path in folder.steps()] == [1, 5, 6, 7]
+    with_training = [path.name for path in folder.steps() if (path / "training.safetensors").exists()]
+    assert with_training == ["step-00000006", "step-00000007"]
+    assert load_checkpoint(tmp_path / "step-00000001", with_training=True).training == {}
+    assert folder.load_best().path.name == "step-00000001"
+
+
+def test_what_cannot_be_pruned_does_not_keep_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk in pruning ended the run; one damaged manifest, and nothing was pruned any more: the disk filled."""
+    folder = CheckpointFolder(tmp_path)
+    for step in range(1, 7):
+        save(folder, step)
+    folder.mark_best(tmp_path / "step-00000001")
+    (tmp_path / "step-00000001" / "manifest.json").write_text("{}")
+    monkeypatch.setattr("os.fsync", full_disk)
+    folder.prune(keep=3)
+    assert [path.name[-1] for path in folder.steps()] == ["1", "4", "5", "6"]
+    assert load_checkpoint(tmp_path / "step-00000004", with_training=True).training  # as it was
+    monkeypatch.undo()
+    folder.prune(keep=3)
+    assert not load_checkpoint(tmp_path / "step-00000004", with_training=True).training
+    warnings = capsys.readouterr().err
+    assert warnings.count("warning: ") == warnings.count("old checkpoints stay, as they cannot be removed: ") == 2
+
+
+def test_a_mean_stays_the_best_until_a_step_is_better(tmp_path: Path) -> None:
+    """Of a run that was prolonged, the first step above the old steps took the place of a mean that was better."""
+    folder = CheckpointFolder(tmp_path)
+
+    def scored(step: int, metric: float, name: str | None = None) -> Path:
+        state = TrainState(step=step, best_metric=metric, best_step=step, validated=name is None)
+        return folder.save(tensors(step), {"rng|cpu": torch.get_rng_state()}, state, name)
+
+    folder.mark_best(scored(1, 38.0))
+    folder.mark_best(scored(1, 40.0, "averaged"))
+    for step, metric, best in [(2, 39.0, "averaged"), (3, 41.0, "step-00000003")]:
+        path = scored(step, metric)
+        folder.relink(load_checkpoint(path, with_training=False))  # as after a kill before `best` moved
+        assert folder.load_best().path.name == best
+        folder.mark_best(path)
+        assert folder.load_best().path.name == best
+    folder.mark_best(scored(3, 42.0, "averaged"))
+    assert folder.load_best().path.name == "averaged"
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = CheckpointFolder(tmp_path)
+    save(folder, 1)
+    model = save(folder, 2) / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1])
+    checkpoint = folder.load_last()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 1
+    assert "step-00000002 is damaged" in capsys.readouterr().err
+
+
+def test_without_its_best_and_last_a_folder_names_what_it_has(tmp_path: Path) -> None:
+    """Who deleted the newest checkpoint to save room was told to train first."""
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2):
+        save(folder, step)
+    for link in ("best", "last"):
+        (tmp_path / link).unlink(missing_ok=True)
+    with pytest.raises(CheckpointError) as error:
+        folder.load_best()
+    assert error.value.hint == f"--checkpoint {folder.steps()[-1].name}"
+
+
+def test_all_damaged_is_an_error_and_never_a_silent_restart(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2):
+        (save(folder, step) / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="resumed") as caught:
+        folder.load_last()
+    assert caught.value.exit_code == 5
+    assert len(folder.steps()) == 2
+
+
+def test_an_interrupted_save_leaves_the_old_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = CheckpointFolder(tmp_path)
+    save(folder, 1)
+    (tmp_path / ".partial-step-00000002").mkdir()
+    (tmp_path / ".partial-step-00000002" / "model.safetensors").write_bytes(b"half")
+    folder.clean()
+    assert "unfinished save of step-00000002" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".partial")] == []
+    checkpoint = folder.load_last()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 1
+
+
+def test_an_interrupted_pruning_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A second Ctrl-C while an older checkpoint forgot its optimizer state left half a manifest for good."""
+    folder = CheckpointFolder(tmp_path)
+    half = save(folder, 1) / ".partial-manifest.json"
+    half.write_text("{")
+    folder.clean()
+    assert not half.exists()
+    assert load_checkpoint(tmp_path / "step-00000001", with_training=True).training
+
+
+def test_average_is_the_mean(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    mean = folder.average([save(folder, step) for step in (1, 2, 6)])
+    torch.testing.assert_close(mean, tensors(3))
+
+
+def test_a_full_disk_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CheckpointFolder(tmp_path)
+    save(folder, 1)
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(ResourceError, match="No space left") as caught:
+        save(folder, 2)
+    assert "free" in (caught.value.hint or "")
+    monkeypatch.undo()
+    checkpoint = folder.load_last()
+    assert checkpoint is not None
+    assert checkpoint.state.step == 1

@@ -1,0 +1,235 @@
+"""Processes side by side give what one gives, and end whatever happens to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from seq2seq.config import DecodingSettings
+from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.pool import Crew, Direct, Threads, can_fork, open_pool
+from seq2seq.decoding.translator import TranslationOptions, Translator
+from seq2seq.decoding.workers import Workers
+from seq2seq.errors import DivergenceError, WorkerError
+from tests.decoding.tiny_models import RecurrentModel, letters
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="forks on Linux only")
+GREEDY = SearchOptions(beam_size=1)
+
+
+class Echo(Engine):
+    """Answers with the source; some first tokens make it misbehave."""
+
+    max_source_length = max_target_length = None
+    FAIL, BUG, DIE, SLEEP, SLOW = 91, 92, 93, 94, 95
+
+    def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
+        match sentences[0].ids[0]:
+            case self.FAIL:
+                raise DivergenceError("not a number", where="here", hint="there")
+            case self.BUG:
+                raise RuntimeError("the cat sat on the keyboard")
+            case self.DIE:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case self.SLEEP:
+                time.sleep(600)
+            case self.SLOW:
+                time.sleep(0.03)
+        process = float(os.getpid())
+        weights = torch.ones(2, 3) if options.with_attention else None
+        return [[Hypothesis(sentence.ids, process, torch.get_num_threads(), weights)] for sentence in sentences]
+
+
+def sentences(*firsts: int) -> list[Sentence]:
+    return [Sentence([first, 5, 6]) for first in firsts]
+
+
+def engine() -> NativeEngine:
+    return NativeEngine(RecurrentModel(14, seed=1), torch.device("cpu"), "fp32")
+
+
+@pytest.mark.parametrize("crew", [Crew(), Crew(2, always=True), Crew(3, always=True), Crew(threads=2)], ids=str)
+def test_every_crew_gives_the_same(crew: Crew) -> None:
+    lines = ["abc" * (n % 7) for n in range(300)]
+    settings = DecodingSettings(batch_sentences=16, max_length_offset=4)
+    options = TranslationOptions(SearchOptions(beam_size=3, n_best=2, max_length_offset=4))
+    made = Translator(engine(), letters(), settings, crew=crew)
+    expected = list(Translator(engine(), letters(), settings).stream(lines, options))
+    assert list(made.stream(lines, options)) == expected
+    assert made.translate(lines[:3]) == [found[0].text for found in expected[:3]]
+
+
+def test_batches_are_shared_and_come_back_in_order() -> None:
+    pool = Workers(Echo(), 3)
+    try:
+        jobs = [pool.submit(sentences(Echo.SLOW, number, 7), GREEDY) for number in range(40)]
+        found = [job.result() for job in jobs]
+    finally:
+        pool.close()
+    expected = [[sentence.ids for sentence in sentences(Echo.SLOW, number, 7)] for number in range(40)]
+    assert [[row[0].tokens for row in answer] for answer in found] == expected
+    processes = {answer[0][0].score for answer in found}
+    assert len(processes) == 3
+    assert os.getpid() not in processes
+    assert {answer[0][0].log_probability for answer in found} == {1}  # threads
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(process), 0)
+
+
+def test_large_messages_both_ways_do_not_block() -> None:
+    """A pipe holds some 64 kB: a parent that writes while nobody reads waits for ever."""
+    long = Sentence(list(range(100_000)))
+    pool = Workers(Echo(), 2)
+    try:
+        jobs = [pool.submit([long] * 10, GREEDY) for _ in range(8)]
+        assert all(job.result()[9][0].tokens == long.ids for job in jobs)
+    finally:
+        pool.close()
+
+
+def test_attention_travels() -> None:
+    pool = Workers(Echo(), 1)
+    try:
+        found = pool.submit(sentences(4), GREEDY._replace(with_attention=True)).result()
+    finally:
+        pool.close()
+    torch.testing.assert_close(found[0][0].attention, torch.ones(2, 3))
+
+
+def test_errors_of_the_engine_arrive_as_they_were() -> None:
+    for first, kind, text in (
+        (Echo.FAIL, DivergenceError, "here"),
+        (Echo.BUG, RuntimeError, "worker"),
+    ):
+        with open_pool(Echo(), Crew(2, always=True), 0) as pool, pytest.raises(kind) as caught:
+            pool.submit(sentences(first), GREEDY).result()
+        assert text in str(caught.value)
+    assert "the cat sat" in str(caught.value.__cause__)
+
+
+def test_a_worker_that_dies_is_named() -> None:
+    started = time.monotonic()
+    with open_pool(Echo(), Crew(2, always=True), 0) as pool, pytest.raises(WorkerError, match="SIGKILL") as caught:
+        _ = [job.result() for job in [pool.submit(sentences(first), GREEDY) for first in (4, 5, Echo.DIE, 6)]]
+    assert caught.value.exit_code == 8
+    assert "memory" in str(caught.value.hint)
+    assert time.monotonic() - started < 10
+
+
+def test_workers_end_with_the_parent_in_the_middle_of_a_search(tmp_path: Path) -> None:
+    """A killed parent must leave no process behind that computes for nobody."""
+    code = f"""
+import sys, time
+sys.path[:0] = [{str(Path(__file__).parent)!r}]
+from test_workers import *
+pool = Workers(Echo(), 2)
+processes = [int(job.result()[0][0].score) for job in [pool.submit(sentences(4), GREEDY) for _ in range(2)]]
+[pool.submit(sentences(Echo.SLEEP), GREEDY) for _ in range(4)]
+print(*{{worker.process.pid for worker in pool._workers}}, flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(number) for number in parent.stdout.readline().split()]
+    assert len(workers) == 2
+    for worker in workers:  # Ctrl-C at a terminal reaches them too, and is not theirs
+        os.kill(worker, signal.SIGINT)
+    time.sleep(0.2)
+    assert all(_runs(worker) for worker in workers)
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 10
+    while any(_runs(worker) for worker in workers) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(_runs(worker) for worker in workers)
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stream_that_is_given_up_ends_its_workers() -> None:
+    made = Translator(engine(), letters(), DecodingSettings(max_length_offset=2), crew=Crew(2, always=True))
+    stream = made.windows(["ab"] * 5000)
+    assert len(next(stream)) == 1024
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = len(children.read_text().split())
+    stream.close()  # type: ignore[attr-defined]
+    assert len(children.read_text().split()) == before - 2
+
+
+def test_short_texts_are_not_worth_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [threading.current_thread()]  # other tests may have left a thread behind
+    monkeypatch.setattr(threading, "enumerate", lambda: alone)
+    with open_pool(Echo(), Crew(2), 10) as pool:
+        assert isinstance(pool, Direct)
+    with open_pool(Echo(), Crew(2), 100_000) as pool:
+        assert isinstance(pool, Workers)
+    alone.append(threading.Thread())  # it may hold a lock, which would stay held in a fork for ever
+    with open_pool(Echo(), Crew(2), 100_000) as pool:
+        assert isinstance(pool, Direct)
+    with open_pool(Echo(), Crew(1, always=True), 100_000) as pool:
+        assert isinstance(pool, Direct)
+    with open_pool(Echo(), Crew(threads=1), 10) as pool:
+        assert isinstance(pool, Threads)
+        assert pool.submit(sentences(7), GREEDY).result()[0][0].tokens == [7, 5, 6]
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def test_workers_are_kept_from_text_to_text_as_long_as_they_are_good_for_it() -> None:
+    """Each text forked its own, whose memory had to grow again: a fifth of the time of 1,000 lines."""
+    before, made = (
+        children(),
+        Translator(engine(), letters(), DecodingSettings(max_length_offset=2), crew=Crew(2, True)),
+    )
+    first = made.translate(["ab"] * 9)
+    workers = children() - before
+    assert len(workers) == 2
+    assert made.translate(["ab"] * 9) == first
+    assert children() - before == workers
+    os.kill(int(min(workers)), signal.SIGKILL)  # one dies while there is nothing to do
+    time.sleep(0.2)
+    assert made.translate(["ab"] * 9) == first
+    assert len(children() - before - workers) == 2
+    workers = children() - before
+    with torch.no_grad():
+        for parameter in made.engine.model.parameters():  # type: ignore[attr-defined]
+            parameter.mul_(-1.0)
+    assert (
+        made.translate(["ab"] * 9) == Translator(made.engine, letters(), made.settings).translate(["ab"] * 9) != first
+    )
+    assert children() - before
+    assert not children() & workers
+    made.close()
+    assert children() == before
+
+
+def test_two_texts_at_a_time_have_workers_of_their_own() -> None:
+    before, made = (
+        children(),
+        Translator(engine(), letters(), DecodingSettings(max_length_offset=2), crew=Crew(2, True)),
+    )
+    one, other = made.windows(["ab"] * 3000), made.windows(["ab"] * 3000)
+    assert next(one) == next(other)
+    assert len(children() - before) == 4
+    assert list(one) == list(other)
+    assert len(children() - before) == 2
+    del made, one, other
+    assert children() == before

@@ -1,0 +1,169 @@
+"""What ranks exchange, and how the failure of one is told."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from seq2seq.config import Config, load_config
+from seq2seq.distributed import gradients as gradient_sum
+from seq2seq.distributed.launch import launch
+from seq2seq.distributed.placement import Layout, layout
+from seq2seq.distributed.ranks import Ranks
+from seq2seq.errors import ConfigError, DataError, UsageError, WorkerError
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tests look into /proc")
+
+
+def exchange(config: Config) -> None:
+    """What every rank does in `test_ranks_exchange_sums_texts_and_gradients`; failures end the rank."""
+    torch.set_num_threads(1)
+    ranks = Ranks.start("cpu")
+    with ranks.joined():
+        assert ranks.sum_host([1.0, 2.0**52 * ranks.rank]) == [ranks.size, 2.0**52 * sum(range(ranks.size))]
+        for count in (0, 1, ranks.size, 2 * ranks.size + 1):
+            texts = ["", "Käse \u2028", "x" * 300, "\n", "日本"] * 3
+            texts = texts[:count]
+            assert ranks.gather_texts(texts[ranks.rank :: ranks.size]) == texts
+        assert [int(part) for part in ranks.gather(torch.tensor(ranks.rank))] == list(range(ranks.size))
+        ranks.agree("seed", "1")
+        order: list[int] = []
+        with ranks.first_alone("place"):
+            order.append(ranks.rank)
+        check_memory_of_gradients(ranks)
+
+
+def check_memory_of_gradients(ranks: Ranks) -> None:
+    """It has no name, so that nothing is left of a killed run: a file in /dev/shm could stay, and the machine had that
+    much less memory until somebody looked. Where a rank may not open it, or there is none, messages do."""
+    check_gradients(ranks, "/memfd:seq2seq-gradients (deleted)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(os, "memfd_create")  # a Python built for an old system
+        check_gradients(ranks, "/dev/shm/#")
+    with pytest.MonkeyPatch.context() as patch:
+        mapped = gradient_sum._mapped
+        patch.setattr(gradient_sum, "_mapped", lambda *all_: None if ranks.rank == 1 else mapped(*all_))
+        check_gradients(ranks, None)
+        patch.setattr(gradient_sum, "free_memory", lambda device: 0)
+        check_gradients(ranks, None)
+    assert not [place for place in Path("/proc/self/fd").glob("*") if "seq2seq" in os.path.realpath(place)]
+
+
+def check_gradients(ranks: Ranks, memory: str | None) -> None:
+    """Gradients are sums over ranks, equal on all of them, frozen parameters left out; they met in this `memory`."""
+    gc.collect()  # what was shared before goes with its module
+    torch.manual_seed(1 + ranks.rank)  # `wrap` gives all the weights of rank 0
+    module = nn.Sequential(nn.Linear(5, 33), nn.Linear(33, 3), nn.Linear(3, 2))
+    module[1].weight.requires_grad_(False)
+    wrapped = ranks.wrap(module)
+    torch.manual_seed(0)
+    for _ in range(3):
+        rows = torch.randn(8, 5)
+        module.zero_grad(set_to_none=True)
+        wrapped(rows[ranks.rank :: ranks.size]).square().sum().backward()
+        found = [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None]
+        assert len(found) == 5
+        for gradient in found:
+            assert all(torch.equal(gradient, other) for other in ranks.gather(gradient))
+        module.zero_grad(set_to_none=True)
+        module(rows).square().sum().backward()
+        whole = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        for gradient, expected in zip(found, whole, strict=True):
+            torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
+    shared = [
+        line for line in Path("/proc/self/maps").read_text().splitlines() if " rw-s " in line and "/sem." not in line
+    ]
+    assert [memory in line for line in shared] == ([] if memory is None else [True]), shared
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_exchange_sums_texts_and_gradients(count: int) -> None:
+    launch(exchange, Config(), Layout(count, 1))
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "nan"])
+def test_a_time_out_that_is_no_time_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a traceback of every rank, or a run that gave itself up at once."""
+    monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", text)
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    with pytest.raises(UsageError, match=f"^SEQ2SEQ_RANK_TIMEOUT={text} is no number of seconds"):
+        Ranks.start("cpu")
+
+
+def test_one_process_exchanges_nothing() -> None:
+    ranks = Ranks.single()
+    assert (ranks.sum_host([1, 2.5]), ranks.gather_texts(["a", "b"]), ranks.share) == ([1.0, 2.5], ["a", "b"], (0, 1))
+    module = nn.Linear(2, 2)
+    assert ranks.wrap(module) is module
+    with ranks.joined(), ranks.first_alone("place"):
+        ranks.agree("seed", "1")
+        ranks.barrier()
+
+
+def fail(config: Config) -> None:
+    """Rank 1 fails as the config's name says while the others wait for it."""
+    ranks = Ranks.start("cpu")
+    with ranks.joined():
+        if ranks.rank == 1:
+            match config.name:
+                case "user":
+                    raise DataError("a bad line", where="corpus.en:7", hint="mend it")
+                case "bug":
+                    raise ValueError("oops")
+                case "exit":
+                    os._exit(3)
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "hang":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+        ranks.agree("data", str(ranks.rank) if config.name == "differ" else "same")
+        ranks.barrier()
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "message"),
+    [
+        ("user", DataError, r"^a bad line\n  --> corpus.en:7\n  hint: mend it$"),
+        ("bug", RuntimeError, "^rank 1: ValueError: oops$"),
+        ("exit", WorkerError, "rank 1 of 2 ended with exit code 3"),
+        ("kill", WorkerError, "rank 1 of 2 was killed by SIGKILL"),
+        pytest.param("hang", WorkerError, "rank 1 of 2 does not answer", marks=pytest.mark.fault(11)),
+        ("differ", ConfigError, "rank 1 on .* has another data than rank 0: 1, not 0"),
+    ],
+)
+def test_the_failure_of_a_rank_is_raised_here_once(
+    how: str, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's launcher shows a table and a traceback, and names whichever rank it saw first."""
+    monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", "2" if how == "hang" else "60")
+    started = time.monotonic()
+    with pytest.raises(kind, match=message) as caught:
+        launch(fail, Config(name=how), Layout(2, 1))
+    assert type(caught.value) is kind
+    assert time.monotonic() - started < 30.0
+    assert not multiprocessing.active_children()
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    cpu = ["device=cpu"]
+    assert layout(load_config([], [*cpu, "devices=4"])) == Layout(4, 1)
+    assert layout(load_config([], [*cpu, "devices=2", "threads=3"])) == Layout(2, 3)
+    assert layout(load_config([], [*cpu, "devices=1"])) == Layout(1, 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert layout(load_config([], ["device=cuda"])).ranks == 2
+    assert layout(load_config([], ["device=cuda:1"])).ranks == 1
+    for wrong in (["devices=3"], ["device=cuda:1", "devices=2"]):
+        with pytest.raises(ConfigError, match="devices: "):
+            layout(load_config([], wrong))

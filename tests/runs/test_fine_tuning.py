@@ -1,0 +1,180 @@
+"""Fine-tuning: what is taken from an earlier run, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from seq2seq.checkpoints.weights import load_model_tensors
+from seq2seq.config import Config, load_config
+from seq2seq.data.builtin import builtin_pairs
+from seq2seq.errors import CheckpointError, ConfigError
+from seq2seq.models import build_model
+from seq2seq.runs import load, train
+from seq2seq.runs.fine_tuning import initial_weights
+from seq2seq.tokenizers.pair import train_tokenizers
+
+TINY = [
+    "model.hidden_size=16",
+    "model.ff_size=32",
+    "model.num_heads=2",
+    "model.encoder_layers=1",
+    "model.decoder_layers=1",
+    "tokenizer.vocabulary_size=330",
+]
+SHORT = [
+    "threads=1",
+    "device=cpu",
+    "data.holdout=4",
+    "training.max_steps=4",
+    "training.validate_every=2",
+    "training.metric=loss",
+    "training.batch_size=256",
+    "training.average_checkpoints=1",
+    "training.schedule.warmup_steps=1",
+    "decoding.max_length_ratio=1",
+    "decoding.max_length_offset=1",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps."""
+    folder = tmp_path_factory.mktemp("fine_tuning")
+    for side, name in enumerate(("corpus.en", "corpus.de")):
+        lines = [pair[side] + "\n" for pair in builtin_pairs("demo", "train")[:120]]
+        (folder / name).write_text("".join(lines), encoding="utf-8", newline="\n")
+    source = {"source": str(folder / "corpus.en"), "target": str(folder / "corpus.de")}
+    settings = load_config([], [*TINY, *SHORT, f"run_directory={folder / 'run'}"]).model_dump()
+    settings["data"]["train"] = [source]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQ2SEQ_CACHE", str(folder / "cache"))
+        train(Config.model_validate(settings))
+    return folder / "run"
+
+
+def config(*settings: str) -> Config:
+    return load_config([], [*TINY, *settings])
+
+
+def test_a_model_built_from_it_is_the_runs_best(run: Path) -> None:
+    wanted = config("model.dropout=0.3", "model.word_dropout=0.1", "model.max_positions=77")
+    initial = initial_weights(str(run), wanted)
+    torch.manual_seed(7)
+    vocabulary = initial.tokenizers
+    model = build_model(wanted.model, vocabulary.source.size, vocabulary.target.size)
+    load_model_tensors(model, initial.tensors, initial.name)
+    best = load(run, device="cpu", threads=1)
+    assert initial.name == str((run / "checkpoints" / "best").resolve())
+    assert vocabulary.fingerprint == best.translator.tokenizers.fingerprint
+    assert initial.model == best.config.model
+    theirs = dict(best.translator.model.named_parameters())
+    assert all(torch.equal(parameter, theirs[name]) for name, parameter in model.named_parameters())
+
+
+def test_sizes_that_are_not_given_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every size of the model had to be spelled out, and a preset's vocabulary size was warned of."""
+    wanted = load_config([], ["preset=transformer-tiny", f"training.init_from={run}", "model.dropout=0.4"])
+    initial = initial_weights(str(run), wanted)
+    assert wanted.model == initial.model.model_copy(update={"dropout": 0.4})
+    assert "warning" not in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"model\.hidden_size: 32, but"):
+        initial_weights(str(run), load_config([], [f"training.init_from={run}", "model.hidden_size=32"]))
+
+
+@pytest.mark.parametrize("name", ["step-00000002", "last", "best"])
+def test_a_checkpoint_may_be_named(run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = run / "checkpoints" / name
+    assert initial_weights(str(chosen), config()).name == str(chosen.resolve())
+    monkeypatch.chdir(run.parent)
+    assert initial_weights(f"run/checkpoints/{name}/", config()).name == str(chosen.resolve())
+    monkeypatch.chdir(run / "checkpoints")
+    assert initial_weights(name, config()).name == str(chosen.resolve())
+    assert initial_weights(str(run / "checkpoints"), config()).name == str((run / "checkpoints" / "best").resolve())
+
+
+@pytest.mark.parametrize(
+    ("setting", "said", "hint"),
+    [
+        ("model.hidden_size=32", "model.hidden_size: 32, but {run} has 16", "model.hidden_size=16"),
+        ("model.num_heads=4", "model.num_heads: 4, but {run} has 2", "model.num_heads=2"),
+        ("model.tied_embeddings=target", "model.tied_embeddings: target, but {run} has all", "tied_embeddings=all"),
+        ("model.positions=learned", "model.positions: learned, but {run} has sinusoidal", "positions=sinusoidal"),
+    ],
+)
+def test_another_model_is_refused_by_key_and_values(run: Path, setting: str, said: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        initial_weights(str(run), config(setting))
+    assert said.format(run=run) in caught.value.what
+    assert hint in str(caught.value.hint)
+
+
+def test_another_architecture_is_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.kind: gru, but .* has transformer"):
+        initial_weights(str(run), load_config([], ["model.kind=gru"]))
+
+
+def test_a_given_vocabulary_must_be_the_runs(run: Path, tmp_path: Path) -> None:
+    """Another vocabulary of the same size fits every tensor and means other words."""
+    own = run / "tokenizer" / "joint.model"
+    assert initial_weights(str(run), config(f"tokenizer.source_model={own}")).tensors
+    pairs = builtin_pairs("demo", "train")[500:600]
+    other = train_tokenizers(config().tokenizer, lambda: iter(pairs), seed=1)
+    other.source.save(tmp_path / "other.model")
+    with pytest.raises(ConfigError, match="not the vocabulary") as caught:
+        initial_weights(str(run), config(f"tokenizer.source_model={tmp_path / 'other.model'}"))
+    assert "leave tokenizer.source_model out" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            ["tokenizer.vocabulary_size=500", "tokenizer.kind=bpe"],
+            ["kind: bpe (there: unigram)", "size: 500 (there: 33"],
+        ),
+        (["tokenizer.vocabulary_size=330", "tokenizer.kind=unigram", "tokenizer.sampling=0.1"], []),
+        ([], []),
+    ],
+    ids=["others", "the same", "none"],
+)
+def test_tokenizer_settings_without_effect_are_told(
+    run: Path, settings: list[str], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were ignored in silence."""
+    wanted = load_config([], [*(setting for setting in TINY if not setting.startswith("tokenizer")), *settings])
+    for given in (wanted, Config.model_validate(wanted.model_dump())):  # as typed, and as a run keeps it
+        capsys.readouterr()
+        initial_weights(str(run), given)
+        said = capsys.readouterr().err
+        assert said.count("warning: ") == bool(told)
+        assert all(text in said for text in told)
+
+
+def test_a_shrunk_vocabulary_may_be_stated_by_its_true_size(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, symlinks=True)
+    text = (copy / "config.yaml").read_text(encoding="utf-8")
+    (copy / "config.yaml").write_text(text.replace("vocabulary_size: 330", "vocabulary_size: 9000"), encoding="utf-8")
+    size = initial_weights(str(copy), config("tokenizer.vocabulary_size=9000")).tokenizers.source.size
+    initial_weights(str(copy), config(f"tokenizer.vocabulary_size={size}"))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_what_is_not_there_is_said(run: Path, tmp_path: Path) -> None:
+    unbegun = run.parent / "just-being-made"
+    unbegun.mkdir()
+    (unbegun / "config.yaml").write_text("seed: 1\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="no run directory") as caught:
+        initial_weights(str(run.parent / "rum"), config())
+    assert caught.value.hint == f"runs in {run.parent}: run"
+    with pytest.raises(CheckpointError, match="no checkpoint") as caught:
+        initial_weights(str(run / "checkpoints" / "step-00000099"), config())
+    assert "step-00000002" in str(caught.value.hint)
+    with pytest.raises(CheckpointError, match="not a run directory"):
+        initial_weights(str(tmp_path), config())

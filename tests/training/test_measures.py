@@ -1,0 +1,72 @@
+"""How much memory there is, and how much some work takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from seq2seq import system as free
+from seq2seq.config import TrainingSettings
+from seq2seq.training.batch_size import peak_bytes
+from seq2seq.training.failures import out_of_memory
+
+MIB = 1 << 20
+
+
+def test_peak_counts_what_is_alive_at_one_time() -> None:
+    before = torch.ones(MIB)  # 4 MiB that were there already
+
+    def work() -> None:
+        for _ in range(5):
+            doubled = before * 2.0
+            doubled.add_(1.0)
+            view = doubled.view(1024, 1024).t()
+            del doubled
+            tripled = view * 3.0  # 8 MiB here
+            del view, tripled
+
+    assert peak_bytes(work) == 8 * MIB
+    weight = torch.ones(MIB, requires_grad=True)
+    # Saved for backward: exp's result; then the sum's expanded gradient and the two products' gradients.
+    assert 8 * MIB <= peak_bytes(lambda: weight.exp().exp().sum().backward()) <= 20 * MIB  # type: ignore[no-untyped-call]
+
+
+def test_the_smallest_of_system_and_control_groups_counts(tmp_path: Path) -> None:
+    """In a container the system's memory is not the process's."""
+    group = tmp_path / "box" / "inner"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("max\n")
+    (group.parent / "memory.max").write_text("1000\n")
+    (group.parent / "memory.current").write_text("700\n")
+    (group.parent / "memory.stat").write_text("anon 500\ninactive_file 150\n")
+    old = tmp_path / "memory"
+    old.mkdir()
+    (old / "memory.limit_in_bytes").write_text("5000\n")
+    (old / "memory.usage_in_bytes").write_text("1000\n")
+    (old / "memory.stat").write_text("inactive_file 10\ntotal_inactive_file 20\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("4:memory:/outside/name\n1:cpu:/\n0::/box/inner\n")
+    assert sorted(free._control_group_rooms(tmp_path, membership)) == [450, 4020]
+    assert list(free._control_group_rooms(tmp_path, tmp_path / "nothing")) == []
+    assert free.free_memory(torch.device("cpu")) > 0
+
+
+@pytest.mark.fault(29)
+def test_a_limit_of_the_shell_is_told_before_it_is_met(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Below `ulimit -v` the advice was a smaller batch, which helps nobody whose threads find no addresses."""
+    resource = pytest.importorskip("resource")
+    cpu, settings = torch.device("cpu"), TrainingSettings()
+    free.warn_of_little_address_space()
+    assert capsys.readouterr().err == ""
+    assert "ulimit" not in (out_of_memory(settings, cpu, "").hint or "")
+    used = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (used + (3 << 30), resource.RLIM_INFINITY))
+    assert 2 << 30 < free.address_space_left() <= 3 << 30
+    assert free.free_memory(cpu) <= 3 << 30
+    free.warn_of_little_address_space()
+    assert capsys.readouterr().err.endswith("lift the limit before: ulimit -v unlimited\n")
+    assert (out_of_memory(settings, cpu, "").hint or "").startswith("ulimit -v unlimited, or training.batch_size=")
