@@ -46,7 +46,7 @@ def logging_to(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if getattr(error, "exit_code", 0) < 128:  # above: a signal, no fault
-            record(traceback.format_exc().rstrip())
+            log_only(traceback.format_exc().rstrip())
         raise
     finally:
         if _log is not None:
@@ -57,24 +57,24 @@ def logging_to(path: Path) -> Iterator[None]:
 
 def say(message: str) -> None:
     """One line of information."""
-    record(message)
+    log_only(message)
     if not _quiet:
-        tell(message)
+        write_stderr(message)
 
 
 def warn(message: str) -> None:
     """Something that the user should know, though work goes on."""
-    record(f"warning: {message}")
-    tell(f"warning: {message}")
+    log_only(f"warning: {message}")
+    write_stderr(f"warning: {message}")
 
 
-def prepare() -> None:
+def create_lock() -> None:
     """To be called before any signal may come: tqdm makes a lock at its first use, and stays broken if a signal
     interrupts that."""
     tqdm.get_lock()  # type: ignore[no-untyped-call]
 
 
-def mind_stderr() -> None:
+def silence_if_stderr_is_gone() -> None:
     """Where the terminal has gone away, let what is said from now on go nowhere, rather than end the process."""
     if sys.stderr is None:
         return
@@ -85,7 +85,7 @@ def mind_stderr() -> None:
         _silence_stderr()
 
 
-def tell(message: str) -> None:
+def write_stderr(message: str) -> None:
     """To stderr alone; where it takes nothing (a closed terminal, a full disk), nothing more is said."""
     try:
         tqdm.write(redact(message), file=sys.stderr)
@@ -100,7 +100,7 @@ def _silence_stderr() -> None:
         os.close(nowhere)
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """End this process at once, without taking anything down but the open streams.
 
     For ranks: torch's threads, gloo's above all, may abort the process (SIGABRT) when they are joined at its end.
@@ -111,7 +111,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def record(message: str) -> None:
+def log_only(message: str) -> None:
     """One line for the log alone."""
     if _log is not None:
         try:
@@ -127,7 +127,7 @@ def _stop_log(error: OSError) -> None:
     if file is not None:
         with suppress(OSError):
             file.close()
-    tell(f"warning: cannot write the log: {error.strerror}; work goes on without it")
+    write_stderr(f"warning: cannot write the log: {error.strerror}; work goes on without it")
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -82,7 +82,7 @@ class CheckpointFolder:
         reach("save.end")
         return target
 
-    def warn_of_little_room(self, model_bytes: int, training_bytes: int, keep: int) -> None:
+    def warn_if_disk_is_small(self, model_bytes: int, training_bytes: int, keep: int) -> None:
         """Say before training begins that the disk may not hold the checkpoints to come.
 
         At the largest there are three of the newest with all that resuming needs (one just being written), the best,

@@ -21,7 +21,7 @@ from seq2seq.data.prepare import Prepared
 from seq2seq.data.store import Store
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.translator import Translator
-from seq2seq.distributed.placement import rank_device, rank_threads
+from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.errors import CheckpointError
 from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
@@ -126,9 +126,9 @@ def evaluate(
     return hypotheses, corpus_metrics(hypotheses, references, target_language=run.config.data.target_language)
 
 
-def average_checkpoints(config: Config, trainer: Trainer, model: Seq2SeqModel) -> None:
-    """Average the last checkpoints, and make the result the best model if validation says so."""
-    folder, wanted = trainer.checkpoints, config.training.average_checkpoints
+def average_checkpoints(config: Config, trainer: Trainer) -> None:
+    """Average the last checkpoints, and make the average the best model if its validation metric is better."""
+    model, folder, wanted = trainer.model, trainer.checkpoints, config.training.average_checkpoints
     validated = folder.validated()
     if wanted == 1 or len(validated) < 2 or trainer.validate is None:
         return
@@ -140,7 +140,7 @@ def average_checkpoints(config: Config, trainer: Trainer, model: Seq2SeqModel) -
         return
     load_model_tensors(model, tensors, "the average of checkpoints")
     result = trainer.validate(trainer.state.step, StopRequest())
-    assert result is not None, "nothing was to stop it"
+    assert result is not None, "this stop request is never set"
     metric = trainer.metric(result)
     best = trainer.state.best_metric
     say(
@@ -148,16 +148,16 @@ def average_checkpoints(config: Config, trainer: Trainer, model: Seq2SeqModel) -
         + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run, which may still be the best
+    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run; it may still be the best
     if trainer.ranks.is_first and metric > max(value for value in (best, before, -math.inf) if value is not None):
         state = replace(trainer.state, best_metric=metric, validated=False)
         folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
 
 
-def score_test_set(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
+def score_test_set(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks) -> None:
     """Score the best model on the test set and write results.json."""
-    ranks.barrier()  # the best model is settled
-    run = load(directory.path, device=str(rank_device(config)), threads=rank_threads(config))
+    ranks.barrier()  # rank 0 has marked the best model
+    run = load(directory.path, device=str(placement.device), threads=placement.threads)
     pairs = directory.load_pairs("test")
     results: dict[str, Any] = {"checkpoint": run.checkpoint, "test": None}
     if pairs:

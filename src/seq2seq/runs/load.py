@@ -22,7 +22,7 @@ from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.pool import Crew, can_fork
 from seq2seq.decoding.scorer import Encoded, Scorer
 from seq2seq.decoding.translator import Translator
-from seq2seq.distributed.placement import choose_device, set_threads
+from seq2seq.distributed.placement import choose_device, usable_cores
 from seq2seq.errors import CheckpointError, UsageError, UserError
 from seq2seq.export.folder import find_export, is_export, open_export
 from seq2seq.export.requirements import require_transformer_kind
@@ -144,7 +144,8 @@ def load(
     directory = RunDirectory(Path(run))
     config = directory.load_config()
     chosen = choose_device(device)
-    cores = set_threads(threads)
+    cores = threads or usable_cores()
+    torch.set_num_threads(cores)
     tokenizers = load_tokenizers(directory)
     model, path = load_model(directory, config, tokenizers, checkpoint)
     weights = [_weights(path)]
