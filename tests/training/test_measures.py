@@ -9,6 +9,7 @@ import torch
 
 from seq2seq import system as free
 from seq2seq.config import TrainingSettings
+from seq2seq.training import trainer
 from seq2seq.training.batch_size import peak_bytes
 from seq2seq.training.failures import out_of_memory_error
 
@@ -69,4 +70,6 @@ def test_a_limit_of_the_shell_is_told_before_it_is_met(
     assert free.free_memory(cpu) <= 3 << 30
     trainer._warn_if_address_space_is_small()
     assert capsys.readouterr().err.endswith("lift the limit before: ulimit -v unlimited\n")
-    assert (out_of_memory_error(settings, cpu, "").hint or "").startswith("ulimit -v unlimited, or training.batch_size=")
+    assert (out_of_memory_error(settings, cpu, "").hint or "").startswith(
+        "ulimit -v unlimited, or training.batch_size="
+    )

@@ -19,7 +19,7 @@ from seq2seq.cli import align, config, data, demo, doctor, export, help, init, t
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
 from seq2seq.cli.usage_errors import CommandLineError, in_our_words
-from seq2seq.console import create_lock, silence_if_stderr_is_gone, exit_now, warn, write_stderr
+from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
 from seq2seq.signals import Interrupted, interruptible

@@ -36,7 +36,7 @@ from seq2seq.distributed.failures import RankLostError
 from seq2seq.distributed.placement import Placement, on_local_device
 from seq2seq.distributed.rendezvous import RENDEZVOUS
 from seq2seq.errors import UserError, WorkerError
-from seq2seq.signals import STOPPING_SIGNALS, Interrupted, heeded_signals
+from seq2seq.signals import STOPPING_SIGNALS, Interrupted, handled_signals
 from seq2seq.system import available_cores
 
 _SAVING_SECONDS, _LEAVING_SECONDS = 15.0, 2.0
@@ -132,7 +132,7 @@ class _Watch:
         """Forward signals to the ranks from now on; returns the previous handlers."""
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, self._forward) for number in heeded_signals()}
+        return {number: signal.signal(number, self._forward) for number in handled_signals()}
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
@@ -220,7 +220,7 @@ def _run_rank(
     os.environ.update(environment)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C reaches the parent, which forwards it once
-    for number in heeded_signals():
+    for number in handled_signals():
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -46,17 +46,17 @@ def make_validation(
     precision: Precision,
     ranks: Ranks,
 ) -> Validate:
-    """Loss on every validation pair, BLEU of its translations where BLEU is the metric; the ranks share the work."""
+    """A validation that computes the loss on every pair, and BLEU if that is the metric; ranks share the work."""
     decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
     sources = [source for source, _ in prepared.valid_pairs]
     references = [target for _, target in prepared.valid_pairs]
     texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
 
     def work() -> tuple[list[float], list[str]]:
-        """This rank's share, in which nothing is exchanged."""
+        """This rank's share of the work, without exchanges."""
         model.eval()
         sums = _loss_and_tokens(model, prepared.valid, precision, ranks)
-        # A new engine each time: it may keep copies of weights, and they have changed.
+        # A new engine each time: it may hold copies of weights, which have changed.
         translator = Translator(NativeEngine(model, precision.device), prepared.tokenizers, decoding)
         return sums, translator.translate(texts[ranks.rank :: ranks.size])
 
@@ -87,7 +87,7 @@ def make_validation(
 
 @torch.inference_mode()
 def _loss_and_tokens(model: Seq2SeqModel, store: Store | None, precision: Precision, ranks: Ranks) -> list[float]:
-    """[negative log-likelihood in nats, without smoothing or dropout; target tokens] of this rank's share."""
+    """Negative log-likelihood in nats, without smoothing or dropout, and target tokens of this rank's share."""
     if store is None or len(store) == 0:
         return [0.0, 0.0]
     longest = int(max(store.source_lengths.max(), store.target_lengths.max())) + 1
@@ -118,7 +118,7 @@ def _mean(sums: Sequence[float]) -> float:
 def evaluate(
     run: LoadedRun, pairs: list[tuple[str, str]], ranks: Ranks | None = None
 ) -> tuple[list[str], list[MetricResult]]:
-    """Translate the sources with the run's own decoding settings and score against the raw references."""
+    """Translate sources with the decoding settings of the run and score against the raw references."""
     ranks = ranks or Ranks.single()
     sources = [source for source, _ in pairs]
     hypotheses = ranks.gather_texts(run.translate(sources[ranks.rank :: ranks.size]))

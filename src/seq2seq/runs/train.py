@@ -16,7 +16,7 @@ from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.weights import load_model_tensors
 from seq2seq.config import Config, config_to_yaml
-from seq2seq.console import silence_if_stderr_is_gone, log_only, logging_to, say
+from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches
 from seq2seq.data.cache import cache_folder
 from seq2seq.data.order import Mixture
