@@ -114,7 +114,7 @@ def train_rank(config: Config, placement: Placement) -> None:
 
 
 def _saved_so_far(directory: RunDirectory) -> str:
-    """What an interruption outside the steps has left, for the message."""
+    """The saved state after an interruption outside the steps, for the message."""
     steps = CheckpointFolder(directory.checkpoints).steps()
     try:
         state = load_checkpoint(steps[-1], with_training=False).state if steps else None

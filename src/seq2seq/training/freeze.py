@@ -45,7 +45,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def _near(pattern: str, names: list[str]) -> str:
-    """What the user may have meant."""
+    """Parameter names near a pattern that matches nothing."""
     if any(name.startswith(pattern + ".") for name in names):
         return f"{pattern}.*"
     parts = sorted({name.split(".")[0] for name in names})
