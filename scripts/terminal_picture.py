@@ -70,6 +70,7 @@ def main() -> None:
         console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
         for line in shown_lines(run_in_terminal(command, options.width)):
             console.print(Text.from_ansi(line))
+    console.print()  # or some programs cut off the lower edge of the last line
     picture = _FONTS.sub("", console.export_svg(title="seq2seq", unique_id="terminal"))
     options.picture.write_text(picture, encoding="utf-8")
 
