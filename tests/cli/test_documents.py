@@ -221,3 +221,11 @@ def test_exit_codes_are_those_of_the_documents() -> None:
     assert {kind.exit_code for kind in kinds} == {2, 3, 4, 5, 6, 7, 8}
     section = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").partition("## Exit codes")[2].partition("##")[0]
     assert re.findall(r"^\| (\d) \|", section, flags=re.MULTILINE) == list("012345678")
+
+
+def test_scores_of_the_readme_are_those_of_the_experiments() -> None:
+    scores = re.findall(r"\b\d+\.\d\d\b", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert scores
+    assert set(scores) <= set(
+        re.findall(r"\b\d+\.\d\d\b", (ROOT / "configs" / "README.md").read_text(encoding="utf-8"))
+    )
