@@ -224,8 +224,7 @@ def test_exit_codes_are_those_of_the_documents() -> None:
 
 
 def test_scores_of_the_readme_are_those_of_the_experiments() -> None:
-    scores = re.findall(r"\b\d+\.\d\d\b", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert scores
-    assert set(scores) <= set(
-        re.findall(r"\b\d+\.\d\d\b", (ROOT / "configs" / "README.md").read_text(encoding="utf-8"))
-    )
+    rows = "\n".join(re.findall(r"^\| .*", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    scores = set(re.findall(r"\b\d+\.\d\d\b", rows))
+    assert len(scores) >= 6
+    assert scores <= set(re.findall(r"\b\d+\.\d\d\b", (ROOT / "configs" / "README.md").read_text(encoding="utf-8")))
