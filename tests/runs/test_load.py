@@ -22,8 +22,8 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_the_named_checkpoint_is_loaded(run: Path) -> None:
-    assert seq2seq.load(run).checkpoint == "step-00000060"
-    assert seq2seq.load(run, checkpoint="last").checkpoint == "step-00000091"
+    assert seq2seq.load(run).checkpoint == "step-00000250"
+    assert seq2seq.load(run, checkpoint="last").checkpoint == "step-00000400"
     with pytest.raises(CheckpointError, match="no checkpoint"):
         seq2seq.load(run, checkpoint="step-7")
 
