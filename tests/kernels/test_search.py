@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding import engine as engines
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
@@ -28,8 +28,8 @@ SETTINGS: dict[str, ModelSettings] = {
     "transformer": transformer(),
     "post-rotary": transformer(norm_position="post", positions="rotary"),
     "wide-learned": transformer(attention="wide", positions="learned", norm="rms_norm"),
-    "gru": GRUSettings(hidden_size=32, embedding_size=32),
-    "gru-heads": GRUSettings(hidden_size=32, embedding_size=32, attention="multi_head", num_heads=2),
+    "gru": RNNSettings(hidden_size=32, embedding_size=32),
+    "gru-heads": RNNSettings(hidden_size=32, embedding_size=32, attention="multi_head", num_heads=2),
 }
 SEARCHES = {
     "greedy": SearchOptions(beam_size=1),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from model_configurations import CONFIGURATIONS, SOURCE_SIZE, TARGET_SIZE
 from torch import Tensor
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.models import Memory, Seq2SeqModel, build_model, keep_rows, log_probabilities, select_rows
 from seq2seq.models.layers import Dropout
 from seq2seq.special_tokens import BOS, EOS, PAD
@@ -58,7 +58,7 @@ def steps(model: Seq2SeqModel, target: Tensor, memory: Memory) -> tuple[Tensor, 
     return torch.stack(hidden, 1), None if attention[0] is None else torch.stack(attention, 1)
 
 
-@pytest.mark.parametrize("kind", [TransformerSettings, GRUSettings])
+@pytest.mark.parametrize("kind", [TransformerSettings, RNNSettings])
 def test_the_configurations_use_every_value_of_every_setting(kind: type[ModelSettings]) -> None:
     used = [settings for settings in CONFIGURATIONS.values() if isinstance(settings, kind)]
     for name, field in kind.model_fields.items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+
 from seq2seq.decoding.candidates import Live, Scores, best_candidates
 from seq2seq.kernels import compile as loading
 from seq2seq.kernels import tensors
-from seq2seq.kernels.sizes import BLOCKS
 from seq2seq.models.attention import HIDDEN
 
 pytestmark = pytest.mark.usefixtures("loops")
