@@ -23,7 +23,7 @@ from seq2seq.config import Config
 from seq2seq.console import say
 from seq2seq.decoding.engine import FEW_THREADS
 from seq2seq.decoding.pool import can_fork
-from seq2seq.distributed.placement import choose_device, layout
+from seq2seq.distributed.placement import choose_device, place
 from seq2seq.errors import UserError
 from seq2seq.kernels.compile import COMPILING, load
 from seq2seq.optimization.precision import choose_precision
@@ -165,9 +165,9 @@ def _devices() -> Iterator[tuple[str, str]]:
 def _chosen(config: Config) -> Iterator[tuple[str, str]]:
     """What `auto` and 0 come to, or why they come to nothing."""
     try:
-        device = choose_device(config.device)
+        placement = place(config)
+        device = placement.device
         precision = choose_precision(config.training.precision, device)
-        plan = layout(config)
     except UserError as error:
         yield "device", error.what
         return
@@ -179,8 +179,7 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
         yield "translating in", f"{_NUMBERS['fp32']} (what does not depend on the batch{other})"
     else:
         yield "translating in", f"{_NUMBERS[translating]} (as the config says)"
-    threads = "torch's threads" if plan.threads == 0 else f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
-    yield "ranks", f"{plan.ranks} ({threads})"
+    yield "ranks", f"{placement.ranks} ({placement.threads} thread{'s' if placement.threads > 1 else ''} each)"
 
 
 def _long_texts(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""Parameters that training leaves as they are."""
+"""Frozen parameters, chosen by name patterns."""
 
 from __future__ import annotations
 
