@@ -51,3 +51,10 @@ CONFIGURATIONS: dict[str, ModelSettings] = {
     "rnn-general": gru(cell="tanh", attention="general"),
     "rnn-dot-unfed": gru(cell="tanh", attention="dot", input_feeding=False, bidirectional=False),
 }
+
+COMPILED = {
+    f"compiled-{name}": settings.model_copy(update={"hidden_size": 32})  # the compiled loops know heads of 16
+    for name, settings in CONFIGURATIONS.items()
+    if isinstance(settings, TransformerSettings)
+}
+"""Settings of Transformers that are searched by compiled loops."""
