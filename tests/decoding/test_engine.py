@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
@@ -29,8 +29,8 @@ def transformer(**changes: object) -> TransformerSettings:
     return TransformerSettings(**{**base, **changes})  # type: ignore[arg-type]
 
 
-def gru(**changes: object) -> GRUSettings:
-    return GRUSettings(**{"hidden_size": 8, "embedding_size": 8, "num_heads": 2, **changes})  # type: ignore[arg-type]
+def gru(**changes: object) -> RNNSettings:
+    return RNNSettings(**{"hidden_size": 8, "embedding_size": 8, "num_heads": 2, **changes})  # type: ignore[arg-type]
 
 
 SETTINGS: dict[str, ModelSettings] = {
@@ -43,7 +43,7 @@ SETTINGS: dict[str, ModelSettings] = {
     "gru-multi-head": gru(attention="multi_head", decoder_layers=2),
     "gru-none": gru(attention="none", input_feeding=False),
     "lstm-dot": gru(cell="lstm", attention="dot"),
-    "rnn-scaled-dot": gru(cell="rnn", attention="scaled_dot"),
+    "rnn-scaled-dot": gru(cell="tanh", attention="scaled_dot"),
 }
 EVERY = pytest.mark.parametrize("name", SETTINGS)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq.config import GRUSettings
+from seq2seq.config import RNNSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
@@ -228,7 +228,7 @@ def test_a_vocabulary_of_characters_whose_symbols_look_alike(tmp_path: Path) -> 
 
 
 def test_refusals(tmp_path: Path, joint: TokenizerPair) -> None:
-    gru = trained(GRUSettings(hidden_size=16, embedding_size=16), joint, tmp_path)
+    gru = trained(RNNSettings(hidden_size=16, embedding_size=16), joint, tmp_path)
     with pytest.raises(UsageError, match="recurrent"):
         export_ctranslate2(gru, tmp_path / "x")
     subject = trained(transformer(), joint, tmp_path)

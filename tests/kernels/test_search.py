@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding import engine as engines
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.ensemble import EnsembleModel
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
-from seq2seq.kernels import compile as loading
+from seq2seq.kernels import compile as compiling
+from seq2seq.kernels.compiled_transformer import CompiledTransformer
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 
@@ -28,8 +31,8 @@ SETTINGS: dict[str, ModelSettings] = {
     "transformer": transformer(),
     "post-rotary": transformer(norm_position="post", positions="rotary"),
     "wide-learned": transformer(attention="wide", positions="learned", norm="rms_norm"),
-    "gru": GRUSettings(hidden_size=32, embedding_size=32),
-    "gru-heads": GRUSettings(hidden_size=32, embedding_size=32, attention="multi_head", num_heads=2),
+    "gru": RNNSettings(hidden_size=32, embedding_size=32),
+    "gru-heads": RNNSettings(hidden_size=32, embedding_size=32, attention="multi_head", num_heads=2),
 }
 SEARCHES = {
     "greedy": SearchOptions(beam_size=1),
@@ -97,13 +100,31 @@ def test_products_in_bf16_give_nearly_the_same(name: str, kind: str) -> None:
     assert sum(close) >= 16
 
 
-def test_only_long_texts_use_them() -> None:
+def test_only_long_texts_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, some = NativeEngine(random_model("transformer"), torch.device("cpu")), sentences(3)
-    asked = []
+    searched: list[tuple[bool, bool]] = []
+    original = engines.search
+
+    def watched(model: Seq2SeqModel, *arguments: Any, **options: Any) -> list[list[Hypothesis]]:
+        searched.append((isinstance(model, CompiledTransformer), compiling.used() is not None))
+        return original(model, *arguments, **options)
+
+    monkeypatch.setattr(engines, "search", watched)
     for characters in (0, engines._WORTH_LOADING - 1, engines._WORTH_LOADING, 10):
         engine.prepare(characters)
-        version = engine.version()
-        engine.model.output.register_forward_hook(lambda *_: asked.append(loading.used() is not None))
         engine.search(some, SearchOptions(beam_size=1, max_length_ratio=0.0, max_length_offset=1))
-        assert asked[-1] == (characters >= engines._WORTH_LOADING)
-        assert version[0] == asked[-1]
+        is_long = characters >= engines._WORTH_LOADING
+        assert searched[-1] == (is_long, is_long)
+        assert engine.version()[0] == is_long
+
+
+def test_the_transformers_of_an_ensemble_are_compiled() -> None:
+    members = [random_model("transformer"), random_model("gru"), random_model("wide-learned")]
+    engine, some, options = NativeEngine(EnsembleModel(members), torch.device("cpu")), sentences(9), SearchOptions(5)
+    expected = engine.search(some, options)
+    engine.prepare(characters=10**6)
+    packed = engine._packed_model(compiling.loaded())
+    assert isinstance(packed, EnsembleModel)
+    assert [isinstance(member, CompiledTransformer) for member in packed.members] == [True, False, True]
+    for one, other in zip(engine.search(some, options), expected, strict=True):
+        same(one, other)

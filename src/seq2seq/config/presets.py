@@ -101,7 +101,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gru": {  # Bahdanau-style attention, up to a few hundred thousand pairs
         "tokenizer": {"vocabulary_size": 6000},
         "model": {
-            "kind": "gru",
+            "kind": "rnn",
             "embedding_size": 256,
             "hidden_size": 256,
             "attention": "additive",
@@ -125,7 +125,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "demo-gru": _demo(
         {
-            "kind": "gru",
+            "kind": "rnn",
             "embedding_size": 128,
             "hidden_size": 192,
             "attention": "additive",

@@ -36,7 +36,7 @@ from seq2seq.decoding.finished import Endings
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.length_limits import Limits, check, lengths
 from seq2seq.errors import DivergenceError
-from seq2seq.kernels import tensors
+from seq2seq.kernels.compile import used
 from seq2seq.models.interface import Seq2SeqModel, keep_rows
 from seq2seq.special_tokens import BOS, PAD
 
@@ -78,7 +78,7 @@ def search(
         choose = partial(sample, width=width, sampling=options.sampling, streams=streams)
     endings = Endings([bound.maximum + 1 for bound in bounds], options, width)
     # Another's choice sees no sentence that is done; compiled loops take any number of rows.
-    idle = _IDLE if choose is None and not tensors.in_use() else 0.0
+    idle = _IDLE if choose is None and used() is None else 0.0
     # At most `width` of the best 2 * width are EOS; where only one is kept, its end ends the search.
     choose = choose or partial(best_candidates, count=2 * width if width > 1 else 1)
     with torch.inference_mode():

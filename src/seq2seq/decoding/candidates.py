@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.errors import UsageError
-from seq2seq.kernels import tensors
-from seq2seq.kernels.sizes import BLOCKS, LOG2_E
+from seq2seq.kernels import BLOCKS, LOG2_E
+from seq2seq.kernels import search as compiled_search
 
 
 class Live(NamedTuple):
@@ -88,7 +88,7 @@ def best_candidates(scores: Scores, live: Live, count: int) -> Candidates:
     if size < BLOCKS * 4 or count >= BLOCKS * beams:
         totals = (logits.double() + offsets.view(-1, 1)).view(sentences, -1)
         return _first(totals, min(count, totals.shape[1]), size)
-    compiled = tensors.choose(logits.view(sentences, beams, size), offsets, count)
+    compiled = compiled_search.best_tokens(logits.view(sentences, beams, size), offsets, count)
     if compiled is not None:
         totals, places = compiled
         return Candidates(totals, places % size, places // size)
@@ -153,7 +153,7 @@ def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
     Powers of two: on CPU torch's exp2 takes a fourth to an eighth of its exp, softmax or logsumexp. What is rounded on
     the way to them is rounded alike in `scaled`, and drops out.
     """
-    compiled = tensors.normalise(logits)
+    compiled = compiled_search.normalisers(logits)
     if compiled is not None:
         return compiled
     scaled = logits.amax(dim=1) * LOG2_E
