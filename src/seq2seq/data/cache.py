@@ -16,7 +16,7 @@ from typing import Any
 from seq2seq import console
 from seq2seq.atomic_files import write_json
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
-from seq2seq.data.files import digest, locate, open_binary
+from seq2seq.data.files import digest_content, digest_file, locate, open_binary
 from seq2seq.errors import NetworkError, ResourceError
 
 RECORD = "record.json"
@@ -79,7 +79,7 @@ class Inputs:
         known = self._known.get(name)
         settled = time.time() - stat.st_mtime > _FRESH_SECONDS
         if not (settled and isinstance(known, dict) and known.get("stamp") == stamp and "bytes" in known):
-            size, sha256 = (stat.st_size, digest_file(local)) if member is None else digest(path)
+            size, sha256 = (stat.st_size, digest_file(local)) if member is None else digest_content(path)
             known = {"stamp": stamp, "bytes": size, "sha256": sha256}
             self._known[name] = known
             self._changed = True
@@ -92,7 +92,7 @@ class Inputs:
                 write_json(self._path, self._known)
 
     def _revision(self, source: HubSource) -> str:
-        from seq2seq.data.download import hub_revision
+        from seq2seq.data.hub import hub_revision
 
         name = "hub:" + json.dumps(source.model_dump(include={"hub", "config", "revision"}))
         try:
@@ -106,15 +106,6 @@ class Inputs:
             self._known[name] = revision
             self._changed = True
         return revision
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def fingerprint(key: dict[str, Any]) -> str:

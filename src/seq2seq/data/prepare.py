@@ -21,9 +21,9 @@ from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSet
 from seq2seq.config.sources import Source
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
-from seq2seq.data.corpus import tag_symbol
-from seq2seq.data.corpus_checks import check_sides, full_corpora, warn_of_copies, warn_of_shared_sources
-from seq2seq.data.raw import Pair, RawText
+from seq2seq.data.corpus import check_sides, read_corpora, tag_symbol, warn_of_copies, warn_of_shared_sources
+from seq2seq.data.files import Pair
+from seq2seq.data.raw import RawText
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
 from seq2seq.system import available_cores
@@ -167,10 +167,10 @@ def _build(
 ) -> None:
     """Fill a new folder of the cache; small and cheap inputs first, so that their faults are told at once."""
     held_out = {
-        split: list(chain.from_iterable(full_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
+        split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
     }
     report = CleaningReport()
-    raw = RawText.write(folder, full_corpora(data.train, data.errors), report)
+    raw = RawText.write(folder, read_corpora(data.train, data.errors), report)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):

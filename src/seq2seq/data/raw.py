@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
+from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
 from seq2seq.tokenizers.pair import TAG
 
-Pair = tuple[str, str]
 Rows = npt.NDArray[np.int64]
 
 _READ_ROWS = 10_000

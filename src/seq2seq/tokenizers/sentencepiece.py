@@ -21,8 +21,8 @@ import sentencepiece
 from typing_extensions import Self
 
 from seq2seq import console
+from seq2seq.atomic_files import suggest_file
 from seq2seq.config.settings import TokenizerSettings
-from seq2seq.data.files import suggest_file
 from seq2seq.errors import CheckpointError, ConfigError, DataError
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 from seq2seq.tokenizers.pair import UNKNOWN, Tokenizer
