@@ -15,9 +15,10 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from seq2seq.config.settings import DataSettings, TokenizerSettings
 from seq2seq.config.sources import HubSource
-from seq2seq.data import download as download_module
+from seq2seq.data import hub as hub_module
 from seq2seq.data.corpus import read_pairs
-from seq2seq.data.download import download, hub_revision, load_hub
+from seq2seq.data.download import download_hub
+from seq2seq.data.hub import hub_revision, load_hub
 from seq2seq.data.prepare import prepare
 from seq2seq.errors import DataError, NetworkError
 
@@ -52,11 +53,11 @@ def test_flat_and_nested_columns(tmp_path: Path, nested: bool) -> None:
 
 
 def test_download_writes_line_for_line(tmp_path: Path) -> None:
-    files = download(hub(tmp_path, nested=True), tmp_path / "out")
+    files = download_hub(hub(tmp_path, nested=True), tmp_path / "out")
     assert [path.name for path in files] == ["train.en", "train.de", "train.json"]
     assert files.source.read_bytes() == "a b\nline break\ntwo\u2028halves\n\n".encode()
     assert files.target.read_bytes() == "x y\nZeilen Umbruch\nzwei\u0085Hälften\nleer\n".encode()
-    facts = json.loads(files.provenance.read_text())
+    facts = json.loads(files.record.read_text())
     assert (facts["pairs"], facts["newlines_replaced"], facts["split"]) == (4, 2, "train")
     assert facts["files"]["train.en"]["bytes"] == files.source.stat().st_size
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -112,15 +113,15 @@ def test_a_revision_is_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     seen = {}
 
     class Api:
-        def dataset_info(self, name: str, revision: str | None) -> object:
+        def dataset_info(self, name: str, revision: str | None, timeout: float) -> object:
             return type("Info", (), {"sha": "c" * 40})
 
     def load(name: str, config: str | None, revision: str) -> object:
         seen["revision"] = revision
         raise OfflineModeIsEnabled("far away")
 
-    monkeypatch.setattr(download_module.huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(download_module.datasets, "load_dataset_builder", load)
+    monkeypatch.setattr(hub_module.huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(hub_module.datasets, "load_dataset_builder", load)
     source = HubSource(hub="some/where", source="a", target="b", revision="main")
     assert hub_revision(source) == "c" * 40
     assert hub_revision(source.model_copy(update={"revision": "d" * 40})) == "d" * 40
@@ -133,7 +134,7 @@ def test_a_revision_is_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("variables", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
 def test_an_unreachable_hub(tmp_path: Path, variables: dict[str, str]) -> None:
     script = (
-        "from seq2seq.config.sources import HubSource\nfrom seq2seq.data.download import load_hub\n"
+        "from seq2seq.config.sources import HubSource\nfrom seq2seq.data.hub import load_hub\n"
         "from seq2seq.errors import NetworkError\n"
         "try: load_hub(HubSource(hub='some/where', source='a', target='b'))\n"
         "except NetworkError as error: print(error)\n"

@@ -15,12 +15,12 @@ import urllib.request
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from seq2seq import console
 from seq2seq.atomic_files import disk_error, write_json
 from seq2seq.data.archives import check_archive
-from seq2seq.data.files import digest_file
+from seq2seq.data.files import digest_file, url_file_name
 from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
 from seq2seq.errors import NetworkError, ResourceError, UsageError, UserError
 from seq2seq.redaction import redact
@@ -67,8 +67,7 @@ def parse_address(text: str, sha256: str | None = None) -> Address:
     if given is not None and not _SHA256.fullmatch(given):
         hint = "64 hexadecimal digits, as sha256sum prints them: --sha256 HASH, or #sha256=HASH at the end of the URL"
         raise UsageError(f"not a SHA-256: {given}", where=shown, hint=hint, code="usage.value")
-    name = re.sub(r"[^\w.+-]+", "_", unquote(parts.path).rsplit("/", 1)[-1])[-120:].lstrip(".") or "file"
-    return Address(url, shown, name, given.lower() if given else None)
+    return Address(url, shown, url_file_name(url), given.lower() if given else None)
 
 
 def fetch(address: Address, path: Path) -> Path:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
+from urllib.parse import unquote, urlsplit
 
 from seq2seq import console
 from seq2seq.atomic_files import suggest_file
@@ -219,6 +220,12 @@ def digest_content(path: Path) -> tuple[int, str]:
     return size, sha256.hexdigest()
 
 
+def url_file_name(url: str) -> str:
+    """Choose the name for the file of a URL."""
+    name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    return re.sub(r"[^\w.+-]+", "_", name)[-120:].lstrip(".") or "file"
+
+
 def _refuse_address(name: str) -> None:
     """Raise `UsageError` for an address: corpora are files on this machine, and `data download` fetches them."""
     if (found := _ADDRESS.fullmatch(name)) is None:
@@ -229,7 +236,7 @@ def _refuse_address(name: str) -> None:
         case "http" | "https":
             url, mark, fragment = address.partition("#")
             file, member = split_member(url)
-            name = "data/" + file.rpartition("/")[2] + (f"/{member}" if member else "")
+            name = f"data/{url_file_name(file)}" + (f"/{member}" if member else "")
             hint = f"seq2seq data download {shlex.quote(file + mark + fragment)} -o data/; then name {name}"
         case "file":
             hint = f"name the file itself: /{rest}"

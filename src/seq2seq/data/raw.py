@@ -15,7 +15,7 @@ from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
 from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
-from seq2seq.tokenizers.pair import TAG
+from seq2seq.tokenizers.base import TAG
 
 Rows = npt.NDArray[np.int64]
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from seq2seq.errors import ConfigError
 from seq2seq.random_streams import scramble, stream_key
-from seq2seq.tokenizers.pair import Tokenizer, TokenizerPair
+from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.sentencepiece import SubwordTokenizer
 
 Ids = npt.NDArray[np.int32]
