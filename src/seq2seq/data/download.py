@@ -113,13 +113,14 @@ def _import_mtdata() -> Any:
             os.chdir(empty)  # mtdata imports any mtdata*.py of the working folder
             import mtdata
 
+            console.say("reading the index of mtdata, which takes half a minute the first time")
             logging.getLogger().setLevel(logging.WARNING)  # mtdata logs to stdout
             import mtdata.cache
             import mtdata.index
             import mtdata.parser
     except ImportError:
         raise UsageError(
-            "mtdata is not installed", hint="pip install 'seq2seq[mtdata]'", code="usage.command-line"
+            "mtdata is not installed", hint="pip install 'seq2seq[mtdata]'", code="export.library"
         ) from None
     finally:
         os.chdir(here)
