@@ -237,7 +237,7 @@ def warm_up() -> None:
     import torch.utils.tensorboard
 
     import seq2seq.cli
-    import seq2seq.runs  # noqa: F401
+    import seq2seq.runs.train  # noqa: F401
 
     torch.set_num_threads(1)
 

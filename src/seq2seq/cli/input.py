@@ -9,7 +9,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from seq2seq.console import tell
+from seq2seq.console import write_stderr
 from seq2seq.errors import DataError, UsageError
 from seq2seq.signals import Stop
 
@@ -44,7 +44,7 @@ def _prompt() -> Iterator[str]:
         except EOFError:
             return
         except Stop:
-            tell("")  # what is said now shall not stand behind the prompt
+            write_stderr("")  # what is said now shall not stand behind the prompt
             raise
 
 

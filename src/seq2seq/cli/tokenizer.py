@@ -125,7 +125,7 @@ def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer
 
 
 def _suggest(folder: Path) -> str:
-    """What to name instead of something that is no tokenizer."""
+    """A hint for a path that is not a tokenizer."""
     if (folder.parent / "tokenizer.json").is_file():
         return f"did you mean {folder.parent}?"
     around = folder.parent.glob("*/tokenizer.json"), folder.parent.glob("*/tokenizer/tokenizer.json")
