@@ -163,8 +163,7 @@ class TrainingBatches:
         )
 
     def longest(self) -> Batch:
-        """The batch that needs the most memory: the longest pair, repeated within the budget, or the largest batch of the
-        first pool."""
+        """The batch that needs the most memory: the longest pair, repeated, or the largest batch of the first pool."""
         row = max(self._longest_rows, key=lambda row: max(self.store.lengths([row]))[0])
         width = max(self._limits) + 1
         copies = min(self.batch_size // width if self.batch_type == "tokens" else self.batch_size, self.pairs_per_epoch)
