@@ -6,6 +6,7 @@ prefix (`.partial-`, `.replaced-`, `.removed-`) and is cleaned up by `remove_par
 
 from __future__ import annotations
 
+import difflib
 import errno
 import json
 import os
@@ -225,6 +226,22 @@ def disk_error(error: OSError, path: Path, needed: int) -> UserError:
         hint=f"needed {_size(needed)}, free {_size(free_bytes(path))}; free some space, or choose another place",
         code="disk.error" if error.errno == errno.EIO else "disk.full",
     )
+
+
+def suggest_file(path: Path) -> str:
+    """Write the hint for a missing file: similar names in its folder."""
+    folder = path.parent
+    if str(path).startswith("~") or "$" in str(path):
+        return "~ and variables are the shell's: they mean nothing here, write the whole path"
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file, not a folder"
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist either; relative paths start from {Path.cwd()}"
+    names = sorted(entry.name for entry in folder.iterdir())
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    if near:
+        return "did you mean " + " or ".join(str(folder / name) for name in near) + "?"
+    return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
 
 
 def _size(count: int) -> str:

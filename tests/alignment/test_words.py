@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from seq2seq.alignment.words import Segmenter, Segments
 from seq2seq.config.settings import TokenizerSettings
-from seq2seq.tokenizers.pair import Tokenizer, TokenizerPair, train_tokenizers
+from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 
 TEXT = [
     "der alte mann trinkt tee am strand",

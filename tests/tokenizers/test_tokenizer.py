@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, ConfigError, DataError
 from seq2seq.special_tokens import BOS, EOS, PAD, UNK
-from seq2seq.tokenizers.pair import UNKNOWN, TokenizerPair, train_tokenizers
+from seq2seq.tokenizers.base import UNKNOWN
+from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 from seq2seq.tokenizers.sentencepiece import SubwordTokenizer, read_model
 
 PAIRS = [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seq2seq.decoding.segmentation import is_blank, readable
 from seq2seq.decoding.text_batches import visible_ids
-from seq2seq.tokenizers.pair import Tokenizer
+from seq2seq.tokenizers.base import Tokenizer
 
 # Words end where fast_align, awk and other readers of Pharaoh links end them: at ASCII white space, not at U+00A0.
 _WORD = re.compile(r"[^ \t\n\r\f\v]+")

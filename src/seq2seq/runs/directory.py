@@ -20,7 +20,7 @@ from seq2seq.checkpoints.manifest import refuse_pickles
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.config.compare import differences
 from seq2seq.console import warn
-from seq2seq.data.address import require_local
+from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
 from seq2seq.runs.environment import environment
 
