@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from filelock import FileLock
 
 from seq2seq.kernels import compile as loading
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiling takes half a minute: one process does it, and the others load what it has kept."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "kernels.lock"):
+        assert loading.load() == ""
 
 
 @pytest.fixture

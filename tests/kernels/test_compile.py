@@ -74,7 +74,7 @@ def test_a_numba_that_compiles_nothing_is_done_without(monkeypatch: pytest.Monke
 def test_machine_code_is_kept_and_where_damaged_made_again(tmp_path: Path) -> None:
     """numba's own files, cut off and overwritten as a crash or a bad disk would. Who has to wait is told why."""
     code = (
-        "from seq2seq.kernels import loading\n"
+        "from seq2seq.kernels import compile as loading\n"
         "loading._SIGNATURES = {'normalise': loading._SIGNATURES['normalise']}\n"  # one is enough, and soon compiled
         "loading.Kernels = dict\n"
         "print(loading.load(lambda: print('compiling')) or 'loaded')\n"
@@ -118,7 +118,7 @@ def test_machine_code_of_other_sources_is_forgotten(tmp_path: Path, monkeypatch:
 
 def test_the_version_names_the_files_of_the_cache(tmp_path: Path) -> None:
     code = (
-        "from seq2seq.kernels import loading, products\n"
+        "from seq2seq.kernels import compile as loading, products\n"
         "loading._SIGNATURES = {'normalise': loading._SIGNATURES['normalise']}\n"
         "loading.Kernels = dict\n"
         "assert loading.load() == ''\n"
