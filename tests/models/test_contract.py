@@ -28,6 +28,13 @@ DISTINCT = (
 )
 """Configurations that differ in every module between input and output, for the expensive tests."""
 SOME = pytest.mark.parametrize("name", DISTINCT)
+IN_BOTH_PRECISIONS = pytest.mark.parametrize(
+    ("name", "autocast"),
+    [
+        *((name, False) for name in CONFIGURATIONS),
+        *(pytest.param(name, True, marks=pytest.mark.bf16) for name in (*DISTINCT, "gru-sampled")),
+    ],
+)
 
 
 def build(name: str) -> Seq2SeqModel:
@@ -140,20 +147,17 @@ def test_a_later_target_token_cannot_change_an_earlier_output(name: str) -> None
 @EVERY
 @torch.inference_mode()
 def test_every_source_token_and_every_earlier_target_token_matters(name: str) -> None:
-    model, source, target = build(name), sentences((6,)), prefixes(1, 5)
-    last = model(source, target)[0, -1]
+    """Row r of a batch has another token in column r, and the last row is as it was."""
+    model, source, target = build(name), sentences((6,)).repeat(6, 1), prefixes(1, 5).repeat(6, 1)
+    other_source, other_target = source.clone(), target.clone()
     for column in range(5):
-        other = source.clone()
-        other[0, column] = 4 if source[0, column] != 4 else 5
-        assert (model(other, target)[0, -1] - last).abs().max() > 1e-6, column
-    for column in range(5):
-        other = target.clone()
-        other[0, column] = 4 if target[0, column] != 4 else 5
-        assert (model(source, other)[0, -1] - last).abs().max() > 1e-6, column
+        for changed in (other_source, other_target):
+            changed[column, column] = 4 if changed[column, column] != 4 else 5
+    for last in (model(other_source, target)[:, -1], model(source, other_target)[:, -1]):
+        assert (last[:-1] - last[-1]).abs().amax(dim=1).min() > 1e-6
 
 
-@EVERY
-@pytest.mark.parametrize("autocast", [False, pytest.param(True, marks=pytest.mark.bf16)])
+@IN_BOTH_PRECISIONS
 def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> None:
     """Scheduled sampling once looked for its own best token under no_grad: autocast kept that copy of the
     output
@@ -290,8 +294,7 @@ def test_bf16_autocast_is_close_to_fp32(name: str) -> None:
         torch.testing.assert_close(stepped, exact, atol=0.1, rtol=0.05)
 
 
-@EVERY
-@pytest.mark.parametrize("autocast", [False, pytest.param(True, marks=pytest.mark.bf16)])
+@IN_BOTH_PRECISIONS
 def test_a_blank_row_stays_finite_and_harmless(name: str, autocast: bool) -> None:
     """A softmax over nothing but -inf is NaN, and NaN in one row's gradient is NaN in every weight."""
     model, source, target = build(name).train(), sentences(LENGTHS), prefixes(4, 6)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -77,6 +77,7 @@ def test_the_loss_falls(kind: str) -> None:
     assert take_steps(model, optimizer, 2, 120) < 0.6 * first
 
 
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from(KINDS), before=st.integers(1, 5), after=st.integers(1, 5), decay=st.sampled_from([0.0, 0.1])
 )
@@ -199,6 +200,7 @@ def literal_schedule_free(
     return x, (1 - beta1) * z + beta1 * x
 
 
+@settings(max_examples=20)
 @given(
     beta1=st.sampled_from([0.5, 0.9, 0.98]),
     beta2=st.sampled_from([0.9, 0.98, 0.999]),
