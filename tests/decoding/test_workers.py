@@ -130,7 +130,7 @@ def test_workers_end_with_the_parent_in_the_middle_of_a_search(tmp_path: Path) -
     """A killed parent must leave no process behind that computes for nobody."""
     code = f"""
 import sys, time
-sys.path[:0] = [{str(Path(__file__).parents[2])!r}]
+sys.path[:] = {[str(Path(__file__).parents[2]), *sys.path]!r}
 from tests.decoding.test_workers import *
 pool = Workers(Echo(), 2)
 print(*{{int(job.result()[0][0].score) for job in [pool.submit(sentences(4), GREEDY) for _ in range(2)]}}, flush=True)
