@@ -194,7 +194,7 @@ def test_a_killed_preparation_leaves_nothing_behind(tmp_path: Path, capsys: pyte
         "import sys, time, pathlib\n"
         "from seq2seq.config.settings import *\nfrom seq2seq.config.sources import TextSource\n"
         "import seq2seq.data.prepare as p\n"
-        "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(60))\n"
+        "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(600))\n"
         f"data = DataSettings(train=(TextSource(source={source.source!r}, target={source.target!r}),))\n"
         f"cache = pathlib.Path({str(tmp_path / 'cache')!r})\n"
         "p.prepare(data, TokenizerSettings(kind='word'), cache=cache, seed=1)\n"
