@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from filelock import FileLock
 
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compile import Kernels
@@ -18,6 +19,13 @@ def kernels() -> Kernels:
     found = compiling.loaded()
     assert found is not None
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiling takes half a minute: one process does it, and the others load what it has kept."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "kernels.lock"):
+        assert compiling.load() == ""
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -70,31 +71,36 @@ def test_a_numba_that_compiles_nothing_is_done_without(monkeypatch: pytest.Monke
     assert compiling.load() == "RuntimeError: NUMBA_DISABLE_JIT is set"
 
 
+def output_of(code: str, **environment: str) -> list[str]:
+    """Words that a new process prints, with these changes of its environment."""
+    changed = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=changed, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
 def test_machine_code_is_kept_and_where_damaged_made_again(tmp_path: Path) -> None:
-    """numba's own files, cut off and overwritten as a crash or a bad disk would. Who has to wait is told why."""
+    """numba's own files, cut off and overwritten as a crash or a bad disk would. A user who has to wait sees why."""
     code = (
-        "from seq2seq.kernels import compile as compiling\n"
-        "compiling._SIGNATURES = {'normalise': compiling._SIGNATURES['normalise']}\n"  # one is enough
+        "from seq2seq.kernels import compile as compiling, products\n"
+        "compiling._SIGNATURES = {'normalise': compiling._SIGNATURES['normalise']}\n"  # one is soon compiled
         "compiling.Kernels = dict\n"
-        "print(compiling.load(lambda: print('compiling')) or 'loaded')\n"
+        "print(compiling.load(lambda: print('compiling')) or 'loaded', f'{compiling._sources()}p{products.PANEL}')\n"
     )
 
     def run() -> list[str]:
-        environment = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.stderr == ""
-        return done.stdout.split()
+        return output_of(code, NUMBA_CACHE_DIR=str(tmp_path))
 
-    assert run() == ["compiling", "loaded"]
-    assert run() == ["loaded"]
+    compiling, loaded, version = run()
+    assert (compiling, loaded) == ("compiling", "loaded")
+    assert run() == ["loaded", version]
     files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbc", ".nbi")]
     assert {path.suffix for path in files} == {".nbc", ".nbi"}
+    assert all(f"normalise-{version}-" in path.name for path in files)
     for path in files:
         path.write_bytes(path.read_bytes()[:100])
-    assert run() == ["compiling", "loaded"]
-    assert run() == ["loaded"]
+    assert run() == ["compiling", "loaded", version]
+    assert run() == ["loaded", version]
 
 
 def test_machine_code_of_other_sources_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,29 +121,8 @@ def test_machine_code_of_other_sources_is_forgotten(tmp_path: Path, monkeypatch:
     assert [path.name for path in cache.iterdir()] == ["loops.py311.pyc"]
 
 
-def test_the_version_names_the_files_of_the_cache(tmp_path: Path) -> None:
-    code = (
-        "from seq2seq.kernels import compile as compiling, products\n"
-        "compiling._SIGNATURES = {'normalise': compiling._SIGNATURES['normalise']}\n"
-        "compiling.Kernels = dict\n"
-        "assert compiling.load() == ''\n"
-        "print(f'{compiling._sources()}p{products.PANEL}')\n"
-    )
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    version = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
-    ).stdout.strip()
-    files = [path.name for path in tmp_path.rglob("*.nb[ci]")]
-    assert len(files) == 2
-    assert all(f"normalise-{version}-" in name for name in files)
-
-
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="another CPU has it always")
 def test_a_cpu_that_cannot_fuse_is_known() -> None:
     """Every single product would be a call there: numba may be told to compile for another CPU than the one at hand."""
     code = "from seq2seq.kernels import products\nprint(products.FUSED, products.PANEL)\n"
-    environment = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse2", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout.split() == ["False", "16"]
+    assert output_of(code, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+sse2") == ["False", "16"]

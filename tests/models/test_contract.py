@@ -28,6 +28,24 @@ from seq2seq.special_tokens import BOS, EOS, PAD
 LENGTHS = (7, 3, 5, 1)
 EVERY = pytest.mark.parametrize("name", [*CONFIGURATIONS, *COMPILED])
 TRAINED = pytest.mark.parametrize("name", CONFIGURATIONS)
+DISTINCT = (
+    "transformer",
+    "transformer-modern",
+    "transformer-wide-rotary",
+    "gru-none-sampled",
+    "gru-multi-head",
+    "gru-deep-unfed",
+    "lstm-additive",
+)
+"""Configurations that differ in every module between input and output, for the expensive tests."""
+SOME = pytest.mark.parametrize("name", DISTINCT)
+IN_BOTH_PRECISIONS = pytest.mark.parametrize(
+    ("name", "autocast"),
+    [
+        *((name, False) for name in CONFIGURATIONS),
+        *(pytest.param(name, True, marks=pytest.mark.bf16) for name in (*DISTINCT, "gru-sampled")),
+    ],
+)
 
 
 def build(name: str) -> Seq2SeqModel:
@@ -135,14 +153,6 @@ def test_padding_and_batch_composition_change_nothing(name: str) -> None:
 
 @EVERY
 @torch.inference_mode()
-def test_batch_order_changes_nothing(name: str) -> None:
-    model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
-    order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(model(source, target)[order], model(source[order], target[order]), atol=1e-5, rtol=1e-5)
-
-
-@EVERY
-@torch.inference_mode()
 def test_a_later_target_token_cannot_change_an_earlier_output(name: str) -> None:
     model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
     other = target.clone()
@@ -157,20 +167,17 @@ def test_a_later_target_token_cannot_change_an_earlier_output(name: str) -> None
 @EVERY
 @torch.inference_mode()
 def test_every_source_token_and_every_earlier_target_token_matters(name: str) -> None:
-    model, source, target = build(name), sentences((6,)), prefixes(1, 5)
-    last = model(source, target)[0, -1]
+    """Row r of a batch has another token in column r, and the last row is as it was."""
+    model, source, target = build(name), sentences((6,)).repeat(6, 1), prefixes(1, 5).repeat(6, 1)
+    other_source, other_target = source.clone(), target.clone()
     for column in range(5):
-        other = source.clone()
-        other[0, column] = 4 if source[0, column] != 4 else 5
-        assert (model(other, target)[0, -1] - last).abs().max() > 1e-6, column
-    for column in range(5):
-        other = target.clone()
-        other[0, column] = 4 if target[0, column] != 4 else 5
-        assert (model(source, other)[0, -1] - last).abs().max() > 1e-6, column
+        for changed in (other_source, other_target):
+            changed[column, column] = 4 if changed[column, column] != 4 else 5
+    for last in (model(other_source, target)[:, -1], model(source, other_target)[:, -1]):
+        assert (last[:-1] - last[-1]).abs().amax(dim=1).min() > 1e-6
 
 
-@TRAINED
-@pytest.mark.parametrize("autocast", [False, pytest.param(True, marks=pytest.mark.bf16)])
+@IN_BOTH_PRECISIONS
 def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> None:
     """Scheduled sampling once looked for its own best token under no_grad: autocast kept that copy of the
     output
@@ -185,7 +192,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> No
         assert parameter.grad.abs().max() > 0, path
 
 
-@TRAINED
+@SOME
 def test_one_batch_can_be_overfitted(name: str) -> None:
     torch.manual_seed(3)
     model = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE)
@@ -194,15 +201,15 @@ def test_one_batch_can_be_overfitted(name: str) -> None:
             module.probability = 0.0
     source, target = sentences((5, 6, 4)), prefixes(3, 5)
     wanted = torch.cat([target[:, 1:], torch.full((3, 1), EOS)], dim=1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(150):
         loss = F.cross_entropy(model.output(model(source, target)).flatten(0, 1), wanted.flatten())
-        if loss < 0.05:
+        if loss < 0.2:
             break
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.05
+    assert loss < 0.2
     with torch.inference_mode():
         chosen = log_probabilities(model.eval(), model(source, target)).argmax(dim=-1)
     assert torch.equal(chosen, wanted)
@@ -213,8 +220,13 @@ def decode_lines(model: Seq2SeqModel, source: Tensor, lines: list[list[int]]) ->
     return model(source, torch.tensor(lines))[:, -1]
 
 
-@EVERY
-@pytest.mark.parametrize("widths", [(1, 1, 1, 1, 1), (3, 3, 2, 1, 1), (2, 5, 5, 3, 3), (12, 12, 12, 4, 1)])
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        *((name, (2, 5, 5, 3, 3)) for name in CONFIGURATIONS),
+        *((name, widths) for name in DISTINCT for widths in ((1, 1, 1, 1, 1), (3, 3, 2, 1, 1), (12, 12, 12, 4, 1))),
+    ],
+)
 @torch.inference_mode()
 def test_selected_hypotheses_equal_decoding_each_alone(name: str, widths: tuple[int, ...]) -> None:
     """Hypotheses multiply, change places, die out, and sentences leave: each still sees its own past and source."""
@@ -302,8 +314,7 @@ def test_bf16_autocast_is_close_to_fp32(name: str) -> None:
         torch.testing.assert_close(stepped, exact, atol=0.1, rtol=0.05)
 
 
-@TRAINED
-@pytest.mark.parametrize("autocast", [False, pytest.param(True, marks=pytest.mark.bf16)])
+@IN_BOTH_PRECISIONS
 def test_a_blank_row_stays_finite_and_harmless(name: str, autocast: bool) -> None:
     """A softmax over nothing but -inf is NaN, and NaN in one row's gradient is NaN in every weight."""
     model, source, target = build(name).train(), sentences(LENGTHS), prefixes(4, 6)
