@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seq2seq.config import Config, load_config
-from seq2seq.data.builtin import builtin_pairs
+from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.tokenizer import train_tokenizers
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.experiment import load, train
