@@ -10,7 +10,7 @@ import torch
 
 from seq2seq.checkpoints.weights import load_model_tensors
 from seq2seq.config import Config, load_config
-from seq2seq.data.builtin import builtin_pairs
+from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.models import build_model
 from seq2seq.runs import load
