@@ -25,7 +25,7 @@ def names() -> DemoCorpus:
 def compressed() -> bytes:
     """The content of the file: task, split and the two sides of a pair on every line.
 
-    bz2, because it is smaller than xz here (338 against 420 kB) and its format holds neither a name nor a time.
+    bz2, because it is smaller than xz here and its format holds neither a name nor a time.
     """
     tasks = {"demo": demo_corpus(), "names": names()}
     lines = [

@@ -19,7 +19,7 @@ _WEAK = {"m": ("e", "en", "en"), "f": ("e", "e", "en"), "n": ("e", "e", "en"), "
 # The English determiners that German puts with the endings of `ein`.
 EIN_WORDS = {
     "a": "ein", "no": "kein", "my": "mein", "his": "sein", "her": "ihr", "our": "unser", "their": "ihr",
-    "your": "dein", "Your": "Ihr",
+    "your": "dein",
 }  # fmt: skip
 _CONTRACTED = {
     "in dem": "im", "an dem": "am", "zu dem": "zum", "zu der": "zur", "in das": "ins", "an das": "ans",
@@ -60,9 +60,9 @@ def noun_form(noun: Noun, plural: bool, case: str) -> str:
     """The noun in that number and case."""
     if not plural:
         return noun.de if case == "nom" else noun.oblique
-    if case == "dat" and not noun.de_plural.endswith(("n", "s")):
-        return noun.de_plural + "n"
-    return noun.de_plural
+    head, space, rest = noun.de_plural.partition(" ")  # the head of `Tassen Tee` takes the ending
+    ending = "n" if case == "dat" and not head.endswith(("n", "s")) else ""
+    return head + ending + space + rest
 
 
 def contract(preposition: str, phrase: str) -> str:

@@ -16,7 +16,7 @@ NOTHING: Both = ("", "")
 
 @dataclass(frozen=True)
 class Phrase:
-    """Somebody or something: a noun phrase, a name or a pronoun, in every case."""
+    """A noun phrase, a name or a pronoun, in every case."""
 
     en: str
     en_object: str
@@ -47,7 +47,6 @@ ME, HE, SHE, WE, THEY = (
     )
 )
 DU = _pronoun("you you du dich dir 2s your")
-SIE = _pronoun("you you Sie Sie Ihnen p Your")
 PRONOUNS = (ME, HE, SHE, WE, THEY)
 
 
@@ -61,7 +60,7 @@ def it(antecedent: Phrase) -> Phrase:
 
 def given_name(name: str, gender: str) -> Phrase:
     """A first name."""
-    return Phrase(name, name, dict.fromkeys(german.CASES, name), "3s", "her" if gender == "f" else "his", gender)
+    return Phrase(name, name, dict.fromkeys(german.CASES, name), "3s", {"f": "her", "m": "his"}.get(gender, ""), gender)
 
 
 def titled(name: str, gender: str) -> Phrase:
@@ -80,7 +79,7 @@ def noun_phrase(
     plural: bool = False,
     number: int = 0,
 ) -> Phrase:
-    """A noun phrase; `det` is English (`Your` is the polite one, `no` gives `kein`), empty for none."""
+    """A noun phrase; `det` is English (`no` gives `kein`), empty for none."""
     plural = plural or number > 1
     gender = "p" if plural else noun.gender
     words: list[str] = [adjective.en] if adjective else []
@@ -90,7 +89,7 @@ def noun_phrase(
     if det == "a" or (det == "no" and noun.countable and not plural):
         words.insert(0, english.article(words[0]))
     elif det:
-        shown = {"no": "any", "Your": "your", "this": "these" if plural else "this"}.get(det, det)
+        shown = {"no": "any", "this": "these" if plural else "this"}.get(det, det)
         words.insert(0, shown)
     cases: dict[str, str] = {}
     for case in german.CASES:
@@ -113,7 +112,7 @@ def noun_phrase(
 
 @dataclass(frozen=True)
 class Clause:
-    """What is said, before the word order of either language."""
+    """A clause before it is put into the word order of either language."""
 
     subject: Phrase
     verb: Verb
@@ -158,13 +157,13 @@ def _english_tail(c: Clause) -> str:
 
 
 def english_clause(c: Clause) -> str:
-    """Subject, verb, object."""
+    """Main clause: subject, verb, object."""
     aux, main = english.predicate(c.verb, c.tense, c.subject.person, c.negated)
     return _join(c.subject.en, aux, "not" if c.negated else "", c.frequency[0], main, _english_tail(c))
 
 
 def english_question(c: Clause) -> str:
-    """The auxiliary comes first."""
+    """Yes-or-no question: the auxiliary comes first."""
     aux, main = english.predicate(c.verb, c.tense, c.subject.person, True)
     return _join(aux, c.subject.en, "not" if c.negated else "", c.frequency[0], main, _english_tail(c))
 
@@ -175,7 +174,7 @@ def english_command(c: Clause) -> str:
 
 
 def german_middle(c: Clause, please: str = "") -> str:
-    """What stands between the finite verb (with the subject) and the verbs at the end."""
+    """The middle field: everything between the finite verb with its subject and the verbs at the end."""
     pronouns, dative, before, after, complement = "", "", "", "", c.complement[1]
     recipient = c.recipient.de["dat"] if c.recipient else ""
     if c.recipient and c.recipient.pronoun:
@@ -200,7 +199,7 @@ def german_middle(c: Clause, please: str = "") -> str:
 
 
 def german_clause(c: Clause, front: str = "") -> str:
-    """Verb second: after the subject or after what is put in front."""
+    """Main clause: the verb comes second, after the subject or after `front`."""
     finite, end = german.predicate(c.verb, c.german_tense, c.subject.person)
     subject = c.subject.de["nom"]
     head = _join(front, finite, subject) if front else _join(subject, finite)
@@ -208,19 +207,17 @@ def german_clause(c: Clause, front: str = "") -> str:
 
 
 def german_question(c: Clause) -> str:
-    """Verb first."""
+    """Yes-or-no question: the verb comes first."""
     finite, end = german.predicate(c.verb, c.german_tense, c.subject.person)
     return _join(finite, c.subject.de["nom"], german_middle(c), end)
 
 
 def german_subordinate(c: Clause) -> str:
-    """Verb last."""
+    """Subordinate clause: the verb comes last."""
     end = german.subordinate_end(c.verb, c.german_tense, c.subject.person)
     return _join(c.subject.de["nom"], german_middle(c), end)
 
 
 def german_command(c: Clause) -> str:
-    """`öffne bitte die Tür` or `öffnen Sie bitte die Tür`, by the subject."""
-    familiar = c.subject.person == "2s"
-    head = german.command(c.verb) if familiar else f"{c.verb.de} Sie"
-    return _join(head, german_middle(c, "bitte"), c.verb.prefix)
+    """`öffne bitte die Tür`."""
+    return _join(german.command(c.verb), german_middle(c, "bitte"), c.verb.prefix)

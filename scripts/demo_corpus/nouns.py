@@ -39,21 +39,12 @@ boy m Junge Jungen stranger obl=Jungen
 girl n Mädchen Mädchen stranger
 doctor m Arzt Ärzte
 teacher m Lehrer Lehrer
-neighbour m Nachbar Nachbarn obl=Nachbarn
-colleague m Kollege Kollegen obl=Kollegen
-student m Student Studenten stranger obl=Studenten
 friend m Freund Freunde
-guest m Gast Gäste
-boss m Chef Chefs
-policeman m Polizist Polizisten stranger en=policemen obl=Polizisten
-waiter m Kellner Kellner stranger
 # person family
 brother m Bruder Brüder
 sister f Schwester Schwestern
 son m Sohn Söhne
 daughter f Tochter Töchter
-uncle m Onkel Onkel
-aunt f Tante Tanten
 mother f Mutter - one
 father m Vater - one
 grandmother f Großmutter - one
@@ -62,35 +53,16 @@ grandfather m Großvater - one
 dog m Hund Hunde pet
 cat f Katze Katzen pet
 horse n Pferd Pferde
-cow f Kuh Kühe
 bird m Vogel Vögel
-mouse f Maus Mäuse en=mice
-duck f Ente Enten
-rabbit n Kaninchen Kaninchen pet
-pig n Schwein Schweine
-bear m Bär Bären wild obl=Bären
 # food
 apple m Apfel Äpfel fruit
-banana f Banane Bananen fruit
 orange f Orange Orangen fruit
-pear f Birne Birnen fruit
-cherry f Kirsche Kirschen fruit
-tomato f Tomate Tomaten fruit
 potato f Kartoffel Kartoffeln dish
-egg n Ei Eier dish
-sausage f Wurst Würste
-soup f Suppe Suppen dish
-salad m Salat Salate
 pizza f Pizza Pizzas baked
 cake m Kuchen Kuchen baked
-roll n Brötchen Brötchen baked
 bread n Brot - baked
 cheese m Käse -
 fish m Fisch - dish
-rice m Reis - dish
-meat n Fleisch - dish
-honey m Honig -
-chocolate f Schokolade -
 # drink
 water n Wasser - plain
 milk f Milch -
@@ -99,114 +71,67 @@ tea m Tee -
 beer n Bier -
 wine m Wein -
 juice m Saft -
-lemonade f Limonade -
+# portion
+cup_of_tea f Tasse_Tee Tassen_Tee en=cups_of_tea
+cup_of_coffee f Tasse_Kaffee Tassen_Kaffee en=cups_of_coffee
+glass_of_water n Glas_Wasser Gläser_Wasser en=glasses_of_water
+glass_of_milk n Glas_Milch Gläser_Milch en=glasses_of_milk
+glass_of_wine n Glas_Wein Gläser_Wein en=glasses_of_wine
+bottle_of_beer f Flasche_Bier Flaschen_Bier en=bottles_of_beer
 # clothes
-coat m Mantel Mäntel
 hat m Hut Hüte
 shirt n Hemd Hemden
-dress n Kleid Kleider
-skirt m Rock Röcke
-jacket f Jacke Jacken
-blouse f Bluse Blusen
-sweater m Pullover Pullover
-scarf m Schal Schals en=scarves
-glove m Handschuh Handschuhe
 shoe m Schuh Schuhe cleanable
-boot m Stiefel Stiefel cleanable
 # readable thing
 book n Buch Bücher writable
 letter m Brief Briefe writable sendable
 newspaper f Zeitung Zeitungen
-postcard f Postkarte Postkarten writable sendable
 # furniture
 table m Tisch Tische
 chair m Stuhl Stühle
 bed n Bett Betten bed
-cupboard m Schrank Schränke openable
 sofa n Sofa Sofas
-shelf n Regal Regale en=shelves
-carpet m Teppich Teppiche
-mirror m Spiegel Spiegel cleanable
 # device
 lamp f Lampe Lampen
 telephone n Telefon Telefone phone
-radio n Radio Radios
-television m Fernseher Fernseher
 computer m Computer Computer
-fridge m Kühlschrank Kühlschränke
-washing_machine f Waschmaschine Waschmaschinen
 # ware
 cup f Tasse Tassen
 plate m Teller Teller
 glass n Glas Gläser
 bottle f Flasche Flaschen openable
-knife n Messer Messer en=knives
-fork f Gabel Gabeln
-spoon m Löffel Löffel
-pot m Topf Töpfe
 # thing
-clock f Uhr Uhren repairable
 key m Schlüssel Schlüssel
 bag f Tasche Taschen openable sack
-suitcase m Koffer Koffer openable sack
-umbrella m Regenschirm Regenschirme
-box f Kiste Kisten openable sack
-ball m Ball Bälle toy
-doll f Puppe Puppen toy
-pencil m Bleistift Bleistifte
-camera f Kamera Kameras repairable
 guitar f Gitarre Gitarren
-ring m Ring Ringe
-present n Geschenk Geschenke sendable openable
 flower f Blume Blumen sendable
 picture n Bild Bilder sendable
-candle f Kerze Kerzen
-blanket f Decke Decken
 # vehicle
 car n Auto Autos private washable
-bicycle n Fahrrad Fahrräder private washable
-lorry m Lastwagen Lastwagen private washable
-boat n Boot Boote private
 bus m Bus Busse public
 train m Zug Züge public
-ship n Schiff Schiffe public
-tram f Straßenbahn Straßenbahnen public
 # room
 kitchen f Küche Küchen
-bathroom n Badezimmer Badezimmer
 bedroom n Schlafzimmer Schlafzimmer
-living_room n Wohnzimmer Wohnzimmer
-cellar m Keller Keller
-garage f Garage Garagen
 office n Büro Büros
 # opening
 door f Tür Türen cleanable openable
 window n Fenster Fenster cleanable openable
 # building
 house n Haus Häuser built house
-tower m Turm Türme built
-bridge f Brücke Brücken built
-castle n Schloss Schlösser sight
 church f Kirche Kirchen sight
 museum n Museum Museen sight
 restaurant n Restaurant Restaurants sight
-theatre n Theater Theater sight
-hotel n Hotel Hotels
 school f Schule Schulen
-hospital n Krankenhaus Krankenhäuser
-library f Bibliothek Bibliotheken sight
-cinema n Kino Kinos
 station m Bahnhof Bahnhöfe
-supermarket m Supermarkt Supermärkte
-bakery f Bäckerei Bäckereien
 # nature
 garden m Garten Gärten sight
 park m Park Parks sight
 forest m Wald Wälder
-beach m Strand Strände
-village n Dorf Dörfer sight
 city f Stadt Städte sight
 tree m Baum Bäume plant
+# food drink clothes furniture device thing animal vehicle readable building
+{noun} n {Noun} {Noun}s
 """
 
 
@@ -217,8 +142,7 @@ def _parse(table: str) -> tuple[Noun, ...]:
         if line.startswith("#"):
             group = line[1:].split()
             continue
-        english, gender, german, plural, *rest = line.split()
-        english = english.replace("_", " ")
+        english, gender, german, plural, *rest = (word.replace("_", " ") for word in line.split())
         options = dict(item.split("=") for item in rest if "=" in item)
         tags = tuple(group + [item for item in rest if "=" not in item])
         found.append(
@@ -238,6 +162,7 @@ def _parse(table: str) -> tuple[Noun, ...]:
 
 NOUNS = _parse(_TABLE)
 NOUN_BY_ENGLISH = {noun.en: noun for noun in NOUNS}
+INVENTED = NOUNS[-1]
 
 
 def nouns_tagged(tags: tuple[str, ...]) -> tuple[Noun, ...]:
@@ -247,7 +172,7 @@ def nouns_tagged(tags: tuple[str, ...]) -> tuple[Noun, ...]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where something happens (`at`, German dative) and how one goes there (`to`)."""
+    """A place with its prepositions: `at` (German dative) and `to`."""
 
     noun: Noun
     en_at: str
@@ -258,14 +183,13 @@ class Place:
 
 def _places() -> tuple[Place, ...]:
     indoors = (
-        "kitchen", "bathroom", "bedroom", "living room", "cellar", "garage", "office", "museum", "restaurant",
-        "theatre", "hotel", "school", "hospital", "library", "cinema", "supermarket", "bakery", "church",
-        "garden", "park", "forest", "village", "city", "castle",
+        "kitchen", "bedroom", "office", "museum", "restaurant",
+        "school", "church",
+        "garden", "park", "forest", "city",
     )  # fmt: skip
     inside = [Place(NOUN_BY_ENGLISH[name], "in", "in", "in", "acc") for name in indoors]
     station = Place(NOUN_BY_ENGLISH["station"], "at", "an", "zu", "dat")
-    beach = Place(NOUN_BY_ENGLISH["beach"], "on", "an", "an", "acc")
-    return (*inside, station, beach)
+    return (*inside, station)
 
 
 PLACES = _places()

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from functools import cache
-from typing import TypeVar
 
 from . import grammar, lexicon
+from .dice import Dice
 from .german import contract
 from .grammar import Both, Phrase
 from .nouns import PLACES, Noun, nouns_tagged
 
-T = TypeVar("T")
-
 _OWNERS = ("my", "his", "her", "our", "their")
 _HUMANS = nouns_tagged(("person",))
-
-
-class Dice:
-    """Random choices that come out the same on every Python version."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed).random
-
-    def pick(self, items: Sequence[T]) -> T:
-        """One of the items."""
-        return items[int(self._random() * len(items))]
-
-    def chance(self, share: float) -> bool:
-        """True in that share of the calls."""
-        return self._random() < share
-
-    def between(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
-        return low + int(self._random() * (high - low + 1))
 
 
 @cache
@@ -51,7 +28,7 @@ def some_adjective(dice: Dice, noun: Noun, share: float = 0.4) -> lexicon.Adject
 
 def owner(dice: Dice, subject: Phrase | None) -> str:
     """A possessive, mostly the subject's own."""
-    if subject and subject.possessive in (*_OWNERS, "your", "Your") and dice.chance(0.75):
+    if subject and subject.possessive in (*_OWNERS, "your") and dice.chance(0.75):
         return subject.possessive
     return dice.pick(_OWNERS)
 
@@ -71,25 +48,31 @@ def person_noun(dice: Dice, subject: Phrase | None = None, indefinite: bool = Fa
     return grammar.noun_phrase(noun, det, some_adjective(dice, noun, 0.3), plural)
 
 
+def given_name(dice: Dice) -> Phrase:
+    """A first name."""
+    return grammar.given_name(*dice.pick(lexicon.GIVEN_NAMES))
+
+
 def name(dice: Dice) -> Phrase:
-    """A first name or a polite one."""
-    if dice.chance(0.65):
-        return grammar.given_name(*dice.pick(lexicon.GIVEN_NAMES))
+    """A first name, or a family name with Mr. or Mrs."""
+    if dice.chance(0.75):
+        return given_name(dice)
     return grammar.titled(dice.pick(lexicon.FAMILY_NAMES), dice.pick(("f", "m")))
 
 
 def person_subject(dice: Dice) -> Phrase:
-    """Who does it."""
+    """A person as the subject."""
     if dice.chance(0.45):
-        return dice.pick((grammar.ME, *grammar.PRONOUNS))
+        return dice.pick((grammar.ME, grammar.ME, *grammar.PRONOUNS, grammar.DU))
     return name(dice) if dice.chance(0.45) else person_noun(dice, indefinite=False)
 
 
 def person_object(dice: Dice, subject: Phrase) -> Phrase:
-    """To whom it is done; never the speaker twice."""
+    """A person as an object; never the first person twice."""
     if dice.chance(0.25):
         speakers = (grammar.ME, grammar.WE)
         others = [p for p in grammar.PRONOUNS if not (p in speakers and subject in speakers)]
+        others += [grammar.DU] if subject is not grammar.DU else []
         return dice.pick(others)
     if dice.chance(0.25):
         other = name(dice)
@@ -103,7 +86,7 @@ def thing(dice: Dice, noun: Noun, subject: Phrase | None, denied: bool, definite
     if not noun.countable:
         det = "the" if definite else dice.pick(("", "", "", "the", "this"))
         return grammar.noun_phrase(noun, "no" if denied and not det else det, adjective)
-    plural = dice.chance(0.3)
+    plural = dice.chance(0.2)
     kinds = ["the", "the", "own", "own", "this"] if definite else ["the", "the", "a", "a", "own", "own", "this"]
     if "building" in noun.tags or "nature" in noun.tags:
         kinds = [kind for kind in kinds if kind != "own"]

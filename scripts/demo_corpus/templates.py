@@ -1,4 +1,4 @@
-"""Sentence templates: statements, questions, commands, subordinate clauses, numbers."""
+"""Sentence templates: statements, questions, commands, reasons, greetings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from . import clauses, grammar, lexicon, phrases, verbs
+from . import clauses, grammar, invented, lexicon, phrases, verbs
+from .dice import Dice
 from .grammar import NOTHING, Both, Clause, Phrase
-from .nouns import NOUN_BY_ENGLISH, NOUNS
-from .phrases import Dice
+from .nouns import INVENTED, NOUN_BY_ENGLISH, NOUNS
 
 
 class Sentence(NamedTuple):
@@ -22,33 +22,13 @@ class Sentence(NamedTuple):
 
 _THINGS = tuple(n for n in NOUNS if n.countable and "person" not in n.tags and phrases.fitting_adjectives(n))
 _PERSONAL = tuple(a for a in lexicon.ADJECTIVES if "person" in a.tags and not a.not_tags)
-_HAVE = next(verb for verb in verbs.TRANSITIVE if verb.en == "have")
 _ADVICE = tuple(modal for modal in verbs.MODALS if modal.auxiliary in ("can", "must", "should"))
-_WHERE = (
-    "buy",
-    "find",
-    "lose",
-    "meet",
-    "see",
-    "forget",
-    "work",
-    "study",
-    "sleep",
-    "eat",
-    "wait",
-    "photograph",
-)
+_WHERE = ("buy", "find", "lose", "meet", "see", "forget", "work", "study", "sleep", "eat", "wait")
 
 
 def sentence(english: str, german: str, combinations: tuple[str, ...], end: str = ".") -> Sentence:
     """The finished pair: capital letter in front, punctuation at the end."""
     return Sentence(english[0].upper() + english[1:] + end, german[0].upper() + german[1:] + end, combinations)
-
-
-def _address(dice: Dice) -> tuple[Phrase, Phrase]:
-    """(who is called, `you`): a first name is called du, a family name Sie."""
-    called = phrases.name(dice)
-    return called, grammar.SIE if called.en.startswith(("Mr.", "Mrs.")) else grammar.DU
 
 
 def statement(dice: Dice) -> Sentence:
@@ -78,12 +58,14 @@ def question(dice: Dice) -> Sentence:
 
 
 def wh_question(dice: Dice) -> Sentence:
-    """When, why and where."""
+    """A question with when, why or where."""
     return _named_once(dice, _wh_question)
 
 
 def _wh_question(dice: Dice) -> Sentence:
-    address, subject = _address(dice) if dice.chance(0.5) else (None, phrases.person_subject(dice))
+    address, subject = (
+        (phrases.given_name(dice), grammar.DU) if dice.chance(0.5) else (None, phrases.person_subject(dice))
+    )
     c = clauses.clause(dice, subject, ("past", "past", "future", "present"), denial=0, timed=False)
     words: list[Both] = [("why", "warum")]
     if c.tense in ("past", "future") or not c.verb.stative:
@@ -98,7 +80,7 @@ def _wh_question(dice: Dice) -> Sentence:
 
 
 def addressed(dice: Dice) -> Sentence:
-    """A question or a statement to somebody, familiar or polite."""
+    """A question or a statement to somebody."""
     return _named_once(dice, _addressed)
 
 
@@ -112,7 +94,7 @@ def _named_once(dice: Dice, template: Callable[[Dice], Sentence]) -> Sentence:
 
 
 def _addressed(dice: Dice) -> Sentence:
-    called, you = _address(dice)
+    called, you = phrases.given_name(dice), grammar.DU
     head = f"{called.en}, ", f"{called.de['nom']}, "
     if dice.chance(0.6):
         c = clauses.clause(dice, you, denial=0)
@@ -129,49 +111,32 @@ def _addressed(dice: Dice) -> Sentence:
 
 
 def _to_you(dice: Dice, you: Phrase) -> Clause:
-    """Somebody does something to the person spoken to."""
-    subject = phrases.person_subject(dice)
+    """A clause whose object is the person spoken to."""
+    while (subject := phrases.person_subject(dice)) is grammar.DU:
+        pass
     tense = dice.pick(("past", "future"))
     time = dice.pick(lexicon.PAST_TIMES if tense == "past" else lexicon.FUTURE_TIMES)
     if dice.chance(0.5):
         people = [v for v in verbs.TRANSITIVE if "person" in v.objects and v.past and v.en != "love"]
         return Clause(subject, dice.pick(people), tense, you, negated=dice.chance(0.2), time=time)
     verb = dice.pick(verbs.DITRANSITIVE)
-    thing = phrases.thing(dice, dice.pick(clauses.objects_of(verb)), subject, denied=False)
+    thing = phrases.thing(dice, clauses.pick_object(dice, verb), subject, denied=False)
     return Clause(subject, verb, tense, thing, you, time=time)
 
 
 def command(dice: Dice) -> Sentence:
-    """An imperative, familiar or polite."""
+    """An imperative."""
     return _named_once(dice, _command)
 
 
 def _command(dice: Dice) -> Sentence:
-    called, you = _address(dice)
+    called, you = phrases.given_name(dice), grammar.DU
     while True:
         c = clauses.clause(dice, you, ("present",), timed=False)
-        if not c.verb.stative and c.verb.objects and c.verb.en != "dream":
+        if not c.verb.stative and c.verb.objects:
             break
-    if not c.negated and dice.chance(0.3):
-        time, combos = clauses.hour(dice)
-        c = replace(c, time=time, extra=c.extra + combos)
     english = f"{called.en}, {grammar.english_command(c)}"
     return sentence(english, f"{called.de['nom']}, {grammar.german_command(c)}", c.combinations, "!")
-
-
-def reported(dice: Dice) -> Sentence:
-    """`I know that ...`, `he does not know whether ...`."""
-    speaker = phrases.person_subject(dice)
-    c = clauses.clause(dice, phrases.person_subject(dice))
-    if dice.chance(0.6):
-        main, word = Clause(speaker, dice.pick(verbs.SAY)), ("that", "dass")
-    else:
-        wish = dice.chance(0.4)
-        main = Clause(speaker, verbs.SAY[0], verbs.MODALS[3] if wish else "present", negated=not wish)
-        word = ("whether", "ob")
-    english = f"{grammar.english_clause(main)} {word[0]} {grammar.english_clause(c)}"
-    german = f"{grammar.german_clause(main)}, {word[1]} {grammar.german_subordinate(c)}"
-    return sentence(english, german, main.combinations + c.combinations)
 
 
 def _back(subject: Phrase) -> Phrase | None:
@@ -182,7 +147,7 @@ def _back(subject: Phrase) -> Phrase | None:
 
 
 def _reason(dice: Dice, c: Clause) -> tuple[str, str, tuple[str, ...]]:
-    """Why it happens: a mood, the weather, or what the thing is like."""
+    """A reason: a mood, the weather, or a property of the object."""
     past = c.tense == "past"
     tense = "past" if past else "present"
     obj, again = c.obj, _back(c.subject)
@@ -210,7 +175,7 @@ def _degreed(word: lexicon.Adjective, degree: Both) -> Both:
 
 
 def because(dice: Dice) -> Sentence:
-    """A statement and its reason, with the verb at the end."""
+    """A statement and its reason, a clause with the verb at the end."""
     while True:
         c = clauses.clause(dice, phrases.person_subject(dice), ("present", "past", "past", "modal"))
         if not c.verb.stative:  # nobody loves his brother because it is raining
@@ -223,48 +188,13 @@ def because(dice: Dice) -> Sentence:
     )
 
 
-def _condition(dice: Dice, subject: Phrase) -> Both:
-    kind = dice.between(0, 4)
-    if kind == 0:
-        return "it rains", "es regnet"
-    if kind == 1:
-        return "it snows", "es schneit"
-    if kind == 2:
-        return "the weather is beautiful", "das Wetter schön ist"
-    finite = "have" if subject.person in ("1s", "p") else "has"
-    if kind == 3:
-        german = grammar.german_subordinate(Clause(subject, _HAVE, complement=("time", "Zeit")))
-        return f"{subject.en} {finite} time", german
-    mood = dice.pick(lexicon.MOODS)
-    state = Clause(subject, verbs.BE, complement=(mood.en, mood.de))
-    return grammar.english_clause(state), grammar.german_subordinate(state)
-
-
-def conditional(dice: Dice) -> Sentence:
-    """A condition before or after what follows from it."""
-    subject = phrases.person_subject(dice)
-    while True:
-        c = clauses.clause(dice, subject, ("future", "modal"), timed=False)
-        if not c.verb.stative:  # knowing and loving do not wait for a condition
-            break
-    english, german = _condition(dice, _back(subject) or subject)
-    if dice.chance(0.6):
-        main = grammar.german_clause(c, f"wenn {german},")
-        return sentence(f"if {english}, {grammar.english_clause(c)}", main, c.combinations)
-    return sentence(
-        f"{grammar.english_clause(c)} if {english}",
-        f"{grammar.german_clause(c)}, wenn {german}",
-        c.combinations,
-    )
-
-
 def description(dice: Dice) -> Sentence:
-    """What somebody or something is like."""
+    """A predicate adjective: `The bottle is very small.`"""
     if dice.chance(0.3):
         subject = phrases.person_subject(dice)
         words = [a for a in _PERSONAL if f"{a.en}+{subject.noun}" not in subject.combinations]
     else:
-        noun = dice.pick(_THINGS)
+        noun = INVENTED if dice.chance(0.1) else dice.pick(_THINGS)
         subject = phrases.thing(dice, noun, None, denied=False, definite=True)
         words = [a for a in phrases.fitting_adjectives(noun) if f"{a.en}+{noun.en}" not in subject.combinations]
     word = dice.pick(words)
@@ -278,3 +208,21 @@ def description(dice: Dice) -> Sentence:
     if not denied and dice.chance(0.3):
         return sentence(grammar.english_question(c), grammar.german_question(c), c.combinations, "?")
     return sentence(grammar.english_clause(c), grammar.german_clause(c), c.combinations)
+
+
+_GREETINGS = (
+    ("hello, {}", "hallo, {}", "!"),
+    ("good morning, {}", "guten Morgen, {}", "!"),
+    ("thank you, {}", "danke, {}", "!"),
+    ("my name is {}", "mein Name ist {}", "."),
+    ("this is {}", "das ist {}", "."),
+    ("I am {}", "ich bin {}", "."),
+    ("where is {}", "wo ist {}", "?"),
+    ("I love {}", "ich liebe {}", "."),
+)
+
+
+def greeting(dice: Dice) -> Sentence:
+    """A greeting or an introduction, with an invented name."""
+    english, german, end = dice.pick(_GREETINGS)
+    return sentence(english.format(invented.NAME), german.format(invented.NAME), (), end)

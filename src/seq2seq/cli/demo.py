@@ -28,7 +28,9 @@ def demo(
     threads: Threads = 0,
     quiet: Quiet = False,
 ) -> None:
-    """The whole thing on a built-in English-German task: train, evaluate, translate, show attention.
+    """Train, evaluate and translate on a built-in English-German task, and show the attention.
+
+    The sentences are simple; words that the model does not know, such as names, are copied.
 
     \b
       seq2seq demo
