@@ -1,7 +1,7 @@
-"""Attention as in figure 3 of Bahdanau et al. 2015: source words across, target words down, darker is more.
+"""Pictures of attention as in figure 3 of Bahdanau et al. 2015: source words across, target words down.
 
-One drawing for SVG and PNG, panel beside panel: a row for each layer, a column for each head. Nothing is needed but
-Pillow, and that for PNG only.
+SVG and PNG have the same drawing: a panel for each layer (row) and head (column), with darker cells for higher weights.
+PNG needs Pillow.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 _CELL = 20
 _FONT = 13
 _CHARACTER = 7.6
-"""Width of a character of that size, on average."""
+"""Average width of a character."""
 _MARGIN = 24
 _LONGEST_LABEL = 30
 _MOST_PIXELS = 2**27
-# The first that the machine has is taken; Pillow brings a Latin one.
+# The first font that is installed is used; Pillow has a Latin one.
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf", "arial.ttf")
 
 
 class Panel(NamedTuple):
-    """One matrix among others."""
+    """A titled matrix."""
 
     title: str
     matrix: AttentionMatrix
@@ -51,10 +51,10 @@ Grid = Sequence[Sequence[Panel]]
 def attention_grid(
     pair: PairAttention, options: AlignmentOptions, *, all_layers: bool, all_heads: bool, words: bool
 ) -> Grid:
-    """One panel for what `options` choose, or a row of panels for every layer and a panel for every head.
+    """The panel of the layer and head of `options`, or a row for every layer, or a panel for every head.
 
     Raises:
-        UsageError: there is no such layer or head.
+        UsageError: an unknown layer or head.
     """
     layers, heads = (range(1, count + 1) for count in pair.weights.shape[:2])
     return [
@@ -68,7 +68,7 @@ def attention_grid(
 
 
 def svg_picture(grid: Grid) -> str:
-    """The panels as an SVG document; the mouse over a cell shows its words and weight."""
+    """The panels as an SVG document; a tooltip on each cell shows its words and weight."""
     placed, width, height = _layout(grid, lambda text: _CHARACTER * cell_len(text))
     canvas = _Svg()
     for panel in placed:
@@ -81,12 +81,12 @@ def svg_picture(grid: Grid) -> str:
 
 
 def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
-    """The panels as a PNG file, `scale` times as large as the SVG.
+    """The panels as a PNG file, `scale` times the size of the SVG.
 
-    Characters that the machine's font lacks are drawn as boxes; SVG and HTML leave them to the reader's browser.
+    Characters that the font lacks are drawn as boxes; SVG and HTML use the fonts of the browser.
 
     Raises:
-        UsageError: Pillow is not installed, or the picture would be too large.
+        UsageError: Pillow is not installed, or the picture is too large.
     """
     try:
         from PIL import Image
@@ -112,20 +112,20 @@ def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
 
 
 def text_picture(grid: Grid, *, encoding: str | None = None) -> str:
-    """The panels one below the other, for a terminal or a text file; `encoding` is by default stdout's."""
+    """The panels as text, one below the other; `encoding` is by default that of stdout."""
     panels = [panel for row in grid for panel in row]
     drawn = ((panel.title, draw_attention(panel.matrix, encoding=encoding, words=False)) for panel in panels)
     return "\n\n".join(f"{title}\n{text}" if title else text for title, text in drawn)
 
 
 class _Canvas(Protocol):
-    """What a panel is drawn on; y grows downward."""
+    """Drawing surface of a panel; y grows downward."""
 
     def text(self, x: float, y: float, text: str, anchor: str) -> None:
-        """`start` begins at x, `end` ends there, `up` begins at y and goes upward; y (for `up` x) is the middle."""
+        """Text that starts at x, ends at x (`end`), or runs upward from y (`up`); the other coordinate is its middle."""
 
     def cell(self, x: float, y: float, weight: float, tip: str) -> None:
-        """A square whose left upper corner is (x, y)."""
+        """A shaded square with its upper left corner at (x, y)."""
 
     def frame(self, x: float, y: float, width: float, height: float) -> None:
         """A thin line around the cells."""
@@ -133,10 +133,11 @@ class _Canvas(Protocol):
 
 class _Placed(NamedTuple):
     x: float
-    """Where the cells begin."""
+    """Left edge of the cells."""
     y: float
+    """Upper edge of the cells."""
     top: float
-    """Where the title's middle is."""
+    """Middle of the title."""
     title: str
     sources: list[str]
     targets: list[str]
@@ -155,7 +156,7 @@ class _Placed(NamedTuple):
 
 
 def _layout(grid: Grid, measure: Callable[[str], float]) -> tuple[list[_Placed], float, float]:
-    """Where every panel lies, and the size of the whole."""
+    """The placed panels, and the width and height of the picture."""
     placed: list[_Placed] = []
     width = y = float(_MARGIN)
     for row in grid:
@@ -254,12 +255,12 @@ _LONGEST_PAGE_LABEL = 40
 
 
 def html_page(pairs: Sequence[PairAttention], options: AlignmentOptions) -> str:
-    """The page; `options` are what it shows first. Nothing is loaded from anywhere; weights are kept in 1/255.
+    """A self-contained page on which pairs, layers and heads can be chosen; `options` are shown first.
 
-    A piece that belongs to several words counts for the one that has most of it.
+    Weights are stored in steps of 1/255. A piece of several words counts for the word with the largest share.
 
     Raises:
-        UsageError: there are no pairs, or no such layer or head.
+        UsageError: there are no pairs, or an unknown layer or head.
     """
     if not pairs:
         raise UsageError("there is no sentence to show", hint="give some text", code="usage.picture")
@@ -272,7 +273,7 @@ def html_page(pairs: Sequence[PairAttention], options: AlignmentOptions) -> str:
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     template = files("seq2seq.alignment").joinpath("attention_page.html").read_text(encoding="utf-8")
-    # `</script>` in a text would end the data.
+    # A text with `</script>` would end the data.
     return template.replace("@DATA@", text.replace("<", "\\u003c"))
 
 

@@ -110,8 +110,8 @@ def _evaluate_run(
         f"{loaded.checkpoint} of {run}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
         f"score = log P / length^{decoding.length_penalty:g}"
     )
-    asked = TranslationOptions(search_options(decoding))
-    translated = [found[0].text for found in loaded.translator.stream((pair[0] for pair in pairs), asked)]
+    stream = loaded.translator.stream((source for source, _ in pairs), TranslationOptions(search_options(decoding)))
+    translated = [translations[0].text for translations in stream]
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))
     target_language = language or loaded.config.data.target_language
@@ -186,7 +186,7 @@ def score(
 
 
 def print_metrics(metrics: Sequence[MetricResult]) -> None:
-    """A table on stdout."""
+    """Print the metrics as a table."""
     if metrics:
         rows = [(metric.name, f"{metric.value:.2f}", metric.signature) for metric in metrics]
         width = max(len(row[2]) for row in rows)

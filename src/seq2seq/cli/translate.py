@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from seq2seq.cli.input import Feed, check_output, input_lines, tag_names, tagged, with_prefixes
+from seq2seq.cli.input import check_output, input_lines, tag_names, tagged, with_prefixes
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -33,11 +33,11 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.output import Output, is_finished, open_output
-from seq2seq.cli.translate_options import Decoding, Format
+from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, say, set_quiet, warn
 
 if TYPE_CHECKING:
-    from seq2seq.alignment.word_alignment import WordAligner
+    from seq2seq.decoding.text_batches import Line
     from seq2seq.decoding.translator import Translation, TranslationOptions
     from seq2seq.runs import LoadedRun
     from seq2seq.runs.load import EngineName
@@ -145,7 +145,7 @@ def translate(
       seq2seq translate runs/names names.txt --sample --n-best 5
     """
     set_quiet(quiet)
-    decoding = Decoding(
+    decoding = DecodingOptions(
         beam_size,
         length_penalty,
         n_best,
@@ -164,9 +164,9 @@ def translate(
         replace_unknown,
         paragraphs,
     )
-    form = Format(n_best, as_json, scores, token_scores, alignments)
+    output_format = OutputFormat(n_best, as_json, scores, token_scores, alignments)
     decoding.check()
-    form.check()
+    output_format.check()
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--engine", engine or "native", ("native", "ctranslate2"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
@@ -175,7 +175,7 @@ def translate(
     check_output(output, (file, prefix, glossary))
     decoding_errors = cast(Literal["strict", "replace"], errors)
     if resume and output is not None and is_finished(output, file, decoding_errors, 1 if as_json else n_best):
-        say(f"{output} is complete and kept, whatever options made it (without --resume it is written anew)")
+        say(f"{output} is complete and is kept, whatever options it was made with (leave out --resume to replace it)")
         return
     if engine == "ctranslate2":
         others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
@@ -199,55 +199,49 @@ def translate(
         lines = tagged(lines, target_tag, loaded.translator.tokenizers.source)
     elif tags := loaded.translator.tokenizers.source.tags:
         warn(f"the run writes several languages; --target-tag says which: {tag_names(tags)}")
-    feed = Feed(with_prefixes(lines, "stdin" if file is None else str(file), prefix))
+    prefixed = with_prefixes(lines, "stdin" if file is None else str(file), prefix)
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
-    identity |= decoding.identity() | form._asdict()
+    identity |= decoding.identity() | output_format._asdict()
     at_terminal = (file is None or str(file) == "-") and sys.stdin.isatty()
-    gc.freeze()  # the objects of torch and the model stay: looking through them takes 0.2 s each time
+    gc.freeze()  # the objects of torch and the model stay: each collection of them would take 0.2 s
     with open_output(output, identity, resume=resume) as stream:
-        _run(loaded, options, feed, stream, form, at_terminal=at_terminal)
+        _translate(loaded, options, prefixed, stream, output_format, at_terminal=at_terminal)
 
 
-def _run(
+def _translate(
     loaded: LoadedRun,
     options: TranslationOptions,
-    feed: Feed,
+    lines: Iterator[Line],
     output: Output,
-    form: Format,
+    output_format: OutputFormat,
     *,
     at_terminal: bool,
 ) -> None:
-    """Translate what the feed gives; window after window is written."""
+    """Translate the lines chunk by chunk, and write each chunk as soon as it is translated."""
     translator = loaded.translator
-    output.check(feed)
+    output.skip_translated(lines)
     number = output.lines
-    cut, short = output.notes.get("cut", 0), output.notes.get("short", 0)
-    aligner = _aligner(loaded) if form.alignments else None
-    results: Iterator[list[list[Translation]]]
-    if at_terminal:  # a person wants an answer to each line; files go through in large windows
-        results = (found for line in feed for found in translator.windows([line], options))
+    cut, short = output.counts.get("cut", 0), output.counts.get("short", 0)
+    aligner = loaded.aligner() if output_format.alignments else None
+    chunks: Iterator[list[list[Translation]]]
+    if at_terminal:  # every line is answered at once; a file is translated in large chunks
+        chunks = (chunk for line in lines for chunk in translator.stream_chunks([line], options))
     else:
-        results = translator.windows(feed, options, number=number)
+        chunks = translator.stream_chunks(lines, options, start=number)
     with Progress("translating", None, "lines") as progress:
-        for found in results:
-            done = feed.done(len(found))
-            text = form.text(number, done, found, aligner)
-            short += sum(len(translations) < form.n_best and bool(translations[0].pieces) for translations in found)
-            output.write(text, done, {"cut": cut + translator.outputs_cut, "short": short})
-            number += len(found)
-            progress.update(len(found))
+        for chunk in chunks:
+            text = output_format.text(number, chunk, aligner)
+            short += sum(len(found) < output_format.n_best and bool(found[0].pieces) for found in chunk)
+            counts = {"cut": cut + translator.outputs_cut, "short": short}
+            output.write(text, [translations[0].source for translations in chunk], counts)
+            number += len(chunk)
+            progress.update(len(chunk))
     cut += translator.outputs_cut
     if cut:
         warn(f"{cut:,} translations reached the length limit (--max-length-ratio, --max-length)")
     if short:
-        stand = "" if form.as_json else "; blank lines" + " of score -inf" * form.scores + " stand for the others"
-        warn(f"{short:,} lines have fewer than {form.n_best} different translations{stand} (more: --beam-size)")
-
-
-def _aligner(loaded: LoadedRun) -> WordAligner:
-    from seq2seq.alignment.word_alignment import WordAligner
-
-    scorer = loaded.translator.scorer
-    return WordAligner(scorer.model, scorer.tokenizers, scorer.settings, scorer.device)
+        filler = "blank lines" + " of score -inf" * output_format.scores
+        rest = "" if output_format.as_json else f"; {filler} stand for the others"
+        warn(f"{short:,} lines have fewer than {output_format.n_best} different translations{rest} (more: --beam-size)")
