@@ -40,7 +40,11 @@ def merge_words(matrix: AttentionMatrix) -> AttentionMatrix:
     for row, target in enumerate(targets):
         for column, source in enumerate(sources):
             weights[row, column] = matrix.weights[target[0] : target[1], source[0] : source[1]].sum(dim=1).mean()
-    return AttentionMatrix(_words(matrix.source_pieces, sources), _words(matrix.target_pieces, targets), weights)
+    return AttentionMatrix(
+        ["".join(matrix.source_pieces[begin:end]) for begin, end in sources],
+        ["".join(matrix.target_pieces[begin:end]) for begin, end in targets],
+        weights,
+    )
 
 
 def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, words: bool = True) -> str:
@@ -60,7 +64,7 @@ def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, word
     margin = max(cell_len(target) for target in targets)
     lines = [(" " * (margin + 2) + line).rstrip() for line in _upright(sources)]
     for target, row in zip(targets, matrix.weights.tolist(), strict=True):
-        cells = "".join(_shade(weight, shades) * 2 for weight in row)
+        cells = "".join(shades[round(min(1.0, max(0.0, weight)) * (len(shades) - 1))] * 2 for weight in row)
         lines.append(" " * (margin - cell_len(target)) + target + "  " + cells.rstrip())
     return "\n".join(lines)
 
@@ -76,10 +80,6 @@ def readable_label(piece: str, longest: int, encoding: str = "utf-8") -> str:
     return text
 
 
-def _shade(weight: float, shades: str) -> str:
-    return shades[min(len(shades) - 1, max(0, round(weight * (len(shades) - 1))))]
-
-
 def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
     """Indices (begin, end) of the pieces of each word."""
     marked = any(piece.startswith(_WORD_MARK) for piece in pieces)
@@ -93,10 +93,6 @@ def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
         if place == 0 or piece.startswith(_WORD_MARK) or (place == last and piece.startswith("</"))
     ]
     return list(zip(starts, [*starts[1:], len(pieces)], strict=True))
-
-
-def _words(pieces: Sequence[str], groups: Sequence[tuple[int, int]]) -> list[str]:
-    return ["".join(pieces[begin:end]) for begin, end in groups]
 
 
 def _text_of_bytes(pieces: str) -> str:

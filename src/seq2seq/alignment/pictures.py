@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from rich.cells import cell_len
@@ -118,68 +118,14 @@ def text_picture(grid: Grid, *, encoding: str | None = None) -> str:
     return "\n\n".join(f"{title}\n{text}" if title else text for title, text in drawn)
 
 
-class _Canvas(Protocol):
-    """Drawing surface of a panel; y grows downward."""
-
-    def text(self, x: float, y: float, text: str, anchor: str) -> None:
-        """Text that starts at x, ends at x (`end`), or runs upward from y (`up`); the other coordinate is its middle."""
-
-    def cell(self, x: float, y: float, weight: float, tip: str) -> None:
-        """A shaded square with its upper left corner at (x, y)."""
-
-    def frame(self, x: float, y: float, width: float, height: float) -> None:
-        """A thin line around the cells."""
-
-
-class _Placed(NamedTuple):
-    x: float
-    """Left edge of the cells."""
-    y: float
-    """Upper edge of the cells."""
-    top: float
-    """Middle of the title."""
-    title: str
-    sources: list[str]
-    targets: list[str]
-    weights: list[list[float]]
-
-    def paint(self, canvas: _Canvas) -> None:
-        canvas.text(self.x, self.top, self.title, "start")
-        for column, source in enumerate(self.sources):
-            canvas.text(self.x + (column + 0.5) * _CELL, self.y - 5, source, "up")
-        for row, (target, weights) in enumerate(zip(self.targets, self.weights, strict=True)):
-            y = self.y + row * _CELL
-            canvas.text(self.x - 6, y + 0.5 * _CELL, target, "end")
-            for column, (source, weight) in enumerate(zip(self.sources, weights, strict=True)):
-                canvas.cell(self.x + column * _CELL, y, weight, f"{target} ← {source}: {weight:.2f}")
-        canvas.frame(self.x, self.y, len(self.sources) * _CELL, len(self.targets) * _CELL)
-
-
-def _layout(grid: Grid, measure: Callable[[str], float]) -> tuple[list[_Placed], float, float]:
-    """The placed panels, and the width and height of the picture."""
-    placed: list[_Placed] = []
-    width = y = float(_MARGIN)
-    for row in grid:
-        x = float(_MARGIN)
-        bottom = y
-        for title, matrix in row:
-            sources = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.source_pieces]
-            targets = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.target_pieces]
-            left = x + max(map(measure, targets)) + 6
-            above = y + (_FONT + 8 if title else 0)
-            top = above + max(map(measure, sources)) + 5
-            placed.append(_Placed(left, top, y + _FONT / 2, title, sources, targets, matrix.weights.tolist()))
-            x = max(left + len(sources) * _CELL, left + measure(title)) + _MARGIN
-            bottom = max(bottom, top + len(targets) * _CELL)
-        width, y = max(width, x), bottom + _MARGIN
-    return placed, width, y
-
-
 class _Svg:
+    """Elements of an SVG document; y grows downward, as in `_Png`."""
+
     def __init__(self) -> None:
         self.parts: list[str] = []
 
     def text(self, x: float, y: float, text: str, anchor: str) -> None:
+        """Text that starts at x, ends at x (`end`), or runs upward from y (`up`); the other one is its middle."""
         place = f'x="{x:.1f}" y="{y:.1f}" dominant-baseline="central"'
         turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if anchor == "up" else ""
         end = ' text-anchor="end"' if anchor == "end" else ""
@@ -187,6 +133,7 @@ class _Svg:
             self.parts.append(f"<text {place}{end}{turn}>{escape(text)}</text>")
 
     def cell(self, x: float, y: float, weight: float, tip: str) -> None:
+        """A shaded square with its upper left corner at (x, y)."""
         grey = _grey(weight)
         self.parts.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{_CELL}" height="{_CELL}" fill="#{grey:02x}{grey:02x}{grey:02x}">'
@@ -200,6 +147,8 @@ class _Svg:
 
 
 class _Png:
+    """A greyscale image with the same methods."""
+
     def __init__(self, image: Image.Image, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, scale: int) -> None:
         from PIL import ImageDraw
 
@@ -229,6 +178,50 @@ class _Png:
         left, top = round(x * self.scale), round(y * self.scale)
         right, bottom = left + round(width * self.scale), top + round(height * self.scale)
         self.drawing.rectangle((left, top, right, bottom), outline=136)
+
+
+class _Placed(NamedTuple):
+    x: float
+    """Left edge of the cells."""
+    y: float
+    """Upper edge of the cells."""
+    top: float
+    """Middle of the title."""
+    title: str
+    sources: list[str]
+    targets: list[str]
+    weights: list[list[float]]
+
+    def paint(self, canvas: _Svg | _Png) -> None:
+        canvas.text(self.x, self.top, self.title, "start")
+        for column, source in enumerate(self.sources):
+            canvas.text(self.x + (column + 0.5) * _CELL, self.y - 5, source, "up")
+        for row, (target, weights) in enumerate(zip(self.targets, self.weights, strict=True)):
+            y = self.y + row * _CELL
+            canvas.text(self.x - 6, y + 0.5 * _CELL, target, "end")
+            for column, (source, weight) in enumerate(zip(self.sources, weights, strict=True)):
+                canvas.cell(self.x + column * _CELL, y, weight, f"{target} ← {source}: {weight:.2f}")
+        canvas.frame(self.x, self.y, len(self.sources) * _CELL, len(self.targets) * _CELL)
+
+
+def _layout(grid: Grid, measure: Callable[[str], float]) -> tuple[list[_Placed], float, float]:
+    """The placed panels, and the width and height of the picture."""
+    placed: list[_Placed] = []
+    width = y = float(_MARGIN)
+    for row in grid:
+        x = float(_MARGIN)
+        bottom = y
+        for title, matrix in row:
+            sources = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.source_pieces]
+            targets = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.target_pieces]
+            left = x + max(map(measure, targets)) + 6
+            above = y + (_FONT + 8 if title else 0)
+            top = above + max(map(measure, sources)) + 5
+            placed.append(_Placed(left, top, y + _FONT / 2, title, sources, targets, matrix.weights.tolist()))
+            x = max(left + len(sources) * _CELL, left + measure(title)) + _MARGIN
+            bottom = max(bottom, top + len(targets) * _CELL)
+        width, y = max(width, x), bottom + _MARGIN
+    return placed, width, y
 
 
 def _title(options: AlignmentOptions) -> str:

@@ -49,7 +49,7 @@ class Segmenter:
         self._tags = set(tokenizer.tags)
 
     def segment(self, texts: Sequence[str], limit: int | None = None) -> list[Segments]:
-        """The segments of each text, with at most `limit` pieces; words beyond them have none. Empty for a blank text."""
+        """The segments of each text, of at most `limit` pieces; words beyond them have none. Empty if blank."""
         rows = encode_texts(self.tokenizer.encode, texts)
         words = [[] if is_blank(text) else _WORD.findall(readable(text)) for text in texts]
         sizes = self._sizes({word for each in words for word in each})

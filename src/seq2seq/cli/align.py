@@ -61,10 +61,10 @@ def align(
     head: Annotated[str, typer.Option("--head", help="Head from 1, mean, or (pictures) all.")] = "mean",
     shift: Annotated[
         bool,
-        typer.Option("--shift", help="Read the step that has a piece as its input, not the one that writes it."),
+        typer.Option("--shift", help="Use the step that has a piece as its input, not the one that writes it."),
     ] = False,
     reverse: Annotated[
-        Path | None, typer.Option("--reverse", help="A run of the other direction; both alignments are made one.")
+        Path | None, typer.Option("--reverse", help="A run of the other direction; both alignments are symmetrised.")
     ] = None,
     symmetrise: Annotated[
         str | None,
@@ -79,16 +79,16 @@ def align(
         typer.Option(
             "--picture",
             "-p",
-            help="Draw instead of writing links: a .svg, .png, .html or .txt file, or -, the terminal.",
+            help="Draw a picture instead of writing links: a .svg, .png, .html or .txt file, or - for the terminal.",
         ),
     ] = None,
     line: Annotated[
-        int | None, typer.Option("--line", min=1, help="Which line to draw; a page (.html) begins there. [default: 1]")
+        int | None, typer.Option("--line", min=1, help="Line to draw; an .html page begins there. [default: 1]")
     ] = None,
     subwords: Annotated[bool, typer.Option("--subwords", help="Draw subwords; a page has a switch for them.")] = False,
     target_tag: Annotated[
         str | None,
-        typer.Option("--target-tag", help="Language of the targets, where training gave its sources tags: de."),
+        typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
     ] = None,
     errors: Errors = "strict",
     checkpoint: Checkpoint = None,
@@ -99,8 +99,8 @@ def align(
 ) -> None:
     """Word alignments from attention: `0-0 1-2` for each pair of lines, words counted from 0; or pictures of it.
 
-    Without --target each line is translated, and its translation and a tab come before the links. Words are what
-    spaces divide, so separate punctuation first where it should count by itself.
+    Without --target each line is translated, and the translation and a tab are printed before the links. Words are
+    separated by spaces: tokenise the text first to align punctuation.
 
     \b
       seq2seq align runs/de-en --source a.de --target a.en
@@ -232,12 +232,14 @@ def _check_picture(picture: Path | None, line: int | None, layer: str, head: str
     if picture is None:
         if line is not None:
             raise UsageError(
-                "--line is for pictures; links are of every line", hint="add --picture FILE", code="usage.needs"
+                "--line is for pictures; links are written for every line",
+                hint="add --picture FILE",
+                code="usage.needs",
             )
         for name, value in (("--layer", layer), ("--head", head)):
             if value == "all":
                 raise UsageError(
-                    f"{name} all is for pictures; links come from one", hint="add --picture FILE", code="usage.needs"
+                    f"{name} all is for pictures; links are those of one", hint="add --picture FILE", code="usage.needs"
                 )
         return
     if str(picture) != "-" and picture.suffix.lower() not in _PICTURES:

@@ -54,21 +54,24 @@ def translate(
     file: Annotated[
         Path | None, typer.Argument(help="Text, a segment a line. [default: stdin]", show_default=False)
     ] = None,
-    # What is written, and where.
+    # Output.
     output: OutputFile = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="With -o: go on where the same command was interrupted; a complete file is kept, whatever made it.",
+            help="With -o: continue an interrupted run of the same command; a complete file is kept.",
         ),
     ] = False,
     n_best: Annotated[
-        int, typer.Option("--n-best", min=1, help="Translations of each line, best first; the beam holds as many.")
+        int,
+        typer.Option(
+            "--n-best", min=1, help="Number of translations of each line, best first; the beam is as wide or wider."
+        ),
     ] = 1,
     scores: Annotated[
         bool,
-        typer.Option("--scores", help="Print the score and a tab before each translation; -inf before none."),
+        typer.Option("--scores", help="Print the score and a tab before each translation; -inf for a missing one."),
     ] = False,
     token_scores: Annotated[
         bool, typer.Option("--token-scores", help="With --json: log P of each piece and of the end mark.")
@@ -77,7 +80,7 @@ def translate(
         bool, typer.Option("--alignments", help="Print ` ||| ` and word links such as 0-0 1-2 after each translation.")
     ] = False,
     as_json: Json = False,
-    # The search.
+    # Search.
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     min_length_ratio: MinLengthRatio = None,
@@ -86,58 +89,62 @@ def translate(
     diversity: Annotated[
         float,
         typer.Option(
-            "--diversity", min=0, help="With --n-best: what a translation pays for a token of an earlier one."
+            "--diversity", min=0, help="With --n-best: penalty, in nats, for a token that an earlier translation has."
         ),
     ] = 0.0,
-    # Samples instead of search.
+    # Sampling.
     sample: Annotated[
-        bool, typer.Option("--sample", help="Draw translations instead of searching for the best.")
+        bool, typer.Option("--sample", help="Sample translations instead of searching for the best.")
     ] = False,
     mbr: Annotated[
-        int | None, typer.Option("--mbr", min=2, help="Draw so many, and print the one most like all the others.")
+        int | None,
+        typer.Option("--mbr", min=2, help="Draw this many samples, and print the one most similar to the others."),
     ] = None,
-    mbr_utility: Annotated[str, typer.Option("--mbr-utility", help="What --mbr compares by: chrf or bleu.")] = "chrf",
-    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="Of samples: below 1 is safer.")] = 1.0,
+    mbr_utility: Annotated[str, typer.Option("--mbr-utility", help="Similarity for --mbr: chrf or bleu.")] = "chrf",
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.01, help="For samples: lower is safer, higher more varied.")
+    ] = 1.0,
     top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="Of samples: only the k likeliest tokens; 0 is all.")
+        int, typer.Option("--top-k", min=0, help="For samples: among the k most probable tokens; 0 is all.")
     ] = 0,
     top_p: Annotated[
-        float, typer.Option("--top-p", min=0.01, max=1.0, help="Of samples: only the likeliest tokens of this mass.")
+        float,
+        typer.Option("--top-p", min=0.01, max=1.0, help="For samples: among the most probable tokens of this total."),
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of samples.")] = 1,
-    # What the text is, and what the translation must hold.
+    seed: Annotated[int, typer.Option("--seed", min=0, help="For samples.")] = 1,
+    # Input, and what the translation must hold.
     paragraphs: Annotated[
-        bool, typer.Option("--paragraphs", help="A line is a paragraph: translate sentence by sentence, join again.")
+        bool, typer.Option("--paragraphs", help="Lines are paragraphs: translate them sentence by sentence.")
     ] = False,
     prefix: Annotated[
-        Path | None, typer.Option("--prefix", help="A file: what each line's translation begins with.")
+        Path | None, typer.Option("--prefix", help="File with the beginning of each line's translation.")
     ] = None,
     glossary: Annotated[
         Path | None,
-        typer.Option("--glossary", help="A file: source phrase, tab, the target phrase that must then occur."),
+        typer.Option("--glossary", help="File with lines of a source phrase, a tab and its required translation."),
     ] = None,
     replace_unknown: Annotated[
-        bool, typer.Option("--replace-unknown", help="Put source words for unknown ones (vocabularies of words).")
+        bool, typer.Option("--replace-unknown", help="Replace unknown words by source words (vocabularies of words).")
     ] = False,
     target_tag: Annotated[
         str | None,
-        typer.Option("--target-tag", help="Language to translate into, where training gave its sources tags: de."),
+        typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
     ] = None,
     errors: Errors = "strict",
-    # The model, and how it is run.
+    # Model.
     checkpoint: Checkpoint = None,
     ensemble: Ensemble = None,
     engine: Engine = None,
     precision: Precision = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Lines decoded at once at most.")
+        int | None, typer.Option("--batch-size", min=1, help="Maximum number of lines decoded at once.")
     ] = None,
     workers: Workers = None,
     device: Device = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Translate line for line: one line out for every line in (N with --n-best N), in order, blank for blank.
+    """Translate text: one line of output (N with --n-best N) for each line of input, in order; blank lines stay blank.
 
     \b
       seq2seq translate runs/demo input.en -o output.de
@@ -175,11 +182,11 @@ def translate(
     check_output(output, (file, prefix, glossary))
     decoding_errors = cast(Literal["strict", "replace"], errors)
     if resume and output is not None and is_finished(output, file, decoding_errors, 1 if as_json else n_best):
-        say(f"{output} is complete and is kept, whatever options it was made with (leave out --resume to replace it)")
+        say(f"{output} is complete and kept, whatever its options were (leave out --resume to replace it)")
         return
     if engine == "ctranslate2":
         others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
-        exclude("--engine ctranslate2", others, "only the native engine has that")
+        exclude("--engine ctranslate2", others, "the native engine alone supports that")
     lines = input_lines(file, decoding_errors)
     from seq2seq.runs import load
 
@@ -198,7 +205,7 @@ def translate(
     if target_tag is not None:
         lines = tagged(lines, target_tag, loaded.translator.tokenizers.source)
     elif tags := loaded.translator.tokenizers.source.tags:
-        warn(f"the run writes several languages; --target-tag says which: {tag_names(tags)}")
+        warn(f"the run translates into several languages; choose one with --target-tag: {tag_names(tags)}")
     prefixed = with_prefixes(lines, "stdin" if file is None else str(file), prefix)
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))

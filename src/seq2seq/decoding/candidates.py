@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.errors import UsageError
 from seq2seq.kernels import tensors
 from seq2seq.kernels.sizes import BLOCKS, LOG2_E
 
@@ -159,28 +158,6 @@ def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
     scaled = logits.amax(dim=1) * LOG2_E
     powers = torch.add(-scaled[:, None], logits, alpha=LOG2_E).exp2_()
     return (scaled.cpu().double() + powers.sum(dim=1).cpu().double().log2()) / LOG2_E
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Raise `UsageError` for values without a meaning."""
-    if not 0 < sampling.temperature < float("inf"):
-        raise UsageError(
-            f"temperature must be above 0, not {sampling.temperature}",
-            hint="a beam size of 1 without sampling always takes the likeliest token",
-            code="usage.value",
-        )
-    if sampling.top_k < 0:
-        raise UsageError(
-            f"top_k must be 0 or more, not {sampling.top_k}", hint="0 draws among all tokens", code="usage.value"
-        )
-    if not 0 < sampling.top_p <= 1:
-        raise UsageError(
-            f"top_p must be above 0 and at most 1, not {sampling.top_p}",
-            hint="1 draws among all tokens",
-            code="usage.value",
-        )
-    if sampling.seed < 0:
-        raise UsageError(f"the seed must be 0 or more, not {sampling.seed}", code="usage.value")
 
 
 def generators(sampling: Sampling, keys: Sequence[tuple[int, ...]]) -> list[np.random.Generator]:

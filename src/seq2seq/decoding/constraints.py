@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import mul
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from seq2seq.decoding.candidates import Candidates, Choose, Live, Scores, best_candidates
 from seq2seq.decoding.interface import SearchOptions, Sentence, WordTokens
+from seq2seq.decoding.length_limits import Lengths
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
@@ -29,14 +30,6 @@ _MAX_WIDTH = 20
 
 _MAX_LOSS = 12.0
 """Nats by which a hypothesis may be less probable to be an alternative to one that is about to end."""
-
-
-class Lengths(Protocol):
-    """Length limits of an output."""
-
-    @property
-    def maximum(self) -> int:
-        """Maximum length in tokens, EOS not counted."""
 
 
 class _Step(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seq2seq.decoding.candidates import Live, check_sampling
+from seq2seq.decoding.candidates import Live
 from seq2seq.decoding.interface import SearchOptions, Sentence, WordTokens
 from seq2seq.errors import UsageError
 from seq2seq.models.interface import Seq2SeqModel
@@ -49,43 +49,35 @@ def lengths(model: Seq2SeqModel, sentences: Sequence[Sentence], options: SearchO
 
 def check(sentences: Sequence[Sentence], options: SearchOptions) -> None:
     """Raise `UsageError` for impossible options or prefixes."""
-    if options.beam_size < 1:
-        raise UsageError(
-            f"the beam size must be at least 1, not {options.beam_size}",
-            hint="1 is greedy, 5 is usual",
-            code="usage.value",
-        )
-    alpha = options.length_penalty
-    if not 0 <= alpha < float("inf"):
-        raise UsageError(
-            f"the length penalty must be 0 or more, not {alpha}", hint="0.6 to 1 is usual", code="usage.value"
-        )
-    if options.n_best < 1:
-        raise UsageError(f"n-best must be at least 1, not {options.n_best}", code="usage.value")
-    if not 0 <= options.max_length_ratio < float("inf"):
-        raise UsageError(
-            f"the maximum length ratio must be 0 or more, not {options.max_length_ratio}",
-            hint="2 is usual",
-            code="usage.value",
-        )
-    if not 0 <= options.min_length_ratio <= options.max_length_ratio:
-        raise UsageError(
-            f"the minimum length ratio must lie between 0 and the maximum ({options.max_length_ratio}),"
-            f" not {options.min_length_ratio}",
-            hint="0.5 forbids outputs shorter than half the source",
-            code="usage.value",
-        )
-    if options.sampling is not None:
-        check_sampling(options.sampling)
-    elif options.n_best > options.beam_size:
-        raise UsageError(
-            f"a beam of {options.beam_size} cannot give {options.n_best} hypotheses",
-            hint=f"use a beam size of {options.n_best}",
-            code="usage.value",
-        )
+    beam, alpha, best, infinity = options.beam_size, options.length_penalty, options.n_best, float("inf")
+    most, least = options.max_length_ratio, options.min_length_ratio
+    rules = [
+        (beam >= 1, f"the beam size must be at least 1, not {beam}", "1 is greedy, 5 is usual"),
+        (0 <= alpha < infinity, f"the length penalty must be 0 or more, not {alpha}", "0.6 to 1 is usual"),
+        (best >= 1, f"n-best must be at least 1, not {best}", None),
+        (0 <= most < infinity, f"the maximum length ratio must be 0 or more, not {most}", "2 is usual"),
+        (
+            0 <= least <= most,
+            f"the minimum length ratio must be between 0 and the maximum ({most}), not {least}",
+            "0.5 forbids outputs shorter than half the source",
+        ),
+    ]
+    if (sampling := options.sampling) is None:
+        rules.append((best <= beam, f"a beam of {beam} cannot give {best} hypotheses", f"use a beam size of {best}"))
+    else:
+        temperature, mass = sampling.temperature, sampling.top_p
+        greedy, everything = "a beam size of 1 without sampling is greedy search", "samples among all tokens"
+        rules += [
+            (0 < temperature < infinity, f"temperature must be above 0, not {temperature}", greedy),
+            (sampling.top_k >= 0, f"top_k must be 0 or more, not {sampling.top_k}", f"0 {everything}"),
+            (0 < mass <= 1, f"top_p must be above 0 and at most 1, not {mass}", f"1 {everything}"),
+            (sampling.seed >= 0, f"the seed must be 0 or more, not {sampling.seed}", None),
+        ]
+    for holds, what, hint in rules:
+        if not holds:
+            raise UsageError(what, hint=hint, code="usage.value")
     for sentence in sentences:
-        special = {PAD, BOS, EOS} & set(sentence.prefix)
-        if special:
+        if special := {PAD, BOS, EOS} & set(sentence.prefix):
             names = ", ".join(SPECIAL_TOKENS[token] for token in sorted(special))
             raise UsageError(f"a prefix cannot hold {names}", code="search.phrases")
 

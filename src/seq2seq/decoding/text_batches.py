@@ -20,7 +20,7 @@ _CHUNK_CHARACTERS = 2_000_000
 _ENCODED_LINES = 512
 """Lines encoded at a time: enough to sort by length, few enough for the model to start soon."""
 _MIN_BATCH, _MIN_SHARE = 16, 8
-"""No batch is made smaller than so many sentences, or than 1/8 of the chunk."""
+"""No batch is made smaller than 16 sentences, or 1/8 of the lines of a chunk."""
 _MAX_WARNINGS = 5
 """Long lines of a chunk that are warned of one by one."""
 _MULTIPLE = 8

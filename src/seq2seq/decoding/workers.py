@@ -262,7 +262,7 @@ class ProcessPool:
         return job
 
     def dispatch(self, *, block: bool) -> None:
-        """Receive answers, of which `block` waits for at least one, and send queued jobs to free workers.
+        """Receive answers (with `block`, wait for at least one), and send queued jobs to free workers.
 
         Raises:
             WorkerError: a worker died.
