@@ -232,7 +232,7 @@ def _check_picture(picture: Path | None, line: int | None, layer: str, head: str
     if picture is None:
         if line is not None:
             raise UsageError(
-                "--line is for pictures; links are written for every line",
+                "--line is for pictures; links are of every line",
                 hint="add --picture FILE",
                 code="usage.needs",
             )

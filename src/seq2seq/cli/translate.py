@@ -65,9 +65,7 @@ def translate(
     ] = False,
     n_best: Annotated[
         int,
-        typer.Option(
-            "--n-best", min=1, help="Number of translations of each line, best first; the beam is as wide or wider."
-        ),
+        typer.Option("--n-best", min=1, help="Translations of each line, best first; the beam is at least as wide."),
     ] = 1,
     scores: Annotated[
         bool,
@@ -98,18 +96,16 @@ def translate(
     ] = False,
     mbr: Annotated[
         int | None,
-        typer.Option("--mbr", min=2, help="Draw this many samples, and print the one most similar to the others."),
+        typer.Option("--mbr", min=2, help="Draw this many samples; print the one most similar to all."),
     ] = None,
     mbr_utility: Annotated[str, typer.Option("--mbr-utility", help="Similarity for --mbr: chrf or bleu.")] = "chrf",
-    temperature: Annotated[
-        float, typer.Option("--temperature", min=0.01, help="For samples: lower is safer, higher more varied.")
-    ] = 1.0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="For samples: below 1 is safer.")] = 1.0,
     top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="For samples: among the k most probable tokens; 0 is all.")
+        int, typer.Option("--top-k", min=0, help="For samples: only the k likeliest tokens; 0 is all.")
     ] = 0,
     top_p: Annotated[
         float,
-        typer.Option("--top-p", min=0.01, max=1.0, help="For samples: among the most probable tokens of this total."),
+        typer.Option("--top-p", min=0.01, max=1.0, help="For samples: only the likeliest tokens of this mass."),
     ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="For samples.")] = 1,
     # Input, and what the translation must hold.
