@@ -136,13 +136,13 @@ def sample(
     scores: Scores, live: Live, *, width: int, sampling: Sampling, streams: Sequence[np.random.Generator]
 ) -> Candidates:
     """A sampled token for each of a sentence's `width` samples, which share one row before the first token."""
-    count, width_now = live.totals.shape
+    count, live_width = live.totals.shape
     is_first = live.tokens.shape[2] == 1
-    columns = width if is_first else width_now
+    columns = width if is_first else live_width
     noise = np.stack([streams[sentence].random(width)[:columns] for sentence in live.sentences])
-    tokens = draw(scores.logits, torch.from_numpy(noise).view(count * width_now, -1), sampling)
+    tokens = draw(scores.logits, torch.from_numpy(noise).view(count * live_width, -1), sampling)
     values = (scores.logits.gather(1, tokens).cpu().double() - scores.normaliser[:, None]).view(count, columns)
-    origins = torch.zeros(columns, dtype=torch.long) if is_first else torch.arange(width_now)
+    origins = torch.zeros(columns, dtype=torch.long) if is_first else torch.arange(live_width)
     return Candidates(live.totals + values, tokens.cpu().view(count, columns), origins.expand(count, columns))
 
 
