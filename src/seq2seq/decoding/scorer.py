@@ -138,7 +138,7 @@ def target_log_probabilities(
 
 
 _PAIRS, _MAX_CHARACTERS, _MIN_TOKENS = 20, 300, 20
-_CLEAR_DIFFERENCE = 1.0
+_CLEAR = 1.0
 """Nats per token; the directions of trained models differ by six to eight, those of equal texts by none."""
 
 
@@ -157,4 +157,4 @@ def translates_forward(scorer: Scorer, pairs: Iterable[tuple[str, str]]) -> bool
             return None
         means.append(sum(score.log_probability for score in scores) / tokens)
     difference = means[0] - means[1]
-    return difference > 0 if abs(difference) > _CLEAR_DIFFERENCE else None
+    return difference > 0 if abs(difference) > _CLEAR else None
