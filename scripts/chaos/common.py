@@ -104,7 +104,7 @@ def conclude(options: argparse.Namespace, trials: Sequence[Trial], facts: Mappin
 
 def corpus(folder: Path, pairs: int = 120) -> list[str]:
     """`corpus.en` and `corpus.de` in a folder; the options that name them to `seq2seq train`."""
-    from seq2seq.data.builtin import builtin_pairs
+    from seq2seq.data.demo import builtin_pairs
 
     folder.mkdir(parents=True, exist_ok=True)
     for side, name in enumerate(("corpus.en", "corpus.de")):
@@ -237,7 +237,7 @@ def warm_up() -> None:
     import torch.utils.tensorboard
 
     import seq2seq.cli
-    import seq2seq.runs  # noqa: F401
+    import seq2seq.runs.train  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all: temporary name, fsync, rename, fsync of the folder.
+"""Atomic files and folders: temporary name, fsync, rename, fsync of the folder.
 
-A brief input/output error, as network disks have them, is met with three tries. What an interruption leaves behind has
-a name of its own (`.partial-`, `.replaced-`, `.removed-`) and is dealt with by `remove_partial` at the next start.
+Transient input/output errors, as on network disks, are retried twice. Whatever an interruption leaves behind has a
+prefix (`.partial-`, `.replaced-`, `.removed-`) and is cleaned up by `remove_partial` at the next start.
 """
 
 from __future__ import annotations
 
+import difflib
 import errno
 import json
 import os
@@ -25,11 +26,11 @@ _TEMPORARY, _REPLACED, _REMOVED = ".partial-", ".replaced-", ".removed-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _BRIEF = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, getattr(errno, "ESTALE", errno.EIO))
 _WAITS_SECONDS = (0.1, 1.0)
-"""Between the tries."""
+"""Waits between the attempts."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by a file of this content.
+    """Write a file atomically.
 
     Raises:
         ResourceError: the disk is full, or failed three times.
@@ -37,7 +38,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     try:
-        persistently(lambda: _write(path, temporary, content))
+        with_retries(lambda: _write(path, temporary, content))
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -62,35 +63,35 @@ def _write(path: Path, temporary: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by a UTF-8 file of this text."""
+    """Write a UTF-8 text file atomically."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replace `path` by readable JSON."""
+    """Write indented JSON atomically."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, read with three tries. Raises OSError."""
+    """Read a file, retrying transient errors. Raises OSError."""
 
     def read() -> bytes:
         reach("read")
         return path.read_bytes()
 
-    return persistently(read)
+    return with_retries(read)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+    """Context with a temporary folder that becomes `path` on success and is removed on failure.
 
-    A folder that is there already is moved aside first and put back by `remove_partial` after an interruption, so that
-    there is a whole one at every instant.
+    An existing folder is moved aside first, and restored by `remove_partial` after an interruption, so that a complete
+    one exists at every instant.
 
     Raises:
         ResourceError: the disk is full.
-        UsageError: the place cannot be written.
+        UsageError: the folder cannot be written.
     """
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     replaced = path.with_name(f"{_REPLACED}{path.name}")
@@ -107,7 +108,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(replaced, ignore_errors=True)
             path.replace(replaced)
             reach("folder.replaced")
-        persistently(lambda: temporary.replace(path))
+        with_retries(lambda: temporary.replace(path))
         reach("folder.after_rename")
         _sync_folder(path.parent)
     except OSError as error:
@@ -120,7 +121,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, such that they outlast a power failure. Raises OSError."""
+    """Create a folder and its parents durably, surviving a power failure. Raises OSError."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -128,7 +129,7 @@ def make_folder(path: Path) -> None:
 
 
 def point(link: Path, target: str) -> None:
-    """Make `link` a symbolic link to `target`, in one step.
+    """Replace `link` by a symbolic link to `target` atomically.
 
     Raises:
         ResourceError: the disk is full, or failed three times.
@@ -143,13 +144,13 @@ def point(link: Path, target: str) -> None:
         _sync_folder(link.parent)
 
     try:
-        persistently(replace)
+        with_retries(replace)
     except OSError as error:
         raise disk_error(error, link, 0) from None
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder in one step: at every instant all of it is there, or none. Raises OSError."""
+    """Remove a folder atomically. Raises OSError."""
     doomed = path.with_name(f"{_REMOVED}{path.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     path.replace(doomed)
@@ -158,10 +159,10 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_partial(folder: Path) -> list[str]:
-    """Undo what an interruption left in `folder`; return the names of unfinished writes.
+    """Clean up after an interruption in `folder`; returns the names of unfinished writes.
 
-    Half-written things go, and so does the rest of what was being removed; what was moved aside for a new one that did
-    not come is put back.
+    Partial files and half-removed folders are removed; a folder that was moved aside is restored if its replacement is
+    missing.
     """
     if not folder.is_dir():
         return []
@@ -182,8 +183,8 @@ def remove_partial(folder: Path) -> list[str]:
     return [path.name.removeprefix(_TEMPORARY) for path in stale]
 
 
-def persistently(action: Callable[[], Result]) -> Result:
-    """Do it; where it fails with an error that may pass, wait a moment and try again, twice at most. Raises OSError."""
+def with_retries(action: Callable[[], Result]) -> Result:
+    """Run an action, retrying twice after transient errors. Raises OSError."""
     for seconds in _WAITS_SECONDS:
         try:
             return action()
@@ -195,22 +196,22 @@ def persistently(action: Callable[[], Result]) -> Result:
 
 
 def require_room(folder: Path, needed: int) -> None:
-    """Refuse to begin a write of `needed` bytes that cannot end well.
+    """Check the free space before a write of `needed` bytes.
 
     Raises:
-        ResourceError: there is less room in `folder`.
+        ResourceError: less is free in `folder`.
     """
     if free_bytes(folder) < needed:
         raise disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder, needed)
 
 
 def free_bytes(path: Path) -> int:
-    """Room on the disk of `path`, which need not exist yet."""
+    """Free bytes on the disk of `path`, which need not exist yet."""
     return shutil.disk_usage(next(parent for parent in (path, *path.absolute().parents) if parent.exists())).free
 
 
 def disk_error(error: OSError, path: Path, needed: int) -> UserError:
-    """An operating-system error as the user should see it: a full disk, or a place that cannot be written."""
+    """The user error for an operating-system error: a full disk, or a path that cannot be written."""
     if error.errno not in _FULL:
         hint = "check that the folder exists and may be written, or choose another"
         return UsageError(f"cannot write {path}: {error.strerror or error}", hint=hint, code="usage.unwritable")
@@ -225,6 +226,22 @@ def disk_error(error: OSError, path: Path, needed: int) -> UserError:
         hint=f"needed {_size(needed)}, free {_size(free_bytes(path))}; free some space, or choose another place",
         code="disk.error" if error.errno == errno.EIO else "disk.full",
     )
+
+
+def suggest_file(path: Path) -> str:
+    """Write the hint for a missing file: similar names in its folder."""
+    folder = path.parent
+    if str(path).startswith("~") or "$" in str(path):
+        return "~ and variables are the shell's: they mean nothing here, write the whole path"
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file, not a folder"
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist either; relative paths start from {Path.cwd()}"
+    names = sorted(entry.name for entry in folder.iterdir())
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    if near:
+        return "did you mean " + " or ".join(str(folder / name) for name in near) + "?"
+    return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
 
 
 def _size(count: int) -> str:

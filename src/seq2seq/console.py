@@ -1,6 +1,6 @@
-"""What the user sees while work goes on: lines, warnings, tables and progress, all on stderr.
+"""Console output on stderr: messages, warnings, tables and progress bars.
 
-Results go to stdout, which is the commands' affair. Bars appear on a terminal only; elsewhere a plain line at most
+Results go to stdout and are printed by the commands. Bars appear on a terminal only; elsewhere a plain line at most
 every 10 s.
 """
 
@@ -33,9 +33,9 @@ def set_quiet(quiet: bool) -> None:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Append all that is said to a file as well, and the traceback of an error that ends the work.
+    """Context that also appends all messages to a file, and the traceback of an error that ends the work.
 
-    A full disk there is told once and does not stop the work.
+    If the disk is full, one warning is given and the work continues.
     """
     global _log
     try:
@@ -45,37 +45,36 @@ def logging_to(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if getattr(error, "exit_code", 0) < 128:  # above: a signal, no fault
-            record(traceback.format_exc().rstrip())
+        if getattr(error, "exit_code", 0) < 128:  # from 128 on it is a signal
+            log_only(traceback.format_exc().rstrip())
         raise
     finally:
         if _log is not None:
-            with suppress(OSError):  # what a full disk left in the buffer
+            with suppress(OSError):  # a full disk
                 _log.close()
             _log = None
 
 
 def say(message: str) -> None:
-    """One line of information."""
-    record(message)
+    """Print and log one line of information."""
+    log_only(message)
     if not _quiet:
-        tell(message)
+        write_stderr(message)
 
 
 def warn(message: str) -> None:
-    """Something that the user should know, though work goes on."""
-    record(f"warning: {message}")
-    tell(f"warning: {message}")
+    """Print and log a warning."""
+    log_only(f"warning: {message}")
+    write_stderr(f"warning: {message}")
 
 
-def prepare() -> None:
-    """To be called before any signal may come: tqdm makes a lock at its first use, and stays broken if a signal
-    interrupts that."""
+def create_lock() -> None:
+    """Create tqdm's lock, before any signal can interrupt its creation at the first use and leave it broken."""
     tqdm.get_lock()  # type: ignore[no-untyped-call]
 
 
-def mind_stderr() -> None:
-    """Where the terminal has gone away, let what is said from now on go nowhere, rather than end the process."""
+def silence_if_stderr_is_gone() -> None:
+    """If the terminal is gone, discard further messages rather than end the process."""
     if sys.stderr is None:
         return
     try:
@@ -85,8 +84,8 @@ def mind_stderr() -> None:
         _silence_stderr()
 
 
-def tell(message: str) -> None:
-    """To stderr alone; where it takes nothing (a closed terminal, a full disk), nothing more is said."""
+def write_stderr(message: str) -> None:
+    """Write one line to stderr; after an error (a closed terminal, a full disk) further messages are discarded."""
     try:
         tqdm.write(redact(message), file=sys.stderr)
     except OSError:
@@ -100,10 +99,10 @@ def _silence_stderr() -> None:
         os.close(nowhere)
 
 
-def leave(code: int) -> NoReturn:
-    """End this process at once, without taking anything down but the open streams.
+def exit_now(code: int) -> NoReturn:
+    """Flush the open streams and end this process at once.
 
-    For ranks: torch's threads, gloo's above all, may abort the process (SIGABRT) when they are joined at its end.
+    For ranks: joining torch's and gloo's threads at exit may abort the process (SIGABRT).
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -111,8 +110,8 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def record(message: str) -> None:
-    """One line for the log alone."""
+def log_only(message: str) -> None:
+    """Write one line to the log only."""
     if _log is not None:
         try:
             _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + redact(message) + "\n")
@@ -127,11 +126,11 @@ def _stop_log(error: OSError) -> None:
     if file is not None:
         with suppress(OSError):
             file.close()
-    tell(f"warning: cannot write the log: {error.strerror}; work goes on without it")
+    write_stderr(f"warning: cannot write the log: {error.strerror}; work continues without it")
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned plain text: the first column to the left, the others to the right."""
+    """Aligned plain text: the first column left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in [columns, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     lines = [
@@ -145,9 +144,9 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> st
 
 
 class Progress:
-    """Counts units of work; shows a bar on a terminal, a plain line now and then elsewhere.
+    """Progress of counted work: a bar on a terminal, elsewhere a plain line from time to time.
 
-    `initial` units were done before.
+    `initial` units were done by an earlier process.
     """
 
     def __init__(self, description: str, total: int | None, unit: str, *, initial: int = 0) -> None:
@@ -167,7 +166,7 @@ class Progress:
             )
 
     def update(self, count: int = 1) -> None:
-        """Count more units as done."""
+        """Add finished units."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -199,7 +198,7 @@ class Progress:
 
 @contextmanager
 def timed(description: str) -> Iterator[None]:
-    """Say when a longer piece of work is done and how long it took."""
+    """Context that reports how long the work took."""
     start = time.monotonic()
     yield
     say(f"{description} ({time.monotonic() - start:.1f} s)")

@@ -1,14 +1,14 @@
-"""Places where a test may let something go wrong: SEQ2SEQ_FAILPOINTS=save.before_rename=kill@3,write=eio@1-2
+"""Failpoints, where tests make something fail: SEQ2SEQ_FAILPOINTS=save.before_rename=kill@3,write=eio@1-2
 
-Each entry is NAME=ACTION, and then @N for the N-th time only (the first where left out), @N-M for those times, @N- for
-all from the N-th on. `reach(NAME)` in the code carries the action out:
+Each entry is NAME=ACTION with @N for the N-th time only (default 1), @N-M for a range, @N- for all from the N-th on.
+`reach(NAME)` in the code performs the action:
 
     kill, stop, term, int     SIGKILL, SIGSTOP, SIGTERM or SIGINT to this process
     eio, enospc, eacces       an OSError of that number
     memory                    a MemoryError
-    any other word            is returned, for the caller to act on (`nan`, `oom`, ...)
+    any other word            returned, for the caller to act on (`nan`, `oom`, ...)
 
-Times are counted in each process by itself. Without the variable, `reach` is one look into an empty dict.
+Each process counts on its own. Without the variable, `reach` is one lookup in an empty dict.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _ENTRY = re.compile(r"([\w.]+)=(\w+)(?:@(\d+)(-(\d*))?)?")
 
 
 class _Fault:
-    """One entry: what is to happen, and at which times."""
+    """One entry: the action, and the times at which it is due."""
 
     def __init__(self, action: str, first: int, last: int | None) -> None:
         self.action, self.first, self.last = action, first, last
         self.reached = 0
 
     def due(self) -> bool:
-        """Count once more; whether it is to happen this time."""
+        """Count once more; returns whether the action is due."""
         self.reached += 1
         return self.first <= self.reached and (self.last is None or self.reached <= self.last)
 
 
 def reach(name: str) -> str | None:
-    """Say that the code is at the place `name`; return the planned action where the caller is to carry it out.
+    """Perform the action planned for the failpoint `name`; returns its word if the caller is to act on it.
 
     Raises:
-        OSError: that was planned.
-        MemoryError: that was planned.
+        OSError: this was planned.
+        MemoryError: this was planned.
         UsageError: the variable is malformed.
     """
     fault = _planned().get(name)
@@ -66,7 +66,7 @@ def reach(name: str) -> str | None:
 
 
 def forget() -> None:
-    """Read the variable anew at the next `reach`, and count from the beginning."""
+    """Read the variable again at the next `reach`, and count from the beginning."""
     _planned.cache_clear()
 
 
@@ -76,7 +76,7 @@ def _planned() -> Mapping[str, _Fault]:
     for entry in filter(None, os.environ.get(VARIABLE, "").split(",")):
         match = _ENTRY.fullmatch(entry.strip())
         if match is None:
-            raise UsageError(f"`{entry}` is no failpoint", where=VARIABLE, hint="unset it", code="usage.failpoint")
+            raise UsageError(f"`{entry}` is not a failpoint", where=VARIABLE, hint="unset it", code="usage.failpoint")
         name, action, first, span, last = match.groups()
         begin = int(first or 1)
         plan[name] = _Fault(action, begin, begin if not span else int(last) if last else None)

@@ -1,4 +1,4 @@
-"""Secrets out of text that is shown, logged or kept: tokens and passwords become `***`."""
+"""Redaction of secrets in text that is shown, logged or stored: tokens and passwords become `***`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SHORTEST = 8
-"""The value of a variable such as NO_TOKEN=1 is no secret and would be cut out of every text."""
+"""Shorter values, such as that of NO_TOKEN=1, are not secrets and would be cut out of every text."""
 _NAMED = re.compile(
     r"((?:\b|_|-)(?:token|password|passwd|secret|signature|api[_-]?key|access[_-]?key)=)[^\s&'\",}\])`]+", re.IGNORECASE
 )
@@ -23,8 +23,8 @@ _PATTERNS = (
 
 
 def redact(text: str) -> str:
-    """The text without the values of environment variables such as HF_TOKEN, without passwords in URLs, and without
-    what looks like an access token."""
+    """Redact the values of environment variables such as HF_TOKEN, passwords in URLs, and anything that looks like an
+    access token."""
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and _SECRET_NAME.search(name):
             text = text.replace(value, "***")

@@ -1,7 +1,7 @@
-"""Signals that ask the work to stop; the process ends with 128 + N.
+"""Stopping signals; the process ends with exit code 128 + N.
 
-Training finishes the step in hand and saves the state (`StopRequest`). Elsewhere (data are prepared, a text is
-translated) there is nothing to finish: `interruptible` ends the work at once.
+Training finishes the current step and saves its state (`StopRequest`). Data preparation and translation have nothing to
+finish: `interruptible` ends them at once.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ Result = TypeVar("Result")
 STOPPING_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
-"""Those that this system has."""
+"""The stopping signals that this system has."""
 
 
-def heeded_signals() -> list[int]:
-    """`STOPPING_SIGNALS` but for those that whoever started this process lets it ignore, as `nohup` does SIGHUP."""
+def handled_signals() -> list[int]:
+    """`STOPPING_SIGNALS` without those that the parent process set to be ignored, as `nohup` does with SIGHUP."""
     return [number for number in STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-class Interrupted(Exception):  # noqa: N818  it is no error
-    """The work was stopped by a signal.
+class Interrupted(Exception):  # noqa: N818  not an error
+    """A signal stopped the work.
 
     Attributes:
         number: the signal.
-        kept: what is left of it, for people; may be added later.
+        kept: what was saved, for the message.
         exit_code: 128 + number.
     """
 
@@ -46,11 +46,11 @@ class Interrupted(Exception):  # noqa: N818  it is no error
 
 
 class Stop(BaseException):
-    """Raised by a signal's handler where nothing is to be finished, on its way to `interruptible`.
+    """Raised by a signal handler to unwind to `interruptible` or `StopRequest.unless_stopped`.
 
     Attributes:
-        request: whose handler it was.
-        kept: what is left of the work, for people; whoever lets it pass may add it.
+        request: the request whose handler raised it.
+        kept: what was saved, for the message; code that it passes through may set it.
     """
 
     def __init__(self, request: StopRequest) -> None:
@@ -59,9 +59,9 @@ class Stop(BaseException):
 
 
 class StopRequest:
-    """While entered, remembers the first signal instead of dying of it; a second Ctrl-C stops at once.
+    """Context that records the first stopping signal instead of ending the process; a second Ctrl-C ends it at once.
 
-    Processes forked meanwhile leave a signal to their parent; those forked in `unless_stopped` die of it.
+    Processes forked within it leave signals to their parent; those forked in `unless_stopped` end.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         self._process = os.getpid()
         if threading.current_thread() is threading.main_thread():
-            for number in heeded_signals():
+            for number in handled_signals():
                 self._before[number] = signal.signal(number, self._remember)
         return self
 
@@ -83,10 +83,10 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         if self._before and self.number is not None and kind is None:
-            os.kill(os.getpid(), self.number)  # nobody has looked since it came: whoever is next shall have it
+            os.kill(os.getpid(), self.number)  # not handled yet: re-deliver it to the previous handler
 
     def unless_stopped(self, work: Callable[[], Result]) -> Result | None:
-        """What `work` returns; None where a signal came before or comes meanwhile, which ends it at once."""
+        """Result of `work`; None if a signal has come or comes in the meantime, which ends it at once."""
         try:
             try:
                 self._at_once = True
@@ -105,7 +105,7 @@ class StopRequest:
                 os.kill(os.getpid(), number)
             return
         if self.number is not None and number == signal.SIGINT:
-            # No exception: it could come up in a destructor, where Python shows it and goes on.
+            # Not an exception: raised in a destructor, Python would print and ignore it.
             os._exit(128 + number)
         self.number = self.number or number
         if self._at_once:
@@ -114,10 +114,10 @@ class StopRequest:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """A signal ends the block at once.
+    """Context that a stopping signal ends at once.
 
     Raises:
-        Interrupted: one came.
+        Interrupted: a signal came.
     """
     kept = ""
     with StopRequest() as request:

@@ -1,4 +1,4 @@
-"""The four token ids that models, data and search agree on, whatever the tokenizer."""
+"""Ids of the four special tokens, the same for every tokenizer."""
 
 from __future__ import annotations
 

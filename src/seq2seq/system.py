@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def computes_bf16() -> bool:
-    """Whether oneDNN multiplies in bf16 here. Where it does not, torch fails in some layers and is slow in others."""
-    import torch  # takes a second or two, which those who only count cores need not wait
+    """Whether oneDNN computes in bf16 here; without it torch fails in some layers and is slow in others."""
+    import torch  # takes a second or two; counting cores does without
 
-    # A private name of torch, looked up with care: without an answer fp32 is the safe one.
+    # A private name of torch: without an answer, fp32 is the safe choice.
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     return bool(torch._C._has_mkldnn and supported())
 
@@ -62,13 +62,13 @@ _SIGNS = (
     "could not create a primitive",
 )
 _OTHER_CAUSES = ("static tls block", "operation not permitted", "permission denied")
-"""The dynamic loader's words for a library loaded too late, and for one on a disk that may not hold programs."""
+"""Messages of the dynamic loader for a library loaded too late, or on a disk mounted noexec."""
 
 
 def what_ran_out(error: BaseException) -> str | None:
-    """One line of what happened where memory ran out; None for any other error.
+    """One line about an error if it means that memory ran out; None for any other error.
 
-    Libraries wrap what the dynamic loader says in errors of their own, so the first cause of an error is told.
+    Libraries wrap messages of the dynamic loader in errors of their own, so the earliest cause counts.
     """
     found: str | None = None
     seen: list[BaseException] = []
@@ -90,8 +90,8 @@ _UNKNOWN_MEMORY = 2 << 30
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that may be taken without harm: of the unified memory (MPS), else the least of what the system, the
-    process's control groups and `ulimit -v` leave; a cautious guess where nothing tells."""
+    """Bytes of free memory: of the unified memory for MPS, else the least that the system, the control groups of the
+    process and `ulimit -v` leave; a cautious guess if nothing is known."""
     if device.type == "mps":
         import torch
 
@@ -106,7 +106,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def address_space_left() -> int | None:
-    """Bytes that this process may still address; None where nothing (`ulimit -v`) limits it."""
+    """Bytes that this process may still address; None without a limit (`ulimit -v`)."""
     try:
         import resource  # not everywhere
     except ImportError:
@@ -122,7 +122,7 @@ def address_space_left() -> int | None:
 
 
 def _meminfo() -> dict[str, int]:
-    """/proc/meminfo in bytes; empty where there is none."""
+    """/proc/meminfo in bytes; empty if there is none."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -131,7 +131,7 @@ def _meminfo() -> dict[str, int]:
 
 
 def _control_group_rooms(root: Path, membership: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Bytes left in each control group around this process (versions 1 and 2), where one has a limit."""
+    """Free bytes in each control group around this process (versions 1 and 2) that has a limit."""
     try:
         groups = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
     except OSError:
@@ -142,7 +142,7 @@ def _control_group_rooms(root: Path, membership: Path = Path("/proc/self/cgroup"
         base = root / controllers
         old = ("memory.limit_in_bytes", "memory.usage_in_bytes")
         limit, usage = old if controllers else ("memory.max", "memory.current")
-        # A container sees its own group as the root, under the name that it has outside.
+        # A container sees its own group as the root, under its name outside.
         inner = base / name.lstrip("/")
         for folder in (inner, *[each for each in inner.parents if each.is_relative_to(base)]):
             try:
@@ -150,6 +150,6 @@ def _control_group_rooms(root: Path, membership: Path = Path("/proc/self/cgroup"
                 statistics = (folder / "memory.stat").read_text().splitlines()
             except (OSError, ValueError):  # no such group here, or "max"
                 continue
-            # Cached files are counted as used, but give way.
+            # Cached files are counted as used, but can be evicted.
             cached = [int(line.split()[1]) for line in statistics if line.split()[0].endswith("inactive_file")]
             yield room + max(cached, default=0)

@@ -15,7 +15,7 @@ import pytest
 
 from seq2seq.cli import main
 from seq2seq.console import set_quiet
-from seq2seq.data.builtin import builtin_pairs
+from seq2seq.data.demo import builtin_pairs
 
 TINY = {
     "transformer": [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq.config import Config, GRUSettings, TransformerSettings, config_to_yaml, load_config
+from seq2seq.config import Config, RNNSettings, TransformerSettings, config_to_yaml, load_config
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.reference import differences, reference_lines
 from seq2seq.config.yaml import read_value, read_yaml
@@ -61,7 +61,7 @@ def test_order_of_precedence(tmp_path: Path) -> None:
     second = tmp_path / "second.yaml"
     second.write_text("training: {batch_size: 200}\n")
     config = load_config([first, second], ["training.max_steps=9"])
-    assert isinstance(config.model, GRUSettings)
+    assert isinstance(config.model, RNNSettings)
     assert config.model.layer_norm  # from the preset
     assert config.training.batch_size == 200
     assert config.training.log_every == 7
@@ -71,7 +71,7 @@ def test_order_of_precedence(tmp_path: Path) -> None:
 
 def test_changing_the_architecture_starts_the_model_anew(tmp_path: Path) -> None:
     path = write(tmp_path, "model: {kind: transformer, ff_size: 64}\n")
-    assert isinstance(load_config([path], ["model.kind=gru"]).model, GRUSettings)
+    assert isinstance(load_config([path], ["model.kind=gru"]).model, RNNSettings)
     kept = load_config([path], ["model.dropout=0.5"]).model
     assert isinstance(kept, TransformerSettings)
     assert (kept.ff_size, kept.dropout) == (64, 0.5)

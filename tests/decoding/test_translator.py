@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from seq2seq.config import DecodingSettings, GRUSettings, TransformerSettings
+from seq2seq.config import DecodingSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import SearchOptions, Sentence
@@ -42,12 +42,12 @@ MODELS = {
         positions="learned",
         max_positions=24,
     ),
-    "gru": GRUSettings(embedding_size=16, hidden_size=16, attention="additive"),
-    "plain gru": GRUSettings(embedding_size=16, hidden_size=16, attention="none", input_feeding=False),
+    "gru": RNNSettings(embedding_size=16, hidden_size=16, attention="additive"),
+    "plain gru": RNNSettings(embedding_size=16, hidden_size=16, attention="none", input_feeding=False),
 }
 
 
-def sharp(settings: TransformerSettings | GRUSettings, tokenizers: TokenizerPair) -> Seq2SeqModel:
+def sharp(settings: TransformerSettings | RNNSettings, tokenizers: TokenizerPair) -> Seq2SeqModel:
     """Random weights, made larger so that choices are clear; in training mode, as a trainer hands it over."""
     torch.manual_seed(3)
     model = build_model(settings, tokenizers.source.size, tokenizers.target.size)

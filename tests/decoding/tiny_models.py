@@ -12,7 +12,8 @@ from seq2seq.decoding.beam_search import search
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped, select_rows
 from seq2seq.special_tokens import EOS, PAD, UNK
-from seq2seq.tokenizers.pair import Tokenizer, TokenizerPair
+from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.pair import TokenizerPair
 
 
 class MarkovModel(Seq2SeqModel):

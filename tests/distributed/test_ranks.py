@@ -17,27 +17,27 @@ from torch import nn
 from seq2seq.config import Config, load_config
 from seq2seq.distributed import gradients as gradient_sum
 from seq2seq.distributed.launch import launch
-from seq2seq.distributed.placement import Layout, layout
+from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.errors import ConfigError, DataError, UsageError, WorkerError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tests look into /proc")
 
 
-def exchange(config: Config) -> None:
+def exchange(config: Config, placement: Placement) -> None:
     """What every rank does in `test_ranks_exchange_sums_texts_and_gradients`; failures end the rank."""
     torch.set_num_threads(1)
     ranks = Ranks.start("cpu")
-    with ranks.joined():
+    with ranks.membership():
         assert ranks.sum_host([1.0, 2.0**52 * ranks.rank]) == [ranks.size, 2.0**52 * sum(range(ranks.size))]
         for count in (0, 1, ranks.size, 2 * ranks.size + 1):
             texts = ["", "Käse \u2028", "x" * 300, "\n", "日本"] * 3
             texts = texts[:count]
             assert ranks.gather_texts(texts[ranks.rank :: ranks.size]) == texts
         assert [int(part) for part in ranks.gather(torch.tensor(ranks.rank))] == list(range(ranks.size))
-        ranks.agree("seed", "1")
+        ranks.require_equal("seed", "1")
         order: list[int] = []
-        with ranks.first_alone("place"):
+        with ranks.first_then_others("place"):
             order.append(ranks.rank)
         check_memory_of_gradients(ranks)
 
@@ -87,7 +87,7 @@ def check_gradients(ranks: Ranks, memory: str | None) -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_ranks_exchange_sums_texts_and_gradients(count: int) -> None:
-    launch(exchange, Config(), Layout(count, 1))
+    launch(exchange, Config(), Placement(torch.device("cpu"), count, 1))
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "nan"])
@@ -105,15 +105,15 @@ def test_one_process_exchanges_nothing() -> None:
     assert (ranks.sum_host([1, 2.5]), ranks.gather_texts(["a", "b"]), ranks.share) == ([1.0, 2.5], ["a", "b"], (0, 1))
     module = nn.Linear(2, 2)
     assert ranks.wrap(module) is module
-    with ranks.joined(), ranks.first_alone("place"):
-        ranks.agree("seed", "1")
+    with ranks.membership(), ranks.first_then_others("place"):
+        ranks.require_equal("seed", "1")
         ranks.barrier()
 
 
-def fail(config: Config) -> None:
+def fail(config: Config, placement: Placement) -> None:
     """Rank 1 fails as the config's name says while the others wait for it."""
     ranks = Ranks.start("cpu")
-    with ranks.joined():
+    with ranks.membership():
         if ranks.rank == 1:
             match config.name:
                 case "user":
@@ -126,7 +126,7 @@ def fail(config: Config) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "hang":
                     os.kill(os.getpid(), signal.SIGSTOP)
-        ranks.agree("data", str(ranks.rank) if config.name == "differ" else "same")
+        ranks.require_equal("data", str(ranks.rank) if config.name == "differ" else "same")
         ranks.barrier()
 
 
@@ -148,7 +148,7 @@ def test_the_failure_of_a_rank_is_raised_here_once(
     monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", "2" if how == "hang" else "60")
     started = time.monotonic()
     with pytest.raises(kind, match=message) as caught:
-        launch(fail, Config(name=how), Layout(2, 1))
+        launch(fail, Config(name=how), Placement(torch.device("cpu"), 2, 1))
     assert type(caught.value) is kind
     assert time.monotonic() - started < 30.0
     assert not multiprocessing.active_children()
@@ -157,13 +157,13 @@ def test_the_failure_of_a_rank_is_raised_here_once(
 def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     cpu = ["device=cpu"]
-    assert layout(load_config([], [*cpu, "devices=4"])) == Layout(4, 1)
-    assert layout(load_config([], [*cpu, "devices=2", "threads=3"])) == Layout(2, 3)
-    assert layout(load_config([], [*cpu, "devices=1"])) == Layout(1, 0)
+    assert place(load_config([], [*cpu, "devices=4"]))[1:] == (4, 1)
+    assert place(load_config([], [*cpu, "devices=2", "threads=3"]))[1:] == (2, 3)
+    assert place(load_config([], [*cpu, "devices=1"]))[1:] == (1, 3)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert layout(load_config([], ["device=cuda"])).ranks == 2
-    assert layout(load_config([], ["device=cuda:1"])).ranks == 1
+    assert place(load_config([], ["device=cuda"])).ranks == 2
+    assert place(load_config([], ["device=cuda:1"])).ranks == 1
     for wrong in (["devices=3"], ["device=cuda:1", "devices=2"]):
         with pytest.raises(ConfigError, match="devices: "):
-            layout(load_config([], wrong))
+            place(load_config([], wrong))

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from seq2seq.config import Config, GRUSettings
+from seq2seq.config import Config, RNNSettings
 
 
 class BadConfig(NamedTuple):
@@ -136,7 +136,7 @@ TRAPS = [
 def mutations(seed: int, count: int) -> list[BadConfig]:
     """`count` different ones: keys misspelt, moved or given twice, values of a wrong type or out of bounds."""
     draw = random.Random(seed)
-    every = [*_mutated(Config(), draw), *_mutated(Config(model=GRUSettings()), draw)]
+    every = [*_mutated(Config(), draw), *_mutated(Config(model=RNNSettings()), draw)]
     return draw.sample(every, min(count, len(every)))
 
 

@@ -174,12 +174,12 @@ def test_slips_on_the_command_line(arguments: list[str], what: str, hint: str) -
 
 
 def test_a_preset_gives_way_to_a_short_try(capsys: pytest.CaptureFixture[str]) -> None:
-    """`max_steps=50` with a preset of 100 warm-up steps was refused; now the warm-up is shortened, and that is said."""
+    """`max_steps=50` was refused where a preset had more warm-up steps; now the warm-up is shortened with a notice."""
     schedule = load_config([], ["preset=demo-gru", "training.max_steps=50"]).training.schedule
     assert schedule.warmup_steps == 5
     assert "shortened to 5 updates" in capsys.readouterr().err
     assert load_config([], ["preset=demo-gru", "training.max_steps=1"]).training.schedule.warmup_steps == 0
-    assert load_config([], ["preset=demo-gru", "training.max_steps=101"]).training.schedule.warmup_steps == 100
+    assert load_config([], ["preset=demo-gru", "training.max_steps=51"]).training.schedule.warmup_steps == 50
     with pytest.raises(ConfigError, match="must be below"):
         load_config([], ["preset=demo-gru", "training.max_steps=50", "training.schedule.warmup_steps=50"])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.data import files as lines
-from seq2seq.data.builtin import builtin_pairs
+from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.files import read_lines
 from seq2seq.errors import DataError
 from tests.cli.conftest import SHORT, TINY, Outcome, run_command

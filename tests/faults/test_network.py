@@ -1,4 +1,4 @@
-"""Rows 40 to 45: whatever a server does, the command ends with exit 4 and one message, or with the right bytes."""
+"""Rows 40 to 45: whatever a server does, the command ends with the right bytes, or with exit 4 and one message."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import huggingface_hub
@@ -25,9 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seq2seq.config.sources import HubSource, TextSource
-from seq2seq.data import archives, fetch, hub
-from seq2seq.data import retry as patience
-from seq2seq.data.address import parse_address
+from seq2seq.data import archives, fetch, hub, retry
 from seq2seq.data.archives import check_archive
 from seq2seq.data.cache import Inputs
 from seq2seq.data.corpus import read_pairs
@@ -38,18 +38,20 @@ from tests.faults.loopback import COMMIT, Loopback, loopback, pose_as_hub
 
 LEFT = "".join(f"source {n} text\n" for n in range(20_000)).encode()
 RIGHT = "".join(f"ziel {n} text\n" for n in range(20_000)).encode()
+HASH = hashlib.sha256(LEFT).hexdigest()
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(patience, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
     with loopback() as running:
-        running.plain = {"a.en": LEFT, "a.de": RIGHT, "a.zip": packed_zip({"x/a.en": LEFT, "x/a.de": RIGHT})}
+        running.plain = {"a.en": LEFT, "a.de": RIGHT}
         yield running
 
 
@@ -57,10 +59,13 @@ def url(server: Loopback, name: str = "a.en") -> str:
     return f"{server.address}/files/{name}"
 
 
-def cached(tmp_path: Path) -> list[str]:
-    folder = tmp_path / "cache" / "downloads"
-    names = (path.name for path in folder.iterdir()) if folder.exists() else ()
-    return sorted(name for name in names if not name.startswith(".lock-"))
+def download(*arguments: object) -> Outcome:
+    return run_command("data", "download", *arguments)
+
+
+def fetched(server: Loopback, name: str = "a.en", sha256: str | None = None) -> bytes:
+    """Download into the working folder."""
+    return fetch.fetch(fetch.parse_address(url(server, name), sha256), Path(name)).read_bytes()
 
 
 def prepare(*sources: object) -> Outcome:
@@ -71,82 +76,109 @@ def prepare(*sources: object) -> Outcome:
 # Plain URLs
 
 
-def test_a_url_is_a_file_like_any_other(server: Loopback, tmp_path: Path) -> None:
-    """Corpora are published as addresses: they can stand wherever a file can, and are fetched once."""
+@pytest.mark.parametrize(
+    ("output", "path"),
+    [((), "data/a.en"), (("-o", "x/"), "x/a.en"), (("-o", "y"), "y/a.en"), (("-o", "z/corpus.en"), "z/corpus.en")],
+)
+def test_a_url_becomes_a_file_and_a_record(server: Loopback, output: tuple[str, ...], path: str) -> None:
+    """The record says where the file came from, without the secrets of the address; a second call keeps the file."""
     for _ in range(2):
-        outcome = prepare(f"{{source: {url(server)}, target: {url(server, 'a.zip/x/a.de')}}}")
-        assert outcome.code == 0, outcome.err
-        assert "20,000" in outcome.out
-    assert server.count("get") == 2
-    record = json.loads(next((tmp_path / "cache").glob("*/record.json")).read_text())
-    assert record["inputs"]["train"][0]["files"][0] == {
-        "file": url(server),
-        "bytes": len(LEFT),
-        "sha256": hashlib.sha256(LEFT).hexdigest(),
-    }
+        outcome = download(f"{url(server)}?token=abcdefgh12345678", *output)
+        assert (outcome.code, outcome.out) == (0, path + "\n"), outcome.err
+    assert "was downloaded before" in outcome.err
+    assert server.count("get") == 1
+    assert Path(path).read_bytes() == LEFT
+    record = json.loads(Path(path + ".json").read_text())
+    assert datetime.fromisoformat(record.pop("time")).tzinfo is not None
+    assert record == {"url": url(server), "bytes": len(LEFT), "sha256": HASH}
+    assert names(Path(path).parent) == [Path(path).name, Path(path).name + ".json"]
+
+
+def test_the_command_of_the_hint_works(server: Loopback) -> None:
+    """A URL stood wherever a file can; whoever still writes one is shown the two steps."""
+    server.plain["b.zip"] = packed_zip({"x/b.de": RIGHT})
+    sources = f"{url(server)}?a=1&b=2#sha256={HASH}", url(server, "b.zip/x/b.de")
+    names = []
+    for source in sources:
+        outcome = prepare(f"{{source: '{source}', target: a}}")
+        assert outcome.code == 2
+        assert f"{source} is an address, not a file" in outcome.err
+        command, name = re.findall(r"hint: seq2seq (.*); then name (.*)\n", outcome.err)[0]
+        assert run_command(*shlex.split(command)).code == 0
+        names.append(name)
+    outcome = prepare(f"{{source: {names[0]}, target: {names[1]}}}")
+    assert outcome.code == 0, outcome.err
+    assert "20,000" in outcome.out
+
+
+def test_an_existing_file_is_not_overwritten(server: Loopback) -> None:
+    Path("a.en").write_text("mine\n")
+    outcome = download(url(server), "-o", "a.en")
+    assert outcome.code == 2
+    assert "a.en exists" in outcome.err
+    assert Path("a.en").read_text() == "mine\n"
 
 
 @pytest.mark.fault(40)
-def test_a_closed_port(tmp_path: Path) -> None:
-    """Offline, or the wrong address: told at once, with the place where a copy would lie."""
+def test_a_closed_port() -> None:
+    """Offline, or the wrong address: an error at once, with the place of the file and a hint."""
     start = time.monotonic()
-    outcome = prepare("{source: 'http://127.0.0.1:9/a.en', target: 'http://127.0.0.1:9/a.de'}")
+    outcome = download("http://127.0.0.1:9/a.en")
     assert outcome.code == 4
     assert time.monotonic() - start < 5
-    assert re.search(r"cannot fetch http://127\.0\.0\.1:9/a\.en: .*refused", outcome.err)
-    assert str(tmp_path / "cache" / "downloads") in outcome.err
+    assert re.search(r"cannot download http://127\.0\.0\.1:9/a\.en: .*refused", outcome.err)
+    assert "-> data/a.en" in outcome.err
     assert "hint: check address and network" in outcome.err
     assert "Traceback" not in outcome.err
+    assert names(Path("data")) == []
 
 
 @pytest.mark.fault(40)
-def test_what_was_fetched_needs_no_network(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = url(server)
-    fetch.fetch(name)
+def test_a_downloaded_file_needs_no_network(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fetched(server) == LEFT
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert fetch.fetch(name).read_bytes() == LEFT
+    assert fetched(server) == LEFT
     with pytest.raises(NetworkError, match="offline"):
-        fetch.fetch(url(server, "a.de"))
+        fetched(server, "a.de")
 
 
 @pytest.mark.fault(41)
-def test_a_line_that_breaks_off_continues_by_range(server: Loopback, tmp_path: Path) -> None:
-    """Three cuts: each time the rest is asked for, no byte twice."""
+def test_a_broken_connection_continues_by_range(server: Loopback) -> None:
+    """Three cuts: each time the rest is requested, no byte twice."""
     server.plan["get"] = ["cut:100000", "cut:90000", "cut:70000"]
-    path = fetch.fetch(url(server))
-    assert path.read_bytes() == LEFT
-    ranges = [wanted for _, _, wanted in server.seen]
-    assert ranges == [None, "bytes=100000-", "bytes=190000-", "bytes=260000-"]
-    assert cached(tmp_path) == sorted([path.name, path.name + ".json"])
+    assert fetched(server) == LEFT
+    assert [asked for _, _, asked in server.seen] == [None, "bytes=100000-", "bytes=190000-", "bytes=260000-"]
+    assert [name for name in names(Path()) if name != "cache"] == ["a.en", "a.en.json"]
 
 
 @pytest.mark.fault(41)
-def test_the_partial_file_outlives_the_command(server: Loopback, tmp_path: Path) -> None:
+def test_the_partial_file_outlives_the_command(server: Loopback) -> None:
     """Five tries end the command, not the download: the next one goes on where this one stopped."""
     server.plan["get"] = ["cut:120000", *["cut:0"] * 5]
-    with pytest.raises(NetworkError, match=r"broke off after 120,000 of .*\(5 tries\)"):
-        fetch.fetch(url(server))
+    with pytest.raises(NetworkError, match=r"broke off after 120,000 bytes \(5 tries\)"):
+        fetched(server)
     assert server.count("get") == 6
     server.seen.clear()
-    assert fetch.fetch(url(server)).read_bytes() == LEFT
-    assert [wanted for _, _, wanted in server.seen] == ["bytes=120000-"]
+    assert fetched(server) == LEFT
+    assert [asked for _, _, asked in server.seen] == ["bytes=120000-"]
 
 
 @pytest.mark.fault(41)
 def test_a_download_killed_at_any_time_goes_on(server: Loopback, tmp_path: Path) -> None:
     """kill -9 while bytes come in: what is on disk is kept, and half a file is never taken for a whole one."""
     server.plan["get"] = ["stall"]
-    script = f"from seq2seq.data.fetch import fetch; fetch({url(server)!r})"
+    script = f"from seq2seq.data.download import download_url; download_url({url(server)!r}, 'a.en')"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL)
-    folder, deadline = tmp_path / "cache" / "downloads", time.monotonic() + 30
-    while time.monotonic() < deadline and not (folder.exists() and list(folder.glob(".partial-*.json"))):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not list(tmp_path.glob(".partial-*.json")):
         time.sleep(0.02)
     time.sleep(0.1)
+    with pytest.raises(UsageError, match="another process"):
+        fetched(server)
     child.kill()
     child.wait()
-    assert fetch.fetch(url(server)).read_bytes() == LEFT
-    assert len(cached(tmp_path)) == 2
+    assert fetched(server) == LEFT
 
 
 @pytest.mark.fault(41)
@@ -154,180 +186,180 @@ def test_a_download_killed_at_any_time_goes_on(server: Loopback, tmp_path: Path)
 def test_a_server_that_starts_over_or_has_another_file(server: Loopback, fault: str) -> None:
     """Halves of two versions of a file must never be put together."""
     server.plan["get"] = ["cut:100000", fault]
-    expected = bytes(reversed(LEFT)) if fault == "changed" else LEFT
-    assert fetch.fetch(url(server)).read_bytes() == expected
+    assert fetched(server) == (bytes(reversed(LEFT)) if fault == "changed" else LEFT)
 
 
 @pytest.mark.fault(42)
-def test_wrong_bytes_of_the_right_size(server: Loopback, tmp_path: Path) -> None:
-    """A proxy or a bad disk flips a bit: with a hash in the address it is noticed and nothing is kept."""
-    good = hashlib.sha256(LEFT).hexdigest()
+@pytest.mark.parametrize("option", [True, False])
+def test_wrong_bytes_of_the_right_size(server: Loopback, option: bool) -> None:
+    """A proxy or a bad disk flips a bit: with a hash it is noticed, and nothing is kept."""
+
+    def attempt(sha256: str) -> Outcome:
+        return download(url(server), "--sha256", sha256) if option else download(f"{url(server)}#sha256={sha256}")
+
     server.plan["get"] = ["flip"]
-    outcome = prepare(f"{{source: '{url(server)}#sha256={good}', target: {url(server, 'a.de')}}}")
+    outcome = attempt(HASH)
     assert outcome.code == 4
-    assert f"expected SHA-256 {good}" in outcome.err
-    assert cached(tmp_path) == []
-    assert fetch.fetch(f"{url(server)}#sha256={good.upper()}").read_bytes() == LEFT
-    wrong = f"{url(server)}#sha256={'0' * 64}"
-    with pytest.raises(NetworkError, match=f"found {good}"):
-        fetch.fetch(wrong)
-    # Of a cached file this was told in two warnings, and the hint spoke of a login.
-    outcome = prepare(f"{{source: '{wrong}', target: {url(server, 'a.de')}}}")
+    assert f"expected SHA-256 {HASH}" in outcome.err
+    assert names(Path("data")) == []
+    assert attempt(HASH.upper()).code == 0
+    assert Path("data/a.en").read_bytes() == LEFT
+    outcome = attempt("0" * 64)
     assert outcome.code == 4
-    assert outcome.err.count("of another hash; fetching it again") == 1
-    assert "hint: correct #sha256=" in outcome.err
-    assert outcome.err.count(url(server)) == 2
+    assert f"found {HASH}" in outcome.err
+    assert "hint: correct the hash" in outcome.err
+    assert attempt("0" * 63).code == 2
 
 
 @pytest.mark.fault(42)
-def test_a_damaged_copy_in_the_cache_is_fetched_again(server: Loopback, capsys: pytest.CaptureFixture[str]) -> None:
-    path = fetch.fetch(url(server))
-    content = path.read_bytes()
+def test_a_damaged_file_is_downloaded_again(server: Loopback, capsys: pytest.CaptureFixture[str]) -> None:
+    content = fetched(server)
     for broken in (content[:-1], content[:50] + b"\0" + content[51:], b""):
-        path.write_bytes(broken)
-        assert fetch.fetch(url(server)).read_bytes() == LEFT
-        assert "damaged; fetching it again" in capsys.readouterr().err
-    path.with_name(path.name + ".json").write_text("[]")
-    assert fetch.fetch(url(server)).read_bytes() == LEFT
+        Path("a.en").write_bytes(broken)
+        assert fetched(server) == LEFT
+        assert "a.en is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.fault(42)
-def test_a_web_page_with_status_200(server: Loopback, tmp_path: Path) -> None:
+def test_a_web_page_with_status_200(server: Loopback) -> None:
     """The login page of a hotel's network would be trained on as a corpus."""
     server.plan["get"] = ["html"]
-    outcome = prepare(f"{{source: {url(server)}, target: {url(server, 'a.de')}}}")
+    outcome = download(url(server))
     assert outcome.code == 4
     assert "is a web page, not a file" in outcome.err
-    assert cached(tmp_path) == []
-    server.plain["a.en"] = b"  <HTML><p>no type was told</p>"
+    assert names(Path("data")) == []
+    server.plain["a.en"] = b"  <HTML><p>a page without a content type</p>"
     with pytest.raises(NetworkError, match="web page"):
-        fetch.fetch(url(server))
+        fetched(server)
+    server.plain["a.html"] = b"<p>useless, but asked for</p>\n"
+    assert fetched(server, "a.html") == server.plain["a.html"]
 
 
 @pytest.mark.fault(42)
-@pytest.mark.parametrize("name", ["a.html", "a.htm"])
-def test_a_web_page_can_be_asked_for(server: Loopback, name: str) -> None:
-    server.plain[name] = b"<p>of no use, but wanted</p>\n"
-    assert list(read_lines(url(server, name))) == ["<p>of no use, but wanted</p>"]
+def test_a_damaged_gzip_file_is_not_kept(server: Loopback) -> None:
+    server.plain["a.gz"] = gzip.compress(LEFT)[:-200]
+    outcome = download(url(server, "a.gz"))
+    assert outcome.code == 4
+    assert "the file was removed" in outcome.err
+    assert names(Path("data")) == []
 
 
 @pytest.mark.fault(43)
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_a_busy_server_is_tried_five_times(server: Loopback, status: int) -> None:
     server.plan["get"] = [str(status)] * 4
-    assert fetch.fetch(url(server)).read_bytes() == LEFT
+    assert fetched(server) == LEFT
     server.plan["get"] = [str(status)] * 9
     with pytest.raises(NetworkError, match=rf"127\.0\.0\.1:\d+ answers {status} \(5 tries\)"):
-        fetch.fetch(url(server, "a.de"))
+        fetched(server, "a.de")
     assert server.count("get") == 10
 
 
 @pytest.mark.fault(43)
 def test_retry_after_is_obeyed(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds or a date; an hour is not waited for, the user is told."""
+    """Seconds or a date; an hour is not waited for."""
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     server.plan["get"] = ["429:7", f"503:{date}", "503:soon", "503:-3"]
-    assert fetch.fetch(url(server)).read_bytes() == LEFT
+    assert fetched(server) == LEFT
     assert waits[0] == 7
     assert 97 < waits[1] <= 100
     assert waits[2:] == [0.04, 0.08]
     server.plan["get"] = ["429:3600"]
     with pytest.raises(NetworkError, match="asks to wait 3,600 s"):
-        fetch.fetch(url(server, "a.de"))
+        fetched(server, "a.de")
 
 
 @pytest.mark.fault(43)
 @pytest.mark.parametrize("fault", ["stall", "slow"])
-def test_nothing_hangs_on_a_server_that_says_nothing(
-    server: Loopback, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    """A server that keeps the line open, silent or with a byte now and then, would hold a job until its time is up."""
+def test_a_silent_or_very_slow_server(server: Loopback, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """A server that keeps the connection open, silent or with a byte now and then, would hold a job for ever."""
     monkeypatch.setattr(fetch, "TIME_OUT_SECONDS", 0.2)
     server.plan["get"] = [fault] * 9
     start = time.monotonic()
     with pytest.raises(NetworkError, match=r"\(5 tries\)"):
-        fetch.fetch(url(server))
+        fetched(server)
     assert time.monotonic() - start < 8
 
 
-@pytest.mark.fault(43)
-def test_a_process_that_fetches_and_hangs(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two commands want one file: the second waits, but not for ever."""
-    monkeypatch.setattr(fetch, "TIME_OUT_SECONDS", 0.01)
-    wanted = parse_address(url(server))
-    wanted.path.parent.mkdir(parents=True)
-    with fetch._alone(wanted), pytest.raises(NetworkError, match="another process"):
-        fetch.fetch(url(server))
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"), [("404", "answers 404"), ("403", "answers 403"), ("410", "answers 410")]
-)
-def test_a_file_that_is_not_there(server: Loopback, answer: str, message: str) -> None:
-    server.plan["get"] = [answer] * 9
-    with pytest.raises(NetworkError, match=message):
-        fetch.fetch(url(server))
+@pytest.mark.parametrize("status", ["404", "403", "410"])
+def test_a_file_that_is_not_there(server: Loopback, status: str) -> None:
+    server.plan["get"] = [status] * 9
+    with pytest.raises(NetworkError, match=f"answers {status}"):
+        fetched(server)
     assert server.count("get") == 1
 
 
 @pytest.mark.parametrize("fault", ["drop", "endless"])
-def test_answers_that_are_none(server: Loopback, fault: str) -> None:
+def test_broken_answers(server: Loopback, fault: str) -> None:
     server.plan["get"] = [fault] * 9
     with pytest.raises(NetworkError):
-        fetch.fetch(url(server))
+        fetched(server)
 
 
-def test_a_file_of_unknown_length(server: Loopback) -> None:
+def test_a_file_of_unknown_length_and_an_empty_one(server: Loopback) -> None:
     server.plan["get"] = ["close"]
-    assert fetch.fetch(url(server)).read_bytes() == LEFT
+    assert fetched(server) == LEFT
+    server.plain["empty"] = b""
+    assert fetched(server, "empty") == b""
+
+
+@pytest.mark.parametrize("name", ["http://", "http://[::1/a", "http://h:port/a", "http://u:p@h/a", "http://h/a#x"])
+def test_malformed_addresses(name: str) -> None:
+    assert download(name).code == 2
 
 
 @pytest.mark.parametrize(
-    "name", ["http://", "http://[::1/a", "http://h:port/a", "http://u:p@h/a", "http://h/a?token=123", "http://h/a#x"]
+    ("arguments", "message"),
+    [
+        (("http://h/a", "-s", "en"), "-s belongs to a dataset of the hub"),
+        (("mtdata:a-b-1-x-y", "--split", "train"), "--split belongs to a dataset of the hub"),
+        (("some/where", "-s", "a", "-t", "b", "--sha256", "0" * 64), "--sha256 belongs to a URL"),
+        (("some/where", "-s", "a"), "--target is missing"),
+    ],
 )
-def test_addresses_that_are_none(name: str) -> None:
-    """A password in an address would be written into the run."""
-    with pytest.raises(UsageError):
-        fetch.fetch(name)
+def test_options_of_another_kind_of_download(arguments: tuple[str, ...], message: str) -> None:
+    outcome = download(*arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("ftp://host/a.en", "http:// and https:// can be read"),
-        ("s3://bucket/a.en", "http:// and https:// can be read"),
-        ("gs://bucket/a.zip/a.en", "fetch the file by hand"),
+        ("ftp://host/a.en", "download the file by hand"),
+        ("s3://bucket/a.en", "`seq2seq data download` fetches http:// and https://"),
+        ("gs://bucket/a.zip/a.en", "download the file by hand"),
         ("file:///tmp/a.en", "name the file itself: /tmp/a.en"),
         ("hf://datasets/some/where/a.en", "{hub: ID,"),
     ],
 )
 def test_addresses_of_another_kind(name: str, hint: str) -> None:
-    """`ftp://host/file` was looked for as a path, and the user told of a folder `ftp:/host` that does not exist."""
+    """`ftp://host/file` was looked for as a path, and the message spoke of a folder `ftp:/host`."""
     outcome = prepare(f"{{source: '{name}', target: b}}")
     assert outcome.code == 2
-    assert f"cannot be read: {name}  [usage.value]" in outcome.err
+    assert f"{name} is an address, not a file on this machine  [usage.value]" in outcome.err
     assert hint in outcome.err
 
 
-def test_what_only_looks_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_file_whose_name_looks_like_an_address(tmp_path: Path) -> None:
     (tmp_path / "ab:").mkdir()
     (tmp_path / "ab:" / "x").write_text("a\n")
     assert list(read_lines("ab:/x")) == ["a"]
 
 
-def test_a_disk_without_space_is_told_before(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_noticed_before_the_download(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(ResourceError, match="needed"):
-        fetch.fetch(url(server))
+        fetched(server)
 
 
-def test_an_unwritable_cache(server: Loopback, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(UsageError, match="cannot write"):
-        fetch.fetch(url(server))
+def test_an_unwritable_folder(server: Loopback) -> None:
+    Path("data").write_text("a file")
+    outcome = download(url(server), "-o", "data/a.en")
+    assert outcome.code == 2
+    assert "cannot write" in outcome.err
 
 
 # The hub
@@ -361,10 +393,10 @@ def prepare_hub() -> Outcome:
         pytest.param(
             {"api": ["429:0"], "head": ["503"], "get": ["500"]}, 0, "", id="once", marks=pytest.mark.fault(43)
         ),
-        pytest.param({"get": ["429:3600"]}, 4, "asks to wait 3,600 s", id="hour", marks=pytest.mark.fault(43)),
+        pytest.param({"api": ["429:3600"]}, 4, "asks to wait 3,600 s", id="hour", marks=pytest.mark.fault(43)),
         pytest.param({"api": ["drop"], "head": ["drop"]}, 0, "", id="drop", marks=pytest.mark.fault(41)),
         pytest.param({"api": ["html"] * 9}, 4, "web page", id="page", marks=pytest.mark.fault(42)),
-        pytest.param({"get": ["html"] * 9}, 4, "web page", id="page-file", marks=pytest.mark.fault(42)),
+        pytest.param({"get": ["html"] * 9}, 4, "login page", id="page-file", marks=pytest.mark.fault(42)),
         pytest.param({"get": ["flip"] * 9}, 4, "expected SHA-256", id="flip", marks=pytest.mark.fault(42)),
         pytest.param({"get": ["404"] * 9}, 4, "404", id="gone", marks=pytest.mark.fault(40)),
         pytest.param({"head": ["404"] * 9}, 4, "cannot fetch", id="no-head", marks=pytest.mark.fault(40)),
@@ -620,7 +652,7 @@ def test_one_packed_file_that_is_a_bomb(
 def test_archives_with_another_inside_or_locked(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(packed_zip({"b.zip": packed_zip(GOOD), "c.gz": b"", **GOOD}))
     for member in ("b.zip", "b.zip/train.en", "c.gz"):
-        with pytest.raises(DataError, match=r"packed again|no file"):
+        with pytest.raises(DataError, match=r"compressed again|no file"):
             list(read_lines(tmp_path / "a.zip" / member))
     locked = bytearray(packed_zip({"train.en": b"a\n"}))
     for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
@@ -643,22 +675,3 @@ def test_damaged_archives(tmp_path: Path, name: str, content: bytes) -> None:
             else:
                 told = lines == ["a", "b"]
             assert told, place
-
-
-@pytest.mark.fault(39)
-def test_a_cached_copy_without_a_hash_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Who had changed the file on the server got the old one, and no word of it."""
-    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path))
-    with loopback() as server:
-        server.plain = {"a.txt": b"one\n"}
-        address = f"{server.address}/files/a.txt"
-        path = fetch.fetch(address)
-        assert "fetched before" not in capsys.readouterr().err
-        monkeypatch.setattr(fetch, "_copies_told", set())
-        server.plain = {"a.txt": b"two\n"}
-        assert fetch.fetch(address).read_bytes() == fetch.fetch(address).read_bytes() == b"one\n"
-        said = capsys.readouterr().err
-    assert said.count("fetched before") == 1
-    assert str(path) in said

@@ -16,8 +16,8 @@ import pytest
 
 from seq2seq.config import load_config
 from seq2seq.errors import UsageError, WorkerError
-from seq2seq.runs import train
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted, StopRequest, interruptible
 from seq2seq.training.report import RunReport, Validation
 from tests.faults.running import chaos
@@ -236,9 +236,10 @@ def test_a_dead_loader_process_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.fault(8)
 def test_a_terminal_that_is_gone_is_no_error(tmp_path: Path) -> None:
     """A line to a closed terminal raised in the middle of a step: exit code 1, and the step was not saved."""
-    code = "import os, sys\nfrom seq2seq.console import mind_stderr, say, warn\n"
+    code = "import os, sys\nfrom seq2seq.console import silence_if_stderr_is_gone, say, warn\n"
     code += "ours, its = os.openpty(); os.dup2(its, 2); os.close(its); os.close(ours)\n"
-    code += "say('one'); warn('two'); mind_stderr(); print('three', file=sys.stderr, flush=True); sys.exit(129)"
+    code += "say('one'); warn('two'); silence_if_stderr_is_gone()\n"
+    code += "print('three', file=sys.stderr, flush=True); sys.exit(129)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (129, "")
 

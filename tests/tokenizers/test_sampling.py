@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.config.settings import TokenizerSettings
@@ -21,7 +21,7 @@ from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers import sampling
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 from seq2seq.tokenizers.sampling import SubwordSampler
-from seq2seq.tokenizers.sentencepiece import SubwordTokenizer, read_pieces
+from seq2seq.tokenizers.sentencepiece import SubwordTokenizer, parse_model
 
 PAIRS = [
     (f"<2de> the {colour} cat number {n} sat on the mat", f"die Katze {n} saß auf der Matte, {colour}")
@@ -52,7 +52,6 @@ def sample(
 def test_the_text_never_changes(pair: TokenizerPair) -> None:
     sampler = SubwordSampler(pair, 0.3, 1)
 
-    @settings(max_examples=150, deadline=None)
     @given(st.lists(TEXT, min_size=1, max_size=5), st.integers(0, 5))
     def check(texts: list[str], epoch: int) -> None:
         rows = sample(sampler, texts, epoch)
@@ -209,17 +208,18 @@ def test_noise_is_mild_at_a_tenth(shared_data: Path, kind: str) -> None:
     assert 0.08 < sum(compared) / len(compared) < 0.22
 
 
-def test_the_model_file_is_read_as_the_library_reads_it(pair: TokenizerPair) -> None:
+def test_the_model_file_is_read_as_the_library_reads_it(pair: TokenizerPair, request: pytest.FixtureRequest) -> None:
     tokenizer = pair.source
     assert isinstance(tokenizer, SubwordTokenizer)
     theirs = sentencepiece.SentencePieceProcessor()
     theirs.LoadFromSerializedProto(tokenizer.to_bytes())
-    table = read_pieces(tokenizer.to_bytes())
+    texts, scores, merges = tokenizer.subwords()
     numbers = range(theirs.get_piece_size())
-    assert table.texts == [theirs.id_to_piece(number) for number in numbers]
-    assert np.allclose(table.scores, [theirs.get_score(number) for number in numbers])
+    assert merges == ("bpe" in request.node.callspec.id)
+    assert np.allclose(scores, [theirs.get_score(number) for number in numbers])
     special = {n for n in numbers if theirs.is_byte(n) or theirs.is_control(n) or theirs.is_unknown(n)}
-    assert {n for n in numbers if not table.normal[n]} == {*special, theirs.piece_to_id("<2de>")}
+    special.add(theirs.piece_to_id("<2de>"))
+    assert texts == [None if number in special else theirs.id_to_piece(number) for number in numbers]
     for broken in (tokenizer.to_bytes()[:-1], b"\x0a", b"\x0f"):
-        with pytest.raises(ValueError, match=r"ends too early|wire type"):
-            read_pieces(broken)
+        with pytest.raises(ValueError, match="not a sentencepiece model"):
+            parse_model(broken)

@@ -9,8 +9,9 @@ import torch
 
 from seq2seq import system as free
 from seq2seq.config import TrainingSettings
+from seq2seq.training import trainer
 from seq2seq.training.batch_size import peak_bytes
-from seq2seq.training.failures import out_of_memory
+from seq2seq.training.failures import out_of_memory_error
 
 MIB = 1 << 20
 
@@ -60,13 +61,15 @@ def test_a_limit_of_the_shell_is_told_before_it_is_met(
     """Below `ulimit -v` the advice was a smaller batch, which helps nobody whose threads find no addresses."""
     resource = pytest.importorskip("resource")
     cpu, settings = torch.device("cpu"), TrainingSettings()
-    free.warn_of_little_address_space()
+    trainer._warn_if_address_space_is_small()
     assert capsys.readouterr().err == ""
-    assert "ulimit" not in (out_of_memory(settings, cpu, "").hint or "")
+    assert "ulimit" not in (out_of_memory_error(settings, cpu, "").hint or "")
     used = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
     monkeypatch.setattr("resource.getrlimit", lambda kind: (used + (3 << 30), resource.RLIM_INFINITY))
     assert 2 << 30 < free.address_space_left() <= 3 << 30
     assert free.free_memory(cpu) <= 3 << 30
-    free.warn_of_little_address_space()
+    trainer._warn_if_address_space_is_small()
     assert capsys.readouterr().err.endswith("lift the limit before: ulimit -v unlimited\n")
-    assert (out_of_memory(settings, cpu, "").hint or "").startswith("ulimit -v unlimited, or training.batch_size=")
+    assert (out_of_memory_error(settings, cpu, "").hint or "").startswith(
+        "ulimit -v unlimited, or training.batch_size="
+    )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seq2seq.decoding.segmentation import is_blank, readable
 from seq2seq.decoding.text_batches import encode_texts
-from seq2seq.tokenizers.pair import Tokenizer
+from seq2seq.tokenizers.base import Tokenizer
 
 # Words end at ASCII white space, as for fast_align, awk and other readers of Pharaoh links, not at U+00A0.
 _WORD = re.compile(r"[^ \t\n\r\f\v]+")

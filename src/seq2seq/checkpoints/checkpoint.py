@@ -1,4 +1,4 @@
-"""One checkpoint: how it is written, and read again only if every byte is as it was written."""
+"""One checkpoint: written as a folder, and loaded only if every byte is verified."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MODEL, _TRAINING, _STATE = "model.safetensors", "training.safetensors", "state.
 
 
 class Checkpoint(NamedTuple):
-    """What one checkpoint holds."""
+    """Contents of one checkpoint."""
 
     path: Path
     model: dict[str, Tensor]
     training: dict[str, Tensor]
-    """Optimizer and random state; empty where it was pruned."""
+    """Optimizer and random state; empty after pruning."""
     state: TrainState
 
 
@@ -50,7 +50,7 @@ def write_checkpoint(
 
 
 def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
-    """Verify and read one checkpoint folder.
+    """Verify and load one checkpoint folder.
 
     Raises:
         CheckpointError: a file is missing or damaged, or a newer version wrote it.
@@ -79,14 +79,14 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
 
 
 def forget_training(path: Path) -> None:
-    """Remove what only resuming needs, where it is there.
+    """Remove the training state of a checkpoint, which only resuming needs.
 
     Raises:
-        OSError, UserError: that is not possible; the checkpoint is as it was.
+        OSError, UserError: it cannot be removed; the checkpoint is unchanged.
     """
     if not (path / _TRAINING).exists():
         return
-    # The manifest forgets the file before the file goes: the checkpoint is valid at every instant.
+    # The manifest drops the file before the file is removed: the checkpoint is valid at every instant.
     files = read_manifest(path)
     write_manifest(path, {name: record for name, record in files.items() if name != _TRAINING})
     reach("prune.before_unlink")
@@ -102,7 +102,7 @@ def is_validated(path: Path) -> bool:
 
 
 def best_metric_of(path: Path) -> float | None:
-    """The best validation metric that a checkpoint knows of, its own where it is the best; None where it has none."""
+    """Best validation metric recorded in a checkpoint; None if it records none."""
     try:
         metric = json.loads((path / _STATE).read_bytes())["best_metric"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -116,5 +116,5 @@ def _write(path: Path, content: bytes) -> FileRecord:
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, each with memory of its own: safetensors refuses shared storage (tied embeddings)."""
+    """Copies on the CPU without shared storage, which safetensors refuses (tied embeddings)."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

@@ -1,8 +1,8 @@
-"""The checkpoints of a run: which there are, which of them stay, and which are the best and the last.
+"""The checkpoints of a run: saving, pruning, and the links to the best and the last one.
 
     checkpoints/step-00000500/{model.safetensors, training.safetensors, state.json, manifest.json}   best ->   last ->
 
-The optimizer's state and the random state lie in `training.safetensors`, kept for the newest two checkpoints only.
+`training.safetensors` holds the optimizer state and the random state; only the newest two checkpoints keep it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class CheckpointFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._passed_over: set[Path] = set()
+        self._skipped: set[Path] = set()
 
     def clean(self) -> None:
-        """Undo what an interrupted save left behind, and say so."""
+        """Remove unfinished saves, with a message."""
         for name in remove_partial(self.path):
             say(f"removed an unfinished save of {name}")
         for path in self._numbered():
-            with suppress(OSError):  # a manifest, where an interruption came while the training part was forgotten
+            with suppress(OSError):  # a partial manifest, from an interruption in `forget_training`
                 remove_partial(path)
 
     def steps(self) -> list[Path]:
@@ -75,18 +75,18 @@ class CheckpointFolder:
             raise disk_error(error, self.path, 0) from None
         require_room(self.path, _size(model) + _size(training))
         write_checkpoint(target, model, training, state)
-        self._passed_over.discard(target)
+        self._skipped.discard(target)
         reach("save.after_rename")
         if name is None:
             point(self.path / "last", target.name)
         reach("save.end")
         return target
 
-    def warn_of_little_room(self, model_bytes: int, training_bytes: int, keep: int) -> None:
-        """Say before training begins that the disk may not hold the checkpoints to come.
+    def warn_if_disk_is_small(self, model_bytes: int, training_bytes: int, keep: int) -> None:
+        """Warn before training that the disk may not hold the checkpoints to come.
 
-        At the largest there are three of the newest with all that resuming needs (one just being written), the best,
-        and as many models as averaging wants.
+        At most there are three complete checkpoints (one of them being written), the best model, and the models to
+        average.
         """
         whole = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file() and not file.is_symlink())
         needed = 3 * (model_bytes + training_bytes) + (1 + max(0, keep - 2)) * model_bytes - whole
@@ -98,26 +98,28 @@ class CheckpointFolder:
             )
 
     def mark_best(self, path: Path) -> None:
-        """Point `best` at a checkpoint, unless it points at a mean of earlier ones that is better still."""
+        """Point `best` at a checkpoint, unless it points at an average of earlier ones that is better."""
         reach("save.before_best")
-        if not self._is_mean_better_than(best_metric_of(path)):
+        if not self._average_is_better_than(best_metric_of(path)):
             point(self.path / "best", path.name)
 
     def relink(self, checkpoint: Checkpoint) -> None:
-        """Point `last` and `best` where they should: an interruption may have come between a save and its links."""
+        """Repair the links `last` and `best` after an interruption between a save and its links."""
         state = checkpoint.state
         if self._linked("last") != checkpoint.path.resolve():
             point(self.path / "last", checkpoint.path.name)
         best = self.path / f"step-{state.best_step:08d}" if state.best_step else checkpoint.path
-        moved = self._linked("best") != best.resolve() and not self._is_mean_better_than(state.best_metric)
+        moved = self._linked("best") != best.resolve() and not self._average_is_better_than(state.best_metric)
         if moved and (best / MANIFEST).exists() and state.validated:
             point(self.path / "best", best.name)
 
     def prune(self, keep: int) -> None:
-        """Keep the newest `keep` checkpoints that were validated, the newest two of all, the best one, and two
-        optimizer states."""
+        """Remove all checkpoints but the newest `keep` validated ones, the newest two, and the best.
+
+        Only the newest two keep their optimizer state.
+        """
         reach("prune.begin")
-        steps = [path for path in self.steps() if path not in self._passed_over]
+        steps = [path for path in self.steps() if path not in self._skipped]
         kept = {*steps[-2:], *[path for path in steps if is_validated(path)][-keep:], self._linked("best")}
         faults: list[OSError | UserError] = []
         for path in self._numbered():
@@ -126,20 +128,20 @@ class CheckpointFolder:
                     remove_folder(path)
                 elif path not in steps[-2:]:
                     forget_training(path)
-            except (OSError, UserError) as error:  # the others may still go
+            except (OSError, UserError) as error:  # others may still be removable
                 faults.append(error)
         if faults:
             reason = getattr(faults[0], "strerror", None) or getattr(faults[0], "what", None) or faults[0]
-            warn(f"old checkpoints stay, as they cannot be removed: {reason}")
+            warn(f"old checkpoints cannot be removed: {reason}")
         reach("prune.end")
 
     def load_last(self) -> Checkpoint | None:
-        """The newest checkpoint that can be resumed from; None for a fresh folder.
+        """Load the newest checkpoint that can be resumed from; None in a new folder.
 
-        A damaged one is passed over with a warning.
+        A damaged one is skipped with a warning.
 
         Raises:
-            CheckpointError: there are checkpoints, but none is usable; the newest is a pickle or of another version.
+            CheckpointError: no checkpoint is usable, or the newest is a pickle or of another version.
         """
         faults: list[tuple[Path, str]] = []
         for path in reversed(self._numbered()):
@@ -153,7 +155,7 @@ class CheckpointFolder:
             if checkpoint.training:
                 for damaged, fault in faults:
                     warn(f"{damaged.name} {fault}; using {path.name}")
-                    self._passed_over.add(damaged)
+                    self._skipped.add(damaged)
                 return checkpoint
             faults.append((path, "holds weights only"))
         if not faults:
@@ -165,13 +167,13 @@ class CheckpointFolder:
             names = "".join(f"\n    {path.name} {fault}" for path, fault in faults)
             raise CheckpointError(
                 f"no checkpoint in {self.path} can be resumed from:{names}",
-                hint="put one back from a copy, or begin anew in another folder with -o; nothing was changed",
+                hint="put one back from a copy, or start again in another folder with -o; nothing was changed",
                 code="checkpoint.missing",
             )
         return None
 
     def load_best(self) -> Checkpoint:
-        """The best model, or the last where no validation marked one.
+        """Load the best model, or the last one if no validation has marked one.
 
         Raises:
             CheckpointError: there is none, or it is damaged.
@@ -190,7 +192,7 @@ class CheckpointFolder:
         raise CheckpointError(what, hint=hint, code="checkpoint.missing")
 
     def average(self, paths: Sequence[Path]) -> dict[str, Tensor]:
-        """The mean of the models' weights, summed in fp32 (fp64 on the way).
+        """Average the weights of checkpoints, summed in fp64 and returned in fp32.
 
         Raises:
             CheckpointError: one is damaged.
@@ -201,8 +203,8 @@ class CheckpointFolder:
                 total[name] = total[name] + tensor.double() if name in total else tensor.double()
         return {name: (tensor / len(paths)).float() for name, tensor in total.items()}
 
-    def _is_mean_better_than(self, metric: float | None) -> bool:
-        """Whether `best` is no step but a mean, made at an earlier end of this run, and better than a step's metric."""
+    def _average_is_better_than(self, metric: float | None) -> bool:
+        """Whether `best` is an average from an earlier end of this run, with a better metric."""
         marked = self._linked("best")
         if marked is None or _STEP.fullmatch(marked.name):
             return False
@@ -210,7 +212,7 @@ class CheckpointFolder:
         return mean is not None and (metric is None or mean > metric)
 
     def _numbered(self) -> list[Path]:
-        """Everything called step-N, oldest first."""
+        """All entries named step-N, oldest first."""
         found = [(match, path) for path in self.path.glob("step-*") if (match := _STEP.fullmatch(path.name))]
         return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
 

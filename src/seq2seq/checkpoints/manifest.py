@@ -1,9 +1,9 @@
-"""The manifest of a checkpoint: which files it has, their sizes and SHA-256, who wrote it, and a checksum of itself.
+"""The manifest of a checkpoint: its files with sizes and SHA-256, the versions that wrote it, and its own checksum.
 
     {"format": 2, "seq2seq": "0.1.0", "torch": "2.13.0", "files": {NAME: {"size": ..., "sha256": ...}}, "check": ...}
 
-It is written last: a checkpoint without one is not complete. `check` is the SHA-256 of all the rest; manifests of the
-first versions have none.
+It is written last: a checkpoint without a manifest is incomplete. `check` is the SHA-256 of all other entries;
+manifests of the first versions have none.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 _KEYS = {"format", "torch", "files"}
-"""All that manifests without a checksum have."""
+"""Keys of manifests without a checksum."""
 _PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib"}
 _CHOOSE = "choose another one: --checkpoint step-N"
 
 
 class FileRecord(NamedTuple):
-    """What a file must be."""
+    """Size and SHA-256 of a file."""
 
     size: int
     sha256: str
@@ -42,7 +42,7 @@ class FileRecord(NamedTuple):
 
 
 def write_manifest(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Complete a checkpoint folder.
+    """Write the manifest that completes a checkpoint folder.
 
     Raises:
         ResourceError: the disk is full.
@@ -57,10 +57,10 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, FileRecord]:
-    """The files of a checkpoint folder.
+    """Read the records of the files in a checkpoint folder.
 
     Raises:
-        CheckpointError: the manifest is missing or damaged, another version wrote it, or this is a pickle.
+        CheckpointError: the manifest is missing or damaged, another version wrote it, or the folder holds a pickle.
     """
     path = folder / MANIFEST
     refuse_pickles(folder)
@@ -72,7 +72,7 @@ def read_manifest(folder: Path) -> dict[str, FileRecord]:
             whole = content["check"] == _check(content) and raw == _text(content).encode()
         else:
             whole = set(content) <= _KEYS
-        # A newer version may compute it otherwise; a damaged digit, however, is no newer version.
+        # A newer version may compute the checksum differently; a damaged version digit is not a newer version.
         whole = whole or (version > FORMAT_VERSION and writer not in ("", __version__))
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
@@ -98,10 +98,10 @@ def read_manifest(folder: Path) -> dict[str, FileRecord]:
 
 
 def read_verified(path: Path, record: FileRecord) -> bytes:
-    """The content of a file, which is what its record says.
+    """Read a file and verify it against its record.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: the file is missing or damaged.
     """
     try:
         content = read_bytes(path)
@@ -117,7 +117,7 @@ def read_verified(path: Path, record: FileRecord) -> bytes:
 
 
 def refuse_pickles(place: Path) -> None:
-    """Raise `CheckpointError` where a checkpoint should be, but a format lies that can run code when it is read."""
+    """Raise `CheckpointError` if `place` is or holds a pickle, which can run code when it is read."""
     found = None
     if place.is_file():
         found = place if place.suffix.lower() in _PICKLES or _looks_pickled(place) else None

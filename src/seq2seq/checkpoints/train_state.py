@@ -1,4 +1,4 @@
-"""Where a run stands: everything beside tensors that the next step depends on."""
+"""Training state: everything except tensors that the next step depends on."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from seq2seq.errors import CheckpointError
 
 @dataclass
 class TrainState:
-    """Counters of a run. The data order is a function of seed and place, so `cursor` is all that resuming needs."""
+    """Counters of a run. The data order is a function of seed and position, so `cursor` suffices to resume it."""
 
     step: int = 0
     """Updates done."""
     cursor: Cursor = field(default_factory=Cursor)
-    """Place of the next unread batch; its epoch is the number of passes done."""
+    """Position of the next unread batch; its epoch is the number of passes done."""
     tokens_seen: int = 0
     """Real target tokens, end marks included."""
     seconds: float = 0.0
@@ -29,17 +29,17 @@ class TrainState:
     stalled: int = 0
     """Validations since the best one."""
     window: dict[str, Any] = field(default_factory=dict)
-    """Sums since the last log line (see `window.Window`)."""
+    """Totals since the last log line (see `training.step.RunningTotals`)."""
     validated: bool = False
-    """Whether this state was saved right after a validation, as averaging wants it."""
+    """Whether this state was saved right after a validation; only such checkpoints are averaged."""
     precision: dict[str, float] = field(default_factory=dict)
     """The loss scale of fp16."""
     finished: bool = False
-    """Whether training came to its end, rather than being interrupted."""
+    """Whether training has ended, rather than been interrupted."""
 
     def judge(self, metric: float) -> bool:
-        """Take in a validation of the weights as they are, higher is better; whether it is the best so far."""
-        # Not a number, which no other number would be better than, must not be the best for ever.
+        """Record a validation metric, higher is better; returns whether it is the best so far."""
+        # NaN compares false with every number and would stay the best forever.
         metric = -math.inf if math.isnan(metric) else metric
         improved = self.best_metric is None or metric > self.best_metric
         if improved:

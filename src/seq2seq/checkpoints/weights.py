@@ -1,4 +1,4 @@
-"""A model's parameters as tensors with names, and back."""
+"""Parameters of a model as named tensors."""
 
 from __future__ import annotations
 

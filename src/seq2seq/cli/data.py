@@ -13,39 +13,64 @@ from seq2seq.config import load_config
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import UsageError
 
-app = typer.Typer(help="Fetch and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Download and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command()
 def download(
-    hub: Annotated[str, typer.Argument(help="Dataset id of the Hugging Face hub.", show_default=False)],
-    source: Annotated[str, typer.Option("--source", "-s", help="Source column, e.g. en.", show_default=False)],
-    target: Annotated[str, typer.Option("--target", "-t", help="Target column, e.g. de.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the text files.")] = Path("data"),
+    corpus: Annotated[
+        str, typer.Argument(help="Dataset id of the Hugging Face hub, URL, or mtdata:ID.", show_default=False)
+    ],
+    source: Annotated[str | None, typer.Option("--source", "-s", help="Source column of a dataset, e.g. en.")] = None,
+    target: Annotated[str | None, typer.Option("--target", "-t", help="Target column of a dataset, e.g. de.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the files; of a URL also a file.")] = "data",
     config: Annotated[str | None, typer.Option("--config", help="Configuration of the dataset, e.g. de-en.")] = None,
     split: Annotated[list[str] | None, typer.Option("--split", help="Split; may be repeated. [default: train]")] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Commit, tag or branch to pin.")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="Hash that the file of a URL must have.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch a parallel corpus of the hub as plain text, a sentence a line, with a record of where it came from.
+    """Download a parallel corpus, with a record of its origin beside it.
+
+    A dataset of the hub and a corpus of mtdata become two text files with one sentence a line; a URL becomes the file.
 
     \b
       seq2seq data download bentrevett/multi30k -s en -t de --split train --split validation --split test
-      seq2seq data download Helsinki-NLP/opus_books --config de-en -s en -t de
+      seq2seq data download https://host/corpus.de.gz -o data/ --sha256 HASH
+      seq2seq data download mtdata:Statmt-news_commentary-16-deu-eng
     """
     set_quiet(quiet)
-    for name, text in (("DATASET", hub), ("--source", source), ("--target", target)):
-        if not text:
-            raise UsageError(f"{name} is empty", hint="seq2seq data download ID -s en -t de", code="usage.value")
+    from seq2seq.data.download import MTDATA, download_hub, download_mtdata, download_url
+
+    is_url = "://" in corpus
+    of_dataset = {"-s": source, "-t": target, "--config": config, "--split": split, "--revision": revision}
+    given = [name for name, value in of_dataset.items() if value is not None]
+    if given and (is_url or corpus.startswith(MTDATA)):
+        what = f"{given[0]} belongs to a dataset of the hub, not to {corpus}"
+        raise UsageError(what, hint=f"leave {' and '.join(given)} out", code="usage.conflict")
+    if sha256 is not None and not is_url:
+        raise UsageError("--sha256 belongs to a URL", hint="leave --sha256 out", code="usage.conflict")
+    if is_url:
+        typer.echo(str(download_url(corpus, output, sha256)))
+        return
+    if corpus.startswith(MTDATA):
+        for path in download_mtdata(corpus.removeprefix(MTDATA), Path(output)):
+            typer.echo(str(path))
+        return
+    if not corpus or not source or not target:
+        name = "CORPUS" if not corpus else "--target" if source else "--source"
+        hint = "seq2seq data download ID -s en -t de"
+        raise UsageError(f"{name} is missing or empty", hint=hint, code="usage.value")
     if source == target:
         hint = "--source and --target name the columns of two languages"
         raise UsageError(f"source and target are the same column, {source}", hint=hint, code="usage.same-file")
     from seq2seq.config.sources import HubSource
-    from seq2seq.data.download import download as fetch
 
     for name in split or ["train"]:
-        wanted = HubSource(hub=hub, config=config, split=name, revision=revision, source=source, target=target)
-        for path in fetch(wanted, output):
+        wanted = HubSource(hub=corpus, config=config, split=name, revision=revision, source=source, target=target)
+        for path in download_hub(wanted, Path(output)):
             typer.echo(str(path))
 
 
@@ -58,7 +83,7 @@ def prepare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Clean, tokenise and store the corpora of a config, as training would; a table tells what was dropped.
+    """Clean, tokenise and store the corpora of a config, as training would; a table counts the dropped pairs.
 
     \b
       seq2seq data prepare my.yaml

@@ -14,7 +14,7 @@ from seq2seq.errors import DataError, UsageError
 
 
 class Sizes(NamedTuple):
-    """What is chosen from the size of a corpus."""
+    """Choices made from the size of a corpus."""
 
     lines: int
     preset: str
@@ -22,7 +22,7 @@ class Sizes(NamedTuple):
     holdout: int
     steps: int
     characters: float
-    """Of a line, on the longer side."""
+    """Mean characters of a line on the longer side."""
 
 
 def init(
@@ -57,7 +57,7 @@ def init(
 
 
 def settings_for_files(source: str, target: str) -> list[str]:
-    """The settings that `seq2seq train --source --target` adds, as `key=value`."""
+    """Settings that `seq2seq train --source --target` adds, as `key=value`."""
     sizes = _sizes(source, target)
     source_language, target_language = _languages(source, target)
     files = json.dumps([{"source": source, "target": target}], ensure_ascii=False)
@@ -137,24 +137,24 @@ def _sizes(source: str, target: str) -> Sizes:
         preset, tokens_per_step = "transformer-small", 5200
     else:
         preset, tokens_per_step = "transformer-base", 20_000
-    # Rounded to hundreds: about one entry for four pairs, between 500 and 32,000.
+    # One entry for about four pairs, rounded up to hundreds, between 500 and 32,000.
     vocabulary = min(32_000, max(500, math.ceil(lines / 4 / 100) * 100))
     if preset == "transformer-tiny":
         vocabulary = min(vocabulary, 6000)
-    # About 15 tokens a pair; never so few steps that the warm-up is all there is.
+    # About 15 tokens per pair; never so few steps that training ends within the warm-up.
     steps = min(200_000, max(3000, 30 * lines * 15 // tokens_per_step))
     return Sizes(lines, preset, vocabulary, max(1, min(1000, lines // 20)), steps, max(characters, others) / lines)
 
 
 def _passes(sizes: Sizes, preset: str) -> int:
-    """How often the steps go through the corpus, roughly, to two digits."""
+    """Passes over the corpus, roughly, to two digits."""
     from seq2seq.config.presets import PRESETS
 
-    # Of English and German captions a token holds 1.9 characters with 500 entries, 3.4 with 2,000, 4.4 with 6,000.
+    # English and German captions have 1.9 characters per token with 500 entries, 3.4 with 2,000, 4.4 with 6,000.
     token = min(4.6, 1.9 + 0.75 * math.log2(sizes.vocabulary / 500))
     pairs = sizes.lines - 2 * sizes.holdout
     tokens = pairs * (sizes.characters / token + 1)
-    batch: float = 0.95 * PRESETS[preset]["training"]["batch_size"]  # of it some is padding
+    batch: float = 0.95 * PRESETS[preset]["training"]["batch_size"]  # some of it is padding
     passes = sizes.steps / math.ceil(tokens / batch)
     return max(1, 10 * round(passes / 10) if passes >= 100 else round(passes))
 

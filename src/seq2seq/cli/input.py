@@ -8,7 +8,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from seq2seq.console import tell
+from seq2seq.console import write_stderr
 from seq2seq.errors import DataError, UsageError
 from seq2seq.signals import Stop
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line
     from seq2seq.runs import LoadedRun
-    from seq2seq.tokenizers.pair import Tokenizer
+    from seq2seq.tokenizers.base import Tokenizer
 
 REPLACE = "--errors replace"
 """How a user asks for bytes that are not UTF-8 to be replaced."""
@@ -41,7 +41,7 @@ def _prompt() -> Iterator[str]:
         except EOFError:
             return
         except Stop:
-            tell("")  # what is said now shall not stand behind the prompt
+            write_stderr("")  # what is said now shall not stand behind the prompt
             raise
 
 

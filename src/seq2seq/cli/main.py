@@ -19,7 +19,7 @@ from seq2seq.cli import align, config, data, demo, doctor, export, help, init, t
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
 from seq2seq.cli.usage_errors import CommandLineError, in_our_words
-from seq2seq.console import leave, mind_stderr, prepare, tell, warn
+from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
 from seq2seq.signals import Interrupted, interruptible
@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
-app.command("train")(train.train)
+app.command("train")(train.train_command)
 app.command("translate")(translate.translate)
 app.command("evaluate")(score.evaluate)
 app.command("score")(score.score)
@@ -73,10 +73,10 @@ def main() -> NoReturn:
     try:
         code = _run()
         if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
-            leave(code)  # a rank that torchrun started
+            exit_now(code)  # a rank that torchrun started
         sys.exit(code)
     except KeyboardInterrupt:  # a second Ctrl-C, while the first one is answered
-        leave(130)
+        exit_now(130)
 
 
 def _run() -> int:
@@ -89,7 +89,7 @@ def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    prepare()
+    create_lock()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -112,9 +112,9 @@ def _run() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Interrupted as end:
-        mind_stderr()  # the signal may be the end of the terminal
+        silence_if_stderr_is_gone()  # the signal may be the end of the terminal
         if os.environ.get("RANK", "0") == "0":
-            tell(str(end))
+            write_stderr(str(end))
         code = end.exit_code
     except UserError as error:
         code = _report(error, debug)
@@ -164,10 +164,10 @@ def _silence_stdout() -> None:
 
 def _report(error: UserError, debug: bool) -> int:
     if debug:
-        tell(traceback.format_exc())
+        write_stderr(traceback.format_exc())
     # Of the ranks that torchrun started one tells what happened; before they have met, the first of each machine.
-    if not getattr(error, "told", os.environ.get("LOCAL_RANK", "0") != "0"):
-        tell(f"error: {error.report()}")
+    if not getattr(error, "reported", os.environ.get("LOCAL_RANK", "0") != "0"):
+        write_stderr(f"error: {error.report()}")
     return error.exit_code
 
 
@@ -175,7 +175,7 @@ def _unexpected(error: Exception, debug: bool) -> int:
     if what := what_ran_out(error):
         return _report(ResourceError(what, hint=HINT, code="memory.host"), debug)
     if debug:
-        tell(traceback.format_exc())
+        write_stderr(traceback.format_exc())
         return 1
     name = f"seq2seq-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     log = Path(tempfile.gettempdir()) / name
@@ -185,5 +185,5 @@ def _unexpected(error: Exception, debug: bool) -> int:
         warn("the traceback could not be written; --debug shows it")
     kind = type(error).__name__
     hint = f"this is a bug in seq2seq; report it with what `seq2seq doctor` prints; its details are in {log}"
-    tell(f"error: {kind}: {error}  [internal.bug]\n  hint: {hint}")
+    write_stderr(f"error: {kind}: {error}  [internal.bug]\n  hint: {hint}")
     return 1

@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 Run = Annotated[Path, typer.Argument(help="Run directory, e.g. runs/demo.", show_default=False)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 takes every core.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 uses every core.")]
 Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         min=0,
-        help="Processes of one thread that translate side by side on a CPU; 0 takes one for each core where the text "
-        "is long enough. [default: the run's]",
+        help="Single-threaded processes that translate in parallel on a CPU; 0 uses one per core for long texts. "
+        "[default: the run's]",
     ),
 ]
 Precision = Annotated[
@@ -32,8 +32,7 @@ Engine = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="native, or ctranslate2 for what `seq2seq export` put into the run. "
-        "[default: native; ctranslate2 for an export]",
+        help="native, or ctranslate2 for an export in the run. [default: native; ctranslate2 for an export]",
     ),
 ]
 Checkpoint = Annotated[
@@ -72,24 +71,24 @@ MaxLength = Annotated[
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
 Errors = Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 
 def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
-    """Config files and `key=value` settings, as they are mixed on the command line.
+    """Separate config files from `key=value` settings.
 
-    Raises `ConfigError` for an address.
+    Raises `ConfigError` for a URL.
     """
     arguments = arguments or []
     if address := next((text for text in arguments if re.match(r"\w+://", text)), None):
         raise ConfigError(
-            f"{address} is an address, and a config is a file here", hint="download it first", code="config.no-file"
+            f"{address} is a URL, but a config must be a local file", hint="download it first", code="config.no-file"
         )
     return [text for text in arguments if "=" not in text], [text for text in arguments if "=" in text]
 
 
 def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None:
-    """Raise `UsageError` where the value of an option is none of its choices."""
+    """Raise `UsageError` if the value of an option is not one of its choices."""
     if value is not None and value not in choices:
         *most, last = choices
         number = "neither" if len(choices) == 2 else "none of"
@@ -98,7 +97,7 @@ def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None
 
 
 def exclude(option: str, others: Sequence[tuple[str, bool]], why: str) -> None:
-    """Raise `UsageError` where one of the other options is given beside `option`."""
+    """Raise `UsageError` if another option excludes `option`."""
     if given := [name for name, wanted in others if wanted]:
         raise UsageError(
             f"{option} and {given[0]} exclude each other: {why}",
@@ -108,6 +107,6 @@ def exclude(option: str, others: Sequence[tuple[str, bool]], why: str) -> None:
 
 
 def require(option: str, other: str, given: bool) -> None:
-    """Raise `UsageError` where the option that `option` needs is missing."""
+    """Raise `UsageError` if the option that `option` needs is missing."""
     if not given:
         raise UsageError(f"{option} needs {other}", hint=f"add {other}", code="usage.needs")

@@ -111,7 +111,7 @@ def _check_output(folder: Path) -> None:
 def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer lives behind slow imports
     if side not in ("source", "target"):
         raise UsageError(f"--side {side} is neither source nor target", hint="--side source", code="usage.choice")
-    from seq2seq.data.address import require_local
+    from seq2seq.data.files import require_local
     from seq2seq.tokenizers.pair import TokenizerPair
 
     require_local(folder)
@@ -125,7 +125,7 @@ def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer
 
 
 def _suggest(folder: Path) -> str:
-    """What to name instead of something that is no tokenizer."""
+    """A hint for a path that is not a tokenizer."""
     if (folder.parent / "tokenizer.json").is_file():
         return f"did you mean {folder.parent}?"
     around = folder.parent.glob("*/tokenizer.json"), folder.parent.glob("*/tokenizer/tokenizer.json")

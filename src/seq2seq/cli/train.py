@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
-from seq2seq.config import Config, load_config
+from seq2seq.config import load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
-from seq2seq.signals import Interrupted
 
 if TYPE_CHECKING:
-    from seq2seq.runs import RunResult
+    from seq2seq.runs.train import RunResult
 
 
-def train(
+def train_command(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
@@ -75,20 +74,15 @@ def train(
         overrides.append(f"devices={devices}")
     if threads:
         overrides.append(f"threads={threads}")
-    run(load_config(files, overrides, suggested), as_json=as_json, quiet=quiet)
+    from seq2seq.runs.train import train  # with torch
+
+    print_result(train(load_config(files, overrides, suggested)), as_json=as_json, quiet=quiet)
 
 
-def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
-    """Train and print the result."""
-    from seq2seq.runs import train as train_run
-
-    try:
-        result = train_run(config)
-    except Interrupted as end:
-        end.kept += "; run the same command to continue"
-        raise
+def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
+    """Print the test scores of a run; under torchrun the first rank alone prints."""
     if os.environ.get("RANK", "0") != "0":
-        return result  # torchrun started several; the first one prints
+        return
     if as_json:
         typer.echo(json.dumps(_plain(result), ensure_ascii=False))
     elif quiet:
@@ -102,7 +96,6 @@ def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
             f"next: seq2seq translate {result.directory} FILE",
             err=True,
         )
-    return result
 
 
 def _plain(result: RunResult) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from seq2seq.config.messages import explain, known_key, no_number
+from seq2seq.config.model import current_names
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings
 from seq2seq.config.yaml import Document, Path, read_value, read_yaml
@@ -51,11 +52,14 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
     documents = [*_preset([*suggested, *given]), *suggested, *_initial_run(given), *given]
     merged: dict[str, Any] = {}
     for document in documents:
-        kind = _value(document.data, ("model", "kind"))
-        before = merged.get("model", {})
-        if kind and isinstance(before, dict) and before.get("kind", "transformer") != kind:
-            merged.pop("model", None)
-        merged = _merge(merged, document.data)
+        data, model = document.data, document.data.get("model")
+        if isinstance(model, dict):
+            model = current_names(model)
+            data = {**data, "model": model}
+            before = merged.get("model", {})
+            if model.get("kind") and isinstance(before, dict) and before.get("kind", "transformer") != model["kind"]:
+                merged.pop("model", None)
+        merged = _merge(merged, data)
     if not any(_value(document.data, _WARMUP) is not None for document in given):
         merged = _shorten_warmup(merged)
     merged.pop("preset", None)

@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from seq2seq.config.model import GRUSettings, TransformerSettings
+from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource, TsvSource
 from seq2seq.config.yaml import Document, Path
@@ -18,7 +18,7 @@ from seq2seq.errors import ConfigError
 
 _VARIANTS: dict[str, type[BaseModel]] = {
     "transformer": TransformerSettings,
-    "gru": GRUSettings,
+    "rnn": RNNSettings,
     "text": TextSource,
     "tsv": TsvSource,
     "jsonl": JsonlSource,
@@ -109,7 +109,7 @@ def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: 
         return "config.conflict", f"{key}: {what}" if key else what, hint or f"seq2seq config reference {key}".rstrip()
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         chosen = given.get("kind") if isinstance(given, dict) else given
-        return "config.value", f"`model.kind`: must be transformer or gru, not {_shown(chosen)}", _kind_of_model(chosen)
+        return "config.value", f"`model.kind`: must be transformer or rnn, not {_shown(chosen)}", _kind_of_model(chosen)
     if kind.startswith(("model_", "dict_")):
         return (
             "config.value",
@@ -188,9 +188,9 @@ def _how_to_group(loc: Sequence[str | int], given: Any) -> str:
 
 def _kind_of_model(given: Any) -> str:
     text = str(given).casefold()
-    if text in ("lstm", "rnn"):
-        return f"model: {{kind: gru, cell: {text}}}"
-    return f"model: {{kind: {'gru' if 'gru' in text else 'transformer'}}}"
+    if text in ("gru", "lstm", "tanh"):
+        return f"model: {{kind: rnn, cell: {text}}}"
+    return f"model: {{kind: {'rnn' if 'rnn' in text or 'gru' in text else 'transformer'}}}"
 
 
 def _choices(problem: Mapping[str, Any]) -> list[str]:
@@ -221,7 +221,7 @@ def _user_path(loc: Sequence[str | int]) -> Path:
     """The path as the user typed it: pydantic puts the tag of a union between the keys."""
     path: list[str | int] = []
     for place, part in enumerate(loc):
-        is_model_tag = place == 1 and loc[0] == "model" and part in ("transformer", "gru")
+        is_model_tag = place == 1 and loc[0] == "model" and part in ("transformer", "rnn")
         is_source_tag = place == 3 and isinstance(loc[2], int) and loc[0] == "data" and part in _VARIANTS
         is_choice_of_types = path[-1:] == ["batch_size"] or str(part).removeprefix("constrained-") in ("int", "str")
         if not is_model_tag and not is_source_tag and not is_choice_of_types:
@@ -293,6 +293,6 @@ def _all_keys(group: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[s
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _all_keys(annotation, (*path, name))
         elif name == "model":
-            for variant in (GRUSettings, TransformerSettings):
+            for variant in (RNNSettings, TransformerSettings):
                 yield from _all_keys(variant, ("model",))
         yield name, ".".join((*path, name))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from seq2seq.config.model import GRUSettings, TransformerSettings
+from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource, TsvSource
 from seq2seq.errors import UsageError
@@ -74,7 +74,7 @@ def _entries(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[st
         key = f"{prefix}{name}"
         annotation = field.annotation
         if name == "model" and group is Config:
-            for variant in (TransformerSettings, GRUSettings):
+            for variant in (TransformerSettings, RNNSettings):
                 kind = variant.model_fields["kind"].default
                 yield key, _group_lines(f"{key} (kind: {kind})", variant)
                 yield from _entries(variant, f"{key}.")

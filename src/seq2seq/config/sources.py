@@ -1,4 +1,4 @@
-"""Where parallel text comes from: one class for each form, told apart by its first key."""
+"""Sources of parallel text: one class for each form, recognized by its first key."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class SourceSettings(Settings):
-    """What every form of source may say."""
+    """Settings of every source."""
 
     weight: float = Field(1.0, gt=0)
-    """How much more (or less) often than its size says a training corpus is drawn from."""
+    """Relative sampling rate of a training corpus; 2 draws from it twice as often as its size implies."""
     target_tag: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
-    """Put `<2TAG>` before every source text, so that one model can write several languages (Johnson et al. 2017)."""
+    """Put `<2TAG>` before each source text, for one model with several target languages (Johnson et al. 2017)."""
 
 
 class TextSource(SourceSettings):
-    """Two plain text files (also .gz, .xz) with one sentence a line; line i of one translates line i of the other."""
+    """Two text files (also .gz, .xz, .bz2) with one sentence per line; line i of one translates line i of the other."""
 
     source: Name
     """File of the source side."""
@@ -30,7 +30,7 @@ class TextSource(SourceSettings):
 
 
 class TsvSource(SourceSettings):
-    """One file (also .gz, .xz) with tab-separated columns. A header is needed only where columns go by name."""
+    """One file (also .gz, .xz, .bz2) with tab-separated columns. Columns given by name need a header."""
 
     tsv: Name
     """The file."""
@@ -41,7 +41,7 @@ class TsvSource(SourceSettings):
 
 
 class JsonlSource(SourceSettings):
-    """One file (also .gz, .xz) with a JSON object a line."""
+    """One file (also .gz, .xz, .bz2) with one JSON object per line."""
 
     jsonl: Name
     """The file."""
@@ -52,7 +52,7 @@ class JsonlSource(SourceSettings):
 
 
 class HubSource(SourceSettings):
-    """A dataset of the Hugging Face hub, fetched once and kept in the cache."""
+    """A dataset of the Hugging Face hub, downloaded once and cached."""
 
     hub: Name
     """Dataset id, e.g. `bentrevett/multi30k`."""
@@ -63,13 +63,13 @@ class HubSource(SourceSettings):
     revision: str | None = None
     """Commit, tag or branch; the commit that was used is recorded in the run."""
     source: Name
-    """Column of the source side, e.g. `en`; found inside a nested `translation` column too."""
+    """Column of the source side, e.g. `en`; also inside a nested `translation` column."""
     target: Name
     """Column of the target side."""
 
 
 class BuiltinSource(SourceSettings):
-    """A task that the package carries."""
+    """A task that is part of the package."""
 
     builtin: Literal["demo", "names"]
     """`demo`: everyday sentences, English to German; `names`: a name to its language."""
@@ -83,7 +83,7 @@ _FORMS = ("tsv", "jsonl", "hub", "builtin")
 
 
 def _form(value: Any) -> str:
-    """The form of a source as written in a config (a mapping) or as built in Python (a model)."""
+    """Form of a source, given as a mapping (in a config) or as a model (in Python)."""
     for form in _FORMS:
         if (form in value) if isinstance(value, dict) else hasattr(value, form):
             return form

@@ -1,6 +1,5 @@
-"""From raw parallel text to batches: reading, cleaning, tokenizing, storing, batching.
+"""Parallel text to batches: reading, cleaning, tokenizing, storing, batching.
 
-A pair of texts flows `corpus` -> `cleaning` -> `tokenizer` -> `store` -> `batching`; `prepare` runs the first
-four and keeps the result in a cache. Nothing is imported here, so that a command pays only for the parts that
-it uses.
+A pair of texts flows `corpus` -> `cleaning` -> `tokenizers` -> `store` -> `batches`; `prepare` runs the first four
+steps and caches the result. Nothing is imported here, so that a command loads only the parts that it uses.
 """

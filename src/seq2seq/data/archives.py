@@ -1,12 +1,14 @@
-"""Text inside zip and tar archives, read where it lies: nothing is ever unpacked to disk by us.
+"""Members of zip and tar archives, read without unpacking the archive to disk.
 
 An archive from elsewhere may name files outside of its folder, link to them, hold devices, or unpack to a size that
-fills any disk. Every member is looked at before a byte of one is read; an archive with one such member is refused.
+fills any disk. All members are checked before the first byte of one is read; one unsafe member refuses the archive.
 """
 
 from __future__ import annotations
 
+import bz2
 import difflib
+import gzip
 import io
 import lzma
 import re
@@ -18,9 +20,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
-from seq2seq.data.unpacking import Careful, Part, packing
 from seq2seq.errors import DataError, NetworkError
 
 ARCHIVE = re.compile(r".+\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))", re.IGNORECASE)
@@ -28,9 +29,11 @@ _PACKED = re.compile(r".+\.(gz|bz2|xz|zst|7z|rar|zip|tar|tgz|tbz2?|txz)", re.IGN
 
 _HARMLESS_BYTES = 1 << 28
 _LARGEST_RATIO = 200
-"""Text packs three to ten times smaller. An archive that unpacks to more than 256 MiB and this many times its own size
-is a bomb."""
+"""Text compresses three to ten times. An archive that unpacks to more than 256 MiB and more than this many times its
+own size is a bomb."""
 _MOST_MEMBERS = 1_000_000
+_LARGEST_HEADER = 1 << 20
+_BZIP2_BLOCK, _BZIP2_END = bytes.fromhex("314159265359"), bytes.fromhex("177245385090")
 
 _DAMAGED = (
     tarfile.TarError,
@@ -48,18 +51,18 @@ _DAMAGED = (
 
 
 class _Member(NamedTuple):
-    """What the archive says of one of its files."""
+    """Directory entry of an archive."""
 
     name: str
     size: int
     fault: str | None
-    """Why it must not be unpacked."""
+    """Why the member must not be unpacked."""
     is_file: bool
     open: Callable[[], BinaryIO]
 
 
 def split_member(name: str) -> tuple[str, str | None]:
-    """`corpus.zip/folder/train.de` as archive and member; a name that leads through no archive has no member."""
+    """Split `corpus.zip/folder/train.de` into archive and member; the member is None if the path has no archive."""
     parts = name.split("/")
     for number, part in enumerate(parts[:-1], start=1):
         if ARCHIVE.fullmatch(part) and any(parts[number:]):
@@ -68,39 +71,41 @@ def split_member(name: str) -> tuple[str, str | None]:
 
 
 def check_archive(path: Path) -> None:
-    """Refuse what is not safe to unpack: an archive, or one packed file. Any other file passes.
+    """Refuse an archive or a compressed file that is not safe to unpack; any other file passes.
 
     Raises:
         NetworkError: names the member and what is wrong with it.
         DataError: the archive is damaged.
     """
-    with _damage_told(path):
+    with _explain_damage(path):
         if _is_archive(path):
             with _members(path):
                 pass
-        elif packing(path) is not open:
-            with packing(path)(path, "rb") as stream:
+        elif _opener(path) is not open:
+            with _opener(path)(path, "rb") as stream:
                 _measure(stream, path)
 
 
 def member_names(path: Path) -> list[str]:
-    """The files in an archive. Raises as `check_archive`."""
-    with _damage_told(path), _members(path) as members:
+    """List the files in an archive. Raises as `check_archive`."""
+    with _explain_damage(path), _members(path) as members:
         return [_shown(member.name) for member in members if member.is_file]
 
 
 def open_member(path: Path, member: str) -> BinaryIO:
-    """A file of an archive as a stream of bytes.
+    """Open a member of an archive for reading bytes.
 
     Raises:
-        DataError: the archive is damaged, or the member missing, damaged, encrypted, or packed again.
+        DataError: the archive is damaged, or the member is missing, damaged, encrypted, or compressed again.
         NetworkError: the archive is not safe.
     """
     where = f"{path}/{member}"
     if _PACKED.fullmatch(member):
         hint = f"unpack {path.name} by hand and name the file"
-        raise DataError(f"{member} is packed again inside its archive", where=where, hint=hint, code="data.compression")
-    with _damage_told(path), _members(path) as members:
+        raise DataError(
+            f"{member} is compressed again inside its archive", where=where, hint=hint, code="data.compression"
+        )
+    with _explain_damage(path), _members(path) as members:
         files = {_plain(each.name): each for each in members if each.is_file}
         if (found := files.get(_plain(member))) is None:
             near = difflib.get_close_matches(_plain(member), files, n=3, cutoff=0.5) or list(files)[:8]
@@ -111,7 +116,7 @@ def open_member(path: Path, member: str) -> BinaryIO:
 
 @contextmanager
 def _members(path: Path) -> Iterator[list[_Member]]:
-    """Every member, after all have been found safe. A stream of one may outlive the block."""
+    """Yield the files of an archive after checking all members. A stream of one may outlive the block."""
     with _zip_members(path) if _is_zip(path) else _tar_members(path) as members:
         limit, unpacked = _most_bytes(path), 0
         seen: dict[str, _Member] = {}
@@ -138,7 +143,7 @@ def _zip_members(path: Path) -> Iterator[Iterator[_Member]]:
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     mode = info.external_attr >> 16
     kind, fault = stat.S_IFMT(mode), None
-    # Most archives of other systems carry no mode at all.
+    # Most archives made on other systems have no mode at all.
     if kind == stat.S_IFLNK:
         fault = "a link"
     elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -150,14 +155,14 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
 @contextmanager
 def _tar_members(path: Path) -> Iterator[Iterator[_Member]]:
     with (
-        packing(path)(path, "rb") as stream,
-        tarfile.TarFile(fileobj=cast(BinaryIO, Careful(stream)), mode="r") as archive,
+        _opener(path)(path, "rb") as stream,
+        tarfile.TarFile(fileobj=cast(BinaryIO, _LimitedReads(stream)), mode="r") as archive,
     ):
-        yield _whole(stream, archive, path)
+        yield _read_to_end(stream, archive, path)
 
 
-def _whole(stream: BinaryIO, archive: tarfile.TarFile, path: Path) -> Iterator[_Member]:
-    """The members, and then the rest of the stream: the check sum of a packed one stands at its end."""
+def _read_to_end(stream: BinaryIO, archive: tarfile.TarFile, path: Path) -> Iterator[_Member]:
+    """Yield the members and then read the rest of the stream, since a compressed one has its check sum at the end."""
     for info in archive:
         yield _tar_member(path, info)
     _measure(stream, path)
@@ -174,15 +179,63 @@ def _tar_member(path: Path, info: tarfile.TarInfo) -> _Member:
         info.size,
         fault,
         info.isreg(),
-        lambda: cast(BinaryIO, io.BufferedReader(Part(packing(path)(path, "rb"), info.offset_data, info.size))),
+        lambda: cast(BinaryIO, io.BufferedReader(_Slice(_opener(path)(path, "rb"), info.offset_data, info.size))),
     )
+
+
+class _LimitedReads:
+    """Decompressed tar stream in which no header can ask for gigabytes of memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.seek, self.tell = stream, stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._stream.read(size)
+
+
+class _Slice(io.RawIOBase):
+    """`size` bytes of a stream, which is closed with it."""
+
+    def __init__(self, stream: BinaryIO, start: int, size: int) -> None:
+        self._stream, self._left = stream, size
+        stream.seek(start)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._stream.read(min(len(buffer), self._left))
+        if not piece and self._left:
+            raise EOFError("the archive ends too early")
+        buffer[: len(piece)] = piece
+        self._left -= len(piece)
+        return len(piece)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _opener(path: Path) -> Callable[[Path, str], BinaryIO]:
+    """Choose the function that opens a file for reading decompressed bytes, by the file's first bytes."""
+    with path.open("rb") as file:
+        begin = file.read(10)
+    if begin.startswith(b"\x1f\x8b"):
+        return cast(Callable[[Path, str], BinaryIO], gzip.open)
+    if begin.startswith(b"BZh") and begin[4:] in (_BZIP2_BLOCK, _BZIP2_END):
+        return cast(Callable[[Path, str], BinaryIO], bz2.open)
+    if begin.startswith(b"\xfd7zXZ\0"):
+        return cast(Callable[[Path, str], BinaryIO], lzma.open)
+    return cast(Callable[[Path, str], BinaryIO], open)
 
 
 def _is_zip(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(4) in (b"PK\3\4", b"PK\5\6", b"PK\7\x08"):
             return True
-    # The mark of an end may stand in any file by chance.
+    # The end-of-directory signature may occur in any file by chance.
     try:
         with zipfile.ZipFile(path):
             return True
@@ -193,7 +246,7 @@ def _is_zip(path: Path) -> bool:
 def _is_archive(path: Path) -> bool:
     if _is_zip(path):
         return True
-    with packing(path)(path, "rb") as stream:
+    with _opener(path)(path, "rb") as stream:
         try:
             tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
         except tarfile.HeaderError:
@@ -202,16 +255,16 @@ def _is_archive(path: Path) -> bool:
 
 
 def _measure(stream: BinaryIO, path: Path) -> None:
-    """Read to the end, which must come in good time."""
+    """Read to the end and refuse a stream that is too long."""
     limit, unpacked = _most_bytes(path), stream.tell()
     while piece := stream.read(1 << 20):
         unpacked += len(piece)
         if unpacked > limit:
-            raise _unsafe(path, f"{path.name}: {path.stat().st_size:,} bytes unpack to more than {limit:,}: a bomb")
+            raise _unsafe(path, f"{path.stat().st_size:,} bytes unpack to more than {limit:,}: a bomb")
 
 
 def _most_bytes(path: Path) -> int:
-    """What it may unpack to."""
+    """Largest size that a file may unpack to."""
     return max(_HARMLESS_BYTES, _LARGEST_RATIO * path.stat().st_size)
 
 
@@ -225,12 +278,12 @@ def _fault_of_name(name: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """A name as others may write it too: without `./` before it."""
+    """Normalize a member's name: `./train.de` and `train.de` are the same file."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _shown(name: str) -> str:
-    """A name that cannot write to the terminal: control characters and broken Unicode are escaped."""
+    """Escape control characters and broken Unicode, which could write to the terminal."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
     return shown if len(shown) <= 120 else shown[:117] + "..."
 
@@ -245,14 +298,14 @@ def _unsafe(path: Path, fault: str) -> NetworkError:
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Whatever the libraries raise of an archive that they cannot read becomes a `DataError`."""
+def _explain_damage(path: Path) -> Iterator[None]:
+    """Turn the exceptions of the archive libraries into `DataError`."""
     try:
         yield
     except _DAMAGED as error:
         raise DataError(
             f"cannot read the archive: {error or type(error).__name__}",
             where=str(path),
-            hint="fetch or pack it again",
+            hint="download or pack it again",
             code="data.compression",
         ) from None

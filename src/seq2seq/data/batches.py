@@ -1,4 +1,4 @@
-"""Batches of similar length, readable from any place of any epoch on."""
+"""Training batches, readable from any position of any epoch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Batch", "Cursor", "TrainingBatches", "collate", "plan_epoch"]
 IdRows = Sequence[npt.NDArray[np.integer] | Sequence[int]]
 
 _GROWTH_PAIRS = 500
-"""Pairs that are segmented anew to see how much longer they get."""
+"""Number of pairs that are sampled to estimate how much longer sampled segmentations are."""
 
 
 class Batch(NamedTuple):
@@ -36,13 +36,13 @@ class Batch(NamedTuple):
     source: Int[Tensor, "B S"]
     """Source ids with EOS."""
     target_in: Int[Tensor, "B T"]
-    """What the decoder reads: BOS and the target."""
+    """Decoder input: BOS and the target."""
     target_out: Int[Tensor, "B T"]
-    """What the decoder should say: the target and EOS."""
+    """Decoder output: the target and EOS."""
     tokens: int
-    """Real target tokens, EOS included: the denominator of the loss."""
+    """Number of target tokens without padding, EOS included: the denominator of the loss."""
     source_tokens: int
-    """Real source tokens, EOS included."""
+    """Number of source tokens without padding, EOS included."""
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch on a device."""
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 def collate(sources: IdRows, targets: IdRows) -> Batch:
-    """One batch from B rows of ids without BOS and EOS."""
+    """Collate B rows of ids without BOS and EOS into a batch."""
     if len(sources) != len(targets) or not sources:
         raise ValueError(f"a batch needs as many sources as targets and at least one: {len(sources)}, {len(targets)}")
     source = np.full((len(sources), 1 + max(map(len, sources))), PAD, dtype=np.int64)
@@ -77,23 +77,23 @@ def collate(sources: IdRows, targets: IdRows) -> Batch:
 
 
 class Cursor(NamedTuple):
-    """The place of the next unread batch."""
+    """Position of the next unread batch."""
 
     epoch: int = 0
     pool: int = 0
     batch: int = 0
     pairs: int = 0
-    """Pairs of this epoch already read, over all ranks."""
+    """Number of pairs of this epoch already read, over all ranks."""
 
 
 class TrainingBatches:
-    """The training data as the loop sees it: endless epochs of batches, readable from any place on.
+    """Endless epochs of training batches, readable from any position.
 
-    What is read is a function of (store, settings, seed, cursor); it depends neither on `num_workers` nor on where
-    reading began. `share` = (rank, ranks) takes every ranks-th pair of each batch.
+    Batches are a function of (store, settings, seed, cursor), whatever `num_workers` is and wherever reading began.
+    `share` = (rank, ranks) takes every ranks-th pair of each batch.
 
     Raises:
-        ConfigError: a single pair is larger than the budget.
+        ConfigError: a single pair exceeds the budget.
         DataError: the store is empty.
     """
 
@@ -124,7 +124,7 @@ class TrainingBatches:
         self._growth = 1.0
         if sampler is not None:
             some = permute(np.arange(min(_GROWTH_PAIRS, len(store))), len(store), stream_key("growth"))
-            # More than the mean, so that few rows of a batch have to stay as they are for lack of room.
+            # Above the mean, so that few rows of a batch must keep their first segmentation for lack of room.
             self._growth = 1 + 1.3 * (sampler.growth(store.rows(some)) - 1)
         budget = batch_size if batch_type == "tokens" else None
         self._reader = _Reader(store, sampler, share, self._limits, budget)
@@ -132,20 +132,20 @@ class TrainingBatches:
 
     @property
     def pairs_per_epoch(self) -> int:
-        """Pairs read in an epoch, over all ranks."""
+        """Number of pairs in an epoch, over all ranks."""
         return self.mixture.pairs
 
     def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """The rest of the cursor's epoch; each batch with the place after it.
+        """Yield the rest of the cursor's epoch, each batch with the position after it.
 
         Raises:
-            CheckpointError: there is no such place, because data or settings are not those of the cursor.
+            CheckpointError: there is no such position, because data or settings differ from those of the cursor.
             WorkerError: a loader process died.
         """
         return load(self._reader, self._places(cursor), self.num_workers, self._pin_memory)
 
     def plan(self, epoch: int, pool: int) -> Plan:
-        """The batches of one pool; time and memory depend on the size of a pool alone."""
+        """Plan the batches of one pool; time and memory depend on the size of a pool only."""
         rows = self.mixture.rows(self.seed, epoch, pool)
         sources, targets = self.store.lengths(rows)
         if self._growth > 1:
@@ -163,8 +163,7 @@ class TrainingBatches:
         )
 
     def longest(self) -> Batch:
-        """The batch that needs the most memory, for the rehearsal: the longest pair, as often as the budget allows,
-        or the largest batch of the first pool."""
+        """The batch that needs the most memory: the longest pair, repeated, or the largest batch of the first pool."""
         row = max(self._longest_rows, key=lambda row: max(self.store.lengths([row]))[0])
         width = max(self._limits) + 1
         copies = min(self.batch_size // width if self.batch_type == "tokens" else self.batch_size, self.pairs_per_epoch)
@@ -172,7 +171,7 @@ class TrainingBatches:
         candidates = [np.full(copies, row), *(plan.rows(number) for number in range(len(plan)))]
         rows = max(candidates, key=self._memory)
         sources, targets = self.store.rows(rows)
-        if self._reader.sampler is not None:  # segmented anew, rows may grow up to the limits
+        if self._reader.sampler is not None:  # sampled segmentations may be as long as the limits
             limits = [self._reader.limit(len(rows), side) for side in (0, 1)]
             sources, targets = (
                 [np.resize(ids, limit) for ids in side] for side, limit in zip((sources, targets), limits, strict=True)
@@ -180,13 +179,13 @@ class TrainingBatches:
         return collate(sources, targets)
 
     def _memory(self, rows: Rows) -> int:
-        """A measure of the memory of a batch: most of it grows with its cells, attention with their width too."""
+        """Relative memory of a batch: most of it grows with its cells, that of attention also with its width."""
         sources, targets = self.store.lengths(rows)
         width = int(max(sources.max(), targets.max())) + 1
         return len(rows) * width * (1024 + width)
 
     def _places(self, cursor: Cursor) -> Iterator[_Place]:
-        """Every batch to read. The next pool is planned in a thread of its own while one is read."""
+        """Yield the places of all batches. The next pool is planned in a thread while one is read."""
         if cursor.pool >= self.mixture.pools:
             raise _no_such_place(cursor, 0)
         with ThreadPoolExecutor(1, thread_name_prefix="plan") as planner:
@@ -203,7 +202,7 @@ class TrainingBatches:
                         after = Cursor(cursor.epoch + 1) if last_pool else after._replace(pool=cursor.pool + 1, batch=0)
                     yield _Place(rows, (cursor.epoch, cursor.pool, number), after)
                     cursor = after
-                    if following is None and not last_pool:  # after the first batch, which somebody is waiting for
+                    if following is None and not last_pool:  # after the first batch, which training waits for
                         following = planner.submit(self.plan, cursor.epoch, cursor.pool + (number + 1 < len(plan)))
                 plan = following.result() if following else None
 
@@ -217,7 +216,7 @@ def _no_such_place(cursor: Cursor, batches: int) -> CheckpointError:
 
 
 class _Place(NamedTuple):
-    """What a loader needs to know of one batch."""
+    """Rows and position of one batch, for the loader."""
 
     rows: Rows
     place: tuple[int, int, int]
@@ -226,7 +225,7 @@ class _Place(NamedTuple):
 
 
 class _Reader(Dataset[tuple[Batch, Cursor]]):
-    """Places in, batches out; a loader process has a copy of it."""
+    """Dataset that makes the batch of a place; each loader process has a copy."""
 
     def __init__(
         self,
@@ -239,7 +238,7 @@ class _Reader(Dataset[tuple[Batch, Cursor]]):
         self.store, self.sampler, self.share, self.limits, self.budget = store, sampler, share, limits, budget
 
     def limit(self, pairs: int, side: int) -> int:
-        """Most ids of a source (0) or target (1) that is segmented anew, in a batch of so many pairs."""
+        """Largest length of a sampled source (side 0) or target (side 1) in a batch of `pairs`."""
         limit = self.limits[side]
         return limit if self.budget is None else min(limit, self.budget // pairs - 1)
 
@@ -265,11 +264,11 @@ class _Reader(Dataset[tuple[Batch, Cursor]]):
 Item = TypeVar("Item")
 
 _PREFETCHED = 4
-"""Items that each loader process reads ahead; the next pool is planned within that time."""
+"""Items that each loader process reads ahead; the next pool is planned meanwhile."""
 
 
 def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_memory: bool = False) -> Iterator[Item]:
-    """What the dataset holds at each of the places, in order, read by processes ahead of the reader.
+    """Yield the items of a dataset at the given places in order, read ahead by `num_workers` processes.
 
     Raises:
         WorkerError: a loader process died.
@@ -281,8 +280,8 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
         return
     try:
         with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside torch's threads (the children only read and copy arrays),
-            # torch of more workers than cores (the user's choice).
+            # Python 3.12 warns of a fork with running threads (the children only read and copy arrays), torch of more
+            # workers than cores (the user's choice).
             warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
             loader = DataLoader(
@@ -293,7 +292,7 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
                 prefetch_factor=_PREFETCHED,
                 collate_fn=_unchanged,
                 pin_memory=pin_memory,
-                # Of its own: the loader draws a seed, which would shift the dropout of a run with workers.
+                # The loader draws a seed; from the global generator, that would change the dropout of a run.
                 generator=torch.Generator(),
             )
             iterator = iter(loader)
@@ -307,7 +306,7 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
 
 
 class _Once(Sampler[Any]):
-    """Places as the loader wants them."""
+    """Sampler of the given places."""
 
     def __init__(self, places: Iterator[Any]) -> None:
         self._places = places
@@ -317,7 +316,7 @@ class _Once(Sampler[Any]):
 
 
 def _pinned(item: Any) -> Any:
-    """The same with its tensors in page-locked memory, from which copies to the GPU need not wait."""
+    """Copy of an item with its tensors in page-locked memory, for asynchronous copies to the GPU."""
     if isinstance(item, Tensor):
         return item.pin_memory()
     if isinstance(item, tuple):

@@ -1,4 +1,4 @@
-"""The cache of prepared data: its keys, folders that appear whole, and what changed since the last time."""
+"""Cache of prepared data: keys, entries that appear whole or not at all, and the difference to the newest entry."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from typing import Any
 from seq2seq import console
 from seq2seq.atomic_files import write_json
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
-from seq2seq.data.files import digest, locate, open_binary
+from seq2seq.data.demo import DEMO_PAIRS
+from seq2seq.data.files import digest_content, digest_file, locate, open_binary
 from seq2seq.errors import NetworkError, ResourceError
 
 RECORD = "record.json"
 _MEMORY = "inputs.json"
 _TEMPORARY = ".making-"
 _HASHED_BYTES = 1 << 30
-"""Larger files are known by their size alone: hashing them at every start would be felt."""
+"""Larger files are checked by size only: hashing them at every start would take too long."""
 
 _FRESH_SECONDS = 2.0
-"""A file changed this recently is hashed again: another change may carry the same time stamp."""
+"""A file changed this recently is hashed again, since a later change may have the same time stamp."""
 
 
 def cache_folder() -> Path:
-    """Where prepared data and fetched files lie: SEQ2SEQ_CACHE, or seq2seq in the user's cache folder."""
+    """Folder of prepared data: SEQ2SEQ_CACHE, or seq2seq in the user's cache folder."""
     root = os.environ.get("SEQ2SEQ_CACHE")
     if root:
         return Path(root)
@@ -38,7 +39,7 @@ def cache_folder() -> Path:
 
 
 class Inputs:
-    """Sizes and hashes of inputs, remembered by path, size and time stamp: large files are hashed once."""
+    """Sizes and hashes of inputs, remembered by path, size and time stamp, so that a file is hashed once."""
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / _MEMORY
@@ -46,13 +47,14 @@ class Inputs:
         self._changed = False
 
     def facts(self, source: Source) -> dict[str, Any]:
-        """What identifies the content of a source, JSON-able.
+        """Identify the content of a source, for JSON.
 
         Raises:
             DataError: a file is missing.
-            NetworkError: a hub dataset never seen before cannot be looked up.
+            UsageError: a file is named by a URL.
+            NetworkError: a new hub dataset cannot be looked up.
         """
-        # How often a corpus is drawn from changes nothing of what is stored.
+        # The weight of a corpus does not affect the stored data.
         settings = source.model_dump(exclude={"weight"})
         match source:
             case TextSource():
@@ -64,13 +66,13 @@ class Inputs:
             case HubSource():
                 return {"settings": settings, "revision": self._revision(source)}
             case BuiltinSource():
-                return {"settings": settings, **_builtin_facts(source)}
+                return {"settings": settings, "sha256": digest_file(DEMO_PAIRS)}
         return {"settings": settings, "files": [self.file(name) for name in files]}
 
     def file(self, named: str) -> dict[str, Any]:
-        """Name, size and SHA-256 of a file, of a member where it lies in an archive, or of the copy of a URL."""
+        """Name, size and SHA-256 of a file or of a member of an archive."""
         path = Path(named)
-        with open_binary(path):  # a missing file gets the message with near names
+        with open_binary(path):  # raises the error with similar names if it is missing
             local, member = locate(path)
             stat = local.stat()
         name, stamp = str(local.resolve()), [stat.st_size, stat.st_mtime_ns]
@@ -79,20 +81,20 @@ class Inputs:
         known = self._known.get(name)
         settled = time.time() - stat.st_mtime > _FRESH_SECONDS
         if not (settled and isinstance(known, dict) and known.get("stamp") == stamp and "bytes" in known):
-            size, sha256 = (stat.st_size, digest_file(local)) if member is None else digest(path)
+            size, sha256 = (stat.st_size, digest_file(local)) if member is None else digest_content(path)
             known = {"stamp": stamp, "bytes": size, "sha256": sha256}
             self._known[name] = known
             self._changed = True
         return {"file": named, "bytes": known["bytes"], "sha256": known["sha256"]}
 
     def save(self) -> None:
-        """Remember for the next call."""
+        """Save for the next call."""
         if self._changed:
-            with suppress(ResourceError):  # another process may be writing it; it only saves time
+            with suppress(ResourceError):  # another process may be writing it, and it only saves time
                 write_json(self._path, self._known)
 
     def _revision(self, source: HubSource) -> str:
-        from seq2seq.data.download import hub_revision
+        from seq2seq.data.hub import hub_revision
 
         name = "hub:" + json.dumps(source.model_dump(include={"hub", "config", "revision"}))
         try:
@@ -108,22 +110,13 @@ class Inputs:
         return revision
 
 
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def fingerprint(key: dict[str, Any]) -> str:
-    """A short name for a key: equal keys, equal names."""
+    """Short name of a key, by its hash."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished entry; None where it is absent, unfinished, or has lost or changed a file."""
+    """Read the record of an entry; None if it is missing or unfinished, or a file is missing or changed."""
     record = _read_json(folder / RECORD)
     if not isinstance(record, dict) or not isinstance(record.get("sizes"), dict):
         return None
@@ -131,7 +124,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             return None
-        # Arrow files carry no check sum of their own.
+        # Arrow files have no check sum of their own.
         expected = record.get("sha256", {}).get(name)
         if expected and size <= _HASHED_BYTES and digest_file(path) != expected:
             return None
@@ -139,7 +132,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Close an entry: the record, with size and hash of every other file, is written last."""
+    """Finish an entry: the record, with size and hash of every other file, is written last."""
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     sizes = {name: path.stat().st_size for name, path in files.items()}
     hashes = {name: digest_file(path) for name, path in files.items() if sizes[name] <= _HASHED_BYTES}
@@ -148,7 +141,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 @contextmanager
 def new_entry(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the name `folder` when the block ends well, and vanishes otherwise."""
+    """A temporary folder that is renamed to `folder` when the block succeeds, and removed otherwise."""
     cache = folder.parent
     _remove_stale(cache)
     temporary = cache / f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{folder.name}"
@@ -160,7 +153,7 @@ def new_entry(folder: Path) -> Iterator[Path]:
         try:
             temporary.rename(folder)
         except OSError:
-            # Another process has just made the same entry: its content is equal.
+            # Another process has just made the same entry, with the same content.
             if read_record(folder) is None:
                 raise
     finally:
@@ -168,7 +161,7 @@ def new_entry(folder: Path) -> Iterator[Path]:
 
 
 def changes(cache: Path, key: dict[str, Any]) -> list[str]:
-    """Dotted names of what differs from the key of the newest entry; empty where there is none."""
+    """Dotted names of the differences to the key of the newest entry; empty without an entry."""
     records = sorted(cache.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime, reverse=True)
     newest = _read_json(records[0]) if records else None
     if not isinstance(newest, dict):
@@ -177,33 +170,24 @@ def changes(cache: Path, key: dict[str, Any]) -> list[str]:
     return sorted({name for name in before.keys() | now.keys() if before.get(name) != now.get(name)})
 
 
-def _builtin_facts(source: BuiltinSource) -> dict[str, Any]:
-    from seq2seq.data.builtin import builtin_pairs
-
-    digest = hashlib.sha256()
-    for left, right in builtin_pairs(source.builtin, source.split):
-        digest.update(f"{left}\t{right}\n".encode())
-    return {"sha256": digest.hexdigest()}
-
-
 def _remove_stale(cache: Path) -> None:
-    """Remove temporary folders whose maker, on this machine, no longer lives."""
+    """Remove temporary folders of processes on this machine that no longer run."""
     mine = f"{_TEMPORARY}{socket.gethostname()}-"
     for path in cache.glob(mine + "*"):
         number = path.name.removeprefix(mine).split("-")[0]
-        if number.isdecimal() and not _alive(int(number)):
+        if number.isdecimal() and not _is_running(int(number)):
             console.say(f"removing unfinished prepared data {path}")
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _alive(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return process != os.getpid()  # our own number, reused: this process is not making one yet
+    return process != os.getpid()  # a reused process id: this process has no temporary folder yet
 
 
 def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which training pairs are dropped, and why. Pairs are judged whole; each drop has one reason."""
+"""Cleaning of training pairs: filters, and a report with one reason for each dropped pair."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from seq2seq.console import format_table
 from seq2seq.errors import DataError
 
 RATIO_EXEMPT_TOKENS = 10
-"""Pairs whose longer side has at most this many tokens keep any ratio: 1 word to 9 can be right."""
+"""The length ratio is not checked if the longer side has at most this many tokens: 1 word to 9 can be right."""
 
-# A character that leaves ink: no white space, control, or zero-width format character (U+200B, U+FEFF, soft
-# hyphen, ...).
+# A visible character: not white space, a control character, or a zero-width one (U+200B, U+FEFF, soft hyphen, ...).
 _INK = re.compile(
     "[^\\s\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f"
     "\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\U000e0000-\\U000e0fff]"
@@ -38,8 +37,10 @@ _LABELS = {
 
 @dataclass
 class CleaningReport:
-    """Counts of pairs: read, kept, and taken away for each reason. `read` = `kept` + the sum of the reasons, of which
-    `copies` and `shared_source` are none."""
+    """Counts of pairs: read, kept, and dropped by reason.
+
+    `read` is `kept` plus the sum of the reasons; `copies` and `shared_source` are not reasons.
+    """
 
     read: int = 0
     kept: int = 0
@@ -53,9 +54,9 @@ class CleaningReport:
     too_long: int = 0
     ratio: int = 0
     copies: int = 0
-    """Of the pairs with text on both sides those whose sides are the same; no reason to drop one."""
+    """Pairs with the same text on both sides; they are not dropped."""
     shared_source: int = 0
-    """Pairs that would be of a held-out source, but stay because most of the corpus would be."""
+    """Pairs with a held-out source that stay, because most of the corpus would be dropped otherwise."""
 
     @property
     def usable(self) -> int:
@@ -63,13 +64,13 @@ class CleaningReport:
         return self.read - self.empty - self.invisible
 
     def rows(self) -> list[tuple[str, str]]:
-        """(reason, count) for `console.format_table`."""
+        """Rows (reason, count) for `console.format_table`."""
         counts = [("read", self.read), *((label, getattr(self, name)) for name, label in _LABELS.items())]
         counts.append(("kept", self.kept))
         return [(label, f"{count:,}") for label, count in counts]
 
     def table(self) -> str:
-        """The counts as aligned text."""
+        """Format the counts as a table."""
         return format_table(("training pairs", "count"), self.rows())
 
     def as_dict(self) -> dict[str, int]:
@@ -78,11 +79,11 @@ class CleaningReport:
 
     @classmethod
     def from_dict(cls, counts: dict[str, int]) -> CleaningReport:
-        """The inverse of `as_dict`; unknown names are ignored."""
+        """Invert `as_dict`; unknown names are ignored."""
         return cls(**{field.name: int(counts[field.name]) for field in fields(cls) if field.name in counts})
 
     def require_any_kept(self) -> None:
-        """Raise DataError with the table where no pair is left."""
+        """Raise DataError with the table if no pair is left."""
         if not self.kept:
             table = "\n".join("  " + line for line in self.table().splitlines())
             raise DataError(
@@ -93,12 +94,12 @@ class CleaningReport:
 
 
 def is_invisible(text: str) -> bool:
-    """True where a text shows nothing (white space, control and zero-width characters) or holds a NUL."""
+    """Whether a text has no visible character (only white space, control and zero-width ones), or contains a NUL."""
     return "\0" in text or _INK.search(text) is None
 
 
 def text_fault(source: str, target: str) -> str | None:
-    """Why a pair is unusable before tokenization: "empty", "invisible", or None."""
+    """Reason to drop a pair before tokenization: "empty", "invisible", or None."""
     if not source.strip() or not target.strip():
         return "empty"
     if is_invisible(source) or is_invisible(target):
@@ -107,9 +108,9 @@ def text_fault(source: str, target: str) -> str | None:
 
 
 def hash_pairs(pairs: Iterable[tuple[str, str]]) -> npt.NDArray[np.uint64]:
-    """A 64-bit BLAKE2b hash for each pair: 8 bytes a pair stand for the text when looking for duplicates.
+    """Compute a 64-bit BLAKE2b hash of each pair, for the search for duplicates.
 
-    Among 100 million different pairs, one false duplicate is expected in 3,700 corpora.
+    With 100 million different pairs, one corpus in 3,700 is expected to have a false duplicate.
     """
     digests = b"".join(
         blake2b(f"{source}\n{target}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -124,7 +125,7 @@ def judge_lengths(
     settings: CleaningSettings,
     report: CleaningReport,
 ) -> npt.NDArray[np.bool_]:
-    """Which pairs stay, by their token counts (without end mark); adds the others to the report."""
+    """Mask of the pairs to keep, by their token counts (without EOS); the others are added to the report."""
     shorter, longer = np.minimum(source_lengths, target_lengths), np.maximum(source_lengths, target_lengths)
     too_short = shorter < settings.min_tokens
     too_long = (longer > settings.max_tokens) & ~too_short

@@ -1,35 +1,43 @@
-"""One door for every form of parallel text: a source of the config in, pairs of texts out, one by one."""
+"""Parallel corpora: a reader for each form of source, and checks for corpora that cannot be right."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from seq2seq import console
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
-from seq2seq.data.cleaning import is_invisible
-from seq2seq.data.files import DecodingErrors, read_lines
-from seq2seq.errors import DataError
-
-Pair = tuple[str, str]
+from seq2seq.data.cleaning import CleaningReport, is_invisible
+from seq2seq.data.demo import builtin_pairs
+from seq2seq.data.files import DecodingErrors, Pair, one_line, read_lines
+from seq2seq.errors import DataError, UsageError
 
 _REPLACE = "data.errors=replace"
 
-_LINE_ENDS = re.compile(r"\r\n|\n")
+_MOST_COPIES = 0.8
+"""Largest share of pairs with equal sides. In a corpus of spelling corrections, half of the sentences may be right."""
+
+_EXAMPLES: dict[type, str] = {
+    TextSource: "{source: corpus.en, target: corpus.de}",
+    TsvSource: "{tsv: corpus.tsv, source: 0, target: 1}",
+    JsonlSource: "{jsonl: corpus.jsonl, source: en, target: de}",
+    HubSource: "{hub: ID, source: en, target: de}",
+}
 
 
 def read_pairs(source: Source, errors: DecodingErrors = "strict", *, option: str = _REPLACE) -> Iterator[Pair]:
-    """Every (source, target) pair, in order, uncleaned. Nothing is held in memory.
+    """Yield the (source, target) pairs of a source in order, uncleaned. Nothing is held in memory.
 
-    A text is always one line: newlines inside a cell of a JSON or hub source become spaces, because
-    everything after this (references, translations) works line for line. A source with a `target_tag` gets it put
-    before each text. `option` is how the user may ask for errors="replace", for the hint.
+    A text is always one line: newlines inside a cell of a JSON or hub source become spaces, because everything after
+    this (references, translations) works line for line. A `target_tag` is put before each source text. `option` is the
+    setting that asks for errors="replace", for the hint.
 
     Raises:
         DataError: a file is missing, damaged, or has a line that does not hold a pair; the two files of a
-            text source differ in length (told when the shorter one ends).
+            text source differ in length (raised when the shorter one ends).
         NetworkError: a hub dataset cannot be fetched.
     """
     pairs = _read(source, errors, option)
@@ -37,12 +45,12 @@ def read_pairs(source: Source, errors: DecodingErrors = "strict", *, option: str
 
 
 def tag_symbol(tag: str) -> str:
-    """What is put before a source text to ask for a target language: `<2de>` for `de` (Johnson et al. 2017)."""
+    """The token before a source text that asks for a target language: `<2de>` for `de` (Johnson et al. 2017)."""
     return f"<2{tag}>"
 
 
 def add_tag(text: str, symbol: str) -> str:
-    """The text with a tag before it; a text that shows nothing stays so, for it has no translation."""
+    """Put a tag before a text; an invisible text stays as it is, since it has no translation."""
     return text if is_invisible(text) else f"{symbol} {text}"
 
 
@@ -60,34 +68,11 @@ def _read(source: Source, errors: DecodingErrors, option: str) -> Iterator[Pair]
         case JsonlSource():
             return _read_jsonl(source, errors)
         case HubSource():
-            from seq2seq.data.download import load_hub, read_hub
+            from seq2seq.data.hub import load_hub, read_hub
 
             return read_hub(load_hub(source), source, errors)
         case BuiltinSource():
             return _read_builtin(source)
-
-
-def one_line(text: str, place: str, errors: DecodingErrors) -> str:
-    """A cell as one line of valid Unicode: newlines become spaces.
-
-    Raises:
-        DataError: the text holds a lone surrogate (JSON can write one, UTF-8 cannot) and errors="strict".
-    """
-    if "\n" in text:
-        text = _LINE_ENDS.sub(" ", text)
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            if errors == "strict":
-                raise DataError(
-                    f"not valid Unicode: a lone surrogate at character {error.start}",
-                    where=place,
-                    hint=f"{_REPLACE} puts U+FFFD there",
-                    code="data.encoding",
-                ) from None
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _read_text(source: TextSource, errors: DecodingErrors, option: str) -> Iterator[Pair]:
@@ -125,7 +110,7 @@ def _read_tsv(source: TsvSource, errors: DecodingErrors) -> Iterator[Pair]:
         cells = line.split("\t")
         if len(cells) < needed:
             raise DataError(
-                f"{len(cells)} tab-separated column(s) where column {needed - 1} is wanted",
+                f"{len(cells)} tab-separated column(s) where column {needed - 1} is expected",
                 where=f"{source.tsv}:{number}",
                 hint="columns are numbered from 0",
                 code="data.column",
@@ -157,7 +142,7 @@ def _read_jsonl(source: JsonlSource, errors: DecodingErrors) -> Iterator[Pair]:
 
 
 def _json_text(row: Any, key: str, place: str) -> str:
-    """The text under a key, where dots reach inside unless the whole key exists as it is."""
+    """Look up the text under a key; dots reach inside, unless the whole key exists as it is."""
     value = row
     for part in [key] if isinstance(row, dict) and key in row else key.split("."):
         if not isinstance(value, dict):
@@ -183,7 +168,103 @@ def _json_text(row: Any, key: str, place: str) -> str:
 
 
 def _read_builtin(source: BuiltinSource) -> Iterator[Pair]:
-    from seq2seq.data.builtin import builtin_pairs
-
     for left, right in builtin_pairs(source.builtin, source.split):
         yield (right, left) if source.reverse else (left, right)
+
+
+def check_sides(split: str, sources: Sequence[Source]) -> None:
+    """Refuse a corpus with identical sides: a model of it learns to copy, and its scores look wonderful.
+
+    Beside other corpora, copied text is a known help for rare words (Currey et al. 2017), and gets a warning only.
+
+    Raises:
+        UsageError: one file, column or key stands for both sides of the only corpus of a split.
+    """
+    for number, source in enumerate(sources):
+        if (side := _one_side(source)) is None:
+            continue
+        what = f"source and target are the same {side}: a model of it learns to copy"
+        where = f"data.{split}.{number}"
+        if len(sources) == 1:
+            hint = "name a text and its translation: " + _EXAMPLES[type(source)]
+            raise UsageError(what, where=where, hint=hint, code="usage.same-file")
+        console.warn(f"{where}: {what}")
+
+
+def _one_side(source: Source) -> str | None:
+    """Name the file, column or key that stands for both sides of a corpus; None if they differ."""
+    match source:
+        case TextSource():
+            one, other = Path(source.source), Path(source.target)
+            same = one == other or (one.exists() and other.exists() and one.samefile(other))
+            return f"file, {source.source}" if same else None
+        case TsvSource():
+            return f"column, {source.source}" if source.source == source.target else None
+        case JsonlSource():
+            return f"key, {source.source}" if source.source == source.target else None
+        case HubSource():
+            return f"column, {source.source}" if source.source == source.target else None
+        case BuiltinSource():
+            return None
+
+
+def warn_of_copies(report: CleaningReport) -> None:
+    """Warn if most pairs have the same text on both sides, whatever their files are called."""
+    if report.copies > _MOST_COPIES * report.usable:
+        console.warn(
+            f"{report.copies:,} of {report.usable:,} training pairs are the same text on both sides: "
+            "a model of them learns to copy; are these the right files?"
+        )
+
+
+def warn_of_shared_sources(report: CleaningReport) -> None:
+    """Warn if pairs with held-out source texts stay in training, since little else would be left."""
+    if report.shared_source:
+        console.warn(
+            f"{report.shared_source:,} training pairs have the source text of a held-out pair, with another target; "
+            "they stay, for less than half would be left without them"
+        )
+
+
+def read_corpora(sources: Sequence[Source], errors: DecodingErrors) -> Iterator[Iterator[Pair]]:
+    """Yield the pairs of each source, with a warning for an empty one.
+
+    Raises:
+        DataError: as `read_pairs`, or all sources are empty.
+    """
+    empty: list[str] = []
+    for source in sources:
+        yield _note_empty(source, errors, empty)
+    if sources and len(empty) == len(sources):
+        raise DataError(
+            f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty",
+            where=empty[0],
+            hint="is it the right file? line i of the source side is translated by line i of the target side",
+            code="data.no-lines",
+        )
+    for name in empty:
+        console.warn(f"{name} is empty")
+
+
+def _note_empty(source: Source, errors: DecodingErrors, empty: list[str]) -> Iterator[Pair]:
+    pairs = read_pairs(source, errors)
+    if (first := next(pairs, None)) is None:
+        empty.append(_name(source))
+        return
+    yield first
+    yield from pairs
+
+
+def _name(source: Source) -> str:
+    match source:
+        case TextSource():
+            return source.source
+        case TsvSource():
+            named = isinstance(source.source, str) or isinstance(source.target, str)
+            return f"{source.tsv}, below its header," if named else source.tsv
+        case JsonlSource():
+            return source.jsonl
+        case HubSource():
+            return f"{source.hub} ({source.split})"
+        case BuiltinSource():
+            return f"{source.builtin} ({source.split})"

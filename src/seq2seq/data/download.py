@@ -1,187 +1,183 @@
-"""Datasets of the Hugging Face hub: fetched once into its cache, pinned to a commit, read by column."""
+"""`seq2seq data download`: corpora from elsewhere become text files on this machine, with a record of their origin."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 import re
-import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-
-import datasets
-import huggingface_hub
 
 from seq2seq import console
 from seq2seq.atomic_files import disk_error, write_json
 from seq2seq.config.sources import HubSource
-from seq2seq.data.cache import digest_file
-from seq2seq.data.corpus import Pair, one_line
-from seq2seq.data.files import DecodingErrors
-from seq2seq.data.hub import ask, check_archives, check_descriptions, explain, fetch_files, place_of
-from seq2seq.errors import DataError, NetworkError
+from seq2seq.data.cache import cache_folder
+from seq2seq.data.files import Pair, digest_file, one_line
+from seq2seq.errors import DataError, UsageError, UserError
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+MTDATA = "mtdata:"
 
 
 class Downloaded(NamedTuple):
-    """The files that `download` wrote."""
+    """The files that a download wrote."""
 
     source: Path
     target: Path
-    provenance: Path
+    record: Path
 
 
-def load_hub(source: HubSource) -> datasets.Dataset:
-    """The split, memory-mapped from the hub's cache; fetched first where it is not there. A local folder
-    works as an id.
-
-    Raises:
-        DataError: unknown dataset, configuration, split or column; the message lists those that exist.
-        NetworkError: the hub cannot be reached, or the dataset would need to run code.
-    """
-    revision = source.revision if is_local(source) or _offline() else hub_revision(source)
-    builder = None
-    with _quiet_datasets():
-        try:
-            builder = ask(lambda: datasets.load_dataset_builder(source.hub, source.config, revision=revision))
-            if not _offline():
-                fetch_files(builder)
-                _check(source, revision)
-            ask(builder.download_and_prepare)
-            dataset = builder.as_dataset(split=source.split)
-        except Exception as error:
-            _check(source, revision)
-            unsafe = _unsafe_archive(source, revision) if builder is None else None
-            raise unsafe or explain(error, source) from error
-    for name in (source.source, source.target):
-        column_path(dataset, name, source)
-    return dataset
-
-
-def _check(source: HubSource, revision: str | None) -> None:
-    # A README with wrong bytes misleads the library, and stays in its cache.
-    if not is_local(source):
-        check_descriptions(source.hub, revision)
-
-
-def _unsafe_archive(source: HubSource, revision: str | None) -> NetworkError | None:
-    """Why the library may have found no data: it passes over members that lead out of their archive."""
-    try:
-        if not is_local(source) and not _offline():
-            check_archives(source.hub, revision)
-    except NetworkError as error:
-        return error if error.code == "network.archive" else None
-    except Exception:
-        pass  # the first error says what is wrong
-    return None
-
-
-def hub_revision(source: HubSource) -> str:
-    """What identifies the data: the commit on the hub, or a digest of the files of a local folder.
+def download_hub(source: HubSource, folder: Path) -> Downloaded:
+    """Write a split of a hub dataset as two text files, `<split>.<source>` and `<split>.<target>`.
 
     Raises:
-        DataError: no such dataset or revision.
-        NetworkError: the hub cannot be reached; in offline mode, the dataset is not in the cache.
+        DataError, NetworkError: as `hub.load_hub`.
+        ResourceError: the disk is full.
+        UsageError: the folder cannot be written.
     """
-    if is_local(source):
-        return _digest_folder(Path(source.hub))
-    if source.revision and _COMMIT.fullmatch(source.revision):
-        return source.revision
-    if _offline():
-        return loaded_revision(load_hub(source))
-    try:
-        return ask(lambda: str(huggingface_hub.HfApi().dataset_info(source.hub, revision=source.revision).sha))
-    except Exception as error:
-        raise explain(error, source) from error
+    from seq2seq.data.hub import is_local, load_hub, loaded_revision, place_of, read_cells
 
-
-def loaded_revision(dataset: datasets.Dataset) -> str:
-    """The commit that a dataset was made from, as its cache tells; else the library's own fingerprint."""
-    places = [*(dataset.info.download_checksums or {}), *(file["filename"] for file in dataset.cache_files)]
-    found = re.search(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", " ".join(places))
-    return found[0] if found else str(dataset._fingerprint)
-
-
-def is_local(source: HubSource) -> bool:
-    """Whether the id is a folder or file on this machine."""
-    return Path(source.hub).exists()
-
-
-def column_path(dataset: datasets.Dataset, name: str, source: HubSource) -> tuple[str, ...]:
-    """Where a column lies: at the top, or inside a nested one such as `translation`.
-
-    Raises:
-        DataError: there is none; lists those that exist.
-    """
-    if name in dataset.features:
-        return (name,)
-    nested = {outer: _inner_names(feature) for outer, feature in dataset.features.items()}
-    for outer in sorted(nested, key=lambda outer: outer != "translation"):
-        for inner in nested[outer]:
-            if name in (inner, f"{outer}.{inner}"):
-                return (outer, inner)
-    names = [f"{outer}.{inner}" for outer in nested for inner in nested[outer]]
-    names += [outer for outer in nested if not nested[outer]]
-    raise DataError(
-        f"no column {name!r} in {source.hub}",
-        where=place_of(source),
-        hint="it has: " + ", ".join(names),
-        code="data.column",
-    )
-
-
-def read_hub(dataset: datasets.Dataset, source: HubSource, errors: DecodingErrors = "strict") -> Iterator[Pair]:
-    """The pairs of a loaded dataset, in order; a missing cell is an empty text."""
-    paths = [column_path(dataset, name, source) for name in (source.source, source.target)]
-    columns = list(dict.fromkeys(path[0] for path in paths))
-    number = 0
-    for rows in dataset.select_columns(columns).iter(batch_size=1000):
-        for values in zip(*(rows[column] for column in columns), strict=True):
-            row = dict(zip(columns, values, strict=True))
-            left, right = (_cell(row, path, f"{place_of(source)} row {number}", errors) for path in paths)
-            yield left, right
-            number += 1
-
-
-def download(source: HubSource, output_folder: str | Path) -> Downloaded:
-    """Write a split as two plain text files, line for line, with a small JSON file that tells where they come
-    from.
-
-    `<split>.<source>` and `<split>.<target>` are named after the split and the columns. Newlines inside a
-    cell become spaces (they are counted). Each file appears whole or not at all.
-
-    Raises:
-        DataError, NetworkError: as `load_hub`.
-        ResourceError: the folder cannot be written.
-    """
-    folder = Path(output_folder)
-    dataset = load_hub(source)
-    revision = source.revision if is_local(source) else loaded_revision(dataset)
-    split, *sides = (re.sub(r"[^\w.+-]+", "_", name) for name in (source.split, source.source, source.target))
-    files = [folder / f"{split}.{side}" for side in sides]
-    if files[0] == files[1]:
+    if source.source == source.target:
         raise DataError("source and target are the same column", where=place_of(source), code="data.column")
+    dataset = load_hub(source)
+    origin = {
+        "hub": source.hub,
+        "config": source.config,
+        "split": source.split,
+        "revision": source.revision if is_local(source) else loaded_revision(dataset),
+        "columns": [source.source, source.target],
+    }
+    sides = source.source, source.target
+    return _write(folder, source.split, sides, read_cells(dataset, source), origin, place_of(source))
+
+
+def download_url(url: str, output: str, sha256: str | None = None) -> Path:
+    """Download a file; `output` is its name, or a folder if it exists, ends in `/` or has no suffix.
+
+    Raises: as `fetch.fetch`.
+    """
+    from seq2seq.data.fetch import fetch, parse_address
+
+    address, path = parse_address(url, sha256), Path(output)
+    if output.endswith("/") or path.is_dir() or not path.suffix:
+        path = path / address.file_name
+    return fetch(address, path)
+
+
+def download_mtdata(name: str, folder: Path) -> Downloaded:
+    """Write a corpus of the mtdata index as two text files, `<name>.<language>`.
+
+    mtdata knows where corpora are published and reads their formats; its files come through `fetch.fetch`.
+
+    Raises:
+        UsageError: mtdata is not installed, or the name is not a dataset id with two languages.
+        DataError: mtdata has no such corpus, or cannot read it.
+        NetworkError: as `fetch.fetch`.
+    """
+    mtdata = _import_mtdata()
+    if name.count("-") != 4:
+        hint = "GROUP-NAME-VERSION-LANGUAGE-LANGUAGE; `mtdata list -l eng-deu -id` lists them"
+        raise UsageError(f"not the id of a parallel corpus: {name}", hint=hint, code="usage.value")
+    try:
+        did = mtdata.entry.DatasetId.parse(name)
+        entry = mtdata.index.INDEX[did]
+    except Exception as error:
+        hint = f"`mtdata list -id | grep -i {name.split('-')[1]}` looks for it"
+        raise DataError(
+            f"mtdata knows no corpus {name}", where=MTDATA + name, hint=hint, code="hub.no-dataset"
+        ) from error
+    try:
+        paths = _mtdata_cache(mtdata).get_entry(entry)
+        rows = mtdata.parser.Parser(paths, ext=entry.in_ext or None, ent=entry).read_segs(show_pbar=False)
+        pairs = ((row[0] or "", row[1] or "") for row in rows if len(row) >= 2)
+        origin = {"mtdata": name, "version": mtdata.__version__, "url": _without_secrets(entry.url)}
+        return _write(folder, name, [str(language) for language in did.langs], pairs, origin, MTDATA + name)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # mtdata raises Exception itself, and whatever the formats' readers raise
+        hint = "try another corpus, or download its file and name it"
+        what = f"mtdata cannot read {name}: {error or type(error).__name__}"
+        raise DataError(what, where=MTDATA + name, hint=hint, code="hub.no-dataset") from error
+
+
+def _import_mtdata() -> Any:
+    """Import mtdata with its index in our cache."""
+    os.environ.setdefault("MTDATA", str(cache_folder() / "mtdata"))
+    Path(os.environ["MTDATA"]).mkdir(parents=True, exist_ok=True)
+    here = Path.cwd()
+    try:
+        with tempfile.TemporaryDirectory() as empty:
+            os.chdir(empty)  # mtdata imports any mtdata*.py of the working folder
+            import mtdata
+
+            console.say("reading the index of mtdata, which takes half a minute the first time")
+            logging.getLogger().setLevel(logging.WARNING)  # mtdata logs to stdout
+            import mtdata.cache
+            import mtdata.index
+            import mtdata.parser
+    except ImportError:
+        raise UsageError(
+            "mtdata is not installed", hint="pip install 'seq2seq[mtdata]'", code="export.library"
+        ) from None
+    finally:
+        os.chdir(here)
+    return mtdata
+
+
+def _mtdata_cache(mtdata: Any) -> Any:
+    """mtdata's cache of files, filled by our download: mtdata's own neither resumes nor insists on certificates."""
+    from seq2seq.data.fetch import fetch, parse_address
+
+    class Cache(mtdata.cache.Cache):  # type: ignore[misc]
+        def download(self, url: str, save_at: Path, timeout: Any = None, entry: Any = None) -> Path:
+            return fetch(parse_address(url), save_at)
+
+    return Cache(Path(os.environ["MTDATA"]))
+
+
+def _without_secrets(url: str | Iterable[str]) -> str | list[str]:
+    from seq2seq.data.fetch import parse_address
+
+    if isinstance(url, str):
+        return parse_address(url).shown
+    return [parse_address(each).shown for each in url]
+
+
+def _write(
+    folder: Path, name: str, sides: Iterable[str], pairs: Iterable[Pair], origin: dict[str, Any], place: str
+) -> Downloaded:
+    """Write both text files, line for line, and the record. Each file appears whole or not at all.
+
+    Newlines inside a cell become spaces; the record counts them.
+    """
+    name, *sides = (re.sub(r"[^\w.+-]+", "_", part) for part in (name, *sides))
+    files = [folder / f"{name}.{side}" for side in sides]
+    record = folder / f"{name}.json"
+    if files[0] == files[1]:
+        raise DataError("source and target would be the same file", where=place, code="data.column")
+    count = joined = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pairs, joined = _write_sides(dataset, source, files)
-        provenance = folder / f"{split}.json"
-        facts = {
-            "hub": source.hub,
-            "config": source.config,
-            "split": source.split,
-            "revision": revision,
-            "columns": [source.source, source.target],
-            "pairs": pairs,
-            "newlines_replaced": joined,
-            "files": {file.name: {"bytes": file.stat().st_size, "sha256": digest_file(file)} for file in files},
-        }
-        write_json(provenance, facts)
+        with (
+            console.Progress(f"writing {name}", None, "pairs") as progress,
+            _whole_file(files[0]) as left,
+            _whole_file(files[1]) as right,
+        ):
+            for pair in pairs:
+                for cell, stream in zip(pair, (left, right), strict=True):
+                    joined += "\n" in cell
+                    stream.write(one_line(cell, f"{place} row {count}", "replace").encode("utf-8") + b"\n")
+                count += 1
+                progress.update()
+        facts = {file.name: {"bytes": file.stat().st_size, "sha256": digest_file(file)} for file in files}
+        when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json(record, {**origin, "pairs": count, "newlines_replaced": joined, "time": when, "files": facts})
     except OSError as error:
         raise disk_error(error, folder, 0) from error
-    return Downloaded(files[0], files[1], provenance)
+    return Downloaded(files[0], files[1], record)
 
 
 @contextmanager
@@ -196,76 +192,3 @@ def _whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _write_sides(dataset: datasets.Dataset, source: HubSource, files: list[Path]) -> tuple[int, int]:
-    """Both text files; returns the pairs and the number of cells that held a newline."""
-    joined = 0
-    paths = [column_path(dataset, name, source) for name in (source.source, source.target)]
-    with (
-        console.Progress(f"writing {source.hub}", len(dataset), "pairs") as progress,
-        _whole_file(files[0]) as left,
-        _whole_file(files[1]) as right,
-    ):
-        for number, row in enumerate(dataset):
-            for path, stream in zip(paths, (left, right), strict=True):
-                raw = _raw_cell(row, path, f"{place_of(source)} row {number}")
-                joined += "\n" in raw
-                text = one_line(raw, f"{place_of(source)} row {number}", "replace")
-                stream.write(text.encode("utf-8") + b"\n")
-            progress.update()
-    return len(dataset), joined
-
-
-def _cell(row: dict[str, Any], path: tuple[str, ...], place: str, errors: DecodingErrors) -> str:
-    return one_line(_raw_cell(row, path, place), place, errors)
-
-
-def _raw_cell(row: dict[str, Any], path: tuple[str, ...], place: str) -> str:
-    value: Any = row
-    for key in path:
-        value = value[key] if value is not None else None
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(
-            f"column {'.'.join(path)!r} holds {type(value).__name__}, not text", where=place, code="data.column"
-        )
-    return value
-
-
-def _inner_names(feature: Any) -> list[str]:
-    """Keys of a nested column: a dictionary of features, or a `Translation`."""
-    if isinstance(feature, dict):
-        return [str(key) for key in feature]
-    return [str(language) for language in getattr(feature, "languages", None) or ()]
-
-
-def _digest_folder(path: Path) -> str:
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(path)}\n{digest_file(file)}\n".encode("utf-8", "surrogateescape"))
-    return f"local:{digest.hexdigest()}"
-
-
-def _offline() -> bool:
-    return bool(huggingface_hub.constants.HF_HUB_OFFLINE)
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """The library's bars only on a terminal, its warnings nowhere."""
-    bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
-    hub_level = huggingface_hub.utils.logging.get_verbosity()
-    datasets.logging.set_verbosity_error()
-    huggingface_hub.utils.logging.set_verbosity(datasets.logging.CRITICAL)  # what it tries again it tells as an error
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(level)
-        huggingface_hub.utils.logging.set_verbosity(hub_level)
-        if not bars:
-            datasets.enable_progress_bars()

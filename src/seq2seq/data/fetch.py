@@ -1,13 +1,9 @@
-"""Files named by a URL: fetched once into the cache, continued where the line broke off, checked before use.
-
-A URL may end in `#sha256=` and the hash that the file must have. Without one, the hash of what came first is kept
-beside the file, so that damage to the cached copy is noticed.
-"""
+"""Download of one file from a URL: continued where the connection broke off, checked, and recorded beside the file."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import hashlib
 import http.client
 import json
 import os
@@ -16,265 +12,305 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from seq2seq import console
 from seq2seq.atomic_files import disk_error, write_json
-from seq2seq.data.address import Wanted, parse_address
-from seq2seq.data.cache import digest_file
-from seq2seq.data.retry import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
-from seq2seq.errors import NetworkError, ResourceError
+from seq2seq.data.archives import check_archive
+from seq2seq.data.files import digest_file, url_file_name
+from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
+from seq2seq.errors import NetworkError, ResourceError, UsageError, UserError
+from seq2seq.redaction import redact
 
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
+_LEAST_PROGRESS = 1 << 10
+"""Bytes that must arrive in each time-out: a server that sends one byte now and then would hold the user for days."""
+
+_USEFUL_PROGRESS = 1 << 16
+"""A connection that breaks off after this many new bytes does not count as a failed try."""
+
 _HTML = (b"<!doctype html", b"<html")
-_WORTHWHILE = 1 << 16
-"""A line that breaks off after so many new bytes has not failed: what is missing is asked for at once."""
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
-_copies_told: set[Path] = set()
-"""Copies of which nothing more need be said in this process."""
+class Address(NamedTuple):
+    """Parts of a URL."""
+
+    url: str
+    """What is requested."""
+    shown: str
+    """The URL without its query, which may hold a secret, for messages and records."""
+    file_name: str
+    sha256: str | None
 
 
-def fetch(name: str | Path) -> Path:
-    """The cached copy of a URL, fetched first where there is none.
+def parse_address(text: str, sha256: str | None = None) -> Address:
+    """Split `https://host/file#sha256=...`; `sha256` may also be given apart.
 
     Raises:
-        NetworkError: it cannot be reached, broke off five times, is a web page instead of a file, or has another hash.
+        UsageError: the text is not a URL of a file, or the hash is not one.
+    """
+    url, _, fragment = text.partition("#")
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        whole = whole and "@" not in parts.netloc  # urllib sends no password of a URL
+    except ValueError:
+        whole = False
+    if not whole:
+        raise UsageError(f"not an address of a file: {text}", hint="https://HOST/FILE", code="usage.value")
+    shown = redact(f"{parts.scheme}://{parts.netloc}{parts.path}")
+    given = fragment.removeprefix("sha256=") if fragment else sha256
+    if given is not None and not _SHA256.fullmatch(given):
+        hint = "64 hexadecimal digits, as sha256sum prints them: --sha256 HASH, or #sha256=HASH at the end of the URL"
+        raise UsageError(f"not a SHA-256: {given}", where=shown, hint=hint, code="usage.value")
+    return Address(url, shown, url_file_name(url), given.lower() if given else None)
+
+
+def fetch(address: Address, path: Path) -> Path:
+    """Download a file to `path` and write `PATH.json`: URL without secrets, SHA-256, size, time.
+
+    A file that an earlier call has downloaded from the same URL, unchanged since, is kept. What has arrived when the
+    command ends stays in `.partial-NAME`, and the next call continues it.
+
+    Raises:
+        NetworkError: the URL cannot be reached, broke off five times, is a web page, has another hash, or is an archive
+            that is not safe to read; a wrong file is removed.
         ResourceError: the disk is full.
-        UsageError: the cache cannot be written, or the URL holds a password.
+        UsageError: the folder cannot be written, or `path` is a file from elsewhere.
     """
-    wanted = parse_address(str(name))
-    if _fault_of_copy(wanted) is None:
-        _tell_of_copy(wanted)
-        return wanted.path
+    record = path.with_name(path.name + ".json")
+    if _is_kept(address, path, record):
+        return path
+    partial = path.with_name(f".partial-{path.name}")
     try:
-        wanted.path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(wanted):
-            if fault := _fault_of_copy(wanted):  # another process may just have fetched it
-                if fault != "missing":
-                    console.warn(f"the cached copy of {wanted.shown} is {fault}; fetching it again")
-                most, whole = 0, False
-                while not whole:
-                    most, whole = patiently(lambda most=most: _continue(wanted, most))  # type: ignore[misc]
-                _accept(wanted)
-    except OSError as error:
-        raise disk_error(error, wanted.path, 0) from None
-    _copies_told.add(wanted.path)
-    return wanted.path
-
-
-def _tell_of_copy(wanted: Wanted) -> None:
-    """Once in a process, where no hash says that the file elsewhere is still the same."""
-    if wanted.sha256 is None and wanted.path not in _copies_told:
-        _copies_told.add(wanted.path)
-        console.say(f"using the copy of {wanted.shown} fetched before; to fetch it anew, remove {wanted.path}")
-
-
-def _fault_of_copy(wanted: Wanted) -> str | None:
-    """Why the copy in the cache cannot be used; None where it can."""
-    try:
-        stat = wanted.path.stat()
-        facts = json.loads(wanted.facts.read_bytes())
-        actual = _digest(wanted.path, stat.st_size, stat.st_mtime_ns)
-        if actual != facts["sha256"]:
-            return "damaged"
-        return None if wanted.sha256 in (None, actual) else "of another hash"
-    except FileNotFoundError:
-        return "missing"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "damaged"
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, size: int, stamp: int) -> str:
-    # Hashed once in a process for each size and time stamp: a corpus is opened several times.
-    return digest_file(path)
-
-
-@contextmanager
-def _alone(wanted: Wanted) -> Iterator[None]:
-    """Keep other processes from the same file. One that hangs is not waited for longer than it may hang itself."""
-    with wanted.path.with_name(f".lock-{wanted.path.name}").open("w") as lock:
-        size, since = -1, time.monotonic()
-        while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("ab") as file:
+            _lock(file, path)
+            download = _Download(address, path, file, partial.with_name(partial.name + ".json"))
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    break  # a file system without locks
-            else:
-                break
-            if (now := _size(wanted.partial)) != size:
-                size, since = now, time.monotonic()
-            if time.monotonic() - since > 20 * TIME_OUT_SECONDS:
-                raise NetworkError(
-                    f"another process fetches {wanted.shown} and does not come forward",
-                    hint="end it and run the same command again",
-                    code="network.fetch",
-                )
-            time.sleep(0.2)
-        yield
+                download.run()
+                facts = _check(address, partial)
+            except NetworkError as error:
+                if isinstance(error, _WrongFileError):
+                    download.restart()
+                if not file.tell():
+                    partial.unlink()
+                    download.state.unlink(missing_ok=True)
+                raise
+            write_json(record, facts)
+            partial.replace(path)
+            download.state.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, path, 0) from None
+    return path
 
 
-def _continue(wanted: Wanted, most: int) -> tuple[int, bool]:
-    """Fetch what is missing of the partial file: how many bytes are there now, and whether it is whole.
+class _WrongFileError(NetworkError):
+    """The file that arrived is not the one that was asked for."""
 
-    Where the line breaks off on the way, bytes beyond `most` and those that were here are no failure.
+
+class _Download:
+    """Download into an open file, which holds what arrived before."""
+
+    def __init__(self, address: Address, path: Path, file: BinaryIO, state: Path) -> None:
+        self.address, self.path, self.file, self.state = address, path, file, state
+        self.host = urlsplit(address.shown).netloc
+        self._most = file.tell()
+        self._page_expected = address.file_name.endswith((".html", ".htm"))
+        self._progress = console.Progress(f"downloading {address.shown}", None, "bytes")
+
+    def run(self) -> None:
+        """Download until the file is complete."""
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+            raise self._unreachable("offline (HF_HUB_OFFLINE is set)")
+        with self._progress:
+            while not retry(self._continue):
+                pass
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def restart(self) -> None:
+        """Drop what has arrived."""
+        self.file.seek(0)
+        self.file.truncate()
+
+    def _continue(self) -> bool:
+        """Request the missing bytes; returns whether the file is complete.
+
+        Raises:
+            BusyError: a retry may succeed.
+            NetworkError: a retry would not help.
+        """
+        headers = {"User-Agent": "seq2seq", "Accept-Encoding": "identity", **self._range()}
+        try:
+            with self._open(urllib.request.Request(self.address.url, headers=headers)) as response:
+                self._begin(response)
+                self._receive(response)
+        except BusyError:
+            if self.file.tell() < self._most + _USEFUL_PROGRESS:
+                raise
+            self._most = self.file.tell()
+            return False
+        return True
+
+    def _range(self) -> dict[str, str]:
+        """Headers that ask for the missing part, if the server or a hash can tell that it is the same file."""
+        state = _read_json(self.state)
+        tag = state.get("tag") if state.get("url") == _digest(self.address.url) else None
+        if self.file.tell() and not tag and not (self.address.sha256 and state.get("url")):
+            self.restart()
+        if not self.file.tell():
+            return {}
+        return {"Range": f"bytes={self.file.tell()}-", **({"If-Range": str(tag)} if tag else {})}
+
+    def _open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        try:
+            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIME_OUT_SECONDS)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 416:  # the partial file is as long as the file on the server, or longer
+                    self.restart()
+                    raise BusyError(f"{self.address.shown} has changed on the server", 0) from None
+                if error.code in BUSY:
+                    raise busy_answer(error.code, error.headers, self.host) from None
+                raise self._unreachable(f"{self.host} answers {error.code} {error.reason}") from None
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError | ConnectionResetError | http.client.RemoteDisconnected):
+                raise BusyError(f"{self.host} does not answer") from None
+            fault = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+            raise self._unreachable(fault) from None
+        return response
+
+    def _begin(self, response: http.client.HTTPResponse) -> None:
+        """Check the header of a response before its body is read."""
+        if response.headers.get_content_type() == "text/html" and not self._page_expected:
+            raise self._web_page()
+        start = self.file.tell()
+        part = re.fullmatch(r"bytes (\d+)-.*", response.headers.get("Content-Range", ""))
+        if start and (response.status != 206 or not part or int(part[1]) != start):
+            self.restart()
+            if response.status == 206:
+                raise BusyError(f"{self.address.shown} has changed on the server")
+        tag = response.headers.get("ETag", "")
+        # A weak tag does not identify the bytes (RFC 9110, section 13.1.5).
+        tag = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+        write_json(self.state, {"url": _digest(self.address.url), "tag": tag})
+
+    def _receive(self, response: http.client.HTTPResponse) -> None:
+        """Append the body of a response to the partial file."""
+        end = self.file.tell() + (response.length or 0)
+        self._require_space(response.length or 0)
+        counted, since = self.file.tell(), time.monotonic()
+        while piece := self._read(response):
+            if not self.file.tell() and piece.lstrip()[:16].lower().startswith(_HTML) and not self._page_expected:
+                raise self._web_page()
+            self.file.write(piece)
+            self._progress.update(len(piece))
+            if time.monotonic() - since > TIME_OUT_SECONDS:
+                if self.file.tell() - counted < _LEAST_PROGRESS:
+                    raise BusyError(f"{self.address.shown} arrives too slowly")
+                counted, since = self.file.tell(), time.monotonic()
+        if self.file.tell() < end:
+            raise BusyError(f"{self.address.shown} broke off after {self.file.tell():,} bytes")
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        """Return the bytes that have arrived, b"" at the end; `read` would wait for a whole chunk."""
+        try:
+            return response.read1(_CHUNK_BYTES)
+        except (http.client.HTTPException, TimeoutError, ConnectionError, ValueError):
+            raise BusyError(f"{self.address.shown} broke off after {self.file.tell():,} bytes") from None
+
+    def _require_space(self, missing: int) -> None:
+        self._progress.total = self.file.tell() + missing or None
+        if (free := shutil.disk_usage(self.path.parent).free) < missing:
+            raise ResourceError(
+                f"no space for {self.address.shown}",
+                where=str(self.path.parent),
+                hint=f"needed {missing / 2**20:,.1f} MiB, free {free / 2**20:,.1f} MiB; or choose another -o",
+                code="disk.full",
+            )
+
+    def _web_page(self) -> _WrongFileError:
+        return _WrongFileError(
+            f"{self.address.shown} is a web page, not a file",
+            where=self.address.shown,
+            hint="open the address in a browser: does it want a login, or has it moved?",
+            code="network.content",
+        )
+
+    def _unreachable(self, fault: str) -> NetworkError:
+        return NetworkError(
+            f"cannot download {self.address.shown}: {fault}",
+            where=f"{self.address.shown} -> {self.path}",
+            hint=f"check address and network; or copy the file to {self.path} by another way",
+            code="network.fetch",
+        )
+
+
+def _check(address: Address, partial: Path) -> dict[str, Any]:
+    """Check hash and safety of a complete file; returns its record."""
+    actual = digest_file(partial)
+    if address.sha256 not in (None, actual):
+        raise _WrongFileError(
+            f"wrong hash: expected SHA-256 {address.sha256}, found {actual}; the file was removed",
+            where=address.shown,
+            hint="correct the hash if the file was changed on purpose; otherwise download it from elsewhere",
+            code="network.content",
+        )
+    try:
+        check_archive(partial)
+    except UserError as error:
+        code = error.code if isinstance(error, NetworkError) else "network.content"
+        what = f"{error.what}; the file was removed"
+        raise _WrongFileError(what, where=address.shown, hint=error.hint, code=code) from None
+    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"url": address.shown, "sha256": actual, "bytes": partial.stat().st_size, "time": when}
+
+
+def _is_kept(address: Address, path: Path, record: Path) -> bool:
+    """Whether `path` is this very file already.
 
     Raises:
-        BusyError: it is still not whole, but another try may help.
-        NetworkError: another try would not help.
+        UsageError: `path` is a file that was not downloaded from this URL.
     """
-    have = _size(wanted.partial)
-    most = max(most, have)
-    before = _read_facts(wanted.partial_facts)
-    mark = before.get("mark")
-    if have and not (before.get("url") == wanted.url and (mark or wanted.sha256)):
-        have = 0  # nothing says that it is still the same file
-    headers = {"User-Agent": "seq2seq", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if mark:
-            headers["If-Range"] = str(mark)
-    with _open(wanted, urllib.request.Request(wanted.url, headers=headers)) as answer:
-        start, total = _extent(answer, have)
-        if start is None or (start and total is not None and before.get("total") not in (None, total)):
-            wanted.partial.unlink(missing_ok=True)
-            raise BusyError(f"{wanted.shown} has changed underneath")
-        # A weak mark says nothing of the bytes (RFC 9110, section 13.1.5).
-        etag = answer.headers.get("ETag")
-        mark = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
-        write_json(wanted.partial_facts, {"url": wanted.url, "mark": mark, "total": total})
-        try:
-            _receive(wanted, answer, start, total)
-        except BusyError:
-            if _size(wanted.partial) < most + _WORTHWHILE:
-                raise
-            return _size(wanted.partial), False
-    return _size(wanted.partial), True
+    if not path.exists():
+        return False
+    facts = _read_json(record)
+    if facts.get("url") != address.shown or path.is_dir():
+        hint = "choose another -o, or remove the file first"
+        raise UsageError(f"{path} exists, and is not from {address.shown}", hint=hint, code="usage.exists")
+    actual = digest_file(path)
+    if actual != facts.get("sha256"):
+        console.warn(f"{path} is damaged or was edited; downloading it again")
+        return False
+    if address.sha256 not in (None, actual):
+        console.warn(f"{path} has another hash; downloading it again")
+        return False
+    console.say(f"{path} was downloaded before, {facts.get('time')}; to download it again, remove it")
+    return True
 
 
-def _open(wanted: Wanted, request: urllib.request.Request) -> http.client.HTTPResponse:
-    """The answer to a request, or what the failure means."""
-    host = urlsplit(wanted.url).netloc
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        raise _unreachable(wanted, "offline (HF_HUB_OFFLINE is set)")
+def _lock(file: BinaryIO, path: Path) -> None:
     try:
-        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIME_OUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 416:  # nothing lies beyond what is here
-                wanted.partial.unlink(missing_ok=True)
-                raise BusyError(f"{wanted.shown} has changed underneath", 0) from None
-            if error.code in BUSY:
-                raise busy_answer(error.code, error.headers, host) from None
-            raise _unreachable(wanted, f"{host} answers {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, TimeoutError | ConnectionResetError):
-            raise BusyError(f"{host} does not answer") from None
-        raise _unreachable(wanted, str(getattr(error.reason, "strerror", None) or error.reason)) from None
-    except (TimeoutError, ConnectionResetError, http.client.RemoteDisconnected):
-        raise BusyError(f"{host} does not answer") from None
-    except (http.client.HTTPException, OSError, ValueError) as error:
-        raise _unreachable(wanted, f"{host} does not speak HTTP: {type(error).__name__}") from None
-    return answer
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another process is downloading {path}", hint="wait for it, or choose another -o", code="usage.in-use"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
 
 
-def _extent(answer: http.client.HTTPResponse, have: int) -> tuple[int | None, int | None]:
-    """Where the bytes of the answer begin (None: not where they were asked for), and the size of the whole file."""
-    length = answer.headers.get("Content-Length", "")
-    size = int(length) if length.isdecimal() else None
-    if answer.status != 206:
-        return 0, size
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
-    if not found or int(found[1]) != have:
-        return None, None
-    total = None if size is None else have + size
-    return have, total if found[2] == "*" else int(found[2])
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _receive(wanted: Wanted, answer: http.client.HTTPResponse, start: int, total: int | None) -> None:
-    page = answer.headers.get_content_type() == "text/html" and not wanted.path.name.endswith((".html", ".htm"))
-    if total is not None and (free := shutil.disk_usage(wanted.path.parent).free) < total - start:
-        raise ResourceError(
-            f"no space for {wanted.shown}",
-            where=str(wanted.path.parent),
-            hint=f"needed {(total - start) / 2**20:,.1f} MiB, free {free / 2**20:,.1f} MiB; or set SEQ2SEQ_CACHE",
-            code="disk.full",
-        )
-    with (
-        console.Progress(f"fetching {wanted.shown}", total, "bytes") as progress,
-        wanted.partial.open("r+b" if start else "wb") as file,
-    ):
-        file.seek(start)
-        file.truncate()
-        progress.update(start)
-        have, counted, since = start, start, time.monotonic()
-        while piece := _read(wanted, answer):
-            if page or (have == 0 and piece.lstrip()[:16].lower().startswith(_HTML)):
-                hint = "open the address in a browser: does it want a login, or has it moved?"
-                raise _wrong(wanted, f"{wanted.shown} is a web page, not a file", hint)
-            file.write(piece)
-            have += len(piece)
-            progress.update(len(piece))
-            if time.monotonic() - since > TIME_OUT_SECONDS:
-                if have - counted < LEAST_PROGRESS:
-                    raise BusyError(f"{wanted.shown} comes too slowly")
-                counted, since = have, time.monotonic()
-        file.flush()
-        os.fsync(file.fileno())
-    if total is not None and have < total:
-        raise BusyError(f"{wanted.shown} broke off after {have:,} of {total:,} bytes")
-    if total is not None and have > total:
-        fault = f"{wanted.shown} is longer than the {total:,} bytes that it should have"
-        raise _wrong(wanted, fault, "run the same command again, or fetch the file by hand and name it")
-
-
-def _read(wanted: Wanted, answer: http.client.HTTPResponse) -> bytes:
-    """What has come, b"" at the end. `read` would wait until a whole piece is there."""
-    try:
-        return answer.read1(_PIECE)
-    except (http.client.HTTPException, TimeoutError, ConnectionError, ValueError):
-        raise BusyError(f"{wanted.shown} broke off") from None
-
-
-def _accept(wanted: Wanted) -> None:
-    """Check the whole file and give it its name."""
-    actual = digest_file(wanted.partial)
-    if wanted.sha256 not in (None, actual):
-        fault = f"wrong hash: expected SHA-256 {wanted.sha256}, found {actual}; the file was removed"
-        raise _wrong(wanted, fault, "correct #sha256= if the file was changed by right; else fetch it from elsewhere")
-    facts: dict[str, Any] = {"url": wanted.shown, "bytes": wanted.partial.stat().st_size, "sha256": actual}
-    write_json(wanted.facts, facts)
-    wanted.partial.replace(wanted.path)
-    wanted.partial_facts.unlink(missing_ok=True)
-
-
-def _wrong(wanted: Wanted, fault: str, hint: str) -> NetworkError:
-    wanted.partial.unlink(missing_ok=True)
-    wanted.partial_facts.unlink(missing_ok=True)
-    return NetworkError(fault, where=wanted.shown, hint=hint, code="network.content")
-
-
-def _unreachable(wanted: Wanted, fault: str) -> NetworkError:
-    return NetworkError(
-        f"cannot fetch {wanted.shown}: {fault}",
-        where=f"{wanted.shown} (cache: {wanted.path})",
-        hint="check address and network; or fetch the file by hand and name it instead of the address",
-        code="network.fetch",
-    )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError):

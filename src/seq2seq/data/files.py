@@ -1,46 +1,55 @@
-"""Lines of text as bytes define them: split on the newline byte and nothing else.
+"""Files of text: names, compression, and lines.
 
-`str.splitlines` and text-mode files also break lines at U+0085, U+2028, form feeds or a lone carriage return.
-Real corpora contain all of these inside sentences, and one extra line on one side shifts every pair after it.
+Lines end at the newline byte and nothing else. `str.splitlines` and text-mode files also break lines at U+0085, U+2028,
+form feeds or a lone carriage return. Real corpora contain all of these inside sentences, and one extra line on one side
+shifts every pair after it.
 """
 
 from __future__ import annotations
 
 import bz2
-import difflib
 import gzip
 import hashlib
 import lzma
+import re
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, cast
+from typing import BinaryIO, Literal, cast
+from urllib.parse import unquote, urlsplit
 
 from seq2seq import console
+from seq2seq.atomic_files import suggest_file
 from seq2seq.data.archives import ARCHIVE, member_names, open_member, split_member
-from seq2seq.errors import DataError
+from seq2seq.errors import CheckpointError, DataError, UsageError
 
 DecodingErrors = Literal["strict", "replace"]
+Pair = tuple[str, str]
 
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+"""An address such as `https://host/file`. A `Path` has lost one of the two slashes."""
+
+_LINE_ENDS = re.compile(r"\r\n|\n")
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
 
 _LONGEST_LINE = 1 << 26
-"""Bytes. Whatever has longer lines is no text of sentences, and reading it would fill the memory."""
+"""In bytes. A file with longer lines is not a text of sentences, and reading it would fill the memory."""
 
 
 def read_lines(path: str | Path, errors: DecodingErrors = "strict", *, option: str = "") -> Iterator[str]:
-    """The lines of a UTF-8 file (plain, .gz, .xz or .bz2) without their ends; a byte-order mark at the start is
-    dropped. The file may be a URL, or a member of an archive: see `locate`. `option` is how the user may ask for
-    errors="replace" where this file is read, for the hint; empty where there is no way.
+    """Yield the lines of a UTF-8 file without their ends; a byte-order mark at the start is dropped.
+
+    `option` is the setting that asks for errors="replace" where this file is read, for the hint; empty if none.
 
     Raises:
         DataError: the file is missing, unreadable or damaged, has a line of more than 64 MiB, or (with
             errors="strict") holds bytes that are not UTF-8.
-        NetworkError, ResourceError, UsageError: as `open_binary`.
+        NetworkError, UsageError: as `open_binary`.
     """
     path = Path(path)
     with open_binary(path) as stream:
@@ -50,9 +59,9 @@ def read_lines(path: str | Path, errors: DecodingErrors = "strict", *, option: s
 def decode_lines(
     stream: BinaryIO, name: str, errors: DecodingErrors = "strict", *, option: str = "--errors replace"
 ) -> Iterator[str]:
-    """The same for an open binary stream such as stdin; `name` stands for it in messages.
+    """Yield the lines of an open binary stream such as stdin, as `read_lines`; `name` stands for it in messages.
 
-    How many lines had a carriage return at their end, or a byte-order mark, is told at the end.
+    A message at the end counts the carriage returns that were stripped.
     """
     number = returns = 0
     mark = False
@@ -90,59 +99,41 @@ def decode_lines(
             code="data.no-file",
         ) from error
     if mark or returns:
-        found = ["a byte-order mark"] if mark else []
-        found += [f"{returns:,} carriage return{'s'[: returns - 1]}"] if returns else []
-        console.say(f"{name}: stripped {' and '.join(found)}")
+        stripped = ["a byte-order mark"] if mark else []
+        stripped += [f"{returns:,} carriage return{'s'[: returns - 1]}"] if returns else []
+        console.say(f"{name}: stripped {' and '.join(stripped)}")
 
 
-def digest(path: Path) -> tuple[int, str]:
-    """Bytes and SHA-256 of what `open_binary` reads. Raises as `read_lines`."""
-    sha256, size = hashlib.sha256(), 0
-    with open_binary(path) as stream:
-        try:
-            while piece := stream.read(1 << 20):
-                sha256.update(piece)
-                size += len(piece)
-        except (*_DAMAGED, OSError) as error:
-            raise _damaged(str(path), 0, error) from None
-    return size, sha256.hexdigest()
-
-
-class Located(NamedTuple):
-    """Where bytes lie on this machine: a file, or a member of an archive."""
-
-    file: Path
-    member: str | None = None
-
-
-def locate(path: Path) -> Located:
-    """Where a name leads: a URL to its copy in the cache, a path through an archive (`corpus.zip/train.de`) to the
-    archive and its member.
+def one_line(text: str, place: str, errors: DecodingErrors) -> str:
+    """Turn a cell of a table into one line of valid Unicode: newlines become spaces.
 
     Raises:
-        NetworkError, ResourceError, UsageError: a URL cannot be fetched.
+        DataError: the text holds a lone surrogate (JSON can write one, UTF-8 cannot) and errors="strict".
     """
-    from seq2seq.data.address import is_url, refuse_other_scheme
-    from seq2seq.data.fetch import fetch
-
-    if not is_url(path):
-        if path.exists():
-            return Located(path)
-        refuse_other_scheme(path)
-        file, member = split_member(path.as_posix())
-        return Located(Path(file), member)
-    name, mark, fragment = str(path).partition("#")
-    file, member = split_member(name)
-    return Located(fetch(file + mark + fragment), member)
+    if "\n" in text:
+        text = _LINE_ENDS.sub(" ", text)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            if errors == "strict":
+                raise DataError(
+                    f"not valid Unicode: a lone surrogate at character {error.start}",
+                    where=place,
+                    hint="data.errors=replace puts U+FFFD there",
+                    code="data.encoding",
+                ) from None
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file for reading bytes, unpacked according to its suffix; see `locate` for the names that it may have.
+    """Open a file (plain, .gz, .xz or .bz2), or a member of an archive (`corpus.zip/train.de`), for reading bytes.
 
     Raises:
-        DataError: there is no such file (near names are suggested), or it cannot be opened.
-        NetworkError: it is a URL that cannot be fetched, or lies in an archive that is not safe to read.
-        ResourceError, UsageError: the cache of fetched files cannot be written.
+        DataError: there is no such file (similar names are suggested), or it cannot be opened.
+        NetworkError: the archive is not safe to read.
+        UsageError: the name is an address, which must be downloaded first.
     """
     file, member = locate(path)
     if member is not None and file.is_file():
@@ -183,20 +174,77 @@ def open_binary(path: Path) -> BinaryIO:
         ) from None
 
 
-def suggest_file(path: Path) -> str:
-    """A hint for a missing file: names in its folder that look alike."""
-    folder = path.parent
-    if str(path).startswith("~") or "$" in str(path):
-        return "~ and variables are the shell's: they mean nothing here, write the whole path"
-    if folder.exists() and not folder.is_dir():
-        return f"{folder} is a file, not a folder"
-    if not folder.is_dir():
-        return f"the folder {folder} does not exist either; relative paths start from {Path.cwd()}"
-    names = sorted(entry.name for entry in folder.iterdir())
-    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    if near:
-        return "did you mean " + " or ".join(str(folder / name) for name in near) + "?"
-    return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
+def locate(path: Path) -> tuple[Path, str | None]:
+    """Split a name into the file on disk and, for a path through an archive, the member.
+
+    Raises:
+        UsageError: the name is an address.
+    """
+    if path.exists():
+        return path, None
+    _refuse_address(str(path))
+    file, member = split_member(path.as_posix())
+    return Path(file), member
+
+
+def require_local(folder: Path) -> None:
+    """Raise `CheckpointError` if the folder of a run is named by an address (`https://`, `hf://`)."""
+    if (found := _ADDRESS.fullmatch(str(folder))) is None or folder.exists():
+        return
+    raise CheckpointError(
+        f"{found[1]}://{found[2]} is an address, and a run is a folder here",
+        hint="download it first, and name the folder that holds its config.yaml",
+        code="run.missing",
+    )
+
+
+def digest_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def digest_content(path: Path) -> tuple[int, str]:
+    """Count and hash (SHA-256) the bytes that `open_binary` reads. Raises as `read_lines`."""
+    sha256, size = hashlib.sha256(), 0
+    with open_binary(path) as stream:
+        try:
+            while piece := stream.read(1 << 20):
+                sha256.update(piece)
+                size += len(piece)
+        except (*_DAMAGED, OSError) as error:
+            raise _damaged(str(path), 0, error) from None
+    return size, sha256.hexdigest()
+
+
+def url_file_name(url: str) -> str:
+    """Choose the name for the file of a URL."""
+    name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    return re.sub(r"[^\w.+-]+", "_", name)[-120:].lstrip(".") or "file"
+
+
+def _refuse_address(name: str) -> None:
+    """Raise `UsageError` for an address: corpora are files on this machine, and `data download` fetches them."""
+    if (found := _ADDRESS.fullmatch(name)) is None:
+        return
+    scheme, rest = found[1].lower(), found[2]
+    address = f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
+    match scheme:
+        case "http" | "https":
+            url, mark, fragment = address.partition("#")
+            file, member = split_member(url)
+            name = f"data/{url_file_name(file)}" + (f"/{member}" if member else "")
+            hint = f"seq2seq data download {shlex.quote(file + mark + fragment)} -o data/; then name {name}"
+        case "file":
+            hint = f"name the file itself: /{rest}"
+        case "hf":
+            hint = "a dataset of the hub is a source of its own: {hub: ID, source: COLUMN, target: COLUMN}"
+        case _:
+            hint = "download the file by hand and name it; `seq2seq data download` fetches http:// and https://"
+    raise UsageError(f"{address} is an address, not a file on this machine", hint=hint, code="usage.value")
 
 
 def _not_utf8(raw: bytes, error: UnicodeDecodeError, place: str, option: str, *, first: bool) -> DataError:
@@ -217,6 +265,6 @@ def _damaged(name: str, number: int, error: Exception) -> DataError:
     return DataError(
         f"damaged or not a {Path(name).suffix} file: {error}",
         where=f"{name}:{number + 1}",
-        hint="fetch or pack the file again",
+        hint="download or compress the file again",
         code="data.compression",
     )

@@ -1,7 +1,7 @@
-"""What stands between the hub's libraries and the user: time limits, patience, a look at every file before its use.
+"""Datasets of the Hugging Face hub: fetched once into its cache, pinned to a commit, read by column.
 
-The libraries fetch (and continue by Range where a line breaks off within a call), but have no time limit for some
-calls, try some answers once only, and take the bytes that come for those that were meant.
+The libraries fetch, retry and resume. Added here are what they leave out: a time limit and retries for calls to the
+hub's API, hashes and archives checked before use, and errors that name a remedy.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ import datasets
 import huggingface_hub
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -26,62 +28,227 @@ from huggingface_hub.errors import (
 
 from seq2seq.config.sources import HubSource
 from seq2seq.data.archives import ARCHIVE, check_archive
-from seq2seq.data.retry import BUSY, LEAST_PROGRESS, TIME_OUT_SECONDS, BusyError, busy_answer, patiently
+from seq2seq.data.files import DecodingErrors, Pair, digest_file, one_line
+from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
 from seq2seq.errors import DataError, NetworkError, UserError
 
 Result = TypeVar("Result")
 
-_NETWORK_LIBRARIES = (
-    "httpx",
-    "httpx2",
-    "httpcore",
-    "requests",
-    "urllib3",
-    "aiohttp",
-    "huggingface_hub",
-    "fsspec",
-)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_RETRIED_BY_LIBRARY = (408, 429)
+"""Status codes after which the library itself retries the download of a file."""
 
-_LIBRARY_TRIED_SECONDS = 4.0
-"""Where a call fails only after this time, the library has tried again by itself, a second apart."""
+_NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "requests", "urllib3", "aiohttp", "huggingface_hub", "fsspec")
+_BROKEN_CONNECTION = {"TimeoutException", "TimeoutError", "Timeout", "ReadError", "WriteError", "RemoteProtocolError"}
+"""Names of errors of the libraries' HTTP clients, which change from version to version, that a retry may mend."""
 
 _DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 """Files that tell the library how to read the others."""
 
-_PASSING = {"TimeoutException", "TimeoutError", "Timeout", "ReadError", "WriteError", "RemoteProtocolError"}
-"""Names of errors of the libraries' HTTP clients (which change from version to version) that another try may mend."""
 
+def load_hub(source: HubSource) -> datasets.Dataset:
+    """Open a split, memory-mapped from the hub's cache; fetch it first if it is not there.
 
-def ask(action: Callable[[], Result]) -> Result:
-    """The result of some calls to the hub's libraries, five times tried where the hub is busy or the line breaks off.
+    A local folder works as an id.
 
     Raises:
-        NetworkError: the hub stays busy, does not answer in time, or something else answers in its place.
-        Exception: whatever else the libraries raise.
+        DataError: unknown dataset, configuration, split or column; the message lists those that exist.
+        NetworkError: the hub cannot be reached, or the dataset would need to run code.
+    """
+    revision = source.revision if is_local(source) or _offline() else hub_revision(source)
+    builder = None
+    with _quiet_libraries():
+        try:
+            builder = _ask(lambda: datasets.load_dataset_builder(source.hub, source.config, revision=revision))
+            if not _offline():
+                _fetch_files(builder)
+                _check_descriptions(source, revision)
+            _ask(builder.download_and_prepare)
+            dataset = builder.as_dataset(split=source.split)
+        except Exception as error:
+            _check_descriptions(source, revision)
+            unsafe = _find_unsafe_archive(source, revision) if builder is None else None
+            raise unsafe or _explain(error, source) from error
+    for name in (source.source, source.target):
+        column_path(dataset, name, source)
+    return dataset
+
+
+def hub_revision(source: HubSource) -> str:
+    """Identify the data: the commit on the hub, or a digest of the files of a local folder.
+
+    Raises:
+        DataError: no such dataset or revision.
+        NetworkError: the hub cannot be reached; in offline mode, the dataset is not in the cache.
+    """
+    if is_local(source):
+        return _digest_folder(Path(source.hub))
+    if source.revision and _COMMIT.fullmatch(source.revision):
+        return source.revision
+    if _offline():
+        return loaded_revision(load_hub(source))
+    try:
+        with _quiet_libraries():
+            return str(_dataset_info(source.hub, source.revision).sha)
+    except Exception as error:
+        raise _explain(error, source) from error
+
+
+def loaded_revision(dataset: datasets.Dataset) -> str:
+    """The commit that a dataset was made from, by the paths in its cache; otherwise the library's fingerprint."""
+    places = [*(dataset.info.download_checksums or {}), *(file["filename"] for file in dataset.cache_files)]
+    found = re.search(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", " ".join(places))
+    return found[0] if found else str(dataset._fingerprint)
+
+
+def is_local(source: HubSource) -> bool:
+    """Whether the id is a folder or file on this machine."""
+    return Path(source.hub).exists()
+
+
+def column_path(dataset: datasets.Dataset, name: str, source: HubSource) -> tuple[str, ...]:
+    """Find a column at the top, or inside a nested one such as `translation`.
+
+    Raises:
+        DataError: there is no such column; the hint lists those that exist.
+    """
+    if name in dataset.features:
+        return (name,)
+    nested = {outer: _inner_names(feature) for outer, feature in dataset.features.items()}
+    for outer in sorted(nested, key=lambda outer: outer != "translation"):
+        for inner in nested[outer]:
+            if name in (inner, f"{outer}.{inner}"):
+                return (outer, inner)
+    names = [f"{outer}.{inner}" for outer in nested for inner in nested[outer]]
+    names += [outer for outer in nested if not nested[outer]]
+    raise DataError(
+        f"no column {name!r} in {source.hub}",
+        where=place_of(source),
+        hint="it has: " + ", ".join(names),
+        code="data.column",
+    )
+
+
+def read_hub(dataset: datasets.Dataset, source: HubSource, errors: DecodingErrors = "strict") -> Iterator[Pair]:
+    """Yield the pairs of a loaded dataset in order; a missing cell is an empty text, newlines become spaces."""
+    for number, (left, right) in enumerate(read_cells(dataset, source)):
+        place = f"{place_of(source)} row {number}"
+        yield one_line(left, place, errors), one_line(right, place, errors)
+
+
+def read_cells(dataset: datasets.Dataset, source: HubSource) -> Iterator[Pair]:
+    """Yield the cells of both columns as they are."""
+    paths = [column_path(dataset, name, source) for name in (source.source, source.target)]
+    columns = list(dict.fromkeys(path[0] for path in paths))
+    number = 0
+    for rows in dataset.select_columns(columns).iter(batch_size=1000):
+        for values in zip(*(rows[column] for column in columns), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            left, right = (_cell(row, path, f"{place_of(source)} row {number}") for path in paths)
+            yield left, right
+            number += 1
+
+
+def place_of(source: HubSource) -> str:
+    """Name a source in messages."""
+    return ":".join(part for part in ("hub", source.hub, source.config, source.split) if part)
+
+
+def _cell(row: dict[str, Any], path: tuple[str, ...], place: str) -> str:
+    value: Any = row
+    for key in path:
+        value = value[key] if value is not None else None
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(
+            f"column {'.'.join(path)!r} holds {type(value).__name__}, not text", where=place, code="data.column"
+        )
+    return value
+
+
+def _inner_names(feature: Any) -> list[str]:
+    """Keys of a nested column: a dictionary of features, or a `Translation`."""
+    if isinstance(feature, dict):
+        return [str(key) for key in feature]
+    return [str(language) for language in getattr(feature, "languages", None) or ()]
+
+
+def _digest_folder(path: Path) -> str:
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path)}\n{digest_file(file)}\n".encode("utf-8", "surrogateescape"))
+    return f"local:{digest.hexdigest()}"
+
+
+def _offline() -> bool:
+    return bool(huggingface_hub.constants.HF_HUB_OFFLINE)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Show the libraries' progress bars on a terminal only, and none of their warnings but the hub's retries."""
+    bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _ask(action: Callable[[], Result], retried_by_library: tuple[int, ...] = ()) -> Result:
+    """Call the hub's libraries, up to five times if the hub is busy or the connection breaks.
+
+    Raises:
+        NetworkError: the hub stays busy or does not answer in time.
+        Exception: any other error of the libraries.
     """
     _limit_waiting()
 
     def attempt() -> Result:
-        start = time.monotonic()
         try:
             return action()
         except Exception as error:
-            passing = _passing(error)
-            if passing is None:
-                raise
-            if passing is not error and time.monotonic() - start > _LIBRARY_TRIED_SECONDS:
-                hint = "run the same command again later: the files that have arrived are kept"
-                raise NetworkError(passing.what, hint=hint, code="network.fetch") from error
-            raise passing from error
+            response = getattr(error, "response", None)
+            if isinstance(error, HfHubHTTPError) and response is not None and response.status_code in BUSY:
+                busy = busy_answer(response.status_code, response.headers, response.request.url.host)
+                if response.status_code in retried_by_library:
+                    raise NetworkError(busy.what, hint="run the same command again later", code=busy.code) from error
+                raise busy from error
+            names = {kind.__name__ for kind in type(error).__mro__}
+            broken = isinstance(error, ConnectionResetError) or (names & _BROKEN_CONNECTION)
+            if broken and "ConnectTimeout" not in names:
+                raise BusyError(f"the hub does not answer ({type(error).__name__})") from error
+            if isinstance(error, OSError) and "Consistency check failed" in str(error):
+                raise BusyError("a file of the hub is incomplete, or a login page came in its place") from error
+            raise
 
-    return patiently(attempt)
+    return retry(attempt)
 
 
-def fetch_files(builder: datasets.DatasetBuilder) -> None:
-    """Fetch what the builder will read into the hub's cache, and check it: hashes, and archives for what is in them.
+def _limit_waiting() -> None:
+    """Set a time-out for the libraries' shared HTTP client, which waits for ever by default."""
+    client = huggingface_hub.get_session()
+    if client.timeout.read is not None:
+        return
+    kind, hooks = type(client), client.event_hooks
+    huggingface_hub.set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=TIME_OUT_SECONDS))
+
+
+def _dataset_info(name: str, revision: str | None) -> Any:
+    return _ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=TIME_OUT_SECONDS))
+
+
+def _fetch_files(builder: datasets.DatasetBuilder) -> None:
+    """Fetch the files of a builder into the hub's cache, and check them: hashes, and the content of archives.
 
     Raises:
-        NetworkError: a file has not the hash that the hub names it by (it is removed), or is an unsafe archive.
+        NetworkError: a file does not have the hash that the hub names it by (it is removed), or is an unsafe archive.
         DataError: an archive is damaged.
     """
     if Path(builder.cache_dir).is_dir():
@@ -90,7 +257,18 @@ def fetch_files(builder: datasets.DatasetBuilder) -> None:
     for url in dict.fromkeys(str(file) for split in files.values() for file in split):
         if url.startswith("hf://"):
             place: Any = huggingface_hub.HfFileSystem(endpoint=datasets.config.HF_ENDPOINT).resolve_path(url)
-            path = ask(lambda place=place: _from_hub(place))  # type: ignore[misc]
+            download = partial(huggingface_hub.hf_hub_download, place.repo_id, place.path_in_repo)
+            path = Path(
+                _ask(
+                    partial(
+                        download,
+                        repo_type=place.repo_type,
+                        revision=place.revision,
+                        endpoint=datasets.config.HF_ENDPOINT,
+                    ),
+                    _RETRIED_BY_LIBRARY,
+                )
+            )
             _check_hash(path, url)
         else:
             path = Path(url)
@@ -98,35 +276,62 @@ def fetch_files(builder: datasets.DatasetBuilder) -> None:
             check_archive(path)
 
 
-def check_archives(name: str, revision: str | None) -> None:
-    """Look into the archives of a dataset that could not be read: of members that lead elsewhere the library says only
-    that there are no data.
-
-    Raises:
-        NetworkError: an archive is unsafe, or cannot be fetched.
-        DataError: an archive is damaged.
-    """
-    files = ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision)).siblings or ()
-    for file in files:
-        if ARCHIVE.fullmatch(file.rfilename):
-            fetch = partial(huggingface_hub.hf_hub_download, name, file.rfilename, repo_type="dataset")
-            check_archive(Path(ask(lambda fetch=fetch: fetch(revision=revision))))  # type: ignore[misc]
-
-
-def check_descriptions(name: str, revision: str | None) -> None:
-    """Check the files of a dataset that tell the library how to read the others, as far as they are in the cache.
-
-    Raises:
-        NetworkError: one has not the hash that the hub names it by; it is removed.
-    """
+def _check_descriptions(source: HubSource, revision: str | None) -> None:
+    """Check README.md and other descriptions in the cache: one with wrong bytes misleads the library, and stays."""
+    if is_local(source):
+        return
     for file in _DESCRIPTIONS:
-        found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision, repo_type="dataset")
+        found = huggingface_hub.try_to_load_from_cache(source.hub, file, revision=revision, repo_type="dataset")
         if isinstance(found, str):
-            _check_hash(Path(found), f"{name}@{revision}")
+            _check_hash(Path(found), f"{source.hub}@{revision}")
 
 
-def explain(error: Exception, source: HubSource) -> UserError:
-    """One of the hub libraries' many errors as ours."""
+def _find_unsafe_archive(source: HubSource, revision: str | None) -> NetworkError | None:
+    """Look for an unsafe archive after a failure: the library skips its members and says that there are no data."""
+    if is_local(source) or _offline():
+        return None
+    try:
+        for file in _dataset_info(source.hub, revision).siblings or ():
+            if ARCHIVE.fullmatch(file.rfilename):
+                download = partial(huggingface_hub.hf_hub_download, source.hub, file.rfilename, repo_type="dataset")
+                check_archive(Path(_ask(partial(download, revision=revision), _RETRIED_BY_LIBRARY)))
+    except NetworkError as error:
+        return error if error.code == "network.archive" else None
+    except Exception:
+        pass  # the first error says what is wrong
+    return None
+
+
+def _check_hash(path: Path, url: str) -> None:
+    """Compare a cached file with its name, which is its SHA-256 on the hub, or its git hash if it is small."""
+    if not path.is_symlink():
+        return  # absent, or a file system without links: the name is not kept
+    blob = path.parent / path.readlink()
+    match len(blob.name):
+        case 64:
+            kind, digest = "SHA-256", hashlib.sha256()
+        case 40:
+            header = f"blob {path.stat().st_size}\0".encode()
+            kind, digest = "git hash", hashlib.sha1(header, usedforsecurity=False)
+        case _:
+            return
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    if digest.hexdigest() == blob.name:
+        return
+    path.unlink()
+    blob.unlink(missing_ok=True)
+    raise NetworkError(
+        f"wrong bytes: expected {kind} {blob.name}, found {digest.hexdigest()}; the file was removed",
+        where=f"{path.name} of {url}",
+        hint="run the same command again; if it fails again, something on the way to the hub changes files",
+        code="network.content",
+    )
+
+
+def _explain(error: Exception, source: HubSource) -> UserError:
+    """Translate the errors of the hub's libraries."""
     place, text = place_of(source), str(error).strip().split("\n")[0]
     if isinstance(error, UserError):
         error.where = error.where or place
@@ -149,139 +354,24 @@ def explain(error: Exception, source: HubSource) -> UserError:
             hint="check the id; a gated dataset needs `hf auth login`",
             code="hub.no-dataset",
         )
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if type(error).__name__ == "JSONDecodeError":
+        return NetworkError(
+            f"{endpoint} answers with something that is not data, such as a web page",
+            where=place,
+            hint="a login page of the network, or a wrong HF_ENDPOINT; open the address in a browser",
+            code="network.content",
+        )
     library = type(error).__module__.split(".")[0]
     unreached = isinstance(error, ConnectionError | TimeoutError) or "LocalEntryNotFoundError" in str(error)
     if unreached or library in _NETWORK_LIBRARIES:
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         return NetworkError(
             f"cannot fetch {source.hub} from {endpoint}: {text}",
             where=f"{place} (cache: {datasets.config.HF_DATASETS_CACHE})",
             hint="check the network; with HF_HUB_OFFLINE=1 a dataset fetched before is read from the cache",
             code="network.fetch",
         )
-    return DataError(
-        f"cannot load {source.hub}: {text}", where=place, hint=_first_hint(str(error)), code="hub.no-dataset"
-    )
-
-
-def _first_hint(text: str) -> str:
-    """The library lists the configurations or splits that exist further down in its message."""
-    found = re.search(r"\[.*?\]", text, flags=re.DOTALL)
-    return f"it has: {found[0]}" if found else "check id, config, split and revision on the dataset's page"
-
-
-def place_of(source: HubSource) -> str:
-    """How a source is named in messages."""
-    return ":".join(part for part in ("hub", source.hub, source.config, source.split) if part)
-
-
-def _from_hub(place: Any) -> Path:
-    return Path(
-        huggingface_hub.hf_hub_download(
-            place.repo_id,
-            place.path_in_repo,
-            repo_type=place.repo_type,
-            revision=place.revision,
-            endpoint=datasets.config.HF_ENDPOINT,
-        )
-    )
-
-
-def _check_hash(path: Path, url: str) -> None:
-    """The cache names a file by what the hub promises: its SHA-256, or its number in git for a small one."""
-    if not path.is_symlink():
-        return  # absent, or a file system without links: the name is not kept
-    blob = path.parent / path.readlink()
-    match len(blob.name):
-        case 64:
-            digest = hashlib.sha256()
-        case 40:
-            digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-        case _:
-            return
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    if digest.hexdigest() == blob.name:
-        return
-    path.unlink()
-    blob.unlink(missing_ok=True)
-    kind = "SHA-256" if digest.name == "sha256" else "git hash"
-    raise NetworkError(
-        f"wrong bytes: expected {kind} {blob.name}, found {digest.hexdigest()}; the file was removed",
-        where=f"{path.name} of {url}",
-        hint="run the same command again; if it stays so, something on the way to the hub changes files",
-        code="network.content",
-    )
-
-
-def _passing(error: Exception) -> BusyError | None:
-    """What may be gone at the next try; None for all else."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, BusyError):
-        return error
-    if "ConnectTimeout" in names:
-        return None
-    if names & _PASSING or isinstance(error, ConnectionResetError):
-        return BusyError(f"the hub does not answer ({type(error).__name__})")
-    if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return BusyError("a file of the hub broke off")
-    return None
-
-
-def _limit_waiting() -> None:
-    """Give the libraries' shared HTTP client a time limit, and a look at every answer."""
-    session = huggingface_hub.get_session()
-    if _look_at in session.event_hooks["response"]:
-        return
-    kind, before = type(session), session.event_hooks["request"]
-
-    def client() -> Any:
-        hooks: dict[str, Any] = {"request": [*before, _limit], "response": [_look_at]}
-        return kind(event_hooks=hooks, follow_redirects=True, timeout=TIME_OUT_SECONDS)
-
-    huggingface_hub.set_client_factory(client)
-
-
-def _limit(request: Any) -> None:
-    """A time limit for the calls that the libraries make expressly without one."""
-    limits = request.extensions.get("timeout", {})
-    request.extensions["timeout"] = {name: limit or TIME_OUT_SECONDS for name, limit in limits.items()}
-
-
-def _look_at(response: Any) -> None:
-    """Stop at an answer that the libraries would try again for hours, or take for what it is not."""
-    host, path = response.request.url.host, response.request.url.path
-    if response.status_code in BUSY:
-        raise busy_answer(response.status_code, response.headers, host)
-    if response.request.method == "GET":
-        response.stream = _paced(response.stream, host)
-    page = response.headers.get("Content-Type", "").startswith("text/html")
-    if response.status_code == 200 and page and not re.search(r"\.html?$", path):
-        raise NetworkError(
-            f"{host} answers with a web page where data should come",
-            where=os.environ.get("HF_ENDPOINT", "https://huggingface.co") + path,
-            hint="a login page of the network, or a wrong HF_ENDPOINT; open the address in a browser",
-            code="network.content",
-        )
-
-
-def _paced(stream: Any, host: str) -> Any:
-    """The body of an answer, which breaks off where a server lets it drip: a time limit counts from byte to byte."""
-    base: Any = next(kind for kind in type(stream).__mro__ if kind.__name__ == "SyncByteStream")
-
-    class Paced(base):  # type: ignore[misc]
-        def __iter__(self) -> Iterator[bytes]:
-            have, since = 0, time.monotonic()
-            for piece in stream:
-                have += len(piece)
-                if time.monotonic() - since > TIME_OUT_SECONDS:
-                    if have < LEAST_PROGRESS:
-                        raise BusyError(f"{host} sends too slowly")
-                    have, since = 0, time.monotonic()
-                yield piece
-
-        def close(self) -> None:
-            stream.close()
-
-    return Paced()
+    # The library lists the configurations or splits that exist further down in its message.
+    found = re.search(r"\[.*?\]", str(error), flags=re.DOTALL)
+    hint = f"it has: {found[0]}" if found else "check id, config, split and revision on the dataset's page"
+    return DataError(f"cannot load {source.hub}: {text}", where=place, hint=hint, code="hub.no-dataset")

@@ -1,8 +1,8 @@
-"""The order of training pairs at any corpus size: random permutations that are computed, never stored.
+"""Order of the training pairs: random permutations that are computed, not stored.
 
-An epoch is a sequence of virtual positions 0 to N - 1; each maps to a row of the store by arithmetic alone, so that
-starting in the middle costs as little as starting at 0 and memory does not grow with the corpus. Positions are read
-in pools of `POOL`; rows are sorted by length within a pool only.
+An epoch is a sequence of positions 0 to N - 1. Each maps to a row of the store by arithmetic alone, so that training
+can resume at any position at no cost, and memory does not grow with the corpus. Positions are read in pools of `POOL`;
+rows are sorted by length within a pool only.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import numpy.typing as npt
 from seq2seq.random_streams import Words, scramble, stream_key
 
 POOL = 2**18
-"""Positions that are sorted by length together."""
+"""Number of positions that are sorted by length together."""
 
 _ROUNDS = 6
-"""Turns of each half: permutations of even six elements are then about equally frequent."""
+"""Rounds of each half; enough that permutations of as few as six elements are about equally frequent."""
 
 _LARGEST = 2**62
-"""Of a permuted range: its halves then fit into 32 bits, as the multiplication below wants."""
+"""Largest permuted range: its halves then fit into 32 bits, as the multiplication below requires."""
 
 Rows = npt.NDArray[np.int64]
 
 
 def permute(positions: Rows, size: int, key: int, stream: int | Rows = 0) -> Rows:
-    """Where a pseudo-random permutation of range(size) sends the positions.
+    """Apply a pseudo-random permutation of range(size) to positions.
 
-    A generalized Feistel network on Z_a x Z_b with a * b barely above `size`, walked until the image is inside
-    (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). `stream` numbers the permutations of one key;
-    an array gives each position a permutation of its own.
+    A generalized Feistel network on Z_a x Z_b with a * b barely above `size`, repeated until the image is in the range
+    (cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). `stream` numbers the permutations
+    of one key; an array gives each position its own permutation.
 
     Raises:
         ValueError: `size` is below 1 or above 2**62.
@@ -43,7 +43,7 @@ def permute(positions: Rows, size: int, key: int, stream: int | Rows = 0) -> Row
     numbers = np.atleast_1d(np.asarray(stream, dtype=np.uint64))
     keys = [scramble(np.uint64(stream_key(key, turn)) ^ scramble(numbers)) for turn in range(2 * _ROUNDS)]
     high = math.isqrt(size - 1) + 1
-    high += high % 2  # shifts within an odd number of places would only ever make even permutations
+    high += high % 2  # cyclic shifts of an odd number of elements are even permutations only
     sides = high, -(-size // high)
     image = _turn(positions.astype(np.uint64), sides, keys)
     outside = np.flatnonzero(image >= size)
@@ -55,13 +55,13 @@ def permute(positions: Rows, size: int, key: int, stream: int | Rows = 0) -> Row
 
 
 def _turn(values: Words, sides: tuple[int, int], keys: Sequence[Words]) -> Words:
-    """One pass through the network: each half in turn is shifted by a random function of the other."""
+    """One pass through the network: each half in turn is shifted by a pseudo-random function of the other."""
     moduli = np.uint64(sides[0]), np.uint64(sides[1])
     left = values // moduli[1]
     halves = [left, values - left * moduli[1]]
     for turn, key in enumerate(keys):
         mine, other = turn % 2, 1 - turn % 2
-        # The upper 32 bits times the modulus, shifted back, are even over [0, modulus) without a division.
+        # The upper 32 bits times the modulus, shifted back, are uniform over [0, modulus) without a division.
         shift = ((scramble(halves[other] + key) >> np.uint64(32)) * moduli[mine]) >> np.uint64(32)
         moved = halves[mine] + shift
         halves[mine] = np.where(moved >= moduli[mine], moved - moduli[mine], moved)
@@ -70,20 +70,21 @@ def _turn(values: Words, sides: tuple[int, int], keys: Sequence[Words]) -> Words
 
 
 class Mixture(NamedTuple):
-    """How often an epoch draws from each corpus. Corpora lie in the store one after another."""
+    """Number of draws from each corpus in an epoch. Corpora follow one another in the store."""
 
     sizes: tuple[int, ...]
-    """Pairs of each corpus."""
+    """Number of pairs of each corpus."""
     draws: tuple[int, ...]
-    """Pairs drawn from each in an epoch; they sum to all pairs."""
+    """Number of pairs drawn from each corpus in an epoch; the sum is that of `sizes`."""
 
     @classmethod
     def of(cls, sizes: Sequence[int], weights: Sequence[float] | None = None, temperature: float = 1.0) -> Mixture:
-        """Draws in proportion to weight * size^(1/temperature) (Arivazhagan et al. 2019), rounded by largest
-        remainder; equal weights and temperature 1 draw each pair once.
+        """Draw in proportion to weight * size^(1/temperature) (Arivazhagan et al. 2019), rounded by largest remainder.
+
+        Equal weights and temperature 1 draw each pair once.
 
         Raises:
-            ValueError: there are not as many weights as sizes.
+            ValueError: the numbers of weights and sizes differ.
         """
         weights = [1.0] * len(sizes) if weights is None else weights
         if len(weights) != len(sizes):
@@ -103,19 +104,19 @@ class Mixture(NamedTuple):
 
     @property
     def pairs(self) -> int:
-        """Pairs drawn in an epoch."""
+        """Number of pairs drawn in an epoch."""
         return sum(self.draws)
 
     @property
     def pools(self) -> int:
-        """Pools in an epoch."""
+        """Number of pools in an epoch."""
         return -(-self.pairs // POOL)
 
     def rows(self, seed: int, epoch: int, pool: int) -> Rows:
-        """Rows of the store that a pool draws, in random order.
+        """Rows of a pool, in random order.
 
-        Every corpus is an endless stream of permutations of its pairs, of which an epoch reads the next stretch: a
-        corpus drawn from more often than its size repeats evenly, and one drawn from less is read whole in time.
+        Each corpus is an endless stream of permutations of its pairs, and an epoch reads the next part of it: a corpus
+        with more draws than pairs repeats evenly, and one with fewer draws is read completely over several epochs.
         """
         positions = np.arange(pool * POOL, min((pool + 1) * POOL, self.pairs), dtype=np.int64)
         if len(self.sizes) == 1:
@@ -131,7 +132,7 @@ class Mixture(NamedTuple):
         return rows
 
     def _of_corpus(self, number: int, offsets: Rows, seed: int, epoch: int) -> Rows:
-        """Pairs of one corpus, from 0, at offsets into its stretch of the epoch."""
+        """Pairs of one corpus, numbered from 0, at offsets into its part of the epoch."""
         size, places = self.sizes[number], epoch * self.draws[number] + offsets
         repeats = places // size
         stream: int | Rows = repeats

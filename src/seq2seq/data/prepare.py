@@ -1,4 +1,4 @@
-"""From the sources of a config to stores of token ids, cached under a fingerprint of inputs and settings."""
+"""Data preparation: the sources of a config become stores of token ids, cached by a fingerprint of the inputs."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSet
 from seq2seq.config.sources import Source
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
-from seq2seq.data.corpus import tag_symbol
-from seq2seq.data.corpus_checks import check_sides, full_corpora, warn_of_copies, warn_of_shared_sources
-from seq2seq.data.raw import Pair, RawText
+from seq2seq.data.corpus import check_sides, read_corpora, tag_symbol, warn_of_copies, warn_of_shared_sources
+from seq2seq.data.files import Pair
+from seq2seq.data.raw import RawText
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
 from seq2seq.system import available_cores
 from seq2seq.tokenizers.pair import TokenizerPair, require_tags, train_tokenizers
 
 FORMAT = 3
-"""Raised whenever the same inputs and settings would be stored differently."""
+"""Version of the stored data; raised when the same inputs and settings are stored differently."""
 
 _TRAIN, _VALID, _PAIRS, _TOKENIZER = "train.arrow", "valid.arrow", "{}.jsonl", "tokenizer"
 
 
 class Prepared(NamedTuple):
-    """Everything that training and evaluation read."""
+    """Prepared data for training and evaluation."""
 
     train: Store
     valid: Store | None
-    """Validation pairs with tokens on both sides; None where the config names no validation corpus."""
+    """Validation pairs with tokens on both sides; None without a validation corpus."""
     valid_pairs: list[Pair]
     """Raw text, blank lines included."""
     test_pairs: list[Pair]
     tokenizers: TokenizerPair
     report: CleaningReport
     record: dict[str, Any]
-    """JSON-able: fingerprint, inputs with sizes and hashes, counts, tokens, overlap with held-out data, and `corpora`:
-    the pairs kept of each training source, which lie in the store one after another."""
+    """For JSON: fingerprint, inputs with sizes and hashes, counts, tokens, overlap with held-out data, and `corpora`,
+    the number of pairs of each training source in the store, where the sources follow one another."""
 
 
 def prepare(
@@ -60,20 +60,20 @@ def prepare(
     tokenizers: TokenizerPair | None = None,
     tell_counts: bool = True,
 ) -> Prepared:
-    """Read, clean, tokenize and store the corpora, or open what an earlier call has stored under `cache`.
+    """Read, clean, tokenize and store the corpora, or open the result of an earlier call in `cache`.
 
-    With `tokenizers` given, none is trained. With `tell_counts`, new data are announced with the table of what was
-    dropped. Memory does not grow with the training corpus.
+    Given `tokenizers` are used instead of training new ones. With `tell_counts`, the table of dropped pairs is shown
+    for new data. Memory does not grow with the training corpus.
 
     Raises:
-        ConfigError: no training corpus is named, the vocabulary is too small, or a given tokenizer does not know a
+        ConfigError: there is no training corpus, the vocabulary is too small, or a given tokenizer does not know a
             target tag.
-        DataError: a corpus is empty or unusable, or nothing is left of it.
+        DataError: a corpus is empty or unusable, or cleaning leaves nothing.
         NetworkError: a hub dataset cannot be fetched.
         CheckpointError: a given tokenizer model is damaged.
         ResourceError: the disk is full.
-        UsageError: `cache` cannot be written, or one file stands for both sides.
-        WorkerError: a process that encodes died.
+        UsageError: `cache` cannot be written, a corpus is a URL, or one file is both source and target.
+        WorkerError: an encoding process died.
     """
     if not data.train:
         raise ConfigError(
@@ -124,7 +124,7 @@ def prepare(
 def _key(
     data: DataSettings, tokenizer: TokenizerSettings, cache: Path, seed: int, tokenizers: TokenizerPair | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the stored data depends on, and the facts about the inputs (the same without settings)."""
+    """Key of the stored data (inputs and settings), and the facts about the inputs alone."""
     known = Inputs(cache)
     facts = {split: [known.facts(source) for source in getattr(data, split)] for split in ("train", "valid", "test")}
     models = [name for name in (tokenizer.source_model, tokenizer.target_model) if name]
@@ -151,7 +151,7 @@ def _announce(folder: Path, key: dict[str, Any]) -> None:
     if folder.exists():
         console.say(f"rebuilding: prepared data in {folder} is damaged or incomplete")
     elif len(changed := changes(folder.parent, key)) > 6:
-        console.say("preparing the data")  # the newest entry is another corpus: what differs is no news
+        console.say("preparing the data")  # the newest entry is of another corpus
     elif changed:
         names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         console.say(f"rebuilding: {names} changed")
@@ -165,12 +165,12 @@ def _build(
     seed: int,
     tokenizers: TokenizerPair | None,
 ) -> None:
-    """Fill a new folder of the cache; small and cheap inputs first, so that their faults are told at once."""
+    """Fill a new folder of the cache; held-out sets come first, since they are small and their faults show at once."""
     held_out = {
-        split: list(chain.from_iterable(full_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
+        split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
     }
     report = CleaningReport()
-    raw = RawText.write(folder, full_corpora(data.train, data.errors), report)
+    raw = RawText.write(folder, read_corpora(data.train, data.errors), report)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):
@@ -207,7 +207,7 @@ def _build(
 
 
 def _open(folder: Path) -> Prepared | None:
-    """A finished entry of the cache, or None where it is absent or damaged."""
+    """Open an entry of the cache; None if it is missing or damaged."""
     record = read_record(folder)
     if record is None:
         return None
@@ -232,7 +232,9 @@ def _sources(data: DataSettings) -> Iterator[Source]:
 def _warn_of_overlap(prepared: Prepared) -> None:
     for split, pairs in (("valid", prepared.valid_pairs), ("test", prepared.test_pairs)):
         if count := prepared.record["overlap"][split]:
-            console.warn(f"{count:,} of {len(pairs):,} {split} pairs are also trained on, which flatters the scores")
+            console.warn(
+                f"{count:,} of {len(pairs):,} {split} pairs are also training pairs, which flatters the scores"
+            )
 
 
 def _dump_pairs(pairs: list[Pair]) -> bytes:
@@ -244,7 +246,7 @@ def _load_pairs(path: Path) -> list[Pair]:
 
 
 PARALLEL_PAIRS = 100_000
-"""Below this many pairs, starting processes costs more than it saves."""
+"""With fewer pairs, starting processes costs more than it saves."""
 
 _WRITE_ROWS = 10_000
 _SLICE_ROWS = 20_000
@@ -261,10 +263,10 @@ def write_train(
     processes: int,
     held_out: Mapping[str, Sequence[Pair]],
 ) -> dict[str, Any]:
-    """Encode, drop by length, store.
+    """Encode the training pairs, filter by length, and store them.
 
-    Returns what the record says of it: `tokens` of both sides, pairs of each of the `corpora`, and the `overlap` with
-    each of the held-out sets (pairs of it that are stored too).
+    Returns entries of the record: `tokens` of both sides, pairs of each of the `corpora`, and the `overlap`, the number
+    of pairs of each held-out set that are stored too.
     """
     corpora = np.zeros(len(raw.sizes), dtype=np.int64)
     held = {split: hash_pairs(pairs) for split, pairs in held_out.items()}
@@ -289,10 +291,10 @@ def write_train(
 
 
 def _encoded(raw: RawText, tokenizers: TokenizerPair, folder: Path, processes: int) -> Iterator[tuple[Any, pa.Table]]:
-    """Row numbers and a table of token ids, in order, for each slice; `folder` takes the work in progress.
+    """Yield the row numbers and the token ids of each slice in order; `folder` takes temporary files.
 
     Raises:
-        WorkerError: a process died.
+        WorkerError: an encoding process died.
     """
     processes = processes or available_cores()
     parallel = processes > 1 and len(raw) > PARALLEL_PAIRS
@@ -303,7 +305,7 @@ def _encoded(raw: RawText, tokenizers: TokenizerPair, folder: Path, processes: i
 
 
 def write_valid(pairs: Sequence[Pair], tokenizers: TokenizerPair, path: Path) -> int:
-    """Store the validation pairs but for those with a side without tokens; returns how many were stored."""
+    """Store the validation pairs that have tokens on both sides; returns their number."""
     pairs = [pair for pair in pairs if text_fault(*pair) != "empty"]
     stored = 0
     with StoreWriter(path) as writer:
@@ -321,7 +323,7 @@ def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Pat
     datasets.disable_progress_bars()
     try:
         with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside the threads of Arrow and torch; the children call neither.
+            # Python 3.12 warns of a fork with running threads (of Arrow and torch); the children call neither.
             warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
             encoded = part.map(
                 _encode_rows,
@@ -332,13 +334,13 @@ def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Pat
                 num_proc=processes,
                 cache_file_name=str(folder / "slice.arrow"),
                 load_from_cache_file=False,
-                new_fingerprint="0" * 16,  # the library need not hash the tokenizers: nothing is looked up by it
+                new_fingerprint="0" * 16,  # so that the library does not hash the tokenizers
             )
     except RuntimeError as error:
         if "subprocess" not in str(error):
             raise
         raise WorkerError(
-            f"a process that encodes text died: {error}", hint="data.num_processes=1", code="worker.loader"
+            f"an encoding process died: {error}", hint="data.num_processes=1", code="worker.loader"
         ) from error
     finally:
         if not bars:

@@ -1,4 +1,4 @@
-"""Usable pairs as they were read, on disk: memory does not grow with the corpus."""
+"""Raw training pairs on disk between reading and tokenizing, so that memory does not grow with the corpus."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import pyarrow as pa
 
 from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
+from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
-from seq2seq.tokenizers.pair import TAG
+from seq2seq.tokenizers.base import TAG
 
-Pair = tuple[str, str]
 Rows = npt.NDArray[np.int64]
 
 _READ_ROWS = 10_000
 _SCANNED = 2**20
-"""Rows whose hashes or marks are looked at together."""
+"""Number of rows whose hashes or flags are processed together."""
 
 _FILES = _TEXT, _HASHES, _MARKS, _AGAIN = "raw.arrow", "raw.hashes", "raw.kept", "raw.again"
 
 
 class RawText:
-    """Pairs in three files of a folder: their text (an Arrow stream), a hash of each, and whether each is kept."""
+    """Pairs in three files of a folder: text (an Arrow stream), hashes, and flags of the pairs to keep."""
 
     def __init__(self, folder: Path, sizes: Sequence[int]) -> None:
         self.folder = folder
         self.sizes = tuple(sizes)
-        """Usable pairs of each corpus."""
+        """Number of usable pairs of each corpus."""
         self.rows = sum(sizes)
         self._ends = np.cumsum(self.sizes)
         self._kept_count = self.rows
@@ -48,7 +48,7 @@ class RawText:
 
     @classmethod
     def write(cls, folder: Path, corpora: Iterable[Iterable[Pair]], report: CleaningReport) -> RawText:
-        """Stream pairs to disk; those with an empty or invisible side are counted and left out."""
+        """Write pairs to disk; pairs with an empty or invisible side are counted and dropped."""
         schema = pa.schema([("source", pa.string()), ("target", pa.string())])
         sizes = []
         with (
@@ -80,12 +80,12 @@ class RawText:
         return self._kept_count
 
     def corpus_of(self, rows: Rows) -> Rows:
-        """Number of the corpus that each row came from."""
+        """Number of the corpus of each row."""
         corpora: Rows = np.searchsorted(self._ends, rows, side="right")
         return corpora
 
     def drop_duplicates(self, report: CleaningReport) -> None:
-        """Keep the first of equal pairs. Hashes are compared in portions, by their upper bits."""
+        """Keep the first of equal pairs. Hashes are compared in portions, chosen by their upper bits."""
         portions = -(-self.rows // _SCANNED)
         for portion in range(portions):
             values, rows = self._portion(portion, portions)
@@ -96,7 +96,7 @@ class RawText:
             report.duplicate += len(repeated)
 
     def _portion(self, portion: int, portions: int) -> tuple[npt.NDArray[np.uint64], Rows]:
-        """Hashes whose upper bits lie in one of so many equal parts, and their rows, ascending."""
+        """Hashes whose upper bits fall into one of `portions` equal ranges, and their rows in ascending order."""
         values, rows = [], []
         for start in range(0, self.rows, _SCANNED):
             hashes = self.hashes[start : start + _SCANNED]
@@ -107,10 +107,10 @@ class RawText:
         return np.concatenate(values), np.concatenate(rows)
 
     def hold_out(self, count: int, seed: int) -> list[Pair]:
-        """Take `count` pairs out, drawn with the seed, and return them in a random order.
+        """Remove `count` random pairs and return them in random order.
 
         Raises:
-            DataError: fewer than twice as many are there.
+            DataError: there are fewer than `2 * count` pairs.
         """
         if 2 * count > len(self):
             raise DataError(
@@ -134,10 +134,10 @@ class RawText:
         return list(zip(texts["source"], texts["target"], strict=True))
 
     def drop_sources(self, held_out: Sequence[Pair], report: CleaningReport) -> None:
-        """Take the pairs away whose source text, a target tag apart, is that of a held-out pair.
+        """Drop the pairs whose source text, without a target tag, is that of a held-out pair.
 
-        Where less than half of the pairs would be left, the source is no sentence of its own (a label that many texts
-        are drawn from): all are kept, and counted as such.
+        If less than half of the pairs would be left, sources are labels rather than sentences: all are kept, and
+        counted as `shared_source`.
         """
         if not held_out or not self.rows:
             return
@@ -158,7 +158,7 @@ class RawText:
         report.held_out_source += found
 
     def slices(self, size: int) -> Iterator[tuple[Rows, datasets.Dataset]]:
-        """The kept pairs of every `size` rows, and the numbers of their rows."""
+        """Yield row numbers and texts of the kept pairs, `size` rows at a time."""
         for start in range(0, self.rows if self._data is not None else 0, size):
             end = min(start + size, self.rows)
             kept = np.flatnonzero(self._kept[start:end])
@@ -168,7 +168,7 @@ class RawText:
             yield start + kept, part if len(kept) == end - start else part.select(kept)
 
     def pairs(self) -> Iterator[Pair]:
-        """Every pair again; a new pass at each call."""
+        """Yield all kept pairs; a new pass at each call."""
         for _, part in self.slices(_READ_ROWS):
             texts = part[:]
             yield from zip(texts["source"], texts["target"], strict=True)
@@ -190,11 +190,11 @@ def _usable(block: Sequence[Pair], report: CleaningReport) -> list[Pair]:
 
 
 def _is_copy(left: str, right: str) -> bool:
-    """Whether both sides are the same text, but for a target tag."""
+    """Whether both sides are the same text, apart from a target tag."""
     return left == right or (left.startswith("<2") and _untagged(left) == right)
 
 
 def _untagged(source: str) -> str:
-    """A source text without the target tag that it may begin with."""
+    """Remove the target tag of a source text, if it has one."""
     tag = TAG.match(source)
     return source[tag.end() :].lstrip() if tag else source

@@ -1,4 +1,4 @@
-"""Trying again where a server is busy or a line breaks off: five tries, waits as the server asks, none for ever."""
+"""Retries for busy servers and broken connections: five tries, waiting as long as the server asks."""
 
 from __future__ import annotations
 
@@ -16,28 +16,25 @@ Result = TypeVar("Result")
 
 TRIES = 5
 BUSY = (408, 425, 429, 500, 502, 503, 504)
-"""Status codes that may be gone at the next try."""
+"""HTTP status codes after which a retry may succeed."""
 
 TIME_OUT_SECONDS = 30.0
-"""How long a server may say nothing."""
-
-LEAST_PROGRESS = 1 << 10
-"""Bytes that must come in each such time: a server that sends one now and then would hold the user for days."""
+"""Longest silence of a server."""
 
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 300.0
 
 
 class BusyError(NetworkError):
-    """Another try may help. `wait` is the time in seconds that the server asks for, or None."""
+    """Failure after which a retry may succeed. `wait` is the time in seconds that the server asks for, or None."""
 
     def __init__(self, what: str, wait: float | None = None) -> None:
         super().__init__(what, code="network.fetch")
         self.wait = wait
 
 
-def patiently(action: Callable[[], Result]) -> Result:
-    """The result of `action`, tried again after each `BusyError`.
+def retry(action: Callable[[], Result]) -> Result:
+    """Call `action`, again after each `BusyError`, and return its result.
 
     Raises:
         NetworkError: the last of five tries failed too, or the server asks for a wait of more than five minutes.
@@ -58,13 +55,13 @@ def patiently(action: Callable[[], Result]) -> Result:
     raise AssertionError("unreachable")
 
 
-def busy_answer(status: int, headers: Message | Mapping[str, str], host: str) -> BusyError:
-    """The error for one of the `BUSY` answers, with the wait that `Retry-After` asks for."""
-    return BusyError(f"{host} answers {status}", _seconds(headers.get("Retry-After")))
+def busy_answer(status: int, headers: Mapping[str, str] | Message, host: str) -> BusyError:
+    """The error for a `BUSY` status, with the wait of its `Retry-After` header."""
+    return BusyError(f"{host} answers {status}", _parse_wait(headers.get("Retry-After")))
 
 
-def _seconds(value: str | None) -> float | None:
-    """RFC 9110, section 10.2.3: seconds, or a date."""
+def _parse_wait(value: str | None) -> float | None:
+    """Parse `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date."""
     if value is None:
         return None
     if value.strip().isdecimal():
@@ -73,6 +70,5 @@ def _seconds(value: str | None) -> float | None:
         date = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return None
-    # A date without a zone is one in UTC.
     date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
     return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())

@@ -1,4 +1,4 @@
-"""Token ids on disk: an Arrow file of two list columns, memory-mapped; a corpus may be larger than memory."""
+"""Store of token ids: an Arrow file with two list columns, memory-mapped, so that a corpus may exceed memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Ids = npt.NDArray[np.int32]
 
 
 class Store:
-    """Pairs of id rows by number. Opening reads the index only; rows are views of the mapped file.
+    """Pairs of token ids by row number. Opening reads the index only; rows are views of the mapped file.
 
-    Lengths count tokens without the end mark.
+    Lengths do not count EOS.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -58,7 +58,7 @@ class Store:
         return self._source.lengths(wanted), self._target.lengths(wanted)
 
     def longest(self) -> tuple[int, int]:
-        """The first row with the longest source, and the first with the longest target; a pass over the index.
+        """Row of the longest source and of the longest target (the first of several); a pass over the index.
 
         Raises:
             ValueError: the store is empty.
@@ -71,12 +71,12 @@ class Store:
         return self._source.take(wanted), self._target.take(wanted)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
-        # A loader process maps the file itself.
+        # Each loader process maps the file for itself.
         return Store, (self.path,)
 
 
 class StoreWriter:
-    """Appends tables of pairs to a new store; memory does not grow with what was written."""
+    """Writer of a new store, table by table; memory does not grow."""
 
     def __init__(self, path: Path) -> None:
         self._file = pa.OSFile(str(path), "wb")
@@ -102,7 +102,7 @@ class StoreWriter:
 
 
 class _Column:
-    """One list column: for each record batch its flat values and offsets, both views of the file."""
+    """List column: flat values and offsets of each record batch, both views of the file."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
@@ -129,7 +129,7 @@ class _Column:
     def lengths(self, rows: npt.NDArray[np.int64]) -> Ids:
         chunks, inside = self._places(rows)
         lengths = np.empty(len(rows), dtype=np.int32)
-        # Rows are visited chunk by chunk, so that the index on disk is read in order.
+        # Rows are read chunk by chunk, in the order of the index on disk.
         order = np.argsort(chunks, kind="stable")
         bounds = np.searchsorted(chunks[order], np.arange(len(self._offsets) + 1))
         for chunk in np.unique(chunks).tolist():
@@ -139,7 +139,7 @@ class _Column:
         return lengths
 
     def _places(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Chunk, and row inside it, of each row."""
+        """Chunk of each row, and row within the chunk."""
         if rows.size and (rows.min() < 0 or rows.max() >= self.rows):
             raise IndexError(f"row out of range 0 to {self.rows - 1}")
         chunks = np.searchsorted(self._starts, rows, side="right") - 1

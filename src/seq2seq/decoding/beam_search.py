@@ -35,7 +35,7 @@ from seq2seq.decoding.finished import FinishedHypotheses
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.length_limits import TokenConstraints, check, lengths
 from seq2seq.errors import DivergenceError
-from seq2seq.kernels import tensors
+from seq2seq.kernels.compile import used
 from seq2seq.models.interface import Seq2SeqModel, keep_rows
 from seq2seq.special_tokens import BOS, PAD
 
@@ -85,7 +85,7 @@ def search(
         choose = partial(sample, width=width, sampling=options.sampling, streams=streams)
     finished = FinishedHypotheses([limit.maximum + 1 for limit in limits], options, width)
     # A given `choose` must not see sentences that are done, and compiled loops take any number of rows.
-    idle_share = _IDLE_SHARE if choose is None and not tensors.in_use() else 0.0
+    idle_share = _IDLE_SHARE if choose is None and used() is None else 0.0
     # At most `width` of the best 2 * width are EOS; with a width of 1, EOS is the end of the search.
     choose = choose or partial(best_candidates, count=2 * width if width > 1 else 1)
     with torch.inference_mode():

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.kernels import tensors
-from seq2seq.kernels.sizes import BLOCKS, LOG2_E
+from seq2seq.kernels import BLOCKS, LOG2_E
+from seq2seq.kernels import search as compiled_search
 
 
 class Live(NamedTuple):
@@ -87,7 +87,7 @@ def best_candidates(scores: Scores, live: Live, count: int) -> Candidates:
     if size < BLOCKS * 4 or count >= BLOCKS * beams:
         totals = (logits.double() + offsets.view(-1, 1)).view(sentences, -1)
         return _sorted(totals, min(count, totals.shape[1]), size)
-    compiled = tensors.choose(logits.view(sentences, beams, size), offsets, count)
+    compiled = compiled_search.best_tokens(logits.view(sentences, beams, size), offsets, count)
     if compiled is not None:
         totals, indices = compiled
         return Candidates(totals, indices % size, indices // size)
@@ -152,7 +152,7 @@ def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
     On a CPU torch's exp2 takes a quarter to an eighth of the time of exp, softmax or logsumexp. The rounding errors of
     the scaled logits cancel with those of `scaled`.
     """
-    compiled = tensors.normalise(logits)
+    compiled = compiled_search.normalisers(logits)
     if compiled is not None:
         return compiled
     scaled = logits.amax(dim=1) * LOG2_E

@@ -21,7 +21,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.errors import UsageError
-from seq2seq.tokenizers.pair import Tokenizer
+from seq2seq.tokenizers.base import Tokenizer
 
 UTILITIES = ("chrf", "bleu")
 """Utilities of `mbr_choose`."""

@@ -17,7 +17,8 @@ from seq2seq.decoding.segmentation import is_blank
 from seq2seq.decoding.text_batches import batches_by_length, encode_texts, padded
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS
-from seq2seq.tokenizers.pair import Tokenizer, TokenizerPair
+from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.pair import TokenizerPair
 
 
 class EncodedTexts(NamedTuple):

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from seq2seq.decoding.interface import WordTokens
 from seq2seq.special_tokens import SPECIAL_TOKENS
-from seq2seq.tokenizers.pair import Tokenizer
+from seq2seq.tokenizers.base import Tokenizer
 
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 # Every character that str.splitlines, or a file opened with universal newlines, takes for the end of a line.

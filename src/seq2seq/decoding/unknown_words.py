@@ -12,7 +12,8 @@ from torch import Tensor
 
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
-from seq2seq.tokenizers.pair import TAG, TokenizerPair
+from seq2seq.tokenizers.base import TAG
+from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.symbols import SymbolTokenizer, WordTokenizer, normalize
 
 

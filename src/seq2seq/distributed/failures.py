@@ -1,4 +1,4 @@
-"""Ranks that fail, die or do not answer: how the others find out, and which of them tells."""
+"""Failures of ranks: how the others notice that one failed, died or hangs, and which rank reports it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from seq2seq.errors import WorkerError
 
 _POLL_SECONDS = 0.05
 _ROLL_CALL_SECONDS = 5.0
-_LAST_WORDS_SECONDS = 3.0
+_REPORT_SECONDS = 3.0
 
 
 class RankLostError(WorkerError):
     """Another rank has died or does not answer.
 
-    `told` says that the message has been, or will be, told by another process.
+    `reported` is set if another process reports the failure.
     """
 
-    def __init__(self, what: str, *, told: bool = False) -> None:
+    def __init__(self, what: str, *, reported: bool = False) -> None:
         super().__init__(what, hint="the last checkpoint is kept; run the same command again", code="worker.rank")
-        self.told = told
+        self.reported = reported
 
 
 class Failures:
-    """What a rank knows of the others' ends, by the store that all share; None where it is alone."""
+    """Detection of failed ranks through the store that all ranks share; `store` is None for a single process."""
 
     def __init__(self, rank: int, size: int, store: Store | None) -> None:
         self._rank, self._size, self._store = rank, size, store
@@ -38,12 +38,12 @@ class Failures:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the process that started this one is gone."""
+        """Whether the parent process has ended."""
         return self._size > 1 and os.getppid() != self._parent
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Turn a failed exchange in the block into `RankLostError`; any other error passes."""
+        """Context that turns a failed exchange into `RankLostError`; other errors pass."""
         try:
             yield
         except RuntimeError as error:
@@ -52,55 +52,55 @@ class Failures:
             raise self._lost(str(error)) from error
 
     def announce(self, name: str) -> None:
-        """Let those go on who are in `wait_for(name)`."""
+        """Release the ranks that are in `wait_for(name)`."""
         if self._store is not None:
             self._store.set(name, "done")
 
     def wait_for(self, name: str) -> None:
-        """Wait for `announce(name)`, as long as it takes.
+        """Wait for `announce(name)`, without a time limit.
 
         Raises:
-            RankLostError: a rank failed meanwhile.
+            RankLostError: a rank failed in the meantime.
         """
         assert self._store is not None
         with self.watched():
             while not self._store.check([name]):
                 if self._store.check(["failed"]):
-                    raise RankLostError("another rank failed", told=True)
+                    raise RankLostError("another rank failed", reported=True)
                 if self.abandoned:
                     raise RankLostError("the process that started the ranks is gone")
                 time.sleep(_POLL_SECONDS)
 
-    def claim(self) -> bool:
-        """Whether this rank, which has failed, is the one to tell it: the first that asks."""
+    def claim_report(self) -> bool:
+        """Whether this failed rank is to report the failure: the first rank that asks is."""
         if self._store is None:
             return True
         try:
             first = bool(self._store.compare_set("failed", "", str(self._rank)) == str(self._rank).encode())
         except RuntimeError:
-            return True  # the place where they met is gone
+            return True  # the store is gone
         with suppress(RuntimeError):
-            self._hear_the_others()
+            self._wait_for_other_failures()
         return first
 
-    def _hear_the_others(self) -> None:
-        """torchrun's ranks meet in the process of rank 0; it stays a moment for those that fail of the same cause."""
+    def _wait_for_other_failures(self) -> None:
+        """Keep rank 0 alive a moment: under torchrun it hosts the store that other failing ranks will ask."""
         assert self._store is not None
         asked = self._store.add("asked", 1)
-        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        deadline = time.monotonic() + _REPORT_SECONDS
         stays = self._rank == 0 and RENDEZVOUS not in os.environ
         while stays and asked < self._size and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             asked = self._store.add("asked", 0)
 
     def _lost(self, reason: str) -> RankLostError:
-        """Who is missing. All who still live lay down their number within seconds of each other."""
+        """The error that names the missing ranks; every live rank signs in within seconds of the others."""
         missing: list[int] = []
         try:
             assert self._store is not None
             self._store.set(f"alive|{self._rank}", "1")
             if self._store.check(["failed"]):
-                return RankLostError("another rank failed", told=True)
+                return RankLostError("another rank failed", reported=True)
             if "imed out" in reason or "imeout" in reason:
                 deadline = time.monotonic() + _ROLL_CALL_SECONDS
                 missing = [rank for rank in range(self._size) if rank != self._rank]
@@ -108,7 +108,7 @@ class Failures:
                     time.sleep(_POLL_SECONDS)
                     missing = [rank for rank in missing if not self._store.check([f"alive|{rank}"])]
         except RuntimeError:
-            missing = [0]  # it keeps the store
+            missing = [0]  # it hosts the store
         if missing:
             names = ", ".join(map(str, missing))
             return RankLostError(f"rank {names} of {self._size} does not answer (seen by rank {self._rank})")

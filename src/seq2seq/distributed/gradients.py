@@ -1,4 +1,4 @@
-"""How the gradients of all ranks become one sum: hooks for DistributedDataParallel.
+"""Summed gradients over all ranks: communication hooks for DistributedDataParallel.
 
 DistributedDataParallel averages, here gradients are summed: the loss is already divided by the tokens of all ranks.
 Ranks of one machine that compute on its CPU add through shared memory: 32 MiB took 7 ms against 24 ms through gloo's
@@ -30,9 +30,9 @@ def sum_gradients(
     host: dist.ProcessGroup,
     share: Callable[[str], str] | None,
 ) -> nn.Module:
-    """The module, whose backward pass also sums the gradients of `size` ranks; all weights become those of rank 0.
+    """Wrap a module so that its backward pass sums the gradients of `size` ranks; all weights become those of rank 0.
 
-    `share` gives every rank the text that rank 0 has; None where the ranks are not all on this machine.
+    `share` broadcasts a text from rank 0; None if the ranks are on several machines.
     """
     on_cuda = next(module.parameters()).device.type == "cuda"
     with warnings.catch_warnings():
@@ -54,16 +54,16 @@ def sum_gradients(
 
 
 def sum_by_messages(group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-    """The sum of a bucket over all ranks, by gloo or nccl, while the backward pass goes on."""
+    """Hook that sums a bucket by gloo or nccl, concurrently with the backward pass."""
     work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
     done: torch.futures.Future[list[Tensor]] = work.get_future()
     return done.then(lambda future: future.value()[0])
 
 
 class SharedMemorySum:
-    """The sum of a bucket over ranks that share this machine's memory.
+    """Hook that sums a bucket through shared memory, for ranks on one machine.
 
-    Every rank lays its gradient into a row of its own, adds one slice of all rows, and takes the whole sum back. Two
+    Every rank writes its gradient into a row of its own, adds one slice of all rows, and reads the whole sum. Two
     barriers suffice: a row is read between them only, and the sum of the last call is read before the first of this.
     """
 
@@ -74,7 +74,7 @@ class SharedMemorySum:
         self._tick = torch.zeros(1)
 
     def hook(self, state: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-        """What DistributedDataParallel calls with every bucket; `state` is not used."""
+        """The communication hook, called with every bucket; `state` is not used."""
         gradient = bucket.buffer()
         key = (bucket.index(), gradient.numel(), gradient.dtype)
         if key not in self._rows:
@@ -98,13 +98,13 @@ class SharedMemorySum:
         dist.all_reduce(self._tick, group=self._group)
 
     def _allocate(self, like: Tensor) -> Tensor | None:
-        """A row for every rank and one for the sum, in memory without a name, so that nothing is left behind however
-        the run ends; None where one of the ranks cannot have it."""
+        """A row for every rank and one for the sum, in anonymous memory that vanishes however the run ends; None if one
+        of the ranks cannot map it."""
         numbers = (self._size + 1) * like.numel()
-        descriptor = _new_memory(numbers * like.element_size()) if self._rank == 0 else None
-        # Whoever knows the process and its descriptor can open the memory: ranks of torchrun have no parent of ours.
-        place = self._share("" if descriptor is None else f"/proc/{os.getpid()}/fd/{descriptor}")
-        rows = _mapped(place, numbers, like.dtype) if place else None
+        descriptor = _allocate_memory(numbers * like.element_size()) if self._rank == 0 else None
+        # Opened by process and descriptor: ranks of torchrun do not inherit descriptors from a common parent.
+        path = self._share("" if descriptor is None else f"/proc/{os.getpid()}/fd/{descriptor}")
+        rows = _map_memory(path, numbers, like.dtype) if path else None
         have_it = torch.tensor([float(rows is not None)])
         dist.all_reduce(have_it, group=self._group)
         if descriptor is not None:
@@ -112,9 +112,9 @@ class SharedMemorySum:
         return None if rows is None or int(have_it) < self._size else rows.view(self._size + 1, like.numel())
 
 
-def _new_memory(size: int) -> int | None:
-    """A descriptor of `size` bytes in memory, taken at once: sparse ones would kill whoever writes to them. None where
-    there is no room, or no such thing."""
+def _allocate_memory(size: int) -> int | None:
+    """Descriptor of `size` bytes of memory, reserved at once: writing to sparse memory that runs out kills the process.
+    None if there is no room, or the system has no such memory."""
     if size > _MOST_OF_FREE_MEMORY * free_memory(torch.device("cpu")):
         return None
     descriptor = None
@@ -131,9 +131,9 @@ def _new_memory(size: int) -> int | None:
     return descriptor
 
 
-def _mapped(place: str, numbers: int, dtype: torch.dtype) -> Tensor | None:
-    """The memory as a tensor; None where this process may not open it."""
+def _map_memory(path: str, numbers: int, dtype: torch.dtype) -> Tensor | None:
+    """Shared memory as a tensor; None if this process may not open it."""
     try:
-        return torch.from_file(place, shared=True, size=numbers, dtype=dtype)
+        return torch.from_file(path, shared=True, size=numbers, dtype=dtype)
     except RuntimeError:
         return None

@@ -1,9 +1,9 @@
-"""Start the ranks of a run on this machine, watch over them, and tell how they ended.
+"""Launcher of the ranks of a run on this machine.
 
-The parent does not train. It passes signals on, and where a rank fails it stops the others and raises that rank's error
-as if it were its own. Ranks are forked where that is safe, so that torch is imported once: two ranks begin 0.1 s later
-than one process would, where torch's own launcher takes 2 s and 220 MB. Several machines are torchrun's affair; its
-environment is the same.
+The parent does not train. It forwards signals; if a rank fails, it stops the others and raises the error of that rank
+as its own. Ranks are forked where that is safe, so that torch is imported once: two ranks start 0.1 s later than one
+process, while torch's own launcher takes 2 s and 220 MB. For several machines use torchrun, which sets the same
+environment.
 """
 
 from __future__ import annotations
@@ -31,21 +31,24 @@ import torch
 
 from seq2seq import errors
 from seq2seq.config import Config
-from seq2seq.console import leave
+from seq2seq.console import exit_now
 from seq2seq.distributed.failures import RankLostError
-from seq2seq.distributed.placement import Layout
+from seq2seq.distributed.placement import Placement, on_local_device
 from seq2seq.distributed.rendezvous import RENDEZVOUS
 from seq2seq.errors import UserError, WorkerError
-from seq2seq.signals import STOPPING_SIGNALS, Interrupted, heeded_signals
+from seq2seq.signals import STOPPING_SIGNALS, Interrupted, handled_signals
 from seq2seq.system import available_cores
 
 _SAVING_SECONDS, _LEAVING_SECONDS = 15.0, 2.0
 _MOST_TEXT = 20_000
-"""Characters of a traceback that a rank passes on: a pipe holds more, so that nobody waits for a reader."""
+"""Characters of a traceback that a rank sends: fewer than a pipe holds, so that it never waits for a reader."""
 
 
-def launch(work: Callable[[Config], Any], config: Config, plan: Layout) -> None:
-    """Run `work(config)` in `plan.ranks` processes and return when all have ended well.
+Work = Callable[[Config, Placement], Any]
+
+
+def launch(work: Work, config: Config, placement: Placement) -> None:
+    """Run `work(config, placement)` in `placement.ranks` processes and return when all have succeeded.
 
     Raises:
         UserError: the first failure of a rank; `WorkerError` names a rank that was killed.
@@ -54,9 +57,9 @@ def launch(work: Callable[[Config], Any], config: Config, plan: Layout) -> None:
     with tempfile.TemporaryDirectory(prefix="seq2seq-ranks-") as folder:
         forks = _may_fork()
         if forks:
-            import torch._dynamo  # noqa: F401  every optimizer imports it: once for all here
-        with _signals_held():
-            ranks = [_Rank(number, plan, folder, work, config, forks) for number in range(plan.ranks)]
+            import torch._dynamo  # noqa: F401  every optimizer imports it; forked ranks share the import
+        with _signals_blocked():
+            ranks = [_Rank(number, placement, folder, work, config, forks) for number in range(placement.ranks)]
             watch = _Watch(ranks)
             before = watch.take_signals()
         try:
@@ -70,35 +73,33 @@ def launch(work: Callable[[Config], Any], config: Config, plan: Layout) -> None:
 
 
 class _Rank:
-    """One process, and what it has told about its end."""
+    """One rank's process, and its report of how it ended."""
 
-    def __init__(
-        self, number: int, plan: Layout, folder: str, work: Callable[[Config], Any], config: Config, forks: bool
-    ) -> None:
+    def __init__(self, number: int, placement: Placement, folder: str, work: Work, config: Config, forks: bool) -> None:
         self.number = number
         self.report: dict[str, Any] = {}
-        self.put_down = False
+        self.was_killed = False
         context = multiprocessing.get_context("fork") if forks else multiprocessing.get_context("spawn")
         self.receiver, sender = context.Pipe(duplex=False)
         environment = {
             "RANK": str(number),
             "LOCAL_RANK": str(number),
-            "WORLD_SIZE": str(plan.ranks),
-            "LOCAL_WORLD_SIZE": str(plan.ranks),
+            "WORLD_SIZE": str(placement.ranks),
+            "LOCAL_WORLD_SIZE": str(placement.ranks),
             RENDEZVOUS: (Path(folder) / "rendezvous").as_uri(),
-            **({"OMP_NUM_THREADS": str(plan.threads)} if plan.threads else {}),
+            "OMP_NUM_THREADS": str(placement.threads),
         }
-        arguments = (work, config.model_dump_json(), environment, folder, sender)
+        arguments = (work, config.model_dump_json(), placement, environment, folder, sender)
         process: BaseProcess = context.Process(target=_run_rank, args=arguments, name=f"rank {number}")
         with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside threads, those of numerical libraries included, which stand idle.
+            # Python 3.12 warns about forking with threads, including the idle ones of numerical libraries.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         sender.close()
         self.process = process
 
     def collect(self) -> None:
-        """Read the report, where there is one."""
+        """Read the report, if there is one."""
         try:
             while self.receiver.poll():
                 self.report = json.loads(self.receiver.recv_bytes())
@@ -106,20 +107,20 @@ class _Rank:
             pass
 
     def send(self, number: int) -> None:
-        """Pass a signal on."""
+        """Forward a signal."""
         if self.process.is_alive() and self.process.pid is not None:
             os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """Make sure that the process is gone."""
+        """Kill the process if it still runs, and join it."""
         if self.process.is_alive():
-            self.put_down = True
+            self.was_killed = True
             self.process.kill()
         self.process.join()
 
 
 class _Watch:
-    """Waits for all ranks."""
+    """Supervision of all ranks until they have ended."""
 
     def __init__(self, ranks: list[_Rank]) -> None:
         self.ranks = ranks
@@ -128,12 +129,12 @@ class _Watch:
         self._deadline: float | None = None
 
     def take_signals(self) -> dict[int, Any]:
-        """Pass signals on to the ranks from now on; the handlers before."""
+        """Forward signals to the ranks from now on; returns the previous handlers."""
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, self._pass_on) for number in heeded_signals()}
+        return {number: signal.signal(number, self._forward) for number in handled_signals()}
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             self._deadline = min(self._deadline or float("inf"), time.monotonic() + 2.0)
         self.signal = self.signal or number
@@ -141,7 +142,7 @@ class _Watch:
             rank.send(number)
 
     def run(self) -> None:
-        """Until every rank has ended; the others get a while after the first failure, then they are killed."""
+        """Wait until every rank has ended; after the first failure the others are killed when their time is up."""
         running = list(self.ranks)
         while running:
             if self._deadline is not None and time.monotonic() > self._deadline:
@@ -157,9 +158,9 @@ class _Watch:
                     self._stop(rank, running)
 
     def _stop(self, failed: _Rank, running: list[_Rank]) -> None:
-        """After a failure: who still prepares dies of the signal, who trains finds out at the next exchange.
+        """Stop the other ranks: those in preparation by a signal, those in training at their next exchange.
 
-        Rank 0 may be saving, and is given the time.
+        Rank 0 may be saving, so it gets more time.
         """
         if self._deadline is None and self.signal is None:
             for rank in running:
@@ -168,7 +169,7 @@ class _Watch:
         self._deadline = min(self._deadline or float("inf"), time.monotonic() + grace)
 
     def conclude(self) -> None:
-        """Raise what the ranks' end amounts to."""
+        """Raise the error of the rank that failed first, if any."""
         if not self._failed:
             return
         first = min(self._failed, key=_rank_of_cause)
@@ -201,32 +202,32 @@ class _Watch:
 
 
 def _rank_of_cause(rank: _Rank) -> tuple[int, int]:
-    """Causes before consequences: a rank's own error, a kill, an agreed stop, then the loss of another rank."""
+    """Sort key that puts causes before consequences: an error, a kill, an agreed stop, the loss of another rank."""
     code, report = rank.process.exitcode or 0, rank.report
     if report.get("kind") == "Interrupted":
         order = 2
     elif report:
-        order = 5 if report["told"] else 3 if report["lost"] else 0
+        order = 5 if report["reported"] else 3 if report["lost"] else 0
     else:
-        order = 4 if rank.put_down or code in (-signal.SIGTERM, -signal.SIGINT, 130) else 1
+        order = 4 if rank.was_killed or code in (-signal.SIGTERM, -signal.SIGINT, 130) else 1
     return order, rank.number
 
 
 def _run_rank(
-    work: Callable[[Config], Any], config: str, environment: dict[str, str], folder: str, sender: Connection
+    work: Work, config: str, placement: Placement, environment: dict[str, str], folder: str, sender: Connection
 ) -> None:
-    """The life of one rank."""
+    """Entry point of one rank."""
     os.environ.update(environment)
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # Ctrl-C reaches the parent, which passes it on once
-    for number in heeded_signals():
+        os.setpgid(0, 0)  # Ctrl-C reaches the parent, which forwards it once
+    for number in handled_signals():
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     report: dict[str, Any] = {}
     code, parent = 0, os.getppid()
     try:
-        work(Config.model_validate_json(config))
+        work(Config.model_validate_json(config), on_local_device(placement))
     except Interrupted as end:
         code = end.exit_code
         report = {"kind": "Interrupted", "kept": end.kept}
@@ -236,33 +237,33 @@ def _run_rank(
         code = error.exit_code
         report = {"user": True, "kind": type(error).__name__, "where": error.where, "hint": error.hint}
         report |= {"what": error.what, "code": error.code, "lost": isinstance(error, RankLostError)}
-        report |= {"told": getattr(error, "told", False)}
+        report |= {"reported": getattr(error, "reported", False)}
     except Exception as error:
         code = 1
         report = {"what": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-_MOST_TEXT:]}
-    with suppress(OSError):  # nobody listens any more
+    with suppress(OSError):  # the parent is gone
         if report:
-            sender.send_bytes(json.dumps({"lost": False, "told": False, **report}).encode())
+            sender.send_bytes(json.dumps({"lost": False, "reported": False, **report}).encode())
         sender.close()
     if os.getppid() != parent:
-        # Who started the ranks was killed and cannot clear away the place where they met.
+        # The parent was killed and cannot remove the rendezvous folder.
         shutil.rmtree(folder, ignore_errors=True)
-    leave(code)
+    exit_now(code)
 
 
 def _may_fork() -> bool:
-    """Forking is cheap, but not to be had beside a GPU or busy threads: a child keeps what they had half done."""
+    """Whether ranks can be forked: not with CUDA or busy threads, whose half-done work a child would inherit."""
     if not sys.platform.startswith("linux") or torch.cuda.is_available() or threading.active_count() > 1:
         return False
-    # A fresh process has those that numpy's algebra starts when imported, which know about forks, and one of Arrow's
-    # allocator, which does too. Where torch or Arrow have computed there are more.
+    # A fresh process has fork-safe threads of numpy's BLAS and of Arrow's allocator. There are more once torch or Arrow
+    # have computed.
     native = len(list(Path("/proc/self/task").iterdir()))
     return native <= available_cores() + 1
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals wait until there is someone to take them."""
+def _signals_blocked() -> Iterator[None]:
+    """Context in which signals are blocked, until a handler can take them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

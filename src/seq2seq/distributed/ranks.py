@@ -1,7 +1,7 @@
-"""The ranks of a run, and what they exchange.
+"""Ranks: the processes of a run, and what they exchange.
 
 Every rank holds the whole model and takes its share of the rows of every batch; gradients are summed, so that all
-weights stay equal. A run of one process has the same `Ranks`, whose methods then do nothing.
+weights stay equal. A run of one process has a `Ranks` too, whose exchanges do nothing.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from torch import Tensor, nn
 
 from seq2seq.data.batches import Batch
 from seq2seq.distributed.failures import Failures
-from seq2seq.distributed.rendezvous import Meeting, are_on_one_machine, is_rank, meet
+from seq2seq.distributed.rendezvous import Connection, are_on_one_machine, connect, is_rank
 from seq2seq.errors import ConfigError
 from seq2seq.signals import STOPPING_SIGNALS, Interrupted, StopRequest
 
 
 class Ranks:
-    """The place of this process among the ranks, and everything that they exchange.
+    """This process among the ranks of a run, with all exchanges between them.
 
     Attributes:
-        rank: number of this process, from 0; rank 0 alone writes files and speaks.
-        size: how many there are, on all machines together.
-        local_rank: number among those of this machine.
+        rank: index of this process; only rank 0 writes files and messages.
+        size: number of ranks on all machines together.
+        local_rank: index among the ranks of this machine.
     """
 
-    def __init__(self, meeting: Meeting | None = None) -> None:
-        self.rank, self.size, self.local_rank = meeting[:3] if meeting else (0, 1, 0)
-        self._host = meeting.host if meeting else None
-        self._gradients = meeting.gradients if meeting else None
-        self._failures = Failures(self.rank, self.size, meeting.store if meeting else None)
+    def __init__(self, connection: Connection | None = None) -> None:
+        self.rank, self.size, self.local_rank = connection[:3] if connection else (0, 1, 0)
+        self._host = connection.host if connection else None
+        self._gradients = connection.gradients if connection else None
+        self._failures = Failures(self.rank, self.size, connection.store if connection else None)
 
     @classmethod
     def single(cls) -> Ranks:
@@ -54,32 +54,32 @@ class Ranks:
 
     @classmethod
     def start(cls, device: str) -> Ranks:
-        """Meet the others on `cpu` or `cuda`, where there are any.
+        """Connect to the other ranks, if there are any, for a model on `cpu` or `cuda`.
 
         Raises:
-            WorkerError: the others do not come.
+            WorkerError: another rank cannot be reached.
         """
-        return cls(meet(device)) if is_rank() else cls.single()
+        return cls(connect(device)) if is_rank() else cls.single()
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes the files and speaks to the user."""
+        """Whether this rank writes files and messages."""
         return self.rank == 0
 
     @property
     def share(self) -> tuple[int, int]:
-        """(rank, size): which rows of every batch are this rank's."""
+        """(rank, size): this rank takes the rows rank, rank + size, ... of every batch."""
         return self.rank, self.size
 
     def seed(self, seed: int) -> None:
-        """Give every rank random numbers of its own, as dropout wants them; those of rank 0 stay as they are."""
+        """Seed every rank but the first differently, so that dropout masks differ; rank 0 keeps its generator."""
         if self.rank:
             torch.manual_seed(int(np.random.SeedSequence([seed, self.rank]).generate_state(1, np.uint64)[0]))
 
-    # -- numbers, texts and tensors of the host ------------------------------------------------------------------------
+    # -- exchanges between hosts --------------------------------------------------------------------------------------
 
     def sum_host(self, values: Sequence[float]) -> list[float]:
-        """The sum over all ranks of each number, in float64; whole numbers are exact."""
+        """Sums of numbers over all ranks, in float64; whole numbers are exact."""
         if self.size == 1:
             return [float(value) for value in values]
         total = torch.tensor(list(values), dtype=torch.float64)
@@ -88,11 +88,11 @@ class Ranks:
         return [float(value) for value in total]
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait for all ranks."""
         self.sum_host([0.0])
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all ranks, of one shape, on the CPU."""
+        """Tensors of one shape from all ranks, on the CPU."""
         if self.size == 1:
             return [tensor]
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -101,7 +101,7 @@ class Ranks:
         return parts
 
     def gather_texts(self, texts: Sequence[str]) -> list[str]:
-        """All texts in their order, of which rank r holds every `size`-th from r on (`texts[rank::size]`)."""
+        """All texts in order; rank r passes `texts[r::size]`."""
         if self.size == 1:
             return list(texts)
         encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
@@ -123,11 +123,11 @@ class Ranks:
         total = sum(map(len, shares))
         return [shares[number % self.size][number // self.size] for number in range(total)]
 
-    def agree(self, name: str, value: str) -> None:
-        """Make sure that every rank has the same value; of one of several lines the first that differs is shown.
+    def require_equal(self, name: str, value: str) -> None:
+        """Check that a value is the same on every rank; of several lines, the first that differs is shown.
 
         Raises:
-            ConfigError: one has another; every rank raises it.
+            ConfigError: the values differ; every rank raises it.
         """
         if self.size == 1:
             return
@@ -146,23 +146,23 @@ class Ranks:
     # -- gradients -----------------------------------------------------------------------------------------------------
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, whose backward pass also sums the gradients over all ranks, without dividing them.
+        """Wrap a module so that its backward pass sums gradients over all ranks, without dividing them.
 
-        All weights become those of rank 0. With one process it is the module itself.
+        All weights become those of rank 0. With one process the module itself is returned.
         """
         if self.size == 1:
             return module
-        from seq2seq.distributed.gradients import sum_gradients  # a torch without it trains alone
+        from seq2seq.distributed.gradients import sum_gradients  # torch may be built without distributed support
 
         assert self._host is not None
         share = (lambda text: self.gather_texts([text])[0]) if are_on_one_machine(self.size) else None
         return sum_gradients(module, self.rank, self.size, self._gradients, self._host, share)
 
-    # -- one after the other, and to the end ---------------------------------------------------------------------------
+    # -- order and errors ----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def first_alone(self, name: str) -> Iterator[None]:
-        """The block is run by rank 0, then by the others, which wait for it as long as it takes; `name` is used once.
+    def first_then_others(self, name: str) -> Iterator[None]:
+        """Context that rank 0 runs first and the other ranks after it, however long it takes; `name` is used once.
 
         Raises:
             RankLostError: rank 0 failed in it.
@@ -174,8 +174,8 @@ class Ranks:
             self._failures.announce(name)
 
     @contextmanager
-    def silent_but_first(self) -> Iterator[None]:
-        """What ranks other than 0 say in the block is not heard: it is the same."""
+    def silence_other_ranks(self) -> Iterator[None]:
+        """Context in which the messages of ranks other than 0 are dropped: they would repeat those of rank 0."""
         if self.is_first:
             yield
         else:
@@ -183,8 +183,8 @@ class Ranks:
                 yield
 
     @contextmanager
-    def joined(self) -> Iterator[None]:
-        """Part from the others at the end; of all errors that ranks raise one has `told` unset.
+    def membership(self) -> Iterator[None]:
+        """Context of the work of all ranks: disconnects at its end, and marks all errors but one as `reported`.
 
         Raises:
             RankLostError: an exchange failed in the block.
@@ -195,13 +195,13 @@ class Ranks:
         except Interrupted:
             raise
         except Exception as error:
-            if not getattr(error, "told", False):
-                error.told = not self._failures.claim()  # type: ignore[attr-defined]
+            if not getattr(error, "reported", False):
+                error.reported = not self._failures.claim_report()  # type: ignore[attr-defined]
             raise
         self.close()
 
     def close(self) -> None:
-        """Part from the others after work that ended well; nccl wants to be told, gloo stays (see `console.leave`)."""
+        """Disconnect after successful work; gloo's threads end with the process (see `console.exit_now`)."""
         if self.size > 1:
             self.barrier()
             if self._gradients is not self._host:
@@ -209,44 +209,44 @@ class Ranks:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the process that started this one is gone."""
+        """Whether the parent process has ended."""
         return self._failures.abandoned
 
 
-class Agreement(NamedTuple):
-    """What all ranks know of an update before it begins."""
+class UpdateTotals(NamedTuple):
+    """Totals of an update over all ranks, exchanged before it begins."""
 
     target_tokens: int
     source_tokens: int
     seconds: float
-    """Those of rank 0."""
+    """Training time of rank 0."""
     stop: int | None
-    """A signal that came to one of them."""
+    """A signal that one of the ranks received."""
 
 
-def agree(ranks: Ranks, group: Sequence[Batch], seconds: float, stop: StopRequest) -> Agreement:
-    """Add up the shares of an update; every rank must call it."""
-    target, source, seconds, *wishes = ranks.sum_host(
+def sum_update(ranks: Ranks, group: Sequence[Batch], seconds: float, stop: StopRequest) -> UpdateTotals:
+    """Sum the shares of an update over all ranks; every rank must call it."""
+    target, source, seconds, *signals = ranks.sum_host(
         [
             sum(batch.tokens for batch in group),
             sum(batch.source_tokens for batch in group),
             seconds if ranks.is_first else 0.0,
-            *_wishes(ranks, stop),
+            *_received_signals(ranks, stop),
         ]
     )
-    return Agreement(int(target), int(source), seconds, _first_wish(wishes))
+    return UpdateTotals(int(target), int(source), seconds, _first_signal(signals))
 
 
 def agreed_stop(ranks: Ranks, stop: StopRequest) -> int:
-    """The signal that came to one of the ranks; every rank must call it once one has."""
-    return _first_wish(ranks.sum_host(_wishes(ranks, stop))) or signal.SIGTERM
+    """The signal that one of the ranks received; every rank must call it once one has."""
+    return _first_signal(ranks.sum_host(_received_signals(ranks, stop))) or signal.SIGTERM
 
 
-def _wishes(ranks: Ranks, stop: StopRequest) -> list[float]:
-    """Which signal came to this rank, 1 for it and 0 for the others."""
+def _received_signals(ranks: Ranks, stop: StopRequest) -> list[float]:
+    """One number for each of `STOPPING_SIGNALS`: 1 if this rank received it."""
     number = signal.SIGTERM if ranks.abandoned else stop.number
     return [float(number == known) for known in STOPPING_SIGNALS]
 
 
-def _first_wish(wishes: Sequence[float]) -> int | None:
-    return next((known for known, wish in zip(STOPPING_SIGNALS, wishes, strict=True) if wish), None)
+def _first_signal(counts: Sequence[float]) -> int | None:
+    return next((known for known, count in zip(STOPPING_SIGNALS, counts, strict=True) if count), None)

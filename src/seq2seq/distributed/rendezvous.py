@@ -1,7 +1,7 @@
-"""How ranks find each other.
+"""Rendezvous of the ranks.
 
-They are started by `seq2seq train --devices N`, or by torchrun, on one machine or many; the environment (RANK,
-WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) tells each its place.
+Ranks are started by `seq2seq train --devices N` or by torchrun, on one machine or many; each reads its index from the
+environment (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE).
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from torch.distributed.rendezvous import rendezvous
 from seq2seq.errors import UsageError, WorkerError
 
 RENDEZVOUS = "SEQ2SEQ_RENDEZVOUS"
-"""Environment variable: where the ranks meet (a torch.distributed init method); torchrun's own place where unset."""
+"""Environment variable: the torch.distributed init method of the ranks; torchrun's if unset."""
 TIMEOUT = "SEQ2SEQ_RANK_TIMEOUT"
-"""Environment variable: seconds after which a rank that does not answer is given up; 1,800 where unset."""
+"""Environment variable: seconds after which a rank that does not answer counts as lost; 1,800 if unset."""
 
 
-class Meeting(NamedTuple):
-    """The place of this process among the ranks, and by what it reaches the others."""
+class Connection(NamedTuple):
+    """Index of this process among the ranks, and the channels to the others."""
 
     rank: int
-    """Number of this process, from 0."""
+    """Index of this process."""
     size: int
-    """How many there are, on all machines together."""
+    """Number of ranks on all machines together."""
     local_rank: int
-    """Number among those of this machine."""
+    """Index among the ranks of this machine."""
     store: Store
-    """A few words that all can read and write."""
+    """Key-value store shared by all ranks."""
     host: dist.ProcessGroup | None
-    """For tensors of the host."""
+    """Group for tensors on the host."""
     gradients: dist.ProcessGroup | None
-    """For tensors of the device."""
+    """Group for tensors on the device."""
 
 
 def is_rank() -> bool:
@@ -51,22 +51,22 @@ def are_on_one_machine(size: int) -> bool:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "0")) == size
 
 
-def meet(device: str) -> Meeting:
-    """Wait for the others: gloo on the CPU; nccl on CUDA, and gloo for what the host exchanges.
+def connect(device: str) -> Connection:
+    """Connect to the other ranks: by gloo on the CPU, by nccl on CUDA with gloo for the host.
 
     Args:
         device: `cpu` or `cuda`.
 
     Raises:
-        WorkerError: the others do not come.
-        UsageError: the time-out is no number of seconds.
+        WorkerError: another rank cannot be reached.
+        UsageError: the time-out is not a number of seconds.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     timeout = _timeout()
     try:
-        place = os.environ.get(RENDEZVOUS, "env://")
-        store, _, _ = next(iter(rendezvous(place, rank, size, timeout=timeout)))
+        method = os.environ.get(RENDEZVOUS, "env://")
+        store, _, _ = next(iter(rendezvous(method, rank, size, timeout=timeout)))
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(
             backend,
@@ -85,7 +85,7 @@ def meet(device: str) -> Meeting:
             code="worker.rank",
         ) from error
     store.set_timeout(timeout)
-    return Meeting(rank, size, local_rank, PrefixStore("seq2seq", store), host, everyone)
+    return Connection(rank, size, local_rank, PrefixStore("seq2seq", store), host, everyone)
 
 
 def _timeout() -> timedelta:
@@ -95,5 +95,5 @@ def _timeout() -> timedelta:
     except ValueError:
         seconds = math.nan
     if not 0.0 < seconds < 1e9:
-        raise UsageError(f"{TIMEOUT}={text} is no number of seconds", hint=f"{TIMEOUT}=1800", code="usage.value")
+        raise UsageError(f"{TIMEOUT}={text} is not a number of seconds", hint=f"{TIMEOUT}=1800", code="usage.value")
     return timedelta(seconds=seconds)

@@ -20,7 +20,7 @@ from seq2seq.export.requirements import import_ctranslate2, longest_source, requ
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.layers import Embedding, FeedForward, Positions, sinusoids
 from seq2seq.models.transformer import TransformerModel
-from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
+from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection
 from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS, UNK
 
 QUANTIZATIONS = (
@@ -210,19 +210,19 @@ def _fill_positions(spec: Any, positions: Positions, entries: int | None, width:
             pass
 
 
-def _fill_self_attention(spec: Any, attention: SelfAttention, around: Residual) -> None:
+def _fill_self_attention(spec: Any, attention: SelfAttention, around: SublayerConnection) -> None:
     _fill_norm(spec.layer_norm, around.norm)
     for theirs, ours in zip(spec.linear, (attention.query_key_value, attention.out), strict=True):
         _fill_linear(theirs, ours)
 
 
-def _fill_cross_attention(spec: Any, attention: CrossAttention, around: Residual) -> None:
+def _fill_cross_attention(spec: Any, attention: CrossAttention, around: SublayerConnection) -> None:
     _fill_norm(spec.layer_norm, around.norm)
     for theirs, ours in zip(spec.linear, (attention.query, attention.key_value, attention.out), strict=True):
         _fill_linear(theirs, ours)
 
 
-def _fill_feed_forward(spec: Any, block: FeedForward, around: Residual) -> None:
+def _fill_feed_forward(spec: Any, block: FeedForward, around: SublayerConnection) -> None:
     _fill_norm(spec.layer_norm, around.norm)
     _fill_linear(spec.linear_1, block.outer)
     if block.activation != "swiglu":

@@ -28,7 +28,7 @@ from seq2seq.export.parity import Parity, Reference
 from seq2seq.export.requirements import import_transformers, longest_source, require_transformer, table_length
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.transformer import TransformerModel
-from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Residual
+from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 from seq2seq.tokenizers.pair import TokenizerPair
 
@@ -178,7 +178,9 @@ def _tensors(model: TransformerModel) -> Iterator[tuple[str, Tensor]]:
         yield from _feed_forward(prefix, layer)
 
 
-def _attention(name: str, attention: SelfAttention | CrossAttention, around: Residual) -> Iterator[tuple[str, Tensor]]:
+def _attention(
+    name: str, attention: SelfAttention | CrossAttention, around: SublayerConnection
+) -> Iterator[tuple[str, Tensor]]:
     """The weights of an attention layer, with one matrix for each projection."""
     if isinstance(attention, SelfAttention):
         weights = attention.query_key_value.weight.chunk(3)

@@ -21,7 +21,7 @@ def require_transformer(model: Seq2SeqModel, library: str) -> TransformerModel:
     if isinstance(model, TransformerModel):
         return model
     raise UsageError(
-        f"a recurrent model (model.kind: gru) cannot be exported: {library} has no such architecture, TorchScript is "
+        f"a recurrent model (model.kind: rnn) cannot be exported: {library} has no such architecture, TorchScript is "
         "no longer maintained, and ONNX holds no search",
         hint="translate with the run itself, or train with model.kind=transformer",
         code="export.unsupported",

@@ -1,1 +1,1 @@
-"""How weights are changed: loss, optimizers, learning-rate schedules and numeric precision."""
+"""Loss, optimizers, learning-rate schedules, averaging and mixed precision."""

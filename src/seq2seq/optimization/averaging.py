@@ -1,4 +1,4 @@
-"""Weights that are better than the last ones: an exponential moving average, or the mean of Schedule-Free."""
+"""Averaged weights for evaluation: an exponential moving average, or the average of Schedule-Free."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.optimization.optimizers import ScheduleFreeAdamW
 
 PREFIX = "average|"
-"""What the keys of `EvaluationWeights.tensors` begin with."""
+"""Prefix of the keys of `EvaluationWeights.tensors`."""
 _UPDATES = f"{PREFIX}updates"
 _TRAINING = f"{PREFIX}training|"
 
 
 class EvaluationWeights:
-    """The weights that are validated, saved and translated with, where they are not those that are trained.
+    """The weights for validation, saving and translation, if they differ from the weights in training.
 
     * Moving average (`ema_decay` d): after update t, e = d_t e + (1 - d_t) w in fp32, with d_t = min(d, (1 + t) /
       (10 + t)), so that a short run is not dominated by its first weights; the first update sets e = w.
@@ -31,7 +31,7 @@ class EvaluationWeights:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, ema_decay: float | None) -> None:
         """
         Raises:
-            ConfigError: a moving average of Schedule-Free, which is a mean already.
+            ConfigError: a moving average with Schedule-Free, which averages already.
         """
         self._schedule_free = optimizer if isinstance(optimizer, ScheduleFreeAdamW) else None
         if ema_decay is not None and self._schedule_free is not None:
@@ -44,7 +44,7 @@ class EvaluationWeights:
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._names = list(trained)
         self._parameters: list[Tensor] = list(trained.values())
-        # Memory is taken now, so that a rehearsal of the largest batch meets it.
+        # Allocated now, so that the rehearsal of the largest batch includes it.
         self._mean = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in trained.values()]
         if ema_decay is None:
             self._mean = []
@@ -53,15 +53,15 @@ class EvaluationWeights:
 
     @property
     def differs(self) -> bool:
-        """Whether evaluation weights are others than training weights."""
+        """Whether the evaluation weights differ from the training weights."""
         return self._decay is not None or self._schedule_free is not None
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights of the update just done."""
+        """Update the average after an optimizer step."""
         if self._decay is None:
             return
-        assert self._kept is None, "an update between evaluation weights"
+        assert self._kept is None, "update called within in_model"
         self._updates += 1
         decay = min(self._decay, (1.0 + self._updates) / (10.0 + self._updates))
         weights = [parameter.detach().float() for parameter in self._parameters]
@@ -72,7 +72,7 @@ class EvaluationWeights:
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """Inside, the model's parameters hold the evaluation weights; afterwards the training weights, bit for bit.
+        """Context in which the model holds the evaluation weights; the training weights return afterwards, bit for bit.
 
         Values are copied, not storages swapped: compiled graphs and flattened recurrent weights rely on addresses.
         """
@@ -94,9 +94,9 @@ class EvaluationWeights:
             self._kept = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """What resuming needs beside the evaluation weights: `average|training|<parameter>` and `average|updates`.
+        """State for resuming beside the evaluation weights: `average|training|<parameter>` and `average|updates`.
 
-        Empty where nothing differs. Copies, for the parameters change inside `in_model`, where it may be called too.
+        Empty if the weights do not differ. Tensors are copies, as the parameters change within `in_model`.
         """
         if not self.differs:
             return {}
@@ -106,10 +106,10 @@ class EvaluationWeights:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` gave; other keys are passed over.
+        """Restore what `tensors` returned; other keys are ignored.
 
-        Call it once the model holds the evaluation weights of the checkpoint: they become the moving average, and the
-        model gets its training weights.
+        The model must hold the evaluation weights of the checkpoint: they become the moving average, and the model
+        gets the training weights.
 
         Raises:
             CheckpointError: a parameter is missing.

@@ -1,8 +1,8 @@
-"""Label-smoothed cross-entropy over the vocabulary, without ever holding positions x vocabulary.
+"""Chunked label-smoothed cross-entropy, which never holds the logits of all positions.
 
 For N real positions and V entries the logits and their gradient take 2 N V numbers, more than all else in a small
-model. Here they live for one chunk of positions at a time, and the gradient is computed in the forward pass, while the
-chunk is at hand.
+model. Here they exist for one chunk of positions at a time, and the gradient is computed in the forward pass while the
+chunk is in the cache.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from seq2seq.special_tokens import PAD
 _CHUNK_NUMBERS = {"cpu": 1 << 21, "cuda": 1 << 28}
 _USUAL_CHUNK = 1 << 24
 
-# Slopes that are kept for one product with their rows. The results of several products have to be added up in a wider
-# type, which on a CPU costs more than reading the slopes of some chunks again.
+# Slopes collected for one product with their rows. Results of several products must be summed in a wider type, which on
+# a CPU costs more than reading the slopes of some chunks again.
 _KEPT_NUMBERS = {"cpu": 1 << 24}
 
 
@@ -28,9 +28,9 @@ class SummedLoss(NamedTuple):
     """Sums over real target tokens."""
 
     loss: Float[Tensor, ""]
-    """What training minimises: the label-smoothed loss in nats, and R-Drop's share."""
+    """Training objective: the label-smoothed loss in nats, with R-Drop's term."""
     nll: Float[Tensor, ""]
-    """Negative log-likelihood in nats: what perplexity is made of. No gradient."""
+    """Negative log-likelihood in nats, for the perplexity. No gradient."""
 
 
 def summed_loss(
@@ -67,7 +67,7 @@ def summed_loss(
 
 
 class _Chunk(NamedTuple):
-    """Rows of one chunk (of one pass), and what softmax makes of them: P = slopes / total."""
+    """Rows of one chunk (of one pass) and their softmax: P = slopes / total."""
 
     rows: Float[Tensor, "N D"]
     slopes: Float[Tensor, "N V"]
@@ -103,10 +103,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, count, chunk):
             wanted = targets[start : start + chunk]
             places = [slice(number * count + start, number * count + start + len(wanted)) for number in range(passes)]
-            rooms = gradients.rooms(passes, len(wanted))
+            buffers = gradients.buffers(passes, len(wanted))
             chunks = [
                 _softmax(rows[place], cast_weight, bias, wanted, room)
-                for place, room in zip(places, rooms, strict=True)
+                for place, room in zip(places, buffers, strict=True)
             ]
             for one in chunks:
                 nll += (one.log_normalizer - one.reference).sum() / passes
@@ -125,7 +125,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        # In place, and so once only: torch refuses a second time, since what was saved has changed.
+        # In place, hence once only: torch refuses a second backward pass because the saved tensors have changed.
         scale: Tensor = grads[0]
         rows, weight, bias = (None if found is None else found.mul_(scale) for found in ctx.saved_tensors)
         return rows, weight, bias, None, None, None
@@ -137,7 +137,7 @@ def _softmax(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, 
         logits += bias.to(logits.dtype)
     reference = logits.gather(1, wanted[:, None]).float()
     top = logits.amax(dim=-1, keepdim=True)
-    # In place: passes over the chunk are what costs. The largest exp is exactly 1, whatever the type.
+    # In place: passes over the chunk dominate the cost. The largest exp is exactly 1 in any type.
     exp = logits.sub_(top).exp_()
     total = exp.sum(dim=-1, keepdim=True).float()
     return _Chunk(rows, exp, total, total.log() + top, reference)
@@ -163,7 +163,7 @@ def _r_drop(first: _Chunk, second: _Chunk, weight: Tensor, strength: float) -> T
 
 
 class _Gradients:
-    """Gradients of rows, weight and bias, None where nobody wants them."""
+    """Gradients of rows, weight and bias; None if not required."""
 
     def __init__(
         self, wanted: tuple[bool, ...], rows: Tensor, weight: Tensor, bias: Tensor | None, *, at_once: int
@@ -177,15 +177,15 @@ class _Gradients:
         self._slopes, self._scaled = rows.new_empty(most, len(weight)), rows.new_empty(most, rows.shape[1])
         self._used = 0
 
-    def rooms(self, passes: int, count: int) -> list[Tensor]:
-        """Where the slopes [count, V] of each pass belong."""
+    def buffers(self, passes: int, count: int) -> list[Tensor]:
+        """Buffers for the slopes [count, V] of each pass."""
         if self._used + passes * count > len(self._slopes):
             self._multiply()
-        rooms = self._slopes[self._used : self._used + passes * count]
-        return list(rooms.chunk(passes))
+        buffers = self._slopes[self._used : self._used + passes * count]
+        return list(buffers.chunk(passes))
 
     def add(self, place: slice, chunk: _Chunk, weight: Tensor) -> None:
-        """The part that a chunk makes, whose slopes are in the next of the rooms."""
+        """Add the part of a chunk, whose slopes are in the buffers from `buffers`."""
         scale = chunk.total.reciprocal()
         if self.rows is not None:
             self.rows[place] = torch.mm(chunk.slopes, weight) * scale
@@ -195,7 +195,7 @@ class _Gradients:
             self.bias += torch.mv(chunk.slopes.t(), scale.squeeze(1).to(chunk.slopes.dtype))
 
     def _multiply(self) -> None:
-        """The weight's part of all slopes that are kept."""
+        """Add the collected slopes to the gradient of the weight."""
         if self._wants_weight:
             product = torch.mm(self._slopes[: self._used].t(), self._scaled[: self._used]).to(self._dtype)
             self.weight = product if self.weight is None else self.weight.add_(product)

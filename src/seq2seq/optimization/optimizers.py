@@ -1,7 +1,7 @@
-"""Optimizers, and their state as named tensors, so that it can be saved without pickle.
+"""Optimizers and learning-rate schedules; optimizer state as named tensors, saved without pickle.
 
-Whatever the kind, the learning rate is set from outside before every step, and one peak serves all kinds: each moves a
-weight by about the learning rate a step, as AdamW does.
+The learning rate is set before every step. One peak serves all kinds: each moves a weight by about the learning rate
+per step, as AdamW does.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from seq2seq.config import OptimizerSettings, ScheduleSettings
 from seq2seq.errors import CheckpointError
 
-# Counters lie on the host, where reading them costs nothing, but for fused optimizers.
+# Counters are on the host, where reading them is free, except those of fused optimizers.
 _COUNTERS = ("step", "weight_sum")
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimizer of these settings over every parameter that is not frozen.
+    """Build the optimizer over all parameters that are not frozen.
 
     `weight_decay` is decoupled and acts on matrices (embeddings included), not on vectors (biases, norms).
 
@@ -54,7 +54,7 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _groups(parameters: list[nn.Parameter], settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Matrices, which decay, and vectors, which do not; none is empty."""
+    """Parameter groups: matrices with weight decay, vectors without; empty groups are left out."""
     groups = [
         {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
@@ -76,18 +76,17 @@ def _adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.o
 class ScheduleFreeAdamW(torch.optim.Optimizer):
     """Schedule-Free AdamW (Defazio et al. 2024, "The Road Less Scheduled", algorithm 1).
 
-    With rate r_t from outside (the paper's gamma with its warm-up), gamma_t = r_t sqrt(1 - beta2^t):
+    With the scheduled rate r_t (the paper's gamma with its warm-up), gamma_t = r_t sqrt(1 - beta2^t):
 
         y_t = (1 - beta1) z_t + beta1 x_t                           the gradient g_t is taken here
         v_t = beta2 v_{t-1} + (1 - beta2) g_t^2
         z_{t+1} = z_t - gamma_t g_t / (sqrt(v_t) + eps) - gamma_t decay y_t
         c_{t+1} = gamma_t^2 / sum_{i <= t} gamma_i^2
-        x_{t+1} = (1 - c_{t+1}) x_t + c_{t+1} z_{t+1}               these weights are validated and kept
+        x_{t+1} = (1 - c_{t+1}) x_t + c_{t+1} z_{t+1}               these weights are validated and saved
 
     The parameters hold y; `z` and `exp_avg_sq` (v) are state, x follows from y and z (`average_`). The counters of a
-    group lie with its first parameter. x is a mean that takes the place of a falling rate: schedule `constant` is the
-    one that fits. Under a falling rate the mean leans towards its early, larger steps and learns more slowly at the
-    end.
+    group are stored with its first parameter. The average x replaces a falling rate, so use the `constant` schedule:
+    with a falling rate the average favours its early, larger steps and learns more slowly at the end.
     """
 
     def __init__(self, params: Any, *, lr: float, betas: tuple[float, float], eps: float) -> None:
@@ -95,7 +94,7 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; a parameter without a gradient stays."""
+        """One update; parameters without a gradient are skipped."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -109,7 +108,7 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def average_(self) -> None:
-        """Turn the parameters from y into x, in place. Before the first step they are the same."""
+        """Replace y by x in the parameters. Before the first step they are equal."""
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if "z" in self.state.get(parameter, {})]
             if moved:
@@ -117,7 +116,7 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
                 torch._foreach_lerp_(moved, z, 1.0 - 1.0 / group["betas"][0])
 
     def _advance(self, group: dict[str, Any]) -> tuple[float, float]:
-        """Count a step of the group; its gamma and c."""
+        """Count a step of the group; returns its gamma and c."""
         for parameter in group["params"]:
             state = self.state[parameter]
             if "z" not in state:
@@ -132,9 +131,9 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
         return rate, rate**2 / total if total > 0.0 else 0.0
 
     def _move(self, y: list[Tensor], group: dict[str, Any], rate: float, share: float) -> None:
-        """The update, without x.
+        """The update without x.
 
-        Put x_t = (y_t - (1 - beta1) z_t) / beta1 into the equations above: with u = g / (sqrt(v) + eps) + decay y,
+        Substitute x_t = (y_t - (1 - beta1) z_t) / beta1 above: with u = g / (sqrt(v) + eps) + decay y,
         y_{t+1} = (1 - c) y_t + c z_t - gamma (1 - beta1 (1 - c)) u.
         """
         beta1, beta2 = group["betas"]
@@ -169,8 +168,8 @@ def _muon(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimize
 
 
 def inner_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable weights of linear and recurrent layers, but for the output projection, embeddings tied to a layer, and
-    matrices of one row or column."""
+    """Trainable weights of linear and recurrent layers, except the output projection, embeddings tied to a layer, and
+    matrices with one row or column."""
     outer = {
         id(parameter)
         for name, module in model.named_modules()
@@ -196,14 +195,14 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
-        # The groups are the parts' own dictionaries, so that a learning rate set here is theirs.
+        # The groups are the dictionaries of the parts, so that a learning rate set here applies to them.
         super().__init__([*muon.param_groups, *adamw.param_groups], {})
         self.parts: tuple[torch.optim.Optimizer, ...] = (muon, adamw)
         for part in self.parts:
             part.state = self.state
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of both."""
+        """One update of both parts."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -220,7 +219,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's whole state, one entry `<parameter>|<slot>` each."""
+    """The whole optimizer state as `<parameter>|<slot>` entries."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}|{slot}": value
@@ -231,10 +230,10 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave.
+    """Restore what `optimizer_tensors` returned.
 
     Raises:
-        CheckpointError: a tensor belongs to no parameter that the optimizer moves.
+        CheckpointError: a tensor belongs to no parameter of the optimizer.
     """
     parameters = dict(model.named_parameters())
     groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}

@@ -1,4 +1,4 @@
-"""Mixed precision: where it pays, how the step is taken, and never an update from a gradient that is not finite."""
+"""Mixed precision: choice by device, loss scaling, and an optimizer step that skips gradients that are not finite."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class PrecisionChoice(NamedTuple):
-    """What was chosen, and why."""
+    """A number format, and the reason for it."""
 
     name: Literal["fp32", "bf16", "fp16"]
     reason: str
 
 
 def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionChoice:
-    """Resolve `auto`, and refuse what the device cannot do.
+    """Resolve `auto`, and check that the device supports the choice.
 
     Raises:
         ConfigError: fp16 without CUDA, or bf16 on a GPU or CPU without it.
@@ -52,7 +52,7 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionCh
 
 
 def _cpu_multiplies_bf16() -> bool:
-    # Private names of torch, looked up with care: without an answer fp32 is the safe one.
+    # Private names of torch: without an answer, fp32 is the safe choice.
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
 
@@ -67,7 +67,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=choice.name == "fp16")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of the forward pass."""
+        """Context of the forward pass."""
         if self.choice.name == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
@@ -77,10 +77,10 @@ class Precision:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
-        """Unscale, measure, clip and step; return the gradient norm before clipping (a scalar on the device).
+        """Unscale, clip and step; returns the gradient norm before clipping, a scalar on the device.
 
-        No step is taken with a norm that is not finite; the caller sees it in the result. Fp16 also lowers its scale
-        then. On CUDA with fused AdamW the device decides, and nothing waits for it.
+        A norm that is not finite skips the step, which the caller sees in the result; fp16 then also lowers its scale.
+        With fused AdamW on CUDA the device decides, without synchronisation.
         """
         self.scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -98,14 +98,14 @@ class Precision:
         return norm
 
     def state(self) -> dict[str, float]:
-        """What fp16 needs to resume: its scale, and the updates since it changed, which decide when it grows."""
+        """State of the loss scaling (fp16): its scale, and the updates since the scale changed."""
         if self.choice.name != "fp16":
             return {}
         kept = self.scaler.state_dict()
         return {"scale": float(kept["scale"]), "updates_at_scale": float(kept["_growth_tracker"])}
 
     def load_state(self, state: dict[str, float]) -> None:
-        """Put back what `state` gave; without a loss scale in this precision it is passed over."""
+        """Restore what `state` returned; ignored without loss scaling."""
         if self.scaler.is_enabled() and "scale" in state:
             updates = int(state.get("updates_at_scale", 0))
             new = {"scale": state["scale"], "_growth_tracker": updates}
@@ -113,8 +113,8 @@ class Precision:
 
 
 def _step_where_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
-    """A step that does nothing on the device where the norm is not finite: a fused optimizer takes the flag that
-    GradScaler would give it."""
+    """A step that the device skips if the norm is not finite, through the flag that GradScaler sets for fused
+    optimizers."""
     fused: Any = optimizer
     fused.grad_scale, fused.found_inf = None, (~torch.isfinite(norm)).float()
     try:

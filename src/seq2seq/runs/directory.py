@@ -1,4 +1,4 @@
-"""The run directory: what lies where, who may write, and whether a config still fits what was trained.
+"""The run directory: its files, its lock, and the check that a config still fits what was trained.
 
 runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
             checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
@@ -20,12 +20,12 @@ from seq2seq.checkpoints.manifest import refuse_pickles
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.config.compare import differences
 from seq2seq.console import warn
-from seq2seq.data.address import require_local
+from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
 from seq2seq.runs.environment import environment
 
-# Settings that may change between an interrupted run and its continuation: they steer, but do not change what was done.
-# The first of them settle how a run ends.
+# Settings that may change before a run is resumed: they do not affect the steps that were done. The first group decides
+# how a run ends.
 _END_SETTINGS = (
     "decoding",
     "data.test",
@@ -48,12 +48,12 @@ _FREE_SETTINGS = (
     "devices",
 )
 
-# A run's config is complete: one without these has lost its end, and defaults would stand for what was trained with.
+# The config of a run is complete: without one of these sections it was cut, and defaults would replace what was used.
 _SECTIONS = ("data", "tokenizer", "model", "training", "decoding")
-_AGAIN = "give the command that trained the run again, which writes it anew"
+_AGAIN = "repeat the command that trained the run, which writes it again"
 
 _MOST_CHANGES = 10
-"""How many are told one by one."""
+"""Changes that a message lists."""
 
 
 class RunDirectory:
@@ -72,7 +72,7 @@ class RunDirectory:
         self.batch_size = path / "batch_size.json"
 
     def create(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
             UsageError: it cannot be written.
@@ -86,10 +86,10 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process.
+        """Context that locks the run for this process.
 
         Raises:
-            UsageError: another process holds it.
+            UsageError: another process has locked it.
         """
         if find_spec("fcntl") is None:  # on Windows
             yield
@@ -106,16 +106,16 @@ class RunDirectory:
             yield
 
     def save_config(self, config: Config) -> None:
-        """Write the complete config, after comparing it with the one that the run was begun with.
+        """Write the complete config, after comparing it with the config that the run was started with.
 
-        The config of a finished run stays as it is: what it would have ended otherwise with is told, and not used.
+        The config of a finished run is left unchanged; a warning lists settings that therefore have no effect.
 
         Raises:
-            ConfigError: a setting that training depends on was changed.
-            CheckpointError: what it was begun with is damaged.
+            ConfigError: a setting that training depends on has changed.
+            CheckpointError: the stored config is damaged.
         """
         if self.config.exists():
-            # Before anything is trained it may be the user's own file, which need not be complete.
+            # Before the first checkpoint it may be a file of the user, which need not be complete.
             read = _read_whole if any(self.checkpoints.glob("*")) else lambda file: load_config([file])
             before = read(self.config)
             changes = config_changes(before, config)
@@ -123,29 +123,29 @@ class RunDirectory:
                 more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
                 shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
                 raise ConfigError(
-                    f"the run in {self.path} was begun with other settings:{shown}",
+                    f"the run in {self.path} was started with other settings:{shown}",
                     where=str(self.config),
                     code="config.changed",
                     hint="put the old values back, or train into another run directory with -o",
                 )
             if self.load_results() is not None:
-                self._tell_unused(before, config)
+                self._warn_about_unused_settings(before, config)
                 return
         write_text(self.config, config_to_yaml(config))
 
-    def _tell_unused(self, before: Config, config: Config) -> None:
+    def _warn_about_unused_settings(self, before: Config, config: Config) -> None:
         if unused := config_changes(before, config, lambda key: _is_of(key, _END_SETTINGS)):
             warn(
-                f"{self.path} is finished, so this is not used: {'; '.join(unused)} (to train on from its last step, "
+                f"{self.path} is finished, so this is not used: {'; '.join(unused)} (to continue from its last step, "
                 f"remove {self.results} and give this command again; from its best model, "
                 f"training.init_from={self.path} -o runs/OTHER)"
             )
 
     def load_config(self) -> Config:
-        """The config of a trained run.
+        """Load the config of a trained run.
 
         Raises:
-            CheckpointError: this is no run directory, or its config is gone, cut or wrong.
+            CheckpointError: this is not a run directory, or its config is missing, cut or damaged.
         """
         require_local(self.path)
         near = _near_runs(self.path)
@@ -166,12 +166,12 @@ class RunDirectory:
         return _read_whole(self.config)
 
     def save_pairs(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
-        """Keep the raw text of a validation or test set with the run."""
+        """Save the raw text of a validation or test set."""
         for side, name in enumerate(("source", "target")):
             write_text(self.path / f"{split}.{name}", "".join(pair[side] + "\n" for pair in pairs))
 
     def load_pairs(self, split: str) -> list[tuple[str, str]]:
-        """The raw text that `save_pairs` kept; empty where the run has no such split.
+        """Load the raw text that `save_pairs` wrote; empty if the run has no such split.
 
         Raises:
             CheckpointError: it is damaged.
@@ -195,15 +195,15 @@ class RunDirectory:
         return list(zip(*columns, strict=True))
 
     def save_environment(self) -> None:
-        """Record versions, for whoever reproduces the run."""
+        """Record the versions of libraries."""
         write_json(self.environment, environment())
 
     def save_batch_size(self, size: int) -> None:
-        """Keep what `training.batch_size: auto` has found."""
+        """Save the result of `training.batch_size: auto`."""
         write_json(self.batch_size, size)
 
     def load_batch_size(self) -> int | None:
-        """What `save_batch_size` kept; None where nothing was."""
+        """Load what `save_batch_size` wrote; None if nothing was."""
         try:
             return int(json.loads(self.batch_size.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -214,7 +214,7 @@ class RunDirectory:
             ) from None
 
     def load_results(self) -> dict[str, Any] | None:
-        """results.json, None before the end of training."""
+        """Load results.json; None before the end of training."""
         try:
             results: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
             if not isinstance(results, dict):
@@ -231,10 +231,10 @@ class RunDirectory:
 
 
 def _read_whole(file: Path) -> Config:
-    """A run's config, which nobody but us has written: what is wrong with it is damage, and no slip of the user's.
+    """Load the stored config of a run, where any fault is damage and not a mistake of the user.
 
     Raises:
-        CheckpointError: it is empty, a section of it is missing, or a line of it is wrong.
+        CheckpointError: it is empty, a section is missing, or a line is invalid.
     """
     try:
         config = load_config([file])
@@ -268,7 +268,7 @@ def _lock(file: TextIO, folder: Path) -> None:
             code="usage.in-use",
         ) from None
     if hasattr(os, "register_at_fork"):
-        # Loader processes would hold the lock, too, and live some seconds longer than a run that was killed.
+        # Data loader processes would inherit the lock, and outlive a killed run by some seconds.
         os.register_at_fork(after_in_child=file.close)
 
 
@@ -281,7 +281,7 @@ def config_changes(
     after: Config,
     counts: Callable[[str], bool] = lambda key: not _is_of(key, _FREE_SETTINGS),
 ) -> list[str]:
-    """Differences of the keys that count, by default those that forbid resuming, one `key: old -> new` each."""
+    """Changed settings as `key: old -> new`; by default those that forbid resuming."""
     return [f"{key}: {old} -> {new}" for key, old, new in differences(before, after) if counts(key)]
 
 
@@ -290,7 +290,7 @@ def _near_runs(path: Path) -> str:
         if (around / "config.yaml").is_file() and (around / "checkpoints").is_dir():
             return f"did you mean {around}?"
     parent = path.parent
-    # A run that has no checkpoint yet, such as the one that is just being made, is of no use here.
+    # Runs without a checkpoint, such as the one that is being created, are left out.
     folders = [found.parent for found in parent.glob("*/config.yaml")] if parent.is_dir() else []
     runs = sorted(folder.name for folder in folders if any(folder.glob("checkpoints/*")))
     return f"runs in {parent}: {', '.join(runs[:8])}" if runs else "train one first: seq2seq train CONFIG"

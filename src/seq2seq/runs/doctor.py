@@ -1,7 +1,7 @@
-"""What a bug report needs of one run: what it is, how far it came, and whether its files are whole.
+"""Examination of a run for a bug report: what it is, how far it came, and whether its files are intact.
 
-Everything is tried that the commands do with a run: its settings are read, its tokenizer, checkpoints and exports
-compared with their hashes, the best model is built. What would stop a command is a fault, what is only a pity a remark.
+Everything that commands do with a run is tried: its settings are read, its tokenizer, checkpoints and exports compared
+with their hashes, and the best model is built. Whatever would stop a command is a fault, anything less a remark.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ _NO_RUN = ("run.missing", "checkpoint.unsafe")
 
 
 class RunReport(NamedTuple):
-    """How a run or an export is."""
+    """Condition of a run or an export."""
 
     config: Config | None
-    """Its settings, where they can be read."""
+    """Its settings; None if they cannot be read."""
     facts: dict[str, str]
-    """Name -> value, in the order of printing."""
+    """Names and values, in the order of printing."""
     faults: list[UserError]
-    """What would stop a command that uses it."""
+    """Errors that would stop a command that uses it."""
     remarks: list[str]
-    """What is amiss, but stops nothing."""
+    """Defects that stop no command."""
 
     @property
     def verdict(self) -> str:
-        """The whole in one line."""
+        """The condition in one line."""
         if self.faults:
             more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
             return f"broken: {self.faults[0].what.splitlines()[0]}{more}"
         if "finished" not in self.facts:
             return "whole"
-        state = "finished" if self.facts["finished"] == "yes" else "not finished: the same training command goes on"
+        state = "finished" if self.facts["finished"] == "yes" else "not finished: the same training command continues"
         if self.remarks:
             count = f"{len(self.remarks)} things are" if len(self.remarks) > 1 else "one thing is"
-            return f"usable, though {count} amiss; {state}"
+            return f"usable, though {count} wrong; {state}"
         return f"whole; {state}"
 
 
 def examine(directory: RunDirectory) -> RunReport:
-    """Look at everything in a run directory, or in an export. Reads all checkpoints, and writes nothing.
+    """Examine a run directory or an export. All checkpoints are read, nothing is written.
 
     Raises:
-        CheckpointError: this is neither.
+        CheckpointError: the folder is neither.
     """
     if holds_export(directory.path):
         return _examine_export(directory.path)
     faults: list[UserError] = []
-    config = _tried(directory.load_config, faults)
+    config = _result_or_fault(directory.load_config, faults)
     if faults and faults[0].code in _NO_RUN:
         raise faults[0]
-    tokenizers = _tried(lambda: load_tokenizers(directory), faults)
-    results = _tried(directory.load_results, faults)
+    tokenizers = _result_or_fault(lambda: load_tokenizers(directory), faults)
+    results = _result_or_fault(directory.load_results, faults)
     facts = {"folder": shown_path(directory.path)}
     if config is not None:
         facts["model"] = config.model.kind
@@ -77,14 +77,14 @@ def examine(directory: RunDirectory) -> RunReport:
     used = next((name for name in ("best", "last") if (directory.checkpoints / name).exists()), None)
     facts |= _checkpoints(directory.checkpoints, used, results is not None, faults, remarks)
     if used is not None:
-        _tried(lambda: _use(directory, config, tokenizers, used), faults)
+        _result_or_fault(lambda: _use(directory, config, tokenizers, used), faults)
     facts |= _exports(directory.path, remarks)
     facts["finished"] = "no" if results is None else "yes"
     facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
-    _tried(directory.load_batch_size, faults)
+    _result_or_fault(directory.load_batch_size, faults)
     counts = _json(directory.data_record).get("counts", {})
     for split in ("valid", "test"):
-        pairs = _tried(lambda split=split: directory.load_pairs(split), faults)  # type: ignore[misc]
+        pairs = _result_or_fault(lambda split=split: directory.load_pairs(split), faults)  # type: ignore[misc]
         expected = counts.get(split) if isinstance(counts, dict) else None
         if pairs is not None and expected not in (None, len(pairs)):
             remarks.append(f"{split}.source has {len(pairs):,} lines, and was written with {expected:,}")
@@ -94,15 +94,15 @@ def examine(directory: RunDirectory) -> RunReport:
 
 def _examine_export(folder: Path) -> RunReport:
     faults: list[UserError] = []
-    manifest = _tried(lambda: check_export(folder), faults)
+    manifest = _result_or_fault(lambda: check_export(folder), faults)
     facts = {"folder": shown_path(folder)}
     if manifest is not None:
         facts["export"] = f"for {manifest['library']}, {manifest['quantization']}, of {manifest['checkpoint']}"
     return RunReport(None, facts, faults, [])
 
 
-def _tried(look: Callable[[], Result], faults: list[UserError]) -> Result | None:
-    """What `look` finds; None where it fails, and the fault is noted."""
+def _result_or_fault(look: Callable[[], Result], faults: list[UserError]) -> Result | None:
+    """Result of `look`; None if it fails, with its error added to `faults`."""
     try:
         return look()
     except UserError as error:
@@ -111,7 +111,7 @@ def _tried(look: Callable[[], Result], faults: list[UserError]) -> Result | None
 
 
 def _use(directory: RunDirectory, config: Config | None, tokenizers: TokenizerPair | None, name: str) -> None:
-    """Do with a checkpoint what translating begins with, as far as the rest of the run allows."""
+    """Load a checkpoint as translating does, as far as the rest of the run allows."""
     if config is None or tokenizers is None:
         load_checkpoint((directory.checkpoints / name).resolve(), with_training=False)
     else:
@@ -121,7 +121,7 @@ def _use(directory: RunDirectory, config: Config | None, tokenizers: TokenizerPa
 def _checkpoints(
     folder: Path, used: str | None, finished: bool, faults: list[UserError], remarks: list[str]
 ) -> dict[str, str]:
-    """How each checkpoint is, and where the links lead; of them `used` is followed where no other name is given."""
+    """Condition of each checkpoint, and the targets of the links; commands follow `used` by default."""
     facts: dict[str, str] = {}
     found = [path for path in sorted(folder.glob("*")) if not path.is_symlink() and not path.name.startswith(".")]
     states = {path: _state(path) for path in found}
@@ -132,8 +132,8 @@ def _checkpoints(
             continue
         if path.resolve() != target:
             remarks.append(f"checkpoint {path.name} cannot be used")
-        elif _translates(path):  # else the fault itself is told
-            remarks.append(f"checkpoint {path.name} can be translated with, but not trained on")
+        elif _translates(path):  # else the fault itself is reported
+            remarks.append(f"checkpoint {path.name} can translate, but training cannot resume from it")
     for name in ("best", "last"):
         link = folder / name
         if link.exists():
@@ -144,21 +144,24 @@ def _checkpoints(
             remarks.append(f"checkpoints/{name} {lost}{instead}")
     what = hint = None
     if not found:
-        what, hint = f"no checkpoint in {folder}", "put a copy of checkpoints/ back; in a new run, let training go on"
+        what, hint = (
+            f"no checkpoint in {folder}",
+            "put a copy of checkpoints/ back; let a new run continue",
+        )
     elif used is None:
         whole = [path.name for path in found if states[path].whole]
-        what = f"best and last of {folder} lead nowhere"
-        hint = f"--checkpoint {whole[-1]} takes that one" if whole else "put a copy of checkpoints/ back"
+        what = f"the links best and last in {folder} are broken"
+        hint = f"--checkpoint {whole[-1]} uses that one" if whole else "put a copy of checkpoints/ back"
     elif not finished and not any(states[path].resumable for path in found):
         what = f"no checkpoint in {folder} can be resumed from"
-        hint = "put one back from a copy, or begin anew in another folder with -o"
+        hint = "put one back from a copy, or start again in another folder with -o"
     if what:
         faults.append(CheckpointError(what, hint=hint, code="checkpoint.missing"))
     return facts
 
 
 def _exports(run: Path, remarks: list[str]) -> dict[str, str]:
-    """How each export is that lies in the run, by its own hashes. The run itself needs none of them."""
+    """Condition of each export in the run, by its own hashes. The run itself needs none of them."""
     facts: dict[str, str] = {}
     for folder in sorted(run.glob("export/[!.]*/")):
         name = f"export/{folder.name}"
@@ -178,7 +181,7 @@ class _State(NamedTuple):
 
 
 def _state(path: Path) -> _State:
-    """How a checkpoint is, by its hashes."""
+    """Condition of a checkpoint, by its hashes."""
     try:
         checkpoint = load_checkpoint(path, with_training=True)
     except CheckpointError as error:
@@ -197,10 +200,10 @@ def _translates(path: Path) -> bool:
 
 
 def _records(directory: RunDirectory) -> Iterator[str]:
-    """What is wrong with the files that only tell how the run was made."""
+    """Defects of the files that only record how the run was made."""
     if not isinstance(_json(directory.data_record).get("tokenizer"), str):
         name = directory.data_record.name
-        yield f"{name} is missing or damaged: whether the tokenizer is the one trained with cannot be told"
+        yield f"{name} is missing or damaged: the tokenizer cannot be compared with the one of training"
     if not _json(directory.environment):
         yield f"{directory.environment.name} is missing or damaged: the versions it was made with are lost"
     if not directory.log.is_file():

@@ -1,7 +1,7 @@
 """The environment of a run: versions, processor, memory, disks, devices, and what is chosen for them.
 
-The same facts head the log of every training. No secrets: variables that may hold one are said to be set, and the
-user's folder is `~`.
+The same facts head the log of every training. Secrets are left out: variables that may
+hold one are only reported as set, and the home folder is `~`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from seq2seq.config import Config
 from seq2seq.console import say
 from seq2seq.decoding.engine import FEW_THREADS
 from seq2seq.decoding.workers import can_fork
-from seq2seq.distributed.placement import choose_device, layout
+from seq2seq.distributed.placement import choose_device, place
 from seq2seq.errors import UserError
 from seq2seq.kernels.compile import COMPILING, load
 from seq2seq.optimization.precision import choose_precision
@@ -31,11 +31,11 @@ from seq2seq.redaction import redact
 from seq2seq.system import available_cores, computes_bf16
 
 Facts = dict[str, dict[str, str]]
-"""Section -> name -> value, in the order of printing."""
+"""Sections of names and values, in the order of printing."""
 
 _LIBRARIES = ("numpy", "numba", "pyarrow", "datasets", "sentencepiece", "safetensors", "sacrebleu", "pydantic", "typer")
 _EXTRAS = {"ctranslate2": "ctranslate2", "huggingface": "transformers"}
-# What decides speed: vectors, and matrix products in small numbers.
+# CPU features that decide speed: vector width, and matrix products in low precision.
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 _VARIABLES = (
     "SEQ2SEQ_CACHE",
@@ -54,7 +54,7 @@ _MAY_HOLD_SECRETS = ("HF_TOKEN", "HTTPS_PROXY")
 
 
 def machine_facts(config: Config, cache: Path) -> Facts:
-    """Everything about this machine, for a run of `config` with its prepared data in the folder `cache`."""
+    """All facts about this machine, for a run of `config` whose prepared data are in the folder `cache`."""
     return {
         "versions": _versions(),
         "extras": {name: _version(package, importable=package) for name, package in _EXTRAS.items()},
@@ -71,7 +71,7 @@ def machine_facts(config: Config, cache: Path) -> Facts:
 
 
 def log_header(config: Config) -> str:
-    """One line with the core of the facts, for the beginning of a training's log."""
+    """One line of the main facts, for the head of the training log."""
     cpu = _processor()
     found = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
     devices = [text for name, text in _devices() if name != "cpu"]
@@ -83,7 +83,7 @@ def log_header(config: Config) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """The path with `~` for the user's folder, whose name is nobody's affair."""
+    """The path with `~` for the home folder, so that reports do not name the user."""
     path = path.absolute()
     home = Path.home()
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) and path != home else str(path)
@@ -111,7 +111,7 @@ def _version(package: str, importable: str = "") -> str:
 def _processor() -> dict[str, str]:
     text = _read("/proc/cpuinfo")
     lines = [line.partition(":") for line in text.splitlines()]
-    fields = {name.strip().lower(): value.strip() for name, _, value in lines}  # those of the last core
+    fields = {name.strip().lower(): value.strip() for name, _, value in lines}  # of the last core
     flags = (fields.get("flags") or fields.get("features") or "").split()
     return {
         "model": fields.get("model name") or platform.processor() or platform.machine(),
@@ -163,11 +163,11 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 
 def _chosen(config: Config) -> Iterator[tuple[str, str]]:
-    """What `auto` and 0 come to, or why they come to nothing."""
+    """Device, precision and ranks that `auto` and 0 resolve to, or the error."""
     try:
-        device = choose_device(config.device)
+        placement = place(config)
+        device = placement.device
         precision = choose_precision(config.training.precision, device)
-        plan = layout(config)
     except UserError as error:
         yield "device", error.what
         return
@@ -176,23 +176,22 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
     translating = config.decoding.precision
     if translating == "auto":
         other = "; bf16 on demand" if device.type != "cpu" or computes_bf16() else ""
-        yield "translating in", f"{_NUMBERS['fp32']} (what does not depend on the batch{other})"
+        yield "translating in", f"{_NUMBERS['fp32']} (independent of the batch{other})"
     else:
         yield "translating in", f"{_NUMBERS[translating]} (as the config says)"
-    threads = "torch's threads" if plan.threads == 0 else f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
-    yield "ranks", f"{plan.ranks} ({threads})"
+    yield "ranks", f"{placement.ranks} ({placement.threads} thread{'s' if placement.threads > 1 else ''} each)"
 
 
 def _long_texts(config: Config) -> str:
-    """How texts are translated for which compiled loops are worth the time to load them, which is taken here, too."""
+    """How long texts are translated; compiles the kernels if needed."""
     with suppress(UserError):
         if (device := choose_device(config.device)).type != "cpu":
             return f"by {device}"
     threads = torch.get_num_threads()
     if threads > FEW_THREADS and not can_fork():
-        return f"by torch in {threads} threads (compiled loops are for processes of one, which are not forked here)"
+        return f"by torch in {threads} threads (kernels need single-threaded processes, which cannot be forked here)"
     reason = load(partial(say, COMPILING))
-    return f"without compiled loops, slower ({reason})" if reason else "with loops compiled by numba"
+    return f"without kernels, slower ({reason})" if reason else "with kernels compiled by numba"
 
 
 def _environment() -> Iterator[tuple[str, str]]:

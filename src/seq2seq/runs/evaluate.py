@@ -21,7 +21,7 @@ from seq2seq.data.prepare import Prepared
 from seq2seq.data.store import Store
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.translator import Translator
-from seq2seq.distributed.placement import rank_device, rank_threads
+from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.errors import CheckpointError
 from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
@@ -46,17 +46,17 @@ def make_validation(
     precision: Precision,
     ranks: Ranks,
 ) -> Validate:
-    """Loss on every validation pair, BLEU of its translations where BLEU is the metric; the ranks share the work."""
+    """A validation that computes the loss on every pair, and BLEU if that is the metric; ranks share the work."""
     decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
     sources = [source for source, _ in prepared.valid_pairs]
     references = [target for _, target in prepared.valid_pairs]
     texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
 
     def work() -> tuple[list[float], list[str]]:
-        """This rank's share, in which nothing is exchanged."""
+        """This rank's share of the work, without exchanges."""
         model.eval()
         sums = _loss_and_tokens(model, prepared.valid, precision, ranks)
-        # A new engine each time: it may keep copies of weights, and they have changed.
+        # A new engine each time: it may hold copies of weights, which have changed.
         translator = Translator(NativeEngine(model, precision.device), prepared.tokenizers, decoding)
         return sums, translator.translate(texts[ranks.rank :: ranks.size])
 
@@ -87,7 +87,7 @@ def make_validation(
 
 @torch.inference_mode()
 def _loss_and_tokens(model: Seq2SeqModel, store: Store | None, precision: Precision, ranks: Ranks) -> list[float]:
-    """[negative log-likelihood in nats, without smoothing or dropout; target tokens] of this rank's share."""
+    """Negative log-likelihood in nats, without smoothing or dropout, and target tokens of this rank's share."""
     if store is None or len(store) == 0:
         return [0.0, 0.0]
     longest = int(max(store.source_lengths.max(), store.target_lengths.max())) + 1
@@ -118,7 +118,7 @@ def _mean(sums: Sequence[float]) -> float:
 def evaluate(
     run: LoadedRun, pairs: list[tuple[str, str]], ranks: Ranks | None = None
 ) -> tuple[list[str], list[MetricResult]]:
-    """Translate the sources with the run's own decoding settings and score against the raw references."""
+    """Translate sources with the decoding settings of the run and score against the raw references."""
     ranks = ranks or Ranks.single()
     sources = [source for source, _ in pairs]
     hypotheses = ranks.gather_texts(run.translate(sources[ranks.rank :: ranks.size]))
@@ -126,9 +126,9 @@ def evaluate(
     return hypotheses, corpus_metrics(hypotheses, references, target_language=run.config.data.target_language)
 
 
-def average_checkpoints(config: Config, trainer: Trainer, model: Seq2SeqModel) -> None:
-    """Average the last checkpoints, and make the result the best model if validation says so."""
-    folder, wanted = trainer.checkpoints, config.training.average_checkpoints
+def average_checkpoints(config: Config, trainer: Trainer) -> None:
+    """Average the last checkpoints, and make the average the best model if its validation metric is better."""
+    model, folder, wanted = trainer.model, trainer.checkpoints, config.training.average_checkpoints
     validated = folder.validated()
     if wanted == 1 or len(validated) < 2 or trainer.validate is None:
         return
@@ -140,7 +140,7 @@ def average_checkpoints(config: Config, trainer: Trainer, model: Seq2SeqModel) -
         return
     load_model_tensors(model, tensors, "the average of checkpoints")
     result = trainer.validate(trainer.state.step, StopRequest())
-    assert result is not None, "nothing was to stop it"
+    assert result is not None, "this stop request is never set"
     metric = trainer.metric(result)
     best = trainer.state.best_metric
     say(
@@ -148,16 +148,16 @@ def average_checkpoints(config: Config, trainer: Trainer, model: Seq2SeqModel) -
         + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run, which may still be the best
+    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run; it may still be the best
     if trainer.ranks.is_first and metric > max(value for value in (best, before, -math.inf) if value is not None):
         state = replace(trainer.state, best_metric=metric, validated=False)
         folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
 
 
-def score_test_set(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
+def score_test_set(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks) -> None:
     """Score the best model on the test set and write results.json."""
-    ranks.barrier()  # the best model is settled
-    run = load(directory.path, device=str(rank_device(config)), threads=rank_threads(config))
+    ranks.barrier()  # rank 0 has marked the best model
+    run = load(directory.path, device=str(placement.device), threads=placement.threads)
     pairs = directory.load_pairs("test")
     results: dict[str, Any] = {"checkpoint": run.checkpoint, "test": None}
     if pairs:

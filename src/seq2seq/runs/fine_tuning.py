@@ -1,4 +1,4 @@
-"""Training that begins with the weights and the vocabulary of an earlier run."""
+"""Fine-tuning: training that starts from the weights and vocabulary of an earlier run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from seq2seq.runs.load import check_tokenizer, load_best
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.sentencepiece import read_model
 
-# What a continuation may choose anew: it acts while training only.
+# Settings that may differ from the earlier run: they act during training only.
 _FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", "teacher_forcing")
 # Model files are compared by content, and sampling acts on a given vocabulary too.
 _EFFECTIVE_TOKENIZER_SETTINGS = ("source_model", "target_model", "sampling")
 
 
 class InitialModel(NamedTuple):
-    """What training begins with."""
+    """Weights and vocabulary that training starts from."""
 
     tokenizers: TokenizerPair
     tensors: dict[str, Tensor]
@@ -36,27 +36,27 @@ class InitialModel(NamedTuple):
 
 
 def initial_weights(path: str, config: Config) -> InitialModel:
-    """The weights that `training.init_from` names, checked against the new run's config.
+    """Load the weights that `training.init_from` names, checked against the config of the new run.
 
     `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
-    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Tokenizer settings that the run's vocabulary
-    leaves without effect are told in a warning.
+    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). A warning names
+    tokenizer settings that have no effect with the vocabulary of that run.
 
     Raises:
-        CheckpointError: no run or checkpoint lies there, or a file is damaged.
+        CheckpointError: there is no run or checkpoint, or a file is damaged.
         ConfigError: the config describes another model, or names another vocabulary.
     """
-    directory, checkpoint = _find(Path(path))
+    directory, checkpoint = _locate(Path(path))
     before = directory.load_config()
     _check_model(before.model, config.model, directory.path)
     tokenizers = TokenizerPair.load(directory.tokenizer)
     check_tokenizer(directory, tokenizers)
     _check_vocabulary(tokenizers, config, directory.path)
-    _tell_idle_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
+    _warn_about_unused_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
     return InitialModel(tokenizers, checkpoint.model, before.model, str(checkpoint.path))
 
 
-def _find(path: Path) -> tuple[RunDirectory, Checkpoint]:
+def _locate(path: Path) -> tuple[RunDirectory, Checkpoint]:
     # Relative links such as `best` must be followed before the run is looked for above them.
     within = path.resolve().parent if path.is_dir() else path.parent
     if within.name == "checkpoints" and (within.parent / "config.yaml").exists():
@@ -74,12 +74,12 @@ def _find(path: Path) -> tuple[RunDirectory, Checkpoint]:
     if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
         path = path.parent
     directory = RunDirectory(path)
-    directory.load_config()  # says what is wrong with a folder that is no run
+    directory.load_config()  # raises the right error for a folder that is no run
     return directory, load_best(directory)
 
 
 def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> None:
-    """Refuse a config whose model is not the trained one."""
+    """Raise `ConfigError` if the config describes another model than the trained one."""
     if trained.kind != wanted.kind:
         raise ConfigError(
             f"model.kind: {wanted.kind}, but {run} has {trained.kind}",
@@ -90,7 +90,7 @@ def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> No
     old, new = trained.model_dump(mode="json"), wanted.model_dump(mode="json")
     free = set(_FREE_SETTINGS)
     if old.get("positions") != "learned" and new.get("positions") != "learned":
-        free.add("max_positions")  # the length of a table that there is not
+        free.add("max_positions")  # the length of a table that these models do not have
     differing = [key for key in old if key not in free and old[key] != new[key]]
     if differing:
         raise ConfigError(
@@ -102,7 +102,7 @@ def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> No
 
 
 def _check_vocabulary(tokenizers: TokenizerPair, config: Config, run: Path) -> None:
-    """Refuse a model file that is not the run's vocabulary: its ids would mean other words."""
+    """Raise `ConfigError` if a tokenizer file is not the vocabulary of the run: its ids would mean other words."""
     settings = config.tokenizer
     # A joint model file is given once, for both sides.
     sides = [("source_model", tokenizers.source)]
@@ -118,10 +118,10 @@ def _check_vocabulary(tokenizers: TokenizerPair, config: Config, run: Path) -> N
             )
 
 
-def _tell_idle_settings(
+def _warn_about_unused_settings(
     trained: TokenizerSettings, wanted: TokenizerSettings, tokenizers: TokenizerPair, run: Path
 ) -> None:
-    """Warn of settings that would have made another vocabulary; refusing them would refuse every preset's."""
+    """Warn about settings that would have made another vocabulary; as errors they would rule out every preset."""
     old, new = trained.model_dump(mode="json"), wanted.model_dump(mode="json")
     given = wanted.model_fields_set
     if len(given) == len(new):  # a complete config, as runs keep it, states the defaults too

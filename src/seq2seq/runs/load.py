@@ -1,4 +1,4 @@
-"""From a run directory to a translator."""
+"""Loading of a trained run for use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.scorer import EncodedTexts, Scorer
 from seq2seq.decoding.translator import Translator
 from seq2seq.decoding.workers import Parallelism, can_fork
-from seq2seq.distributed.placement import choose_device, set_threads
+from seq2seq.distributed.placement import choose_device, usable_cores
 from seq2seq.errors import CheckpointError, UsageError, UserError
 from seq2seq.export.folder import find_export, is_export, open_export
 from seq2seq.export.requirements import require_transformer_kind
@@ -35,19 +35,19 @@ from seq2seq.tokenizers.pair import TokenizerPair
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 EngineName = Literal["native", "ctranslate2"]
 
-# CTranslate2 makes its own batches of a call, and shares those of all calls among its workers.
+# CTranslate2 splits each call into batches of its own and distributes those of all calls among its workers.
 _CALLS_AT_ONCE, _SENTENCES_OF_A_CALL = 2, 1024
 
 
 class LoadedRun:
-    """A trained run, ready for use.
+    """A trained run, loaded for use.
 
     Attributes:
         config: the run's complete settings.
-        directory: where it lies.
+        directory: the run directory.
         checkpoint: name of the checkpoint that was loaded.
-        translator: text -> search -> text.
-        weights: SHA-256 of the model's weights, and of those of an ensemble's other members.
+        translator: translates and scores text.
+        weights: SHA-256 of the model's weights, followed by those of the other members of an ensemble.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class LoadedRun:
     def translate(
         self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
     ) -> list[str]:
-        """The best translation of each text, in order; blank in, blank out."""
+        """The best translation of each text, in order; a blank text gives a blank one."""
         return self.translator.translate(list(texts), beam_size=beam_size, length_penalty=length_penalty)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -106,26 +106,25 @@ def load(
 ) -> LoadedRun:
     """Load the best model of a run directory, or an exported one.
 
-    The process gives no freed memory back from then on (`seq2seq.system`).
+    From then on the process returns no freed memory to the system (`seq2seq.system.keep_freed_memory`).
 
     Args:
         run: the run directory, or the folder of a CTranslate2 export.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        checkpoint: a name under `checkpoints/`, e.g. `last`; the best where None.
-        threads: CPU threads of torch; every core where 0.
-        workers: processes of one thread that translate side by side on a CPU; `decoding.workers` of the run where None.
-        precision: numbers to compute with; `decoding.precision` of the run where None.
-        ensemble: further runs with the same vocabulary, whose probabilities are averaged with this one's (their best
-            models).
-        engine: `native`, or `ctranslate2` for what `seq2seq export` has put into the run; None is the first, but for an
-            export the second, which alone reads it.
+        checkpoint: a name under `checkpoints/`, e.g. `last`; the best if None.
+        threads: CPU threads of torch; 0 uses every core.
+        workers: single-threaded processes that translate in parallel on a CPU; `decoding.workers` of the run if None.
+        precision: number format of the computation; `decoding.precision` of the run if None.
+        ensemble: further runs with the same vocabulary; the probabilities of all best models are averaged.
+        engine: `native`, or `ctranslate2` for an export in the run; None is `native` for a run, `ctranslate2` for an
+            export.
 
     Raises:
-        CheckpointError: no run, no export, or a damaged one.
-        ConfigError: no such device.
+        CheckpointError: there is no run or export, or it is damaged.
+        ConfigError: there is no such device.
         UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
     """
-    keep_freed_memory()  # every step of a search frees what the next one takes
+    keep_freed_memory()  # every search step frees memory that the next one takes
     if engine == "native" and is_export(Path(run)):
         raise UsageError(
             f"{run} is an export, which only ctranslate2 reads",
@@ -144,7 +143,8 @@ def load(
     directory = RunDirectory(Path(run))
     config = directory.load_config()
     chosen = choose_device(device)
-    cores = set_threads(threads)
+    cores = threads or usable_cores()
+    torch.set_num_threads(cores)
     tokenizers = load_tokenizers(directory)
     model, path = load_model(directory, config, tokenizers, checkpoint)
     weights = [_weights(path)]
@@ -165,10 +165,13 @@ def load(
 def load_model(
     directory: RunDirectory, config: Config, tokenizers: TokenizerPair, checkpoint: str | None
 ) -> tuple[Seq2SeqModel, Path]:
-    """A run's model on the CPU, and its checkpoint's folder; the best one unless named.
+    """Load the model of a run on the CPU, from its best checkpoint unless another is named.
+
+    Returns:
+        The model and the folder of its checkpoint.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or it is damaged or of another model.
+        CheckpointError: there is no such checkpoint, or it is damaged or belongs to another model.
     """
     if checkpoint is None:
         loaded = load_best(directory)
@@ -184,8 +187,8 @@ def load_model(
 
 
 def load_best(directory: RunDirectory) -> Checkpoint:
-    """A run's best checkpoint; the last one where no validation has marked one, or, with a warning, where its mark is
-    lost.
+    """Load the best checkpoint of a run; the last one if no validation has marked one, or, with a warning, if the mark
+    is lost.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -205,7 +208,7 @@ def load_best(directory: RunDirectory) -> Checkpoint:
 
 
 def _best_of(directory: RunDirectory, last: Checkpoint) -> str:
-    """Name of the checkpoint that was the best one, by what else the run has kept."""
+    """Name of the best checkpoint according to the results or the training state."""
     try:
         results = directory.load_results() or {}
     except UserError:
@@ -222,7 +225,7 @@ def _named(directory: RunDirectory, checkpoint: str) -> Path:
 
 
 def _weights(path: Path) -> str:
-    """SHA-256 of a checkpoint's weights, as its manifest has it."""
+    """SHA-256 of the weights of a checkpoint, from its manifest."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         return str(manifest["files"]["model.safetensors"]["sha256"])
@@ -235,7 +238,7 @@ def _weights(path: Path) -> str:
 
 
 def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int) -> LoadedRun:
-    """What CTranslate2 reads: a folder of its own, or the one in a run."""
+    """Load an export for CTranslate2: a folder of its own, or the one in a run."""
     from seq2seq.export.engine import CTranslate2Engine
 
     if is_export(folder):
@@ -261,7 +264,7 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
 def _with_others(
     model: Seq2SeqModel, first: tuple[str, TokenizerPair], others: Sequence[Path]
 ) -> tuple[Seq2SeqModel, list[str]]:
-    """An ensemble of the model and the best ones of other runs, and the weights' SHA-256 of those."""
+    """An ensemble of the model and the best models of other runs, and the SHA-256 of their weights."""
     directories = [RunDirectory(path) for path in others]
     configs = [directory.load_config() for directory in directories]
     vocabularies = [load_tokenizers(directory) for directory in directories]
@@ -274,25 +277,25 @@ def _with_others(
 
 
 def _parallelism(device: torch.device, workers: int, cores: int) -> Parallelism:
-    """A GPU is fed by a thread; on a CPU processes share the cores."""
+    """One thread for a GPU; on a CPU, processes that share the cores."""
     if device.type != "cpu":
         return Parallelism(threads=1)
     return Parallelism(processes=(workers or cores) if can_fork() else 1, always_fork=workers > 0)
 
 
 def load_tokenizers(directory: RunDirectory) -> TokenizerPair:
-    """The run's tokenizers. Raises `CheckpointError` where they are not those that its model was trained with."""
+    """Load the tokenizers of a run. Raises `CheckpointError` if they are not those that its model was trained with."""
     tokenizers = TokenizerPair.load(directory.tokenizer)
     check_tokenizer(directory, tokenizers)
     return tokenizers
 
 
 def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
-    """Raise `CheckpointError` where the run's tokenizer is not the one that its model was trained with."""
+    """Raise `CheckpointError` if the tokenizer of a run is not the one that its model was trained with."""
     try:
         expected = str(json.loads(directory.data_record.read_text(encoding="utf-8"))["tokenizer"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # only the comparison is lost; the tokenizer's own checksum was verified
+        return  # no comparison is possible; the checksum of the tokenizer itself was verified
     if expected != tokenizers.fingerprint:
         raise CheckpointError(
             f"the tokenizer in {directory.tokenizer} is not the one that the model was trained with "

@@ -1,7 +1,8 @@
-"""One run from config to test score."""
+"""Training of one run, from its config to its test score."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -15,14 +16,15 @@ from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.weights import load_model_tensors
 from seq2seq.config import Config, config_to_yaml
-from seq2seq.console import logging_to, mind_stderr, record, say
+from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches
 from seq2seq.data.cache import cache_folder
 from seq2seq.data.order import Mixture
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.distributed.launch import launch
-from seq2seq.distributed.placement import layout, rank_device, rank_threads, set_threads
+from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
+from seq2seq.distributed.rendezvous import is_rank
 from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
@@ -44,7 +46,7 @@ from seq2seq.training.trainer import Trainer
 
 
 class RunResult(NamedTuple):
-    """The end of a run."""
+    """Result of a finished run."""
 
     directory: Path
     metrics: list[MetricResult]
@@ -56,30 +58,29 @@ class RunResult(NamedTuple):
 
 
 def run_folder(config: Config) -> Path:
-    """Where the run of a config lies."""
+    """The run directory of a config."""
     return Path(config.run_directory or f"runs/{config.name or 'run'}")
 
 
 def train(config: Config) -> RunResult:
-    """Prepare, train (or resume), average, and score the best model on the test set.
+    """Prepare the data, train (or resume), average, and score the best model on the test set.
 
     Raises:
-        UserError: anything that is the user's to mend; see `seq2seq.errors`.
+        UserError: an error that the user can mend; see `seq2seq.errors`.
         Interrupted: a signal came; the same call continues.
     """
     directory = RunDirectory(run_folder(config))
     try:
-        if not Ranks.expected() and (plan := layout(config)).ranks > 1:
-            launch(train, config, plan)
+        placement = place(config)
+        if placement.ranks > 1 and not is_rank():
+            launch(train_rank, config, placement)
         else:
-            ranks = Ranks.start(rank_device(config).type)
-            # Of several ranks each dies of a signal before the steps begin, and who started them tells of it.
-            alone = interruptible() if ranks.size == 1 else nullcontext()
-            with alone, ranks.joined(), ranks.silent_but_first(), ExitStack() as held:
-                _run(config, ranks, held)
+            train_rank(config, placement)
     except Interrupted as end:
-        end.kept = end.kept or _kept(directory)
-        mind_stderr()  # the signal may be the end of the terminal
+        end.kept = end.kept or _saved_so_far(directory)
+        if os.environ.get("RANK", "0") == "0":
+            end.kept += "; run the same command to continue"
+        silence_if_stderr_is_gone()  # the signal may be the end of the terminal
         raise
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -87,11 +88,33 @@ def train(config: Config) -> RunResult:
         raise ResourceError(
             "out of memory", hint="a smaller model or training.batch_size, or fewer devices", code="memory.host"
         ) from error
-    return _result(directory)
+    return _load_result(directory)
 
 
-def _kept(directory: RunDirectory) -> str:
-    """What an interruption between the steps leaves, for people."""
+def train_rank(config: Config, placement: Placement) -> None:
+    """The whole run, as one rank of several or as the only process."""
+    ranks = Ranks.start(placement.device.type)
+    # With several ranks a signal before the first step ends each of them, and the parent reports it.
+    signals = interruptible() if ranks.size == 1 else nullcontext()
+    directory = RunDirectory(run_folder(config))
+    with signals, ranks.membership(), ranks.silence_other_ranks(), ExitStack() as held:
+        ranks.require_equal("torch", torch.__version__)
+        ranks.require_equal("config", config_to_yaml(config))
+        with ranks.first_then_others("directory"):
+            if ranks.is_first:
+                held.enter_context(_opened(directory, config))
+        if directory.load_results() is not None:
+            say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
+            return
+        trainer, data = _set_up(config, directory, placement, ranks)
+        state = trainer.fit(data)
+        say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
+        average_checkpoints(config, trainer)
+        score_test_set(config, directory, placement, ranks)
+
+
+def _saved_so_far(directory: RunDirectory) -> str:
+    """The saved state after an interruption outside the steps, for the message."""
     steps = CheckpointFolder(directory.checkpoints).steps()
     try:
         state = load_checkpoint(steps[-1], with_training=False).state if steps else None
@@ -104,27 +127,12 @@ def _kept(directory: RunDirectory) -> str:
     return f"step {state.step:,} is saved"
 
 
-def _run(config: Config, ranks: Ranks, held: ExitStack) -> None:
-    """The whole run, as one rank of several or alone. The run directory is `held` by rank 0."""
-    ranks.agree("torch", torch.__version__)
-    ranks.agree("config", config_to_yaml(config))
-    directory = RunDirectory(run_folder(config))
-    with ranks.first_alone("directory"):
-        if ranks.is_first:
-            held.enter_context(_opened(directory, config))
-    if directory.load_results() is None:
-        _train(config, directory, ranks)
-        score_test_set(config, directory, ranks)
-    else:
-        say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
-
-
 @contextmanager
 def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
-    """The run directory, held for this run; it vanishes where the run is refused before it began."""
+    """Context that holds the run directory; a new one is removed if the run is refused before it has begun."""
     is_new = not directory.path.exists()
     directory.create()
-    with directory.locked():  # who is refused here leaves alone what another process has just begun
+    with directory.locked():  # an error here leaves alone what another process has just begun
         try:
             with logging_to(directory.log):
                 directory.save_config(config)
@@ -132,18 +140,21 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
                 yield
         except UserError:
             if is_new and not directory.checkpoints.exists():
-                shutil.rmtree(directory.path, ignore_errors=True)  # not a run
+                shutil.rmtree(directory.path, ignore_errors=True)
             raise
 
 
-def _train(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
-    record(log_header(config))
-    device = rank_device(config)
-    threads = set_threads(rank_threads(config))
+def _set_up(
+    config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks
+) -> tuple[Trainer, TrainingBatches]:
+    """Prepare the data, build the model, and fit the batch size."""
+    log_only(log_header(config))
+    device, threads = placement.device, placement.threads
+    torch.set_num_threads(threads)
     precision = Precision(choose_precision(config.training.precision, device), device)
     keep_freed_memory()
     initial = None if config.training.init_from is None else initial_weights(config.training.init_from, config)
-    with ranks.first_alone("data"):
+    with ranks.first_then_others("data"):
         prepared = prepare(
             config.data,
             config.tokenizer,
@@ -152,21 +163,11 @@ def _train(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
             tokenizers=None if initial is None else initial.tokenizers,
         )
         if ranks.is_first:
-            _keep_data(directory, prepared)
-    ranks.agree("data", f"{prepared.record['fingerprint']} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
+            _save_data(directory, prepared)
+    ranks.require_equal("data", f"{prepared.record['fingerprint']} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
     model = _build(config, prepared, initial).to(device)
     ranks.seed(config.seed)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    tokenizers = prepared.tokenizers
-    spread = f"{device} with {threads} threads"
-    if ranks.size > 1:
-        spread = f"{ranks.size} ranks on {device.type} with {threads} thread{'s' if threads > 1 else ''} each"
-    say(
-        f"{config.model.kind}: {size:,} parameters, vocabulary {tokenizers.source.size:,}"
-        + ("" if tokenizers.joint else f" and {tokenizers.target.size:,}")
-        + f"; {len(prepared.train):,} pairs; {spread}, {precision.choice.name} "
-        f"({precision.choice.reason})"
-    )
+    say(_model_line(config, prepared, model, placement, precision))
     trainer = Trainer(
         model,
         config.training,
@@ -182,20 +183,35 @@ def _train(config: Config, directory: RunDirectory, ranks: Ranks) -> None:
         else None,
         ranks=ranks,
     )
-    with ranks.first_alone("batch size"):
+    with ranks.first_then_others("batch size"):
         batch_size = _batch_size(config, directory, trainer, prepared)
-    state = trainer.fit(training_data(config, prepared, batch_size, ranks.share))
-    say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
-    average_checkpoints(config, trainer, model)
+    return trainer, training_data(config, prepared, batch_size, ranks.share)
+
+
+def _model_line(
+    config: Config, prepared: Prepared, model: Seq2SeqModel, placement: Placement, precision: Precision
+) -> str:
+    size = sum(parameter.numel() for parameter in model.parameters())
+    tokenizers, threads = prepared.tokenizers, placement.threads
+    spread = f"{placement.device} with {threads} threads"
+    if placement.ranks > 1:
+        spread = (
+            f"{placement.ranks} ranks on {placement.device.type} with {threads} thread{'s' if threads > 1 else ''} each"
+        )
+    return (
+        f"{config.model.kind}: {size:,} parameters, vocabulary {tokenizers.source.size:,}"
+        + ("" if tokenizers.joint else f" and {tokenizers.target.size:,}")
+        + f"; {len(prepared.train):,} pairs; {spread}, {precision.choice.name} ({precision.choice.reason})"
+    )
 
 
 def _build(config: Config, prepared: Prepared, initial: InitialModel | None) -> Seq2SeqModel:
-    """The model with the weights that training begins with."""
+    """The model with its initial weights."""
     torch.manual_seed(config.seed)
     model = build_model(config.model, prepared.tokenizers.source.size, prepared.tokenizers.target.size)
     if initial is not None:
         load_model_tensors(model, initial.tensors, initial.name)
-        say(f"beginning with the weights of {initial.name}")
+        say(f"starting from the weights of {initial.name}")
     if frozen := freeze(model, config.training.freeze):
         say(f"{len(frozen)} parameters stay as they are: {', '.join(frozen[:4])}{', ...' if len(frozen) > 4 else ''}")
     model.recompute = config.training.activation_checkpointing
@@ -203,7 +219,7 @@ def _build(config: Config, prepared: Prepared, initial: InitialModel | None) -> 
 
 
 def _texts(prepared: Prepared) -> Callable[[Batch], list[tuple[str, str]]]:
-    """The pairs of a batch as text."""
+    """A function that decodes a batch to pairs of texts."""
     tokenizers = prepared.tokenizers
 
     def texts(batch: Batch) -> list[tuple[str, str]]:
@@ -217,7 +233,7 @@ def _texts(prepared: Prepared) -> Callable[[Batch], list[tuple[str, str]]]:
 def training_data(
     config: Config, prepared: Prepared, batch_size: int, share: tuple[int, int] = (0, 1)
 ) -> TrainingBatches:
-    """The prepared pairs as the loop reads them; `share` is (rank, ranks)."""
+    """Batches of the prepared pairs; `share` is (rank, ranks)."""
     sampling = config.tokenizer.sampling
     weights = [source.weight for source in config.data.train]
     return TrainingBatches(
@@ -234,7 +250,7 @@ def training_data(
 
 
 def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepared: Prepared) -> int:
-    """The batch size of the config; where it is `auto`, the one of an earlier start, or what fits now."""
+    """The batch size of the config; for `auto`, the size of an earlier start or the largest that fits."""
     wanted, batch_type, device = config.training.batch_size, config.training.batch_type, trainer.precision.device
     if wanted != "auto":
         return wanted
@@ -254,14 +270,14 @@ def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepa
     return fitted
 
 
-def _keep_data(directory: RunDirectory, prepared: Prepared) -> None:
+def _save_data(directory: RunDirectory, prepared: Prepared) -> None:
     prepared.tokenizers.save(directory.tokenizer)
     directory.save_pairs("valid", prepared.valid_pairs)
     directory.save_pairs("test", prepared.test_pairs)
     write_json(directory.data_record, {**prepared.record, "tokenizer": prepared.tokenizers.fingerprint})
 
 
-def _result(directory: RunDirectory) -> RunResult:
+def _load_result(directory: RunDirectory) -> RunResult:
     results = directory.load_results() or {}
     test = results.get("test") or {}
     return RunResult(

@@ -1,80 +1,27 @@
-"""Text to token ids and back: what every tokenizer offers, the pair of both sides, its files, its making."""
+"""Tokenizers of both sides of a model: training, saving, loading."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
-import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq import console
-from seq2seq.atomic_files import write_bytes, write_json
+from seq2seq.atomic_files import write_json
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, ConfigError
-
-UNKNOWN = "⁇"
-"""How `<unk>` is shown in decoded text (U+2047)."""
-
-TAG = re.compile("<2[A-Za-z0-9_-]+>")
-"""A target tag, as `data.corpus` puts it before a source text."""
+from seq2seq.tokenizers.base import Tokenizer
 
 _FORMAT = 1
-_RESTORE = "put it back from a copy, or train again"
+_RESTORE = "restore it from a copy, or train again"
 _INDEX = "tokenizer.json"
 
 
-class Tokenizer(ABC):
-    """One vocabulary. Ids 0 to 3 are PAD, BOS, EOS and UNK of `seq2seq.special_tokens`; text has the ids from 4."""
-
-    kind: str
-    suffix: str
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Entries, special tokens included."""
-
-    @abstractmethod
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without BOS and EOS; an empty text gives no ids."""
-
-    @abstractmethod
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Text of each row of ids. PAD, BOS and EOS are skipped, UNK becomes `UNKNOWN`."""
-
-    @abstractmethod
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Each id as it looks, for display; spaces appear as U+2581."""
-
-    @property
-    def tags(self) -> list[str]:
-        """Target tags such as `<2de>` that are one token."""
-        return [piece for piece in self.pieces(range(self.size)) if TAG.fullmatch(piece)]
-
-    @abstractmethod
-    def to_bytes(self) -> bytes:
-        """Everything that `from_bytes` needs."""
-
-    @classmethod
-    @abstractmethod
-    def from_bytes(cls, content: bytes, name: str) -> Tokenizer:
-        """The tokenizer in a file's content; `name` is for messages. Raises CheckpointError."""
-
-    def save(self, path: Path) -> None:
-        """Write one file, whole or not at all."""
-        write_bytes(path, self.to_bytes())
-
-    def __reduce__(self) -> tuple[Callable[[bytes, str], Tokenizer], tuple[bytes, str]]:
-        # Worker processes get the bytes of the file and build their own.
-        return type(self).from_bytes, (self.to_bytes(), "tokenizer")
-
-
 class TokenizerPair(NamedTuple):
-    """The tokenizers of both sides; with a joint vocabulary they are one object."""
+    """Tokenizers of source and target; with a joint vocabulary they are one object."""
 
     source: Tokenizer
     target: Tokenizer
@@ -137,11 +84,11 @@ def train_tokenizers(
     seed: int,
     tags: Sequence[str] = (),
 ) -> TokenizerPair:
-    """Learn the vocabularies from (a sample of) the training pairs, or read the given model files.
+    """Train the tokenizers on a sample of the training pairs, or read the given model files.
 
-    `pairs` starts a new pass over the cleaned corpus at each call; at most `sample_size` sentences are held
-    in memory, drawn evenly by reservoir sampling (Vitter 1985, algorithm R). Each of `tags` becomes one token of the
-    source side.
+    `pairs` starts a new pass over the cleaned corpus at each call; at most `sample_size` sentences are held in memory,
+    drawn uniformly by reservoir sampling (Vitter 1985, algorithm R). Each of `tags` becomes one token of the source
+    side.
 
     Raises:
         ConfigError: the vocabulary cannot hold even the single characters, or a given model does not know a tag.
@@ -164,10 +111,10 @@ def train_tokenizers(
 
 
 def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
-    """Refuse tags that the tokenizer would take apart.
+    """Check that each tag is one token.
 
     Raises:
-        ConfigError: it does not know one of them as one token.
+        ConfigError: the tokenizer would split a tag.
     """
     known = tokenizer.tags if tags else []
     if missing := [tag for tag in tags if tag not in known]:
@@ -193,7 +140,7 @@ def _train(settings: TokenizerSettings, sentences: list[str], side: str, tags: S
 
 
 def _sample(pairs: Iterator[tuple[str, str]], size: int, seed: int) -> list[tuple[str, str]]:
-    """`size` pairs with equal chances, or all of them in their order where there are no more."""
+    """Draw `size` pairs with equal probability; fewer pairs are returned all, in their order."""
     randomness = random.Random(seed)
     sample: list[tuple[str, str]] = []
     for number, pair in enumerate(pairs):
@@ -221,13 +168,13 @@ def _load_side(folder: Path, entry: dict[str, Any]) -> Tokenizer:
 
 
 def _read(path: Path) -> bytes:
-    """The content of a tokenizer's file; where there is none, what is missing: the file, or the whole folder."""
+    """Read a tokenizer's file. Raises CheckpointError, which names the file or, if it is missing, the folder."""
     try:
         return path.read_bytes()
     except OSError as error:
-        lost = path if path.parent.exists() else path.parent
-        fault = "is missing" if not lost.exists() else f"cannot be read: {error.strerror}"
-        raise CheckpointError(f"{lost} {fault}", hint=_RESTORE, code="tokenizer.missing") from None
+        missing = path if path.parent.exists() else path.parent
+        fault = "is missing" if not missing.exists() else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{missing} {fault}", hint=_RESTORE, code="tokenizer.missing") from None
 
 
 def _kind(name: str, folder: Path) -> type[Tokenizer]:

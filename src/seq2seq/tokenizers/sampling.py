@@ -1,8 +1,7 @@
-"""Another segmentation of the same text in every epoch: unigram sampling (Kudo 2018), BPE-dropout (Provilkov et al.
-2020).
+"""Subword regularization: unigram sampling (Kudo 2018) and BPE-dropout (Provilkov et al. 2020).
 
-The library's own sampling cannot be repeated in another process, so both methods are written out here, word by word:
-no subword of ours crosses a space, and words recur, so that most draws come from a cache.
+The library's own sampling is not reproducible across processes, so both methods are implemented here, word by word: no
+subword crosses a space, and words recur, so that most draws come from a cache.
 """
 
 from __future__ import annotations
@@ -18,31 +17,32 @@ import numpy.typing as npt
 
 from seq2seq.errors import ConfigError
 from seq2seq.random_streams import scramble, stream_key
-from seq2seq.tokenizers.pair import Tokenizer, TokenizerPair
+from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.sentencepiece import SubwordTokenizer
 
 Ids = npt.NDArray[np.int32]
 Word = tuple[int, ...]
 
 DRAWS = 32
-"""Draws kept apart for each word: an occurrence takes one of them, so that frequent words are drawn from the cache."""
+"""Number of different draws for each word: an occurrence takes one of them, so that frequent words are cached."""
 
 _WORD_PIECES = 16
-"""Text without spaces is segmented again in stretches of this many pieces."""
+"""Text without spaces is sampled in segments of this many pieces."""
 
 _CACHED_WORDS = 500_000
-"""The cache is emptied when it holds more draws, about 100 MB; that changes no result."""
+"""The cache is emptied above this number of draws (about 100 MB); results do not depend on it."""
 
 UNIFORM = 2**16
-"""Random numbers in the table of a vocabulary."""
+"""Size of the table of random numbers of a vocabulary."""
 
 
 class SubwordSampler:
-    """Segments rows of ids anew. A draw is a pure function of seed, epoch, pool, batch, and place in the batch.
+    """Sampler of segmentations: a pure function of seed, epoch, pool, batch, and place in the batch.
 
-    `sampling` from 0 to 1. BPE: every merge is skipped with this probability at every step. Unigram: a segmentation x
-    is drawn in proportion to P(x)^alpha with alpha = (1 - sampling) / (10 sqrt(sampling)): 0.1 stands for alpha 0.28.
-    Either way the drawn ids decode to the same text; words with bytes, tags or `<unk>` stay as they are.
+    `sampling` is from 0 to 1. BPE: every merge is skipped with this probability at every step. Unigram: a segmentation
+    x is drawn in proportion to P(x)^alpha with alpha = (1 - sampling) / (10 sqrt(sampling)), e.g. alpha 0.28 for 0.1.
+    The sampled ids decode to the same text; words with bytes, tags or `<unk>` keep their segmentation.
 
     Raises:
         ConfigError: a tokenizer has no subwords.
@@ -57,10 +57,10 @@ class SubwordSampler:
     def sample(
         self, rows: Sequence[Ids], side: int, place: tuple[int, int, int], numbers: npt.NDArray[np.int64], longest: int
     ) -> list[Ids]:
-        """Rows drawn anew for side 0 (source) or 1 (target) of the batch at place (epoch, pool, batch).
+        """Sample the rows of side 0 (source) or 1 (target) of the batch at place (epoch, pool, batch).
 
-        `numbers` are the rows' places in the whole batch, of which this process may hold only some. A row that would
-        get more than `longest` ids stays as it is.
+        `numbers` are the places of the rows in the whole batch, of which this process may have only some. A row keeps
+        its segmentation if the sample has more than `longest` ids.
         """
         key = np.uint64(stream_key(self.seed, "subwords", side, *place))
         drawn = self._sides[side].sample(rows, scramble(numbers.astype(np.uint64) ^ key))
@@ -76,7 +76,7 @@ class SubwordSampler:
         return growth
 
     def __reduce__(self) -> tuple[type[SubwordSampler], tuple[TokenizerPair, float, int]]:
-        # A loader process fills a cache of its own.
+        # Each loader process fills its own cache.
         return SubwordSampler, (self.tokenizers, self.sampling, self.seed)
 
 
@@ -92,7 +92,7 @@ def _words_of(tokenizer: Tokenizer, sampling: float, seed: int) -> _Words:
 
 
 class _Words(ABC):
-    """Draws for the words of one vocabulary, kept in a cache."""
+    """Cached samples of the words of one vocabulary."""
 
     def __init__(self, texts: Sequence[str | None], scores: Sequence[float], sampling: float, seed: int) -> None:
         self.texts, self.scores, self.sampling = texts, scores, sampling
@@ -101,16 +101,15 @@ class _Words(ABC):
         self._cache: dict[int, Word] = {}
         key = stream_key(seed, "words")
         self._key = np.uint64(key)
-        # A word reads random numbers from a place of this table on, which its hash names: far cheaper than a
-        # generator for each.
+        # The hash of a word chooses where it reads random numbers in this table: far cheaper than a generator per word.
         self.uniform: list[float] = np.random.Generator(np.random.PCG64(key)).random(UNIFORM).tolist()
 
     @abstractmethod
     def draw(self, word: Word, text: str, place: int) -> Word:
-        """A segmentation of the word, drawn with `uniform[place % UNIFORM]` and the numbers after it."""
+        """Sample a segmentation of the word with the random numbers from `uniform[place % UNIFORM]` on."""
 
     def sample(self, rows: Sequence[Ids], keys: npt.NDArray[np.uint64]) -> list[Ids]:
-        """Rows drawn anew, one key for each."""
+        """Sample rows, with one key for each."""
         lengths = np.array([len(row) for row in rows])
         if not lengths.sum():
             return list(rows)
@@ -134,7 +133,7 @@ class _Words(ABC):
         return np.split(joined, ends_of_rows[:-1])
 
     def _hashes(self, flat: Ids, begins: npt.NDArray[np.int64], choices: npt.NDArray[np.uint64]) -> list[int]:
-        """64 bits for each word and choice. Among ten million, two are expected to be equal in 370,000 runs."""
+        """64-bit hash of each word and choice. With ten million, one run in 370,000 is expected to have a collision."""
         sizes = np.diff(np.append(begins, len(flat)))
         inside = (np.arange(len(flat)) - np.repeat(begins, sizes)).astype(np.uint64)
         mixed = scramble((flat.astype(np.uint64) << np.uint64(8)) + inside + self._key)
@@ -154,7 +153,7 @@ class _Words(ABC):
 
 
 class _Dropout(_Words):
-    """BPE-dropout: byte-pair merges from single characters, each skipped at each step with a probability."""
+    """BPE-dropout: merges from single characters, each skipped at each step with a fixed probability."""
 
     def draw(self, word: Word, text: str, place: int) -> Word:
         if any(part not in self.ids for part in text):
@@ -186,7 +185,7 @@ class _Dropout(_Words):
 
 
 class _Lattice(_Words):
-    """Unigram: forward filtering, backward sampling over every segmentation of a word (Kudo 2018, l = infinity)."""
+    """Unigram: forward filtering, backward sampling over all segmentations of a word (Kudo 2018, l = infinity)."""
 
     def __init__(self, texts: Sequence[str | None], scores: Sequence[float], sampling: float, seed: int) -> None:
         super().__init__(texts, scores, sampling, seed)
@@ -209,7 +208,7 @@ class _Lattice(_Words):
         return tuple(reversed(drawn))
 
     def _build(self, text: str) -> list[list[tuple[int, int, float]]]:
-        """For each end, the pieces that may end there: (start, id, cumulative mass, scaled)."""
+        """For each end, the pieces that end there: (start, id, cumulative mass, scaled)."""
         masses = [0.0]  # logarithms
         lattice: list[list[tuple[int, int, float]]] = [[]]
         for end in range(1, len(text) + 1):

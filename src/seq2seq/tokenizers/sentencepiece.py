@@ -1,46 +1,44 @@
-"""Subwords by sentencepiece (Kudo and Richardson 2018): unigram (Kudo 2018) and BPE (Sennrich et al. 2016),
-with byte fallback.
+"""Subword tokenizer by sentencepiece (Kudo and Richardson 2018): unigram (Kudo 2018) and BPE (Sennrich et al. 2016).
 
-Every byte has a token of its own, so that no text is unknown; white space is kept as it is, so that decoding
-gives back the very text that was encoded (with normalization: identity).
+Each byte has a token of its own (byte fallback), so that no text is unknown; white space is kept, so that decoding
+restores the encoded text exactly (with normalization: identity).
 """
 
 from __future__ import annotations
 
 import io
 import re
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import sentencepiece
 from typing_extensions import Self
 
 from seq2seq import console
+from seq2seq.atomic_files import suggest_file
 from seq2seq.config.settings import TokenizerSettings
-from seq2seq.data.files import suggest_file
 from seq2seq.errors import CheckpointError, ConfigError, DataError
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.pair import UNKNOWN, Tokenizer
+from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
 
-# sentencepiece writes a space as U+2581, so a real U+2581 would come back as a space. It is escaped with two
-# private-use characters; a real escape character is doubled.
+# sentencepiece writes a space as U+2581, so that a U+2581 of the text would be decoded as a space. It is escaped with
+# two private-use characters; an escape character of the text is doubled.
 _SPACE_MARK, _ESCAPE, _ESCAPED_MARK = "\u2581", "\ue000", "\ue001"
 _NEEDS_ESCAPE = re.compile(f"[{_SPACE_MARK}{_ESCAPE}]")
 _ESCAPED = re.compile(f"{_ESCAPE}([{_ESCAPE}{_ESCAPED_MARK}])")
 
 _TRAINING_CHARACTERS = 2000
-"""Longer lines are cut for the trainer: it would skip them, and a line of megabytes would hold it up."""
+"""Longer lines are split for the trainer, which would skip them, and be held up by a line of megabytes."""
 
 _UNTRAINABLE = str.maketrans("\n\0\u2585", "   ")
 """The trainer skips lines that hold NUL or U+2585, its own mark for unknown text."""
 
 _TRAINING_THREADS = 8
-"""Fixed, for sums in another order would give another vocabulary on another machine."""
+"""Fixed, since the order of the sums affects the vocabulary: it must be the same on every machine."""
 
 _CHECK = """
 import sys
@@ -51,8 +49,11 @@ try:
 except (ImportError, ValueError, OSError):
     pass
 import sentencepiece
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+model = sys.stdin.buffer.read()
 p = sentencepiece.SentencePieceProcessor()
-p.LoadFromSerializedProto(sys.stdin.buffer.read())
+p.LoadFromSerializedProto(model)
+assert len(ModelProto.FromString(model).pieces) == p.get_piece_size()
 numbers = list(range(p.get_piece_size()))
 assert numbers
 p.decode(numbers)
@@ -60,13 +61,13 @@ pieces = [p.id_to_piece(number) for number in numbers]
 for row in p.encode([*pieces, "".join(pieces), "".join(map(chr, [*range(1, 0x3100), 0x1f600]))]):
     p.decode(row)
 """
-"""All that we ask of a model: every piece, and most characters that its normalization may know."""
+"""Everything that is done with a model: all pieces, and most characters that its normalization may know."""
 
 _CHECK_SECONDS = 60
 
 
 class SubwordTokenizer(Tokenizer):
-    """A sentencepiece model whose ids are rearranged so that PAD, BOS, EOS and UNK are 0 to 3."""
+    """Sentencepiece model with its ids rearranged so that PAD, BOS, EOS and UNK are 0 to 3."""
 
     kind = "sentencepiece"
     suffix = ".model"
@@ -111,11 +112,17 @@ class SubwordTokenizer(Tokenizer):
         return [*SPECIAL_TOKENS, *(str(self._processor.id_to_piece(theirs)) for theirs in others)]
 
     def subwords(self) -> tuple[list[str | None], list[float], bool]:
-        """Text (None for bytes, special and user-defined tokens) and score of every id, and whether scores order merges
-        (BPE) rather than being log-probabilities (unigram)."""
-        table = read_pieces(self._model)
-        texts = [table.texts[theirs] if theirs >= 0 and table.normal[theirs] else None for theirs in self._theirs]
-        return texts, [table.scores[theirs] if theirs >= 0 else 0.0 for theirs in self._theirs], table.merges
+        """Text (None for bytes, special and user-defined tokens) and score of each id, and whether scores are the order
+        of merges (BPE) rather than log-probabilities (unigram).
+
+        Raises:
+            ValueError: the model is damaged.
+        """
+        model = parse_model(self._model)
+        pieces = [model.pieces[theirs] if theirs >= 0 else None for theirs in self._theirs]
+        texts = [piece.piece if piece and piece.type == piece.NORMAL else None for piece in pieces]
+        scores = [piece.score if piece else 0.0 for piece in pieces]
+        return texts, scores, model.trainer_spec.model_type == model.trainer_spec.BPE
 
     def to_bytes(self) -> bytes:
         return self._model
@@ -128,9 +135,24 @@ class SubwordTokenizer(Tokenizer):
             raise CheckpointError(f"not a sentencepiece model: {error}", where=name, code="tokenizer.damaged") from None
 
 
+def parse_model(model: bytes) -> Any:
+    """Parse a model file into sentencepiece's protobuf message.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    # Imported here, since only sampling and models from elsewhere need it.
+    from google.protobuf.message import DecodeError
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+
+    try:
+        return ModelProto.FromString(model)
+    except DecodeError as error:
+        raise ValueError(f"not a sentencepiece model: {error}") from None
+
+
 def read_model(path: Path) -> SubwordTokenizer:
-    """An existing `.model` file from anywhere, tried in a process of its own first: a damaged one may crash
-    the library.
+    """Read an existing `.model` file, after a trial in a process of its own: a damaged file may crash the library.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -157,7 +179,7 @@ def read_model(path: Path) -> SubwordTokenizer:
     raise CheckpointError(
         "damaged, or not a sentencepiece model",
         where=str(path),
-        hint="fetch the file again, or train a tokenizer",
+        hint="download the file again, or train a tokenizer",
         code="tokenizer.damaged",
     )
 
@@ -165,7 +187,7 @@ def read_model(path: Path) -> SubwordTokenizer:
 def train_subwords(
     settings: TokenizerSettings, sentences: Sequence[str], side: str, tags: Sequence[str] = ()
 ) -> SubwordTokenizer:
-    """Learn a vocabulary of at most `vocabulary_size` entries, 256 bytes, 4 special tokens and `tags` included.
+    """Train a vocabulary of at most `vocabulary_size` entries: 256 bytes, 4 special tokens and `tags` included.
 
     Raises:
         ConfigError: the characters alone need more entries.
@@ -208,7 +230,7 @@ def train_subwords(
 
 
 def _training_parts(sentences: Sequence[str]) -> Iterator[str]:
-    """Sentences as the trainer can take them: escaped, without what it skips, cut at spaces."""
+    """Prepare sentences for the trainer: escaped, without the characters that it skips, split at spaces if long."""
     for sentence in sentences:
         rest = _escape(sentence.translate(_UNTRAINABLE))
         while len(rest) > _TRAINING_CHARACTERS:
@@ -245,80 +267,3 @@ def _unescape(text: str) -> str:
     if _ESCAPE not in text:
         return text
     return _ESCAPED.sub(lambda found: _ESCAPE if found[1] == _ESCAPE else _SPACE_MARK, text)
-
-
-_PIECES, _TRAINER = 1, 2
-_TEXT, _SCORE, _TYPE, _MODEL_TYPE = 1, 2, 3, 3
-_NORMAL, _BPE = 1, 2
-
-
-class PieceTable(NamedTuple):
-    """The pieces of a model in its own order."""
-
-    merges: bool
-    """True for BPE, whose scores are the order of merges; False where scores are log-probabilities (unigram)."""
-    texts: list[str]
-    scores: list[float]
-    normal: list[bool]
-    """False for bytes, special tokens and user-defined symbols."""
-
-
-def read_pieces(model: bytes) -> PieceTable:
-    """Read the content of a `.model` file that sentencepiece has already accepted.
-
-    Raises:
-        ValueError: it ends too early, or is no such file.
-    """
-    try:
-        return _read(model)
-    except (TypeError, struct.error) as error:
-        raise ValueError(f"not a sentencepiece model: {error}") from None
-
-
-def _read(model: bytes) -> PieceTable:
-    table = PieceTable(False, [], [], [])
-    for number, value in _fields(model):
-        if number == _PIECES and isinstance(value, bytes):
-            fields = dict(_fields(value))
-            table.texts.append(bytes(fields.get(_TEXT, b"")).decode("utf-8", "replace"))  # type: ignore[arg-type]
-            table.scores.append(float(fields.get(_SCORE, 0.0)))
-            table.normal.append(fields.get(_TYPE, _NORMAL) == _NORMAL)
-        elif number == _TRAINER and isinstance(value, bytes):
-            table = table._replace(merges=dict(_fields(value)).get(_MODEL_TYPE) == _BPE)
-    return table
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """(number, value) of each field of a protocol buffer message; 64-bit fields are skipped."""
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
-        match tag & 7:
-            case 0:
-                value, place = _varint(message, place)
-                yield tag >> 3, value
-            case 1:
-                place += 8
-            case 2:
-                size, place = _varint(message, place)
-                yield tag >> 3, message[place : place + size]
-                place += size
-            case 5:
-                yield tag >> 3, struct.unpack_from("<f", message, place)[0]
-                place += 4
-            case kind:
-                raise ValueError(f"unknown wire type {kind}")
-    if place > len(message):
-        raise ValueError("the message ends too early")
-
-
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if place >= len(message):
-            raise ValueError("the message ends too early")
-        byte = message[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place

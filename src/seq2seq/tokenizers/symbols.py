@@ -1,4 +1,4 @@
-"""Tokenizers whose vocabulary is a plain list of characters or words, saved as JSON."""
+"""Character and word tokenizers: the vocabulary is a list of symbols, saved as JSON."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, DataError
 from seq2seq.special_tokens import SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.pair import UNKNOWN, Tokenizer
+from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
 
 Normalization = Literal["identity", "nfkc"]
 
 
 class SymbolTokenizer(Tokenizer):
-    """A list of symbols, the most frequent first; anything else is UNK."""
+    """Tokenizer with a list of symbols, the most frequent first; any other symbol is UNK."""
 
     suffix = ".json"
 
@@ -37,7 +37,7 @@ class SymbolTokenizer(Tokenizer):
     @staticmethod
     @abstractmethod
     def split(text: str) -> Iterable[str]:
-        """The symbols of a text without tags."""
+        """Split a text without tags into symbols."""
 
     @property
     def size(self) -> int:
@@ -50,10 +50,10 @@ class SymbolTokenizer(Tokenizer):
         ]
 
     def symbols_of(self, text: str) -> Iterable[str]:
-        """The symbols of a text; a tag is one symbol."""
+        """Split a text into symbols; a tag is one symbol."""
         if self._tags is None or "<2" not in text:
             return self.split(text)
-        # Every second part is a tag.
+        # The parts with odd numbers are tags.
         parts = enumerate(self._tags.split(text))
         return chain.from_iterable((part,) if number % 2 else self.split(part) for number, part in parts)
 
@@ -84,7 +84,7 @@ class SymbolTokenizer(Tokenizer):
 
 
 class CharTokenizer(SymbolTokenizer):
-    """One token a character (code point), the space included. Lossless but for unknown characters."""
+    """One token per character (code point), spaces included. Lossless except for unknown characters."""
 
     kind = "char"
 
@@ -97,10 +97,9 @@ class CharTokenizer(SymbolTokenizer):
 
 
 class WordTokenizer(SymbolTokenizer):
-    """One token a word; words end at spaces and nothing else, so punctuation should be spaced already.
+    """One token per word. Words are split at spaces only, so punctuation should be separated beforehand.
 
-    Lossless only for known words with single spaces between them: leading, trailing and repeated spaces are
-    lost.
+    Lossless only for known words with single spaces between them: leading, trailing and repeated spaces are lost.
     """
 
     kind = "word"
@@ -114,17 +113,17 @@ class WordTokenizer(SymbolTokenizer):
 
 
 def normalize(text: str, normalization: Normalization) -> str:
-    """Unicode NFKC, or the text as it is."""
+    """Apply Unicode NFKC, or nothing."""
     return unicodedata.normalize("NFKC", text) if normalization == "nfkc" else text
 
 
 def train_symbols(
     settings: TokenizerSettings, sentences: Sequence[str], side: str, tags: Sequence[str] = ()
 ) -> SymbolTokenizer:
-    """The most frequent characters or words, ties in code point order, capped at `vocabulary_size`; `tags` come first.
+    """Train a vocabulary of `tags` and the most frequent characters or words, ties in code point order.
 
     Raises:
-        DataError: no symbol is left.
+        DataError: the vocabulary would be empty.
     """
     kind = CharTokenizer if settings.kind == "char" else WordTokenizer
     counts: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""How large a batch fits into memory, found by trying.
+"""Automatic batch size: the largest batch that fits into memory, found by trying.
 
-On CUDA sizes grow until memory is nearly full: running out of it there is an exception. Elsewhere it may end the
-process, so two small trials are measured and a line is drawn through them.
+On CUDA the size grows until memory is nearly full, since running out of it raises an exception there. Elsewhere it may
+end the process, so two small trials are measured and extrapolated linearly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MULTIPLE = 8
 
 
 def largest_useful(batch_type: Literal["tokens", "sentences"], device: torch.device) -> int:
-    """The size beyond which a larger batch brings no speed, where memory does not end it before."""
+    """The size beyond which a larger batch is no faster."""
     if batch_type == "sentences":
         return 1024
     return 65_536 if device.type == "cuda" else 8192
@@ -36,7 +36,7 @@ def largest_useful(batch_type: Literal["tokens", "sentences"], device: torch.dev
 def fit_batch_size(
     try_batch: Callable[[int], None], smallest: int, largest: int, *, device: torch.device, processes: int = 1
 ) -> int:
-    """The largest size (a multiple of 8, or an end of the range) that fits, or `largest` where memory does not end it.
+    """The largest size (a multiple of 8, or an end of the range) that fits into memory, at most `largest`.
 
     Args:
         try_batch: takes one whole training step on the longest pairs in a batch of this size, without lasting effect
@@ -139,10 +139,10 @@ def _cuda_share(try_batch: Callable[[int], None], size: int, device: torch.devic
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most bytes of tensors made by `work` and alive at one time.
+    """Peak bytes of live tensors that `work` creates.
 
-    Counted at torch's operations: the process's own peak also holds what earlier work has freed, and would show no
-    growth.
+    Counted at torch's operations: the peak of the process includes memory that earlier work has freed, and would not
+    grow.
     """
     counter = _LiveBytes()
     with counter:
@@ -151,7 +151,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Counts storages from the operation that makes them to their end."""
+    """Counts the bytes of storages from their creation to their release."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
@@ -159,15 +159,15 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ign
         self._known: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # An operand that has not been seen was there before: it is known, but not counted.
+        # An operand that has not been seen existed before: it is remembered, but not counted.
         for operand in tree_leaves((args, kwargs)):
-            self._meet(operand, new=False)
+            self._track(operand, new=False)
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            self._meet(tensor, new=True)
+            self._track(tensor, new=True)
         return result
 
-    def _meet(self, value: Any, *, new: bool) -> None:
+    def _track(self, value: Any, *, new: bool) -> None:
         if not isinstance(value, Tensor):
             return
         storage = value.untyped_storage()

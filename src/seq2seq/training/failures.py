@@ -17,11 +17,11 @@ from seq2seq.training.report import RunReport
 
 
 class DivergenceWatch:
-    """Looks at the figures of updates; those that tell of a divergence end the run.
+    """Checks loss and gradient norm, and ends a run that has diverged.
 
     Args:
-        skips_overflows: whether a number that is not finite is no harm, as in fp16, which skips such an update and
-            lowers its scale.
+        skips_overflows: accept figures that are not finite, as in fp16, where such an update is skipped and the loss
+            scale is lowered.
         vocabulary: size of the target vocabulary.
     """
 
@@ -38,7 +38,7 @@ class DivergenceWatch:
         self._skips_overflows, self._vocabulary = skips_overflows, vocabulary
 
     def check_update(self, loss: float, norm: float, rate: float, group: Sequence[Batch]) -> None:
-        """Look at the update just tried: loss per token, gradient norm and learning rate.
+        """Check an update that was just tried: loss per token, gradient norm and learning rate.
 
         Raises:
             DivergenceError: a number is not finite; the optimizer never makes a step then.
@@ -47,10 +47,10 @@ class DivergenceWatch:
             self._diverged(loss, norm, rate, group)
 
     def check_mean(self, loss: float, nll: float, norm: float, rate: float) -> None:
-        """Look at the means per token since the last log line, and at the last update's norm and rate.
+        """Check the means per token since the last log line, and the norm and rate of the last update.
 
         Raises:
-            DivergenceError: a number is not finite, or training will not find back.
+            DivergenceError: a number is not finite, or the loss is far above that of guessing.
         """
         if not self._is_sound(loss, norm):
             self._diverged(loss, norm, rate)
@@ -63,7 +63,7 @@ class DivergenceWatch:
     def _diverged(
         self, loss: float, norm: float, rate: float, group: Sequence[Batch] = (), *, taken: bool = False
     ) -> NoReturn:
-        """`group` is an update that was not counted; `taken` says that the weights have changed."""
+        """Raise `DivergenceError`; `group` is the update that was not counted, `taken` if the weights have changed."""
         state = self._state
         step, cursor = state.step + bool(group), state.cursor
         best = ""
@@ -82,24 +82,24 @@ class DivergenceWatch:
 
 
 def is_hopeless(nll: float, vocabulary: int) -> bool:
-    """Whether a loss per token, in nats, is so much worse than guessing (ln V) that training will not find back."""
+    """Whether a loss per token, in nats, is so far above that of guessing (ln V) that training cannot recover."""
     return not math.isfinite(nll) or nll > 5.0 + 3.0 * math.log(vocabulary)
 
 
 def _facts(state: TrainState, *, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
-    """What the error says, as data; numbers that JSON does not know become text."""
+    """Figures of the error for diverged.json; numbers that JSON does not know become text."""
     numbers = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
     shown = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
     return {"step": step, **shown, "cursor": state.cursor._asdict()}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a device or on the host: torch has no class of its own for the latter."""
+    """Whether an error means that memory ran out, on the device or on the host (torch has no class for the latter)."""
     return isinstance(error, torch.OutOfMemoryError) or what_ran_out(error) is not None
 
 
-def out_of_memory(settings: TrainingSettings, device: torch.device, when: str) -> ResourceError:
-    """Memory ran out: with what batch, and a smaller one that makes the same update."""
+def out_of_memory_error(settings: TrainingSettings, device: torch.device, when: str) -> ResourceError:
+    """The error to raise when memory ran out, with a smaller batch that makes the same update as a hint."""
     size = settings.batch_size
     limited = device.type == "cpu" and address_space_left() is not None
     smaller = "auto" if size == "auto" else max(1, size // 2)
@@ -112,15 +112,15 @@ def out_of_memory(settings: TrainingSettings, device: torch.device, when: str) -
     )
 
 
-def shape(batches: Sequence[Batch]) -> str:
-    """The largest of some batches, for people."""
+def batch_shape(batches: Sequence[Batch]) -> str:
+    """Size of the largest batch, for messages."""
     batch = max(batches, key=lambda batch: batch.source.numel() + batch.target_in.numel())
     tokens = f"{batch.source.numel():,} source and {batch.target_in.numel():,} target tokens"
     return f"{len(batch.source):,} pairs, {tokens}, padding included"
 
 
-def loader_died(error: RuntimeError) -> WorkerError | None:
-    """The death of a loader process, of which torch's signal handler may tell anywhere; None for any other error."""
+def loader_error(error: RuntimeError) -> WorkerError | None:
+    """The error of a data loader process that died, which torch may raise anywhere; None for any other error."""
     if "DataLoader worker" not in str(error):
         return None
     return WorkerError(

@@ -1,4 +1,4 @@
-"""Parameters that training leaves as they are."""
+"""Frozen parameters, chosen by name patterns."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def _near(pattern: str, names: list[str]) -> str:
-    """What the user may have meant."""
+    """Parameter names near a pattern that matches nothing."""
     if any(name.startswith(pattern + ".") for name in names):
         return f"{pattern}.*"
     parts = sorted({name.split(".")[0] for name in names})

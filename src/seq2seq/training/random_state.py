@@ -1,4 +1,4 @@
-"""Random states: of this process, and of all ranks as a checkpoint keeps them (`rng|cpu|<rank>`, `rng|cuda|<rank>`)."""
+"""Random states of this process and of all ranks, as a checkpoint stores them (`rng|cpu|<rank>`, `rng|cuda|<rank>`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seq2seq.distributed.ranks import Ranks
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The states that decide what is drawn next, by the kind of device: the CPU's, and that of another `device`."""
+    """States of the random generators by kind of device: of the CPU, and of `device` if it is another."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -22,7 +22,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(device: torch.device, states: Mapping[str, Tensor]) -> None:
-    """Put back what `random_state` gave; a state that is missing, or of another kind of device, changes nothing."""
+    """Restore what `random_state` returned; missing states and those of another kind of device are ignored."""
     if "cpu" in states:
         torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
@@ -32,7 +32,7 @@ def set_random_state(device: torch.device, states: Mapping[str, Tensor]) -> None
 
 
 def random_states(ranks: Ranks, device: torch.device) -> dict[str, Tensor]:
-    """The states of every rank; each must call it."""
+    """Random states of all ranks; every rank must call it."""
     return {
         f"rng|{kind}|{rank}": part
         for kind, state in random_state(device).items()
@@ -41,7 +41,7 @@ def random_states(ranks: Ranks, device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_states(tensors: Mapping[str, Tensor], ranks: Ranks, device: torch.device) -> None:
-    """Go on with this rank's state where there is one, and say so where the number of ranks was another."""
+    """Restore the random state of this rank, and warn if the number of ranks has changed."""
     saved = sum(name.startswith("rng|cpu|") for name in tensors)
     if saved != ranks.size:
         warn(

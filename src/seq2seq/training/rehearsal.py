@@ -1,4 +1,4 @@
-"""Training steps that are tried on the largest batch before the first one counts, and leave no trace."""
+"""Rehearsal: a training step on the largest batch before training begins, without a trace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seq2seq.config import TrainingSettings
 from seq2seq.data.batches import Batch
 from seq2seq.optimization.precision import Precision
-from seq2seq.training.failures import is_out_of_memory, out_of_memory, shape
+from seq2seq.training.failures import batch_shape, is_out_of_memory, out_of_memory_error
 from seq2seq.training.random_state import random_state, set_random_state
 from seq2seq.training.step import LossModule, train_step
 
@@ -24,7 +24,7 @@ def rehearse(
     precision: Precision,
     settings: TrainingSettings,
 ) -> None:
-    """One whole step, without lasting effect, so that memory fails now rather than hours in.
+    """One whole step without lasting effect, so that memory runs out now rather than hours later.
 
     Raises:
         ResourceError: it does not fit.
@@ -36,13 +36,15 @@ def rehearse(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory(settings, precision.device, f"with the largest batch ({shape([batch])})") from None
+        raise out_of_memory_error(
+            settings, precision.device, f"with the largest batch ({batch_shape([batch])})"
+        ) from None
 
 
 @contextmanager
 def rehearsing(model: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision) -> Iterator[None]:
-    """Training steps inside leave no trace: afterwards weights, buffers, optimizer, loss scale, mode and random state
-    are those of before, bit for bit, and there are no gradients.
+    """Context in which training steps leave no trace: weights, buffers, optimizer, loss scale, mode and random state
+    are restored bit for bit, and gradients are cleared.
 
     Copies lie on the host, so that a GPU's peak is that of a real step. Loss scaling is off inside: its first steps
     overflow by design and would skip the optimizer, whose memory counts.
@@ -76,7 +78,7 @@ def _copied(value: Any) -> Any:
 
 
 def _restore_state(optimizer: torch.optim.Optimizer, state: dict[Tensor, dict[str, Any]]) -> None:
-    """What is left of `state` gets its values back in place; what came later goes."""
+    """Restore saved values in place and drop slots that were added since."""
     for parameter in [each for each in optimizer.state if each not in state]:
         del optimizer.state[parameter]
     for parameter, slots in state.items():

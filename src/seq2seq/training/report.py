@@ -1,4 +1,4 @@
-"""What a run tells: a JSON line per event in metrics.jsonl, TensorBoard, and short lines for the person who watches."""
+"""Report of a run: one JSON line per event in metrics.jsonl, TensorBoard, and progress on the console."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Texts = Callable[[Batch], list[tuple[str, str]]]
 
 
 class StepReport(NamedTuple):
-    """Means since the last log line."""
+    """Training figures, averaged since the last log line."""
 
     step: int
     epoch: float
@@ -39,14 +39,14 @@ class StepReport(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """One look at the validation set."""
+    """Result of one validation."""
 
     step: int
     loss: float
     """Negative log-likelihood, nats per target token; no smoothing, no dropout."""
     perplexity: float
     bleu: float | None
-    """None where the metric is the loss."""
+    """None if the metric is the loss."""
     signature: str
     seconds: float
     samples: list[tuple[str, str, str]]
@@ -56,7 +56,7 @@ class Validation(NamedTuple):
 class RunReport:
     """Writes metrics.jsonl and TensorBoard events, and shows progress.
 
-    A full disk does not end a run here: it is told once. `texts` gives the pairs of a batch, for `diverged`.
+    If the disk is full, one warning is given and training continues. `texts` decodes a batch, for `diverged`.
     """
 
     def __init__(self, folder: Path, *, resumed_step: int, max_steps: int, texts: Texts | None = None) -> None:
@@ -68,18 +68,18 @@ class RunReport:
         self._writer: SummaryWriter | None = None
         try:
             _drop_later_lines(self._metrics, resumed_step)
-            _quieten_the_writers_thread()  # it begins to write at once
+            _silence_writer_thread()  # it starts writing at once
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
         except (OSError, UserError) as error:
-            self._tell(error)
+            self._warn_once(error)
         self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Count one step."""
         self._progress.update(1)
 
     def step(self, report: StepReport) -> None:
-        """Log one line of training figures."""
+        """Log the training figures."""
         self._write("train", report.step, report._asdict())
         self._status = (
             f"epoch {report.epoch:.1f}  loss {report.loss:.3f}  lr {report.learning_rate:.2e}  "
@@ -100,7 +100,7 @@ class RunReport:
             say(f"    {source}\n      = {reference}\n      > {translation}")
 
     def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
-        """Keep what is known of an update that failed, the text of its pairs included; None where that fails, too."""
+        """Write diverged.json with the figures and texts of a failed update; None if it cannot be written."""
         pairs = [pair for batch in batches for pair in self._texts(batch)] if self._texts else []
         try:
             write_json(self._details, {**facts, "pairs": [{"source": left, "target": right} for left, right in pairs]})
@@ -112,7 +112,7 @@ class RunReport:
         """Flush and close everything."""
         self._progress.close()
         if self._writer is not None:
-            with suppress(OSError):  # told before, or of no importance any more
+            with suppress(OSError):  # reported before
                 self._writer.close()
 
     def _write(self, kind: str, step: int, data: dict[str, object]) -> None:
@@ -122,7 +122,7 @@ class RunReport:
             with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            self._tell(error)
+            self._warn_once(error)
         if self._writer is None:
             return
         try:
@@ -130,39 +130,39 @@ class RunReport:
                 if isinstance(value, (int, float)) and name != "step":
                     self._writer.add_scalar(f"{kind}/{name}", value, step)
         except OSError as error:
-            self._tell(error)
+            self._warn_once(error)
 
-    def _tell(self, error: Exception) -> None:
+    def _warn_once(self, error: Exception) -> None:
         if not self._broken:
             reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            warn(f"cannot write {self._metrics} and what belongs to it: {reason}; training goes on")
+            warn(f"cannot write {self._metrics} and TensorBoard events: {reason}; training continues")
         self._broken = True
 
 
 class NoReport(RunReport):
-    """Tells nothing: ranks other than the first have one."""
+    """Report of ranks other than the first: writes nothing."""
 
     def __init__(self) -> None:
         pass
 
     def advance(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def step(self, report: StepReport) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def validation(self, result: Validation, verdict: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def _drop_later_lines(path: Path, step: int) -> None:
-    """Forget what an interrupted run logged after the step that it resumes from."""
+    """Remove lines that an interrupted run logged after the step from which it resumes."""
     if path.exists():
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [line for line in lines if _step_of(line) <= step]
@@ -177,8 +177,8 @@ def _step_of(line: str) -> float:
         return float("inf")  # a line cut off by a crash
 
 
-def _quieten_the_writers_thread() -> None:
-    """Where it cannot write, TensorBoard's thread would show a traceback; the writer raises the same error to us."""
+def _silence_writer_thread() -> None:
+    """Suppress tracebacks of TensorBoard's writer thread; the writer raises the same error in this thread."""
     shown = threading.excepthook
     if getattr(shown, "__name__", "") == "all_but_the_writer":
         return

@@ -19,7 +19,7 @@ from seq2seq.optimization.precision import Precision
 
 
 class UpdateReport(NamedTuple):
-    """One update; tensors stay on the device until they are logged."""
+    """Figures of one update; tensors stay on the device until they are logged."""
 
     loss: Tensor
     """Summed smoothed loss."""
@@ -31,7 +31,7 @@ class UpdateReport(NamedTuple):
 
 
 class LossModule(nn.Module):
-    """Model and loss in one forward pass: what several devices share, and what a compiler sees."""
+    """Model and loss as one module, so that one forward pass can be distributed or compiled."""
 
     def __init__(self, model: Seq2SeqModel, *, label_smoothing: float, r_drop: float = 0.0) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class LossModule(nn.Module):
         self.r_drop = r_drop
 
     def forward(self, batch: Batch) -> SummedLoss:
-        """The batch's summed loss; with R-Drop every pair goes through twice."""
+        """The summed loss of a batch; with R-Drop every pair passes through the model twice."""
         source, target_in = batch.source, batch.target_in
         if self.r_drop:
             source, target_in = torch.cat([source, source]), torch.cat([target_in, target_in])
@@ -57,11 +57,11 @@ def train_step(
     max_gradient_norm: float | None,
     target_tokens: int | None = None,
 ) -> UpdateReport:
-    """One update from a group of batches, equal to that from one batch that holds all their pairs.
+    """One update from a group of batches, equal to an update from one batch with all their pairs.
 
-    The loss is summed and divided once by the target tokens of the whole group: a mean of means would weigh tokens of
-    short batches more. `losses` is a `LossModule`, or one that `Ranks.wrap` has wrapped; the group is then a share of
-    the update, which has `target_tokens` in all.
+    The loss is summed and divided once by the target tokens of the whole group: a mean of means would give tokens of
+    short batches more weight. `losses` is a `LossModule`, possibly wrapped by `Ranks.wrap`; the group is then this
+    rank's share of an update with `target_tokens` tokens in total.
     """
     device = precision.device
     fault = reach("step.loss")
@@ -82,14 +82,15 @@ def train_step(
 
 
 def _summed_over_ranks(losses: nn.Module, is_last: bool) -> AbstractContextManager[None]:
-    """Ranks exchange gradients once an update, after its last batch."""
+    """Gradients are exchanged once per update, after its last batch."""
     return nullcontext() if is_last or not isinstance(losses, DistributedDataParallel) else losses.no_sync()
 
 
-class Window:
-    """This rank's sums, kept on the device so that nothing waits for them; token counts are those of all ranks.
+class RunningTotals:
+    """Loss, tokens and seconds of the updates since the last log line.
 
-    `saved` is what `Window.saved` gave; where another number of ranks saved it, rank 0 takes over all sums.
+    Losses are this rank's sums, kept on the device so that nothing waits for them; token counts are those of all ranks.
+    `saved` is what `RunningTotals.saved` returned; if another number of ranks saved it, rank 0 takes over all sums.
     """
 
     def __init__(self, ranks: Ranks, saved: dict[str, Any] | None = None) -> None:
@@ -102,7 +103,7 @@ class Window:
         self.seconds = float(saved.get("seconds", 0.0))
 
     def add(self, update: UpdateReport, seconds: float) -> None:
-        """Count one update."""
+        """Add one update."""
         # Double, as a saved and restored sum is: a resumed curve equals an uninterrupted one.
         self.loss = self.loss + _wide(update.loss)
         self.nll = self.nll + _wide(update.nll)
@@ -110,13 +111,13 @@ class Window:
         self.source_tokens += update.source_tokens
         self.seconds += seconds
 
-    def totals(self) -> tuple[float, float]:
-        """Loss and negative log-likelihood summed over all ranks; each must call it."""
+    def losses(self) -> tuple[float, float]:
+        """Loss and negative log-likelihood summed over all ranks; every rank must call it."""
         loss, nll = self._ranks.sum_host([float(self.loss), float(self.nll)])
         return loss, nll
 
     def saved(self) -> dict[str, Any]:
-        """Plain data for the training state; every rank must call it."""
+        """The totals as plain data for the training state; every rank must call it."""
         sums = self._ranks.gather(torch.tensor([float(self.loss), float(self.nll)], dtype=torch.float64))
         loss, nll = zip(*(part.tolist() for part in sums), strict=True)
         return {

@@ -1,8 +1,8 @@
-"""The training loop: groups of batches in, better weights out.
+"""The training loop.
 
-`Trainer.fit` reads top-down: resume, then for every group of batches one update, with logging, validation and saving in
-between. Data come as a stream from a cursor on and validation as a function of the model, so that the loop knows
-neither corpora nor search.
+`Trainer.fit` reads top-down: resume, rehearse, then one update for each group of batches, with logging, validation and
+saving in between. Data arrive as a stream that starts at a cursor, and validation is a function that is passed in, so
+the loop knows neither corpora nor search.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from seq2seq.checkpoints.weights import load_model_tensors, model_tensors
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say, warn
 from seq2seq.data.batches import Batch, Cursor
-from seq2seq.distributed.ranks import Agreement, Ranks, agree, agreed_stop
+from seq2seq.distributed.ranks import Ranks, UpdateTotals, agreed_stop, sum_update
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.averaging import PREFIX as AVERAGE_PREFIX
@@ -39,46 +39,56 @@ from seq2seq.optimization.optimizers import (
 from seq2seq.optimization.precision import Precision
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left
-from seq2seq.training.failures import DivergenceWatch, is_out_of_memory, loader_died, out_of_memory, shape
+from seq2seq.training.failures import DivergenceWatch, batch_shape, is_out_of_memory, loader_error, out_of_memory_error
 from seq2seq.training.random_state import random_states, set_random_states
 from seq2seq.training.rehearsal import rehearse
 from seq2seq.training.report import RunReport, StepReport, Validation
-from seq2seq.training.step import LossModule, UpdateReport, Window, train_step
+from seq2seq.training.step import LossModule, RunningTotals, UpdateReport, train_step
 
 
 class TrainingData(Protocol):
-    """The training data, seen by the loop (`data.batches.TrainingBatches`)."""
+    """Training data as the loop sees it; `data.batches.TrainingBatches` implements it."""
 
     def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """The rest of the cursor's epoch, each batch with the place after it."""
+        """Batches from the cursor to the end of its epoch, each with the cursor after it."""
         ...
 
     @property
     def pairs_per_epoch(self) -> int:
-        """Pairs read in an epoch."""
+        """Number of pairs in one epoch."""
         ...
 
     def longest(self) -> Batch:
-        """The batch that needs the most memory, for the rehearsal."""
+        """The batch that needs the most memory."""
         ...
 
 
 class Validate(Protocol):
-    """A look at the validation set; None where `stop` cut it short, which all ranks agree on."""
+    """Validation of the model; returns None on every rank if `stop` interrupted it."""
 
     def __call__(self, step: int, stop: StopRequest) -> Validation | None:
-        """Look at the model as it is after `step` updates."""
+        """Validate the model after `step` updates."""
         ...
 
 
 def grouped(batches: Iterator[tuple[Batch, Cursor]], size: int) -> Iterator[tuple[list[Batch], Cursor]]:
-    """Batches of one update, `size` of them, and the place after them; fewer are left at the end of an epoch."""
+    """Groups of `size` batches, one group for each update, with the cursor after it; the last one may be smaller."""
     while read := list(islice(batches, size)):
         yield [batch for batch, _ in read], read[-1][1]
 
 
 class Trainer:
-    """Trains one model in one run directory."""
+    """Training of one model in one run directory.
+
+    Args:
+        model: the model, on its device.
+        settings: the `training` section of the config.
+        precision: device and number format of the step.
+        checkpoints: where the state is saved and resumed from.
+        report: opens the report of a run that begins after the given step.
+        validate: the validation; None without a validation set.
+        ranks: this process among those that share every batch; a single one by default.
+    """
 
     def __init__(
         self,
@@ -99,51 +109,51 @@ class Trainer:
         self.weights = EvaluationWeights(model, self.optimizer, settings.ema_decay)
         self.state = TrainState()
         self.ranks = ranks or Ranks.single()
-        self._shared: nn.Module = self.losses
-        self._agreed_seconds = 0.0
-        self._window = Window(self.ranks)
-        self._open_report = report
         self.validate = validate
+        self._distributed_losses: nn.Module = self.losses
+        self._agreed_seconds = 0.0
+        self._totals = RunningTotals(self.ranks)
+        self._open_report = report
 
     def fit(self, data: TrainingData) -> TrainState:
-        """Train to the end, from the last checkpoint where there is one.
+        """Train to the end, starting from the last checkpoint if there is one.
 
         Raises:
             Interrupted: a signal came; the state was saved.
             DivergenceError: loss or gradient is not finite.
             ResourceError: memory or disk ran out.
-            WorkerError: a process that loads data died.
+            WorkerError: a data loader process died.
         """
         _warn_if_address_space_is_small()
-        with self.ranks.first_alone("checkpoints"):
+        with self.ranks.first_then_others("checkpoints"):
             if self.ranks.is_first:
                 self.checkpoints.clean()
         if checkpoint := self.checkpoints.load_last():
             self.resume(checkpoint)
-        self.ranks.agree("checkpoint", f"step {self.state.step}")
+        self.ranks.require_equal("checkpoint", f"step {self.state.step}")
         self._agreed_seconds = self.state.seconds
-        if self.state.finished and self._done():
+        if self.state.finished and self._is_done():
             return self.state
         self.state.finished = False
         if self.state.step == 0:
             self.rehearse(data)
         if self.ranks.is_first:
-            self._mind_the_disk()
+            self._warn_if_disk_is_small()
         report = self._open_report(self.state.step)
         try:
             with StopRequest() as stop:
-                self._train(data, report, stop)
+                self._run_updates(data, report, stop)
         except RuntimeError as error:
-            if (died := loader_died(error)) is None:
+            if (died := loader_error(error)) is None:
                 raise
             raise died from error
         finally:
             report.close()
-        self.ranks.barrier()  # what rank 0 has saved is there for all
+        self.ranks.barrier()  # rank 0 has saved its files
         return self.state
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Take weights, optimizer, random state and counters from a checkpoint."""
+        """Load weights, optimizer, random state and counters from a checkpoint."""
         self.state = checkpoint.state
         load_model_tensors(self.model, checkpoint.model, str(checkpoint.path))
         self.weights.load(checkpoint.training)
@@ -155,15 +165,15 @@ class Trainer:
         if self.ranks.is_first:
             self.checkpoints.relink(checkpoint)
         say(f"resuming from step {self.state.step:,} (epoch {self.state.cursor.epoch + 1})")
-        most = self.settings.max_steps
-        if self.state.step > most and not self.state.finished:
-            say(f"training.max_steps {most:,} has been passed: the run ends here")
+        max_steps = self.settings.max_steps
+        if self.state.step > max_steps and not self.state.finished:
+            say(f"training.max_steps {max_steps:,} has been passed: the run ends here")
 
     def rehearse(self, data: TrainingData) -> None:
-        """Try a step on the largest batch; see `memory.rehearsal`.
+        """Try one step on the largest batch, without a trace; see `training.rehearsal`.
 
         Raises:
-            ResourceError: it does not fit.
+            ResourceError: it does not fit into memory.
         """
         batch, ranks = data.longest(), self.ranks.size
         batch = batch._replace(
@@ -171,61 +181,45 @@ class Trainer:
         )
         rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
 
-    def _mind_the_disk(self) -> None:
-        model = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
-        # Two moments for each weight, and the training weights where others are evaluated.
-        training = (3 if self.weights.differs else 2) * model
-        self.checkpoints.warn_of_little_room(model, training, self.settings.average_checkpoints)
+    def metric(self, result: Validation) -> float:
+        """The number that the best model maximises."""
+        return -result.loss if result.bleu is None else result.bleu
 
-    def _train(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
+    def _run_updates(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
-        self._window = Window(self.ranks, state.window)
-        self._shared = self.ranks.wrap(self.losses)
-        if self._look_is_due():
-            self._look_and_save(report, stop)
+        self._totals = RunningTotals(self.ranks, state.window)
+        self._distributed_losses = self.ranks.wrap(self.losses)
+        if self._validation_was_interrupted():
+            self._validate_and_save(report, stop)
         clock = time.monotonic()
-        while not self._done():
+        while not self._is_done():
             for group, cursor in grouped(data.epoch(state.cursor), settings.accumulation_steps):
-                agreed = agree(self.ranks, group, state.seconds, stop)
-                state.seconds = self._agreed_seconds = agreed.seconds
-                update = self._update(group, agreed, watch)
+                totals = sum_update(self.ranks, group, state.seconds, stop)
+                state.seconds = self._agreed_seconds = totals.seconds
+                update = self._update(group, totals, watch)
                 state.cursor, state.validated = cursor, False
                 report.advance()
                 now = time.monotonic()
-                self._window.add(update, now - clock)
+                self._totals.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
-                looks = state.step % settings.validate_every == 0 or self._out_of_steps()
-                if state.step % settings.log_every == 0 or looks:
+                validates = state.step % settings.validate_every == 0 or self._is_out_of_steps()
+                if state.step % settings.log_every == 0 or validates:
                     report.step(self._summary(update, data.pairs_per_epoch, watch))
-                    self._window = Window(self.ranks)
-                if looks and not self._out_of_steps():
-                    self._look_and_save(report, stop)
+                    self._totals = RunningTotals(self.ranks)
+                if validates and not self._is_out_of_steps():
+                    self._validate_and_save(report, stop)
                     clock = time.monotonic()
-                number = stop.number if self.ranks.size == 1 else agreed.stop
+                number = stop.number if self.ranks.size == 1 else totals.stop
                 if number is not None:
-                    self._stop(number)
-                if self._done():
+                    self._save_and_stop(number)
+                if self._is_done():
                     break
         if not state.finished:
-            self._look_and_save(report, stop)
+            self._validate_and_save(report, stop)
 
-    def _look_is_due(self) -> bool:
-        """Whether the run was stopped in the look at the validation set that this step is to have."""
-        state = self.state
-        at_a_look = state.step > 0 and state.step % self.settings.validate_every == 0
-        return at_a_look and not state.validated and not self._out_of_steps()
-
-    def _stop(self, number: int) -> NoReturn:
-        """Save where that is not done, and end. All ranks come here together."""
-        if not self.state.validated:
-            say(f"{signal.Signals(number).name} came: saving step {self.state.step:,}")
-            self._save(validated=False)
-            self.ranks.barrier()  # whoever starts ranks may end all of them soon after the first
-        raise Interrupted(number, f"saved step {self.state.step:,}")
-
-    def _update(self, group: list[Batch], agreed: Agreement, watch: DivergenceWatch) -> UpdateReport:
+    def _update(self, group: list[Batch], totals: UpdateTotals, watch: DivergenceWatch) -> UpdateReport:
         settings, state = self.settings, self.state
         peak = settings.optimizer.learning_rate
         rate = learning_rate(state.step + 1, settings.schedule, peak=peak, max_steps=settings.max_steps)
@@ -233,31 +227,31 @@ class Trainer:
         self.model.train()
         reach("step.begin")
         try:
-            result = train_step(
-                self._shared,
+            update = train_step(
+                self._distributed_losses,
                 group,
                 self.optimizer,
                 self.precision,
                 max_gradient_norm=settings.max_gradient_norm,
-                target_tokens=agreed.target_tokens,
-            )._replace(source_tokens=agreed.source_tokens)
+                target_tokens=totals.target_tokens,
+            )._replace(source_tokens=totals.source_tokens)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            when = f"at step {state.step + 1:,} with a batch of {shape(group)}; the last checkpoint is kept"
-            raise out_of_memory(settings, self.precision.device, when) from None
-        if self.precision.device.type != "cuda":  # a look costs nothing here; on CUDA the log line looks
-            loss, norm = float(result.loss) / result.target_tokens, float(result.gradient_norm)
+            when = f"at step {state.step + 1:,} with a batch of {batch_shape(group)}; the last checkpoint is kept"
+            raise out_of_memory_error(settings, self.precision.device, when) from None
+        if self.precision.device.type != "cuda":  # on CUDA this would synchronise; the log line checks there
+            loss, norm = float(update.loss) / update.target_tokens, float(update.gradient_norm)
             watch.check_update(loss, norm, rate, group)
         self.weights.update()
         state.step += 1
-        state.tokens_seen += result.target_tokens
-        return result
+        state.tokens_seen += update.target_tokens
+        return update
 
     def _summary(self, update: UpdateReport, pairs_per_epoch: int, watch: DivergenceWatch) -> StepReport:
-        state, window = self.state, self._window
-        loss, nll = window.totals()
-        target = window.target_tokens
+        state, totals = self.state, self._totals
+        loss, nll = totals.losses()
+        target = totals.target_tokens
         rate, norm = float(self.optimizer.param_groups[0]["lr"]), float(update.gradient_norm)
         watch.check_mean(loss / target, nll / target, norm, rate)
         return StepReport(
@@ -267,25 +261,12 @@ class Trainer:
             perplexity=math.exp(min(nll / target, 700.0)),
             gradient_norm=norm,
             learning_rate=rate,
-            tokens_per_second=(target + window.source_tokens) / window.seconds,
-            target_tokens_per_second=target / window.seconds,
+            tokens_per_second=(target + totals.source_tokens) / totals.seconds,
+            target_tokens_per_second=target / totals.seconds,
         )
 
-    def _out_of_steps(self) -> bool:
-        settings, state = self.settings, self.state
-        seconds = state.seconds if self.ranks.size == 1 else self._agreed_seconds
-        return (
-            state.step >= settings.max_steps
-            or (settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs)
-            or (settings.max_minutes is not None and seconds >= 60.0 * settings.max_minutes)
-        )
-
-    def _done(self) -> bool:
-        patience = self.settings.patience
-        return self._out_of_steps() or (patience is not None and self.state.stalled >= patience)
-
-    def _look_and_save(self, report: RunReport, stop: StopRequest) -> None:
-        """Validate, judge, save. A signal ends it before the judgement; the resumed run begins with the same look."""
+    def _validate_and_save(self, report: RunReport, stop: StopRequest) -> None:
+        """Validate, compare with the best, save. After a signal the resumed run starts with the same validation."""
         state = self.state
         started = time.monotonic()
         improved = True
@@ -294,14 +275,14 @@ class Trainer:
             with self.weights.in_model():
                 result = self.validate(state.step, stop)
             if result is None:
-                self._stop(agreed_stop(self.ranks, stop))
+                self._save_and_stop(agreed_stop(self.ranks, stop))
             improved = state.judge(self.metric(result))
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
             best = abs(state.best_metric or 0.0)
             stalled = f"stalled {state.stalled}{patience} (best {best:.2f} at step {state.best_step:,})"
             report.validation(result, "new best" if improved else stalled)
         state.seconds += time.monotonic() - started
-        state.finished = self._done()
+        state.finished = self._is_done()
         path = self._save(validated=True)
         if path is None:
             return
@@ -309,21 +290,50 @@ class Trainer:
             self.checkpoints.mark_best(path)
         self.checkpoints.prune(keep=self.settings.average_checkpoints)
 
-    def metric(self, result: Validation) -> float:
-        """The number that the best model is best at. Its direction is settled here alone: higher is better."""
-        return -result.loss if result.bleu is None else result.bleu
-
     def _save(self, *, validated: bool) -> Path | None:
-        """Write a checkpoint: rank 0, with what it needs of the others."""
+        """Write a checkpoint; every rank must call it, rank 0 writes."""
         self.state.validated = validated
         self.state.precision = self.precision.state()
-        self.state.window = self._window.saved()
-        randomness = random_states(self.ranks, self.precision.device)
+        self.state.window = self._totals.saved()
+        random = random_states(self.ranks, self.precision.device)
         if not self.ranks.is_first:
             return None
-        training = optimizer_tensors(self.model, self.optimizer) | self.weights.tensors() | randomness
+        training = optimizer_tensors(self.model, self.optimizer) | self.weights.tensors() | random
         with self.weights.in_model():
             return self.checkpoints.save(model_tensors(self.model), training, self.state)
+
+    def _save_and_stop(self, number: int) -> NoReturn:
+        """Save unless that is done, and raise `Interrupted`; every rank must call it."""
+        if not self.state.validated:
+            say(f"{signal.Signals(number).name} received: saving step {self.state.step:,}")
+            self._save(validated=False)
+            self.ranks.barrier()  # the launcher may end all ranks soon after the first has ended
+        raise Interrupted(number, f"saved step {self.state.step:,}")
+
+    def _validation_was_interrupted(self) -> bool:
+        """Whether the run was stopped during the validation of its current step."""
+        state = self.state
+        at_validation = state.step > 0 and state.step % self.settings.validate_every == 0
+        return at_validation and not state.validated and not self._is_out_of_steps()
+
+    def _is_out_of_steps(self) -> bool:
+        settings, state = self.settings, self.state
+        seconds = state.seconds if self.ranks.size == 1 else self._agreed_seconds
+        return (
+            state.step >= settings.max_steps
+            or (settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs)
+            or (settings.max_minutes is not None and seconds >= 60.0 * settings.max_minutes)
+        )
+
+    def _is_done(self) -> bool:
+        patience = self.settings.patience
+        return self._is_out_of_steps() or (patience is not None and self.state.stalled >= patience)
+
+    def _warn_if_disk_is_small(self) -> None:
+        model = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+        # Two moments for each weight, and the training weights where others are evaluated.
+        training = (3 if self.weights.differs else 2) * model
+        self.checkpoints.warn_if_disk_is_small(model, training, self.settings.average_checkpoints)
 
 
 _SAFE_ADDRESS_SPACE = 4 << 30

@@ -1,0 +1,53 @@
+"""Runs that earlier versions wrote still translate, evaluate and resume.
+
+`old_runs/` holds two tiny runs that version 0.1.0 (commit 691801e) wrote before its modules were renamed, stopped by
+SIGTERM at step 400 of 500, and `expected.json` with what that version made of them afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seq2seq import load
+from seq2seq.config import load_config
+from seq2seq.runs.train import train
+
+OLD_RUNS = Path(__file__).parent / "old_runs"
+EXPECTED = json.loads((OLD_RUNS / "expected.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=["transformer", "gru"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def old_run(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of an old run, beside its corpus."""
+    shutil.copytree(OLD_RUNS, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
+    return Path("runs") / kind
+
+
+def test_an_old_run_translates_and_scores_as_before(kind: str, old_run: Path) -> None:
+    lines = Path("corpus.en").read_text(encoding="utf-8").splitlines()[:20]
+    references = Path("corpus.de").read_text(encoding="utf-8").splitlines()[:20]
+    run = load(old_run, checkpoint="last", threads=1)
+    assert run.translate(lines) == EXPECTED[kind]["translations"]
+    scores = run.score(list(zip(lines, references, strict=True)))
+    assert scores == pytest.approx(EXPECTED[kind]["scores"], rel=1e-4)
+
+
+def test_an_old_run_resumes_to_the_same_model_and_results(kind: str, old_run: Path) -> None:
+    """Equal up to the last bits, which other processors compute differently."""
+    result = train(load_config([old_run / "config.yaml"]))
+    assert (result.steps, result.checkpoint) == (500, EXPECTED[kind]["checkpoint"])
+    assert [metric.value for metric in result.metrics] == pytest.approx(EXPECTED[kind]["metrics"], abs=0.5)
+    lines = (old_run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    losses = [(line["kind"], line["step"], line["loss"]) for line in map(json.loads, lines)]
+    assert losses == [(name, step, pytest.approx(loss, rel=1e-3)) for name, step, loss in EXPECTED[kind]["losses"]]
