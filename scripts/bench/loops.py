@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from seq2seq.config.model import TransformerSettings
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compiled_transformer import CompiledNorm, pack_for_search
 from seq2seq.kernels.packed_linear import PackedLinear
-from seq2seq.models import build_model
+from seq2seq.models import Memory, Seq2SeqModel, Stepped, build_model
 from seq2seq.models.linear import Linear
 from seq2seq.system import keep_freed_memory
 
@@ -35,6 +36,11 @@ def report(name: str, usual: Callable[[], object], looped: Callable[[], object],
             least[place] = min(least[place], (time.perf_counter() - begin) * 1e6)
     speed = f" {operations / least[1] / 1e3:8.0f}" if operations else " " * 9
     print(f"{name:34} {least[0]:10.1f} {least[1]:10.1f} {least[0] / least[1]:8.2f}{speed}", flush=True)
+
+
+def first_step(model: Seq2SeqModel, tokens: torch.Tensor, memory: Memory) -> Stepped:
+    """The first step of a search."""
+    return model.step(tokens, memory, model.start(memory))
 
 
 def main() -> None:
@@ -69,8 +75,7 @@ def main() -> None:
             source, tokens = torch.randint(4, 99, (sentences, 15)), torch.full((sentences,), 7)
             steps = []
             for each in models:
-                memory = each.encode(source)
-                steps.append(lambda each=each, memory=memory: each.step(tokens, memory, each.start(memory)))
+                steps.append(partial(first_step, each, tokens, each.encode(source)))
             report(f"first step, 4 layers, {sentences} sentences", *steps)
 
 
