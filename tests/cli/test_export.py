@@ -128,7 +128,7 @@ def test_a_recurrent_model_has_no_other_engine(seq2seq: Runner, gru_run: Path, m
     monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)  # nobody shall install it for nothing
     outcome = seq2seq("translate", gru_run, "--engine", "ctranslate2", stdin=TEXT)
     assert outcome.code == 2
-    assert "a recurrent model (model.kind: gru) has no ctranslate2 engine" in outcome.err
+    assert "a recurrent model (model.kind: rnn) has no ctranslate2 engine" in outcome.err
     assert "[export.unsupported]" in outcome.err
     assert "hint: leave out --engine ctranslate2" in outcome.err
     assert seq2seq("translate", gru_run, stdin=TEXT).code == 0

@@ -98,7 +98,7 @@ TRAPS = [
     # A group where a value is wanted, and the reverse.
     _bad("group as a value", "seed: {a: 1}\n", "a whole number, not a group", 1, "reference seed"),
     _bad("value as a group", "training: 5\n", "`training` is a group of settings, not 5", 1, "batch_size"),
-    _bad("model by name", "model: gru\n", "`model` is a group of settings, not 'gru'", 1, "model: {kind: gru}"),
+    _bad("model by name", "model: gru\n", "`model` is a group of settings, not 'gru'", 1, "model: {kind: rnn, cell: gru}"),
     _bad("optimizer by name", "training: {optimizer: adam}\n", "not 'adam'", 1, "optimizer: {kind: adamw}"),
     _bad("schedule by name", "training: {schedule: cosine}\n", "not 'cosine'", 1, "schedule: {kind: cosine}"),
     _bad("file as the data", "data: {train: a.en}\n", "a list, not 'a.en'", 1, "[{source: FILE, target: FILE}]"),
@@ -113,7 +113,7 @@ TRAPS = [
     _bad("hyphen", "training: {batch-size: 3}\n", "`training.batch-size`", 1, "training.batch_size?"),
     _bad("d_model", "model: {d_model: 3}\n", "`model.d_model`", 1, "model.hidden_size?"),
     _bad("lr", "lr: 3\n", "`lr`", 1, "training.optimizer.learning_rate?"),
-    _bad("lstm", "model: {kind: lstm}\n", "transformer or gru, not 'lstm'", 1, "{kind: gru, cell: lstm}"),
+    _bad("lstm", "model: {kind: lstm}\n", "transformer or rnn, not 'lstm'", 1, "{kind: rnn, cell: lstm}"),
     _bad("kind without value", "model: {kind: }\n", "not null", 1, "{kind: transformer}"),
     _bad("preset", "preset: transformr-tiny\n", "unknown preset", 1, "did you mean transformer-tiny?"),
     _bad("preset as a list", "preset: [gru]\n", "unknown preset", 1, "did you mean gru?"),

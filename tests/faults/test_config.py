@@ -195,7 +195,7 @@ def test_fine_tuning_takes_the_sizes_of_the_run(tmp_path: Path) -> None:
     )
     for path in (run, run / "checkpoints", run / "checkpoints" / "step-00000002"):
         config = load_config([], ["preset=transformer-tiny", f"training.init_from={path}", "model.dropout=0.1"])
-        assert (config.model.kind, config.model.hidden_size, config.model.dropout) == ("gru", 34, 0.1)
+        assert (config.model.kind, config.model.hidden_size, config.model.dropout) == ("rnn", 34, 0.1)
         assert (config.tokenizer.vocabulary_size, config.tokenizer.source_model) == (777, None)
         assert config.seed == 1
     # What the tool suggests gives way to the run; what the user says does not, and is checked against the run later.

@@ -109,7 +109,7 @@ def test_a_whole_run_is_called_so(copied: Path, seq2seq: Runner) -> None:
     outcome = seq2seq("doctor", copied, "--json")
     assert outcome.code == 0, outcome.err
     facts = json.loads(outcome.out)["run"]
-    assert facts["model"] == "gru"
+    assert facts["model"] == "rnn"
     assert facts["last"] == "step-00000004"
     assert "whole" in facts["step-00000004"]
     assert facts["finished"] == "yes"
