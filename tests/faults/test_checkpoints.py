@@ -291,7 +291,7 @@ def test_a_damaged_older_checkpoint_does_not_keep_a_run_from_its_end(
 ) -> None:
     """The mean of checkpoints needs it: the same command would have failed with the same error for ever."""
     from seq2seq.config import load_config
-    from seq2seq.runs import train
+    from seq2seq.runs.train import train
 
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
     settings = ["data.train=[{builtin: demo}]", "data.holdout=4", "tokenizer.vocabulary_size=400", "model.kind=gru"]

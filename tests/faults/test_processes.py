@@ -16,7 +16,7 @@ import pytest
 
 from seq2seq.config import load_config
 from seq2seq.errors import UsageError, WorkerError
-from seq2seq.runs import train
+from seq2seq.runs.train import train
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.signals import Interrupted, StopRequest, interruptible
 from seq2seq.training.report import RunReport, Validation

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seq2seq.config import load_config
-from seq2seq.runs import train
+from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted
 from seq2seq.training.report import RunReport
 

@@ -16,7 +16,7 @@ from seq2seq.errors import UsageError
 from seq2seq.signals import Interrupted
 
 if TYPE_CHECKING:
-    from seq2seq.runs import RunResult
+    from seq2seq.runs.train import RunResult
 
 
 def train(
@@ -80,7 +80,7 @@ def train(
 
 def run(config: Config, *, as_json: bool, quiet: bool) -> RunResult:
     """Train and print the result."""
-    from seq2seq.runs import train as train_run
+    from seq2seq.runs.train import train as train_run
 
     try:
         result = train_run(config)
