@@ -187,6 +187,14 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, though its parent may not know yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 def _call(
     writer: Connection, variables: dict[str, str], function: Callable[..., object], arguments: Sequence[object]
 ) -> None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .conftest import Outcome, Runner, train_tiny
+from tests.cli.conftest import Outcome, Runner, shared_run, train_tiny
 
 PAIRS = ["The man sleeps .", "", "The old woman drinks tea ."], ["Der Mann schläft .", "", "Die alte Frau trinkt Tee ."]
 
@@ -28,12 +28,13 @@ def backward(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     swapped = tmp_path_factory.mktemp("swapped")
     for name, other in (("corpus.en", "corpus.de"), ("corpus.de", "corpus.en")):
         (swapped / name).write_bytes((corpus / other).read_bytes())
-    folder = tmp_path_factory.mktemp("runs") / "backward"
-    settings = ("training.max_steps=10", "training.validate_every=10")
+    settings = ("training.max_steps=10", "training.validate_every=10", "data.holdout=2", "decoding.beam_size=1")
     languages = ("data.source_language=de", "data.target_language=en")
-    outcome = train_tiny(swapped, "transformer", folder, *settings, *languages)
-    assert outcome.code == 0, outcome.err
-    return folder
+
+    def train(folder: Path) -> Outcome:
+        return train_tiny(swapped, "transformer", folder, *settings, *languages)
+
+    return shared_run(tmp_path_factory, "backward", train)
 
 
 def links(row: str) -> set[tuple[int, int]]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from seq2seq import failpoints
-from tests.cli.conftest import _own_cache, corpus, run, seq2seq
+from tests.cli.conftest import _own_cache, corpus, gru, run, seq2seq, transformer
 
-__all__ = ["Failpoint", "_own_cache", "corpus", "failpoint", "run", "seq2seq"]
+__all__ = ["Failpoint", "_own_cache", "corpus", "failpoint", "gru", "run", "seq2seq", "transformer"]
 
 Failpoint = Callable[[str], None]
 

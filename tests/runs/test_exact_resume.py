@@ -23,6 +23,8 @@ MODELS = {
 }
 STEPS = 9
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 
 @pytest.fixture(autouse=True)
 def small_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
