@@ -154,7 +154,7 @@ def test_the_failure_of_a_rank_is_raised_here_once(
     how: str, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch's launcher shows a table and a traceback, and names whichever rank it saw first."""
-    monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", "2" if how == "hang" else "300")
+    monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", "8" if how == "hang" else "300")
     raised, said, left = called(failure, how)
     assert raised == kind.__name__
     assert re.search(message, said), said
