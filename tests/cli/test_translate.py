@@ -68,22 +68,25 @@ def test_options_that_do_not_go_together(text: str, options: tuple[object, ...],
     assert outcome.out == ""
 
 
-def test_every_setting_of_the_machine_gives_the_same(run: Path, seq2seq: Runner) -> None:
-    base = rows(seq2seq("translate", run, stdin=STDIN))
+def test_every_setting_of_the_machine_gives_the_same(transformer: Path, seq2seq: Runner) -> None:
+    base = rows(seq2seq("translate", transformer, stdin=STDIN))
     assert [bool(text) for text in base] == [bool(line) for line in TEXT]
     for options in (("--workers", 2), ("--workers", 1), ("--precision", "fp32"), ("--batch-size", 1)):
-        assert rows(seq2seq("translate", run, *options, stdin=STDIN)) == base
-    assert rows(seq2seq("translate", run, "--ensemble", run, "--ensemble", run, stdin=STDIN)) == base
+        assert rows(seq2seq("translate", transformer, *options, stdin=STDIN)) == base
+    assert (
+        rows(seq2seq("translate", transformer, "--ensemble", transformer, "--ensemble", transformer, stdin=STDIN))
+        == base
+    )
 
 
-def test_lengths_are_kept(run: Path, seq2seq: Runner) -> None:
-    outcome = seq2seq("translate", run, "--max-length", 2, "--json", "--token-scores", stdin=STDIN)
+def test_lengths_are_kept(transformer: Path, seq2seq: Runner) -> None:
+    outcome = seq2seq("translate", transformer, "--max-length", 2, "--json", "--token-scores", stdin=STDIN)
     entries = [json.loads(row)["translations"][0] for row in rows(outcome)]
     assert all(len(entry["pieces"]) <= 2 for entry in entries)
     assert any(entry.get("cut") for entry in entries)
     assert "translations reached the length limit" in outcome.err
-    outcome = seq2seq("translate", run, "--min-length-ratio", 1.1, "--json", "--token-scores", stdin=STDIN)
-    source = load(run).translator.tokenizers.source
+    outcome = seq2seq("translate", transformer, "--min-length-ratio", 1.1, "--json", "--token-scores", stdin=STDIN)
+    source = load(transformer).translator.tokenizers.source
     for line, row in zip(TEXT, rows(outcome), strict=True):
         assert len(json.loads(row)["translations"][0]["pieces"]) >= int(1.1 * len(source.encode([line])[0]))
 
@@ -153,20 +156,20 @@ def test_glossary(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
     assert seq2seq("translate", run, "--glossary", tmp_path / "none", stdin=STDIN).code == 3
 
 
-def test_paragraphs_keep_blank_lines(run: Path, seq2seq: Runner) -> None:
+def test_paragraphs_keep_blank_lines(transformer: Path, seq2seq: Runner) -> None:
     sentences = ["The old man drinks a cup of tea.", "I am here.", "The man is old.", "I am here!"]
-    alone = rows(seq2seq("translate", run, stdin="".join(line + "\n" for line in sentences).encode()))
+    alone = rows(seq2seq("translate", transformer, stdin="".join(line + "\n" for line in sentences).encode()))
     expected = [alone[0], "", alone[1], f"{alone[2]} {alone[3]}"]
-    assert rows(seq2seq("translate", run, "--paragraphs", stdin=STDIN)) == expected
+    assert rows(seq2seq("translate", transformer, "--paragraphs", stdin=STDIN)) == expected
 
 
-def test_samples_and_diverse_lists(run: Path, seq2seq: Runner) -> None:
+def test_samples_and_diverse_lists(transformer: Path, seq2seq: Runner) -> None:
     def mbr(*options: object) -> list[str]:
-        return rows(seq2seq("translate", run, "--mbr", 8, "--temperature", 0.8, *options, stdin=STDIN))
+        return rows(seq2seq("translate", transformer, "--mbr", 8, "--temperature", 0.8, *options, stdin=STDIN))
 
     assert mbr() == mbr("--workers", 2)
     assert len(mbr("--mbr-utility", "bleu")) == 4
-    diverse = rows(seq2seq("translate", run, "--n-best", 3, "--diversity", 2.0, stdin=STDIN))
+    diverse = rows(seq2seq("translate", transformer, "--n-best", 3, "--diversity", 2.0, stdin=STDIN))
     assert len(diverse) == 12
     assert len(set(diverse[:3])) == 3
 
@@ -186,8 +189,8 @@ def test_alignments(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
     assert [json.loads(row)["translations"][0]["alignment"] for row in parsed] == [row[1] for row in aligned]
 
 
-def test_unknown_words_are_for_vocabularies_of_words(run: Path, seq2seq: Runner) -> None:
-    outcome = seq2seq("translate", run, "--replace-unknown", stdin=STDIN)
+def test_unknown_words_are_for_vocabularies_of_words(transformer: Path, seq2seq: Runner) -> None:
+    outcome = seq2seq("translate", transformer, "--replace-unknown", stdin=STDIN)
     assert outcome.code == 2
     assert "subwords" in outcome.err
 
@@ -205,11 +208,11 @@ def test_unknown_words_are_copied(corpus: Path, seq2seq: Runner, tmp_path: Path)
             assert new == old or (old == "⁇" and new in line)
 
 
-def test_special_files_are_written_through(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
+def test_special_files_are_written_through(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
     """-o /dev/null once renamed a file over the device."""
-    assert seq2seq("translate", run, "-o", "/dev/null", stdin=STDIN).code == 0
+    assert seq2seq("translate", transformer, "-o", "/dev/null", stdin=STDIN).code == 0
     assert Path("/dev/null").is_char_device()
-    outcome = seq2seq("translate", run, "-o", tmp_path, stdin=STDIN)
+    outcome = seq2seq("translate", transformer, "-o", tmp_path, stdin=STDIN)
     assert outcome.code == 2
     assert "is a folder" in outcome.err
 
