@@ -268,6 +268,15 @@ def test_an_edited_input_is_noticed_whatever_its_size_and_time() -> None:
     assert "rebuilding: data.train[0].files[0].sha256 changed" in outcome.err
 
 
+@pytest.mark.fault(15)
+def test_a_cache_that_cannot_be_made_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home, as services are, was not told how to go on."""
+    write_pairs()
+    write("file", [""])
+    monkeypatch.setenv("SEQ2SEQ_CACHE", "file/cache")
+    refused(prepare(), 2, "cannot use the cache of prepared data", "hint: set SEQ2SEQ_CACHE to a folder")
+
+
 @pytest.mark.fault(39)
 def test_a_flipped_bit_in_prepared_data_is_noticed() -> None:
     """An Arrow file has no check sum: other token ids would be trained on in silence."""
