@@ -287,14 +287,14 @@ def test_the_step_that_was_damaged_is_made_again_and_kept(tmp_path: Path) -> Non
 
 @pytest.mark.fault(19)
 def test_a_damaged_older_checkpoint_does_not_keep_a_run_from_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The mean of checkpoints needs it: the same command would have failed with the same error for ever."""
     from seq2seq.config import load_config
     from seq2seq.runs.train import train
 
-    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
-    settings = ["data.train=[{builtin: demo}]", "data.holdout=4", "tokenizer.vocabulary_size=400", "model.kind=gru"]
+    data = f"data.train=[{{source: {corpus}/corpus.en, target: {corpus}/corpus.de}}]"
+    settings = [data, "data.holdout=4", "tokenizer.vocabulary_size=400", "model.kind=gru"]
     settings += ["model.hidden_size=16", "model.embedding_size=16", "devices=1", f"run_directory={tmp_path / 'run'}"]
     settings += [f"training.{text}" for text in ("batch_size=160", "metric=loss", "max_steps=4", "validate_every=2")]
     config = load_config([], [*settings, "training.average_checkpoints=2"])

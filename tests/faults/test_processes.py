@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from seq2seq.config import load_config
+from seq2seq.config import Config, load_config
 from seq2seq.errors import UsageError, WorkerError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.train import train
@@ -30,21 +30,6 @@ pytestmark = [
     pytest.mark.usefixtures("default_signals"),
 ]
 GRU, TRANSFORMER = conftest.TINY["gru"], conftest.TINY["transformer"]
-
-TINY = [
-    "data.train=[{builtin: demo}]",
-    "data.holdout=8",
-    "tokenizer.vocabulary_size=400",
-    "model.kind=gru",
-    "model.hidden_size=16",
-    "model.embedding_size=16",
-    "training.batch_size=160",
-    "training.metric=loss",
-    "training.max_steps=40",
-    "training.validate_every=20",
-    "training.precision=fp32",
-    "devices=1",
-]
 
 
 def training(corpus: Path, folder: Path, *settings: str) -> list[object]:
@@ -66,12 +51,19 @@ SETTINGS = [
     "training.validate_every=2",
     "training.log_every=1",
     "training.metric=loss",
+    "training.precision=fp32",
     "training.num_workers=2",
     "training.schedule.warmup_steps=2",
     "decoding.beam_size=1",
     "decoding.max_length_ratio=1.2",
     "decoding.max_length_offset=5",
 ]
+
+
+def tiny_config(corpus: Path, folder: Path, *settings: str) -> Config:
+    """The same for training in this process, without loader processes."""
+    data = f"data.train=[{{source: {corpus}/corpus.en, target: {corpus}/corpus.de}}]"
+    return load_config([], [data, *SETTINGS, *GRU, "training.num_workers=0", *settings, f"run_directory={folder}"])
 
 
 class Interruptions:
@@ -226,17 +218,16 @@ def test_a_signal_in_the_last_save_is_not_forgotten(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.fault(5, 6)
-def test_a_signal_outside_of_the_steps_says_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_outside_of_the_steps_says_what_was_kept(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal while the test set was translated ended the process without a word, as if all had been lost."""
-    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
 
     def interrupted(*arguments: object, **options: object) -> None:
         os.kill(os.getpid(), number)
         time.sleep(30.0)
 
-    config = load_config(
-        [], [*TINY, "training.max_steps=4", "training.validate_every=2", f"run_directory={tmp_path / 'run'}"]
-    )
+    config = tiny_config(corpus, tmp_path / "run", "training.max_steps=4")
     for place, number, message in [
         ("train.prepare", signal.SIGINT, "before the first step was saved"),
         ("evaluate.evaluate", signal.SIGTERM, "all 4 steps are saved, their test scores are not"),
@@ -265,7 +256,9 @@ def test_a_forked_process_dies_of_a_signal_instead_of_unwinding_its_parents_work
 
 
 @pytest.mark.fault(9)
-def test_two_starts_at_once_leave_the_first_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_starts_at_once_leave_the_first_alone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second of two starts was refused, took the new folder for its own, and removed it under the first."""
     directory = RunDirectory(tmp_path / "run")
     exists = Path.exists
@@ -274,7 +267,7 @@ def test_two_starts_at_once_leave_the_first_alone(tmp_path: Path, monkeypatch: p
         patch.setattr(Path, "exists", lambda path: path != directory.path and exists(path))
         directory.create()
         with directory.locked(), pytest.raises(UsageError, match=f"is in use by PID {os.getpid()}") as caught:
-            train(load_config([], [*TINY, f"run_directory={directory.path}"]))
+            train(tiny_config(corpus, directory.path))
     assert caught.value.exit_code == 2
     assert directory.path.exists()
 
@@ -327,9 +320,8 @@ def test_the_lock_goes_with_its_process(corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(12)
-def test_a_dead_loader_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_loader_process_is_named(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch tells of it by an exception anywhere in the main thread: in the middle of a step it was called our bug."""
-    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
     advance = RunReport.advance
 
     def killing(report: RunReport) -> None:
@@ -340,7 +332,7 @@ def test_a_dead_loader_process_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(RunReport, "advance", killing)
     with pytest.raises(WorkerError, match="loader process died") as caught:
-        train(load_config([], [*TINY, f"run_directory={tmp_path / 'run'}", "training.num_workers=2"]))
+        train(tiny_config(corpus, tmp_path / "run", "training.num_workers=2", "training.max_steps=40"))
     assert caught.value.exit_code == 8
     assert "training.num_workers=0" in (caught.value.hint or "")
 
