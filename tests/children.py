@@ -199,6 +199,7 @@ def _call(
     writer: Connection, variables: dict[str, str], function: Callable[..., object], arguments: Sequence[object]
 ) -> None:
     default_signals()
+    multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
     os.environ.update(variables)
     try:
@@ -219,6 +220,8 @@ def _command(
     default_signals()
     if ignored is not None:
         signal.signal(ignored, signal.SIG_IGN)
+    # Loader processes are started as elsewhere, not by another server.
+    multiprocessing.set_start_method(None, force=True)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
