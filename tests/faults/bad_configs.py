@@ -98,7 +98,9 @@ TRAPS = [
     # A group where a value is wanted, and the reverse.
     _bad("group as a value", "seed: {a: 1}\n", "a whole number, not a group", 1, "reference seed"),
     _bad("value as a group", "training: 5\n", "`training` is a group of settings, not 5", 1, "batch_size"),
-    _bad("model by name", "model: gru\n", "`model` is a group of settings, not 'gru'", 1, "model: {kind: rnn, cell: gru}"),
+    _bad(
+        "model by name", "model: gru\n", "`model` is a group of settings, not 'gru'", 1, "model: {kind: rnn, cell: gru}"
+    ),
     _bad("optimizer by name", "training: {optimizer: adam}\n", "not 'adam'", 1, "optimizer: {kind: adamw}"),
     _bad("schedule by name", "training: {schedule: cosine}\n", "not 'cosine'", 1, "schedule: {kind: cosine}"),
     _bad("file as the data", "data: {train: a.en}\n", "a list, not 'a.en'", 1, "[{source: FILE, target: FILE}]"),

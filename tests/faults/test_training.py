@@ -128,8 +128,6 @@ LOADER = "libtorch_cpu.so: failed to map segment from shared object"
     ("library", "error", "what"),
     [
         ("typer", "MemoryError()", "out of memory"),
-        ("torch", "MemoryError()", "out of memory"),
-        ("torch", f"ImportError('{LOADER}')", f"out of memory: {LOADER}"),
         ("torch", f"OSError('{LOADER}: Cannot allocate memory')", f"out of memory: {LOADER}: Cannot allocate memory"),
     ],
 )
