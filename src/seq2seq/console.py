@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TextIO
 
-from tqdm import tqdm
-
 from seq2seq.redaction import redact
 
 _PLAIN_INTERVAL_SECONDS = 10.0
@@ -71,6 +69,8 @@ def warn(message: str) -> None:
 def prepare() -> None:
     """To be called before any signal may come: tqdm makes a lock at its first use, and stays broken if a signal
     interrupts that."""
+    from tqdm import tqdm  # not at the top: its import would slow down --help
+
     tqdm.get_lock()  # type: ignore[no-untyped-call]
 
 
@@ -87,6 +87,8 @@ def mind_stderr() -> None:
 
 def tell(message: str) -> None:
     """To stderr alone; where it takes nothing (a closed terminal, a full disk), nothing more is said."""
+    from tqdm import tqdm
+
     try:
         tqdm.write(redact(message), file=sys.stderr)
     except OSError:
@@ -156,6 +158,8 @@ class Progress:
         self._started = self._shown = time.monotonic()
         self._bar = None
         if sys.stderr.isatty() and not _quiet:
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 total=total,
                 initial=initial,

@@ -9,7 +9,6 @@ import typer
 
 from seq2seq.cli.options import Quiet, Threads
 from seq2seq.cli.train import run
-from seq2seq.config import load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
 
@@ -39,6 +38,8 @@ def demo(
         raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model gru", code="usage.choice")
     folder = output or Path(f"runs/demo-{model}")
     settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
+    from seq2seq.config import load_config
+
     run(load_config([], settings), as_json=False, quiet=quiet)
 
     from seq2seq.alignment.matrix import draw_attention

@@ -89,9 +89,10 @@ def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    prepare()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if arguments and not {"-h", "--help", "--version"} & set(arguments):
+        prepare()
     try:
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(app)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
-from seq2seq.config import Config, load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
 from seq2seq.signals import Interrupted
 
 if TYPE_CHECKING:
+    from seq2seq.config import Config
     from seq2seq.runs import RunResult
 
 
@@ -75,6 +75,8 @@ def train(
         overrides.append(f"devices={devices}")
     if threads:
         overrides.append(f"threads={threads}")
+    from seq2seq.config import load_config
+
     run(load_config(files, overrides, suggested), as_json=as_json, quiet=quiet)
 
 

@@ -6,7 +6,6 @@ import re
 
 import typer
 
-from seq2seq.config.messages import known_key
 from seq2seq.errors import UsageError, UserError
 
 # Old versions of typer raise click's errors, new ones those of their own copy of click.
@@ -41,6 +40,8 @@ def in_our_words(error: Exception, arguments: list[str]) -> UserError:
     what, _, possible = what.partition(" (Possible options: ")
     what = what.rstrip(".")
     option = what.rpartition(" ")[2].lstrip("-")
+    from seq2seq.config.messages import known_key  # slow to import: not at the top
+
     if what.startswith("No such option") and known_key(option):
         hint = f"settings have no dashes: {option}=VALUE"
     elif near or possible:
