@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-import yaml
-
 from seq2seq.config.settings import Config
+from seq2seq.config.yaml import write_yaml
 
 _LONGEST = 80
 _ABSENT = object()
@@ -30,7 +29,7 @@ def as_yaml(value: Any) -> str:
         return "not there"
     if isinstance(value, dict):
         value = {name: inner for name, inner in value.items() if inner is not None}
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    text = write_yaml(value, flow=True, width=math.inf)
     text = text.removesuffix("\n").removesuffix("\n...")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 

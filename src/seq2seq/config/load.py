@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from seq2seq.config.messages import explain, known_key, no_number
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings
-from seq2seq.config.yaml import Document, Path, read_value, read_yaml
+from seq2seq.config.yaml import Document, Path, read_value, read_yaml, write_yaml
 from seq2seq.console import say
 from seq2seq.errors import ConfigError
 from seq2seq.redaction import redact
@@ -85,7 +84,7 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
 
 def config_to_yaml(config: Config) -> str:
     """The complete tree as YAML that `load_config` reads back to an equal tree."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def _read_file(file: FilePath) -> Document:
