@@ -18,7 +18,7 @@ import typer
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, tokenizer, train, translate
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
-from seq2seq.cli.usage_errors import CommandLineError, in_our_words
+from seq2seq.cli.usage_errors import CommandLineError, usage_error
 from seq2seq.console import leave, mind_stderr, prepare, tell, warn
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
@@ -109,7 +109,7 @@ def _run() -> int:
             error.show()  # type: ignore[attr-defined]
             code = 2
         else:
-            code = _report(in_our_words(error, arguments), debug)
+            code = _report(usage_error(error, arguments), debug)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Interrupted as end:

@@ -59,10 +59,10 @@ _KINDS = {
     "finite": "a finite number",
 }
 _BOUNDS = {
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
+    "greater_than": "more than {}",
+    "greater_than_equal": "{} or more",
+    "less_than": "less than {}",
+    "less_than_equal": "{} or less",
     "string_too_short": "a name, which cannot be empty",
     "string_pattern_mismatch": "letters, digits, _ and - alone",
 }
@@ -116,24 +116,25 @@ def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: 
             f"`{key}` is a group of settings, not {_shown(given)}",
             _how_to_group(first["loc"], given),
         )
-    wanted = " or ".join(dict.fromkeys(_wanted(arm) for arm in arms)).replace(" or more or ", " or more, or ")
+    wanted = " or ".join(dict.fromkeys(expected(arm) for arm in arms)).replace(" or more or ", " or more, or ")
     hint = _how_to_write(first, arms, path)
     return "config.value", f"`{key}`: must be {wanted}, not {_shown(given)}", hint
 
 
-def _wanted(problem: Mapping[str, Any]) -> str:
-    """What a value must be."""
+def expected(problem: Mapping[str, Any]) -> str:
+    """What pydantic expected in place of the value: "1 or more", "a whole number"."""
     kind = str(problem["type"])
     if kind == "literal_error":
         return str(problem["ctx"]["expected"]).replace("'", "")
     if kind in _BOUNDS:
-        bounds = {
-            name: _shown(int(value) if value == int(value) else value)
-            for name, value in problem.get("ctx", {}).items()
-            if isinstance(value, (int, float))
-        }
-        return _BOUNDS[kind].format(**bounds)
+        return _BOUNDS[kind].format(*bounds(problem))
     return _KINDS.get(kind.partition("_")[0], "of another kind")
+
+
+def bounds(problem: Mapping[str, Any]) -> list[str]:
+    """The bounds that a number has exceeded."""
+    numbers = [value for value in problem.get("ctx", {}).values() if isinstance(value, (int, float))]
+    return [str(int(value) if value == int(value) else value) for value in numbers]
 
 
 def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> str:

@@ -7,7 +7,6 @@ may not unfold without end.
 
 from __future__ import annotations
 
-import math
 import re
 from io import StringIO
 from typing import Any, NamedTuple
@@ -94,12 +93,12 @@ def read_value(text: str, name: str) -> Any:
         raise ConfigError(error.what, where=error.where, hint=f"quote it: {setting}", code=error.code) from None
 
 
-def write_yaml(value: Any, *, flow: bool = False, width: float = 110) -> str:
-    """YAML text of plain data, keys in their order; with `flow` in brackets on one line."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = flow
+def write_yaml(value: Any, *, one_line: bool = False) -> str:
+    """YAML text of plain data, keys in their order; `one_line` writes lists and groups in brackets."""
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = one_line
     yaml.sort_base_mapping_type_on_output = False
-    yaml.width = 2**31 if math.isinf(width) else width
+    yaml.width = 2**31 if one_line else 110
     stream = StringIO()
     yaml.dump(value, stream)
     return stream.getvalue()
@@ -126,9 +125,10 @@ class _Reader:
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
-            for index, item in enumerate(node.value):
-                self.lines[(*path, index)] = item.start_mark.line + 1
-            return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+            places = [(*path, index) for index in range(len(node.value))]
+            for place, item in zip(places, node.value, strict=True):
+                self.lines[place] = item.start_mark.line + 1
+            return [self.read(item, place) for place, item in zip(places, node.value, strict=True)]
         if node.tag in _TEXT_TAGS:
             return node.value
         try:
