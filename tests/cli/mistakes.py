@@ -210,7 +210,7 @@ MISTAKES += [
     (5, "three.txt", ("tokenizer", "encode", "three.txt")),
     (2, "cannot write", ("demo", "-o", "three.txt/run")),
     (5, "no run directory", ("doctor", "missing")),
-    (2, "no fault has the code", ("help", "errors", "E42")),
+    (2, "no error has the code", ("help", "errors", "E42")),
     (2, "no such command", ("help", "erors")),
     (2, "is a file, not a folder", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "three.txt/x")),
     (3, "empty.txt is empty", ("tokenizer", "train", "-s", "empty.txt", "-t", "empty.txt", "-o", "t")),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from ruamel.yaml import YAML
 
 from seq2seq import load
 from seq2seq.cli import demo as demo_command
@@ -65,7 +65,7 @@ def test_training_leaves_a_complete_run(run: Path) -> None:
     assert all("version:" in metric["signature"] for metric in results["test"]["metrics"][:4])
     assert results["test"]["decoding"]["beam_size"] == 5
     assert (run / "checkpoints" / "best" / "manifest.json").exists()
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = YAML(typ="safe", pure=True).load(run / "config.yaml")
     assert config["data"]["source_language"] == "en"
 
 

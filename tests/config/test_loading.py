@@ -108,7 +108,7 @@ def test_resolved_yaml_reads_back_equal(path: Path, tmp_path: Path) -> None:
         ("'3'", "3"),
         ("3", 3),
         ("20_000", 20000),
-        ("0x10", "0x10"),
+        ("0x10", 16),
         ("12:30", "12:30"),  # YAML 1.1 reads 750
         ("true", True),
         ("null", None),
