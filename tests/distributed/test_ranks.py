@@ -105,7 +105,7 @@ def test_a_time_out_that_is_no_time_is_refused(text: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", text)
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "2")
-    with pytest.raises(UsageError, match=f"^SEQ2SEQ_RANK_TIMEOUT={text} is no number of seconds"):
+    with pytest.raises(UsageError, match=f"^SEQ2SEQ_RANK_TIMEOUT={text} is not a number of seconds"):
         Ranks.start("cpu")
 
 

@@ -128,7 +128,7 @@ def test_a_change_within_a_list_is_told_by_its_leaves(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         directory.save_config(load_config([directory.config], given))
     first, *told = caught.value.report().splitlines()
-    assert first == f"the run in {tmp_path} was begun with other settings:  [config.changed]"
+    assert first == f"the run in {tmp_path} was started with other settings:  [config.changed]"
     assert sorted(told[:5]) == [
         "    data.train.0.target: a.de -> c.de",
         "    data.train.0.weight: 1.0 -> 2.0",

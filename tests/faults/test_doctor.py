@@ -42,7 +42,7 @@ def test_everything_that_a_report_needs_is_there(seq2seq: Runner, tmp_path: Path
     assert " free" in facts["disk"]["cache"]
     assert facts["devices"]["cpu"]
     assert set(facts["chosen"]) == {"device", "training in", "translating in", "ranks", "long texts"}
-    assert facts["chosen"]["long texts"] == "with loops compiled by numba"
+    assert facts["chosen"]["long texts"] == "with kernels compiled by numba"
     assert facts["environment"]["OMP_NUM_THREADS"] == "1"
     plain = seq2seq("doctor")
     assert plain.code == 0
@@ -142,8 +142,8 @@ BROKEN: list[tuple[str, int, str, Damage]] = [
         lambda run: (run / "data.json").write_text('{"tokenizer":0}'),
     ),
     ("checkpoint.missing", 5, "no checkpoint in", lambda run: shutil.rmtree(run / "checkpoints")),
-    ("checkpoint.missing", 5, "lead nowhere", lambda run: [(run / "checkpoints" / name).unlink() for name in LINKS]),
-    ("checkpoint.missing", 5, "lead nowhere", lambda run: [relink(run, name, "step-9") for name in LINKS]),
+    ("checkpoint.missing", 5, "are broken", lambda run: [(run / "checkpoints" / name).unlink() for name in LINKS]),
+    ("checkpoint.missing", 5, "are broken", lambda run: [relink(run, name, "step-9") for name in LINKS]),
     ("checkpoint.damaged", 5, "SHA-256", lambda run: [cut(path) for path in run.rglob("model.safetensors")]),
     (
         "checkpoint.mismatch",
@@ -224,7 +224,7 @@ def test_what_is_only_a_pity_is_a_remark(said: str, damage: Damage, copied: Path
     outcome = seq2seq("doctor", copied)
     assert outcome.code == 0, outcome.err
     assert said in outcome.out
-    assert outcome.out.splitlines()[-1].split(maxsplit=1)[1] == "usable, though one thing is amiss; finished"
+    assert outcome.out.splitlines()[-1].split(maxsplit=1)[1] == "usable, though one thing is wrong; finished"
 
 
 @pytest.mark.fault(21)
@@ -354,7 +354,7 @@ def test_exports_in_a_run_are_examined(copied: Path, seq2seq: Runner) -> None:
         assert outcome.code == 0  # the run itself can be used
         assert facts["export/ctranslate2-int8"].startswith("export/ctranslate2-int8")
         assert facts["remarks"] == ["export/ctranslate2-int8 cannot be used; export again"]
-        assert facts["verdict"] == "usable, though one thing is amiss; finished"
+        assert facts["verdict"] == "usable, though one thing is wrong; finished"
 
 
 def test_an_export_by_itself_is_examined(copied: Path, seq2seq: Runner) -> None:
