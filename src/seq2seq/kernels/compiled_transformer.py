@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -32,8 +31,6 @@ of a batch decides: the last bits of the others' states may depend on it."""
 
 _ROWS_AT_ONCE = 128
 """Rows of a layer that are computed together: intermediate results should stay in the cache."""
-
-Model = TypeVar("Model", bound=Seq2SeqModel)
 
 
 def pack_for_search(model: Seq2SeqModel, dtype: torch.dtype, kernels: Kernels | None) -> Seq2SeqModel:

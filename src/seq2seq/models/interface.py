@@ -57,13 +57,18 @@ def keep_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
 
     Uses the tree up. None of its tensors may be a parameter or an expanded tensor.
     """
-    gaps = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
-    movers = rows[gaps]
-    if (movers < len(rows)).any():
+    origins = rows.tolist()
+    gaps = [place for place, origin in enumerate(origins) if place != origin]
+    movers = [origins[place] for place in gaps]
+    if any(mover < len(origins) for mover in movers):
         return select_rows(tree, rows)
-    if len(gaps):
-        for tensor in _leaves(tree):
-            tensor.index_copy_(0, gaps, tensor.index_select(0, movers))
+    if gaps:
+        tensors = list(_leaves(tree))
+        # One call for all rows: for a few small rows, calls take longer than copies.
+        torch._foreach_copy_(
+            [tensor[gap] for tensor in tensors for gap in gaps],
+            [tensor[mover] for tensor in tensors for mover in movers],
+        )
     return _mapped(tree, lambda tensor: tensor[: len(rows)])
 
 
