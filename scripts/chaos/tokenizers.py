@@ -23,7 +23,7 @@ from common import Trial, arguments, conclude, run, warm_up
 
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.console import set_quiet
-from seq2seq.data.builtin import builtin_pairs
+from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError
 from seq2seq.tokenizers import sentencepiece as subword
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seq2seq.alignment.matrix import merge_words
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner, pharaoh
-from seq2seq.config import DecodingSettings, GRUSettings, TransformerSettings
+from seq2seq.config import DecodingSettings, RNNSettings, TransformerSettings
 from seq2seq.config.model import ModelSettings
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import UsageError
@@ -31,8 +31,8 @@ PAIRS = [
 ]
 MODELS: dict[str, ModelSettings] = {
     "transformer": TransformerSettings(hidden_size=16, ff_size=32, num_heads=2, encoder_layers=1, decoder_layers=3),
-    "gru": GRUSettings(embedding_size=16, hidden_size=16, attention="additive"),
-    "gru multi-head": GRUSettings(embedding_size=16, hidden_size=16, attention="multi_head", num_heads=2),
+    "gru": RNNSettings(embedding_size=16, hidden_size=16, attention="additive"),
+    "gru multi-head": RNNSettings(embedding_size=16, hidden_size=16, attention="multi_head", num_heads=2),
 }
 
 
@@ -194,7 +194,7 @@ def test_long_texts_are_cut_and_told(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_no_attention_to_show() -> None:
     tokenizers = subwords()
-    settings = GRUSettings(embedding_size=16, hidden_size=16, attention="none", input_feeding=False)
+    settings = RNNSettings(embedding_size=16, hidden_size=16, attention="none", input_feeding=False)
     model = build_model(settings, tokenizers.source.size, tokenizers.target.size)
     with pytest.raises(UsageError, match="no attention"):
         aligner(model, tokenizers).align(PAIRS)

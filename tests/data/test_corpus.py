@@ -109,7 +109,7 @@ def test_a_lone_surrogate_is_no_text(tmp_path: Path) -> None:
     assert list(read_pairs(source, "replace")) == [("a\ufffdb😀", "c")]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=8)] * 2)))
 def test_jsonl_keeps_every_pair_on_one_line(tmp_path: Path, pairs: list[tuple[str, str]]) -> None:
     source = jsonl_source(tmp_path, [json.dumps({"s": left, "t": right}) for left, right in pairs])

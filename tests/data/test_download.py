@@ -153,7 +153,6 @@ def test_an_unreachable_hub(tmp_path: Path, variables: dict[str, str]) -> None:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
         check=True,
     )
     assert "cannot fetch some/where" in done.stdout

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,7 +194,7 @@ def test_a_killed_preparation_leaves_nothing_behind(tmp_path: Path, capsys: pyte
         "import sys, time, pathlib\n"
         "from seq2seq.config.settings import *\nfrom seq2seq.config.sources import TextSource\n"
         "import seq2seq.data.prepare as p\n"
-        "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(60))\n"
+        "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(600))\n"
         f"data = DataSettings(train=(TextSource(source={source.source!r}, target={source.target!r}),))\n"
         f"cache = pathlib.Path({str(tmp_path / 'cache')!r})\n"
         "p.prepare(data, TokenizerSettings(kind='word'), cache=cache, seed=1)\n"
@@ -310,7 +309,7 @@ def test_a_corpus_larger_than_memory_is_streamed(tmp_path: Path, monkeypatch: py
     assert isinstance(text._kept, np.memmap)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcdef")), max_size=40),
     held=st.integers(0, 5),
@@ -452,7 +451,7 @@ def test_json_and_text_give_the_same(tmp_path: Path) -> None:
     assert texts(run(tmp_path, DataSettings(train=(source,)))) == TRAIN
 
 
-def test_multi30k(tmp_path: Path, shared_data: Path) -> None:
+def test_multi30k(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """29,000 pairs, three of them repeated; every kept text comes back, TAB and U+00A0 included."""
     folder = shared_data / "multi30k"
 
@@ -469,7 +468,7 @@ def test_multi30k(tmp_path: Path, shared_data: Path) -> None:
     assert (len(prepared.valid_pairs), len(prepared.test_pairs)) == (1014, 1000)
     assert int(prepared.train.source_lengths.sum()) == prepared.record["tokens"]["source"]
     assert prepared.tokenizers.source.size == 4000
-    start = time.monotonic()
+    capsys.readouterr()
     assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000)).train) == 28_997
-    assert time.monotonic() - start < 1
+    assert "using prepared data" in capsys.readouterr().err
     assert np.array_equal(prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0])

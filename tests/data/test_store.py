@@ -24,7 +24,7 @@ def write(path: Path, sources: list[list[int]], targets: list[list[int]], step: 
     return Store(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(ROWS, ROWS), max_size=12), data=st.data())
 def test_rows_in_any_order(tmp_path: Path, pairs: list[tuple[list[int], list[int]]], data: st.DataObject) -> None:
     sources, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 
@@ -12,7 +12,7 @@ ARCHITECTURES: dict[str, ModelSettings] = {
     "transformer": TransformerSettings(
         hidden_size=8, ff_size=8, num_heads=2, encoder_layers=1, decoder_layers=1, dropout=0.0
     ),
-    "gru": GRUSettings(hidden_size=8, embedding_size=8, dropout=0.0),
+    "gru": RNNSettings(hidden_size=8, embedding_size=8, dropout=0.0),
 }
 
 

@@ -64,8 +64,7 @@ def run(model: Seq2SeqModel, source: Tensor, limit: int, **changes: object) -> l
     return find(model, source, limit=limit, **{"beam_size": 4, **changes})
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("seed", "alpha"), [(0, 0.0), (1, 0.6), (2, 1.0)])
 def test_wide_beam_equals_enumeration(seed: int, alpha: float) -> None:
     size, limit, n_best = (6, 4, 5) if seed % 2 else (7, 3, 9)
     model = RecurrentModel(size, seed=seed)
@@ -89,10 +88,9 @@ def test_everything_there_is_sums_to_one() -> None:
     assert 0 < ended < 1
 
 
-def test_beam_one_is_the_argmax_on_a_thousand_models() -> None:
+def test_beam_one_is_the_argmax_on_many_models() -> None:
     """Greedy and beam 1 differ in toolkits that accept EOS beyond the best `beam_size` candidates."""
-    torch.set_num_threads(1)
-    for seed in range(1000):
+    for seed in range(80):
         size, limit = 5 + seed % 8, 1 + seed % 9
         model = RecurrentModel(size, seed=seed, width=4)
         source = random_source(1, size, seed)
@@ -111,11 +109,10 @@ def test_beam_one_is_the_argmax_on_a_thousand_models() -> None:
         assert found.log_probability == pytest.approx(total, abs=1e-4)
 
 
-@pytest.mark.parametrize("beam", [2, 3, 5])
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize(("beam", "alpha"), [(2, 0.0), (2, 2.0), (3, 0.6), (5, 1.0)])
 def test_equals_a_beam_search_written_the_slow_way(beam: int, alpha: float) -> None:
     """Early stopping and shrinking batches are for speed alone."""
-    for seed in range(12):
+    for seed in range(6):
         size, limit = 6 + seed % 5, 3 + seed % 6
         model = RecurrentModel(size, seed=seed)
         source = random_source(4, size, seed)
@@ -129,7 +126,7 @@ def test_equals_a_beam_search_written_the_slow_way(beam: int, alpha: float) -> N
 def test_batch_padding_and_order_change_nothing(beam: int) -> None:
     """In OpenNMT-py and fairseq a sentence's translation could change with its neighbours in the batch."""
     model = RecurrentModel(30, seed=1, width=16)
-    source = random_source(40, 30, seed=2, longest=9)
+    source = random_source(16, 30, seed=2, longest=9)
     options = {
         "beam_size": beam,
         "length_penalty": 0.6,
@@ -138,8 +135,8 @@ def test_batch_padding_and_order_change_nothing(beam: int) -> None:
         "max_length_offset": 5,
     }
     together = find(model, source, **options)
-    order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
-    shuffled = find(model, torch.cat((source, torch.full((40, 5), PAD)), dim=1)[order], **options)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
+    shuffled = find(model, torch.cat((source, torch.full((16, 5), PAD)), dim=1)[order], **options)
     for place, row in enumerate(order.tolist()):
         alone = find(model, source[row][source[row] != PAD][None], **options)[0]
         for results in (shuffled[place], alone):
@@ -150,7 +147,7 @@ def test_batch_padding_and_order_change_nothing(beam: int) -> None:
 def test_n_best_is_sorted_distinct_and_leaves_the_best_alone() -> None:
     """In OpenNMT-py the best translation depended on how many were asked for."""
     model = RecurrentModel(20, seed=5, width=12)
-    source = random_source(30, 20, seed=6)
+    source = random_source(8, 20, seed=6)
     one = run(model, source, 10, beam_size=6)
     for n_best in (2, 4, 6):
         for first, hypotheses in zip(one, run(model, source, 10, beam_size=6, n_best=n_best), strict=True):
@@ -189,7 +186,7 @@ def test_minimum_lengths_are_each_sentences_own() -> None:
         assert [len(h[0].tokens) for h in tight] == [length - 1 for length in real]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_prefix_and_minimum_length_equal_enumeration(seed: int) -> None:
     """The best output of all that begin with the prefix and are long enough; the prefix counts in its score."""
     size = 6

@@ -63,10 +63,10 @@ def plain_diverse(
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-@pytest.mark.parametrize(("beam", "groups"), [(2, 2), (4, 2), (3, 3), (7, 3)])
+@pytest.mark.parametrize(("beam", "groups"), [(2, 2), (4, 2), (7, 3)])
 def test_groups_in_step_find_the_same(kind: str, beam: int, groups: int) -> None:
     size = 12
-    for seed, diversity in ((1, 0.3), (2, 1.0), (3, 5.0)):
+    for seed, diversity in ((1, 0.3), (2, 2.0)):
         model = random_model(kind, size, seed)
         found = diverse(model, SENTENCES, beam_size=beam, n_best=groups, diversity=diversity)
         for sentence, hypotheses in zip(SENTENCES, found, strict=True):

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.scorer import target_log_probabilities, target_token_scores
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
+from seq2seq.kernels.packed_linear import PackedLinear
 from seq2seq.models import build_model
 from seq2seq.models.interface import Memory, Seq2SeqModel, log_probabilities
-from seq2seq.models.linear import Linear
 from seq2seq.special_tokens import BOS, EOS, PAD
 from tests.decoding.tiny_models import MarkovModel, RecurrentModel
 
@@ -29,8 +29,8 @@ def transformer(**changes: object) -> TransformerSettings:
     return TransformerSettings(**{**base, **changes})  # type: ignore[arg-type]
 
 
-def gru(**changes: object) -> GRUSettings:
-    return GRUSettings(**{"hidden_size": 8, "embedding_size": 8, "num_heads": 2, **changes})  # type: ignore[arg-type]
+def gru(**changes: object) -> RNNSettings:
+    return RNNSettings(**{"hidden_size": 8, "embedding_size": 8, "num_heads": 2, **changes})  # type: ignore[arg-type]
 
 
 SETTINGS: dict[str, ModelSettings] = {
@@ -43,9 +43,14 @@ SETTINGS: dict[str, ModelSettings] = {
     "gru-multi-head": gru(attention="multi_head", decoder_layers=2),
     "gru-none": gru(attention="none", input_feeding=False),
     "lstm-dot": gru(cell="lstm", attention="dot"),
-    "rnn-scaled-dot": gru(cell="rnn", attention="scaled_dot"),
+    "rnn-scaled-dot": gru(cell="tanh", attention="scaled_dot"),
 }
 EVERY = pytest.mark.parametrize("name", SETTINGS)
+MANY_HYPOTHESES = (
+    SearchOptions(12, n_best=12, length_penalty=0.0),
+    SearchOptions(sampling=Sampling(top_k=4), n_best=11),
+)
+"""So many that hypotheses no longer share a buffer of keys and values."""
 
 
 def random_model(name: str, size: int, seed: int = 1) -> Seq2SeqModel:
@@ -91,12 +96,11 @@ def tokens_of(results: list[list[Hypothesis]]) -> list[list[list[int]]]:
 
 
 @EVERY
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
-def test_a_wide_beam_equals_enumeration(name: str, alpha: float) -> None:
-    size, longest = 6, 3
+def test_a_wide_beam_equals_enumeration(name: str) -> None:
+    size, longest, alpha = 6, 3, 1.0
     model = random_model(name, size)
     options = SearchOptions(99, alpha, n_best=6, max_length_ratio=0.0, max_length_offset=longest)
-    sentences = random_sentences(4, size)
+    sentences = random_sentences(2, size)
     for sentence, found in zip(sentences, NativeEngine(model, CPU).search(sentences, options), strict=True):
         wanted = enumerate_all(model, sentence.ids, size, longest)
         wanted.sort(key=lambda pair: -pair[1] / (len(pair[0]) + 1) ** alpha)
@@ -107,9 +111,9 @@ def test_a_wide_beam_equals_enumeration(name: str, alpha: float) -> None:
 
 @EVERY
 def test_beam_one_is_the_argmax(name: str) -> None:
-    for seed in range(5):
+    for seed in range(2):
         model = random_model(name, 11, seed)
-        sentences = random_sentences(6, 11)
+        sentences = random_sentences(4, 11)
         found = NativeEngine(model, CPU).search(sentences, SearchOptions(1, max_length_offset=3))
         with torch.inference_mode():
             for sentence, (hypothesis,) in zip(sentences, found, strict=True):
@@ -124,20 +128,16 @@ def test_beam_one_is_the_argmax(name: str) -> None:
                 assert hypothesis.tokens == tokens
 
 
-@EVERY
 @pytest.mark.parametrize(
-    "options",
+    ("name", "options"),
     [
-        SearchOptions(1),
-        SearchOptions(5, n_best=5),
-        SearchOptions(12, n_best=12, length_penalty=0.0),
-        SearchOptions(sampling=Sampling(), n_best=3),
-        SearchOptions(sampling=Sampling(top_k=4), n_best=11),
+        *((name, SearchOptions(5, n_best=5)) for name in SETTINGS),
+        *((name, options) for name in ("transformer", "gru-multi-head", "lstm-dot") for options in MANY_HYPOTHESES),
     ],
 )
 def test_neighbours_change_nothing(name: str, options: SearchOptions) -> None:
     """Hypotheses of a sentence once saw the places of siblings that had died, when a longer neighbour kept them."""
-    model, sentences = random_model(name, 30), random_sentences(9, 30)
+    model, sentences = random_model(name, 30), random_sentences(6, 30)
     options = options._replace(max_length_ratio=1.0, max_length_offset=4)
     engine = NativeEngine(model, CPU)
     together = engine.search(sentences, options)
@@ -149,10 +149,9 @@ def test_neighbours_change_nothing(name: str, options: SearchOptions) -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("beam", [1, 4])
-def test_scoring_gives_the_searchs_own_scores(name: str, beam: int) -> None:
-    model, sentences = random_model(name, 30), random_sentences(12, 30)
-    options = SearchOptions(beam, n_best=beam, with_token_scores=True, max_length_offset=5)
+def test_scoring_gives_the_searchs_own_scores(name: str) -> None:
+    model, sentences = random_model(name, 30), random_sentences(6, 30)
+    options = SearchOptions(4, n_best=4, with_token_scores=True, max_length_offset=5)
     found = NativeEngine(model, CPU).search(sentences, options)
     flat = [(s.ids, h) for s, hypotheses in zip(sentences, found, strict=True) for h in hypotheses]
     source, targets = padded([[*ids, EOS] for ids, _ in flat], CPU), [h.tokens for _, h in flat]
@@ -185,11 +184,11 @@ def test_attention_is_what_teacher_forcing_gives(name: str) -> None:
 
 def test_a_vocabulary_in_blocks_gives_the_same_as_sorting_it() -> None:
     """From 512 tokens on they are looked for in blocks; ties go to the lower place, then token, as in a sort."""
-    for seed, size in enumerate((511, 512, 513, 700, 1025)):
+    for seed, size in enumerate((511, 512, 1025)):
         draws = torch.Generator().manual_seed(seed)
         # Few different values, so that there are ties everywhere.
         table = torch.randint(0, 40, (size, size), generator=draws) / 8
-        for beam in (1, 3, 6):
+        for beam in (1, 6):
             options = SearchOptions(beam, n_best=beam, max_length_offset=2)
             found = NativeEngine(MarkovModel(table), CPU).search([Sentence([4])], options)
             assert tokens_of(found)[0] == plain_beam(table, beam, 4)
@@ -247,10 +246,9 @@ def test_impossible_options_are_usage_errors(options: SearchOptions, phrases: tu
 
 @pytest.mark.bf16
 @EVERY
-@pytest.mark.parametrize("beam_size", [1, 4])
-def test_every_architecture_searches_in_bf16(name: str, beam_size: int) -> None:
-    """Of a recurrent one some products met numbers of two kinds, which was a traceback out of torch."""
-    model, sentences, options = random_model(name, 40), random_sentences(8, 40), SearchOptions(beam_size=beam_size)
+def test_every_architecture_searches_in_bf16(name: str) -> None:
+    """In a recurrent model some products met numbers of two types, which was a traceback out of torch."""
+    model, sentences, options = random_model(name, 40), random_sentences(8, 40), SearchOptions(beam_size=4)
     exact = NativeEngine(model, CPU).search(sentences, options)
     rough = NativeEngine(model, CPU, "bf16").search(sentences, options)
     close = [one[0].score == pytest.approx(other[0].score, rel=0.1) for one, other in zip(rough, exact, strict=True)]
@@ -287,9 +285,7 @@ def test_the_model_is_left_as_it_was() -> None:
     assert engine.search([], SearchOptions()) == []
     before = engine.search([Sentence([5, 6])], SearchOptions())
     assert model.training
-    layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
-    assert layers
-    assert all(layer.packed is None for layer in layers)
+    assert not any(isinstance(module, PackedLinear) for module in model.modules())
     # The weights change between searches while a model is trained: no copy of old ones may remain.
     with torch.no_grad():
         for parameter in model.parameters():

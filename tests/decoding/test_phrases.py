@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.decoding.constraints import Phrases, least_tokens
@@ -72,7 +72,6 @@ def test_missing_is_the_shortest_completion(phrases: list[Tokens]) -> None:
             assert Phrases(phrases).after(output).missing == plain_missing(output, phrases, (1, 2))
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple), max_size=4),
     st.lists(st.integers(0, 3), max_size=12).map(tuple),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from functools import cache
 
 import pytest
 
-from seq2seq.config import ModelSettings
+from seq2seq.config import TransformerSettings
 from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Trained, open_export
@@ -23,14 +22,16 @@ def joint() -> TokenizerPair:
     return tokenizers()
 
 
-@pytest.fixture
-def exported(tmp_path: Path, joint: TokenizerPair) -> Callable[..., Exported]:
-    """A model of these settings, exported for CTranslate2 and loaded again."""
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, joint: TokenizerPair) -> Callable[..., Exported]:
+    """A model of these settings, exported for CTranslate2 and loaded again; once for all tests that ask for it."""
     pytest.importorskip("ctranslate2")
 
-    def make(settings: ModelSettings, pair: TokenizerPair = joint, **changes: Any) -> Exported:
-        subject = trained(settings, pair, tmp_path, **changes)
-        export_ctranslate2(subject, tmp_path / "export", sentences=5)
-        return subject, CTranslate2Engine(open_export(tmp_path / "export"))
+    @cache
+    def make(settings: str, pair: TokenizerPair) -> Exported:
+        folder = tmp_path_factory.mktemp("exported")
+        subject = trained(TransformerSettings.model_validate_json(settings), pair, folder)
+        export_ctranslate2(subject, folder / "export", sentences=5)
+        return subject, CTranslate2Engine(open_export(folder / "export"))
 
-    return make
+    return lambda settings, pair=joint: make(settings.model_dump_json(), pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def sharp_model(settings: ModelSettings, source_size: int, target_size: int, see
     return model
 
 
+@cache
 def tokenizers(joint: bool = True, kind: str = "bpe", size: int = 320) -> TokenizerPair:
     settings = TokenizerSettings(kind=kind, joint=joint, vocabulary_size=size)  # type: ignore[arg-type]
     return train_tokenizers(settings, lambda: iter(TEXTS * 3), seed=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq.config import GRUSettings
+from seq2seq.config import RNNSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
@@ -43,7 +43,7 @@ ARCHITECTURES = {
 ROOMY = {"max_length_ratio": 1.0, "max_length_offset": 8}
 
 
-def sentences(size: int, count: int = 30, seed: int = 3) -> list[Sentence]:
+def sentences(size: int, count: int = 12, seed: int = 3) -> list[Sentence]:
     draw = random.Random(seed)
     return [Sentence([draw.randrange(4, size) for _ in range(draw.randint(1, 12))]) for _ in range(count)]
 
@@ -93,7 +93,7 @@ def test_positions_are_seen() -> None:
 
 def test_results_do_not_depend_on_the_batch(exported: Make) -> None:
     subject, engine = exported(transformer())
-    asked = sentences(subject.tokenizers.source.size, 100)
+    asked = sentences(subject.tokenizers.source.size, 30)
     options = SearchOptions(beam_size=3, **ROOMY)
     together = engine.search(asked, options)
     alone = [engine.search([sentence], options)[0] for sentence in asked]
@@ -119,7 +119,7 @@ def test_cut_outputs_are_those_of_our_own_greedy_search(exported: Make) -> None:
     options = SearchOptions(beam_size=1, max_length_ratio=0.0, max_length_offset=2)
     found, expected = engine.search(asked, options), native(subject).search(asked, options)
     assert [one[0].tokens for one in found] == [one[0].tokens for one in expected]
-    assert [one[0].cut for one in found].count(True) > 10
+    assert [one[0].cut for one in found].count(True) > 3
     for theirs, ours in zip(found, expected, strict=True):
         assert theirs[0].score == pytest.approx(ours[0].score, abs=1e-4)
 
@@ -228,7 +228,7 @@ def test_a_vocabulary_of_characters_whose_symbols_look_alike(tmp_path: Path) -> 
 
 
 def test_refusals(tmp_path: Path, joint: TokenizerPair) -> None:
-    gru = trained(GRUSettings(hidden_size=16, embedding_size=16), joint, tmp_path)
+    gru = trained(RNNSettings(hidden_size=16, embedding_size=16), joint, tmp_path)
     with pytest.raises(UsageError, match="recurrent"):
         export_ctranslate2(gru, tmp_path / "x")
     subject = trained(transformer(), joint, tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from seq2seq.config import GRUSettings, ModelSettings, load_config
+from seq2seq.config import ModelSettings, RNNSettings, load_config
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.errors import UsageError
@@ -115,7 +115,7 @@ def test_the_model_card_names_data_and_scores(tmp_path: Path, joint: TokenizerPa
         (transformer(activation="swiglu"), "model.activation: swiglu"),
         (transformer(attention="wide"), "model.attention: wide"),
         (transformer(tied_embeddings="target"), "model.tied_embeddings: target"),
-        (GRUSettings(hidden_size=16, embedding_size=16), "recurrent"),
+        (RNNSettings(hidden_size=16, embedding_size=16), "recurrent"),
     ],
 )
 def test_a_setting_without_a_counterpart_is_named(

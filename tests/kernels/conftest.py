@@ -1,4 +1,4 @@
-"""The compiled loops, for tests of the loops themselves."""
+"""Fixtures for tests of the compiled loops."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from filelock import FileLock
 
-from seq2seq.kernels import compile as loading
+from seq2seq.kernels import compile as compiling
+from seq2seq.kernels.compile import Kernels
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """The compiled loops. Compiling takes half a minute: one process does it, the others load what it has kept."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "kernels.lock"):
+        assert compiling.load() == ""
+    found = compiling.loaded()
+    assert found is not None
+    return found
 
 
 @pytest.fixture
-def loops() -> Iterator[None]:
-    """They are in use, no gradient is wanted, and random numbers are the same every time."""
-    assert loading.load() == ""
-    with loading.in_use(), torch.inference_mode():
+def loops(kernels: Kernels) -> Iterator[Kernels]:
+    """The loops, in use without gradients and with seeded random numbers."""
+    with compiling.in_use(kernels), torch.inference_mode():
         torch.manual_seed(1)
-        yield
+        yield kernels

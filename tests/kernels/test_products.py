@@ -25,15 +25,16 @@ def product(
 
 
 @pytest.mark.parametrize("columns", [1, 15, 64, 65, 127, 384])
-@pytest.mark.parametrize("inner", [1, 7, 128, tensors.MOST_INNER])
 @pytest.mark.parametrize("relu", [False, True])
-def test_products_are_those_of_float64(columns: int, inner: int, relu: bool) -> None:
-    weight, bias = torch.randn(columns, inner) / inner**0.5, torch.randn(columns)
-    for rows in (*range(1, 9), 12, 23):
-        x = torch.randn(rows, inner)
+def test_products_are_those_of_float64(columns: int, relu: bool) -> None:
+    for inner in (1, 7, 128, tensors.MOST_INNER):
+        weight, bias = torch.randn(columns, inner) / inner**0.5, torch.randn(columns)
+        x = torch.randn(23, inner)
         expected = F.linear(x.double(), weight.double(), bias.double())
         expected = expected.relu() if relu else expected
-        torch.testing.assert_close(product(x, weight, bias, relu).double(), expected, atol=5e-6, rtol=1e-5)
+        for rows in (*range(1, 9), 12, 23):
+            found = product(x[:rows], weight, bias, relu).double()
+            torch.testing.assert_close(found, expected[:rows], atol=5e-6, rtol=1e-5)
 
 
 def test_there_may_be_no_bias_and_more_axes() -> None:

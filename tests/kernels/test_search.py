@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding import engine as engines
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.ensemble import EnsembleModel
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
-from seq2seq.kernels import compile as loading
+from seq2seq.kernels import compile as compiling
+from seq2seq.kernels.compiled_transformer import CompiledTransformer
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 
@@ -28,8 +31,8 @@ SETTINGS: dict[str, ModelSettings] = {
     "transformer": transformer(),
     "post-rotary": transformer(norm_position="post", positions="rotary"),
     "wide-learned": transformer(attention="wide", positions="learned", norm="rms_norm"),
-    "gru": GRUSettings(hidden_size=32, embedding_size=32),
-    "gru-heads": GRUSettings(hidden_size=32, embedding_size=32, attention="multi_head", num_heads=2),
+    "gru": RNNSettings(hidden_size=32, embedding_size=32),
+    "gru-heads": RNNSettings(hidden_size=32, embedding_size=32, attention="multi_head", num_heads=2),
 }
 SEARCHES = {
     "greedy": SearchOptions(beam_size=1),
@@ -70,22 +73,28 @@ def same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> None:
             torch.testing.assert_close(one.attention, other.attention, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("transformer", kind) for kind in SEARCHES),
+        *((name, kind) for name in list(SETTINGS)[1:] for kind in ("beam", "attention")),
+    ],
+)
 def test_the_same_is_found(name: str, kind: str) -> None:
-    engine, some, options = NativeEngine(random_model(name), torch.device("cpu")), sentences(20), SEARCHES[kind]
+    engine, some, options = NativeEngine(random_model(name), torch.device("cpu")), sentences(12), SEARCHES[kind]
     expected = engine.search(some, options)
     engine.prepare(characters=10**6)
     found = engine.search(some, options)
     for one, other in zip(found, expected, strict=True):
         same(one, other)
-    for place in (0, 7, 19):
+    for place in (0, 7, 11):
         same(engine.search([some[place]], options)[0], expected[place])
 
 
 @pytest.mark.bf16
-@pytest.mark.parametrize("name", [name for name in SETTINGS if not name.startswith("gru")])
-@pytest.mark.parametrize("kind", ["greedy", "beam", "attention"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("transformer", "greedy"), ("post-rotary", "beam"), ("wide-learned", "attention")]
+)
 def test_products_in_bf16_give_nearly_the_same(name: str, kind: str) -> None:
     """Attention is in fp32 then; what it is without the loops differs by the rounding of bf16."""
     engine, some, options = NativeEngine(random_model(name), torch.device("cpu"), "bf16"), sentences(20), SEARCHES[kind]
@@ -97,13 +106,31 @@ def test_products_in_bf16_give_nearly_the_same(name: str, kind: str) -> None:
     assert sum(close) >= 16
 
 
-def test_only_long_texts_use_them() -> None:
+def test_only_long_texts_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, some = NativeEngine(random_model("transformer"), torch.device("cpu")), sentences(3)
-    asked = []
+    searched: list[tuple[bool, bool]] = []
+    original = engines.search
+
+    def watched(model: Seq2SeqModel, *arguments: Any, **options: Any) -> list[list[Hypothesis]]:
+        searched.append((isinstance(model, CompiledTransformer), compiling.used() is not None))
+        return original(model, *arguments, **options)
+
+    monkeypatch.setattr(engines, "search", watched)
     for characters in (0, engines._WORTH_LOADING - 1, engines._WORTH_LOADING, 10):
         engine.prepare(characters)
-        version = engine.version()
-        engine.model.output.register_forward_hook(lambda *_: asked.append(loading.used() is not None))
         engine.search(some, SearchOptions(beam_size=1, max_length_ratio=0.0, max_length_offset=1))
-        assert asked[-1] == (characters >= engines._WORTH_LOADING)
-        assert version[0] == asked[-1]
+        is_long = characters >= engines._WORTH_LOADING
+        assert searched[-1] == (is_long, is_long)
+        assert engine.version()[0] == is_long
+
+
+def test_the_transformers_of_an_ensemble_are_compiled() -> None:
+    members = [random_model("transformer"), random_model("gru"), random_model("wide-learned")]
+    engine, some, options = NativeEngine(EnsembleModel(members), torch.device("cpu")), sentences(9), SearchOptions(5)
+    expected = engine.search(some, options)
+    engine.prepare(characters=10**6)
+    packed = engine._packed_model(compiling.loaded())
+    assert isinstance(packed, EnsembleModel)
+    assert [isinstance(member, CompiledTransformer) for member in packed.members] == [True, False, True]
+    for one, other in zip(engine.search(some, options), expected, strict=True):
+        same(one, other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 
 SOURCE_SIZE = TARGET_SIZE = 23
 
@@ -14,9 +14,9 @@ def transformer(**changes: Any) -> TransformerSettings:
     return TransformerSettings(**{**base, "dropout": 0.1, **changes})
 
 
-def gru(**changes: Any) -> GRUSettings:
+def gru(**changes: Any) -> RNNSettings:
     base = {"hidden_size": 16, "embedding_size": 16, "num_heads": 2, "dropout": 0.1}
-    return GRUSettings(**{**base, **changes})
+    return RNNSettings(**{**base, **changes})
 
 
 CONFIGURATIONS: dict[str, ModelSettings] = {
@@ -48,6 +48,13 @@ CONFIGURATIONS: dict[str, ModelSettings] = {
     "lstm-additive": gru(cell="lstm", decoder_layers=2),
     "lstm-none": gru(cell="lstm", attention="none", input_feeding=False, encoder_layers=2, decoder_layers=2),
     "lstm-general-unfed": gru(cell="lstm", attention="general", input_feeding=False),
-    "rnn-general": gru(cell="rnn", attention="general"),
-    "rnn-dot-unfed": gru(cell="rnn", attention="dot", input_feeding=False, bidirectional=False),
+    "rnn-general": gru(cell="tanh", attention="general"),
+    "rnn-dot-unfed": gru(cell="tanh", attention="dot", input_feeding=False, bidirectional=False),
 }
+
+COMPILED = {
+    f"compiled-{name}": settings.model_copy(update={"hidden_size": 32})  # the compiled loops know heads of 16
+    for name, settings in CONFIGURATIONS.items()
+    if isinstance(settings, TransformerSettings)
+}
+"""Settings of Transformers that are searched by compiled loops."""

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from seq2seq.models.attention import (
-    HIDDEN,
     LONGEST_EXPLICIT,
-    attend,
+    MASK_VALUE,
     padding_bias,
     prefers_explicit,
     rotate,
     rotation,
+    scaled_dot_product_attention,
 )
 from seq2seq.models.layers import Dropout
 from seq2seq.models.rnn_layers import RecurrentAttention
@@ -78,10 +78,10 @@ def test_explicit_and_fused_attention_are_equal(dtype: torch.dtype, causal: bool
     size = LONGEST_EXPLICIT + 6
     query, keys, values = torch.randn(3, 4, 2, size, 8).to(dtype).unbind(0)
     bias = None if causal else padding_bias(torch.arange(size)[None] < torch.tensor([size, 1, 3, 5])[:, None])
-    explicit, weights = attend(query, keys, values, bias=bias, causal=causal, with_weights=True)
+    explicit, weights = scaled_dot_product_attention(query, keys, values, bias=bias, causal=causal, with_weights=True)
     with torch.no_grad():
         assert not prefers_explicit(query, keys)
-        fused, none = attend(query, keys, values, bias=bias, causal=causal)
+        fused, none = scaled_dot_product_attention(query, keys, values, bias=bias, causal=causal)
     assert none is None
     assert weights is not None
     assert explicit.dtype == fused.dtype == dtype
@@ -105,9 +105,9 @@ def test_the_explicit_product_is_left_where_it_would_be_too_large() -> None:
 def test_short_rows_of_weights_are_filled_up_unseen(keys: int) -> None:
     """Without gradients on a CPU the softmax is over at least 16 columns, of which the added ones weigh nothing."""
     query, key, value = torch.randn(2, 3, 5, 8), torch.randn(2, 3, keys, 8), torch.randn(2, 3, keys, 8)
-    wanted = attend(query, key, value, with_weights=True)
+    wanted = scaled_dot_product_attention(query, key, value, with_weights=True)
     with torch.no_grad():
-        found = attend(query, key, value, with_weights=True)
+        found = scaled_dot_product_attention(query, key, value, with_weights=True)
     for one, other in zip(found, wanted, strict=True):
         assert one is not None
         assert other is not None
@@ -118,22 +118,22 @@ def test_short_rows_of_weights_are_filled_up_unseen(keys: int) -> None:
 def test_attention_dropout_acts_in_training_only() -> None:
     query, keys, values = torch.randn(3, 4, 2, 6, 8).unbind(0)
     dropout = Dropout(0.5)
-    plain, _ = attend(query, keys, values)
-    dropped, weights = attend(query, keys, values, dropout=dropout, with_weights=True)
+    plain, _ = scaled_dot_product_attention(query, keys, values)
+    dropped, weights = scaled_dot_product_attention(query, keys, values, dropout=dropout, with_weights=True)
     assert weights is not None
     assert not torch.equal(dropped, plain)
     torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, 6))
     with torch.no_grad():
-        assert not torch.equal(attend(query, keys, values, dropout=dropout)[0], plain)
-    dropped, _ = attend(query, keys, values, dropout=dropout.eval())
+        assert not torch.equal(scaled_dot_product_attention(query, keys, values, dropout=dropout)[0], plain)
+    dropped, _ = scaled_dot_product_attention(query, keys, values, dropout=dropout.eval())
     torch.testing.assert_close(dropped, plain)
 
 
 def test_the_padding_bias_survives_half_precision() -> None:
     """With the type's lowest number, adding a negative score gave -inf in fp16, and a blank row NaN."""
     for dtype in (torch.float16, torch.bfloat16):
-        assert torch.isfinite(torch.tensor(HIDDEN, dtype=dtype) - 1000)
-        assert torch.tensor([0.0, HIDDEN], dtype=dtype).softmax(0).tolist() == [1.0, 0.0]
+        assert torch.isfinite(torch.tensor(MASK_VALUE, dtype=dtype) - 1000)
+        assert torch.tensor([0.0, MASK_VALUE], dtype=dtype).softmax(0).tolist() == [1.0, 0.0]
 
 
 def test_rotated_products_depend_on_the_distance_alone() -> None:

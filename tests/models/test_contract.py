@@ -1,4 +1,4 @@
-"""The contract of `Seq2SeqModel`, held by every architecture and attention kind."""
+"""The contract of `Seq2SeqModel`, held by every architecture and attention kind, and by compiled Transformers."""
 
 from __future__ import annotations
 
@@ -7,26 +7,64 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import torch
 import torch.nn.functional as F
-from model_configurations import CONFIGURATIONS, SOURCE_SIZE, TARGET_SIZE
+from model_configurations import COMPILED, CONFIGURATIONS, SOURCE_SIZE, TARGET_SIZE
 from torch import Tensor
 
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
-from seq2seq.models import Memory, Seq2SeqModel, build_model, keep_rows, log_probabilities, select_rows
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
+from seq2seq.kernels import compile as compiling
+from seq2seq.kernels.compiled_transformer import CompiledTransformer
+from seq2seq.models import (
+    Memory,
+    Seq2SeqModel,
+    TransformerModel,
+    build_model,
+    keep_rows,
+    log_probabilities,
+    select_rows,
+)
 from seq2seq.models.layers import Dropout
 from seq2seq.special_tokens import BOS, EOS, PAD
 
 LENGTHS = (7, 3, 5, 1)
-EVERY = pytest.mark.parametrize("name", CONFIGURATIONS)
+EVERY = pytest.mark.parametrize("name", [*CONFIGURATIONS, *COMPILED])
+TRAINED = pytest.mark.parametrize("name", CONFIGURATIONS)
+DISTINCT = (
+    "transformer",
+    "transformer-modern",
+    "transformer-wide-rotary",
+    "gru-none-sampled",
+    "gru-multi-head",
+    "gru-deep-unfed",
+    "lstm-additive",
+)
+"""Configurations that differ in every module between input and output, for the expensive tests."""
+SOME = pytest.mark.parametrize("name", DISTINCT)
+IN_BOTH_PRECISIONS = pytest.mark.parametrize(
+    ("name", "autocast"),
+    [
+        *((name, False) for name in CONFIGURATIONS),
+        *(pytest.param(name, True, marks=pytest.mark.bf16) for name in (*DISTINCT, "gru-sampled")),
+    ],
+)
 
 
 def build(name: str) -> Seq2SeqModel:
-    model = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE).eval()
+    model = build_model({**CONFIGURATIONS, **COMPILED}[name], SOURCE_SIZE, TARGET_SIZE).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             # Nothing stays at a value that would hide a mistake: zero biases, unit norms, zero PAD
             # embeddings.
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
+    return compiled(model) if name in COMPILED else model
+
+
+def compiled(model: Seq2SeqModel) -> Seq2SeqModel:
+    assert compiling.load() == ""
+    kernels = compiling.loaded()
+    assert kernels is not None
+    assert isinstance(model, TransformerModel)
+    assert CompiledTransformer.takes(model)
+    return CompiledTransformer(model, kernels)
 
 
 def sentences(lengths: tuple[int, ...], padding: int = 0) -> Tensor:
@@ -58,7 +96,7 @@ def steps(model: Seq2SeqModel, target: Tensor, memory: Memory) -> tuple[Tensor, 
     return torch.stack(hidden, 1), None if attention[0] is None else torch.stack(attention, 1)
 
 
-@pytest.mark.parametrize("kind", [TransformerSettings, GRUSettings])
+@pytest.mark.parametrize("kind", [TransformerSettings, RNNSettings])
 def test_the_configurations_use_every_value_of_every_setting(kind: type[ModelSettings]) -> None:
     used = [settings for settings in CONFIGURATIONS.values() if isinstance(settings, kind)]
     for name, field in kind.model_fields.items():
@@ -115,14 +153,6 @@ def test_padding_and_batch_composition_change_nothing(name: str) -> None:
 
 @EVERY
 @torch.inference_mode()
-def test_batch_order_changes_nothing(name: str) -> None:
-    model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
-    order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(model(source, target)[order], model(source[order], target[order]), atol=1e-5, rtol=1e-5)
-
-
-@EVERY
-@torch.inference_mode()
 def test_a_later_target_token_cannot_change_an_earlier_output(name: str) -> None:
     model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
     other = target.clone()
@@ -137,20 +167,17 @@ def test_a_later_target_token_cannot_change_an_earlier_output(name: str) -> None
 @EVERY
 @torch.inference_mode()
 def test_every_source_token_and_every_earlier_target_token_matters(name: str) -> None:
-    model, source, target = build(name), sentences((6,)), prefixes(1, 5)
-    last = model(source, target)[0, -1]
+    """Row r of a batch has another token in column r, and the last row is as it was."""
+    model, source, target = build(name), sentences((6,)).repeat(6, 1), prefixes(1, 5).repeat(6, 1)
+    other_source, other_target = source.clone(), target.clone()
     for column in range(5):
-        other = source.clone()
-        other[0, column] = 4 if source[0, column] != 4 else 5
-        assert (model(other, target)[0, -1] - last).abs().max() > 1e-6, column
-    for column in range(5):
-        other = target.clone()
-        other[0, column] = 4 if target[0, column] != 4 else 5
-        assert (model(source, other)[0, -1] - last).abs().max() > 1e-6, column
+        for changed in (other_source, other_target):
+            changed[column, column] = 4 if changed[column, column] != 4 else 5
+    for last in (model(other_source, target)[:, -1], model(source, other_target)[:, -1]):
+        assert (last[:-1] - last[-1]).abs().amax(dim=1).min() > 1e-6
 
 
-@EVERY
-@pytest.mark.parametrize("autocast", [False, pytest.param(True, marks=pytest.mark.bf16)])
+@IN_BOTH_PRECISIONS
 def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> None:
     """Scheduled sampling once looked for its own best token under no_grad: autocast kept that copy of the
     output
@@ -165,7 +192,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> No
         assert parameter.grad.abs().max() > 0, path
 
 
-@EVERY
+@SOME
 def test_one_batch_can_be_overfitted(name: str) -> None:
     torch.manual_seed(3)
     model = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE)
@@ -193,8 +220,13 @@ def decode_lines(model: Seq2SeqModel, source: Tensor, lines: list[list[int]]) ->
     return model(source, torch.tensor(lines))[:, -1]
 
 
-@EVERY
-@pytest.mark.parametrize("widths", [(1, 1, 1, 1, 1), (3, 3, 2, 1, 1), (2, 5, 5, 3, 3), (12, 12, 12, 4, 1)])
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        *((name, (2, 5, 5, 3, 3)) for name in CONFIGURATIONS),
+        *((name, widths) for name in DISTINCT for widths in ((1, 1, 1, 1, 1), (3, 3, 2, 1, 1), (12, 12, 12, 4, 1))),
+    ],
+)
 @torch.inference_mode()
 def test_selected_hypotheses_equal_decoding_each_alone(name: str, widths: tuple[int, ...]) -> None:
     """Hypotheses multiply, change places, die out, and sentences leave: each still sees its own past and source."""
@@ -237,9 +269,9 @@ def test_attention_is_a_distribution_over_real_tokens(name: str) -> None:
     model, source, target = build(name), sentences(LENGTHS, padding=2), prefixes(4, 6)
     attention = model.decode(target, model.encode(source), with_attention=True).attention
     if attention is None:
-        assert getattr(CONFIGURATIONS[name], "attention", None) == "none"
+        assert CONFIGURATIONS[name].attention == "none"
         return
-    settings = CONFIGURATIONS[name]
+    settings = {**CONFIGURATIONS, **COMPILED}[name]
     layers = settings.decoder_layers if isinstance(settings, TransformerSettings) else 1
     heads = settings.num_heads if settings.kind == "transformer" or settings.attention == "multi_head" else 1
     assert attention.shape == (4, layers, heads, 6, 9)
@@ -267,7 +299,7 @@ def test_nothing_is_kept_between_calls(name: str) -> None:
 
 
 @pytest.mark.bf16
-@EVERY
+@TRAINED
 def test_bf16_autocast_is_close_to_fp32(name: str) -> None:
     model, source, target = build(name), sentences(LENGTHS), prefixes(4, 6)
     with torch.inference_mode():
@@ -282,8 +314,7 @@ def test_bf16_autocast_is_close_to_fp32(name: str) -> None:
         torch.testing.assert_close(stepped, exact, atol=0.1, rtol=0.05)
 
 
-@EVERY
-@pytest.mark.parametrize("autocast", [False, pytest.param(True, marks=pytest.mark.bf16)])
+@IN_BOTH_PRECISIONS
 def test_a_blank_row_stays_finite_and_harmless(name: str, autocast: bool) -> None:
     """A softmax over nothing but -inf is NaN, and NaN in one row's gradient is NaN in every weight."""
     model, source, target = build(name).train(), sentences(LENGTHS), prefixes(4, 6)
@@ -300,7 +331,7 @@ def test_a_blank_row_stays_finite_and_harmless(name: str, autocast: bool) -> Non
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-@EVERY
+@TRAINED
 def test_the_same_seed_builds_the_same_model_and_a_state_dict_restores_it(name: str) -> None:
     torch.manual_seed(5)
     first = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE).eval()
@@ -313,9 +344,11 @@ def test_the_same_seed_builds_the_same_model_and_a_state_dict_restores_it(name: 
     assert torch.equal(first(source, target), third(source, target))
 
 
-def test_what_no_hypothesis_sees_is_left_out_and_the_rest_kept() -> None:
+@pytest.mark.parametrize("name", ["transformer", "compiled-transformer"])
+@torch.inference_mode()
+def test_what_no_hypothesis_sees_is_left_out_and_the_rest_kept(name: str) -> None:
     """Hypotheses of a sentence share a buffer; for long texts it held every token that any of them had ever tried."""
-    model = build("transformer")
+    model = build(name)
     source = sentences(LENGTHS)
     memory = model.encode(source)
     state, prefix = model.start(memory), torch.full((len(LENGTHS), 1, 1), BOS)

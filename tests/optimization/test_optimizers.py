@@ -77,7 +77,7 @@ def test_the_loss_falls(kind: str) -> None:
     assert take_steps(model, optimizer, 2, 120) < 0.6 * first
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from(KINDS), before=st.integers(1, 5), after=st.integers(1, 5), decay=st.sampled_from([0.0, 0.1])
 )
@@ -200,7 +200,7 @@ def literal_schedule_free(
     return x, (1 - beta1) * z + beta1 * x
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     beta1=st.sampled_from([0.5, 0.9, 0.98]),
     beta2=st.sampled_from([0.9, 0.98, 0.999]),

@@ -10,7 +10,7 @@ import torch
 
 from seq2seq.checkpoints.weights import load_model_tensors
 from seq2seq.config import Config, load_config
-from seq2seq.data.builtin import builtin_pairs
+from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.models import build_model
 from seq2seq.runs import load
@@ -114,7 +114,7 @@ def test_another_model_is_refused_by_key_and_values(run: Path, setting: str, sai
 
 
 def test_another_architecture_is_refused(run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model.kind: gru, but .* has transformer"):
+    with pytest.raises(ConfigError, match=r"model.kind: rnn, but .* has transformer"):
         initial_weights(str(run), load_config([], ["model.kind=gru"]))
 
 

@@ -1,7 +1,7 @@
 """Runs that earlier versions wrote still translate, evaluate and resume.
 
 `old_runs/` holds two tiny runs that version 0.1.0 (commit 691801e) wrote before its modules were renamed, stopped by
-SIGTERM at step 91 of 120, and `expected.json` with what that version made of them afterwards.
+SIGTERM at step 401 of 500, and `expected.json` with what that version made of them afterwards.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def test_an_old_run_translates_and_scores_as_before(kind: str, old_run: Path) ->
 def test_an_old_run_resumes_to_the_same_model_and_results(kind: str, old_run: Path) -> None:
     """Equal up to the last bits, which other processors compute differently."""
     result = train(load_config([old_run / "config.yaml"]))
-    assert (result.steps, result.checkpoint) == (120, EXPECTED[kind]["checkpoint"])
+    assert (result.steps, result.checkpoint) == (500, EXPECTED[kind]["checkpoint"])
     assert [metric.value for metric in result.metrics] == pytest.approx(EXPECTED[kind]["metrics"], abs=0.5)
     lines = (old_run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [(line["kind"], line["step"], line["loss"]) for line in map(json.loads, lines)]

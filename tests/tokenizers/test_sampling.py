@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.config.settings import TokenizerSettings
@@ -52,7 +52,6 @@ def sample(
 def test_the_text_never_changes(pair: TokenizerPair) -> None:
     sampler = SubwordSampler(pair, 0.3, 1)
 
-    @settings(max_examples=150, deadline=None)
     @given(st.lists(TEXT, min_size=1, max_size=5), st.integers(0, 5))
     def check(texts: list[str], epoch: int) -> None:
         rows = sample(sampler, texts, epoch)

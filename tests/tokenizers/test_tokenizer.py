@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.config.settings import TokenizerSettings
@@ -50,7 +50,6 @@ def test_subword_round_trip_is_lossless(kind: str, joint: bool) -> None:
     """sentencepiece alone folds spaces, and turns a real U+2581 into a space."""
     pair = train(kind=kind, joint=joint)
 
-    @settings(max_examples=200, deadline=None)
     @given(st.lists(TEXT, max_size=4))
     def check(texts: list[str]) -> None:
         for tokenizer in pair:

@@ -83,6 +83,7 @@ def test_the_line_ends_at_the_memory_and_no_trial_goes_beyond(
 
 
 def test_a_real_model_is_fitted_to_a_known_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gc.collect", lambda: 0)  # slow in a process with many objects
     model = Layered()
     optimizer = build_optimizer(model, OptimizerSettings())
     precision = Precision(PrecisionChoice("fp32", ""), CPU)
@@ -117,6 +118,7 @@ def test_on_cuda_running_out_of_memory_ends_the_growth(error: type[Exception], m
             raise error("out of memory")
         peak = size
 
+    monkeypatch.setattr("gc.collect", lambda: 0)  # slow in a process with many objects
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
     monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (900, 5000))

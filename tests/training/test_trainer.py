@@ -130,18 +130,22 @@ def test_left_over_batches_of_an_epoch_are_an_update(tmp_path: Path) -> None:
 def test_loss_falls(kind: str, tmp_path: Path) -> None:
     model = tiny_model(kind)
     trainer = make_trainer(
-        tmp_path, model, max_steps=80, optimizer={"learning_rate": 1e-2}, schedule={"warmup_steps": 5}
+        tmp_path,
+        model,
+        max_steps=60,
+        validate_every=30,
+        optimizer={"learning_rate": 2e-2},
+        schedule={"warmup_steps": 5},
     )
     trainer.fit(Copying())
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert losses[0] > 2.5
     assert losses[-1] < 0.6 * losses[0]
-    assert len([line for line in lines if line["kind"] == "validation"]) == 20
+    assert len([line for line in lines if line["kind"] == "validation"]) == 2
 
 
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("stop_at", [3, 4, 7])
+@pytest.mark.parametrize(("kind", "stop_at"), [("transformer", 3), ("gru", 4), ("transformer", 7)])
 def test_an_interrupted_run_ends_in_the_same_bits(kind: str, stop_at: int, tmp_path: Path) -> None:
     """Dropout on, accumulation 2, stopped by SIGTERM in the middle of an epoch."""
     options: dict[str, object] = {"accumulation_steps": 2, "max_steps": 10}
@@ -265,7 +269,7 @@ def test_a_full_log_disk_does_not_end_a_run(
 
     monkeypatch.setattr("torch.utils.tensorboard.writer.SummaryWriter.add_scalar", full)
     assert trainer.fit(Copying()).step == 12
-    assert capsys.readouterr().err.count("training goes on") == 1
+    assert capsys.readouterr().err.count("training continues") == 1
 
 
 def test_optimizer_moves_every_parameter() -> None:

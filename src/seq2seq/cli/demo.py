@@ -9,7 +9,6 @@ import typer
 
 from seq2seq.cli.options import Quiet, Threads
 from seq2seq.cli.train import print_result
-from seq2seq.config import load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
 
@@ -28,7 +27,9 @@ def demo(
     threads: Threads = 0,
     quiet: Quiet = False,
 ) -> None:
-    """The whole thing on a built-in English-German task: train, evaluate, translate, show attention.
+    """Train, evaluate and translate on a built-in English-German task, and show the attention.
+
+    The sentences are simple; words that the model does not know, such as names, are copied.
 
     \b
       seq2seq demo
@@ -39,6 +40,7 @@ def demo(
         raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model gru", code="usage.choice")
     folder = output or Path(f"runs/demo-{model}")
     settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
+    from seq2seq.config import load_config
     from seq2seq.runs.train import train
 
     print_result(train(load_config([], settings)), as_json=False, quiet=quiet)

@@ -1,7 +1,7 @@
-"""The settings tree and the one door through which settings come in."""
+"""Settings of a run, and the functions that load them."""
 
 from seq2seq.config.load import config_to_yaml, load_config, parse_documents
-from seq2seq.config.model import GRUSettings, ModelSettings, TransformerSettings
+from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.config.settings import (
     CleaningSettings,
     Config,
@@ -19,9 +19,9 @@ __all__ = [
     "Config",
     "DataSettings",
     "DecodingSettings",
-    "GRUSettings",
     "ModelSettings",
     "OptimizerSettings",
+    "RNNSettings",
     "ScheduleSettings",
     "Source",
     "TokenizerSettings",

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in the user's words: the key as typed, file and line, and what to write instead."""
+"""Error messages for settings: the key as typed, file and line, and what to write instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from seq2seq.config.model import GRUSettings, TransformerSettings
+from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource, TsvSource
 from seq2seq.config.yaml import Document, Path
@@ -18,14 +18,14 @@ from seq2seq.errors import ConfigError
 
 _VARIANTS: dict[str, type[BaseModel]] = {
     "transformer": TransformerSettings,
-    "gru": GRUSettings,
+    "rnn": RNNSettings,
     "text": TextSource,
     "tsv": TsvSource,
     "jsonl": JsonlSource,
     "hub": HubSource,
     "builtin": BuiltinSource,
 }
-# What other toolkits and papers call them.
+# Names in other toolkits and papers.
 _OTHER_NAMES = {
     "lr": "learning_rate",
     "epochs": "max_epochs",
@@ -59,10 +59,10 @@ _KINDS = {
     "finite": "a finite number",
 }
 _BOUNDS = {
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
+    "greater_than": "more than {}",
+    "greater_than_equal": "{} or more",
+    "less_than": "less than {}",
+    "less_than_equal": "{} or less",
     "string_too_short": "a name, which cannot be empty",
     "string_pattern_mismatch": "letters, digits, _ and - alone",
 }
@@ -72,12 +72,12 @@ _SOURCE = "[{source: FILE, target: FILE}]"
 
 
 def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigError:
-    """The first problem in full, the number of the others after it."""
+    """The error for the first problem, with the number of the others."""
     problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors(include_url=False)]
     first = problems[0]
     path = _user_path(first["loc"])
     where = next((place for document in reversed(documents) if (place := document.place(path))), None)
-    # Every arm of a union reports its own problem with the same value.
+    # Each member of a union type reports its own problem with the same value.
     others = len({_user_path(problem["loc"]) for problem in problems}) - 1
     more = f" (and {others} more)" if others else ""
     arms = [problem for problem in problems if _user_path(problem["loc"]) == path]
@@ -86,7 +86,7 @@ def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigErro
 
 
 def no_number(path: Path, given: bool, documents: Sequence[Document]) -> ConfigError:
-    """`true` stands where a number is wanted."""
+    """The error for `true` or `false` in place of a number."""
     where = next((place for document in reversed(documents) if (place := document.place(path))), None)
     what = f"`{'.'.join(map(str, path))}`: must be a number, not {_shown(given)}"
     return ConfigError(what, where=where, hint=_reference(path), code="config.value")
@@ -109,31 +109,32 @@ def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: 
         return "config.conflict", f"{key}: {what}" if key else what, hint or f"seq2seq config reference {key}".rstrip()
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         chosen = given.get("kind") if isinstance(given, dict) else given
-        return "config.value", f"`model.kind`: must be transformer or gru, not {_shown(chosen)}", _kind_of_model(chosen)
+        return "config.value", f"`model.kind`: must be transformer or rnn, not {_shown(chosen)}", _kind_of_model(chosen)
     if kind.startswith(("model_", "dict_")):
         return (
             "config.value",
             f"`{key}` is a group of settings, not {_shown(given)}",
             _how_to_group(first["loc"], given),
         )
-    wanted = " or ".join(dict.fromkeys(_wanted(arm) for arm in arms)).replace(" or more or ", " or more, or ")
+    wanted = " or ".join(dict.fromkeys(expected(arm) for arm in arms)).replace(" or more or ", " or more, or ")
     hint = _how_to_write(first, arms, path)
     return "config.value", f"`{key}`: must be {wanted}, not {_shown(given)}", hint
 
 
-def _wanted(problem: Mapping[str, Any]) -> str:
-    """What a value must be."""
+def expected(problem: Mapping[str, Any]) -> str:
+    """What pydantic expected in place of the value: "1 or more", "a whole number"."""
     kind = str(problem["type"])
     if kind == "literal_error":
         return str(problem["ctx"]["expected"]).replace("'", "")
     if kind in _BOUNDS:
-        bounds = {
-            name: _shown(int(value) if value == int(value) else value)
-            for name, value in problem.get("ctx", {}).items()
-            if isinstance(value, (int, float))
-        }
-        return _BOUNDS[kind].format(**bounds)
+        return _BOUNDS[kind].format(*bounds(problem))
     return _KINDS.get(kind.partition("_")[0], "of another kind")
+
+
+def bounds(problem: Mapping[str, Any]) -> list[str]:
+    """The bounds that a number has exceeded."""
+    numbers = [value for value in problem.get("ctx", {}).values() if isinstance(value, (int, float))]
+    return [str(int(value) if value == int(value) else value) for value in numbers]
 
 
 def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> str:
@@ -165,7 +166,7 @@ def _reference(path: Path) -> str:
 
 
 def _default_list(path: Path) -> str:
-    """The default of a list as YAML writes it; empty where it has none."""
+    """The default of a list as YAML; empty if there is none."""
     field = _group_at(path[:-1]).model_fields.get(str(path[-1]))
     default = field.default if field is not None else None
     return str(list(default)) if isinstance(default, tuple) and default else ""
@@ -188,9 +189,9 @@ def _how_to_group(loc: Sequence[str | int], given: Any) -> str:
 
 def _kind_of_model(given: Any) -> str:
     text = str(given).casefold()
-    if text in ("lstm", "rnn"):
-        return f"model: {{kind: gru, cell: {text}}}"
-    return f"model: {{kind: {'gru' if 'gru' in text else 'transformer'}}}"
+    if text in ("gru", "lstm", "tanh"):
+        return f"model: {{kind: rnn, cell: {text}}}"
+    return f"model: {{kind: {'rnn' if 'rnn' in text or 'gru' in text else 'transformer'}}}"
 
 
 def _choices(problem: Mapping[str, Any]) -> list[str]:
@@ -198,7 +199,7 @@ def _choices(problem: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML writes it, short."""
+    """A value as YAML, shortened if it is long."""
     match value:
         case None:
             return "null"
@@ -213,7 +214,7 @@ def _shown(value: Any) -> str:
 
 
 def _visible(key: str) -> str:
-    """The key with what cannot be seen, or looks like another letter, spelled out."""
+    """The key with invisible and non-ASCII letters as code points."""
     return "".join(letter if letter.isascii() and letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in key)
 
 
@@ -221,7 +222,7 @@ def _user_path(loc: Sequence[str | int]) -> Path:
     """The path as the user typed it: pydantic puts the tag of a union between the keys."""
     path: list[str | int] = []
     for place, part in enumerate(loc):
-        is_model_tag = place == 1 and loc[0] == "model" and part in ("transformer", "gru")
+        is_model_tag = place == 1 and loc[0] == "model" and part in ("transformer", "rnn")
         is_source_tag = place == 3 and isinstance(loc[2], int) and loc[0] == "data" and part in _VARIANTS
         is_choice_of_types = path[-1:] == ["batch_size"] or str(part).removeprefix("constrained-") in ("int", "str")
         if not is_model_tag and not is_source_tag and not is_choice_of_types:
@@ -230,19 +231,19 @@ def _user_path(loc: Sequence[str | int]) -> Path:
 
 
 def _suggest(loc: Sequence[str | int]) -> str:
-    """Where an unknown key may belong, or what it may have been meant to be."""
+    """A hint for an unknown key: its place elsewhere, or a similar name."""
     typed = str(loc[-1])
     wrong = typed.strip().casefold().replace("-", "_").replace(" ", "_")
     siblings = list(_group_at(loc[:-1]).model_fields)
-    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}  # of which there are several
+    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}
     wanted = _OTHER_NAMES.get(wrong, wrong)
     groups = _user_path(loc)[:-1]
     within = ".".join(map(str, groups))
     key = f"{within}.{typed}" if within else typed
-    # The key as `key=value` wants it, which cannot reach into a list.
+    # The full key, as in `key=value`, which cannot address items of a list.
     prefix = f"{within}." if within and not any(isinstance(part, int) for part in groups) else ""
     if typed == "<<":
-        return "write the keys out, or use a preset: configs know no merge keys"
+        return "write the keys out, or use a preset: configs have no merge keys"
     if typed.isdecimal() and len(typed) == 3:
         return "write numbers without commas, as in 20000"
     if "." in wrong and wrong in everywhere.values():
@@ -282,17 +283,17 @@ def _may_be_null(loc: Sequence[str | int]) -> bool:
 
 
 def known_key(text: str) -> bool:
-    """Whether a text is the full name of a setting, such as `training.max_steps`."""
+    """Whether a text is the full key of a setting, such as `training.max_steps`."""
     return text in dict(_all_keys(Config, ())).values()
 
 
 def _all_keys(group: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Every key of the tree with its full path; the first of several equal names wins."""
+    """Name and full key of every setting."""
     for name, field in group.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _all_keys(annotation, (*path, name))
         elif name == "model":
-            for variant in (GRUSettings, TransformerSettings):
+            for variant in (RNNSettings, TransformerSettings):
                 yield from _all_keys(variant, ("model",))
         yield name, ".".join((*path, name))

@@ -1,8 +1,9 @@
-"""Settings of the two architectures; `kind` chooses."""
+"""Settings of the two architectures, chosen by `kind`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -65,12 +66,12 @@ class TransformerSettings(Settings):
         return self
 
 
-class GRUSettings(Settings):
-    """Recurrent encoder-decoder: Sutskever et al. 2014 without attention, Bahdanau et al. 2015 or Luong et al. 2015
-    with it."""
+class RNNSettings(Settings):
+    """Recurrent encoder-decoder, without attention (Sutskever et al. 2014) or with it (Bahdanau et al. 2015, Luong et
+    al. 2015)."""
 
-    kind: Literal["gru"] = "gru"
-    cell: Literal["gru", "lstm", "rnn"] = "gru"
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["gru", "lstm", "tanh"] = "gru"
     """Recurrent cell: gated recurrent unit, long short-term memory, or plain tanh."""
     embedding_size: int = Field(256, ge=1, le=2**17)
     """Width of the token embeddings."""
@@ -112,4 +113,17 @@ class GRUSettings(Settings):
         return self
 
 
-ModelSettings = Annotated[Union[TransformerSettings, GRUSettings], Field(discriminator="kind")]  # noqa: UP007
+ModelSettings = Annotated[Union[TransformerSettings, RNNSettings], Field(discriminator="kind")]  # noqa: UP007
+
+
+def current_names(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The group `model` with today's values for old ones.
+
+    `kind: gru` named all recurrent models, and `cell: rnn` the tanh cell. Both stay valid.
+    """
+    current = dict(model)
+    if current.get("kind") == "gru":
+        current["kind"] = "rnn"
+    if current.get("cell") == "rnn":
+        current["cell"] = "tanh"
+    return current

@@ -11,6 +11,7 @@ from typing import Any
 from seq2seq import console
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
 from seq2seq.data.cleaning import CleaningReport, is_invisible
+from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.files import DecodingErrors, Pair, one_line, read_lines
 from seq2seq.errors import DataError, UsageError
 
@@ -167,8 +168,6 @@ def _json_text(row: Any, key: str, place: str) -> str:
 
 
 def _read_builtin(source: BuiltinSource) -> Iterator[Pair]:
-    from seq2seq.data.builtin import builtin_pairs
-
     for left, right in builtin_pairs(source.builtin, source.split):
         yield (right, left) if source.reverse else (left, right)
 

@@ -1,9 +1,9 @@
-"""Our own engine: a model of this project, searched on one device."""
+"""The native engine: search with a model of this project on one device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
@@ -18,29 +18,29 @@ from seq2seq.decoding.length_limits import check, lengths
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
 from seq2seq.kernels import compile as kernels
+from seq2seq.kernels.compiled_transformer import pack_for_search
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.models.linear import packed_weights
 from seq2seq.special_tokens import EOS
 from seq2seq.system import computes_bf16
 
 _TYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _WORTH_LOADING = 40_000
-"""Characters from which compiled loops are worth their loading, which takes 0.8 s; of a very long text only some lines
-are seen at first. They save 0.8 s of 2.2 for 1,000 captions with beam 5 by two processes, 0.5 of 1.1 greedily."""
+"""Characters of a text from which the compiled loops are worth loading, which takes 0.8 s; only the first lines of a
+long text are counted. They save 0.8 s of 2.2 for 1,000 captions with beam 5 in two processes, 0.5 of 1.1 greedily."""
 
 FEW_THREADS = 2
-"""They run in one thread; with more than these torch's operators win."""
+"""Most threads of a process for which the loops, which run in one thread, are faster than torch's operators."""
 
 
 class NativeEngine(Engine):
     """Searches with a model on its device; each call is one batch.
 
-    Diverse beams and phrases that an output must hold are ways to choose tokens, which the search itself does not know.
+    On a CPU search uses a copy of the model with packed weights and, for long texts, compiled loops.
 
-    `precision`: `auto` is fp32, in which a translation hardly ever depends on what else is in its batch. In `bf16` a
-    CPU computes all products but the vocabulary's scores, a GPU all that torch's autocast does, as in `fp16`. Raises
-    `UsageError` for others, for fp16 on a CPU, and for bf16 on one that does not have it.
+    `precision`: `auto` is fp32, in which a translation hardly ever depends on the rest of its batch. In `bf16` a CPU
+    computes all products except the vocabulary's scores, and a GPU all that torch's autocast does, as in `fp16`. Raises
+    `UsageError` for other precisions, for fp16 on a CPU, and for bf16 on a CPU without it.
     """
 
     def __init__(self, model: Seq2SeqModel, device: torch.device, precision: str = "auto") -> None:
@@ -57,7 +57,9 @@ class NativeEngine(Engine):
                 code="device.precision",
             )
         self.model, self.device, self.dtype = model, device, _TYPES[precision]
-        self._is_unchanged = self._is_compiled = False
+        self._is_compiled = False
+        self._packed: dict[bool, Seq2SeqModel] | None = None
+        """The packed models, with and without loops, while the weights do not change."""
 
     @property
     def max_source_length(self) -> int | None:
@@ -68,26 +70,22 @@ class NativeEngine(Engine):
         return self.model.max_target_length
 
     def prepare(self, characters: int) -> None:
-        """See `Engine`: on a CPU, compiled loops. Whether they are used does not depend on earlier texts."""
+        """See `Engine`: loads compiled loops on a CPU. Whether they are used does not depend on earlier texts."""
         self._is_compiled = self.device.type == "cpu" and characters >= _WORTH_LOADING
         if self._is_compiled:
             kernels.load(partial(say, kernels.COMPILING))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """See `Engine`: on a CPU weights are put in order once."""
-        if self.device.type != "cpu":
+        """See `Engine`: on a CPU the weights are packed once."""
+        self._packed = {}
+        try:
             yield
-            return
-        with self._numbers():
-            self._is_unchanged = True
-            try:
-                yield
-            finally:
-                self._is_unchanged = False
+        finally:
+            self._packed = None
 
     def version(self) -> tuple[int, ...]:
-        """See `Engine`: torch counts the writes to every tensor. Also whether it uses compiled loops."""
+        """See `Engine`: torch's counts of the writes to every parameter, and whether compiled loops are used."""
         parts = [part for part in self.model.parameters() if not part.is_inference()]
         weights = (number for part in parts for number in (part.data_ptr(), part._version))
         return (int(self._is_compiled), *weights)
@@ -109,13 +107,12 @@ class NativeEngine(Engine):
         if not sentences:
             return []
         try:
-            numbers = nullcontext() if self._is_unchanged else self._numbers()
-            uses_loops = self._is_compiled and torch.get_num_threads() <= FEW_THREADS
-            loops = kernels.in_use() if uses_loops else nullcontext()
-            with inference(self.model, self.device), numbers, loops:
+            loops = kernels.loaded() if self._is_compiled and torch.get_num_threads() <= FEW_THREADS else None
+            with inference(self.model, self.device), self._autocast(), kernels.in_use(loops):
+                model = self._packed_model(loops)
                 if options.diversity > 0:
-                    return diverse_search(partial(self._batch, sentences), options)
-                return self._by_width(sentences, options)
+                    return diverse_search(partial(self._batch, model, sentences), options)
+                return self._by_width(model, sentences, options)
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"out of memory with {len(sentences)} lines at once and beam size {options.beam_size}",
@@ -123,15 +120,25 @@ class NativeEngine(Engine):
                 code="memory.translating",
             ) from error
 
-    def _numbers(self) -> AbstractContextManager[None]:
-        if self.device.type == "cpu":
-            # bf16 scores of the vocabulary would be too coarse: many tie, and log P is off by hundredths.
-            outputs = [part for name, part in self.model.named_modules() if name.rpartition(".")[2] == "output"]
-            return packed_weights(self.model, self.dtype, exact=outputs)
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    def _autocast(self) -> AbstractContextManager[None]:
+        is_on = self.device.type != "cpu" and self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype if is_on else None, enabled=is_on)
 
-    def _by_width(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
-        """Sentences with phrases search a wider beam, apart from the others."""
+    def _packed_model(self, loops: kernels.Kernels | None) -> Seq2SeqModel:
+        """The model that is searched: on a CPU with packed weights."""
+        if self.device.type != "cpu":
+            return self.model
+        if self._packed is None:
+            return pack_for_search(self.model, self.dtype, loops)
+        is_compiled = loops is not None
+        if is_compiled not in self._packed:
+            self._packed[is_compiled] = pack_for_search(self.model, self.dtype, loops)
+        return self._packed[is_compiled]
+
+    def _by_width(
+        self, model: Seq2SeqModel, sentences: Sequence[Sentence], options: SearchOptions
+    ) -> list[list[Hypothesis]]:
+        """Search a wider beam for sentences with phrases, separately from the others."""
         widths = [constrained_width(sentence.phrases, options.beam_size) for sentence in sentences]
         kinds = [(width, bool(sentence.phrases)) for width, sentence in zip(widths, sentences, strict=True)]
         found: list[list[Hypothesis]] = [[] for _ in sentences]
@@ -141,21 +148,25 @@ class NativeEngine(Engine):
             choose = None
             if with_phrases:
                 check(some, options)
-                choose = constrained(some, lengths(self.model, some, wider), wider)
-            for place, hypotheses in zip(places, self._batch(some, wider, choose), strict=True):
+                choose = constrained(some, lengths(model, some, wider), wider)
+            for place, hypotheses in zip(places, self._batch(model, some, wider, choose), strict=True):
                 found[place] = hypotheses
         return found
 
     def _batch(
-        self, sentences: Sequence[Sentence], options: SearchOptions, choose: Choose | None = None
+        self,
+        model: Seq2SeqModel,
+        sentences: Sequence[Sentence],
+        options: SearchOptions,
+        choose: Choose | None = None,
     ) -> list[list[Hypothesis]]:
         source = padded([[*sentence.ids, EOS] for sentence in sentences], self.device)
-        return search(self.model, source, sentences, options, choose=choose)
+        return search(model, source, sentences, options, choose=choose)
 
 
 @contextmanager
 def inference(model: Seq2SeqModel, device: torch.device) -> Iterator[None]:
-    """Eval mode, no gradients, full precision; training goes on as it was afterwards."""
+    """Eval mode without gradients in full precision; restores the mode afterwards."""
     was_training = model.training
     model.eval()
     try:

@@ -1,4 +1,16 @@
-"""What a search computes most, in loops that numba compiles for one core of the CPU at hand.
+"""Compiled search on one core of a CPU: loops that numba compiles for it, and what uses them.
 
-They are what torch has no operator for, and what its operators take longer to begin than to do.
+They replace operators that torch does not have, and those that take longer to start than to run.
 """
+
+from __future__ import annotations
+
+LANES = 16
+"""Numbers in a vector of 512 bits; LLVM splits it for a CPU with shorter ones. The width of a head is a multiple."""
+
+BLOCKS = 256
+"""Tokens b, b + `BLOCKS`, b + 2 `BLOCKS`, ... of a vocabulary, which has at least `BLOCKS` tokens, are its block b. A
+multiple of 32, for which torch's maximum over blocks is vectorised, too."""
+
+LOG2_E = 12102203 / 2**23
+"""log2(e) as fp32 holds it, so that a product with it and a division by it cancel."""

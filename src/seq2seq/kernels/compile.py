@@ -1,8 +1,8 @@
-"""Compiling the loops, or loading what was compiled before; the search does without them where that fails.
+"""Compiles the loops with numba, or loads their machine code; search falls back on torch where that fails.
 
-numba keeps machine code in `__pycache__` beside Python's own, or in the user's cache where that cannot be written. To
-load it takes 0.8 s, most of it numba itself, and to compile it the first time 8 to 20 s: worth it only for long texts,
-and therefore asked for. A process that is forked afterwards has the loops as well.
+numba keeps machine code in `__pycache__` beside Python's own, or in the user's cache if that is not writable. Loading
+takes 0.8 s, most of it for numba itself, and compiling 8 to 20 s. This pays only for long texts, so it is done on
+demand. A process that is forked afterwards has the loops as well.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 
 
 class Kernels(NamedTuple):
-    """The compiled loops; see `loops.py`, `products.py` and `transformer.py`."""
+    """The compiled loops; see `loops.py`, `products.py` and `layers.py`."""
 
-    attend: Callable[..., None]
+    attention: Callable[..., None]
     norm: Callable[..., None]
-    fill: Callable[..., None]
     normalise: Callable[..., None]
     choose: Callable[..., None]
     product: Callable[..., None]
@@ -31,9 +30,8 @@ class Kernels(NamedTuple):
 
 
 _SIGNATURES = {
-    "attend": "void(i8, i8, i8, i8, i8, i8, UniTuple(i8, 5), i8, UniTuple(i8, 2))",
+    "attention": "void(i8, i8, i8, i8, i8, i8, UniTuple(i8, 5), i8, UniTuple(i8, 2))",
     "norm": "void(i8, i8, i8, i8, f4, i8, i8)",
-    "fill": "void(i8[:,::1], i8[::1], i8[::1])",
     "normalise": "void(f4[:,::1], f8[::1])",
     "choose": "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])",
     "product": "void(i8, i8, i8, i8, f4, i8, i8, i8)",
@@ -45,36 +43,41 @@ _SIGNATURES = {
 }
 
 COMPILING = "compiling for this CPU: up to half a minute, once on a machine"
-"""What to tell who waits for it."""
+"""Message for a user who waits for it."""
 
 _kernels: Kernels | None = None
 _in_use: ContextVar[Kernels | None] = ContextVar("kernels", default=None)
 _reason: str | None = None
-"""Why there are none; nothing where there are, None before anybody has asked."""
+"""Why there are none: empty if there are, None before `load`."""
 
 
 def load(compiling: Callable[[], object] = lambda: None) -> str:
-    """Have the loops from now on, if they can be had. Returns why not; nothing where they are there.
+    """Load the loops, or compile them. Returns why that failed, or an empty text.
 
-    `compiling` is called once where they are not kept from an earlier time.
+    `compiling` is called once, before loops are compiled that have not been cached.
     """
     global _kernels, _reason
     if _reason is None:
-        # Whatever goes wrong in a library that compiles for a CPU that we have never seen: torch can do it all.
+        # Any error of a library that compiles for an unknown CPU: torch can compute everything without it.
         try:
-            _kernels, _reason = _somehow_compiled(compiling), ""
+            _kernels, _reason = _load_or_compile(compiling), ""
         except Exception as error:
             _reason = " ".join(f"{type(error).__name__}: {error}".split())
     return _reason
 
 
-@contextmanager
-def in_use() -> Iterator[None]:
-    """Have what this thread computes within done by the loops, if this process has them.
+def loaded() -> Kernels | None:
+    """The loops, if `load` has found them."""
+    return _kernels
 
-    Nothing else may be: what a training computes must not depend on whether it has translated before.
+
+@contextmanager
+def in_use(kernels: Kernels | None) -> Iterator[None]:
+    """Let search within this context, in this thread, use these loops.
+
+    Nothing else uses them: what a training computes must not depend on whether the process has translated before.
     """
-    token = _in_use.set(_kernels)
+    token = _in_use.set(kernels)
     try:
         yield
     finally:
@@ -82,45 +85,44 @@ def in_use() -> Iterator[None]:
 
 
 def used() -> Kernels | None:
-    """The loops, within `in_use`."""
+    """The loops given to `in_use`."""
     return _in_use.get()
 
 
-def _somehow_compiled(compiling: Callable[[], object]) -> Kernels:
-    tell = cache(compiling)  # at most once
+def _load_or_compile(compiling: Callable[[], object]) -> Kernels:
+    notify = cache(compiling)  # at most once
     with suppress(Exception):
-        return _compiled(tell, cached=True)
-    with suppress(Exception):  # what is kept may be damaged
-        return _compiled(tell, cached=True, anew=True)
-    return _compiled(tell, cached=False)  # it can be kept nowhere
+        return _compiled(notify, cached=True)
+    with suppress(Exception):  # the cached machine code may be damaged
+        return _compiled(notify, cached=True, renew=True)
+    return _compiled(notify, cached=False)  # no folder is writable
 
 
-def _compiled(compiling: Callable[[], object], cached: bool, anew: bool = False) -> Kernels:
+def _compiled(compiling: Callable[[], object], cached: bool, renew: bool = False) -> Kernels:
     from numba import config, njit
 
     if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
 
-    from seq2seq.kernels import layers as transformer
-    from seq2seq.kernels import loops, products, vectors
+    from seq2seq.kernels import layers, loops, products, vectors
 
     sources = _sources()
-    version = f"{sources}p{products.PANEL}"  # weights are kept in other panels on another CPU
+    version = f"{sources}p{products.PANEL}"  # another CPU may have panels of another width
 
     def compiled(name: str, signature: str) -> Any:
-        plain = next(getattr(file, name) for file in (products, transformer, loops) if hasattr(file, name))
+        plain = next(getattr(file, name) for file in (products, layers, loops) if hasattr(file, name))
         function = FunctionType(plain.__code__, plain.__globals__, name)
-        # numba keeps it by this name. It looks at a loop's own file for changes, and not at what the loop calls.
+        # The name in numba's cache. numba checks a loop's own file for changes, but not the files of what it calls.
         function.__module__, function.__qualname__ = plain.__module__, f"{name}-{version}"
         made = njit(cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
-        mine: list[Path] = []
+        files: list[Path] = []
         if cached:
             folder = Path(made.stats.cache_path)
-            _forget_others(folder, sources)
-            mine = list(folder.glob(f"*.{name}-{version}-*.nb[ci]"))
-        for file in mine if anew else []:
+            _remove_outdated(folder, sources)
+            files = list(folder.glob(f"*.{name}-{version}-*.nb[ci]"))
+        for file in files if renew else []:
             file.unlink(missing_ok=True)
-        if anew or not mine:
+        if renew or not files:
             compiling()
         made.compile(signature)
         made.disable_compile()
@@ -130,15 +132,15 @@ def _compiled(compiling: Callable[[], object], cached: bool, anew: bool = False)
 
 
 def _sources() -> str:
-    """A digest of all source files here."""
+    """A digest of all source files in this folder."""
     digest = sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _forget_others(folder: Path, sources: str) -> None:
-    """Machine code that was made of other source files goes, for whatever CPU."""
+def _remove_outdated(folder: Path, sources: str) -> None:
+    """Remove machine code of other source files, for any CPU."""
     for file in folder.glob("*.nb[ci]"):
         if f"-{sources}p" not in file.name:
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""The loops themselves: plain functions over numpy arrays, for `loading.py` to compile.
+"""Loops over numpy arrays and addresses, which `compile.py` compiles.
 
-What they compute does not depend on what else is in a batch, nor on its order.
+Their results do not depend on the other rows of a batch, nor on its order.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from seq2seq.kernels.sizes import BLOCKS, LANES, LOG2_E
+from seq2seq.kernels import BLOCKS, LANES, LOG2_E
 from seq2seq.kernels.vectors import CALCULUS, copy, exp2, floats, row_mixture, row_products
 
-# To numba float() of an fp32 number is that number: np.float64() is written where it should be wide.
+# In numba, float() of an fp32 number is that number: np.float64() widens it.
 Array = Any
-"""A numpy array, C-contiguous; letters in comments are those of `models/interface.py`."""
+"""A C-contiguous numpy array; the letters of shapes are those of `models/interface.py`."""
 
 _LOG2_E = np.float32(LOG2_E)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _ADDED = 2048
-"""So many exponentials are added in fp32 at most, and their sums in float64: the more, the larger the error."""
+"""Most exponentials that are added in fp32, as the error grows with their number; their sums are added in float64."""
 
 
-def attend(
+def attention(
     out_at: int,  # fp32 [B K H E]
     projected_at: int,  # fp32 [B K P H E]: queries, for P = 3 keys and values too
     keys_at: int,  # fp32 [B H C E]
@@ -34,9 +34,10 @@ def attend(
     room: int,  # C
     biases: tuple[int, int],  # W S
 ) -> None:
-    """Scaled dot product attention of K queries of every sentence to those of its `used` places that they see.
+    """Scaled dot-product attention of the K queries of every sentence to those of the `used` places that they see.
 
-    New keys and values become the last K of these places first. E is a multiple of `LANES`; who sees nothing gets 0.
+    New keys and values are first written into the last K of these places. E is a multiple of `LANES`. A query that sees
+    nothing gets 0.
     """
     size, fan, parts, heads, width = shape
     kinds, most = biases
@@ -79,7 +80,7 @@ def attend(
                     top = weights[i] if weights[i] > top else top
                 for i in range(begin, begin + count):
                     weights[i] = (weights[i] - top) * scale
-            for i in range(heads * pitch):  # what lies between the heads as well: one long loop is faster
+            for i in range(heads * pitch):  # the gaps between the heads as well: one long loop is faster
                 weights[i] = exp2(weights[i], _ONE, _ZERO)
             for head in range(heads):
                 begin = head * pitch
@@ -107,7 +108,7 @@ def norm(
     rows: int,
     width: int,
 ) -> None:
-    """Layer normalisation, or the root mean square's; see `models.layers.build_norm`."""
+    """Layer normalisation or root mean square normalisation; see `models.layers.build_norm`."""
     out, x = floats(out_at, (rows, width)), floats(x_at, (rows, width))
     gain = floats(gain_at, (width,))
     for row in range(rows):
@@ -129,14 +130,6 @@ def norm(
                 out[row, i] = x[row, i] * scale * gain[i]
 
 
-def fill(tables: Array, gaps: Array, movers: Array) -> None:
-    """Rows gaps[i] become those of movers[i], in every one of some tables, given by address and bytes in a row."""
-    for table in range(len(tables)):
-        begin, size = tables[table, 0], tables[table, 1]
-        for i in range(len(gaps)):
-            copy(begin + gaps[i] * size, begin + movers[i] * size, size)
-
-
 def normalise(logits: Array, out: Array) -> None:
     """out[r] = log sum exp of logits[r] (fp32 [R V]) in float64; NaN where a row holds NaN or infinity."""
     rows, size = logits.shape
@@ -154,11 +147,12 @@ def normalise(logits: Array, out: Array) -> None:
 
 
 def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
-    """The best of every sentence, over all its hypotheses: totals[n] by falling logit + offset, places[n] = w * V + v.
+    """The best tokens of every sentence, over all its hypotheses.
 
-    `logits` are fp32 [N W V], `offsets` float64 [N W], of which -inf means no hypothesis. Equals go by rising place;
-    where there are fewer than `totals` has columns, the rest is -inf and 0. Exact and without sorting a vocabulary:
-    whatever the best blocks hold sets a bar, and only blocks with a maximum above it are looked at.
+    totals[n] holds the largest logit + offset in falling order, places[n] their places w * V + v, where `logits` are
+    fp32 [N W V] and `offsets` float64 [N W], -inf for a missing hypothesis. Equal totals are in order of their places.
+    Where a sentence has fewer than `totals` has columns, the rest is -inf and 0. Exact, without sorting a vocabulary:
+    the tokens of the best blocks set a bar, and other blocks are searched only if their maximum reaches it.
     """
     sentences, beams, size = logits.shape
     count = totals.shape[1]
@@ -195,7 +189,7 @@ def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
 
 @njit(fastmath=CALCULUS)
 def _block_maxima(scores: Array, maxima: Array) -> Any:
-    """maxima[b] = the greatest score of block b; returns the greatest of all."""
+    """Write the largest score of each block b into maxima[b]; returns the largest of all."""
     size = len(scores)
     whole = size // BLOCKS * BLOCKS
     for block in range(BLOCKS):
@@ -208,7 +202,7 @@ def _block_maxima(scores: Array, maxima: Array) -> Any:
         score = scores[whole + block]
         maxima[block] = score if score > maxima[block] else maxima[block]
     top, other = maxima[0], maxima[1]
-    for block in range(2, BLOCKS, 2):  # two at a time, for neither to wait for itself
+    for block in range(2, BLOCKS, 2):  # two independent maxima, which the CPU computes in parallel
         top = maxima[block] if maxima[block] > top else top
         other = maxima[block + 1] if maxima[block + 1] > other else other
     return other if other > top else top
@@ -216,7 +210,7 @@ def _block_maxima(scores: Array, maxima: Array) -> Any:
 
 @njit
 def _insert_block(best: Array, chosen: Array, scores: Array, offset: float, block: int, first: int) -> None:
-    """All tokens of a block, the place of token 0 being `first`."""
+    """Insert all tokens of a block, where `first` is the place of token 0."""
     for token in range(block, len(scores), BLOCKS):
         total = np.float64(scores[token]) + offset
         if total >= best[-1]:
@@ -225,9 +219,9 @@ def _insert_block(best: Array, chosen: Array, scores: Array, offset: float, bloc
 
 @njit
 def _insert(best: Array, chosen: Array, total: float, place: int) -> None:
-    """Into a list of falling totals, equals by rising place; what falls out at its end is forgotten.
+    """Insert into a list of falling totals, equal ones in order of their places; the last one is dropped.
 
-    Ask first whether it belongs there: a call costs more.
+    The caller first compares with the last total, as a call costs more.
     """
     i = len(best) - 1
     if total < best[i] or (total == best[i] and place > chosen[i]):

@@ -1,6 +1,6 @@
-"""Products with weights, in tiles that stay in registers (Goto and van de Geijn 2008).
+"""Products with packed weights, in tiles that stay in registers (Goto and van de Geijn 2008).
 
-A library's call takes longer to begin (15 us of torch's oneDNN) than most products of one step of a search take here.
+torch's call of oneDNN takes longer to start (15 us) than most products of one step of a search take here.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from seq2seq.kernels.sizes import LANES
+from seq2seq.kernels import LANES
 from seq2seq.kernels.vectors import FLOAT, INTEGER, VECTOR, at, copy, load, spread
 
 
 def _features() -> set[str]:
-    """Of the CPU that numba compiles for: the one at hand, or what the user has it take for that."""
+    """Features of the CPU that numba compiles for: this one, or the one that the user has set for numba."""
     if config.CPU_FEATURES is not None:
         words = config.CPU_FEATURES.split(",")
         return {word[1:] for word in words if word.startswith("+")}
     try:
         return {name for name, there in binding.get_host_cpu_features().items() if there}
-    except RuntimeError:  # not known for this kind of CPU
+    except RuntimeError:  # unknown for this kind of CPU
         return set()
 
 
 FUSED = "fma" in _features() or platform.machine().lower() not in ("x86_64", "amd64", "i686")
-"""Whether this CPU adds a product in one instruction; an x86 CPU that does not calls a function for every number."""
+"""Whether this CPU has fused multiply-add; without it an x86 CPU would call a function for every number."""
 
 _ROWS = 6
 _VECTORS = 4 if "avx512f" in _features() else 1
-"""A tile has so many rows, and vectors in each. Its 24 vectors leave 8 of AVX-512's 32 registers to what is multiplied;
-its 12 (of 8 numbers, two for each of `LANES`) leave 4 of AVX's 16."""
+"""Rows of a tile, and vectors in each row. Its 24 vectors leave 8 of AVX-512's 32 registers to the factors; its 12 (of
+8 numbers, two for each of `LANES`) leave 4 of AVX's 16."""
 
 PANEL = _VECTORS * LANES
-"""Columns of a tile: weights are kept in panels [K `PANEL`] of so many outputs."""
+"""Columns of a tile: weights are packed in panels [K `PANEL`] of this many outputs."""
 
 
 def product(
@@ -51,9 +51,9 @@ def product(
     inner: int,
     columns: int,
 ) -> None:
-    """out = the greater of x weight^T + bias and `least`: 0 for relu, -inf for the product itself.
+    """out = max(x weight^T + bias, least), where `least` is 0 for relu and -inf for the product itself.
 
-    Tensors are given by address: as arrays they would take longer to hand over than to multiply.
+    Tensors are given by address: passing arrays would take longer than multiplying them.
     """
     spare = np.empty(_ROWS * PANEL, np.float32)
     for begin in range(0, columns, PANEL):
@@ -89,7 +89,7 @@ def _tile(_: Any, out: Any, pitch: Any, x: Any, panel: Any, bias: Any, least: An
 
 
 def _rows(build: Any, rows: int, out: Any, pitch: Any, x: Any, panel: Any, bias: Any, least: Any, inner: Any) -> None:
-    """The code of a tile of so many rows."""
+    """Generate the code of a tile with this number of rows."""
     steps = [INTEGER(vector * LANES * 4) for vector in range(_VECTORS)]
     totals = [[cgutils.alloca_once(build, VECTOR) for _ in steps] for _ in range(rows)]
     begins = [load(build, bias, step) for step in steps]

@@ -1,7 +1,7 @@
-"""What the loops are made of: powers of two, and sums of products over rows of a table.
+"""Vector operations of the loops: powers of two, and sums of products over rows of a table.
 
-LLVM finds vectors in long loops by itself. It does not in loops over the 16 to 64 numbers of an attention head, which
-it takes for short and unrolls into single numbers, seven times as slow: these two are written as vectors.
+LLVM vectorises long loops by itself, but unrolls loops over the 16 to 64 numbers of an attention head into scalar code,
+seven times as slow: these are generated as vector code.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from seq2seq.kernels.sizes import LANES
+from seq2seq.kernels import LANES
 
 CALCULUS = {"reassoc", "contract", "nsz", "arcp"}
 """Sums may be regrouped. NaN and infinity stay what they are."""
 
 
 def _powers(degree: int) -> tuple[np.float32, ...]:
-    """Coefficients of a polynomial that is 2^x for |x| <= 1/2, within 4e-9 of it for degree 6."""
+    """Coefficients of a polynomial that approximates 2^x for |x| <= 1/2, within 4e-9 for degree 6."""
     nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64) / 2
     fitted = np.polynomial.chebyshev.Chebyshev.fit(nodes, 2.0**nodes, degree, domain=[-0.5, 0.5])
     return tuple(np.float32(part) for part in fitted.convert(kind=np.polynomial.Polynomial).coef)
@@ -31,7 +31,7 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6 = _powers(6)
 _HALF, _LEAST, _BIAS, _STEP = np.float32(0.5), np.float32(-126), np.float32(127), np.float32(2**23)
 
 
-@njit(fastmath={"contract"})  # regrouped, the parts of a great number would be lost
+@njit(fastmath={"contract"})  # regrouping would lose the fraction of a large number
 def exp2(x, factor, offset):  # type: ignore[no-untyped-def]
     """2^(factor * x - offset) in fp32, for exponents up to 0; no result is below the smallest normal number."""
     x = factor * x - offset
@@ -39,7 +39,7 @@ def exp2(x, factor, offset):  # type: ignore[no-untyped-def]
     whole = np.floor(x + _HALF)
     part = x - whole
     power = (((((_C6 * part + _C5) * part + _C4) * part + _C3) * part + _C2) * part + _C1) * part + _C0
-    # 2^whole has this exponent and no digits. No NaN may become an integer.
+    # 2^whole has this exponent and mantissa 0. A NaN must not be converted to an integer.
     exponent = whole if whole > _LEAST else _LEAST
     return power * np.int32((exponent + _BIAS) * _STEP).view(np.float32)
 
@@ -80,8 +80,8 @@ def copy(_: Any, out: Any, begin: Any, size: Any) -> Any:
 def row_products(_: Any, out: Any, vector: Any, rows: Any, places: Any, count: Any, size: Any, ahead: Any) -> Any:
     """out[i] = vector . rows[places[i]] for i < count.
 
-    All are addresses: of fp32 numbers, of rows of `size` of them (a multiple of `LANES`), of 64-bit integers. What lies
-    `ahead` bytes behind the rows is fetched into the cache: others are not waited for then.
+    All are addresses: of fp32 numbers, of rows of `size` of them (a multiple of `LANES`), of 64-bit integers. The bytes
+    `ahead` of the rows are prefetched into the cache, where the next call finds them.
     """
 
     def generate(_: Any, build: _Builder, __: Any, arguments: Any) -> Any:
@@ -109,7 +109,7 @@ def row_mixture(
     def generate(_: Any, build: _Builder, __: Any, arguments: Any) -> Any:
         out, weights, rows, places, count, size, ahead, factor = arguments
         pitch = build.mul(size, INTEGER(4))
-        totals = [cgutils.alloca_once(build, VECTOR) for _ in range(2)]  # two sums, for neither to wait for itself
+        totals = [cgutils.alloca_once(build, VECTOR) for _ in range(2)]  # independent sums, which run in parallel
         whole = build.and_(count, INTEGER(-2))
         with cgutils.for_range_slice(build, INTEGER(0), pitch, INTEGER(BYTES), inc=True) as (offset, _):
 
@@ -145,14 +145,14 @@ def spread(build: _Builder, number: Any) -> Any:
 
 
 def _sum(build: _Builder, vector: Any) -> Any:
-    """Of all lanes."""
+    """The sum of all lanes."""
     kind = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
     add = cgutils.get_or_insert_function(build.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
     return build.call(add, [FLOAT(0.0), vector], fastmath=("reassoc",))
 
 
 def at(build: _Builder, address: Any, offset: Any, kind: Any = VECTOR) -> Any:
-    """Pointer to what lies `offset` bytes behind `address`."""
+    """Pointer `offset` bytes behind `address`."""
     return build.inttoptr(build.add(address, offset), kind.as_pointer())
 
 

@@ -1,9 +1,8 @@
-"""The one contract of every architecture. Search, loss and scoring know this file and no other of this
-folder.
+"""The contract of every architecture. Search, loss and scoring know this file and no other file of this folder.
 
-Letters in shapes: B batch, S source length, T target length, D width, V vocabulary, L layers, H heads. While
-searching, N sentences have W hypotheses each: R = N * W rows, row r belongs to sentence r // W. Batch is axis 0
-of every tensor in a `Memory` (N rows) and a state. A state is an argument and a result, never an attribute.
+Letters in shapes: B batch, S source length, T target length, D width, V vocabulary, L layers, H heads. During search,
+N sentences have W hypotheses each: R = N * W rows, and row r belongs to sentence r // W. The batch is axis 0 of every
+tensor in a `Memory` (N rows) and in a state. A state is an argument and a result, never an attribute.
 """
 
 from __future__ import annotations
@@ -16,20 +15,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from seq2seq.kernels import tensors
-
 Tree = TypeVar("Tree")
 
 
 class Memory(NamedTuple):
-    """What the encoder hands over; constant while decoding."""
+    """The encoder's output, constant during decoding."""
 
     states: Float[Tensor, "B S D"]
-    """Encoder output, zero at padding."""
+    """Hidden states, zero at padding."""
     mask: Bool[Tensor, "B S"]
     """True at real tokens."""
     keys: tuple[Tensor, ...] = ()
-    """What the architecture's cross-attention projects once: opaque to everyone else."""
+    """Projections for the cross-attention, computed once: opaque to all but the architecture."""
 
 
 class Decoded(NamedTuple):
@@ -56,17 +53,17 @@ def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
 
 
 def keep_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
-    """Like `select_rows`, but uses the tree up: where every row keeps its place or fills that of one which has left,
-    only these are moved, within the tensors themselves. None may be a parameter, or expanded."""
+    """Like `select_rows`, but in place where every row stays or fills the gap of one that is left out.
+
+    Uses the tree up. None of its tensors may be a parameter or an expanded tensor.
+    """
     gaps = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
     movers = rows[gaps]
     if (movers < len(rows)).any():
         return select_rows(tree, rows)
     if len(gaps):
-        found = list(_leaves(tree))
-        if not tensors.fill(found, gaps, movers):
-            for tensor in found:
-                tensor.index_copy_(0, gaps, tensor.index_select(0, movers))
+        for tensor in _leaves(tree):
+            tensor.index_copy_(0, gaps, tensor.index_select(0, movers))
     return _mapped(tree, lambda tensor: tensor[: len(rows)])
 
 
@@ -91,10 +88,10 @@ class Seq2SeqModel(nn.Module, ABC):
     """An encoder-decoder with cross-attention."""
 
     output: nn.Linear
-    """Projection D -> V (no bias where tied). Loss and search apply it: training never holds B x T x V."""
+    """Projection D -> V (no bias where tied). Loss and search apply it: training never holds a B x T x V tensor."""
 
     recompute = False
-    """Whether layers that can keep no activations for the backward pass but compute them again (Chen et al. 2016)."""
+    """Whether layers recompute their activations in the backward pass to save memory (Chen et al. 2016)."""
 
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:
@@ -110,34 +107,34 @@ class Seq2SeqModel(nn.Module, ABC):
 
     @abstractmethod
     def step(self, tokens: Int[Tensor, " R"], memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:
-        """One position: the last tokens in, the hidden state that predicts the next ones out.
+        """Decode one position: takes the last tokens, returns the hidden states that predict the next ones.
 
-        `tokens` and `state` have R = N * W rows over the N rows of `memory`. Uses the state up: its buffers may
-        serve the next one.
+        `tokens` and `state` have R = N * W rows over the N rows of `memory`. Uses the state up: the next state may
+        reuse its buffers.
         """
 
     def select(self, state: Any, rows: Int[Tensor, "N W"]) -> Any:
         """The state of these hypotheses: `rows[n, w]` is the old row that hypothesis w of sentence n grows from.
 
-        The hypotheses of a new sentence come from one old sentence, and every old sentence is taken at most once, or
-        left out; where none is left out they keep their places. W may differ from the old one. Uses the state up.
-        Select the memory apart, where sentences leave.
+        The hypotheses of a sentence come from one old sentence, and every old sentence is taken at most once. If none
+        is left out, the sentences keep their order. W may differ from the old one. Uses the state up. The memory is
+        selected separately when sentences are left out.
         """
         return select_rows(state, rows.flatten())
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Scores of the next token in fp32; their softmax is the model's distribution. May be written into."""
+        """Scores of the next token in fp32, unnormalised log-probabilities. The caller may write into it."""
         logits: Tensor = self.output(hidden)
         return logits.float()
 
     @property
     def max_source_length(self) -> int | None:
-        """Longest source in tokens (EOS counted) that the model can read, None where there is no limit."""
+        """Longest source in tokens (EOS included) that the model can read; None if there is no limit."""
         return None
 
     @property
     def max_target_length(self) -> int | None:
-        """Longest target in tokens (EOS counted) that the model can write, None where there is no limit."""
+        """Longest target in tokens (EOS included) that the model can write; None if there is no limit."""
         return None
 
     def forward(self, source: Int[Tensor, "B S"], target_in: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:

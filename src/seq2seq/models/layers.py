@@ -1,4 +1,4 @@
-"""The small parts: dropout, embeddings and their tying, positions, norms, feed-forward blocks."""
+"""Dropout, embeddings and their tying, positions, norms, feed-forward blocks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from torch import Tensor, nn
 
 from seq2seq.config.model import TiedEmbeddings, TransformerSettings
 from seq2seq.errors import ConfigError, UsageError
-from seq2seq.kernels import tensors
 from seq2seq.models.linear import Linear, initialise_linear
 from seq2seq.special_tokens import PAD
 
 
 class Dropout(nn.Module):
-    """Zeroes elements with this probability while training and rescales the rest (Srivastava et al. 2014).
+    """Zeroes elements with this probability in training and rescales the rest (Srivastava et al. 2014).
 
-    On CPU one random byte decides over one element, which is ten times as fast as torch's own mask; the
-    probability is rounded to 1/256 and the rescaling uses the rounded one, so that the mean is kept. The
-    bytes come from torch's global generator, 64 bits a draw, so that seeding it and saving its state
-    reproduce the masks.
+    On a CPU one random byte decides on each element, which is ten times as fast as torch's own mask. The probability is
+    rounded to 1/256, and the rescaling uses the rounded one to keep the mean. The bytes come from torch's global
+    generator, 64 bits a draw, so that its seed or saved state reproduces the masks.
     """
 
     def __init__(self, probability: float) -> None:
@@ -46,12 +44,11 @@ class Dropout(nn.Module):
 
 
 class Embedding(nn.Embedding):
-    """Token embeddings drawn from N(0, 1/D) and scaled by sqrt(D) (Vaswani et al. 2017, section 3.4); PAD is
-    zero.
+    """Token embeddings drawn from N(0, 1/D) and scaled by sqrt(D) (Vaswani et al. 2017, section 3.4); PAD is zero.
 
-    The scale makes them suitable as input (variance 1) and, tied, as output weights (logits of variance 1). Training
-    zeroes whole embeddings with the probability `word_dropout` (Gal and Ghahramani 2016, section 4.2; each token for
-    itself) and rescales the rest.
+    The scale suits them as inputs (variance 1) and, tied, as output weights (logits of variance 1). Training zeroes
+    whole embeddings with the probability `word_dropout` (Gal and Ghahramani 2016, section 4.2; each token separately)
+    and rescales the rest.
     """
 
     def __init__(self, size: int, width: int, word_dropout: float = 0.0) -> None:
@@ -74,8 +71,8 @@ def embeddings_and_output(
 ) -> tuple[Embedding, Embedding, nn.Linear]:
     """Source embedding, target embedding and output projection, sharing one Parameter where tied.
 
-    The output has a bias only where it is not tied; a tied one needs `output_width == width`. Raises
-    `ConfigError` where `all` meets two sizes.
+    The output has a bias only if it is not tied; a tied one needs `output_width == width`. Raises `ConfigError` if the
+    sizes differ under `all`.
     """
     if tied == "all" and source_size != target_size:
         raise ConfigError(
@@ -108,7 +105,7 @@ def sinusoids(start: int, length: int, width: int, device: torch.device) -> Floa
 
 
 class Positions(nn.Module):
-    """Adds the position to an embedding; `rotary` adds nothing here, the attention rotates."""
+    """Adds the position to an embedding; `rotary` adds nothing, as the attention rotates queries and keys."""
 
     def __init__(self, kind: Literal["sinusoidal", "learned", "rotary"], width: int, limit: int) -> None:
         super().__init__()
@@ -135,35 +132,9 @@ class Positions(nn.Module):
         return x
 
 
-class LayerNorm(nn.LayerNorm):
-    """torch's, four times as fast where compiled loops are in use."""
-
-    @property
-    def epsilon(self) -> float:
-        """What is added to the variance."""
-        return self.eps
-
-    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        found = tensors.norm(x, self.weight, self.bias, self.epsilon)
-        return super().forward(x) if found is None else found
-
-
-class RMSNorm(nn.RMSNorm):
-    """torch's, faster where compiled loops are in use."""
-
-    @property
-    def epsilon(self) -> float:
-        """What is added to the mean of squares."""
-        return torch.finfo(self.weight.dtype).eps if self.eps is None else self.eps
-
-    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        found = tensors.norm(x, self.weight, None, self.epsilon)
-        return super().forward(x) if found is None else found
-
-
-def build_norm(kind: Literal["layer_norm", "rms_norm"], width: int) -> LayerNorm | RMSNorm:
-    """Layer normalisation (Ba et al. 2016) or root mean square (Zhang and Sennrich 2019)."""
-    return LayerNorm(width) if kind == "layer_norm" else RMSNorm(width, eps=1e-6)
+def build_norm(kind: Literal["layer_norm", "rms_norm"], width: int) -> nn.LayerNorm | nn.RMSNorm:
+    """Layer normalisation (Ba et al. 2016) or root mean square normalisation (Zhang and Sennrich 2019)."""
+    return nn.LayerNorm(width) if kind == "layer_norm" else nn.RMSNorm(width, eps=1e-6)
 
 
 class FeedForward(nn.Module):

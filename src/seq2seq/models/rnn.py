@@ -1,4 +1,4 @@
-"""Recurrent encoder-decoder: Sutskever et al. 2014, Bahdanau et al. 2015, Luong et al. 2015."""
+"""Recurrent encoder-decoder (Sutskever et al. 2014, Bahdanau et al. 2015, Luong et al. 2015)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seq2seq.config.model import GRUSettings
-from seq2seq.models.attention import Past, padding_bias
+from seq2seq.config.model import RNNSettings
+from seq2seq.models.attention import KeysValues, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.layers import Dropout, embeddings_and_output
 from seq2seq.models.linear import Linear, compute_dtype, initialise_linear
@@ -17,29 +17,29 @@ from seq2seq.models.rnn_layers import CellState, RecurrentAttention, RecurrentEn
 from seq2seq.special_tokens import PAD
 
 
-class GRUState(NamedTuple):
-    """The decoder between two positions, a row for each hypothesis."""
+class RNNState(NamedTuple):
+    """State of the recurrent decoder, one row for each hypothesis."""
 
     hidden: Float[Tensor, "R L D"]
     cell: Float[Tensor, "R L D"] | None
     """The LSTM's cells."""
     feed: Float[Tensor, "R D"] | None
-    """The last attentional vector, where it is fed back."""
+    """The last attentional vector, with input feeding."""
 
 
-class GRUModel(Seq2SeqModel):
+class RNNModel(Seq2SeqModel):
     """The recurrent model under the contract of `Seq2SeqModel`, with any of the three cells.
 
-    `Memory.keys` holds the decoder's first state [B, N, L, D] (N = 2 for an LSTM: hidden and cell) and what
-    the attention projects once. The decoder at position t (Luong et al. 2015, equations 1-5, section 3.3):
+    `Memory.keys` holds the decoder's first state [B, N, L, D] (N = 2 for an LSTM: hidden and cell) and the
+    projections of the attention. The decoder at position t (Luong et al. 2015, equations 1-5, section 3.3):
 
         s_t = cell([embedding_t ; a_(t-1)], s_(t-1)),  c_t = attention(s_t),  a_t = tanh(W [s_t ; c_t])
 
-    Without input feeding a_(t-1) is left out; without attention a_t = s_t. The first state is tanh(W f) of
-    the encoder's final states f, of all layers and both directions.
+    Without input feeding a_(t-1) is left out; without attention a_t = s_t. The first state is tanh(W f) of the
+    encoder's final states f, of all layers and both directions.
     """
 
-    def __init__(self, settings: GRUSettings, source_size: int, target_size: int) -> None:
+    def __init__(self, settings: RNNSettings, source_size: int, target_size: int) -> None:
         super().__init__()
         width, embedding, layers = settings.hidden_size, settings.embedding_size, settings.decoder_layers
         self.settings = settings
@@ -56,17 +56,17 @@ class GRUModel(Seq2SeqModel):
         )
         self.parts = 2 if settings.cell == "lstm" else 1
         self.bridge = Linear(settings.encoder_layers * width, self.parts * layers * width)
-        gates = {"gru": 3, "lstm": 4, "rnn": 1}[settings.cell] * width
+        gates = {"gru": 3, "lstm": 4, "tanh": 1}[settings.cell] * width
         self.feed = Linear(width, gates, bias=False) if settings.input_feeding else None
         self.attention: RecurrentAttention | None = None
         if settings.attention != "none":
             self.attention = RecurrentAttention(settings.attention, width, settings.num_heads)
             self.combine = Linear(2 * width, width)
-        normalises, attends = settings.layer_norm, settings.attention != "none"
-        # Without attention nobody reads the encoder's outputs, and their norm would never learn.
-        self.memory_norm = nn.LayerNorm(width) if normalises and attends else nn.Identity()
-        self.query_norm = nn.LayerNorm(width) if normalises and attends else nn.Identity()
-        self.output_norm = nn.LayerNorm(width) if normalises else nn.Identity()
+        # Without attention the encoder's outputs are not used, and their norm would get no gradient.
+        has_attention_norms = settings.layer_norm and settings.attention != "none"
+        self.memory_norm = nn.LayerNorm(width) if has_attention_norms else nn.Identity()
+        self.query_norm = nn.LayerNorm(width) if has_attention_norms else nn.Identity()
+        self.output_norm = nn.LayerNorm(width) if settings.layer_norm else nn.Identity()
         # A tied output needs the embedding's width.
         narrow = settings.tied_embeddings != "none" and embedding != width
         self.before_output = Linear(width, embedding) if narrow else nn.Identity()
@@ -84,9 +84,9 @@ class GRUModel(Seq2SeqModel):
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:
         mask = source != PAD
         embedded = self.dropout(self.source_embedding(source))
-        found = self.encoder(embedded, mask)
-        states = self.memory_norm(found.states) * mask[:, :, None].to(embedded.dtype)
-        initial = torch.tanh(self.bridge(found.finals)).view(
+        encoded = self.encoder(embedded, mask)
+        states = self.memory_norm(encoded.states) * mask[:, :, None].to(embedded.dtype)
+        initial = torch.tanh(self.bridge(encoded.finals)).view(
             source.shape[0], self.parts, self.settings.decoder_layers, self.settings.hidden_size
         )
         keys: tuple[Tensor, ...] = ()
@@ -94,13 +94,13 @@ class GRUModel(Seq2SeqModel):
             keys = self.attention.project(states, compute_dtype(states))
         return Memory(states, mask, (initial, *keys))
 
-    def start(self, memory: Memory) -> GRUState:
+    def start(self, memory: Memory) -> RNNState:
         initial = memory.keys[0]
         feed = None if self.feed is None else torch.zeros_like(initial[:, 0, 0])
-        return GRUState(initial[:, 0], initial[:, 1] if self.parts == 2 else None, feed)
+        return RNNState(initial[:, 0], initial[:, 1] if self.parts == 2 else None, feed)
 
     def step(
-        self, tokens: Int[Tensor, " R"], memory: Memory, state: GRUState, *, with_attention: bool = False
+        self, tokens: Int[Tensor, " R"], memory: Memory, state: RNNState, *, with_attention: bool = False
     ) -> Stepped:
         projected = project(self._cell(0), self.dropout(self.target_embedding(tokens)))
         layers, hidden, weights = self._advance(
@@ -117,54 +117,53 @@ class GRUModel(Seq2SeqModel):
             hidden, weights = self._decode_sampled(target_in, memory)
         else:
             embedded = self.dropout(self.target_embedding(target_in))
-            whole = self._decode_whole if self.feed is None else self._decode_fed
-            hidden, weights = whole(embedded, memory)
+            forced = self._decode_layer_by_layer if self.feed is None else self._decode_step_by_step
+            hidden, weights = forced(embedded, memory)
             hidden = self._finish(hidden)
         attention = _masked(weights, memory)[:, None] if with_attention and weights is not None else None
         return Decoded(hidden, attention)
 
-    def _decode_whole(
+    def _decode_layer_by_layer(
         self, x: Float[Tensor, "B T E"], memory: Memory
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
-        """Nothing is fed back: every layer runs over all positions, then all of them attend."""
+        """Without input feeding every layer runs over all positions, then the attention does."""
         for layer, begin in enumerate(_unpack(self.start(memory))):
             x = self.dropout(x) if layer else x
             x = run(self._cell(layer), x, begin)
-        return self._attend(x, memory, padding_bias(memory.mask))
+        return self._attentional_vectors(x, memory, padding_bias(memory.mask))
 
-    def _decode_fed(
+    def _decode_step_by_step(
         self, embedded: Float[Tensor, "B T E"], memory: Memory
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
-        """Position by position; the embeddings' part of the gates is one product for all."""
+        """With input feeding positions follow one another; the embeddings' part of the gates is one product for all."""
         state, bias = self.start(memory), padding_bias(memory.mask)
         layers, feed = _unpack(state), state.feed
-        found, rows = [], []
+        hidden, rows = [], []
         for projected in project(self._cell(0), embedded).unbind(1):
             layers, feed, weights = self._advance(projected, memory, layers, feed, bias)
-            found.append(feed)
+            hidden.append(feed)
             rows.append(weights)
-        return torch.stack(found, dim=1), _joined(rows)
+        return torch.stack(hidden, dim=1), _joined(rows)
 
     def _decode_sampled(
         self, target_in: Int[Tensor, "B T"], memory: Memory
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
-        """Scheduled sampling (Bengio et al. 2015): coins choose between reference and own best token."""
+        """Scheduled sampling (Bengio et al. 2015): each input is the reference token or the model's best one."""
         state, bias = self.start(memory), padding_bias(memory.mask)
         layers, feed = _unpack(state), state.feed
         reference = torch.rand(target_in.shape, device=target_in.device) < self.settings.teacher_forcing
-        found: list[Tensor] = []
+        hidden: list[Tensor] = []
         rows = []
         for position, tokens in enumerate(target_in.unbind(1)):
             if position > 0:
-                # Not under no_grad: autocast would keep a copy of the weights that has no gradient for the
-                # loss.
-                own = self.output(found[-1].detach()).argmax(dim=-1)
+                # Not under no_grad: autocast would cache a copy of the weights without a gradient for the loss.
+                own = self.output(hidden[-1].detach()).argmax(dim=-1)
                 tokens = torch.where(reference[:, position], tokens, own)
             projected = project(self._cell(0), self.dropout(self.target_embedding(tokens)))
             layers, feed, weights = self._advance(projected, memory, layers, feed, bias)
-            found.append(self._finish(feed))
+            hidden.append(self._finish(feed))
             rows.append(weights)
-        return torch.stack(found, dim=1), _joined(rows)
+        return torch.stack(hidden, dim=1), _joined(rows)
 
     def _advance(
         self,
@@ -174,7 +173,7 @@ class GRUModel(Seq2SeqModel):
         feed: Float[Tensor, "R D"] | None,
         bias: Float[Tensor, "N 1 1 S"],
     ) -> tuple[list[CellState], Float[Tensor, "R D"], Float[Tensor, "N H W S"] | None]:
-        """One position: every layer's cell, then the attention; without attention the top state is all.
+        """One position: every layer's cell, then the attention.
 
         The W hypotheses of a sentence attend to its memory together.
         """
@@ -187,21 +186,21 @@ class GRUModel(Seq2SeqModel):
                 projected = project(cell, self.dropout(after[-1].hidden))
             after.append(advance(cell, projected, before))
         top, sentences = after[-1].hidden, len(memory.mask)
-        hidden, weights = self._attend(top.view(sentences, len(top) // sentences, -1), memory, bias)
+        hidden, weights = self._attentional_vectors(top.view(sentences, len(top) // sentences, -1), memory, bias)
         return after, hidden.flatten(0, 1), weights
 
-    def _attend(
+    def _attentional_vectors(
         self, top: Float[Tensor, "B T D"], memory: Memory, bias: Float[Tensor, "B 1 1 S"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
-        """The attentional vectors of these top states, and the weights."""
+        """tanh(W [s ; c]) of these top states s and their contexts c, or s without attention; and the weights."""
         if self.attention is None:
             return top, None
         query = self.query_norm(top)
-        context, weights = self.attention(query, Past(*memory.keys[1:]), bias)
+        context, weights = self.attention(query, KeysValues(*memory.keys[1:]), bias)
         return torch.tanh(self.combine(torch.cat([query, context], dim=2))), weights
 
     def _finish(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
-        """What the output projection sees."""
+        """Input of the output projection."""
         finished: Tensor = self.before_output(self.dropout(self.output_norm(hidden)))
         return finished
 
@@ -211,23 +210,23 @@ class GRUModel(Seq2SeqModel):
         return cell
 
 
-def _unpack(state: GRUState) -> list[CellState]:
+def _unpack(state: RNNState) -> list[CellState]:
     hidden = state.hidden.unbind(1)
     cells = [None] * len(hidden) if state.cell is None else state.cell.unbind(1)
     return [CellState(*pair) for pair in zip(hidden, cells, strict=True)]
 
 
-def _pack(layers: list[CellState], feed: Float[Tensor, "B D"] | None) -> GRUState:
+def _pack(layers: list[CellState], feed: Float[Tensor, "B D"] | None) -> RNNState:
     cells = [layer.cell for layer in layers if layer.cell is not None]
     hidden = torch.stack([layer.hidden for layer in layers], dim=1)
-    return GRUState(hidden, torch.stack(cells, dim=1) if cells else None, feed)
+    return RNNState(hidden, torch.stack(cells, dim=1) if cells else None, feed)
 
 
 def _joined(rows: list[Float[Tensor, "B H 1 S"] | None]) -> Float[Tensor, "B H T S"] | None:
-    found = [row for row in rows if row is not None]
-    return torch.cat(found, dim=2) if found else None
+    weights = [row for row in rows if row is not None]
+    return torch.cat(weights, dim=2) if weights else None
 
 
 def _masked(weights: Float[Tensor, "B H T S"], memory: Memory) -> Float[Tensor, "B H T S"]:
-    """Zero at padding, also in rows that have nothing else."""
+    """The weights with zeros at padding, also in rows of padding alone."""
     return weights * memory.mask[:, None, None, :].to(weights.dtype)

@@ -1,4 +1,4 @@
-"""Recurrent cells over torch's own weights, and the encoder made of them."""
+"""Recurrent cells, the recurrent encoder, and the attention of the recurrent decoder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from seq2seq.models.attention import CrossAttention, Past
+from seq2seq.models.attention import CrossAttention, KeysValues
 from seq2seq.models.layers import Dropout
-from seq2seq.models.linear import Linear, fast_linear
+from seq2seq.models.linear import Linear, linear
 
-CellKind = Literal["gru", "lstm", "rnn"]
+CellKind = Literal["gru", "lstm", "tanh"]
 
 
 class CellState(NamedTuple):
-    """State of one recurrent layer; `cell` is the LSTM's."""
+    """State of one recurrent layer; only an LSTM has a `cell`."""
 
     hidden: Float[Tensor, "B D"]
     cell: Float[Tensor, "B D"] | None
@@ -25,8 +25,8 @@ class CellState(NamedTuple):
 def build_cell(kind: CellKind, input_size: int, width: int) -> nn.RNNBase:
     """One layer of `nn.GRU`, `nn.LSTM` or `nn.RNN` (tanh), batch first.
 
-    Input weights are Glorot-uniform, recurrent ones orthogonal per gate (Saxe et al. 2014), biases zero but
-    for the LSTM's forget gate, which begins open (Jozefowicz et al. 2015).
+    Input weights are Glorot-uniform, recurrent weights orthogonal per gate (Saxe et al. 2014), and biases zero, except
+    for the LSTM's forget gate, which starts open (Jozefowicz et al. 2015).
     """
     cell: nn.RNNBase
     match kind:
@@ -34,7 +34,7 @@ def build_cell(kind: CellKind, input_size: int, width: int) -> nn.RNNBase:
             cell = nn.GRU(input_size, width, batch_first=True)
         case "lstm":
             cell = nn.LSTM(input_size, width, batch_first=True)
-        case "rnn":
+        case "tanh":
             cell = nn.RNN(input_size, width, batch_first=True)
     into, recurrent, into_bias, recurrent_bias = weights(cell)
     with torch.no_grad():
@@ -57,7 +57,7 @@ def weights(cell: nn.RNNBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def project(cell: nn.RNNBase, x: Float[Tensor, "*N E"]) -> Float[Tensor, "*N G"]:
     """The input's part of the gates, W_ih x + b_ih."""
     into, _, bias, _ = weights(cell)
-    return fast_linear(x, into, bias)
+    return linear(x, into, bias)
 
 
 def run(cell: nn.RNNBase, x: Float[Tensor, "B T E"], state: CellState | None = None) -> Float[Tensor, "B T D"]:
@@ -72,9 +72,9 @@ def run(cell: nn.RNNBase, x: Float[Tensor, "B T E"], state: CellState | None = N
 
 
 def advance(cell: nn.RNNBase, projected: Float[Tensor, "B G"], state: CellState) -> CellState:
-    """One position, with `projected` from `project`; the equations of torch's documentation."""
+    """The state after one position, with `projected` from `project`; the equations of torch's documentation."""
     _, recurrent_weight, _, recurrent_bias = weights(cell)
-    recurrent = fast_linear(state.hidden, recurrent_weight, recurrent_bias)
+    recurrent = linear(state.hidden, recurrent_weight, recurrent_bias)
     width = state.hidden.shape[1]
     if isinstance(cell, nn.GRU):
         into_gates, into_candidate = torch.split(projected, [2 * width, width], dim=1)
@@ -86,25 +86,25 @@ def advance(cell: nn.RNNBase, projected: Float[Tensor, "B G"], state: CellState)
     if state.cell is None:
         return CellState(torch.tanh(gates), None)
     enter, forget, candidate, leave = gates.chunk(4, dim=1)
-    memory = torch.sigmoid(forget) * state.cell + torch.sigmoid(enter) * torch.tanh(candidate)
-    return CellState(torch.sigmoid(leave) * torch.tanh(memory), memory)
+    after = torch.sigmoid(forget) * state.cell + torch.sigmoid(enter) * torch.tanh(candidate)
+    return CellState(torch.sigmoid(leave) * torch.tanh(after), after)
 
 
 class Encoded(NamedTuple):
-    """What a recurrent encoder found."""
+    """Output of the recurrent encoder."""
 
     states: Float[Tensor, "B S D"]
-    """Outputs of the last layer; anything at padding."""
+    """Outputs of the last layer, undefined at padding."""
     finals: Float[Tensor, "B LD"]
-    """Every layer's state after the last real token (backward: the first), side by side."""
+    """Every layer's state after the last real token (backward: after the first), concatenated."""
 
 
 class RecurrentEncoder(nn.Module):
-    """Layers of recurrent cells; in both directions, each has half of the width.
+    """Layers of recurrent cells; if bidirectional, each direction has half of the width.
 
-    Equals torch's own bidirectional layers on packed sequences, but needs no lengths on the host: the
-    backward cell reads each row's real tokens reversed, with the padding still behind them, so that neither
-    direction meets padding before its last real token.
+    Equals torch's own bidirectional layers on packed sequences, but needs no lengths on the host: the backward cell
+    reads each row's real tokens reversed, with the padding still behind them, so that neither direction meets padding
+    before its last real token.
     """
 
     def __init__(
@@ -134,10 +134,9 @@ class RecurrentEncoder(nn.Module):
 
 
 def mirror(mask: Bool[Tensor, "B S"]) -> tuple[Int[Tensor, "B S"], Int[Tensor, " B"]]:
-    """Rows of a flattened [B * S] that reverse each row's real tokens and leave its padding, and each row's
-    last.
+    """Indices into the flattened [B * S] that reverse each row's real tokens, and the index of its last real token.
 
-    Padding follows the real tokens. A row without any counts as one token long.
+    Padding follows the real tokens and stays in its place. A row without real tokens counts as one token long.
     """
     rows, length = mask.shape
     last = (mask.sum(dim=1) - 1).clamp_(min=0)[:, None]
@@ -147,7 +146,7 @@ def mirror(mask: Bool[Tensor, "B S"]) -> tuple[Int[Tensor, "B S"], Int[Tensor, "
 
 
 def take(x: Float[Tensor, "B S D"], rows: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
-    """These rows of the flattened [B * S, D], in their shape."""
+    """These rows of the flattened [B * S, D]."""
     return x.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, x.shape[2])
 
 
@@ -186,8 +185,8 @@ class RecurrentAttention(nn.Module):
             case "dot" | "scaled_dot":
                 pass
 
-    def project(self, states: Float[Tensor, "B S D"], dtype: torch.dtype) -> Past:
-        """What does not depend on the query, in the type that products are computed in."""
+    def project(self, states: Float[Tensor, "B S D"], dtype: torch.dtype) -> KeysValues:
+        """Keys and values of the encoder's states, in the type that products are computed in."""
         if self.kind == "multi_head":
             return self.heads.project(states)
         values = states.to(dtype)
@@ -198,16 +197,16 @@ class RecurrentAttention(nn.Module):
                 keys = self.key(values)
             case _:
                 keys = values
-        return Past(keys[:, None], values[:, None])
+        return KeysValues(keys[:, None], values[:, None])
 
     def forward(
-        self, query: Float[Tensor, "B T D"], projected: Past, bias: Float[Tensor, "B 1 1 S"]
+        self, query: Float[Tensor, "B T D"], projected: KeysValues, bias: Float[Tensor, "B 1 1 S"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"]]:
-        """The context of every query, and its weights over the memory (one head but in `multi_head`)."""
+        """The context of every query, and its weights over the memory (one head, except in `multi_head`)."""
         if self.kind == "multi_head":
             context, weights = self.heads(query, projected, bias, with_weights=True)
             return context, weights
-        # squeeze and not [:, 0], whose gradient is a copy of the whole memory at every position.
+        # Not [:, 0], whose gradient is a copy of the whole memory at every position.
         keys, values = projected.keys.squeeze(1), projected.values.squeeze(1)
         query = query.to(keys.dtype)
         if self.kind == "additive":
@@ -218,12 +217,10 @@ class RecurrentAttention(nn.Module):
         return torch.matmul(weights.to(values.dtype), values), weights[:, None]
 
     def additive_scores(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S D"]) -> Float[Tensor, "B T S"]:
-        """v . tanh(W q + U m + b) + sum(v), one query position at a time: [B, T, S, D] would not fit into a
-        cache.
+        """v . tanh(W q + U m + b) + sum(v), one query position at a time, as [B, T, S, D] would not fit into a cache.
 
-        Computed as 2 v . sigmoid(2 (W q + U m + b)): the softmax does not see the constant, and torch's
-        sigmoid is three (bf16) to ten times (fp32) as fast as its tanh on CPU. `project` has doubled the
-        keys.
+        Computed as 2 v . sigmoid(2 (W q + U m + b)): the constant does not change the softmax, and torch's sigmoid is
+        three (bf16) to ten times (fp32) as fast as its tanh on CPU. `project` has doubled the keys.
         """
         queries = 2.0 * self.query(query)
         energies = [self.energy(torch.sigmoid(keys + one)) for one in queries.split(1, dim=1)]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seq2seq.config.model import TransformerSettings
-from seq2seq.models.attention import CrossAttention, Past, padding_bias, rotation
+from seq2seq.models.attention import KeysValues, padding_bias, rotation
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
-from seq2seq.models.kv_cache import TransformerState
+from seq2seq.models.kv_cache import KVCache
 from seq2seq.models.layers import Dropout, Positions, build_norm, embeddings_and_output
 from seq2seq.models.linear import compute_dtype, initialise_linear
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer
@@ -23,7 +23,7 @@ class TransformerModel(Seq2SeqModel):
     """The Transformer under the contract of `Seq2SeqModel`.
 
     `Memory.keys` holds the decoder layers' cross-attention keys and values, each [B, H, S, E]; the state is a
-    `TransformerState`.
+    `KVCache`.
     """
 
     def __init__(self, settings: TransformerSettings, source_size: int, target_size: int) -> None:
@@ -53,82 +53,92 @@ class TransformerModel(Seq2SeqModel):
 
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:
         mask = source != PAD
-        x = self._entering(self.source_positions(self.source_embedding(source), 0))
-        bias = padding_bias(mask)
-        turn = self._turn(x, 0)
+        x = self._layer_input(self.source_positions(self.source_embedding(source), 0))
+        bias, rotary = padding_bias(mask), self.rotary(0, source.shape[1], x.device)
         for layer in self.encoder:
-            x = self._through(layer, x, bias, turn)
+            x = self._checkpointed(layer, x, bias, rotary)
         states = self.encoder_norm(x) * mask[:, :, None].to(x.dtype)
-        keys = tuple(part for layer in self.decoder for part in _cross(layer).project(states))
+        keys = tuple(part for layer in self.decoder_layers() for part in layer.cross_attention.project(states))
         return Memory(states, mask, keys)
 
     def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
-        x = self._entering(self.target_positions(self.target_embedding(target_in), 0))
-        bias, turn = padding_bias(memory.mask), self._turn(x, 0)
-        found = []
-        for layer, projected in zip(self.decoder, _pairs(memory), strict=True):
-            x, weights = self._through(layer, x, projected, bias, turn, with_attention)
-            found.append(weights)
+        x = self._layer_input(self.target_positions(self.target_embedding(target_in), 0))
+        bias, rotary = padding_bias(memory.mask), self.rotary(0, target_in.shape[1], x.device)
+        weights = []
+        for layer, projected in zip(self.decoder, memory_keys_values(memory), strict=True):
+            x, layer_weights = self._checkpointed(layer, x, projected, bias, rotary, with_attention)
+            weights.append(layer_weights)
         if not with_attention:
             return Decoded(self.decoder_norm(x), None)
-        return Decoded(self.decoder_norm(x), torch.stack(found, dim=1) * memory.mask[:, None, None, None, :])
+        return Decoded(self.decoder_norm(x), torch.stack(weights, dim=1) * memory.mask[:, None, None, None, :])
 
-    def start(self, memory: Memory) -> TransformerState:
-        return TransformerState.empty(memory, _pairs(memory))
+    def start(self, memory: Memory) -> KVCache:
+        return KVCache.empty(memory, memory_keys_values(memory))
 
     def step(
-        self,
-        tokens: Int[Tensor, " R"],
-        memory: Memory,
-        state: TransformerState,
-        *,
-        with_attention: bool = False,
+        self, tokens: Int[Tensor, " R"], memory: Memory, state: KVCache, *, with_attention: bool = False
     ) -> Stepped:
-        sentences, start = len(memory.mask), state.position
-        x = self.target_embedding(tokens.view(sentences, len(tokens) // sentences))
-        x = self.dropout(self.target_positions(x.flatten(0, 1)[:, None], start).view(x.shape))
-        bias, turn = padding_bias(memory.mask), self._turn(x[:, :1], start)
-        state, weights = state.grown(), None
-        own, last = state.bias[:, None], len(self.decoder) - 1
-        for number, (layer, projected) in enumerate(zip(self.decoder, _pairs(memory), strict=True)):
-            wants_weights = with_attention and number == last
-            assert isinstance(layer, DecoderLayer)
-            x, weights = layer.step(x, state.layers[number], state.used, own, projected, bias, turn, wants_weights)
-        if weights is not None:
-            weights = (weights.mean(dim=1) * memory.mask[:, None, :]).flatten(0, 1)
-        return Stepped(self.decoder_norm(x).flatten(0, 1), state, weights)
+        x = self.dropout(self.embed_step(tokens, len(memory.mask), state.position))
+        bias, rotary = padding_bias(memory.mask), self.rotary(state.position, 1, x.device)
+        state, weights = state.extend(), None
+        cache_bias, last = state.bias[:, None], len(self.decoder) - 1
+        for number, (layer, projected) in enumerate(
+            zip(self.decoder_layers(), memory_keys_values(memory), strict=True)
+        ):
+            x, weights = layer.step(
+                x,
+                state.layers[number],
+                state.used,
+                cache_bias,
+                projected,
+                bias,
+                rotary,
+                with_attention and number == last,
+            )
+        return Stepped(self.decoder_norm(x).flatten(0, 1), state, mean_weights(weights, memory))
 
-    def select(self, state: TransformerState, rows: Int[Tensor, "N W"]) -> TransformerState:
+    def select(self, state: KVCache, rows: Int[Tensor, "N W"]) -> KVCache:
         return state.select(rows)
 
-    def _entering(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """What the first layer gets.
+    def decoder_layers(self) -> list[DecoderLayer]:
+        """The layers of the decoder."""
+        return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
 
-        Where products are in bf16, so is the sum that runs through the layers: on a CPU whose cores share the memory,
-        every pass over it counts (6 % of a training step). torch's RMS norm would want its weights in bf16, too.
+    def embed_step(self, tokens: Int[Tensor, " R"], sentences: int, position: int) -> Float[Tensor, "N W D"]:
+        """Embeddings of one position of all hypotheses, with the position added."""
+        x: Tensor = self.target_positions(self.target_embedding(tokens)[:, None], position)
+        return x.view(sentences, len(tokens) // sentences, -1)
+
+    def rotary(self, start: int, length: int, device: torch.device) -> Float[Tensor, "2 T E"] | None:
+        """Cosines and sines of the positions from `start` on; None where positions are not rotary."""
+        if self.settings.positions != "rotary":
+            return None
+        width = self.settings.hidden_size
+        head_size = width if self.settings.attention == "wide" else width // self.settings.num_heads
+        return rotation(start, length, head_size, device)
+
+    def _layer_input(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Input of the first layer, in bf16 where products are.
+
+        Then so is the residual stream: on a CPU whose cores share the memory, every pass over it counts (6 % of a
+        training step). torch's RMS norm would need its weights in bf16, too.
         """
         x = self.dropout(x)
         dtype = compute_dtype(x)
         return x.to(dtype) if dtype == torch.bfloat16 and self.settings.norm == "layer_norm" else x
 
-    def _through(self, layer: nn.Module, *inputs: Any) -> Any:
-        """The layer's result; going backward it is computed again, with the same dropout, where memory matters."""
+    def _checkpointed(self, layer: nn.Module, *inputs: Any) -> Any:
+        """The layer's output; with `recompute` its activations are computed again in the backward pass."""
         if self.recompute and self.training and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
-    def _turn(self, x: Float[Tensor, "B T D"], start: int) -> Float[Tensor, "2 T E"] | None:
-        if self.settings.positions != "rotary":
-            return None
-        wide = self.settings.attention == "wide"
-        head_size = x.shape[2] if wide else x.shape[2] // self.settings.num_heads
-        return rotation(start, x.shape[1], head_size, x.device)
+
+def memory_keys_values(memory: Memory) -> list[KeysValues]:
+    """Cross-attention keys and values of every decoder layer."""
+    return [KeysValues(*pair) for pair in zip(memory.keys[::2], memory.keys[1::2], strict=True)]
 
 
-def _pairs(memory: Memory) -> list[Past]:
-    return [Past(*pair) for pair in zip(memory.keys[::2], memory.keys[1::2], strict=True)]
-
-
-def _cross(layer: nn.Module) -> CrossAttention:
-    assert isinstance(layer, DecoderLayer)
-    return layer.cross_attention
+def mean_weights(weights: Float[Tensor, "N H W S"] | None, memory: Memory) -> Float[Tensor, "R S"] | None:
+    """Mean of the heads' attention weights, zero at padding."""
+    return None if weights is None else (weights.mean(dim=1) * memory.mask[:, None, :]).flatten(0, 1)

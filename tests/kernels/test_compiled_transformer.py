@@ -1,0 +1,152 @@
+"""The compiled Transformer against the Transformer that it is made from; see also `tests/models/test_contract.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from seq2seq.config.model import TransformerSettings
+from seq2seq.kernels import compiled_transformer
+from seq2seq.kernels.compile import Kernels
+from seq2seq.kernels.compiled_transformer import MOST_QUERIES, CompiledTransformer, LayerLoop, pack_for_search
+from seq2seq.kernels.packed_linear import MOST_INNER
+from seq2seq.models import Seq2SeqModel, Stepped, TransformerModel, build_model
+from seq2seq.models.kv_cache import SHARED_LIMIT
+from seq2seq.special_tokens import PAD
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "pre": {},
+    "post": {"norm_position": "post"},
+    "root mean square": {"norm": "rms_norm"},
+    "post, root mean square": {"norm": "rms_norm", "norm_position": "post"},
+    "wide": {"attention": "wide", "hidden_size": 16},
+    "narrow block": {"ff_size": 20},
+    "broad block": {"ff_size": 300},
+    "learned": {"positions": "learned"},
+}
+"""Layers that the loops compute in one call."""
+IN_PARTS: dict[str, dict[str, Any]] = {
+    "rotary": {"positions": "rotary"},
+    "gelu": {"activation": "gelu"},
+    "swiglu": {"activation": "swiglu"},
+    "broad product": {"ff_size": MOST_INNER + 1},
+}
+
+
+def random_model(changes: dict[str, Any]) -> TransformerModel:
+    torch.manual_seed(3)
+    base = {"hidden_size": 32, "ff_size": 48, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2}
+    model = build_model(TransformerSettings(**{**base, **changes}), 50, 50)
+    assert isinstance(model, TransformerModel)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+    return model.eval()
+
+
+def sources(lengths: list[int]) -> torch.Tensor:
+    rows = torch.full((len(lengths), max(lengths)), PAD)
+    for row, length in zip(rows, lengths, strict=True):
+        row[:length] = torch.randint(4, 50, (length,))
+    return rows
+
+
+def states(model: Seq2SeqModel, source: torch.Tensor, each: int = 2) -> tuple[torch.Tensor, list[Stepped]]:
+    """The encoder's states, and nine steps of `each` hypotheses of every sentence."""
+    draws = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        memory = model.encode(source)
+        state, found = model.start(memory), []
+        for position in range(9):
+            old = 1 if position == 0 else each
+            found.append(model.step(torch.randint(4, 50, (len(source) * old,), generator=draws), memory, state))
+            rows = torch.arange(len(source))[:, None] * old
+            state = model.select(found[-1].state, rows + torch.randint(0, old, (len(source), each), generator=draws))
+        return memory.states, found
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls of whole layers."""
+    made: list[str] = []
+    for name in ("encode", "step"):
+        original = getattr(LayerLoop, name)
+
+        def counted(*arguments: Any, name: str = name, original: Any = original) -> torch.Tensor:
+            made.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(LayerLoop, name, counted)
+    return made
+
+
+@pytest.mark.parametrize("name", [*WHOLE, *IN_PARTS])
+def test_it_computes_what_the_model_does(name: str, calls: list[str], kernels: Kernels) -> None:
+    model, source = random_model({**WHOLE, **IN_PARTS}[name]), sources([9, 1, 4, 12, 12])
+    memory, steps = states(model, source)
+    found_memory, found_steps = states(CompiledTransformer(model, kernels), source)
+    torch.testing.assert_close(found_memory, memory, atol=2e-5, rtol=1e-5)
+    for found, expected in zip(found_steps, steps, strict=True):
+        torch.testing.assert_close(found.hidden, expected.hidden, atol=2e-5, rtol=1e-5)
+    assert calls == (["encode"] * 2 + ["step"] * 9 * 2 if name in WHOLE else [])
+
+
+@pytest.mark.parametrize("each", [2, SHARED_LIMIT + 1])
+def test_the_number_of_sentences_at_a_time_changes_nothing(
+    each: int, calls: list[str], monkeypatch: pytest.MonkeyPatch, kernels: Kernels
+) -> None:
+    """Hypotheses share a buffer of keys and values, or have one each."""
+    model, source = CompiledTransformer(random_model({}), kernels), sources([7, 7, 6, 2, 5, 5, 1])
+    together, steps = states(model, source, each)
+    for rows in (1, 15, 22):
+        monkeypatch.setattr(compiled_transformer, "_ROWS_AT_ONCE", rows)
+        memory, found = states(model, source, each)
+        assert torch.equal(memory, together)
+        assert all(torch.equal(one.hidden, other.hidden) for one, other in zip(found, steps, strict=True))
+    assert len(calls) == 4 * (2 + 9 * 2)
+
+
+def test_long_sources_are_encoded_by_torch(calls: list[str], kernels: Kernels) -> None:
+    """Attention of many positions to many is a product of matrices, which torch is faster at."""
+    model, source = random_model({}), sources([MOST_QUERIES + 1, 3])
+    memory, steps = states(model, source)
+    found_memory, found_steps = states(CompiledTransformer(model, kernels), source)
+    torch.testing.assert_close(found_memory, memory, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(found_steps[-1].hidden, steps[-1].hidden, atol=2e-5, rtol=1e-5)
+    assert calls == ["step"] * 9 * 2
+
+
+def test_wide_beams_are_decoded_by_torch(calls: list[str], kernels: Kernels) -> None:
+    model, source = random_model({}), sources([4, 3])
+    expected = states(model, source, MOST_QUERIES + 1)[1]
+    found = states(CompiledTransformer(model, kernels), source, MOST_QUERIES + 1)[1]
+    torch.testing.assert_close(found[-1].hidden, expected[-1].hidden, atol=2e-5, rtol=1e-5)
+    assert calls == ["encode"] * 2 + ["step"] * 2
+
+
+def test_an_input_is_left_as_it_was(kernels: Kernels) -> None:
+    model = CompiledTransformer(random_model({"norm_position": "post"}), kernels)
+    loop = model.encoder[0]
+    assert loop is not None
+    x = torch.randn(2, 5, 32)
+    before = x.clone()
+    loop.encode(x, torch.zeros(2, 1, 1, 5))
+    assert torch.equal(x, before)
+
+
+def test_heads_of_another_width_are_left_to_torch(kernels: Kernels) -> None:
+    narrow, usual = random_model({"num_heads": 4}), random_model({})
+    assert isinstance(pack_for_search(usual, torch.float32, kernels), CompiledTransformer)
+    assert isinstance(pack_for_search(usual, torch.float32, None), TransformerModel)
+    packed = pack_for_search(narrow, torch.float32, kernels)
+    assert isinstance(packed, TransformerModel)
+    source = sources([9, 1, 4])
+    torch.testing.assert_close(states(packed, source)[0], states(narrow, source)[0], atol=2e-5, rtol=1e-5)
+
+
+def test_it_shares_its_parameters_with_the_model(kernels: Kernels) -> None:
+    model = random_model({})
+    own = {id(parameter) for parameter in model.parameters()}
+    assert {id(parameter) for parameter in CompiledTransformer(model, kernels).parameters()} == own
