@@ -35,7 +35,10 @@ def test_imported_packages_are_declared() -> None:
     tomllib = pytest.importorskip("tomllib")  # Python 3.11 and later
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = {normalized(text) for text in [*project["dependencies"], *extras["ctranslate2"], *extras["huggingface"]]}
+    declared = {
+        normalized(text)
+        for text in [*project["dependencies"], *extras["ctranslate2"], *extras["huggingface"], *extras["mtdata"]]
+    }
     distributions = packages_distributions()
     packages = imported_packages()
     assert {"torch", "ruamel", "PIL"} <= packages

@@ -23,8 +23,8 @@ class Loopback(ThreadingHTTPServer):
     """`files` of the data set `some/where` lie under the addresses of the hub, those of `plain` under /files/.
 
     `plan` says for each kind of request (`api`, `head`, `get`) what happens to the first, second, ... of them; what
-    comes after the end of the list is served well. A fault is `cut:N`, `STATUS`, `STATUS:WAIT`, `html`, `flip`,
-    `stall`, `drop`, `norange`, `changed`, `slow`, `endless`, `close`.
+    comes after the end of the list is served well. A fault is `cut:N`, `STATUS`, `STATUS:WAIT`, `to:URL`, `html`,
+    `flip`, `stall`, `drop`, `norange`, `changed`, `slow`, `endless`, `close`.
     """
 
     daemon_threads = True
@@ -82,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault[:3].isdecimal():
             status, _, wait = fault.partition(":")
             self._send(int(status), b"busy", {"Retry-After": wait} if wait else {})
+        elif fault.startswith("to:"):
+            self._send(302, b"", {"Location": fault[3:]})
         elif fault == "html":
             self._send(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
         elif fault == "drop":

@@ -283,6 +283,18 @@ def test_a_silent_or_very_slow_server(server: Loopback, monkeypatch: pytest.Monk
     assert time.monotonic() - start < 8
 
 
+@pytest.mark.fault(61)
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1:9/a", "file:///etc/passwd", "data:text/plain,a"])
+def test_a_redirect_to_another_scheme_is_refused(server: Loopback, place: str) -> None:
+    server.plan["get"] = [f"to:{place}"]
+    outcome = download(url(server))
+    assert outcome.code == 4
+    assert re.search("redirect(s to an address of ftp|ion to url)", outcome.err, re.IGNORECASE)
+    assert names(Path("data")) == []
+    server.plan["get"] = [f"to:{url(server)}"]
+    assert download(url(server)).code == 0
+
+
 @pytest.mark.parametrize("status", ["404", "403", "410"])
 def test_a_file_that_is_not_there(server: Loopback, status: str) -> None:
     server.plan["get"] = [status] * 9

@@ -61,7 +61,9 @@ def parse_address(text: str, sha256: str | None = None) -> Address:
     except ValueError:
         whole = False
     if not whole:
-        raise UsageError(f"not an address of a file: {text}", hint="https://HOST/FILE", code="usage.value")
+        raise UsageError(
+            f"not an address of a file: {text}", hint="https://HOST/FILE, without user or password", code="usage.value"
+        )
     shown = redact(f"{parts.scheme}://{parts.netloc}{parts.path}")
     given = fragment.removeprefix("sha256=") if fragment else sha256
     if given is not None and not _SHA256.fullmatch(given):
@@ -107,6 +109,16 @@ def fetch(address: Address, path: Path) -> Path:
     except OSError as error:
         raise disk_error(error, path, 0) from None
     return path
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects within http, within https, and from http to https."""
+
+    def redirect_request(self, req: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
+        scheme = urlsplit(answer[-1]).scheme
+        if scheme not in (req.type, "https"):
+            raise urllib.error.URLError(f"{req.host} redirects to an address of {scheme or 'no'} scheme")
+        return super().redirect_request(req, *answer)
 
 
 class _WrongFileError(NetworkError):
@@ -169,7 +181,8 @@ class _Download:
 
     def _open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         try:
-            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIME_OUT_SECONDS)
+            opener = urllib.request.build_opener(_SafeRedirects)
+            response: http.client.HTTPResponse = opener.open(request, timeout=TIME_OUT_SECONDS)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 416:  # the partial file is as long as the file on the server, or longer
