@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alignment_error import AlignmentScore, GoldAlignment
+
     from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention
-    from seq2seq.evaluation.alignment_error import AlignmentScore, GoldAlignment
 
     Rows = list[tuple[str, AlignmentScore]]
 
@@ -42,10 +43,11 @@ def prepare(files: list[Path], folder: Path) -> None:
 
 def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> tuple[Rows, Rows]:
     """Scores by layer, step and head, and those of both directions made one."""
+    from alignment_error import read_gold, score_alignments
+
     from seq2seq.alignment.symmetrisation import SYMMETRISATIONS, symmetrise
     from seq2seq.alignment.word_alignment import AlignmentOptions
     from seq2seq.data.files import read_lines
-    from seq2seq.evaluation.alignment_error import read_gold, score_alignments
 
     pairs = list(zip(read_lines(files[0]), read_lines(files[1]), strict=True))
     sizes = [(len(source.split()), len(target.split())) for source, target in pairs]
@@ -76,7 +78,7 @@ def _attention(run: str, pairs: list[tuple[str, str]], threads: int) -> list[Pai
 
 
 def _score(attention: list[PairAttention], options: AlignmentOptions, gold: list[GoldAlignment]) -> AlignmentScore:
-    from seq2seq.evaluation.alignment_error import score_alignments
+    from alignment_error import score_alignments
 
     return score_alignments([pair.links(options) for pair in attention], gold)
 

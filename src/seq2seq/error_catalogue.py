@@ -75,7 +75,6 @@ CATALOGUE = {
     "data.no-split": Entry(3, "The run has no such test set.", "Give --source FILE --references FILE."),
     "data.tokens": Entry(3, "A line is not a list of token ids of this tokenizer.", "Use the output of `seq2seq tokenizer encode --ids`."),
     "data.glossary": Entry(3, "A line of the glossary is malformed.", "Write: source phrase, one tab, target phrase."),
-    "data.alignment": Entry(3, "A line of word alignments is malformed.", "Write links such as 0-0 1-2."),
     "data.prepared": Entry(3, "The prepared data are damaged or were changed by another process.", "Run the command again."),
     "data.tokenizer-text": Entry(3, "The text is too short or too uniform to train this tokenizer.", "Add text, or set tokenizer.kind=char."),
     "data.resume": Entry(3, "The input has changed since the output was started.", "Restore the old input, or leave --resume out."),

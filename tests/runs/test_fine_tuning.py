@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq.checkpoints.weights import load_model_tensors
+from seq2seq.checkpoints.checkpoint import load_model_tensors
 from seq2seq.config import Config, load_config
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError, ConfigError

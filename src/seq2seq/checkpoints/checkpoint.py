@@ -1,4 +1,4 @@
-"""One checkpoint: written as a folder, and loaded only if every byte is verified."""
+"""One checkpoint: written as a folder, loaded only if every byte is verified, and copied into a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from seq2seq.atomic_files import new_folder, write_bytes
 from seq2seq.checkpoints.manifest import MANIFEST, FileRecord, read_manifest, read_verified, write_manifest
@@ -108,6 +109,30 @@ def best_metric_of(path: Path) -> float | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return float(metric) if isinstance(metric, (int, float)) else None
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter once, tied ones under their first name."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy tensors into the model's parameters.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    parameters = dict(model.named_parameters())
+    if missing := sorted(parameters.keys() ^ tensors.keys()):
+        raise CheckpointError(
+            f"the model and its checkpoint differ in `{missing[0]}`", where=where, code="checkpoint.mismatch"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != tensors[name].shape:
+                shapes = f"{tuple(tensors[name].shape)}, not {tuple(parameter.shape)}"
+                raise CheckpointError(f"`{name}` has shape {shapes}", where=where, code="checkpoint.mismatch")
+            parameter.copy_(tensors[name])
 
 
 def _write(path: Path, content: bytes) -> FileRecord:

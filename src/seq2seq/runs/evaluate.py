@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from seq2seq.atomic_files import write_json, write_text
-from seq2seq.checkpoints.checkpoint import best_metric_of
+from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
-from seq2seq.checkpoints.weights import load_model_tensors, model_tensors
 from seq2seq.config import Config
 from seq2seq.console import say, warn
 from seq2seq.data.batches import collate, plan_epoch

@@ -11,10 +11,9 @@ import torch
 
 from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
-from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.manifest import MANIFEST
-from seq2seq.checkpoints.weights import load_model_tensors
 from seq2seq.config import Config
 from seq2seq.console import warn
 from seq2seq.decoding.engine import NativeEngine

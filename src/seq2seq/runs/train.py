@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 
 from seq2seq.atomic_files import write_json
-from seq2seq.checkpoints.checkpoint import load_checkpoint
+from seq2seq.checkpoints.checkpoint import load_checkpoint, load_model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
-from seq2seq.checkpoints.weights import load_model_tensors
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches

@@ -17,10 +17,9 @@ from typing import NoReturn, Protocol
 
 from torch import nn
 
-from seq2seq.checkpoints.checkpoint import Checkpoint
+from seq2seq.checkpoints.checkpoint import Checkpoint, load_model_tensors, model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
-from seq2seq.checkpoints.weights import load_model_tensors, model_tensors
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say, warn
 from seq2seq.data.batches import Batch, Cursor

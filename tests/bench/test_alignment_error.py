@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts.bench.alignment_error import GoldAlignment, read_gold, score_alignments
 
 from seq2seq.data.files import read_lines
-from seq2seq.errors import DataError
-from seq2seq.evaluation.alignment_error import GoldAlignment, read_gold, score_alignments
 
 LINKS = st.frozensets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=10)
 
@@ -56,27 +55,26 @@ def test_links_beyond_the_sentence_are_told(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["0-0", "0-0 1:2"], r"no alignment: '1:2'\n  --> g.wa:2"),
-        (["1 0 0 S", "1 0 S"], r"no alignment: '1 0 S'\n  --> g.wa:2"),
-        (["0 0 0 S"], "no alignment"),
+        (["0-0", "0-0 1:2"], "g.wa:2: not an alignment .*: '1:2'"),
+        (["1 0 0 S", "1 0 S"], "g.wa:2: not an alignment .*: '1 0 S'"),
+        (["0 0 0 S"], "not an alignment"),
         (["3 0 0 S"], "a link of pair 3, but there are 2 pairs"),
     ],
 )
 def test_malformed_files(lines: list[str], message: str) -> None:
-    with pytest.raises(DataError) as error:
+    with pytest.raises(ValueError, match=message):
         read_gold(lines, name="g.wa", lengths=[(9, 9), (9, 9)])
-    assert message.replace("\\n", "\n") in str(error.value)
 
 
 def test_counted_from_one_or_not() -> None:
-    with pytest.raises(DataError, match="counts words from 0"):
+    with pytest.raises(ValueError, match="counts words from 0"):
         read_gold(["0-0"], first=1)
 
 
 def test_counts_must_agree() -> None:
-    with pytest.raises(DataError, match="2 alignments but 1 gold"):
+    with pytest.raises(ValueError, match="2 alignments but 1 gold"):
         score_alignments([[], []], read_gold(["0-0"]))
-    with pytest.raises(DataError, match="no sure link"):
+    with pytest.raises(ValueError, match="no sure link"):
         score_alignments([[]], read_gold([""]))
 
 

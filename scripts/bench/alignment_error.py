@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from seq2seq import console
-from seq2seq.errors import DataError
 
 Links = Iterable[tuple[int, int]]
 
@@ -45,14 +44,10 @@ def score_alignments(found: Sequence[Links], gold: Sequence[GoldAlignment]) -> A
     """The error rate of links (source word, target word), for each sentence, against the gold alignments.
 
     Raises:
-        DataError: the numbers of sentences differ, or there is no sure link.
+        ValueError: the numbers of sentences differ, or there is no sure link.
     """
     if len(found) != len(gold):
-        raise DataError(
-            f"{len(found):,} alignments but {len(gold):,} gold ones",
-            hint="give one line for each sentence pair",
-            code="data.line-counts",
-        )
+        raise ValueError(f"{len(found):,} alignments but {len(gold):,} gold ones")
     total = matched_sure = matched_possible = sure = 0
     for links, reference in zip(found, gold, strict=True):
         links = set(links)
@@ -61,7 +56,7 @@ def score_alignments(found: Sequence[Links], gold: Sequence[GoldAlignment]) -> A
         matched_sure += len(links & reference.sure)
         matched_possible += len(links & (reference.possible | reference.sure))
     if sure == 0:
-        raise DataError("the gold alignments hold no sure link", hint="is this the right file?", code="data.alignment")
+        raise ValueError("the gold alignments hold no sure link")
     return AlignmentScore(
         100.0 * (1.0 - (matched_sure + matched_possible) / (total + sure)),
         100.0 * matched_possible / max(1, total),
@@ -87,16 +82,14 @@ def read_gold(
             pairs without links count in the second format too.
 
     Raises:
-        DataError: a malformed line, or a word 0 if `first` is 1.
+        ValueError: a malformed line, or a word 0 if `first` is 1.
     """
     rows = [line.strip() for line in lines]
     numbered = _NUMBERED.fullmatch(next((row for row in rows if row), "")) is not None
     pairs = _numbered(rows, name, len(lengths)) if numbered else [_pharaoh(row, name, n) for n, row in enumerate(rows)]
     shifted = [[(i - first, j - first, sure) for i, j, sure in pair] for pair in pairs]
     if any(min(i, j) < 0 for pair in shifted for i, j, _ in pair):
-        raise DataError(
-            f"{name} counts words from 0, not from 1", where=name, hint="leave the option out", code="data.alignment"
-        )
+        raise ValueError(f"{name} counts words from 0, not from 1")
     kept = [_within(pair, lengths[n] if n < len(lengths) else None) for n, pair in enumerate(shifted)]
     if lost := sum(map(len, shifted)) - sum(map(len, kept)):
         console.warn(f"{name}: {lost} links lie beyond the end of their sentence and are left out")
@@ -127,23 +120,14 @@ def _numbered(rows: Sequence[str], name: str, count: int) -> list[list[_Link]]:
             raise _malformed(row, name, number)
         place = int(found[1])
         if count and place > count:
-            raise DataError(
-                f"a link of pair {place:,}, but there are {count:,} pairs",
-                where=f"{name}:{number + 1}",
-                code="data.alignment",
-            )
+            raise ValueError(f"{name}:{number + 1}: a link of pair {place:,}, but there are {count:,} pairs")
         pairs.extend([] for _ in range(place - len(pairs)))
         pairs[place - 1].append((int(found[2]), int(found[3]), found[4] != "P"))
     return pairs
 
 
-def _malformed(text: str, name: str, number: int) -> DataError:
-    return DataError(
-        f"no alignment: {text[:40]!r}",
-        where=f"{name}:{number + 1}",
-        hint="lines such as `0-0 1-2 3?3`, or `1 0 0 S` for each link",
-        code="data.alignment",
-    )
+def _malformed(text: str, name: str, number: int) -> ValueError:
+    return ValueError(f"{name}:{number + 1}: not an alignment such as `0-0 1-2 3?3` or `1 0 0 S`: {text[:40]!r}")
 
 
 def _within(pair: Sequence[_Link], size: tuple[int, int] | None) -> list[_Link]:
