@@ -14,7 +14,7 @@ from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import TAG
 from seq2seq.tokenizers.pair import TokenizerPair
-from seq2seq.tokenizers.symbols import SymbolTokenizer, WordTokenizer, normalize
+from seq2seq.tokenizers.symbols import SymbolTokenizer, normalize
 
 
 def check_unknowns(tokenizers: TokenizerPair) -> None:
@@ -42,7 +42,7 @@ def replace_unknowns(
         UsageError: no attention, or a vocabulary of subwords.
     """
     source, target = _sides(tokenizers)
-    texts = [target.decode([[token]])[0] for token in tokens]
+    texts = [target.symbol(token) for token in tokens]
     if UNK in tokens:
         if attention is None:
             raise UsageError(
@@ -56,7 +56,7 @@ def replace_unknowns(
             if token == UNK and places:
                 weights = attention[row].tolist()
                 texts[row] = symbols[max(places, key=lambda place: weights[place])]
-    return (" " if isinstance(target, WordTokenizer) else "").join(filter(None, texts))
+    return target.join(texts)
 
 
 def _sides(tokenizers: TokenizerPair) -> tuple[SymbolTokenizer, SymbolTokenizer]:
