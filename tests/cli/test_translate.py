@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq import load
-from seq2seq.decoding.pool import can_fork
+from seq2seq.decoding.workers import can_fork
 from tests.cli.conftest import Outcome, Runner
 
 TEXT = ["The old man drinks a cup of tea.", "", "I am here.", "The man is old. I am here!"]

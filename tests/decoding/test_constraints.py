@@ -13,7 +13,7 @@ from torch import Tensor
 from seq2seq.decoding.beam_search import search
 from seq2seq.decoding.constraints import constrained, constrained_width
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence, Words
+from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.length_limits import lengths
 from seq2seq.decoding.scorer import target_log_probabilities
 from seq2seq.decoding.text_batches import padded
@@ -173,7 +173,7 @@ def test_prefixes_and_phrases_end_with_whole_words(kind: str) -> None:
 
     A phrase that is the beginning of another one still leaves room for it.
     """
-    words = Words(endings=frozenset({4, 5}), inner=(6, 7, 8))
+    words = WordTokens(endings=frozenset({4, 5}), inner=(6, 7, 8))
     given = SearchOptions(beam_size=4, max_length_ratio=0.0, max_length_offset=9, words=words)
     sentences = [
         Sentence([4, 5, 6], prefix=(4,)),
@@ -216,7 +216,7 @@ def test_a_phrase_is_not_put_behind_the_end() -> None:
     table[6:, EOS] = 0.0
     engine = NativeEngine(MarkovModel(table), CPU)
     sentence = Sentence([4, 5], phrases=((6,),))
-    words = Words(endings=frozenset(), inner=())
+    words = WordTokens(endings=frozenset(), inner=())
     for beam in (2, 5):
         plain = SearchOptions(beam_size=beam)
         assert engine.search([sentence], plain)[0][0].tokens == [4, 6]
@@ -234,7 +234,7 @@ def test_a_phrase_does_not_begin_within_a_word() -> None:
     table[6, 7] = table[7, EOS] = table[8, EOS] = 0.0
     engine = NativeEngine(MarkovModel(table), CPU)
     sentence = Sentence([4, 5], phrases=((6, 7),))
-    words = Words(endings=frozenset({4, 5, 7, 8}), inner=(5, 7))
+    words = WordTokens(endings=frozenset({4, 5, 7, 8}), inner=(5, 7))
     for beam in (1, 4):
         plain = SearchOptions(beam_size=beam, max_length_ratio=0.0, max_length_offset=6)
         assert engine.search([sentence], plain)[0][0].tokens == [4, 6, 7]

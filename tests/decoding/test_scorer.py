@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from seq2seq.decoding.scorer import Scored, Scorer, writes_target
+from seq2seq.decoding.scorer import Scorer, TargetScore, translates_forward
 
 PAIRS = [("a b c d", "x y z"), ("b a", "y y x z z"), ("c", "z")] * 4
 
@@ -19,17 +19,17 @@ class Writer:
         self.likely, self.difference = likely, difference
         self.seen: list[tuple[str, str]] = []
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Scored]:
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[TargetScore]:
         self.seen += pairs
         found = []
         for _, target in pairs:
             scores = [-1.0 - self.difference * (word not in self.likely) for word in target.split()]
-            found.append(Scored(sum(scores) - 1.0, len(scores) + 1, target.split(), (*scores, -1.0)))
+            found.append(TargetScore(sum(scores) - 1.0, len(scores) + 1, target.split(), (*scores, -1.0)))
         return found
 
 
 def asked(likely: str, pairs: Sequence[tuple[str, str]], difference: float = 6.0) -> bool | None:
-    return writes_target(cast(Scorer, Writer(likely, difference)), pairs)
+    return translates_forward(cast(Scorer, Writer(likely, difference)), pairs)
 
 
 def test_the_likelier_direction() -> None:
@@ -57,7 +57,7 @@ def test_some_pairs_of_usual_length_are_enough() -> None:
     """A book in one line would take long, and be cut with a warning."""
     model = Writer("xyz", 6.0)
     endless = iter([("a " * 1000, "x"), ("\u200b", "x"), *PAIRS * 100])
-    assert writes_target(cast(Scorer, model), endless) is True
+    assert translates_forward(cast(Scorer, model), endless) is True
     assert len(model.seen) == 40
     assert max(len(text) for pair in model.seen for text in pair) < 20
     assert next(endless, None) is not None

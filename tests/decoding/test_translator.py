@@ -12,13 +12,13 @@ import torch
 from seq2seq.config import DecodingSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.decoding.interface import SearchOptions
-from seq2seq.decoding.mbr import Risk
-from seq2seq.decoding.pool import Crew
+from seq2seq.decoding.interface import SearchOptions, Sentence
+from seq2seq.decoding.mbr import MBROptions
 from seq2seq.decoding.scorer import Scorer
 from seq2seq.decoding.segmentation import is_blank, single_line, split_to_fit
-from seq2seq.decoding.text_batches import Line, Part, fill_batches, windows
+from seq2seq.decoding.text_batches import Line, make_batches, split_chunks
 from seq2seq.decoding.translator import TranslationOptions, Translator, search_options
+from seq2seq.decoding.workers import Parallelism
 from seq2seq.errors import UsageError
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
@@ -61,11 +61,11 @@ def translator(
     model: Seq2SeqModel,
     tokenizers: TokenizerPair,
     settings: DecodingSettings | None = None,
-    crew: Crew | None = None,
+    parallelism: Parallelism | None = None,
 ) -> Translator:
     settings, device = settings or DecodingSettings(), torch.device("cpu")
     scorer = Scorer(model, tokenizers, settings, device)
-    return Translator(NativeEngine(model, device, "fp32"), tokenizers, settings, scorer=scorer, crew=crew)
+    return Translator(NativeEngine(model, device, "fp32"), tokenizers, settings, scorer=scorer, parallelism=parallelism)
 
 
 def options(settings: DecodingSettings | None = None, **changes: object) -> TranslationOptions:
@@ -238,7 +238,7 @@ def test_stream_is_lazy_and_in_order() -> None:
     first = [next(stream)[0].text for _ in range(5000)]
     assert read <= 5000 + 3 * 1024
     assert first[:20] == made.translate([f"{'abcdefghij'[: 1 + n % 10]}" for n in range(1, 21)])
-    assert [len(window) for window in windows([Line("x" * 1_000_000)] * 5, 100)] == [2, 2, 1]
+    assert [len(chunk) for chunk in split_chunks([Line("x" * 1_000_000)] * 5, 100)] == [2, 2, 1]
 
 
 def test_settings_of_one_call() -> None:
@@ -299,14 +299,14 @@ def test_texts_beyond_the_models_own_limit(capsys: pytest.CaptureFixture[str]) -
 def test_batches_hold_every_part_once_and_keep_the_limits() -> None:
     draws = random.Random(3)
     for lines, tokens, sentences in ((5, 10, 100), (300, 400, 64), (5000, 4096, 256), (40, 10**6, 1000)):
-        parts = [Part(place, 0, [4] * draws.randrange(1, 40), "") for place in range(lines)]
-        batches = list(fill_batches(iter(parts), lines, tokens, sentences))
+        parts = [Sentence([4] * draws.randrange(1, 40)) for _ in range(lines)]
+        batches = list(make_batches(iter(parts), lines, tokens, sentences))
         assert [part for batch in batches for part in batch] == parts
         for batch in batches:
             assert len(batch) <= sentences
             assert len(batch) == 1 or len(batch) * (max(len(part.ids) for part in batch) + 1) <= tokens
     assert len(batches) == 1
-    sizes = [len(batch) for batch in fill_batches(iter(parts * 10), 400, tokens, sentences, shares=0.3)]
+    sizes = [len(batch) for batch in make_batches(iter(parts * 10), 400, tokens, sentences, share=0.3)]
     assert sizes == [120, 88, 64, 56, 56, 16]  # ever smaller, so that all who share them end together
 
 
@@ -316,7 +316,7 @@ def test_the_most_common_sample_is_chosen() -> None:
     table[1, 5:8] = torch.tensor([0.5, 0.3, 0.2]).log()  # BOS -> b, c or d
     table[5:8, EOS] = 0.0
     made = translator(MarkovModel(table), letters())
-    drawn = options(n_best=1, sampling=Sampling(seed=1))._replace(risk=Risk(64))
+    drawn = options(n_best=1, sampling=Sampling(seed=1))._replace(mbr=MBROptions(64))
     assert [found[0].text for found in made.stream(["a", "", "b"], drawn)] == ["b", "", "b"]
 
 

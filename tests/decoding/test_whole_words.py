@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seq2seq.decoding.segmentation import in_word, whole_words
+from seq2seq.decoding.segmentation import in_word, word_tokens
 from seq2seq.special_tokens import SPECIAL_TOKENS
 from seq2seq.tokenizers.symbols import CharTokenizer, WordTokenizer
 
@@ -15,7 +15,7 @@ def test_letters_of_scripts_with_spaces_go_on_in_words() -> None:
 
 
 def test_words_of_a_vocabulary() -> None:
-    letters = whole_words(CharTokenizer(["a", " ", ".", "中", "7"], "identity"))
+    letters = word_tokens(CharTokenizer(["a", " ", ".", "中", "7"], "identity"))
     assert letters.inner == (FIRST, FIRST + 4)
     assert letters.endings == {FIRST, FIRST + 4}
-    assert whole_words(WordTokenizer(["ein", "Hut", "."], "identity")).inner == ()
+    assert word_tokens(WordTokenizer(["ein", "Hut", "."], "identity")).inner == ()

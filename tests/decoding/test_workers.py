@@ -17,14 +17,14 @@ import torch
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
-from seq2seq.decoding.pool import Crew, Direct, Threads, can_fork, open_pool
 from seq2seq.decoding.translator import TranslationOptions, Translator
-from seq2seq.decoding.workers import Workers
+from seq2seq.decoding.workers import Parallelism, ProcessPool, SerialPool, ThreadPool, can_fork, open_pool
 from seq2seq.errors import DivergenceError, WorkerError
 from tests.decoding.tiny_models import RecurrentModel, letters
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="forks on Linux only")
 GREEDY = SearchOptions(beam_size=1)
+TWO = Parallelism(2, always_fork=True)
 
 
 class Echo(Engine):
@@ -59,19 +59,21 @@ def engine() -> NativeEngine:
     return NativeEngine(RecurrentModel(14, seed=1), torch.device("cpu"), "fp32")
 
 
-@pytest.mark.parametrize("crew", [Crew(), Crew(2, always=True), Crew(3, always=True), Crew(threads=2)], ids=str)
-def test_every_crew_gives_the_same(crew: Crew) -> None:
+@pytest.mark.parametrize(
+    "parallelism", [Parallelism(), TWO, Parallelism(3, always_fork=True), Parallelism(threads=2)], ids=str
+)
+def test_every_pool_gives_the_same(parallelism: Parallelism) -> None:
     lines = ["abc" * (n % 7) for n in range(300)]
     settings = DecodingSettings(batch_sentences=16, max_length_offset=4)
     options = TranslationOptions(SearchOptions(beam_size=3, n_best=2, max_length_offset=4))
-    made = Translator(engine(), letters(), settings, crew=crew)
+    made = Translator(engine(), letters(), settings, parallelism=parallelism)
     expected = list(Translator(engine(), letters(), settings).stream(lines, options))
     assert list(made.stream(lines, options)) == expected
     assert made.translate(lines[:3]) == [found[0].text for found in expected[:3]]
 
 
 def test_batches_are_shared_and_come_back_in_order() -> None:
-    pool = Workers(Echo(), 3)
+    pool = ProcessPool(Echo(), 3)
     try:
         jobs = [pool.submit(sentences(Echo.SLOW, number, 7), GREEDY) for number in range(40)]
         found = [job.result() for job in jobs]
@@ -91,7 +93,7 @@ def test_batches_are_shared_and_come_back_in_order() -> None:
 def test_large_messages_both_ways_do_not_block() -> None:
     """A pipe holds some 64 kB: a parent that writes while nobody reads waits for ever."""
     long = Sentence(list(range(100_000)))
-    pool = Workers(Echo(), 2)
+    pool = ProcessPool(Echo(), 2)
     try:
         jobs = [pool.submit([long] * 10, GREEDY) for _ in range(8)]
         assert all(job.result()[9][0].tokens == long.ids for job in jobs)
@@ -100,7 +102,7 @@ def test_large_messages_both_ways_do_not_block() -> None:
 
 
 def test_attention_travels() -> None:
-    pool = Workers(Echo(), 1)
+    pool = ProcessPool(Echo(), 1)
     try:
         found = pool.submit(sentences(4), GREEDY._replace(with_attention=True)).result()
     finally:
@@ -113,14 +115,14 @@ def test_errors_of_the_engine_arrive_as_they_were() -> None:
         (Echo.FAIL, DivergenceError, "here"),
         (Echo.BUG, RuntimeError, "worker"),
     ):
-        with open_pool(Echo(), Crew(2, always=True), 0) as pool, pytest.raises(kind) as caught:
+        with open_pool(Echo(), TWO, 0) as pool, pytest.raises(kind) as caught:
             pool.submit(sentences(first), GREEDY).result()
         assert text in str(caught.value)
     assert "the cat sat" in str(caught.value.__cause__)
 
 
 def test_a_worker_that_dies_is_named() -> None:
-    with open_pool(Echo(), Crew(2, always=True), 0) as pool, pytest.raises(WorkerError, match="SIGKILL") as caught:
+    with open_pool(Echo(), TWO, 0) as pool, pytest.raises(WorkerError, match="SIGKILL") as caught:
         _ = [job.result() for job in [pool.submit(sentences(first), GREEDY) for first in (4, 5, Echo.DIE, 6)]]
     assert caught.value.exit_code == 8
     assert "memory" in str(caught.value.hint)
@@ -132,7 +134,7 @@ def test_workers_end_with_the_parent_in_the_middle_of_a_search(tmp_path: Path) -
 import sys, time
 sys.path[:] = {[str(Path(__file__).parents[2]), *sys.path]!r}
 from tests.decoding.test_workers import *
-pool = Workers(Echo(), 2)
+pool = ProcessPool(Echo(), 2)
 print(*{{int(job.result()[0][0].score) for job in [pool.submit(sentences(4), GREEDY) for _ in range(2)]}}, flush=True)
 input()
 [job.result() for job in [pool.submit(sentences(4), GREEDY) for _ in range(4)]]
@@ -156,8 +158,8 @@ time.sleep(600)
 
 
 def test_a_stream_that_is_given_up_ends_its_workers() -> None:
-    made = Translator(engine(), letters(), DecodingSettings(max_length_offset=2), crew=Crew(2, always=True))
-    stream = made.windows(["ab"] * 2100)
+    made = Translator(engine(), letters(), DecodingSettings(max_length_offset=2), parallelism=TWO)
+    stream = made.stream_chunks(["ab"] * 2100)
     assert len(next(stream)) == 1024
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     before = len(children.read_text().split())
@@ -168,17 +170,17 @@ def test_a_stream_that_is_given_up_ends_its_workers() -> None:
 def test_short_texts_are_not_worth_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = [threading.current_thread()]  # other tests may have left a thread behind
     monkeypatch.setattr(threading, "enumerate", lambda: alone)
-    with open_pool(Echo(), Crew(2), 10) as pool:
-        assert isinstance(pool, Direct)
-    with open_pool(Echo(), Crew(2), 100_000) as pool:
-        assert isinstance(pool, Workers)
+    with open_pool(Echo(), Parallelism(2), 10) as pool:
+        assert isinstance(pool, SerialPool)
+    with open_pool(Echo(), Parallelism(2), 100_000) as pool:
+        assert isinstance(pool, ProcessPool)
     alone.append(threading.Thread())  # it may hold a lock, which would stay held in a fork for ever
-    with open_pool(Echo(), Crew(2), 100_000) as pool:
-        assert isinstance(pool, Direct)
-    with open_pool(Echo(), Crew(1, always=True), 100_000) as pool:
-        assert isinstance(pool, Direct)
-    with open_pool(Echo(), Crew(threads=1), 10) as pool:
-        assert isinstance(pool, Threads)
+    with open_pool(Echo(), Parallelism(2), 100_000) as pool:
+        assert isinstance(pool, SerialPool)
+    with open_pool(Echo(), Parallelism(1, always_fork=True), 100_000) as pool:
+        assert isinstance(pool, SerialPool)
+    with open_pool(Echo(), Parallelism(threads=1), 10) as pool:
+        assert isinstance(pool, ThreadPool)
         assert pool.submit(sentences(7), GREEDY).result()[0][0].tokens == [7, 5, 6]
 
 
@@ -190,7 +192,7 @@ def test_workers_are_kept_from_text_to_text_as_long_as_they_are_good_for_it() ->
     """Each text forked its own, whose memory had to grow again: a fifth of the time of 1,000 lines."""
     before, made = (
         children(),
-        Translator(engine(), letters(), DecodingSettings(max_length_offset=2), crew=Crew(2, True)),
+        Translator(engine(), letters(), DecodingSettings(max_length_offset=2), parallelism=TWO),
     )
     first = made.translate(["ab"] * 9)
     workers = children() - before
@@ -217,9 +219,9 @@ def test_workers_are_kept_from_text_to_text_as_long_as_they_are_good_for_it() ->
 def test_two_texts_at_a_time_have_workers_of_their_own() -> None:
     before, made = (
         children(),
-        Translator(engine(), letters(), DecodingSettings(max_length_offset=2), crew=Crew(2, True)),
+        Translator(engine(), letters(), DecodingSettings(max_length_offset=2), parallelism=TWO),
     )
-    one, other = made.windows(["ab"] * 1200), made.windows(["ab"] * 1200)
+    one, other = made.stream_chunks(["ab"] * 1200), made.stream_chunks(["ab"] * 1200)
     assert next(one) == next(other)
     assert len(children() - before) == 4
     assert list(one) == list(other)

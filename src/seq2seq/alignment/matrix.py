@@ -1,4 +1,4 @@
-"""An attention matrix: its words, its labels, its picture for the terminal."""
+"""Attention matrices: merged to words, with readable labels, drawn as text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNSEEN = ("Cc", "Cf", "Zl", "Zp")
 
 
 class AttentionMatrix(NamedTuple):
-    """Who looks at whom: rows are target pieces, columns source pieces."""
+    """Attention weights with the labels of rows (target pieces) and columns (source pieces)."""
 
     source_pieces: list[str]
     target_pieces: list[str]
@@ -31,23 +31,29 @@ class AttentionMatrix(NamedTuple):
 
 
 def merge_words(matrix: AttentionMatrix) -> AttentionMatrix:
-    """Subwords joined to words: weights summed over a source word's pieces, averaged over a target word's.
+    """The matrix over words: weights are summed over the pieces of a source word, averaged over those of a target word.
 
-    Rows still sum to 1. Pieces without word marks, and single characters, stay as they are.
+    Rows still sum to 1. Pieces without word marks, and single characters, are not merged.
     """
     sources, targets = _groups(matrix.source_pieces), _groups(matrix.target_pieces)
     weights = matrix.weights.new_zeros(len(targets), len(sources))
     for row, target in enumerate(targets):
         for column, source in enumerate(sources):
             weights[row, column] = matrix.weights[target[0] : target[1], source[0] : source[1]].sum(dim=1).mean()
-    return AttentionMatrix(_words(matrix.source_pieces, sources), _words(matrix.target_pieces, targets), weights)
+    return AttentionMatrix(
+        ["".join(matrix.source_pieces[begin:end]) for begin, end in sources],
+        ["".join(matrix.target_pieces[begin:end]) for begin, end in targets],
+        weights,
+    )
 
 
 def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, words: bool = True) -> str:
-    """The matrix as text: source across, target down, darker is more; a row's shades are of 0, 1/4 ... 1.
+    """The matrix as text, with the source across and the target down; darker shades are higher weights.
 
-    `encoding` is that of the output (by default stdout's); outside UTF-8 the digits 1 to 9 are ninths. With
-    `words`, subwords are merged first.
+    Args:
+        matrix: weights over pieces.
+        encoding: encoding of the output, by default that of stdout; without UTF-8 the digits 1 to 9 stand for shades.
+        words: merge the pieces to words first.
     """
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
     shades = _SHADES if encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig") else _DIGITS
@@ -58,13 +64,13 @@ def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, word
     margin = max(cell_len(target) for target in targets)
     lines = [(" " * (margin + 2) + line).rstrip() for line in _upright(sources)]
     for target, row in zip(targets, matrix.weights.tolist(), strict=True):
-        cells = "".join(_shade(weight, shades) * 2 for weight in row)
+        cells = "".join(shades[round(min(1.0, max(0.0, weight)) * (len(shades) - 1))] * 2 for weight in row)
         lines.append(" " * (margin - cell_len(target)) + target + "  " + cells.rstrip())
     return "\n".join(lines)
 
 
 def readable_label(piece: str, longest: int, encoding: str = "utf-8") -> str:
-    """Text of at most `longest` cells: no word marks, bytes as characters, nothing that moves the cursor."""
+    """A piece as text of at most `longest` cells, without word marks and control characters, bytes decoded."""
     text = _BYTES.sub(lambda found: _text_of_bytes(found[0]), piece)
     text = text.replace(_WORD_MARK, " ").strip() or "_"
     text = "".join(c if unicodedata.category(c) not in _UNSEEN else "?" for c in text)
@@ -74,12 +80,8 @@ def readable_label(piece: str, longest: int, encoding: str = "utf-8") -> str:
     return text
 
 
-def _shade(weight: float, shades: str) -> str:
-    return shades[min(len(shades) - 1, max(0, round(weight * (len(shades) - 1))))]
-
-
 def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """Begin and end of each word among the pieces."""
+    """Indices (begin, end) of the pieces of each word."""
     marked = any(piece.startswith(_WORD_MARK) for piece in pieces)
     inner = [piece.lstrip(_WORD_MARK) for piece in pieces[:-1]]
     if not marked or all(len(piece) <= 1 for piece in inner):
@@ -93,19 +95,15 @@ def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], len(pieces)], strict=True))
 
 
-def _words(pieces: Sequence[str], groups: Sequence[tuple[int, int]]) -> list[str]:
-    return ["".join(pieces[begin:end]) for begin, end in groups]
-
-
 def _text_of_bytes(pieces: str) -> str:
-    """`<0xC3><0xA9>` is é: sentencepiece spells out what its vocabulary lacks."""
+    """The text of sentencepiece's byte pieces: `<0xC3><0xA9>` is é."""
     return bytes(int(pieces[place + 3 : place + 5], 16) for place in range(0, len(pieces), 6)).decode(
         "utf-8", "replace"
     )
 
 
 def _upright(labels: Sequence[str]) -> list[str]:
-    """Words written downward in columns two cells wide, their last characters on one line."""
+    """Lines with the labels written downward, in columns of two cells, aligned at the bottom."""
     columns = [_characters(label) for label in labels]
     height = max(len(column) for column in columns)
     rows = []
@@ -120,7 +118,7 @@ def _upright(labels: Sequence[str]) -> list[str]:
 
 
 def _characters(label: str) -> list[str]:
-    """Characters with the marks of no width that belong to them."""
+    """The characters of a label, with their combining marks."""
     found: list[str] = []
     for character in label:
         if found and cell_len(character) == 0:

@@ -1,7 +1,7 @@
-"""Attention as in figure 3 of Bahdanau et al. 2015: source words across, target words down, darker is more.
+"""Pictures of attention as in figure 3 of Bahdanau et al. 2015: source words across, target words down.
 
-One drawing for SVG and PNG, panel beside panel: a row for each layer, a column for each head. Nothing is needed but
-Pillow, and that for PNG only.
+SVG and PNG have the same drawing: a panel for each layer (row) and head (column), with darker cells for higher weights.
+PNG needs Pillow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from rich.cells import cell_len
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 _CELL = 20
 _FONT = 13
 _CHARACTER = 7.6
-"""Width of a character of that size, on average."""
+"""Average width of a character."""
 _MARGIN = 24
 _LONGEST_LABEL = 30
 _MOST_PIXELS = 2**27
-# The first that the machine has is taken; Pillow brings a Latin one.
+# The first font that is installed is used; Pillow has a Latin one.
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf", "arial.ttf")
 
 
 class Panel(NamedTuple):
-    """One matrix among others."""
+    """A titled matrix."""
 
     title: str
     matrix: AttentionMatrix
@@ -51,10 +51,10 @@ Grid = Sequence[Sequence[Panel]]
 def attention_grid(
     pair: PairAttention, options: AlignmentOptions, *, all_layers: bool, all_heads: bool, words: bool
 ) -> Grid:
-    """One panel for what `options` choose, or a row of panels for every layer and a panel for every head.
+    """The panel of the layer and head of `options`, or a row for every layer, or a panel for every head.
 
     Raises:
-        UsageError: there is no such layer or head.
+        UsageError: an unknown layer or head.
     """
     layers, heads = (range(1, count + 1) for count in pair.weights.shape[:2])
     return [
@@ -68,7 +68,7 @@ def attention_grid(
 
 
 def svg_picture(grid: Grid) -> str:
-    """The panels as an SVG document; the mouse over a cell shows its words and weight."""
+    """The panels as an SVG document; a tooltip on each cell shows its words and weight."""
     placed, width, height = _layout(grid, lambda text: _CHARACTER * cell_len(text))
     canvas = _Svg()
     for panel in placed:
@@ -81,12 +81,12 @@ def svg_picture(grid: Grid) -> str:
 
 
 def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
-    """The panels as a PNG file, `scale` times as large as the SVG.
+    """The panels as a PNG file, `scale` times the size of the SVG.
 
-    Characters that the machine's font lacks are drawn as boxes; SVG and HTML leave them to the reader's browser.
+    Characters that the font lacks are drawn as boxes; SVG and HTML use the fonts of the browser.
 
     Raises:
-        UsageError: Pillow is not installed, or the picture would be too large.
+        UsageError: Pillow is not installed, or the picture is too large.
     """
     try:
         from PIL import Image
@@ -112,73 +112,20 @@ def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
 
 
 def text_picture(grid: Grid, *, encoding: str | None = None) -> str:
-    """The panels one below the other, for a terminal or a text file; `encoding` is by default stdout's."""
+    """The panels as text, one below the other; `encoding` is by default that of stdout."""
     panels = [panel for row in grid for panel in row]
     drawn = ((panel.title, draw_attention(panel.matrix, encoding=encoding, words=False)) for panel in panels)
     return "\n\n".join(f"{title}\n{text}" if title else text for title, text in drawn)
 
 
-class _Canvas(Protocol):
-    """What a panel is drawn on; y grows downward."""
-
-    def text(self, x: float, y: float, text: str, anchor: str) -> None:
-        """`start` begins at x, `end` ends there, `up` begins at y and goes upward; y (for `up` x) is the middle."""
-
-    def cell(self, x: float, y: float, weight: float, tip: str) -> None:
-        """A square whose left upper corner is (x, y)."""
-
-    def frame(self, x: float, y: float, width: float, height: float) -> None:
-        """A thin line around the cells."""
-
-
-class _Placed(NamedTuple):
-    x: float
-    """Where the cells begin."""
-    y: float
-    top: float
-    """Where the title's middle is."""
-    title: str
-    sources: list[str]
-    targets: list[str]
-    weights: list[list[float]]
-
-    def paint(self, canvas: _Canvas) -> None:
-        canvas.text(self.x, self.top, self.title, "start")
-        for column, source in enumerate(self.sources):
-            canvas.text(self.x + (column + 0.5) * _CELL, self.y - 5, source, "up")
-        for row, (target, weights) in enumerate(zip(self.targets, self.weights, strict=True)):
-            y = self.y + row * _CELL
-            canvas.text(self.x - 6, y + 0.5 * _CELL, target, "end")
-            for column, (source, weight) in enumerate(zip(self.sources, weights, strict=True)):
-                canvas.cell(self.x + column * _CELL, y, weight, f"{target} ← {source}: {weight:.2f}")
-        canvas.frame(self.x, self.y, len(self.sources) * _CELL, len(self.targets) * _CELL)
-
-
-def _layout(grid: Grid, measure: Callable[[str], float]) -> tuple[list[_Placed], float, float]:
-    """Where every panel lies, and the size of the whole."""
-    placed: list[_Placed] = []
-    width = y = float(_MARGIN)
-    for row in grid:
-        x = float(_MARGIN)
-        bottom = y
-        for title, matrix in row:
-            sources = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.source_pieces]
-            targets = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.target_pieces]
-            left = x + max(map(measure, targets)) + 6
-            above = y + (_FONT + 8 if title else 0)
-            top = above + max(map(measure, sources)) + 5
-            placed.append(_Placed(left, top, y + _FONT / 2, title, sources, targets, matrix.weights.tolist()))
-            x = max(left + len(sources) * _CELL, left + measure(title)) + _MARGIN
-            bottom = max(bottom, top + len(targets) * _CELL)
-        width, y = max(width, x), bottom + _MARGIN
-    return placed, width, y
-
-
 class _Svg:
+    """Elements of an SVG document; y grows downward, as in `_Png`."""
+
     def __init__(self) -> None:
         self.parts: list[str] = []
 
     def text(self, x: float, y: float, text: str, anchor: str) -> None:
+        """Text that starts at x, ends at x (`end`), or runs upward from y (`up`); the other one is its middle."""
         place = f'x="{x:.1f}" y="{y:.1f}" dominant-baseline="central"'
         turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if anchor == "up" else ""
         end = ' text-anchor="end"' if anchor == "end" else ""
@@ -186,6 +133,7 @@ class _Svg:
             self.parts.append(f"<text {place}{end}{turn}>{escape(text)}</text>")
 
     def cell(self, x: float, y: float, weight: float, tip: str) -> None:
+        """A shaded square with its upper left corner at (x, y)."""
         grey = _grey(weight)
         self.parts.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{_CELL}" height="{_CELL}" fill="#{grey:02x}{grey:02x}{grey:02x}">'
@@ -199,6 +147,8 @@ class _Svg:
 
 
 class _Png:
+    """A greyscale image with the same methods."""
+
     def __init__(self, image: Image.Image, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, scale: int) -> None:
         from PIL import ImageDraw
 
@@ -230,6 +180,50 @@ class _Png:
         self.drawing.rectangle((left, top, right, bottom), outline=136)
 
 
+class _Placed(NamedTuple):
+    x: float
+    """Left edge of the cells."""
+    y: float
+    """Upper edge of the cells."""
+    top: float
+    """Middle of the title."""
+    title: str
+    sources: list[str]
+    targets: list[str]
+    weights: list[list[float]]
+
+    def paint(self, canvas: _Svg | _Png) -> None:
+        canvas.text(self.x, self.top, self.title, "start")
+        for column, source in enumerate(self.sources):
+            canvas.text(self.x + (column + 0.5) * _CELL, self.y - 5, source, "up")
+        for row, (target, weights) in enumerate(zip(self.targets, self.weights, strict=True)):
+            y = self.y + row * _CELL
+            canvas.text(self.x - 6, y + 0.5 * _CELL, target, "end")
+            for column, (source, weight) in enumerate(zip(self.sources, weights, strict=True)):
+                canvas.cell(self.x + column * _CELL, y, weight, f"{target} ← {source}: {weight:.2f}")
+        canvas.frame(self.x, self.y, len(self.sources) * _CELL, len(self.targets) * _CELL)
+
+
+def _layout(grid: Grid, measure: Callable[[str], float]) -> tuple[list[_Placed], float, float]:
+    """The placed panels, and the width and height of the picture."""
+    placed: list[_Placed] = []
+    width = y = float(_MARGIN)
+    for row in grid:
+        x = float(_MARGIN)
+        bottom = y
+        for title, matrix in row:
+            sources = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.source_pieces]
+            targets = [readable_label(piece, _LONGEST_LABEL) for piece in matrix.target_pieces]
+            left = x + max(map(measure, targets)) + 6
+            above = y + (_FONT + 8 if title else 0)
+            top = above + max(map(measure, sources)) + 5
+            placed.append(_Placed(left, top, y + _FONT / 2, title, sources, targets, matrix.weights.tolist()))
+            x = max(left + len(sources) * _CELL, left + measure(title)) + _MARGIN
+            bottom = max(bottom, top + len(targets) * _CELL)
+        width, y = max(width, x), bottom + _MARGIN
+    return placed, width, y
+
+
 def _title(options: AlignmentOptions) -> str:
     parts = (("layer", options.layer), ("head", options.head))
     return ", ".join(f"{name} {number}" for name, number in parts if number is not None)
@@ -254,12 +248,12 @@ _LONGEST_PAGE_LABEL = 40
 
 
 def html_page(pairs: Sequence[PairAttention], options: AlignmentOptions) -> str:
-    """The page; `options` are what it shows first. Nothing is loaded from anywhere; weights are kept in 1/255.
+    """A self-contained page on which pairs, layers and heads can be chosen; `options` are shown first.
 
-    A piece that belongs to several words counts for the one that has most of it.
+    Weights are stored in steps of 1/255. A piece of several words counts for the word with the largest share.
 
     Raises:
-        UsageError: there are no pairs, or no such layer or head.
+        UsageError: there are no pairs, or an unknown layer or head.
     """
     if not pairs:
         raise UsageError("there is no sentence to show", hint="give some text", code="usage.picture")
@@ -272,7 +266,7 @@ def html_page(pairs: Sequence[PairAttention], options: AlignmentOptions) -> str:
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     template = files("seq2seq.alignment").joinpath("attention_page.html").read_text(encoding="utf-8")
-    # `</script>` in a text would end the data.
+    # A text with `</script>` would end the data.
     return template.replace("@DATA@", text.replace("<", "\\u003c"))
 
 

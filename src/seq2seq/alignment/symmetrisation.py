@@ -1,4 +1,4 @@
-"""Two directed word alignments of the same sentences made one (Och and Ney 2003; Koehn et al. 2003)."""
+"""Symmetrisation of two directed word alignments (Och and Ney 2003; Koehn et al. 2003)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from seq2seq.errors import UsageError
 Links = set[tuple[int, int]]
 Symmetrisation = Literal["intersection", "grow-diag", "grow-diag-final-and", "grow-diag-final", "union"]
 SYMMETRISATIONS: tuple[Symmetrisation, ...] = get_args(Symmetrisation)
-"""From the most precise to the most complete."""
+"""From the highest precision to the highest recall."""
 
 _NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 def symmetrise(forward: Iterable[tuple[int, int]], backward: Iterable[tuple[int, int]], method: str) -> Links:
-    """Links (source, target) from those of a source-to-target model and those of the reverse model.
+    """Symmetrised links (source, target) of a source-to-target model and the reverse model.
 
     Args:
         forward: links (source, target).
-        backward: links (source, target) too, that is with the reverse model's sides exchanged.
-        method: one of `SYMMETRISATIONS`. `grow-diag` starts from the intersection and adds links of the union that
-            touch it, diagonals counted, where one of their words has no link yet; `final` then adds links of either
-            direction where one word has none, `final-and` where both have none.
+        backward: links of the reverse model, as (source, target) too.
+        method: one of `SYMMETRISATIONS`. `grow-diag` starts from the intersection and adds neighbouring links of the
+            union, diagonals included, if one of their words has no link yet; `final` then adds links of either
+            direction if one word has no link, `final-and` if both have none.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: an unknown method.
     """
     one, other = set(forward), set(backward)
     match method:
@@ -48,9 +48,9 @@ def symmetrise(forward: Iterable[tuple[int, int]], backward: Iterable[tuple[int,
 
 
 def _grown(links: Links, union: Links) -> Links:
-    """`links` and, again and again, their neighbours in `union` that reach a word without link.
+    """`links`, with neighbours in `union` that reach a word without a link added until there are none.
 
-    The order is that of the published algorithm: scan after scan, and what a scan adds it also visits.
+    The order is that of the published algorithm: a scan also visits the links that it adds.
     """
     sources, targets = {i for i, _ in links}, {j for _, j in links}
     scan = sorted(union, key=_by_target)
@@ -70,7 +70,7 @@ def _grown(links: Links, union: Links) -> Links:
 
 
 def _complete(links: Links, direction: Links, *, both: bool) -> None:
-    """Add links of one direction, in order, whose words (one of them, or both) have none."""
+    """Add the links of one direction, in order, if one of their words (or `both`) has no link."""
     sources, targets = {i for i, _ in links}, {j for _, j in links}
     for i, j in sorted(direction, key=_by_target):
         free = (i not in sources, j not in targets)

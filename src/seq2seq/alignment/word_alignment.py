@@ -1,9 +1,9 @@
-"""Word alignments from the attention of a model that reads a source text and is made to write a target text.
+"""Word alignments from the cross-attention of a model under forced decoding.
 
-Weights over the pieces of a source word are added up, those of the pieces of a target word averaged; each target word
-is linked to the source word that then has most. The row that belongs to a piece is that of the step which writes it, or
-(`shift`) that of the next step, where the decoder has the piece as its input and knows what to look for (Chen et al.
-2020, "Accurate Word Alignment Induction from Neural Machine Translation").
+Weights are summed over the pieces of a source word and averaged over those of a target word; each target word is linked
+to the source word with the highest weight. The weights of a target piece are those of the step that writes it, or
+(`shift`) of the next step, at which the piece is the input of the decoder (Chen et al. 2020, "Accurate Word Alignment
+Induction from Neural Machine Translation").
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS
 from seq2seq.tokenizers.pair import TokenizerPair
 
 Alignment = tuple[tuple[int, int], ...]
-"""Links (source word, target word), counted from 0, in order."""
+"""Sorted links (source word, target word), counted from 0."""
 
-_MOST_WEIGHTS = 2**20
-"""Target times source positions of a batch; a model has some ten weights (layers times heads) for each of them."""
+_MAX_POSITIONS = 2**20
+"""Maximum target times source positions of a batch; there are about ten weights (layers x heads) for each."""
 
 
 class AlignmentOptions(NamedTuple):
-    """Whose attention is read, and how."""
+    """Attention weights that are read."""
 
     layer: int | None = None
-    """Decoder layer, counted from 1; None is the mean of all: as good as the best layer, whichever it is."""
+    """Decoder layer, counted from 1; None is the mean of all, which is as good as the best layer."""
     head: int | None = None
     """Head, counted from 1; None is the mean of all."""
     shift: bool = False
-    """Take the step after the one that writes a piece."""
+    """Use the step after the one that writes a piece."""
 
 
 class PairAttention(NamedTuple):
-    """What a model attends to, layer by layer and head by head, while it writes a target text."""
+    """Cross-attention weights of all layers and heads for a pair of texts."""
 
     source: Segments
     target: Segments
     weights: Float[Tensor, "L H T S"]
-    """Row t belongs to the step that writes target piece t, the last one to the end mark; the last column to the
-    source's end mark. Rows sum to 1."""
+    """Row t are the weights of the step that writes target piece t, the last row those of the end mark; the last column
+    is the source's end mark. Rows sum to 1."""
 
     def chosen(self, options: AlignmentOptions) -> Float[Tensor, "T S"]:
-        """The weights of one layer and head, or the mean of all.
+        """The weights of the layer and head of `options`, or means.
 
-        Shifted, the row of a piece is the next step's; the end mark keeps its own.
+        With `shift`, the row of a piece is that of the next step; the end mark keeps its own.
 
         Raises:
-            UsageError: there is no such layer or head.
+            UsageError: an unknown layer or head.
         """
         weights = _one_or_mean(_one_or_mean(self.weights, options.layer, "layer"), options.head, "head")
         return torch.cat([weights[1:], weights[-1:]]) if options.shift else weights
 
     def matrix(self, options: AlignmentOptions, *, words: bool) -> AttentionMatrix:
-        """The chosen weights over pieces, or over words. An end mark comes last on both sides. Rows sum to 1."""
+        """The chosen weights over pieces or words, with the end marks last on both sides. Rows sum to 1."""
         weights, end = self.chosen(options), SPECIAL_TOKENS[EOS]
         if not words:
             return AttentionMatrix([*self.source.pieces, end], [*self.target.pieces, end], weights)
@@ -73,21 +73,18 @@ class PairAttention(NamedTuple):
         return AttentionMatrix([*self.source.words, end], [*self.target.words, end], rows.T @ weights @ columns)
 
     def links(self, options: AlignmentOptions) -> Alignment:
-        """Each target word with the source word that has most of its attention."""
+        """Each target word with the source word of the highest weight."""
         if not self.source.words or not self.target.words:
             return ()
         weights = self.matrix(options, words=True).weights[:-1, :-1]
         most, best = weights.max(dim=1)
         links = zip(best.tolist(), range(len(best)), most.tolist(), strict=True)
-        # Words that were cut off have no attention.
+        # Words beyond the length limit have no attention.
         return tuple(sorted((i, j) for i, j, weight in links if weight > 0))
 
 
 class WordAligner:
-    """A model with its tokenizers: pairs of texts in, links or attention weights out, in order.
-
-    The model is put in eval mode for each call, and back.
-    """
+    """Aligns pairs of texts with a model and its tokenizers. The model is in eval mode during a call only."""
 
     def __init__(
         self, model: Seq2SeqModel, tokenizers: TokenizerPair, settings: DecodingSettings, device: torch.device
@@ -97,27 +94,26 @@ class WordAligner:
         self._target = self._source if tokenizers.joint else Segmenter(tokenizers.target)
 
     def align(self, pairs: Sequence[tuple[str, str]], options: AlignmentOptions | None = None) -> list[Alignment]:
-        """The links of each (source, target); none where a side is blank.
+        """The links of each (source, target) pair; none if a side is blank.
 
-        Words are what ASCII white space divides. Raises as `attention` does, and `UsageError` for a layer or head that
-        the model does not have.
+        Words are separated by ASCII white space. Raises as `attention`, and `UsageError` for an unknown layer or head.
         """
-        found: list[Alignment] = [()] * len(pairs)
-        for place, attention in self._attend(pairs):
-            found[place] = attention.links(options or AlignmentOptions())
-        return found
+        alignments: list[Alignment] = [()] * len(pairs)
+        for index, attention in self._attend(pairs):
+            alignments[index] = attention.links(options or AlignmentOptions())
+        return alignments
 
     def attention(self, pairs: Sequence[tuple[str, str]]) -> list[PairAttention]:
-        """All layers and heads for each (source, target), on the CPU. A blank text is an end mark alone.
+        """The weights of each (source, target) pair, on the CPU. A blank text is an end mark alone.
 
-        Texts beyond the model's limits, or beyond `decoding.max_source_tokens`, are cut with a warning.
+        Texts beyond the model's limits, or beyond `decoding.max_source_tokens`, are truncated with a warning.
 
         Raises:
             UsageError: the model has no attention.
-            ResourceError: memory ran out.
+            ResourceError: out of memory.
         """
-        found = dict(self._attend(pairs))
-        return [found[place] for place in range(len(pairs))]
+        attention = dict(self._attend(pairs))
+        return [attention[index] for index in range(len(pairs))]
 
     def _attend(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, PairAttention]]:
         sources = self._segments(self._source, [source for source, _ in pairs], self.model.max_source_length, "source")
@@ -125,7 +121,7 @@ class WordAligner:
         lengths = [max(len(s.ids), len(t.ids)) + 1 for s, t in zip(sources, targets, strict=True)]
         for batch in batches_by_length(lengths, self.settings.batch_tokens):
             longest = lengths[batch[0]]
-            size = max(1, _MOST_WEIGHTS // longest**2)
+            size = max(1, _MAX_POSITIONS // longest**2)
             for begin in range(0, len(batch), size):
                 some = batch[begin : begin + size]
                 weights = self._weights([sources[i].ids for i in some], [targets[i].ids for i in some])
@@ -165,7 +161,7 @@ class WordAligner:
 
 
 def pharaoh(alignment: Alignment) -> str:
-    """`0-0 1-2`: source word, target word."""
+    """An alignment in the Pharaoh format, e.g. `0-0 1-2`: source word, target word."""
     return " ".join(f"{i}-{j}" for i, j in alignment)
 
 
@@ -185,12 +181,12 @@ def _one_or_mean(weights: Tensor, number: int | None, name: str) -> Tensor:
 
 
 def _parts(shares: Float[Tensor, "P W"]) -> Float[Tensor, "P W"]:
-    """How much each piece is of each word: columns sum to 1, to 0 for a word without pieces."""
+    """Share of each piece in each word: columns sum to 1, or to 0 for a word without pieces."""
     return shares / shares.sum(dim=0).clamp_min(1e-9)
 
 
 def _with_end(shares: Float[Tensor, "P W"]) -> Float[Tensor, "P+1 W+1"]:
-    """The end mark is a word of its own."""
+    """The shares with the end mark as another piece and word."""
     wider = shares.new_zeros(shares.shape[0] + 1, shares.shape[1] + 1)
     wider[:-1, :-1] = shares
     wider[-1, -1] = 1.0

@@ -1,4 +1,4 @@
-"""Which pieces of a tokenizer make up which word of a text."""
+"""Words of a text and the tokenizer's pieces that make them up."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seq2seq.decoding.segmentation import is_blank, readable
-from seq2seq.decoding.text_batches import visible_ids
+from seq2seq.decoding.text_batches import encode_texts
 from seq2seq.tokenizers.base import Tokenizer
 
-# Words end where fast_align, awk and other readers of Pharaoh links end them: at ASCII white space, not at U+00A0.
+# Words end at ASCII white space, as for fast_align, awk and other readers of Pharaoh links, not at U+00A0.
 _WORD = re.compile(r"[^ \t\n\r\f\v]+")
 _SPACES = re.compile("[▁ \t\n\r\f\v]+")
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -23,25 +23,25 @@ _SPACE_BYTES = set(b" \t\n\r\f\v")
 
 
 class Segments(NamedTuple):
-    """A text as its model sees it and as its reader does."""
+    """A text as pieces and as words."""
 
     ids: list[int]
     """Without BOS and EOS."""
     pieces: list[str]
     """One for each id."""
     words: list[str]
-    """What white space divides; a target tag (`<2de>`) at the beginning is no word."""
+    """Separated by white space; a target tag (`<2de>`) at the beginning is not a word."""
     shares: Float[Tensor, "P W"]
-    """How much of each piece belongs to each word. Rows sum to 1, to 0 for the pieces of a tag."""
+    """Share of each word in each piece. Rows sum to 1, or to 0 for the pieces of a tag."""
     cut: bool = False
-    """Whether the text had more pieces."""
+    """Whether the text was truncated."""
 
 
 class Segmenter:
-    """Cuts texts into pieces and words.
+    """Segments texts into pieces and words.
 
-    Pieces and words are matched by counting the bytes of text that both hold, spaces apart: so it works for every
-    tokenizer, with or without marks at word beginnings, with byte pieces and with Unicode normalisation.
+    Pieces and words are matched by their numbers of bytes without spaces, which works for every tokenizer, with or
+    without word marks, with byte pieces and with Unicode normalisation.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -49,8 +49,8 @@ class Segmenter:
         self._tags = set(tokenizer.tags)
 
     def segment(self, texts: Sequence[str], limit: int | None = None) -> list[Segments]:
-        """The segments of each text, of at most `limit` pieces; words beyond it have no pieces. None for blank text."""
-        rows = visible_ids(self.tokenizer.encode, texts)
+        """The segments of each text, of at most `limit` pieces; words beyond them have none. Empty if blank."""
+        rows = encode_texts(self.tokenizer.encode, texts)
         words = [[] if is_blank(text) else _WORD.findall(readable(text)) for text in texts]
         sizes = self._sizes({word for each in words for word in each})
         found = []
@@ -60,7 +60,7 @@ class Segmenter:
         return found
 
     def _sizes(self, words: set[str]) -> dict[str, int]:
-        """Bytes of each word in the tokenizer's own spelling of it."""
+        """Bytes of each word as the tokenizer spells it."""
         ordered = sorted(words)
         rows = self.tokenizer.encode(ordered)
         return {word: sum(map(_size, self.tokenizer.pieces(row))) for word, row in zip(ordered, rows, strict=True)}
@@ -72,7 +72,7 @@ class Segmenter:
         place = word = 0
         for row, piece in zip(rows, pieces, strict=True):
             size = _size(piece)
-            # A piece without text, such as a lone space, opens the word after it.
+            # A piece without text, such as a single space, belongs to the word after it.
             while word < len(words) - 1 and ends[word] <= place:
                 word += 1
             end = place + size
@@ -86,7 +86,7 @@ class Segmenter:
 
 
 def _overlaps(begin: int, end: int, ends: Sequence[int], word: int) -> list[tuple[int, float]]:
-    """(word, share of begin to end that lies in it), from `word` on; the last word takes what lies beyond the end."""
+    """(word, its share of the bytes `begin` to `end`), from `word` on; the last word takes bytes beyond the end."""
     if not ends:
         return []
     found = []
@@ -100,7 +100,7 @@ def _overlaps(begin: int, end: int, ends: Sequence[int], word: int) -> list[tupl
 
 
 def _size(piece: str) -> int:
-    """Bytes of a piece's text, white space apart."""
+    """Bytes of a piece's text, without white space."""
     if (found := _BYTE.fullmatch(piece)) is not None:
         return int(found[1], 16) not in _SPACE_BYTES
     return len(_SPACES.sub("", piece).encode("utf-8", "replace"))

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.runs import LoadedRun
 
-_WINDOW = 1024
-_MOST_ON_A_PAGE = 200
+_CHUNK_LINES = 1024
+_MAX_PAGE_PAIRS = 200
 _PICTURES = (".svg", ".png", ".html", ".txt")
 
 
 class _View(NamedTuple):
-    """Which of the attention is read or shown."""
+    """The attention weights that are read or drawn."""
 
     options: AlignmentOptions
     all_layers: bool
@@ -61,10 +61,10 @@ def align(
     head: Annotated[str, typer.Option("--head", help="Head from 1, mean, or (pictures) all.")] = "mean",
     shift: Annotated[
         bool,
-        typer.Option("--shift", help="Read the step that has a piece as its input, not the one that writes it."),
+        typer.Option("--shift", help="Use the step that has a piece as its input, not the one that writes it."),
     ] = False,
     reverse: Annotated[
-        Path | None, typer.Option("--reverse", help="A run of the other direction; both alignments are made one.")
+        Path | None, typer.Option("--reverse", help="A run of the other direction; both alignments are symmetrised.")
     ] = None,
     symmetrise: Annotated[
         str | None,
@@ -79,16 +79,16 @@ def align(
         typer.Option(
             "--picture",
             "-p",
-            help="Draw instead of writing links: a .svg, .png, .html or .txt file, or -, the terminal.",
+            help="Draw a picture instead of writing links: a .svg, .png, .html or .txt file, or - for the terminal.",
         ),
     ] = None,
     line: Annotated[
-        int | None, typer.Option("--line", min=1, help="Which line to draw; a page (.html) begins there. [default: 1]")
+        int | None, typer.Option("--line", min=1, help="Line to draw; an .html page begins there. [default: 1]")
     ] = None,
     subwords: Annotated[bool, typer.Option("--subwords", help="Draw subwords; a page has a switch for them.")] = False,
     target_tag: Annotated[
         str | None,
-        typer.Option("--target-tag", help="Language of the targets, where training gave its sources tags: de."),
+        typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
     ] = None,
     errors: Errors = "strict",
     checkpoint: Checkpoint = None,
@@ -99,8 +99,8 @@ def align(
 ) -> None:
     """Word alignments from attention: `0-0 1-2` for each pair of lines, words counted from 0; or pictures of it.
 
-    Without --target each line is translated, and its translation and a tab come before the links. Words are what
-    spaces divide, so separate punctuation first where it should count by itself.
+    Without --target each line is translated, and the translation and a tab are printed before the links. Words are
+    separated by spaces: tokenise the text first to align punctuation.
 
     \b
       seq2seq align runs/de-en --source a.de --target a.en
@@ -132,61 +132,62 @@ def align(
     tag = "" if target_tag is None else known_tag(target_tag, loaded.translator.tokenizers.source)
     if picture is not None:
         page = picture.suffix.lower() == ".html"
-        _draw(picture, _aligner(loaded), text.some(loaded, tag, line or 1, _MOST_ON_A_PAGE if page else 1), tag, view)
+        _draw(picture, loaded.aligner(), text.some(loaded, tag, line or 1, _MAX_PAGE_PAIRS if page else 1), tag, view)
         return
     other = None if reverse is None else load(reverse, device=device, threads=threads)
     _align(_Runs(loaded, other, tag, method), text, view.options, output, as_json=as_json)
 
 
 class _Runs(NamedTuple):
-    """The models that read the pairs."""
+    """A run, and possibly one of the other direction, that align pairs."""
 
     loaded: LoadedRun
     reverse: LoadedRun | None
     tag: str
-    """What the first one's sources begin with to ask for a language; empty where nothing does."""
+    """Target tag before each source of the first run; may be empty."""
     method: str
-    """How the alignments of both are made one."""
+    """Symmetrisation of the two alignments."""
 
     def check(self, pairs: Sequence[Pair]) -> None:
-        """Raise `UsageError` where both translate the same way; warn where the texts are on the wrong sides."""
-        from seq2seq.decoding.scorer import writes_target
+        """Raise `UsageError` if both runs have the same direction; warn if source and target seem to be exchanged."""
+        from seq2seq.decoding.scorer import translates_forward
 
         runs = [self.loaded] if self.reverse is None else [self.loaded, self.reverse]
         if any(run.translator.tokenizers.source.tags for run in runs):
-            return  # trained on several languages, perhaps on both directions
-        found = [writes_target(run.translator.scorer, pairs) for run in runs]
-        if self.reverse is not None and _same_direction(self.loaded, self.reverse, found):
+            return  # trained on several languages, possibly in both directions
+        forward = [translates_forward(run.translator.scorer, pairs) for run in runs]
+        if self.reverse is not None and _same_direction(self.loaded, self.reverse, forward):
             raise UsageError(
                 f"{self.reverse.directory.path} translates in the same direction as {self.loaded.directory.path}",
                 where="--reverse",
                 hint="name a run that was trained with source and target exchanged, or leave --reverse out",
                 code="usage.conflict",
             )
-        if found[0] is False:
+        if forward[0] is False:
             warn(
-                f"{self.loaded.directory.path} seems to translate the other way: from what stands under target to what"
-                " stands under source; exchange --source and --target"
+                f"{self.loaded.directory.path} seems to translate the other way, from the text of --target to that of"
+                " --source; exchange the two"
             )
 
     def align(self, pairs: Sequence[Pair], options: AlignmentOptions) -> list[Alignment]:
-        """Links of the first run, or of it and that of the other direction."""
+        """Links of the first run, symmetrised with those of the other run if there is one."""
         from seq2seq.alignment.symmetrisation import symmetrise
 
-        found = _aligner(self.loaded).align([(with_tag(source, self.tag), target) for source, target in pairs], options)
+        tagged = [(with_tag(source, self.tag), target) for source, target in pairs]
+        forward = self.loaded.aligner().align(tagged, options)
         if self.reverse is None:
-            return found
-        turned = _aligner(self.reverse).align([(target, source) for source, target in pairs], options)
+            return forward
+        backward = self.reverse.aligner().align([(target, source) for source, target in pairs], options)
         return [
             tuple(sorted(symmetrise(one, ((i, j) for j, i in other), self.method)))
-            for one, other in zip(found, turned, strict=True)
+            for one, other in zip(forward, backward, strict=True)
         ]
 
 
-def _same_direction(one: LoadedRun, other: LoadedRun, writes_target: Sequence[bool | None]) -> bool:
-    """What the models make of the text decides; where that is not clear, what the configs say."""
-    if None not in writes_target:
-        return writes_target[0] == writes_target[1]
+def _same_direction(one: LoadedRun, other: LoadedRun, forward: Sequence[bool | None]) -> bool:
+    """Whether both runs translate in the same direction, by their scores, else by the languages in their configs."""
+    if None not in forward:
+        return forward[0] == forward[1]
     languages = [(run.config.data.source_language, run.config.data.target_language) for run in (one, other)]
     unnamed = ("src", "tgt")
     return one.weights == other.weights or languages[0] == languages[1] != unnamed
@@ -197,17 +198,17 @@ def _align(runs: _Runs, text: PairText, options: AlignmentOptions, output: Path 
     pairs = text.pairs(runs.loaded, runs.tag, singly=at_terminal)
     number = 0
     with open_output(output, None) as stream, Progress("aligning", None, "lines") as progress:
-        while window := list(islice(pairs, 1 if at_terminal else _WINDOW)):
+        while chunk := list(islice(pairs, 1 if at_terminal else _CHUNK_LINES)):
             if not number:
-                runs.check(window)
-            found = zip(window, runs.align(window, options), strict=True)
+                runs.check(chunk)
+            aligned = zip(chunk, runs.align(chunk, options), strict=True)
             rows = [
-                _row(place, pair, links, translated=text.target is None, as_json=as_json)
-                for place, (pair, links) in enumerate(found, start=number + 1)
+                _row(line, pair, links, translated=text.target is None, as_json=as_json)
+                for line, (pair, links) in enumerate(aligned, start=number + 1)
             ]
             stream.write("".join(row + "\n" for row in rows), (), {})
-            number += len(window)
-            progress.update(len(window))
+            number += len(chunk)
+            progress.update(len(chunk))
 
 
 def _view(layer: str, head: str, shift: bool, *, words: bool) -> _View:
@@ -231,12 +232,14 @@ def _check_picture(picture: Path | None, line: int | None, layer: str, head: str
     if picture is None:
         if line is not None:
             raise UsageError(
-                "--line is for pictures; links are of every line", hint="add --picture FILE", code="usage.needs"
+                "--line is for pictures; links are of every line",
+                hint="add --picture FILE",
+                code="usage.needs",
             )
         for name, value in (("--layer", layer), ("--head", head)):
             if value == "all":
                 raise UsageError(
-                    f"{name} all is for pictures; links come from one", hint="add --picture FILE", code="usage.needs"
+                    f"{name} all is for pictures; links are those of one", hint="add --picture FILE", code="usage.needs"
                 )
         return
     if str(picture) != "-" and picture.suffix.lower() not in _PICTURES:
@@ -253,15 +256,8 @@ def _method(text: str | None) -> str:
     from seq2seq.alignment.symmetrisation import symmetrise
 
     method = "grow-diag-final-and" if text is None else text
-    symmetrise((), (), method)  # is there such a method?
+    symmetrise((), (), method)  # raises for an unknown method
     return method
-
-
-def _aligner(loaded: LoadedRun) -> WordAligner:
-    from seq2seq.alignment.word_alignment import WordAligner
-
-    translator = loaded.translator
-    return WordAligner(translator.model, translator.tokenizers, loaded.config.decoding, translator.device)
 
 
 def _row(number: int, pair: Pair, links: Alignment, *, translated: bool, as_json: bool) -> str:

@@ -28,7 +28,7 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="test or valid: the run's own text.")] = "test",
     source: Annotated[Path | None, typer.Option("--source", "-s", help="Another source file.")] = None,
     references: Annotated[Path | None, typer.Option("--references", "-r", help="Its references, raw.")] = None,
-    hypotheses: Annotated[Path | None, typer.Option("--hypotheses", help="Score these lines; no model needed.")] = None,
+    hypotheses: Annotated[Path | None, typer.Option("--hypotheses", help="Score these lines; needs no model.")] = None,
     language: Annotated[
         str | None,
         typer.Option("--language", "-l", help="Target language; zh, ja and ko have tokenizers of their own."),
@@ -56,7 +56,7 @@ def evaluate(
         if references is None:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
         others = [("a run", run is not None), ("--source", source is not None), ("--output", output is not None)]
-        exclude("--hypotheses", others, "these lines are scored as they are")
+        exclude("--hypotheses", others, "these lines are scored without a model")
         if same_file(hypotheses, references):
             warn(f"{hypotheses} is compared with itself")
         metrics = corpus_metrics(_lines(hypotheses), _lines(references), target_language=language or "")
@@ -110,8 +110,8 @@ def _evaluate_run(
         f"{loaded.checkpoint} of {run}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
         f"score = log P / length^{decoding.length_penalty:g}"
     )
-    asked = TranslationOptions(search_options(decoding))
-    translated = [found[0].text for found in loaded.translator.stream((pair[0] for pair in pairs), asked)]
+    stream = loaded.translator.stream((source for source, _ in pairs), TranslationOptions(search_options(decoding)))
+    translated = [translations[0].text for translations in stream]
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))
     target_language = language or loaded.config.data.target_language
@@ -144,7 +144,7 @@ def score(
     source: Annotated[Path, typer.Option("--source", "-s", help="Source file.", show_default=False)],
     target: Annotated[Path, typer.Option("--target", "-t", help="Target file.", show_default=False)],
     normalized: Annotated[
-        bool, typer.Option("--normalized", help="Print log P / length^a, what a search would rank by.")
+        bool, typer.Option("--normalized", help="Print log P / length^a, the score of a search.")
     ] = False,
     length_penalty: LengthPenalty = None,
     token_scores: Annotated[
@@ -186,7 +186,7 @@ def score(
 
 
 def print_metrics(metrics: Sequence[MetricResult]) -> None:
-    """A table on stdout."""
+    """Print the metrics as a table."""
     if metrics:
         rows = [(metric.name, f"{metric.value:.2f}", metric.signature) for metric in metrics]
         width = max(len(row[2]) for row in rows)

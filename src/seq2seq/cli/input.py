@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -16,10 +15,8 @@ from seq2seq.signals import Stop
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line
-    from seq2seq.tokenizers.base import Tokenizer
-if TYPE_CHECKING:
-    from seq2seq.data.files import DecodingErrors
     from seq2seq.runs import LoadedRun
+    from seq2seq.tokenizers.base import Tokenizer
 
 REPLACE = "--errors replace"
 """How a user asks for bytes that are not UTF-8 to be replaced."""
@@ -132,27 +129,6 @@ def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterato
         )
 
 
-class Feed:
-    """Lines that are handed on, and kept until they are done."""
-
-    def __init__(self, lines: Iterable[Line]) -> None:
-        self._lines = iter(lines)
-        self._under_way: deque[Line] = deque()
-
-    def __iter__(self) -> Iterator[Line]:
-        for line in self._lines:
-            self._under_way.append(line)
-            yield line
-
-    def done(self, count: int) -> list[Line]:
-        """The first `count` lines that were under way."""
-        return [self._under_way.popleft() for _ in range(count)]
-
-    def skip(self, count: int) -> list[Line]:
-        """The next `count` lines, fewer where there are no more; they are not handed on."""
-        return [line for _, line in zip(range(count), self._lines, strict=False)]
-
-
 Pair = tuple[str, str]
 
 
@@ -197,7 +173,9 @@ class PairText(NamedTuple):
             for line in lines:
                 yield line, loaded.translate([with_tag(line, symbol)])[0]
         else:
-            yield from _translated(lines, loaded, symbol)
+            for translations in loaded.translator.stream(with_tag(line, symbol) for line in lines):
+                line = translations[0].source.text
+                yield line.removeprefix(f"{symbol} ") if symbol else line, translations[0].text
 
 
 def with_tag(line: str, symbol: str) -> str:
@@ -205,18 +183,6 @@ def with_tag(line: str, symbol: str) -> str:
     from seq2seq.data.corpus import add_tag
 
     return add_tag(line, symbol) if symbol else line
-
-
-def _translated(lines: Iterable[str], loaded: LoadedRun, symbol: str) -> Iterator[Pair]:
-    waiting: deque[str] = deque()
-
-    def noted() -> Iterator[str]:
-        for line in lines:
-            waiting.append(line)
-            yield with_tag(line, symbol)
-
-    for found in loaded.translator.stream(noted()):
-        yield waiting.popleft(), found[0].text
 
 
 def _paired(sources: Iterable[str], targets: Iterable[str]) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""Where lines go: a file that appears whole, and can be taken up again after a kill."""
+"""Output of lines: to a stream, or to a file that appears when it is complete and can be resumed after a kill."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from seq2seq.atomic_files import disk_error, write_json
-from seq2seq.cli.input import REPLACE, Feed
+from seq2seq.cli.input import REPLACE
 from seq2seq.console import say, warn
 from seq2seq.errors import CheckpointError, DataError, UsageError
 from seq2seq.signals import Stop
@@ -27,9 +28,9 @@ _LOCK_SECONDS = 3.0
 
 
 def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows: int) -> bool:
-    """Whether a translation of `source` stands there whole, `rows` lines for each of its, and none is under way.
+    """Whether the output is complete, with `rows` lines for each line of the source, and no other one is in progress.
 
-    Standard input is not looked at. Raises `UsageError` where the output has another number of lines.
+    Standard input is not counted. Raises `UsageError` if the output has another number of lines.
     """
     if not output.is_file() or _partial(output).exists():
         return False
@@ -38,10 +39,10 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
 
         wanted = rows * sum(1 for _ in read_lines(source, errors, option=REPLACE))
         with output.open("rb") as file:
-            found = sum(1 for _ in file)
-        if found != wanted:
+            count = sum(1 for _ in file)
+        if count != wanted:
             raise UsageError(
-                f"{output} is complete with {found:,} lines, but {source} with these options makes {wanted:,}",
+                f"{output} is complete with {count:,} lines, but {source} with these options makes {wanted:,}",
                 where="--resume",
                 hint="leave out --resume to replace it, or choose another file with -o",
                 code="usage.resume",
@@ -50,30 +51,33 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
 
 
 class Output:
-    """Where translations go. What is committed stays, whatever happens."""
+    """Output to a stream.
+
+    Attributes:
+        lines: number of input lines whose translations are in a resumed file.
+        counts: the counts that were recorded with them.
+        kept: number of lines that `--resume` will find after an interruption.
+    """
 
     lines = 0
-    """Input lines whose translations are here from an earlier time."""
-    notes: Mapping[str, int] = {}
-    """Counts that were kept with them."""
+    counts: Mapping[str, int] = {}
     kept = 0
-    """Lines that `--resume` will find, once the work was ended early."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._written = 0
 
-    def write(self, text: str, done: Iterable[Line], notes: Mapping[str, int]) -> None:
-        """The translations of the lines that are `done`, with the counts so far."""
+    def write(self, text: str, lines: Sequence[Line], counts: Mapping[str, int]) -> None:
+        """Write the translations of some input lines; `counts` are totals so far."""
         self._stream.write(text)
         self._stream.flush()
-        self._written += len(list(done))
+        self._written += len(lines)
 
-    def check(self, feed: Feed) -> None:
-        """Pass over the lines whose translations are here. Raises `DataError` where they are others."""
+    def skip_translated(self, lines: Iterator[Line]) -> None:
+        """Skip the lines whose translations are in a resumed file. Raises `DataError` if these are other lines."""
 
-    def leave(self) -> str:
-        """Put away what is unfinished; returns what is left of it, for people."""
+    def interrupt(self) -> str:
+        """End an unfinished output; returns a message that says what is left of it."""
         return f"{self._written:,} lines are written" if self._written else ""
 
 
@@ -82,9 +86,9 @@ def _partial(path: Path) -> Path:
 
 
 class _FileOutput(Output):
-    """A file that grows under another name, and a record of what has been done.
+    """Output to a file that is written under another name, with a record of its progress.
 
-    Without an identity nothing is recorded: it cannot be taken up again, and what is unfinished is removed.
+    Without an identity there is no record: the output cannot be resumed, and an unfinished file is removed.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any] | None) -> None:
@@ -100,13 +104,13 @@ class _FileOutput(Output):
             raise disk_error(error, path, 0) from None
 
     def _locked(self) -> BinaryIO:
-        """The partial file, for this process alone."""
-        # The workers of a killed process hold the lock for an instant more.
+        """The partial file, locked by this process."""
+        # The workers of a killed process hold the lock for a moment longer.
         until = time.monotonic() + _LOCK_SECONDS
         while True:
             file = self.partial.open("a+b")
             if _lock(file):
-                # Another process may have given the file its name meanwhile.
+                # Another process may have completed and renamed the file in the meantime.
                 with suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(file.fileno()), self.partial.stat()):
                         return file
@@ -117,31 +121,29 @@ class _FileOutput(Output):
             time.sleep(0.05)
 
     def begin(self, resume: bool) -> None:
-        """Go on from what was left, or begin anew."""
+        """Resume the file, or start from the beginning."""
         size = self.partial.stat().st_size
         if resume and self.record.exists():
-            size = self._take_up(size)
-            say(f"{self.lines:,} lines of {self.path} are done already")
+            size = self._resume(size)
+            say(f"{self.lines:,} lines of {self.path} are already translated")
         else:
             if self.identity is not None and (size or self.record.exists()):
-                warn(
-                    f"{self.partial} was left by an interrupted translation and is replaced (--resume goes on with it)"
-                )
+                warn(f"{self.partial} was left by an interrupted translation and is replaced (--resume continues it)")
             elif resume:
                 say(f"nothing to resume: {self.path} is written from the beginning")
             self.record.unlink(missing_ok=True)
             size = 0
         self.file.truncate(size)
 
-    def _take_up(self, size: int) -> int:
-        """Read the record; returns the length of what it vouches for."""
-        anew = "leave out --resume to begin anew"
+    def _resume(self, size: int) -> int:
+        """Read the record; returns the recorded length of the file in bytes."""
+        restart = "leave out --resume to start again"
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
             before, lines, length = dict(record["identity"]), int(record["lines"]), int(record["bytes"])
-            self._expected, self.notes = str(record["input"]), {key: int(n) for key, n in record["notes"].items()}
+            self._expected, self.counts = str(record["input"]), {key: int(n) for key, n in record["notes"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(f"{self.record} is damaged", hint=anew, code="run.damaged") from None
+            raise CheckpointError(f"{self.record} is damaged", hint=restart, code="run.damaged") from None
         now = self.identity or {}
         if changes := [
             f"{key}: {before.get(key)} -> {now.get(key)}"
@@ -149,47 +151,48 @@ class _FileOutput(Output):
             if before.get(key) != now.get(key)
         ]:
             raise UsageError(
-                f"{self.path} was begun otherwise: {'; '.join(changes)}",
+                f"{self.path} was started with different options: {'; '.join(changes)}",
                 where="--resume",
-                hint=f"as before, or {anew}",
+                hint=f"use the same options, or {restart}",
                 code="usage.resume",
             )
         if size < length:
-            raise CheckpointError(f"{self.partial} is shorter than {self.record} says", hint=anew, code="run.damaged")
+            raise CheckpointError(
+                f"{self.partial} is shorter than {self.record} says", hint=restart, code="run.damaged"
+            )
         self.lines = lines
         return length
 
-    def check(self, feed: Feed) -> None:
+    def skip_translated(self, lines: Iterator[Line]) -> None:
         """See `Output`."""
         left = self.lines
         while left:
-            some = feed.skip(min(left, 10_000))
-            if not some:
+            skipped = list(islice(lines, min(left, 10_000)))
+            if not skipped:
                 raise DataError(
-                    f"the input has {self.lines - left:,} lines, and {self.lines:,} were translated already",
+                    f"the input has {self.lines - left:,} lines, but {self.lines:,} were translated already",
                     where="--resume",
-                    hint="give the same input again, or leave out --resume to begin anew",
+                    hint="give the same input again, or leave out --resume to start again",
                     code="data.resume",
                 )
-            self._count(some)
-            left -= len(some)
+            self._add_to_digest(skipped)
+            left -= len(skipped)
         if self.lines and self._digest.hexdigest() != self._expected:
             raise DataError(
                 f"the first {self.lines:,} lines of the input are not those that were translated",
                 where="--resume",
-                hint="give the same input again, or leave out --resume to begin anew",
+                hint="give the same input again, or leave out --resume to start again",
                 code="data.resume",
             )
 
-    def _count(self, lines: Iterable[Line]) -> None:
+    def _add_to_digest(self, lines: Sequence[Line]) -> None:
         for line in lines:
             self._digest.update(f"{line.text}\n{line.prefix}\n".encode("utf-8", "surrogatepass"))
 
-    def write(self, text: str, done: Iterable[Line], notes: Mapping[str, int]) -> None:
+    def write(self, text: str, lines: Sequence[Line], counts: Mapping[str, int]) -> None:
         """See `Output`."""
-        finished = list(done)
-        self._count(finished)
-        self.lines += len(finished)
+        self._add_to_digest(lines)
+        self.lines += len(lines)
         try:
             self.file.write(text.encode("utf-8"))
             self.file.flush()
@@ -207,21 +210,21 @@ class _FileOutput(Output):
                 "input": self._digest.hexdigest(),
                 "lines": self.lines,
                 "bytes": length,
-                "notes": dict(notes),
+                "notes": dict(counts),
             },
         )
 
     def finish(self) -> None:
-        """Give the file its name."""
+        """Rename the complete file to its name."""
         self.partial.replace(self.path)
         self.record.unlink(missing_ok=True)
 
-    def leave(self) -> str:
-        """See `Output`. What is worth keeping is kept for another time."""
+    def interrupt(self) -> str:
+        """See `Output`."""
         if not self.record.exists():
             self.partial.unlink(missing_ok=True)
             return f"nothing is written to {self.path}"
-        # The record knows best: the work may have ended in the middle of writing it, or the lines.
+        # The record counts: the interruption may have come between the lines and their record.
         self.kept = int(json.loads(self.record.read_text(encoding="utf-8"))["lines"])
         return f"{self.kept:,} lines are kept; the same command with --resume goes on from there"
 
@@ -240,41 +243,45 @@ def _lock(file: BinaryIO) -> bool:
 
 @contextmanager
 def open_output(path: Path | None, identity: Mapping[str, Any] | None, *, resume: bool = False) -> Iterator[Output]:
-    """Standard output, or a file that appears whole at the end; `identity` is what must be equal to resume it, None
-    where it cannot be resumed.
+    """Standard output, or a file that appears when it is complete.
+
+    Args:
+        path: the file; None or `-` is standard output.
+        identity: options that must be equal to resume the file; None if it cannot be resumed.
+        resume: continue an interrupted file.
 
     Raises:
-        UsageError: the file cannot be written, or was begun with another identity.
-        CheckpointError: what was left is damaged.
+        UsageError: the file cannot be written, or was started with other options.
+        CheckpointError: the interrupted file or its record is damaged.
         ResourceError: the disk is full.
     """
     if path is None or str(path) == "-":
-        with _put_away(Output(sys.stdout)) as stdout:
+        with _interruptible(Output(sys.stdout)) as stdout:
             yield stdout
         return
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", hint="choose a file with -o", code="usage.unwritable")
     if path.exists() and not path.is_file():  # /dev/null, a named pipe
-        with path.open("w", encoding="utf-8", newline="\n") as file, _put_away(Output(file)) as special:
+        with path.open("w", encoding="utf-8", newline="\n") as file, _interruptible(Output(file)) as special:
             yield special
         return
     output = _FileOutput(path, identity)
     with output.file:
         output.begin(resume)
-        with _put_away(output):
+        with _interruptible(output):
             yield output
         output.finish()
 
 
 @contextmanager
-def _put_away(output: Output) -> Iterator[Output]:
-    """Where the work is ended early, keep what is worth it, and say so."""
+def _interruptible(output: Output) -> Iterator[Output]:
+    """On an error or a signal, end the output and report what is left of it."""
     try:
         yield output
     except BaseException as error:
         left = ""
         with suppress(OSError):
-            left = output.leave()
+            left = output.interrupt()
         if isinstance(error, Stop):
             error.kept = left
         elif output.kept:

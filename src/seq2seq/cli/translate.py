@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from seq2seq.cli.input import Feed, check_output, input_lines, tag_names, tagged, with_prefixes
+from seq2seq.cli.input import check_output, input_lines, tag_names, tagged, with_prefixes
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -33,11 +33,11 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.output import Output, is_finished, open_output
-from seq2seq.cli.translate_options import Decoding, Format
+from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, say, set_quiet, warn
 
 if TYPE_CHECKING:
-    from seq2seq.alignment.word_alignment import WordAligner
+    from seq2seq.decoding.text_batches import Line
     from seq2seq.decoding.translator import Translation, TranslationOptions
     from seq2seq.runs import LoadedRun
     from seq2seq.runs.load import EngineName
@@ -54,21 +54,22 @@ def translate(
     file: Annotated[
         Path | None, typer.Argument(help="Text, a segment a line. [default: stdin]", show_default=False)
     ] = None,
-    # What is written, and where.
+    # Output.
     output: OutputFile = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="With -o: go on where the same command was interrupted; a complete file is kept, whatever made it.",
+            help="With -o: continue an interrupted run of the same command; a complete file is kept.",
         ),
     ] = False,
     n_best: Annotated[
-        int, typer.Option("--n-best", min=1, help="Translations of each line, best first; the beam holds as many.")
+        int,
+        typer.Option("--n-best", min=1, help="Translations of each line, best first; the beam is at least as wide."),
     ] = 1,
     scores: Annotated[
         bool,
-        typer.Option("--scores", help="Print the score and a tab before each translation; -inf before none."),
+        typer.Option("--scores", help="Print the score and a tab before each translation; -inf for a missing one."),
     ] = False,
     token_scores: Annotated[
         bool, typer.Option("--token-scores", help="With --json: log P of each piece and of the end mark.")
@@ -77,7 +78,7 @@ def translate(
         bool, typer.Option("--alignments", help="Print ` ||| ` and word links such as 0-0 1-2 after each translation.")
     ] = False,
     as_json: Json = False,
-    # The search.
+    # Search.
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     min_length_ratio: MinLengthRatio = None,
@@ -86,58 +87,60 @@ def translate(
     diversity: Annotated[
         float,
         typer.Option(
-            "--diversity", min=0, help="With --n-best: what a translation pays for a token of an earlier one."
+            "--diversity", min=0, help="With --n-best: penalty, in nats, for a token that an earlier translation has."
         ),
     ] = 0.0,
-    # Samples instead of search.
+    # Sampling.
     sample: Annotated[
-        bool, typer.Option("--sample", help="Draw translations instead of searching for the best.")
+        bool, typer.Option("--sample", help="Sample translations instead of searching for the best.")
     ] = False,
     mbr: Annotated[
-        int | None, typer.Option("--mbr", min=2, help="Draw so many, and print the one most like all the others.")
+        int | None,
+        typer.Option("--mbr", min=2, help="Draw this many samples; print the one most similar to all."),
     ] = None,
-    mbr_utility: Annotated[str, typer.Option("--mbr-utility", help="What --mbr compares by: chrf or bleu.")] = "chrf",
-    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="Of samples: below 1 is safer.")] = 1.0,
+    mbr_utility: Annotated[str, typer.Option("--mbr-utility", help="Similarity for --mbr: chrf or bleu.")] = "chrf",
+    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="For samples: below 1 is safer.")] = 1.0,
     top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="Of samples: only the k likeliest tokens; 0 is all.")
+        int, typer.Option("--top-k", min=0, help="For samples: only the k likeliest tokens; 0 is all.")
     ] = 0,
     top_p: Annotated[
-        float, typer.Option("--top-p", min=0.01, max=1.0, help="Of samples: only the likeliest tokens of this mass.")
+        float,
+        typer.Option("--top-p", min=0.01, max=1.0, help="For samples: only the likeliest tokens of this mass."),
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of samples.")] = 1,
-    # What the text is, and what the translation must hold.
+    seed: Annotated[int, typer.Option("--seed", min=0, help="For samples.")] = 1,
+    # Input, and what the translation must hold.
     paragraphs: Annotated[
-        bool, typer.Option("--paragraphs", help="A line is a paragraph: translate sentence by sentence, join again.")
+        bool, typer.Option("--paragraphs", help="Lines are paragraphs: translate them sentence by sentence.")
     ] = False,
     prefix: Annotated[
-        Path | None, typer.Option("--prefix", help="A file: what each line's translation begins with.")
+        Path | None, typer.Option("--prefix", help="File with the beginning of each line's translation.")
     ] = None,
     glossary: Annotated[
         Path | None,
-        typer.Option("--glossary", help="A file: source phrase, tab, the target phrase that must then occur."),
+        typer.Option("--glossary", help="File with lines of a source phrase, a tab and its required translation."),
     ] = None,
     replace_unknown: Annotated[
-        bool, typer.Option("--replace-unknown", help="Put source words for unknown ones (vocabularies of words).")
+        bool, typer.Option("--replace-unknown", help="Replace unknown words by source words (vocabularies of words).")
     ] = False,
     target_tag: Annotated[
         str | None,
-        typer.Option("--target-tag", help="Language to translate into, where training gave its sources tags: de."),
+        typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
     ] = None,
     errors: Errors = "strict",
-    # The model, and how it is run.
+    # Model.
     checkpoint: Checkpoint = None,
     ensemble: Ensemble = None,
     engine: Engine = None,
     precision: Precision = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Lines decoded at once at most.")
+        int | None, typer.Option("--batch-size", min=1, help="Maximum number of lines decoded at once.")
     ] = None,
     workers: Workers = None,
     device: Device = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Translate line for line: one line out for every line in (N with --n-best N), in order, blank for blank.
+    """Translate text: one line of output (N with --n-best N) for each line of input, in order; blank lines stay blank.
 
     \b
       seq2seq translate runs/demo input.en -o output.de
@@ -145,7 +148,7 @@ def translate(
       seq2seq translate runs/names names.txt --sample --n-best 5
     """
     set_quiet(quiet)
-    decoding = Decoding(
+    decoding = DecodingOptions(
         beam_size,
         length_penalty,
         n_best,
@@ -164,9 +167,9 @@ def translate(
         replace_unknown,
         paragraphs,
     )
-    form = Format(n_best, as_json, scores, token_scores, alignments)
+    output_format = OutputFormat(n_best, as_json, scores, token_scores, alignments)
     decoding.check()
-    form.check()
+    output_format.check()
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--engine", engine or "native", ("native", "ctranslate2"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
@@ -175,11 +178,11 @@ def translate(
     check_output(output, (file, prefix, glossary))
     decoding_errors = cast(Literal["strict", "replace"], errors)
     if resume and output is not None and is_finished(output, file, decoding_errors, 1 if as_json else n_best):
-        say(f"{output} is complete and kept, whatever options made it (without --resume it is written anew)")
+        say(f"{output} is complete and kept, whatever its options were (leave out --resume to replace it)")
         return
     if engine == "ctranslate2":
         others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
-        exclude("--engine ctranslate2", others, "only the native engine has that")
+        exclude("--engine ctranslate2", others, "the native engine alone supports that")
     lines = input_lines(file, decoding_errors)
     from seq2seq.runs import load
 
@@ -198,56 +201,50 @@ def translate(
     if target_tag is not None:
         lines = tagged(lines, target_tag, loaded.translator.tokenizers.source)
     elif tags := loaded.translator.tokenizers.source.tags:
-        warn(f"the run writes several languages; --target-tag says which: {tag_names(tags)}")
-    feed = Feed(with_prefixes(lines, "stdin" if file is None else str(file), prefix))
+        warn(f"the run translates into several languages; choose one with --target-tag: {tag_names(tags)}")
+    prefixed = with_prefixes(lines, "stdin" if file is None else str(file), prefix)
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
-    identity |= decoding.identity() | form._asdict()
+    identity |= decoding.identity() | output_format._asdict()
     at_terminal = (file is None or str(file) == "-") and sys.stdin.isatty()
-    gc.freeze()  # the objects of torch and the model stay: looking through them takes 0.2 s each time
+    gc.freeze()  # the objects of torch and the model stay: each collection of them would take 0.2 s
     with open_output(output, identity, resume=resume) as stream:
-        _run(loaded, options, feed, stream, form, at_terminal=at_terminal)
+        _translate(loaded, options, prefixed, stream, output_format, at_terminal=at_terminal)
 
 
-def _run(
+def _translate(
     loaded: LoadedRun,
     options: TranslationOptions,
-    feed: Feed,
+    lines: Iterator[Line],
     output: Output,
-    form: Format,
+    output_format: OutputFormat,
     *,
     at_terminal: bool,
 ) -> None:
-    """Translate what the feed gives; window after window is written."""
+    """Translate the lines chunk by chunk, and write each chunk as soon as it is translated."""
     translator = loaded.translator
-    output.check(feed)
+    output.skip_translated(lines)
     number = output.lines
-    cut, short = output.notes.get("cut", 0), output.notes.get("short", 0)
-    aligner = _aligner(loaded) if form.alignments else None
-    results: Iterator[list[list[Translation]]]
-    if at_terminal:  # a person wants an answer to each line; files go through in large windows
-        results = (found for line in feed for found in translator.windows([line], options))
+    cut, short = output.counts.get("cut", 0), output.counts.get("short", 0)
+    aligner = loaded.aligner() if output_format.alignments else None
+    chunks: Iterator[list[list[Translation]]]
+    if at_terminal:  # every line is answered at once; a file is translated in large chunks
+        chunks = (chunk for line in lines for chunk in translator.stream_chunks([line], options))
     else:
-        results = translator.windows(feed, options, number=number)
+        chunks = translator.stream_chunks(lines, options, start=number)
     with Progress("translating", None, "lines") as progress:
-        for found in results:
-            done = feed.done(len(found))
-            text = form.text(number, done, found, aligner)
-            short += sum(len(translations) < form.n_best and bool(translations[0].pieces) for translations in found)
-            output.write(text, done, {"cut": cut + translator.outputs_cut, "short": short})
-            number += len(found)
-            progress.update(len(found))
+        for chunk in chunks:
+            text = output_format.text(number, chunk, aligner)
+            short += sum(len(found) < output_format.n_best and bool(found[0].pieces) for found in chunk)
+            counts = {"cut": cut + translator.outputs_cut, "short": short}
+            output.write(text, [translations[0].source for translations in chunk], counts)
+            number += len(chunk)
+            progress.update(len(chunk))
     cut += translator.outputs_cut
     if cut:
         warn(f"{cut:,} translations reached the length limit (--max-length-ratio, --max-length)")
     if short:
-        stand = "" if form.as_json else "; blank lines" + " of score -inf" * form.scores + " stand for the others"
-        warn(f"{short:,} lines have fewer than {form.n_best} different translations{stand} (more: --beam-size)")
-
-
-def _aligner(loaded: LoadedRun) -> WordAligner:
-    from seq2seq.alignment.word_alignment import WordAligner
-
-    scorer = loaded.translator.scorer
-    return WordAligner(scorer.model, scorer.tokenizers, scorer.settings, scorer.device)
+        filler = "blank lines" + " of score -inf" * output_format.scores
+        rest = "" if output_format.as_json else f"; {filler} stand for the others"
+        warn(f"{short:,} lines have fewer than {output_format.n_best} different translations{rest} (more: --beam-size)")

@@ -1,4 +1,4 @@
-"""What a user of `translate` asks for: how to decode, and how to print."""
+"""Options of `seq2seq translate`: decoding and output format."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from seq2seq.errors import DataError, UsageError
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import WordAligner
     from seq2seq.decoding.interface import SearchOptions
-    from seq2seq.decoding.text_batches import Line
     from seq2seq.decoding.translator import Translation, TranslationOptions
     from seq2seq.runs import LoadedRun
 
 
-class Decoding(NamedTuple):
-    """How to translate; None leaves it to the run."""
+class DecodingOptions(NamedTuple):
+    """Options of the decoding; None is the run's own setting."""
 
     beam_size: int | None
     length_penalty: float | None
@@ -44,7 +43,7 @@ class Decoding(NamedTuple):
     paragraphs: bool
 
     def check(self) -> None:
-        """Raise `UsageError` where two options exclude each other."""
+        """Raise `UsageError` for options that exclude each other."""
         check_choice("--mbr-utility", self.mbr_utility, ("chrf", "bleu"))
         draws = self.sample or self.mbr is not None
         if (self.temperature != 1.0 or self.top_k or self.top_p != 1.0 or self.seed != 1) and not draws:
@@ -62,12 +61,12 @@ class Decoding(NamedTuple):
         ]
         if self.mbr is not None:
             others = [("--sample", self.sample), ("--n-best", self.n_best > 1), *searching]
-            exclude("--mbr", others, "it draws samples, and prints the best one")
+            exclude("--mbr", others, "it draws samples and prints the best one")
         if self.sample:
-            exclude("--sample", searching, "samples are drawn one token after the other, not searched for")
+            exclude("--sample", searching, "samples are drawn token by token, without a search")
         if self.diversity:
             require("--diversity", "--n-best of 2 or more", self.n_best > 1)
-            exclude("--diversity", [("--glossary", self.glossary is not None)], "both decide on the beam")
+            exclude("--diversity", [("--glossary", self.glossary is not None)], "both determine the beam")
         if not draws and self.beam_size is not None and self.beam_size < self.n_best:
             raise UsageError(
                 f"a beam of {self.beam_size} cannot give {self.n_best} translations",
@@ -76,17 +75,17 @@ class Decoding(NamedTuple):
                 code="usage.conflict",
             )
         if self.max_length is not None:
-            exclude("--max-length", [("--max-length-ratio", self.max_length_ratio is not None)], "both set one limit")
+            exclude("--max-length", [("--max-length-ratio", self.max_length_ratio is not None)], "both set a limit")
 
     def options(self, loaded: LoadedRun) -> TranslationOptions:
-        """The same for the translator.
+        """The options of the translator.
 
         Raises:
-            UsageError: the run cannot do it.
-            DataError: the glossary is damaged.
+            UsageError: the run does not support them.
+            DataError: the glossary is malformed.
         """
         from seq2seq.decoding.glossary import read_glossary
-        from seq2seq.decoding.mbr import Risk
+        from seq2seq.decoding.mbr import MBROptions
         from seq2seq.decoding.segmentation import split_sentences
         from seq2seq.decoding.translator import TranslationOptions
         from seq2seq.decoding.unknown_words import check_unknowns
@@ -95,15 +94,15 @@ class Decoding(NamedTuple):
         tokenizers, data = loaded.translator.tokenizers, loaded.config.data
         if self.replace_unknown:
             check_unknowns(tokenizers)
-        risk = None
+        mbr = None
         if self.mbr is not None:
             tokenize = bleu_tokenizer(data.target_language) if self.mbr_utility == "bleu" else "13a"
-            risk = Risk(self.mbr, self.mbr_utility, tokenize)
+            mbr = MBROptions(self.mbr, self.mbr_utility, tokenize)
         return TranslationOptions(
             self._search(loaded),
             split=partial(split_sentences, language=data.source_language) if self.paragraphs else None,
             glossary=None if self.glossary is None else read_glossary(self.glossary, tokenizers.target),
-            risk=risk,
+            mbr=mbr,
             replace_unknown=self.replace_unknown,
         )
 
@@ -132,7 +131,7 @@ class Decoding(NamedTuple):
         )
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for one output file, in JSON's types."""
+        """The options that `--resume` requires to be equal, as JSON values."""
         glossary = None
         if self.glossary is not None:
             try:
@@ -144,8 +143,8 @@ class Decoding(NamedTuple):
         return self._asdict() | {"glossary": glossary}
 
 
-class Format(NamedTuple):
-    """How to print."""
+class OutputFormat(NamedTuple):
+    """Format of the output."""
 
     n_best: int
     as_json: bool
@@ -154,30 +153,28 @@ class Format(NamedTuple):
     alignments: bool
 
     def check(self) -> None:
-        """Raise `UsageError` where an option lacks another."""
+        """Raise `UsageError` for an option without the one that it needs."""
         if self.token_scores:
             require("--token-scores", "--json", self.as_json)
 
-    def text(
-        self, number: int, lines: Sequence[Line], found: Sequence[Sequence[Translation]], aligner: WordAligner | None
-    ) -> str:
-        """The output of some lines, `number` that of the first, counted from 0."""
-        links = iter(_links(lines, found, aligner))
+    def text(self, start: int, chunk: Sequence[Sequence[Translation]], aligner: WordAligner | None) -> str:
+        """The output for the translations of each line; `start` is the number of the first line, counted from 0."""
+        links = iter(_links([item for translations in chunk for item in translations], aligner))
         rows = []
-        for place, translations in enumerate(found, start=number + 1):
+        for number, translations in enumerate(chunk, start=start + 1):
             if self.as_json:
-                listed = [self._entry(item, next(links)) for item in translations]
-                rows.append(json.dumps({"line": place, "translations": listed}, ensure_ascii=False))
+                entries = [self._entry(item, next(links)) for item in translations]
+                rows.append(json.dumps({"line": number, "translations": entries}, ensure_ascii=False))
                 continue
             rows += [self._row(item, next(links)) for item in translations]
-            # Always n_best lines a line, so that line i of the input stays at lines (i - 1) n_best + 1 and on.
+            # Always n_best rows for a line, so that those of line i begin at row (i - 1) n_best + 1.
             rows += [self._row(None, "")] * (self.n_best - len(translations))
         return "".join(row + "\n" for row in rows)
 
     def _row(self, item: Translation | None, links: str) -> str:
         text = item.text if item else ""
         if self.scores:
-            # No score at all: whoever ranks or filters by it must not find nothing better than something.
+            # -inf, so that a missing translation ranks last.
             text = f"{item.score if item else -math.inf:.4f}\t{text}"
         return f"{text} ||| {links}" if self.alignments else text
 
@@ -192,11 +189,10 @@ class Format(NamedTuple):
         return entry
 
 
-def _links(lines: Sequence[Line], found: Sequence[Sequence[Translation]], aligner: WordAligner | None) -> list[str]:
-    """Word alignments of all translations, in order; empty ones where nobody asks."""
-    pairs = [(line.text, item.text) for line, items in zip(lines, found, strict=True) for item in items]
+def _links(translations: Sequence[Translation], aligner: WordAligner | None) -> list[str]:
+    """The word alignment of each translation; empty strings without an aligner."""
     if aligner is None:
-        return [""] * len(pairs)
+        return [""] * len(translations)
     from seq2seq.alignment.word_alignment import pharaoh
 
-    return [pharaoh(alignment) for alignment in aligner.align(pairs)]
+    return [pharaoh(links) for links in aligner.align([(item.source.text, item.text) for item in translations])]

@@ -1,11 +1,11 @@
-"""Outputs that differ: diverse beam search (Vijayakumar et al. 2018).
+"""Diverse beam search (Vijayakumar et al. 2018).
 
-The beam is divided into groups, one for each output wanted. A group chooses its next tokens by
+The beam is divided into groups, one for each output. A group chooses its next tokens by
 
     log P(y_1 ... y_t | source) - diversity * (how often earlier groups chose y_t at position t)
 
-Groups look back at earlier ones only, so each is an ordinary beam search of its own, run after the others. The penalty
-sways the choice alone: scores remain the model's.
+A group depends on earlier groups only, so each one is an ordinary beam search, run after the others. The penalty
+affects the choice alone; scores are the model's.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from seq2seq.errors import UsageError
 from seq2seq.special_tokens import EOS
 
 Run = Callable[[SearchOptions, Choose], list[list[Hypothesis]]]
-"""An ordinary search of the same sentences with other options and another choice of tokens."""
+"""An ordinary search of the same sentences, with these options and this choice of tokens."""
 
 
 def diverse_search(run: Run, options: SearchOptions) -> list[list[Hypothesis]]:
-    """For every sentence at most `n_best` distinct hypotheses by falling score, one of each group.
+    """At most `n_best` different hypotheses of each sentence, best first: the best one of each group.
 
-    A group has beam_size / n_best beams, at least one. There are fewer outputs where groups agree.
+    A group has beam_size / n_best beams, at least one. There are fewer hypotheses if groups find the same one.
 
     Raises:
         UsageError: the diversity is negative or not finite.
@@ -47,17 +47,17 @@ def diverse_search(run: Run, options: SearchOptions) -> list[list[Hypothesis]]:
 
 
 class _Penalties:
-    """Remembers what every group chose where, and lets the next ones pay for it."""
+    """Tokens that earlier groups chose, as penalties for the next group."""
 
     def __init__(self, diversity: float, width: int) -> None:
         self.diversity, self.width = diversity, width
         self.chosen: defaultdict[tuple[int, int], Counter[int]] = defaultdict(Counter)
-        """By sentence and position: tokens of the groups so far."""
+        """By sentence and position: tokens of the groups so far, with their counts."""
         self.latest: dict[int, tuple[int, list[int]]] = {}
-        """By sentence: position and tokens that count only if the search goes on with them."""
+        """By sentence: the last position and its tokens, which count only if the search continues with them."""
 
     def choose(self, scores: Scores, live: Live) -> Candidates:
-        """The best candidates after the penalty, with the totals that they have without it."""
+        """The best candidates by their penalised scores, with their unpenalised totals."""
         position = live.tokens.shape[2]
         self._confirm(live.sentences, position)
         earlier = [self.chosen[sentence, position] for sentence in live.sentences]
@@ -73,7 +73,7 @@ class _Penalties:
         return found
 
     def _confirm(self, sentences: list[int], position: int) -> None:
-        """The search has come to this position with these sentences: what was chosen before it has lived on."""
+        """Count the tokens of the position before: the search continued with them in these sentences."""
         for sentence in sentences:
             before, tokens = self.latest.pop(sentence, (0, []))
             if before == position - 1:
@@ -88,7 +88,7 @@ class _Penalties:
 
 
 def _totals(found: Candidates, scores: Scores, live: Live) -> Float[Tensor, "N C"]:
-    """The true log-probability of each candidate."""
+    """The unpenalised log-probability of each candidate."""
     beams = live.totals.shape[1]
     rows = torch.arange(len(live.sentences))[:, None] * beams + found.origins
     values = scores.logits[rows.to(scores.logits.device), found.tokens.to(scores.logits.device)].cpu().double()
@@ -96,7 +96,7 @@ def _totals(found: Candidates, scores: Scores, live: Live) -> Float[Tensor, "N C
 
 
 def _distinct(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    """Each output once, by falling score; of equal scores the earlier group first."""
+    """Each output once, best first; of equal scores the earlier group first."""
     outputs: dict[tuple[int, ...], Hypothesis] = {}
     for hypothesis in hypotheses:
         outputs.setdefault(tuple(hypothesis.tokens), hypothesis)

@@ -1,8 +1,8 @@
-"""Several models as one: the mean of their probabilities (Sutskever et al. 2014).
+"""Ensemble of models: the mean of their probabilities (Sutskever et al. 2014).
 
     P(y_t | ...) = 1/M * sum over m of P_m(y_t | ...)
 
-The members may be of any architecture, as long as they share one vocabulary.
+The members may have different architectures, but need the same vocabulary.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from seq2seq.tokenizers.pair import TokenizerPair
 
 
 class EnsembleModel(Seq2SeqModel):
-    """Reads and writes with all members at once.
+    """A model made of several.
 
-    `Memory.states` are the members' side by side, `Memory.keys` their memories; a state is a tuple of theirs, and a
-    hidden state holds theirs side by side. Attention is the mean of the members' that have any, each averaged over the
-    heads of its last layer. It has no `output` of its own: ask for `logits`.
+    `Memory.states` and hidden states are those of the members, concatenated; `Memory.keys` are the members' memories,
+    and a state is a tuple of their states. Attention is the mean over the members that have attention, each averaged
+    over the heads of its last layer. An ensemble has `logits`, but no `output` of its own.
     """
 
     def __init__(self, members: Sequence[Seq2SeqModel]) -> None:
-        """Raises `UsageError` for no members, or vocabularies of different size."""
+        """Raises `UsageError` for no members, or vocabularies of different sizes."""
         super().__init__()
         if not members:
             raise UsageError("an ensemble needs at least one model", code="search.ensemble")
@@ -81,7 +81,7 @@ class EnsembleModel(Seq2SeqModel):
         return tuple(member.select(own, rows) for member, own in zip(self._models(), state, strict=True))
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Log of the mean probability."""
+        """Log of the mean probability of each token."""
         widths = [member.output.in_features for member in self._models()]
         total: Tensor | None = None
         for member, part in zip(self._models(), torch.split(hidden, widths, dim=-1), strict=True):
@@ -95,7 +95,7 @@ class EnsembleModel(Seq2SeqModel):
 
 
 def check_vocabularies(runs: Sequence[tuple[str, TokenizerPair]]) -> None:
-    """See that runs, given by name and tokenizers, can be used together.
+    """Check that runs, given by name and tokenizers, have the same vocabulary.
 
     Raises:
         UsageError: the tokenizers of one differ from those of the first.

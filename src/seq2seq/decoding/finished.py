@@ -1,4 +1,4 @@
-"""The hypotheses that have ended, and the stop rule that follows from them."""
+"""Finished hypotheses, and the stop rule of the search."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from seq2seq.decoding.interface import Hypothesis, SearchOptions
 from seq2seq.special_tokens import EOS
 
 
-class _Ended(NamedTuple):
-    """Hypotheses that ended at the same position."""
+class _Finished(NamedTuple):
+    """Hypotheses that finished at the same position."""
 
     totals: list[float]
     scores: list[float]
@@ -25,96 +25,95 @@ class _Ended(NamedTuple):
     attention: Float[Tensor, "K T S"] | None
 
 
-class Endings:
-    """Collects the ended hypotheses of every sentence, and says which sentences are done.
+class FinishedHypotheses:
+    """Finished hypotheses of every sentence, which decide whether its search is done.
 
-    A sentence is done when `width` hypotheses have ended, or when nothing alive can overtake
-    the n-best one: log P only falls, so an alive hypothesis never scores above log P / limit^alpha. `limits` count EOS.
+    A search is done when `width` hypotheses have finished, or when no live one can reach the score of the n-best: log P
+    only falls, so the score of a live hypothesis stays below log P / max_length^alpha. `max_lengths` count EOS.
     """
 
-    def __init__(self, limits: Sequence[int], options: SearchOptions, width: int) -> None:
+    def __init__(self, max_lengths: Sequence[int], options: SearchOptions, width: int) -> None:
         self.alpha, self.n_best, self.width = options.length_penalty, options.n_best, width
-        self.overtaking = options.sampling is None
-        """Samples are all drawn to their ends instead."""
-        self.limits = torch.tensor(limits, dtype=torch.float64) ** self.alpha
-        self.counts = torch.zeros(len(limits), dtype=torch.long)
-        self.bars = torch.full((len(limits), options.n_best), -torch.inf, dtype=torch.float64)
-        """The best scores so far, best first."""
-        self.ended: list[_Ended] = []
-        self.found: list[list[tuple[float, int, int]]] = [[] for _ in limits]
-        """For each sentence: minus score, entry and row in `ended`."""
+        self.stops_early = options.sampling is None  # samples are all drawn to their end
+        self.max_penalties = torch.tensor(max_lengths, dtype=torch.float64) ** self.alpha
+        self.counts = torch.zeros(len(max_lengths), dtype=torch.long)
+        self.best_scores = torch.full((len(max_lengths), options.n_best), -torch.inf, dtype=torch.float64)
+        """The n-best scores so far, best first."""
+        self.groups: list[_Finished] = []
+        self.ranking: list[list[tuple[float, int, int]]] = [[] for _ in max_lengths]
+        """For each sentence: (minus score, index in `groups`, row in it)."""
 
-    def divide(
+    def split(
         self, candidates: Candidates, live: Live, cut: Bool[Tensor, "N W"]
     ) -> tuple[Candidates, Bool[Tensor, " N"]]:
-        """What goes on, and for each live sentence whether it is done.
+        """Take the finished candidates; return those that continue, and for each live sentence whether it is done.
 
-        Candidates with EOS among the first `width` end; the first `width` others go on.
+        Candidates with EOS among the first `width` finish; the first `width` others continue.
         """
         ends = candidates.tokens == EOS
-        is_ended = (ends & (candidates.totals > -torch.inf))[:, : self.width]
-        # Where a sentence has one way to go on, its end ends all: nothing has to be compared.
-        only = self.width == 1 and candidates.tokens.shape[1] == 1
-        numbers = None if only else torch.tensor(live.sentences)
-        if is_ended.any():
-            self._file(candidates, live, cut, is_ended, numbers)
+        finishes = (ends & (candidates.totals > -torch.inf))[:, : self.width]
+        # If there is a single candidate, EOS is the end of the search, and no scores need to be compared.
+        single = self.width == 1 and candidates.tokens.shape[1] == 1
+        numbers = None if single else torch.tensor(live.sentences)
+        if finishes.any():
+            self._add(candidates, live, cut, finishes, numbers)
         if numbers is None:
-            going = candidates._replace(totals=candidates.totals.masked_fill(ends, -torch.inf))
-            return going, going.totals[:, 0] == -torch.inf
+            continuing = candidates._replace(totals=candidates.totals.masked_fill(ends, -torch.inf))
+            return continuing, continuing.totals[:, 0] == -torch.inf
         order = ends.to(torch.int8).argsort(dim=1, stable=True)[:, : self.width]
-        going = Candidates(*(part.gather(1, order) for part in candidates))
-        going = going._replace(totals=going.totals.masked_fill(ends.gather(1, order), -torch.inf))
-        best = going.totals.amax(dim=1)
+        continuing = Candidates(*(part.gather(1, order) for part in candidates))
+        continuing = continuing._replace(totals=continuing.totals.masked_fill(ends.gather(1, order), -torch.inf))
+        best = continuing.totals.amax(dim=1)
         done = (best == -torch.inf) | (self.counts[numbers] >= self.width)
-        if self.overtaking:
-            done |= best / self.limits[numbers] <= self.bars[numbers, -1]
-        return going._replace(totals=going.totals.masked_fill(done[:, None], -torch.inf)), done
+        if self.stops_early:
+            done |= best / self.max_penalties[numbers] <= self.best_scores[numbers, -1]
+        return continuing._replace(totals=continuing.totals.masked_fill(done[:, None], -torch.inf)), done
 
-    def _file(
+    def _add(
         self,
         candidates: Candidates,
         live: Live,
         cut: Bool[Tensor, "N W"],
-        is_ended: Bool[Tensor, "N E"],
+        finishes: Bool[Tensor, "N E"],
         numbers: Int[Tensor, " N"] | None,
     ) -> None:
         length = live.tokens.shape[2]
-        places, columns = is_ended.nonzero(as_tuple=True)
-        origins, totals = candidates.origins[places, columns], candidates.totals[places, columns]
+        rows, columns = finishes.nonzero(as_tuple=True)
+        origins, totals = candidates.origins[rows, columns], candidates.totals[rows, columns]
         scores = totals / length**self.alpha
         history = None
         if live.history is not None:
-            history = torch.cat((live.history[places, origins], totals[:, None]), dim=1)
+            history = torch.cat((live.history[rows, origins], totals[:, None]), dim=1)
         attention = None
         if live.attention is not None:
-            attention = live.attention[places.to(live.attention.device), origins.to(live.attention.device)].cpu()
-        tokens, was_cut = live.tokens[places, origins], cut[places, origins].tolist()
-        entry = _Ended(totals.tolist(), scores.tolist(), was_cut, tokens, history, attention)
-        for row, (place, score) in enumerate(zip(places.tolist(), entry.scores, strict=True)):
-            self.found[live.sentences[place]].append((-score, len(self.ended), row))
-        self.ended.append(entry)
+            attention = live.attention[rows.to(live.attention.device), origins.to(live.attention.device)].cpu()
+        tokens, was_cut = live.tokens[rows, origins], cut[rows, origins].tolist()
+        group = _Finished(totals.tolist(), scores.tolist(), was_cut, tokens, history, attention)
+        for index, (row, score) in enumerate(zip(rows.tolist(), group.scores, strict=True)):
+            self.ranking[live.sentences[row]].append((-score, len(self.groups), index))
+        self.groups.append(group)
         if numbers is None:
             return
-        self.counts[numbers] += is_ended.sum(dim=1)
-        every = (candidates.totals[:, : self.width] / length**self.alpha).masked_fill(~is_ended, -torch.inf)
-        every = torch.cat((self.bars[numbers], every), dim=1)
-        self.bars[numbers] = every.sort(dim=1, descending=True).values[:, : self.n_best]
+        self.counts[numbers] += finishes.sum(dim=1)
+        scores_of_all = (candidates.totals[:, : self.width] / length**self.alpha).masked_fill(~finishes, -torch.inf)
+        scores_of_all = torch.cat((self.best_scores[numbers], scores_of_all), dim=1)
+        self.best_scores[numbers] = scores_of_all.sort(dim=1, descending=True).values[:, : self.n_best]
 
     def best(self, source_lengths: Sequence[int]) -> list[list[Hypothesis]]:
-        """The n-best hypotheses of every sentence by falling score; among equals the first that ended."""
+        """The n-best hypotheses of every sentence, best first; of equal ones the first that finished."""
         return [
-            [self._hypothesis(entry, row, length) for _, entry, row in sorted(found)[: self.n_best]]
+            [self._hypothesis(self.groups[group], row, length) for _, group, row in sorted(ranking)[: self.n_best]]
             or [Hypothesis([], -float("inf"), -float("inf"), cut=True)]
-            for found, length in zip(self.found, source_lengths, strict=True)
+            for ranking, length in zip(self.ranking, source_lengths, strict=True)
         ]
 
-    def _hypothesis(self, entry: int, row: int, source_length: int) -> Hypothesis:
-        ended = self.ended[entry]
+    @staticmethod
+    def _hypothesis(group: _Finished, row: int, source_length: int) -> Hypothesis:
         return Hypothesis(
-            tokens=ended.tokens[row, 1:].tolist(),
-            score=ended.scores[row],
-            log_probability=ended.totals[row],
-            attention=None if ended.attention is None else ended.attention[row, :, :source_length],
-            cut=ended.cut[row],
-            token_scores=None if ended.history is None else tuple(ended.history[row].diff().tolist()),
+            tokens=group.tokens[row, 1:].tolist(),
+            score=group.scores[row],
+            log_probability=group.totals[row],
+            attention=None if group.attention is None else group.attention[row, :, :source_length],
+            cut=group.cut[row],
+            token_scores=None if group.history is None else tuple(group.history[row].diff().tolist()),
         )

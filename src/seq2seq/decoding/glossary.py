@@ -1,12 +1,12 @@
-"""A glossary: phrases of the source and how they are to be translated.
+"""Glossary: source phrases with their required translations.
 
-The file has one entry a line, the source phrase, a tab, the target phrase; blank lines are skipped. In a source line
-the longest entry that begins at a place is taken, from left to right, and every occurrence counts:
+The file has an entry on each line: source phrase, tab, target phrase. Blank lines are skipped. Entries are matched from
+left to right, the longest one first, and every occurrence counts:
 
-* case: an entry without capitals also stands for words with capitals (`dog`: Dog, DOG); one with capitals is taken
-  as it is written. Where both fit, the one as written wins.
-* words: an entry begins and ends where words do, except in scripts that put no spaces between words.
-* any run of white space equals one space; composed and decomposed letters are equal (Unicode NFC).
+* case: an entry without capitals also matches words with capitals (`dog`: Dog, DOG); an entry with capitals matches
+  exactly. An exact match is preferred.
+* words: an entry matches whole words only, except in scripts without spaces between words.
+* white space: any run equals one space. Composed and decomposed letters are equal (Unicode NFC).
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import Tokenizer
 
 _ANCHOR = "\uf8ff"
-"""A character that no vocabulary joins with others."""
+"""A private-use character, which no vocabulary merges with others."""
 
 
 class Entry(NamedTuple):
-    """One line of the file."""
+    """An entry of the glossary."""
 
     source: str
     """With single spaces, in Unicode NFC."""
     target: str
     tokens: tuple[int, ...]
-    """Of the target phrase, as they stand within a sentence."""
+    """Tokens of the target phrase within a sentence."""
     line: int
-    """Counted from 1."""
+    """Line of the file, counted from 1."""
 
 
 class Glossary:
-    """Finds entries in source lines. The number of entries hardly matters for the time that this takes."""
+    """Entries of a glossary. The time of a search hardly depends on their number."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = {entry.source: entry for entry in entries}
@@ -51,25 +51,25 @@ class Glossary:
         self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """Number of entries."""
         return len(self._entries)
 
     def entries(self, text: str) -> list[Entry]:
-        """The entries that a source line holds, in order, one for each occurrence; they do not overlap."""
+        """The entries that occur in a source line, in order, one for each occurrence, without overlaps."""
         text = _normal(text)
-        found, place = [], 0
+        found, end = [], 0
         for begin in range(len(text)):
-            if begin >= place and (entry := self._at(text, begin)):
+            if begin >= end and (entry := self._at(text, begin)):
                 found.append(entry)
-                place = begin + len(entry.source)
+                end = begin + len(entry.source)
         return found
 
     def phrases(self, text: str) -> tuple[tuple[int, ...], ...]:
-        """Tokens of the target phrases that the translation of a source line must hold, as `Sentence.phrases`."""
+        """Tokens of the target phrases of a source line, as `Sentence.phrases` takes them."""
         return tuple(entry.tokens for entry in self.entries(text))
 
     def _at(self, text: str, begin: int) -> Entry | None:
-        """The longest entry that begins here."""
+        """The longest entry that begins at `begin`."""
         lengths = self._lengths.get(_lower(text[begin]))
         if lengths is None or _inside_word(text, begin):
             return None
@@ -82,12 +82,12 @@ class Glossary:
 
 
 def read_glossary(path: Path, tokenizer: Tokenizer) -> Glossary:
-    """Read a glossary file; `tokenizer` is that of the target side.
+    """Read a glossary file, with the tokenizer of the target side.
 
-    Entries whose target phrase the vocabulary cannot write are left out, with a warning.
+    Entries that the target vocabulary cannot represent are left out, with a warning.
 
     Raises:
-        DataError: no such file, not UTF-8, a line that is no entry, or two translations of one phrase.
+        DataError: no such file, not UTF-8, a malformed line, or two translations of one phrase.
     """
     lines = list(_read(path))
     rows = phrase_tokens(tokenizer, [target for _, target, _ in lines])
@@ -115,9 +115,9 @@ def read_glossary(path: Path, tokenizer: Tokenizer) -> Glossary:
 
 
 def phrase_tokens(tokenizer: Tokenizer, phrases: Sequence[str]) -> list[tuple[int, ...]]:
-    """Tokens of each target phrase as it stands within a sentence.
+    """Tokens of each target phrase within a sentence.
 
-    Subword tokenizers put a space before a text. A phrase in a script without spaces must not bring one along, and is
+    Subword tokenizers put a space before a text. A phrase in a script without spaces must not have one, so it is
     encoded after another character.
     """
     rows = [tuple(row) for row in tokenizer.encode(phrases)]
@@ -142,7 +142,7 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
             raise DataError(
                 f"{len(sides) - 1} tabs; an entry is a source phrase, one tab and a target phrase",
                 where=f"{path}:{number}",
-                hint=_how_to_divide(sides),
+                hint=_tab_hint(sides),
                 code="data.glossary",
             )
         for side, name in zip(sides, ("source", "target"), strict=True):
@@ -153,8 +153,8 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
         yield sides[0], sides[1], number
 
 
-def _how_to_divide(sides: Sequence[str]) -> str:
-    """What to do about a line with too many tabs or none."""
+def _tab_hint(sides: Sequence[str]) -> str:
+    """Hint for a line with too many tabs or none."""
     if len(sides) == 1:
         return "put a tab between the phrases"
     filled = [side for side in sides if not is_blank(side)]
@@ -168,11 +168,11 @@ def _normal(text: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """In lower case, letter by letter: places stay where they are (İ would become two letters)."""
+    """The text in lower case and of the same length (`lower` makes two letters of İ)."""
     lower = text.lower()
     return lower if len(lower) == len(text) else "".join(letter.lower()[:1] for letter in text)
 
 
 def _inside_word(text: str, place: int) -> bool:
-    """Whether the letters before and after this place belong to one word."""
+    """Whether the characters before and after `place` belong to one word."""
     return 0 < place < len(text) and in_word(text[place - 1]) and in_word(text[place])

@@ -1,7 +1,7 @@
-"""What is asked of a search and what it answers: the one contract of every engine.
+"""Contract of the search engines, which translate token ids into token ids.
 
-An engine turns token ids into token ids. The native one searches with our own models (`search/beam_search.py`);
-another may hand the work to a library. Text, batches of lines, files and order are the translator's affair.
+The native engine searches with this project's models (`beam_search.py`); another one may call a library. Text, batches
+and the order of lines are the translator's affair.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from seq2seq.decoding.candidates import Sampling
 
 
 class Sentence(NamedTuple):
-    """One source sentence, and what its translation must hold."""
+    """A source sentence, and what its translation must hold."""
 
     ids: list[int]
     """Source tokens without EOS."""
@@ -25,41 +25,43 @@ class Sentence(NamedTuple):
     phrases: tuple[tuple[int, ...], ...] = ()
     """Target token sequences, each of which must occur in the output (lexical constraints)."""
     key: tuple[int, ...] = (0,)
-    """Seeds this sentence's random numbers, together with `Sampling.seed`."""
+    """Identifies the sentence within a text, and seeds its random numbers together with `Sampling.seed`."""
+    text: str = ""
+    """The text of the tokens."""
 
 
-class Words(NamedTuple):
-    """Where words end and go on, for prefixes and phrases that end with a whole word."""
+class WordTokens(NamedTuple):
+    """The tokens that end and continue words, so that prefixes and phrases stay whole words."""
 
     endings: frozenset[int]
     """Tokens that end with a letter or digit."""
     inner: tuple[int, ...]
-    """Tokens that would go on in the word before them: none stands right after a prefix or phrase that ends in
-    `endings`, unless it goes on with a phrase."""
+    """Tokens that would continue the word before them: none follows a prefix or phrase that ends in `endings`, unless
+    it continues with a phrase."""
 
 
 class SearchOptions(NamedTuple):
-    """How to search; the same for all sentences of a call."""
+    """Options of a search; the same for all sentences of a call."""
 
     beam_size: int = 5
     """Hypotheses kept at each position; 1 is greedy."""
     length_penalty: float = 1.0
-    """Alpha in score = log P(target | source) / length^alpha, end mark counted in length."""
+    """Alpha in score = log P(target | source) / length^alpha; the length counts the end mark."""
     n_best: int = 1
-    """Hypotheses wanted of each sentence."""
+    """Number of hypotheses returned for each sentence."""
     max_length_ratio: float = 2.0
-    """Longest output in tokens, without EOS: int(ratio * source tokens) + `max_length_offset`."""
+    """Maximum length of an output in tokens, without EOS: int(ratio * source tokens) + `max_length_offset`."""
     max_length_offset: int = 20
     min_length_ratio: float = 0.0
-    """Shortest output in tokens, without EOS: int(ratio * source tokens)."""
+    """Minimum length of an output in tokens, without EOS: int(ratio * source tokens)."""
     sampling: Sampling | None = None
-    """Draw `n_best` outputs instead of searching for the best."""
+    """Draws `n_best` outputs in place of a search for the best."""
     diversity: float = 0.0
-    """Above 0: as many groups of beams as hypotheses wanted, each of which pays so much for a token that an earlier one
-    chose at the same position (Vijayakumar et al. 2018)."""
-    words: Words | None = None
-    """Keep prefixes and phrases whole words, and phrases within the sentence: an output that the model would end
-    without them is given up for others."""
+    """Diversity strength of diverse beam search (Vijayakumar et al. 2018): penalty of a token, in nats, for each
+    earlier group that chose it at the same position. There are `n_best` groups; 0 is ordinary beam search."""
+    words: WordTokens | None = None
+    """Keeps prefixes and phrases whole words, and phrases within the sentence: a hypothesis that the model would end
+    without its phrases is dropped in favour of others."""
     with_attention: bool = False
     """Return attention weights."""
     with_token_scores: bool = False
@@ -67,7 +69,7 @@ class SearchOptions(NamedTuple):
 
 
 class Hypothesis(NamedTuple):
-    """One finished output."""
+    """A finished output."""
 
     tokens: list[int]
     """Without BOS and EOS."""
@@ -76,41 +78,42 @@ class Hypothesis(NamedTuple):
     log_probability: float
     """Natural log of P(tokens, EOS | source) under the model itself, whatever the sampling."""
     attention: Tensor | None = None
-    """[T+1, S] on request: row t wrote token t, the last row EOS; the last column is the source's EOS."""
+    """[T+1, S] on request: row t are the weights that wrote token t, the last row those of EOS; the last column is the
+    source's EOS."""
     cut: bool = False
-    """True where the maximum length, not the model, put the end."""
+    """Whether the output was cut off at the maximum length."""
     token_scores: tuple[float, ...] | None = None
     """On request: log P of each token and of EOS; they sum to `log_probability`."""
 
 
 class Engine(Protocol):
-    """Searches token ids. Results do not depend on how sentences are put in batches."""
+    """A search engine. Its results do not depend on the batches of the sentences."""
 
     @property
     def max_source_length(self) -> int | None:
-        """Longest source in tokens, EOS counted, None where there is no limit."""
+        """Maximum source length in tokens, EOS counted; None is unlimited."""
 
     @property
     def max_target_length(self) -> int | None:
-        """Longest target in tokens, EOS counted, None where there is no limit."""
+        """Maximum target length in tokens, EOS counted; None is unlimited."""
 
     def prepare(self, characters: int) -> None:
-        """Called before a text of about so many characters: what costs time once and then saves some for each line."""
+        """Prepare for a text of about `characters` characters, e.g. load compiled code if the text is long enough."""
         return
 
     def unchanged(self) -> AbstractContextManager[None]:
-        """For the time of many searches, in which the model does not change: each costs less."""
+        """Context for many searches, during which the model does not change; this makes each one cheaper."""
         return nullcontext()
 
     def version(self) -> tuple[int, ...]:
-        """Differs after the model's weights have been changed: a copy in another process is then out of date."""
+        """Version of the model's weights; it changes with them, and then copies in other processes are out of date."""
         return ()
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
-        """For every sentence its `n_best` hypotheses by falling score; fewer where fewer exist, never none.
+        """The `n_best` hypotheses of each sentence, best first; fewer if fewer exist, but at least one.
 
         Raises:
-            UsageError: options that make no sense, or that this engine does not know.
-            ResourceError: memory ran out.
+            UsageError: impossible options, or options that the engine does not support.
+            ResourceError: out of memory.
             DivergenceError: the model's output is NaN.
         """

@@ -1,11 +1,10 @@
-"""Minimum Bayes risk: of some sampled translations the one that is most like all of them (Kumar and Byrne 2004;
-Eikema and Aziz 2022).
+"""Minimum Bayes risk decoding: the sample most similar to all samples (Kumar and Byrne 2004; Eikema and Aziz 2022).
 
     best = argmax over h of  sum over samples r of  utility(h, r)
 
-Every sample counts as often as it was drawn. Utilities are sentence-level chrF and BLEU with sacrebleu's own
-defaults. All pairs of a line are compared at once: with C the counts of n-grams, the matches of all pairs are the sum
-over k of [C >= k] [C >= k]^T, as min(a, b) is the number of k that both reach.
+Every sample counts as often as it was drawn. The utility is sentence-level chrF or BLEU with sacrebleu's defaults. All
+pairs of a line are compared at once: with C the counts of n-grams, the matches of all pairs are the sum over k of
+[C >= k] [C >= k]^T, as min(a, b) is the number of k that both reach.
 """
 
 from __future__ import annotations
@@ -25,33 +24,33 @@ from seq2seq.errors import UsageError
 from seq2seq.tokenizers.base import Tokenizer
 
 UTILITIES = ("chrf", "bleu")
-"""Names that `mbr_choose` takes."""
+"""Utilities of `mbr_choose`."""
 
-_LONGEST_WORDS = 4  # BLEU's n-grams
+_BLEU_ORDER = 4
 
 Matrix = Float64[np.ndarray, "U U"]
 
 
 @dataclass(frozen=True)
 class MBRChoice:
-    """The sample that was chosen."""
+    """The chosen sample."""
 
     index: int
-    """Its place among the samples; the first of several equal ones."""
+    """Index of the sample; the first of equal ones."""
     utility: float
-    """Its mean utility against all samples, 0 to 100."""
+    """Mean utility with all samples as references, 0 to 100."""
 
 
 def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str = "13a") -> MBRChoice:
-    """The sample of the highest expected utility under the samples themselves; ties go to the first.
+    """The sample with the highest mean utility, with all samples as references; ties go to the first.
 
     Args:
-        samples: texts drawn for one source line; duplicates count as often as they occur.
+        samples: texts drawn for one source line, duplicates included.
         utility: `chrf` or `bleu`.
         tokenize: sacrebleu's tokenizer, for `bleu` only.
 
     Raises:
-        UsageError: no samples, or no such utility.
+        UsageError: no samples, or an unknown utility.
     """
     if not samples:
         raise UsageError("minimum Bayes risk needs at least one sample", code="usage.value")
@@ -66,10 +65,10 @@ def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str =
 
 
 def utilities(texts: Sequence[str], utility: str, *, tokenize: str = "13a") -> Matrix:
-    """Row h, column r: the utility of text h with text r as its reference, as sacrebleu's `sentence_score` gives it.
+    """Utility of each text (row) with each text (column) as its reference: sacrebleu's `sentence_score`, 0 to 100.
 
     Raises:
-        UsageError: no such utility.
+        UsageError: an unknown utility.
     """
     match utility:
         case "chrf":
@@ -80,9 +79,9 @@ def utilities(texts: Sequence[str], utility: str, *, tokenize: str = "13a") -> M
 
 
 def _chrf(texts: Sequence[str]) -> Matrix:
-    """chrF2 (Popović 2015): F-score of the mean precision and the mean recall of character n-grams of 1 to 6.
+    """chrF2 (Popović 2015): F-score of the mean precision and the mean recall of character n-grams of orders 1 to 6.
 
-    Orders that either side is too short for are left out of both means.
+    Orders for which either side is too short are left out of both means.
     """
     lines = ["".join(text.split()) for text in texts]
     precision, recall, orders = (np.zeros((len(texts), len(texts))) for _ in range(3))
@@ -106,12 +105,12 @@ def _bleu(texts: Sequence[str], tokenize: str) -> Matrix:
     lengths = np.array([len(row) for row in words], dtype=np.float64)
     logarithms, orders, misses = (np.zeros((count, count)) for _ in range(3))
     any_match = np.zeros((count, count), dtype=bool)
-    for matches, sizes in _matches(words, _LONGEST_WORDS):
+    for matches, sizes in _matches(words, _BLEU_ORDER):
         exists = np.broadcast_to((sizes > 0)[:, None], (count, count))
         any_match |= matches > 0
         missed = exists & (matches == 0)
         misses += missed
-        # Each order without a match counts as half of the one before.
+        # Exponential smoothing: each order without a match counts as half of the one before.
         found = np.where(missed, 0.5**misses, matches)
         precision = np.where(exists, found / np.maximum(sizes, 1)[:, None], 1.0)
         logarithms += np.log(precision)
@@ -122,14 +121,14 @@ def _bleu(texts: Sequence[str], tokenize: str) -> Matrix:
 
 
 def _matches(rows: Sequence[Sequence[str]], highest: int) -> Iterator[tuple[Matrix, Float64[np.ndarray, " U"]]]:
-    """For n-grams of 1 to `highest` symbols: how many each pair of rows shares, and how many each row has."""
+    """For each order of n-grams up to `highest`: the matches of every pair of rows, and the n-grams of every row."""
     codes: dict[str, int] = {}
     symbols = np.array([codes.setdefault(symbol, len(codes)) for row in rows for symbol in row], dtype=np.int64)
     owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     grams = symbols
     for order in range(1, highest + 1):
         if order > 1:
-            # An n-gram is the one before it and one more symbol; those across two rows are never counted.
+            # An n-gram is an (n-1)-gram and one more symbol; those that span two rows are not counted.
             joined = grams[:-1] * len(codes) + symbols[order - 1 :]
             grams = np.unique(joined, return_inverse=True)[1].reshape(-1)
         inside = owners[: len(grams)] == owners[order - 1 :]
@@ -157,21 +156,22 @@ def _tokenizer(name: str) -> Callable[[str], str]:
     return tokenizer
 
 
-class Risk(NamedTuple):
-    """Minimum Bayes risk decoding (Eikema and Aziz 2020)."""
+class MBROptions(NamedTuple):
+    """Options of minimum Bayes risk decoding."""
 
     samples: int
+    """Number of samples for each sentence."""
     utility: str = "chrf"
     """chrf or bleu."""
     tokenize: str = "13a"
-    """How sacrebleu tokenizes for BLEU."""
+    """sacrebleu's tokenizer, for BLEU only."""
 
 
-class MinimumRisk(Engine):
-    """Draws as `SearchOptions.sampling` says and chooses by the mean utility, in the engine's process."""
+class MBREngine(Engine):
+    """Draws samples with another engine, and returns the one with the highest mean utility."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, risk: Risk) -> None:
-        self.engine, self.tokenizer, self.risk = engine, tokenizer, risk
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, options: MBROptions) -> None:
+        self.engine, self.tokenizer, self.options = engine, tokenizer, options
 
     @property
     def max_source_length(self) -> int | None:
@@ -195,14 +195,13 @@ class MinimumRisk(Engine):
         """One hypothesis for each sentence. Raises what the engine raises."""
         if options.sampling is None or options.n_best != 1:
             raise UsageError(
-                "minimum Bayes risk chooses one of many samples",
-                hint="sampling, and n_best of 1",
+                "minimum Bayes risk decoding chooses one of many samples",
+                hint="set sampling, and n_best to 1",
                 code="usage.conflict",
             )
-        drawn = self.engine.search(sentences, options._replace(n_best=self.risk.samples))
         chosen = []
-        for found in drawn:
-            texts = self.tokenizer.decode([item.tokens for item in found])
-            choice = mbr_choose(texts, self.risk.utility, tokenize=self.risk.tokenize)
-            chosen.append([found[choice.index]])
+        for samples in self.engine.search(sentences, options._replace(n_best=self.options.samples)):
+            texts = self.tokenizer.decode([sample.tokens for sample in samples])
+            choice = mbr_choose(texts, self.options.utility, tokenize=self.options.tokenize)
+            chosen.append([samples[choice.index]])
         return chosen

@@ -1,4 +1,4 @@
-"""Forced decoding: log-probabilities of given texts, encoder states, and the direction that a model translates in."""
+"""Forced decoding: log-probabilities of given translations, encoder states, and the direction of a model."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from seq2seq import console
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import inference
 from seq2seq.decoding.segmentation import is_blank
-from seq2seq.decoding.text_batches import batches_by_length, padded, visible_ids
+from seq2seq.decoding.text_batches import batches_by_length, encode_texts, padded
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS
+from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
 
 
-class Encoded(NamedTuple):
-    """The encoder's view of some texts, for use downstream."""
+class EncodedTexts(NamedTuple):
+    """Encoder states of texts."""
 
     states: Float[Tensor, "B S D"]
-    """Zero at padding; the last real position of each row is the end mark."""
+    """Zero at padding; the last token of each row is the end mark."""
     mask: Bool[Tensor, "B S"]
-    """True at real tokens."""
+    """True at tokens, False at padding."""
 
 
-class Scored(NamedTuple):
-    """The probability of one target text, given its source."""
+class TargetScore(NamedTuple):
+    """Log-probability of a target text, given its source."""
 
     log_probability: float
     """Natural log of P(target | source), the end mark included."""
     length: int
     """Target tokens, the end mark included."""
     pieces: list[str]
-    """Of the target, without the end mark."""
+    """Subword pieces of the target, without the end mark."""
     token_scores: tuple[float, ...]
     """log P of each piece and of the end mark; they sum to `log_probability`."""
 
 
 class Scorer:
-    """Forced decoding with one model and its tokenizers. Texts beyond the model's limit are cut, with a warning.
+    """Forced decoding with a model and its tokenizers.
 
-    The model is put in eval mode for each call, and back.
+    Texts that are too long for the model are truncated, with a warning. The model is in eval mode during a call only.
     """
 
     def __init__(
@@ -53,46 +54,45 @@ class Scorer:
     ) -> None:
         self.model, self.tokenizers, self.settings, self.device = model, tokenizers, settings, device
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[Scored]:
-        """How likely the model finds each (source, target)."""
-        longest_source, longest_target = self.model.max_source_length, self.model.max_target_length
-        sources = self._cut(visible_ids(self.tokenizers.source.encode, [s for s, _ in pairs]), longest_source, "source")
-        targets = self._cut(visible_ids(self.tokenizers.target.encode, [t for _, t in pairs]), longest_target, "target")
-        scores = [Scored(0.0, 0, [], ())] * len(pairs)
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[TargetScore]:
+        """The log-probability of the target of each (source, target) pair; a blank target is an end mark alone."""
+        source, target = self.tokenizers
+        sources = self._encode(source, [text for text, _ in pairs], self.model.max_source_length, "source")
+        targets = self._encode(target, [text for _, text in pairs], self.model.max_target_length, "target")
+        scores = [TargetScore(0.0, 0, [], ())] * len(pairs)
         lengths = [max(len(source), len(target)) + 1 for source, target in zip(sources, targets, strict=True)]
         with inference(self.model, self.device):
             for batch in batches_by_length(lengths, self.settings.batch_tokens):
-                source = self._source([sources[i] for i in batch])
-                found = target_token_scores(self.model, source, [targets[i] for i in batch])
-                for index, values in zip(batch, found, strict=True):
-                    pieces = self.tokenizers.target.pieces(targets[index])
-                    scores[index] = Scored(sum(values), len(values), pieces, values)
+                source_ids = self._padded([sources[i] for i in batch])
+                token_scores = target_token_scores(self.model, source_ids, [targets[i] for i in batch])
+                for index, values in zip(batch, token_scores, strict=True):
+                    pieces = target.pieces(targets[index])
+                    scores[index] = TargetScore(sum(values), len(values), pieces, values)
         return scores
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """The encoder's states and mask, one row for each text, on the model's device.
-
-        A blank text is an end mark alone.
-        """
-        rows = self._cut(visible_ids(self.tokenizers.source.encode, texts), self.model.max_source_length, "text")
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Encoder states and mask, a row for each text, on the model's device; a blank text is an end mark alone."""
+        rows = self._encode(self.tokenizers.source, texts, self.model.max_source_length, "text")
         if not rows:
-            return Encoded(torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool))
+            return EncodedTexts(torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool))
         longest = max(len(row) for row in rows) + 1
         states: Tensor | None = None
         mask = torch.zeros(len(rows), longest, dtype=torch.bool, device=self.device)
         with inference(self.model, self.device):
             for batch in batches_by_length([len(row) + 1 for row in rows], self.settings.batch_tokens):
-                memory = self.model.encode(self._source([rows[i] for i in batch]))
-                places, length = torch.tensor(batch, device=self.device), memory.states.shape[1]
+                memory = self.model.encode(self._padded([rows[i] for i in batch]))
+                indices, length = torch.tensor(batch, device=self.device), memory.states.shape[1]
                 if states is None:
                     states = memory.states.new_zeros(len(rows), longest, memory.states.shape[2])
-                states[places, :length] = memory.states
-                mask[places, :length] = memory.mask
+                states[indices, :length] = memory.states
+                mask[indices, :length] = memory.mask
         assert states is not None
-        return Encoded(states, mask)
+        return EncodedTexts(states, mask)
 
-    def _cut(self, rows: list[list[int]], limit: int | None, name: str) -> list[list[int]]:
-        """Rows that leave room for the end mark within the model's limit."""
+    @staticmethod
+    def _encode(tokenizer: Tokenizer, texts: Sequence[str], limit: int | None, name: str) -> list[list[int]]:
+        """Token ids of the texts, truncated to the model's limit, which counts the end mark."""
+        rows = encode_texts(tokenizer.encode, texts)
         if limit is None:
             return rows
         for number, row in enumerate(rows, start=1):
@@ -100,20 +100,20 @@ class Scorer:
                 console.warn(f"{name} {number}: {len(row)} tokens, cut to the {limit - 1} that the model can take")
         return [row[: limit - 1] for row in rows]
 
-    def _source(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
         return padded([[*row, EOS] for row in rows], self.device)
 
 
 _POSITIONS_AT_ONCE = 2048
+"""Positions projected to the vocabulary at a time, which bounds the memory."""
 
 
 def target_token_scores(
     model: Seq2SeqModel, source: Int[Tensor, "B S"], targets: Sequence[Sequence[int]]
 ) -> list[tuple[float, ...]]:
-    """Natural log of P(token | source, tokens before it) for each target, the last one of EOS.
+    """Natural log of P(token | source, tokens before it) for each target, EOS last, as the search computes them.
 
-    `targets` hold neither BOS nor EOS. The same figures as the search's. Only some positions at a time are projected to
-    the vocabulary.
+    `targets` hold neither BOS nor EOS.
     """
     target_in = padded([[BOS, *target] for target in targets], source.device)
     target_out = padded([[*target, EOS] for target in targets], source.device)
@@ -133,33 +133,29 @@ def target_token_scores(
 def target_log_probabilities(
     model: Seq2SeqModel, source: Int[Tensor, "B S"], targets: Sequence[Sequence[int]]
 ) -> Float[Tensor, " B"]:
-    """Natural log of P(target, EOS | source) for each pair, as float64 on the CPU: sums of `target_token_scores`."""
+    """Natural log of P(target, EOS | source) for each pair, in float64 on the CPU: sums of `target_token_scores`."""
     sums = [sum(scores) for scores in target_token_scores(model, source, targets)]
     return torch.tensor(sums, dtype=torch.float64)
 
 
-_PAIRS = 20
-_LONGEST = 300
-"""Characters of a text that is looked at."""
-_FEWEST_TOKENS = 20
+_PAIRS, _MAX_CHARACTERS, _MIN_TOKENS = 20, 300, 20
 _CLEAR = 1.0
-"""Nats a token; trained models differ by six to eight, the same text on both sides by none."""
+"""Nats per token; the directions of trained models differ by six to eight, those of equal texts by none."""
 
 
-def writes_target(scorer: Scorer, pairs: Iterable[tuple[str, str]]) -> bool | None:
-    """Whether the model makes targets of sources (True) or sources of targets (False); None where that is not clear.
+def translates_forward(scorer: Scorer, pairs: Iterable[tuple[str, str]]) -> bool | None:
+    """Whether the model translates sources to targets (True) or targets to sources (False); None if it is not clear.
 
-    It is the direction in which the first pairs are likelier for each token written.
+    It is the direction in which the log-probability per token of the first short pairs is higher.
     """
-    usable = (pair for pair in pairs if all(not is_blank(text) and len(text) <= _LONGEST for text in pair))
-    some = list(islice(usable, _PAIRS))
-    forward, backward = scorer.score(some), scorer.score([(target, source) for source, target in some])
-    lengths = [sum(item.length for item in found) for found in (forward, backward)]
-    if min(lengths) < _FEWEST_TOKENS:
-        return None
-    means = [
-        sum(item.log_probability for item in found) / length
-        for found, length in zip((forward, backward), lengths, strict=True)
-    ]
+    short = (pair for pair in pairs if all(not is_blank(text) and len(text) <= _MAX_CHARACTERS for text in pair))
+    forward = list(islice(short, _PAIRS))
+    means = []
+    for direction in (forward, [(target, source) for source, target in forward]):
+        scores = scorer.score(direction)
+        tokens = sum(score.length for score in scores)
+        if tokens < _MIN_TOKENS:
+            return None
+        means.append(sum(score.log_probability for score in scores) / tokens)
     difference = means[0] - means[1]
     return difference > 0 if abs(difference) > _CLEAR else None

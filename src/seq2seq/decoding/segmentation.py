@@ -1,4 +1,4 @@
-"""Segmentation of text: blank and readable lines, over-long lines, sentences of a paragraph, whole words."""
+"""Segmentation of text: blank lines, parts of long lines, sentences of a paragraph, whole words."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from seq2seq.decoding.interface import Words
+from seq2seq.decoding.interface import WordTokens
 from seq2seq.special_tokens import SPECIAL_TOKENS
 from seq2seq.tokenizers.base import Tokenizer
 
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
-# Everything that str.splitlines, or a reader with universal newlines, takes for the end of a line.
+# Every character that str.splitlines, or a file opened with universal newlines, takes for the end of a line.
 _BREAKS = {ord(mark): " " for mark in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"}
 _WORD = re.compile(r"\S+\s*|\s+")
 _CLAUSE_END = tuple(".!?;:,…。！？；：，、؟،।")
-# Scripts without spaces break after these.
+# Punctuation after which scripts without spaces may be split.
 _WIDE_CLAUSE = re.compile(r"(?<=[。！？；：，、])")
 
 Measure = Callable[[Sequence[str]], list[int]]
-"""Tokens of each text."""
+"""Number of tokens of each text."""
 
 
 def is_blank(text: str) -> bool:
-    """True where nothing can be seen: spaces, controls (NUL too) and zero-width marks only."""
+    """Whether a text has no visible character: spaces, control characters (NUL too) and zero-width marks only."""
     return all(unicodedata.category(character) in _INVISIBLE for character in text)
 
 
 def readable(text: str) -> str:
-    """The line without its own line end, NUL and what UTF-8 cannot hold (lone surrogates become `?`)."""
+    """The line without its line end and NUL; lone surrogates, which UTF-8 cannot encode, become `?`."""
     return text.rstrip("\r\n").replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def single_line(text: str) -> str:
-    """Line breaks of every kind become spaces, so that one translation is one line for every reader."""
+    """The text with spaces in place of all line breaks, so that every reader sees one line."""
     return text.translate(_BREAKS)
 
 
 def split_to_fit(text: str, limit: int, measure: Measure) -> list[str]:
-    """Cut a text into pieces of at most `limit` tokens: after a clause, else at a space, else anywhere.
+    """Parts of a text of at most `limit` tokens, cut after a clause, else at a space, else anywhere.
 
-    A single character that is longer than the limit stays whole.
+    A single character of more tokens stays whole.
     """
     atoms = [part for word in _WORD.findall(text) for part in _WIDE_CLAUSE.split(word) if part]
     pieces: list[str] = []
@@ -51,7 +51,7 @@ def split_to_fit(text: str, limit: int, measure: Measure) -> list[str]:
 
 
 def _packed(atoms: Sequence[str], sizes: Sequence[int], limit: int) -> list[str]:
-    """Join atoms while they fit; go back to the end of a clause where this leaves half a piece or more."""
+    """Atoms joined while they fit, up to the end of the last clause if that is at least half of the limit."""
     pieces: list[str] = []
     start, size = 0, 0
     place = 0
@@ -73,21 +73,21 @@ def _packed(atoms: Sequence[str], sizes: Sequence[int], limit: int) -> list[str]
 
 
 def _halved(text: str, limit: int, measure: Measure) -> list[str]:
-    """Atoms may be longer together than apart, and one word may be too long alone: halve until it fits."""
+    """The text halved until every part fits: a word may be too long, and joined atoms may have more tokens."""
     done: list[str] = []
-    waiting = [text]
-    while waiting:
-        part = waiting.pop()
+    stack = [text]
+    while stack:
+        part = stack.pop()
         if len(part) < 2 or measure([part])[0] <= limit:
             done.append(part)
             continue
         cut = _cut_near(part, len(part) // 2)
-        waiting += [part[cut:], part[:cut]]
+        stack += [part[cut:], part[:cut]]
     return done
 
 
 def _cut_near(text: str, middle: int) -> int:
-    """After a space near the middle if there is one, never before a mark that joins the last character."""
+    """A place after a space near the middle, else one that does not separate a character from its combining marks."""
     space = text.rfind(" ", middle // 2, middle + middle // 2)
     if space > 0:
         return space + 1
@@ -98,41 +98,41 @@ def _cut_near(text: str, middle: int) -> int:
     return middle
 
 
-# A sentence ends with a terminator and what closes quotes and brackets after it. In scripts with spaces a space must
-# follow, and something that can begin a sentence: no small letter. A full stop after an initial, an abbreviation or (in
-# the languages that write them so) an ordinal number ends nothing. Chinese and Japanese need no space, but do not end a
-# sentence inside brackets. When in doubt the text stays whole: a model reads two sentences better than half of one.
+# A sentence ends with a terminator and the closing quotes and brackets after it. In scripts with spaces a space must
+# follow, and no lower-case letter. A full stop after an initial, an abbreviation or (in languages that write them so)
+# an ordinal number does not end a sentence. Chinese and Japanese need no space, but a sentence does not end inside
+# brackets. In doubt the text is not split: a model translates two sentences at once better than half a sentence.
 _WIDE_STOPS = "。！？｡।॥"
 _SPACED = ".!?…‽؟۔።፧፨។៕။།։᠃᠉⁇⁈⁉‼"
 _CLOSING = "\"'”’»«›‹)]}」』】〉》）］｝“‘"
 _OPENING = "\"'“‘«»‹›„‚([{「『【〈《（［｛¿¡-–—*•"
-# French puts a space before the closing guillemet.
+# French has a space before the closing guillemet.
 _END = re.compile(rf"[{re.escape(_WIDE_STOPS + _SPACED)}]+[{re.escape(_CLOSING)}]*(?:[ \u00a0\u202f]»(?=\s|$))?")
 _WIDE_BRACKETS = {**dict.fromkeys("「『（【《〈", 1), **dict.fromkeys("」』）】》〉", -1)}
 _LAST_WORD = re.compile(r"[^\s\"'“”‘’«»„(\[{]*$")
 _LONGEST_WORD = 40
 
-_TITLES_AND_THE_LIKE = (
+_TITLES = (
     "mr mrs ms messrs mmes dr drs prof rev hon st sr jr gen col capt lt sgt maj cmdr gov sen rep vs viz approx "
     "hr hrn frl bzw ca evtl ggf inkl exkl dipl ing phil med jun geb gest vgl sog tel mio mrd tsd bspw "
     "mme mlle mgr ste env sra srta dra ud uds av avda ee sig sigg dott avv dhr mevr mw ir bijv exmo "
     "np tzw tzn ul godz např tzv kpt ул им гр тыс млн млрд напр проф акад"
 )
-# These are abbreviations before a number only: "No. 5", but "No. I will not."
-_WHAT_NUMBERS_FOLLOW = (
+# Abbreviations before a number only: "No. 5", but "No. I will not."
+_NUMBER_WORDS = (
     "no nos nr nrn art fig figs vol vols ch chap sec pp pg eq abs bd kap ziff abb pág págs núm núms blz ods č rys "
     "рис стр гл jan feb mar apr jun jul aug sep sept oct okt nov dec dez"
 )
 _LANGUAGES_OF_DOTTED_ORDINALS = "de da no nb nn is fi et lv cs sk sl hr sr bs pl hu tr"
-_ABBREVIATIONS = frozenset(_TITLES_AND_THE_LIKE.split())
-_BEFORE_NUMBERS = frozenset(_WHAT_NUMBERS_FOLLOW.split())
+_ABBREVIATIONS = frozenset(_TITLES.split())
+_BEFORE_NUMBERS = frozenset(_NUMBER_WORDS.split())
 _DOTTED_ORDINALS = frozenset(_LANGUAGES_OF_DOTTED_ORDINALS.split())
 
 
 def split_sentences(text: str, language: str = "") -> list[str]:
-    """The sentences of a paragraph, without the spaces between them; none of a blank one.
+    """The sentences of a paragraph, without the spaces between them; none for a blank one.
 
-    `language` is a code such as `de` where it is known; it decides on ordinal numbers only.
+    `language` is a code such as `de`, or empty; it matters for ordinal numbers only.
     """
     ordinals = language.lower().replace("_", "-").split("-")[0] in _DOTTED_ORDINALS
     sentences: list[str] = []
@@ -148,7 +148,7 @@ def split_sentences(text: str, language: str = "") -> list[str]:
 
 
 def join_sentences(sentences: Sequence[str]) -> str:
-    """One text of several: a space between two, but none after Chinese and Japanese."""
+    """The sentences joined by spaces, but without a space after Chinese and Japanese."""
     text = ""
     for sentence in sentences:
         text += " " + sentence if text and sentence and not _is_wide(text[-1]) else sentence
@@ -156,7 +156,7 @@ def join_sentences(sentences: Sequence[str]) -> str:
 
 
 def _is_wide(character: str) -> bool:
-    """Whether the character is of a script without spaces (Korean has them)."""
+    """Whether the character is of an East Asian script without spaces (Korean has them)."""
     wide = unicodedata.east_asian_width(character) in "WF"
     return wide and unicodedata.category(character) != "So" and "HANGUL" not in unicodedata.name(character, "")
 
@@ -168,7 +168,7 @@ def _ends(text: str, begin: int, start: int, end: int, depth: int, ordinals: boo
     mark = text[start:end].rstrip(_CLOSING + " \u00a0\u202f")
     spaced = text[end].isspace()
     if mark[-1] in _WIDE_STOPS:
-        # Speech in brackets goes on as part of its sentence: 「はい。」と言った。
+        # Quoted speech may continue the sentence: 「はい。」と言った。
         closed = end > start + len(mark)
         return depth == 0 and (spaced or not closed or text[end] in _OPENING)
     if not spaced:
@@ -184,7 +184,7 @@ def _is_abbreviation(text: str, begin: int, stop: int, following: str, ordinals:
     found = _LAST_WORD.search(text, max(begin, stop - _LONGEST_WORD), stop)
     word = found[0] if found else ""
     if word.isdecimal():
-        # The number of a list's item, or an ordinal.
+        # The number of a list item, or an ordinal.
         return not text[begin : stop - len(word)].strip(_OPENING + " ") or (ordinals and len(word) <= 2)
     word = word.lower()
     if len(word) == 1 and unicodedata.category(word)[0] == "L" and word.upper() != word:
@@ -195,14 +195,14 @@ def _is_abbreviation(text: str, begin: int, stop: int, following: str, ordinals:
 
 
 _UNSPACED_SCRIPTS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-"""How Unicode names of characters begin whose scripts put no spaces between words."""
+"""First words in the Unicode names of characters of scripts without spaces."""
 
 
-def whole_words(tokenizer: Tokenizer) -> Words:
-    """Where words end and go on in a target vocabulary. Where a token is a word, none goes on."""
+def word_tokens(tokenizer: Tokenizer) -> WordTokens:
+    """The tokens of a target vocabulary that end and continue words; none in a vocabulary of words."""
     pieces = tokenizer.pieces(range(tokenizer.size)) if tokenizer.kind != "word" else []
     real = [(number, piece) for number, piece in enumerate(pieces) if piece and number >= len(SPECIAL_TOKENS)]
-    return Words(
+    return WordTokens(
         frozenset(number for number, piece in real if in_word(piece[-1])),
         tuple(number for number, piece in real if in_word(piece[0])),
     )
@@ -210,10 +210,10 @@ def whole_words(tokenizer: Tokenizer) -> Words:
 
 @lru_cache(maxsize=4096)
 def in_word(letter: str) -> bool:
-    """Whether spaces would part it from the next word: letters, digits and what joins them, of scripts with spaces."""
+    """Whether a character is part of a word: letters, digits, marks and `_`, of scripts with spaces."""
     return (unicodedata.category(letter)[0] in "LNM" or letter == "_") and not is_unspaced(letter)
 
 
 def is_unspaced(letter: str) -> bool:
-    """Whether a character belongs to a script that puts no spaces between words."""
+    """Whether a character belongs to a script without spaces between words."""
     return unicodedata.name(letter, "").startswith(_UNSPACED_SCRIPTS)

@@ -1,4 +1,4 @@
-"""From lines of text to the rows of token ids that a model reads, and to batches of them."""
+"""Batches of text: lines in chunks, chunks encoded to sentences, sentences in batches of similar length."""
 
 from __future__ import annotations
 
@@ -11,155 +11,145 @@ from jaxtyping import Int
 from torch import Tensor
 
 from seq2seq import console
+from seq2seq.decoding.interface import Sentence
 from seq2seq.decoding.segmentation import is_blank, readable, split_sentences, split_to_fit
 from seq2seq.special_tokens import PAD
 
-# A window of lines is sorted by length, so that batches hold little padding; it bounds the memory, and is what a kill
-# costs at most.
-_WINDOW_CHARACTERS = 2_000_000
-# Lines encoded at a time: enough to sort, few enough for the model to begin soon.
+_CHUNK_CHARACTERS = 2_000_000
+"""Bounds the memory of a chunk of long lines, and the work that is lost when the process is killed."""
 _ENCODED_LINES = 512
-# No batch is made smaller than both of these: so many sentences, and this part of a window.
-_SMALLEST_BATCH, _SMALLEST_SHARE = 16, 8
-_LINES_NAMED = 5
-"""Long lines of a window that a warning names."""
-_ROUND = 8
-"""Batches of equal sizes share what is prepared for a size (oneDNN's kernels): multiples of this where they can be."""
+"""Lines encoded at a time: enough to sort by length, few enough for the model to start soon."""
+_MIN_BATCH, _MIN_SHARE = 16, 8
+"""No batch is made smaller than 16 sentences, or 1/8 of the lines of a chunk."""
+_MAX_WARNINGS = 5
+"""Long lines of a chunk that are warned of one by one."""
+_MULTIPLE = 8
+"""Batch sizes are multiples of this where possible: oneDNN prepares kernels for every size."""
 
 Encode = Callable[[list[str]], list[list[int]]]
-"""Texts to token ids, without BOS and EOS."""
+"""Token ids of each text, without BOS and EOS."""
 
 Split = Callable[[str], list[str]]
-"""A text to its sentences."""
+"""The sentences of a text."""
 
-_CAREFUL: Split = partial(split_sentences, language="de")
-"""Of a language that may write ordinal numbers with a full stop."""
+_SPLIT_LONG: Split = partial(split_sentences, language="de")
+"""Splits long lines of any language: as in German, a full stop after a number may belong to an ordinal."""
 
 
 class Line(NamedTuple):
-    """What is to be translated."""
+    """A source line."""
 
     text: str
     prefix: str = ""
-    """The translation begins with this."""
+    """Text that the translation begins with."""
 
 
-class Part(NamedTuple):
-    """So much of a line as is read at once."""
+def split_chunks(lines: Iterable[Line], max_lines: int) -> Iterator[list[Line]]:
+    """Chunks of at most `max_lines` lines, fewer if they are long.
 
-    line: int
-    """Place of the line in its window."""
-    number: int
-    """Place in the line."""
-    ids: list[int]
-    """At least one."""
-    text: str
-    """That they were made of."""
-
-
-def windows(lines: Iterable[Line], most: int) -> Iterator[list[Line]]:
-    """The lines in lists of so many at most, fewer where they are long."""
-    window: list[Line] = []
+    The lines of a chunk are sorted by length for batches with little padding.
+    """
+    chunk: list[Line] = []
     size = 0
     for line in lines:
-        window.append(line)
+        chunk.append(line)
         size += len(line.text)
-        if len(window) >= most or size >= _WINDOW_CHARACTERS:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
+        if len(chunk) >= max_lines or size >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
-def visible_ids(encode: Encode, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, none for what cannot be seen."""
+def encode_texts(encode: Encode, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text; an empty list for a blank text."""
     cleaned = [readable(text) for text in texts]
-    seen = [place for place, text in enumerate(cleaned) if not is_blank(text)]
+    full = [index for index, text in enumerate(cleaned) if not is_blank(text)]
     ids: list[list[int]] = [[] for _ in cleaned]
-    for place, row in zip(seen, encode([cleaned[place] for place in seen]), strict=True):
-        ids[place] = row
+    for index, row in zip(full, encode([cleaned[index] for index in full]), strict=True):
+        ids[index] = row
     return ids
 
 
-def read_parts(
-    window: Sequence[Line], number: int, encode: Encode, limit: int, split: Split | None = None
-) -> Iterator[Part]:
-    """The parts of all lines, roughly by falling length: none of a blank line, several of a long one.
+def encode_chunk(
+    chunk: Sequence[Line], start: int, encode: Encode, limit: int, split: Split | None = None
+) -> Iterator[Sentence]:
+    """Sentences of 1 to `limit` tokens, roughly by falling length: none of a blank line, several of a long one.
 
-    A part has 1 to `limit` ids. With `split`, parts are also sentences; without, those of a long line are, as a model
-    of sentences would leave much out of several at once. Warns of long lines (with `split`, long sentences); `number`
-    is that of the window's first line, counted from 0.
+    `Sentence.key` is (number of the line, number of the sentence in it), both counted from 0, the line from `start`.
+    With `split` every line is split into sentences; without, only a line that is too long, as a model of sentences
+    would leave out much of several at once. Warns of lines (with `split`, of sentences) that are too long.
     """
     too_long: list[tuple[int, str]] = []
-    places = sorted(range(len(window)), key=lambda place: -len(window[place].text))
-    for begin in range(0, len(places), _ENCODED_LINES):
-        some = places[begin : begin + _ENCODED_LINES]
-        texts = [[text] if split is None else split(text) for text in (readable(window[place].text) for place in some)]
-        rows = iter(visible_ids(encode, [text for found in texts for text in found]))
-        parts: list[Part] = []
-        for place, found in zip(some, texts, strict=True):
-            pieces: list[tuple[list[int], str]] = []
-            for text in found:
+    order = sorted(range(len(chunk)), key=lambda index: -len(chunk[index].text))
+    for begin in range(0, len(order), _ENCODED_LINES):
+        indices = order[begin : begin + _ENCODED_LINES]
+        texts = [readable(chunk[index].text) for index in indices]
+        parts = [[text] if split is None else split(text) for text in texts]
+        rows = iter(encode_texts(encode, [text for part in parts for text in part]))
+        sentences: list[Sentence] = []
+        for index, part in zip(indices, parts, strict=True):
+            encoded: list[tuple[list[int], str]] = []
+            for text in part:
                 ids = next(rows)
-                fits = len(ids) <= limit
-                if fits:
-                    pieces.append((ids, text))
+                if len(ids) <= limit:
+                    encoded.append((ids, text))
                     continue
-                smaller = _split_to_fit(text, encode, limit, split or _CAREFUL)
-                pieces += smaller
-                said = f"{len(ids)} tokens, more than the {limit} read at once; translated in {len(smaller)} parts"
-                too_long.append((number + place + 1, said))
-            full = [piece for piece in pieces if piece[0]]
-            parts += [Part(place, part, ids, text) for part, (ids, text) in enumerate(full)]
-        yield from sorted(parts, key=lambda part: -len(part.ids))
-    for line, said in sorted(too_long)[:_LINES_NAMED]:
-        console.warn(f"line {line}: {said}")
-    if len(too_long) > _LINES_NAMED:
-        console.warn(f"{len(too_long) - _LINES_NAMED:,} more of these {len(window):,} lines are translated in parts")
+                pieces = _split_to_fit(text, encode, limit, split or _SPLIT_LONG)
+                encoded += pieces
+                reason = f"{len(ids)} tokens, more than the {limit} read at once; translated in {len(pieces)} parts"
+                too_long.append((start + index + 1, reason))
+            full = (pair for pair in encoded if pair[0])
+            sentences += [Sentence(ids, key=(start + index, n), text=text) for n, (ids, text) in enumerate(full)]
+        yield from sorted(sentences, key=lambda sentence: -len(sentence.ids))
+    for number, reason in sorted(too_long)[:_MAX_WARNINGS]:
+        console.warn(f"line {number}: {reason}")
+    if len(too_long) > _MAX_WARNINGS:
+        console.warn(f"{len(too_long) - _MAX_WARNINGS:,} more of these {len(chunk):,} lines are translated in parts")
 
 
 def _split_to_fit(text: str, encode: Encode, limit: int, split: Split) -> list[tuple[list[int], str]]:
-    """Its sentences, and pieces of those that are too long themselves."""
+    """The ids and texts of the sentences, and of the parts of sentences that are too long themselves."""
 
     def measure(parts: Sequence[str]) -> list[int]:
         return [len(part) for part in encode(list(parts))]
 
-    texts = [piece for sentence in split(text) for piece in split_to_fit(sentence, limit, measure)]
+    texts = [part for sentence in split(text) for part in split_to_fit(sentence, limit, measure)]
     return [(ids[:limit], part) for ids, part in zip(encode(texts), texts, strict=True) if ids]
 
 
-def fill_batches(
-    parts: Iterable[Part], lines: int, tokens: int, sentences: int, shares: float = 0.0
-) -> Iterator[list[Part]]:
-    """Batches of at most `tokens` padded tokens (EOS counted) and `sentences` parts, or of one part.
+def make_batches(
+    sentences: Iterable[Sentence], lines: int, max_tokens: int, max_sentences: int, share: float = 0.0
+) -> Iterator[list[Sentence]]:
+    """Batches of at most `max_sentences` sentences and `max_tokens` padded tokens (EOS counted), or of one sentence.
 
-    With `shares`, no batch holds more than that share of the `lines` that are left, unless it would be tiny: those who
-    work side by side end together. What is in a batch follows from the text and these limits alone.
+    With `share`, a batch holds at most that share of the `lines` that are left, but is not made tiny: workers that run
+    side by side then end together. The batches depend on the text and these limits alone.
     """
-    fewest = max(_SMALLEST_BATCH, lines // _SMALLEST_SHARE)
+    min_size = max(_MIN_BATCH, lines // _MIN_SHARE)
 
-    def most() -> int:
-        share = max(fewest, int(lines * shares))
-        return min(sentences, -(-share // _ROUND) * _ROUND) if shares else sentences
+    def max_size() -> int:
+        size = max(min_size, int(lines * share))
+        return min(max_sentences, -(-size // _MULTIPLE) * _MULTIPLE) if share else max_sentences
 
-    batch: list[Part] = []
-    longest, limit = 0, most()
-    for part in parts:
-        longest = max(longest, len(part.ids) + 1)
-        if batch and (len(batch) >= limit or (len(batch) + 1) * longest > tokens):
-            whole = len(batch) if len(batch) < 2 * _ROUND else len(batch) // _ROUND * _ROUND
-            yield batch[:whole]
-            lines -= whole
-            limit = most()
-            batch = batch[whole:]
-            longest = max(len(waiting.ids) + 1 for waiting in [*batch, part])
-        batch.append(part)
+    batch: list[Sentence] = []
+    longest, limit = 0, max_size()
+    for sentence in sentences:
+        longest = max(longest, len(sentence.ids) + 1)
+        if batch and (len(batch) >= limit or (len(batch) + 1) * longest > max_tokens):
+            size = len(batch) if len(batch) < 2 * _MULTIPLE else len(batch) // _MULTIPLE * _MULTIPLE
+            yield batch[:size]
+            lines -= size
+            limit = max_size()
+            batch = batch[size:]
+            longest = max(len(rest.ids) + 1 for rest in [*batch, sentence])
+        batch.append(sentence)
     if batch:
         yield batch
 
 
 def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first: size x longest <= `budget`, or the size is 1."""
+    """Indices in batches of similar length, longest first: size * longest <= `budget`, or the size is 1."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
@@ -171,7 +161,7 @@ def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]
 
 
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "B L"]:
-    """The rows as one tensor, PAD at their ends."""
+    """The rows as one tensor, padded with PAD."""
     longest = max(len(row) for row in rows)
     filled = [[*row, *[PAD] * (longest - len(row))] for row in rows]
     return torch.tensor(filled, dtype=torch.long, device=device)

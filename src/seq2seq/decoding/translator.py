@@ -1,4 +1,4 @@
-"""Text in, text out, line for line: tokenizer -> batches -> engine -> text in the old order."""
+"""Translator of text, line for line: tokenizer, batches, engine, and text again in the order of the lines."""
 
 from __future__ import annotations
 
@@ -13,56 +13,58 @@ import torch
 
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.glossary import Glossary
-from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, Words
-from seq2seq.decoding.mbr import MinimumRisk, Risk
-from seq2seq.decoding.pool import Crew, Job, Kept, Pool, open_pool
+from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
+from seq2seq.decoding.mbr import MBREngine, MBROptions
 from seq2seq.decoding.scorer import Scorer
-from seq2seq.decoding.segmentation import join_sentences, single_line, whole_words
-from seq2seq.decoding.text_batches import Line, Part, Split, fill_batches, read_parts, windows
+from seq2seq.decoding.segmentation import join_sentences, single_line, word_tokens
+from seq2seq.decoding.text_batches import Line, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.unknown_words import replace_unknowns
+from seq2seq.decoding.workers import Job, Parallelism, PoolCache, WorkerPool, open_pool
 from seq2seq.errors import UsageError
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokenizers.pair import TokenizerPair
 
-# Those who work side by side take so much of their even share of what is left of a text at a time, to end together.
 _SHARE = 0.75
-# Calls for a short text of an engine that makes its own batches: text is made of some while it computes others.
-_CALLS = 4
+"""Batches near the end of a text hold this part of a worker's even share of what is left, so that all end together."""
+_MIN_CALLS = 4
+"""Calls for a short text of an engine that makes its own batches: text is made of some while it searches others."""
 
 
 class Translation(NamedTuple):
-    """One translation of one line."""
+    """A translation of one line."""
 
+    source: Line
+    """The line that was translated."""
     text: str
     """One line: line breaks that the model writes become spaces."""
     score: float
-    """log_probability / length^alpha, where length counts the end mark."""
+    """log_probability / length^alpha; the length counts the end mark."""
     log_probability: float
     """Natural log of P(target | source)."""
     pieces: list[str]
     """Subword pieces of the text."""
     token_scores: tuple[float, ...] | None = None
-    """On request: log P of each piece and of the end mark; of several parts one after the other."""
+    """On request: log P of each piece and of the end mark; those of several sentences one after the other."""
     cut: bool = False
-    """True where the maximum length put the end."""
+    """Whether the output was cut off at the maximum length."""
 
 
 class TranslationOptions(NamedTuple):
-    """How to translate; the same for all lines of a call."""
+    """Options of a translation; the same for all lines of a call."""
 
     search: SearchOptions
     split: Split | None = None
-    """How a paragraph (a line) is split into the sentences that are translated one by one and joined again."""
+    """Splits a paragraph (a line) into sentences, which are translated one by one and joined again."""
     glossary: Glossary | None = None
-    """What it says of a line occurs in the translation."""
-    risk: Risk | None = None
-    """Of many samples take the one most like all others, instead of the likeliest."""
+    """Phrases that the translations must hold."""
+    mbr: MBROptions | None = None
+    """Minimum Bayes risk decoding of samples in place of a search."""
     replace_unknown: bool = False
-    """Put the source word with most attention in the place of an unknown one."""
+    """Replace an unknown word by the source word with the most attention."""
 
 
 def search_options(settings: DecodingSettings) -> SearchOptions:
-    """The search that a run's settings ask for."""
+    """The search options of a run's settings."""
     return SearchOptions(
         beam_size=settings.beam_size,
         length_penalty=settings.length_penalty,
@@ -72,21 +74,23 @@ def search_options(settings: DecodingSettings) -> SearchOptions:
     )
 
 
-class _Window:
-    """Lines on their way through the pool."""
+class _Chunk(NamedTuple):
+    """Lines whose batches are in the pool."""
 
-    def __init__(self, lines: int) -> None:
-        self.lines = lines
-        self.jobs: deque[tuple[list[Part], Job]] = deque()
-        self.found: dict[tuple[int, int], list[Translation]] = {}
+    start: int
+    """Number of the first line, counted from 0."""
+    lines: list[Line]
+    batches: deque[tuple[list[Sentence], Job]]
 
 
 class Translator:
-    """An engine with tokenizers and settings: `translate`, `stream` and `windows`.
+    """An engine with tokenizers and settings.
 
-    Processes that translate side by side are kept for the next text, until `close` or the translator's end.
-    `scorer` looks at the engine's own model, where it has one. `outputs_cut` counts the lines whose best output met
-    the maximum length, since the translator was made.
+    Worker processes are kept for the next text until `close`, or until the translator is garbage collected.
+
+    Attributes:
+        scorer: scores, states and attention of the engine's own model.
+        outputs_cut: number of lines so far whose best output was cut off at the maximum length.
     """
 
     def __init__(
@@ -96,177 +100,178 @@ class Translator:
         settings: DecodingSettings,
         *,
         scorer: Scorer | None = None,
-        crew: Crew | None = None,
+        parallelism: Parallelism | None = None,
     ) -> None:
         self.engine, self.tokenizers, self.settings = engine, tokenizers, settings
-        self.crew = crew or Crew()
+        self.parallelism = parallelism or Parallelism()
         self.outputs_cut = 0
-        self._words: Words | None = None
-        self._inspector = scorer
-        self._kept = Kept(engine, self.crew)
-        weakref.finalize(self, self._kept.close)
+        self._word_tokens: WordTokens | None = None
+        self._scorer = scorer
+        self._pools = PoolCache(engine, self.parallelism)
+        weakref.finalize(self, self._pools.close)
 
     @property
     def scorer(self) -> Scorer:
-        """Scores, states and attention. Raises `UsageError` where the engine hides its model."""
-        if self._inspector is None:
+        """The scorer. Raises `UsageError` if the engine does not give access to its model."""
+        if self._scorer is None:
             raise UsageError(
                 "this engine does not show its model",
                 hint="give the run itself, not an export of it; to `translate`, --engine native",
                 code="export.unsupported",
             )
-        return self._inspector
+        return self._scorer
 
     @property
     def model(self) -> Seq2SeqModel:
-        """The engine's own model. Raises `UsageError` where it hides it."""
+        """The engine's own model. Raises as `scorer`."""
         return self.scorer.model
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies. Raises `UsageError` where the engine hides it."""
+        """The device of the model. Raises as `scorer`."""
         return self.scorer.device
 
     def close(self) -> None:
-        """End the processes that wait for more text; the translator can still be used."""
-        self._kept.close()
+        """End the idle worker processes; the translator can still be used."""
+        self._pools.close()
 
     def translate(
         self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
     ) -> list[str]:
-        """The best translation of each text. Raises `UsageError` for impossible settings."""
+        """The best translation of each text. Raises as `stream`."""
         changes = {"beam_size": beam_size, "length_penalty": length_penalty}
         settings = self.settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        return [found[0].text for found in self.stream(texts, TranslationOptions(search_options(settings)))]
+        options = TranslationOptions(search_options(settings))
+        return [translations[0].text for translations in self.stream(texts, options)]
 
     def stream(
         self, lines: Iterable[str | Line], options: TranslationOptions | None = None
     ) -> Iterator[list[Translation]]:
-        """For each line, in order, its translations, best first (an empty one for a blank line).
+        """The translations of each line, in order, best first; a single empty one for a blank line.
 
-        A line that is longer than the model reads is translated in parts, with a warning; its k-th translation joins
-        the k-th of each part.
+        A line that is too long for the model is translated in parts, with a warning; its k-th translation joins the
+        k-th of each part.
 
         Raises:
             UsageError: impossible settings.
-            ResourceError: memory ran out.
-            WorkerError: a process that translates died.
+            ResourceError: out of memory.
+            WorkerError: a worker process died.
         """
-        return chain.from_iterable(self.windows(lines, options))
+        return chain.from_iterable(self.stream_chunks(lines, options))
 
-    def windows(
-        self, lines: Iterable[str | Line], options: TranslationOptions | None = None, *, number: int = 0
+    def stream_chunks(
+        self, lines: Iterable[str | Line], options: TranslationOptions | None = None, *, start: int = 0
     ) -> Iterator[list[list[Translation]]]:
-        """The same for some `crew.lines` at a time; `number` is that of the first, counted from 0.
+        """As `stream`, for up to `parallelism.chunk_lines` lines at a time.
 
-        Where a window begins follows from the lines and the crew alone. The next one is read while one is translated.
+        The chunks depend on the lines and on `parallelism` alone. The next chunk is read while one is translated.
+
+        Args:
+            lines: source lines.
+            options: by default the search of the translator's settings.
+            start: number of the first line, counted from 0, for warnings and for the random numbers of samples.
         """
         options = options or TranslationOptions(search_options(self.settings))
         typed = (Line(line) if isinstance(line, str) else line for line in lines)
-        ready = windows(typed, self.crew.lines)
-        first = next(ready, None)
+        chunks = split_chunks(typed, self.parallelism.chunk_lines)
+        first = next(chunks, None)
         if first is None:
             return
         with self._pool(options, sum(len(line.text) for line in first)) as pool:
-            waiting: deque[_Window] = deque()
-            for window in chain([first], ready):
-                waiting.append(self._begin(pool, window, number, options))
-                number += len(window)
-                if len(waiting) > pool.ahead:
-                    yield self._finish(waiting.popleft(), options)
-            while waiting:
-                yield self._finish(waiting.popleft(), options)
+            submitted: deque[_Chunk] = deque()
+            for chunk in chain([first], chunks):
+                submitted.append(self._submit(pool, chunk, start, options))
+                start += len(chunk)
+                if len(submitted) > pool.chunks_ahead:
+                    yield self._finish(submitted.popleft(), options)
+            while submitted:
+                yield self._finish(submitted.popleft(), options)
 
-    def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[Pool]:
-        if options.risk is None:
-            return self._kept.open(characters)
-        return open_pool(MinimumRisk(self.engine, self.tokenizers.target, options.risk), self.crew, characters)
+    def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[WorkerPool]:
+        if options.mbr is None:
+            return self._pools.open(characters)
+        return open_pool(MBREngine(self.engine, self.tokenizers.target, options.mbr), self.parallelism, characters)
 
-    def _begin(self, pool: Pool, lines: Sequence[Line], number: int, options: TranslationOptions) -> _Window:
-        """Hand the parts of these lines to the pool, `number` that of the first line."""
+    def _submit(self, pool: WorkerPool, lines: list[Line], start: int, options: TranslationOptions) -> _Chunk:
         limit = self.settings.max_source_tokens
         if self.engine.max_source_length is not None:
             limit = max(1, min(limit, self.engine.max_source_length - 1))
-        parts = read_parts(lines, number, self.tokenizers.source.encode, limit, options.split)
-        window = _Window(len(lines))
+        sentences = encode_chunk(lines, start, self.tokenizers.source.encode, limit, options.split)
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
-            self._words = self._words or whole_words(self.tokenizers.target)
-            search = search._replace(words=self._words)
-        most, is_last = self.crew.sentences, len(lines) < self.crew.lines
-        if most:
-            batches = fill_batches(parts, len(lines), most * limit, min(most, -(-len(lines) // _CALLS)))
+            self._word_tokens = self._word_tokens or word_tokens(self.tokenizers.target)
+            search = search._replace(words=self._word_tokens)
+        if size := self.parallelism.call_sentences:
+            batches = make_batches(sentences, len(lines), size * limit, min(size, -(-len(lines) // _MIN_CALLS)))
         else:
-            limits = self.settings.batch_tokens, self.settings.batch_sentences
-            shares = _SHARE / pool.parallel if pool.parallel > 1 and is_last else 0.0
-            batches = fill_batches(parts, len(lines), *limits, shares)
+            is_last = len(lines) < self.parallelism.chunk_lines
+            share = _SHARE / pool.size if pool.size > 1 and is_last else 0.0
+            settings = self.settings
+            batches = make_batches(sentences, len(lines), settings.batch_tokens, settings.batch_sentences, share)
+        chunk = _Chunk(start, lines, deque())
         for batch in batches:
-            prefixes = self._prefixes(lines, batch)
-            sentences = [
-                Sentence(
-                    part.ids,
-                    prefix=tuple(prefix),
-                    phrases=options.glossary.phrases(part.text) if options.glossary else (),
-                    key=(number + part.line, part.number),
-                )
-                for part, prefix in zip(batch, prefixes, strict=True)
-            ]
-            window.jobs.append((batch, pool.submit(sentences, search)))
-        return window
+            demanding = self._with_demands(batch, chunk, options.glossary)
+            chunk.batches.append((batch, pool.submit(demanding, search)))
+        return chunk
 
-    def _prefixes(self, lines: Sequence[Line], batch: Sequence[Part]) -> list[list[int]]:
-        """Only the first part of a line begins with its prefix."""
-        texts = ["" if part.number else lines[part.line].prefix.strip() for part in batch]
-        return self.tokenizers.target.encode(texts) if any(texts) else [[]] * len(batch)
+    def _with_demands(self, batch: list[Sentence], chunk: _Chunk, glossary: Glossary | None) -> list[Sentence]:
+        """The sentences with the phrases of the glossary, and with the prefix of the line if they are its first."""
+        firsts = (None if sentence.key[1] else chunk.lines[sentence.key[0] - chunk.start] for sentence in batch)
+        texts = [line.prefix.strip() if line else "" for line in firsts]
+        prefixes = self.tokenizers.target.encode(texts) if any(texts) else [[]] * len(batch)
+        return [
+            sentence._replace(prefix=tuple(prefix), phrases=glossary.phrases(sentence.text) if glossary else ())
+            for sentence, prefix in zip(batch, prefixes, strict=True)
+        ]
 
-    def _finish(self, window: _Window, options: TranslationOptions) -> list[list[Translation]]:
-        """The translations of a window's lines, as soon as they are there."""
-        while window.jobs:
-            batch, job = window.jobs.popleft()
-            for part, hypotheses in zip(batch, job.result(), strict=True):
-                window.found[part.line, part.number] = self._texts(part, hypotheses, options)
-        lines = []
-        for place in range(window.lines):
+    def _finish(self, chunk: _Chunk, options: TranslationOptions) -> list[list[Translation]]:
+        """Wait for the batches of a chunk, and return the translations of its lines."""
+        translations: dict[tuple[int, ...], list[Translation]] = {}
+        while chunk.batches:
+            batch, job = chunk.batches.popleft()
+            for sentence, hypotheses in zip(batch, job.result(), strict=True):
+                line = chunk.lines[sentence.key[0] - chunk.start]
+                translations[sentence.key] = self._decode(line, sentence, hypotheses, options.replace_unknown)
+        finished = []
+        for number, line in enumerate(chunk.lines, chunk.start):
             parts: list[list[Translation]] = []
-            while found := window.found.pop((place, len(parts)), None):
-                parts.append(found)
-            self.outputs_cut += any(found[0].cut for found in parts)
-            lines.append(_joined(parts, options.search.length_penalty))
-        return lines
+            while part := translations.pop((number, len(parts)), None):
+                parts.append(part)
+            self.outputs_cut += any(part[0].cut for part in parts)
+            finished.append(_join(line, parts, options.search.length_penalty))
+        return finished
 
-    def _texts(self, part: Part, found: Sequence[Hypothesis], options: TranslationOptions) -> list[Translation]:
+    def _decode(
+        self, line: Line, sentence: Sentence, hypotheses: Sequence[Hypothesis], replace_unknown: bool
+    ) -> list[Translation]:
         target = self.tokenizers.target
-        if options.replace_unknown:
-            texts = [replace_unknowns(self.tokenizers, part.text, item.tokens, item.attention) for item in found]
+        if replace_unknown:
+            texts = [replace_unknowns(self.tokenizers, sentence.text, h.tokens, h.attention) for h in hypotheses]
         else:
-            texts = target.decode([item.tokens for item in found])
+            texts = target.decode([h.tokens for h in hypotheses])
         return [
             Translation(
-                single_line(text),
-                item.score,
-                item.log_probability,
-                target.pieces(item.tokens),
-                item.token_scores,
-                item.cut,
+                line, single_line(text), h.score, h.log_probability, target.pieces(h.tokens), h.token_scores, h.cut
             )
-            for text, item in zip(texts, found, strict=True)
+            for text, h in zip(texts, hypotheses, strict=True)
         ]
 
 
-def _joined(parts: Sequence[Sequence[Translation]], alpha: float) -> list[Translation]:
-    """The k-th translations of all parts as one, scored as one; an empty one for no parts."""
+def _join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[Translation]:
+    """The translations of a line: the k-th ones of its parts joined and scored as one; an empty one for no parts."""
     if not parts:
-        return [Translation("", 0.0, 0.0, [])]
+        return [Translation(line, "", 0.0, 0.0, [])]
     if len(parts) == 1:
-        return list(parts[0])
-    translations = []
-    for rank in range(max(len(found) for found in parts)):
-        chosen = [found[min(rank, len(found) - 1)] for found in parts]
+        return parts[0]
+    joined = []
+    for rank in range(max(len(part) for part in parts)):
+        chosen = [part[min(rank, len(part) - 1)] for part in parts]
         total = sum(item.log_probability for item in chosen)
         length = sum(len(item.pieces) + 1 for item in chosen)
         scores = [item.token_scores for item in chosen if item.token_scores is not None]
-        translations.append(
+        joined.append(
             Translation(
+                line,
                 join_sentences([item.text for item in chosen]),
                 total / length**alpha,
                 total,
@@ -275,4 +280,4 @@ def _joined(parts: Sequence[Sequence[Translation]], alpha: float) -> list[Transl
                 any(item.cut for item in chosen),
             )
         )
-    return translations
+    return joined

@@ -1,7 +1,7 @@
-"""What the vocabulary lacks is copied from the source: an unknown target word becomes the source word that the decoder
-attended to most while it wrote it (Luong et al. 2015, "Addressing the rare word problem"; Jean et al. 2015).
+"""Replacement of unknown words by the source word with the most attention (Luong et al. 2015, "Addressing the Rare Word
+Problem in Neural Machine Translation"; Jean et al. 2015).
 
-For vocabularies of words or characters: subwords with byte fallback know every text.
+It serves vocabularies of words or characters; subwords with byte fallback represent every text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from seq2seq.tokenizers.symbols import SymbolTokenizer, normalize
 
 
 def check_unknowns(tokenizers: TokenizerPair) -> None:
-    """See that there are unknown words to replace.
+    """Check that the vocabularies have unknown words.
 
     Raises:
         UsageError: a vocabulary of subwords.
@@ -29,24 +29,24 @@ def check_unknowns(tokenizers: TokenizerPair) -> None:
 def replace_unknowns(
     tokenizers: TokenizerPair, source_text: str, tokens: Sequence[int], attention: Tensor | None
 ) -> str:
-    """The text of an output, every `<unk>` replaced by a symbol of the source.
+    """The text of an output, with every `<unk>` replaced by a symbol of the source.
 
     Args:
         tokenizers: of words or characters on both sides.
-        source_text: the text whose translation `tokens` are, as it was encoded.
+        source_text: the source text, as it was encoded.
         tokens: the output without BOS and EOS.
-        attention: [T+1, S] or [T, S], row t the weights while token t was written; S counts the source's EOS. The end
-            mark and target tags are never copied. Without any symbol in the source `<unk>` remains.
+        attention: [T+1, S] or [T, S], row t are the weights that wrote token t; S counts the source's EOS. EOS and
+            target tags are never copied. `<unk>` remains if the source has no other symbols.
 
     Raises:
-        UsageError: no attention, or a vocabulary of subwords.
+        UsageError: there is no attention, or the vocabulary has subwords.
     """
     source, target = _sides(tokenizers)
     texts = [target.symbol(token) for token in tokens]
     if UNK in tokens:
         if attention is None:
             raise UsageError(
-                "this model has no attention to replace unknown words by",
+                "this model has no attention, which --replace-unknown needs",
                 hint="train a transformer, or a gru with model.attention: additive",
                 code="model.no-attention",
             )

@@ -1,8 +1,12 @@
-"""Processes side by side, each with an engine of one thread.
+"""Worker pools: the batches of a text are searched by processes, by threads, or by the caller itself.
 
-On a CPU small operators gain little from threads inside and nearly everything from processes side by side: two
-processes of one thread translate two to three times as much as one of two threads. They are forked after the model is
-loaded, so they share its memory and begin at once.
+On a CPU small operators gain little from threads and nearly everything from processes: two processes of one thread
+translate two to three times as much as one process of two threads. The processes are forked after the model is loaded,
+so they share its memory and start at once. An engine that computes outside Python (on a GPU, in another library) is
+called from threads. Text is read and written while the workers compute.
+
+`concurrent.futures.ProcessPoolExecutor` is not used for the processes: its threads make a later fork unsafe, it does
+not say which worker was killed by which signal, and its workers outlive a killed parent.
 """
 
 from __future__ import annotations
@@ -11,140 +15,286 @@ import gc
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch
+from tqdm import TMonitor
 
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.errors import UserError, WorkerError
 
-Found = list[list[Hypothesis]]
+BatchResult = list[list[Hypothesis]]
+"""The hypotheses of each sentence of a batch, as `Engine.search` returns them."""
 
-_AT_HAND = 2
-"""Batches that a worker holds: one at work, one to go on with."""
+_MIN_CHARACTERS = 4000
+"""Shortest text for processes: they cost 0.1 s (to fork, to warm up, to end), which 45 captions with beam 5 win back,
+or 90 with greedy search."""
+_JOBS_OF_A_WORKER = 2
+"""Batches that a worker process holds: the one that it searches, and the next one."""
 
 
-class _Task:
-    """A batch on its way through the workers."""
+class Parallelism(NamedTuple):
+    """Number of batches that are searched at the same time, and by what."""
 
-    def __init__(self, pool: Workers, sentences: Sequence[Sentence], options: SearchOptions) -> None:
+    processes: int = 1
+    """Forked worker processes of one thread; 1 is this process alone, with torch's threads."""
+    always_fork: bool = False
+    """Fork for short texts too."""
+    threads: int = 0
+    """Threads of this process that call the engine; 0 is the caller's thread alone."""
+    call_sentences: int = 0
+    """Maximum sentences of a call, for an engine that makes its own batches; 0 follows the decoding settings."""
+
+    @property
+    def chunk_lines(self) -> int:
+        """Lines read before work on them begins: enough for every worker to have batches of similar lengths."""
+        return 4096 if self.threads else 512 * max(2, self.processes)
+
+
+class Job(Protocol):
+    """A submitted batch."""
+
+    def result(self) -> BatchResult:
+        """Wait for the search and return its result. Raises what the engine raised."""
+
+
+class WorkerPool(Protocol):
+    """Searches submitted batches."""
+
+    chunks_ahead: int
+    """Chunks of text to submit before the oldest one is finished; 0 if nothing runs in the background."""
+    size: int
+    """Number of batches that are searched at the same time."""
+
+    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
+        """Submit a batch for `Engine.search`."""
+
+    def close(self) -> None:
+        """Drop the jobs that have not started, and end all processes and threads."""
+
+
+@contextmanager
+def open_pool(engine: Engine, parallelism: Parallelism, characters: int) -> Iterator[WorkerPool]:
+    """A pool for one text of `characters` characters, closed at the end of the block."""
+    engine.prepare(characters)
+    with closing(_new_pool(engine, parallelism, characters)) as pool:
+        yield pool
+
+
+def _new_pool(engine: Engine, parallelism: Parallelism, characters: int) -> WorkerPool:
+    if parallelism.threads:
+        return ThreadPool(engine, parallelism.threads)
+    worthwhile = parallelism.always_fork or (characters >= _MIN_CHARACTERS and _is_fork_safe())
+    if parallelism.processes > 1 and worthwhile:
+        return ProcessPool(engine, parallelism.processes)
+    return SerialPool(engine)
+
+
+def can_fork() -> bool:
+    """Whether processes can be forked: on Linux, until a GPU has been used."""
+    return sys.platform.startswith("linux") and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
+def _is_fork_safe() -> bool:
+    """Whether no other thread may hold a lock, which would stay locked in a child for ever."""
+    here = threading.current_thread()
+    return can_fork() and all(isinstance(thread, TMonitor) or thread is here for thread in threading.enumerate())
+
+
+class PoolCache:
+    """Keeps worker processes for the next text, which saves the fork and finds their memory warm.
+
+    Processes are kept after a text was translated to its end, and reused if all are alive and the engine is unchanged.
+    """
+
+    def __init__(self, engine: Engine, parallelism: Parallelism) -> None:
+        self.engine, self.parallelism = engine, parallelism
+        self._idle: list[tuple[ProcessPool, tuple[int, ...]]] = []
+
+    @contextmanager
+    def open(self, characters: int) -> Iterator[WorkerPool]:
+        """As `open_pool`. Texts that are translated at the same time get a pool each."""
+        self.engine.prepare(characters)
+        version = self.engine.version()
+        pool = self._take(version) or _new_pool(self.engine, self.parallelism, characters)
+        try:
+            yield pool
+        except BaseException:  # its workers may be busy with batches that are no longer wanted
+            pool.close()
+            raise
+        if isinstance(pool, ProcessPool) and not self._idle:
+            self._idle.append((pool, version))
+        else:
+            pool.close()
+
+    def close(self) -> None:
+        """End the idle processes."""
+        while self._idle:
+            self._idle.pop()[0].close()
+
+    def _take(self, version: tuple[int, ...]) -> ProcessPool | None:
+        try:
+            pool, its_version = self._idle.pop()
+        except IndexError:
+            return None
+        if its_version == version and pool.is_alive():
+            return pool
+        pool.close()
+        return None
+
+
+class SerialPool:
+    """No workers: a batch is searched when its result is asked for."""
+
+    chunks_ahead = 0
+    size = 1
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._unchanged = ExitStack()
+        self._unchanged.enter_context(engine.unchanged())
+
+    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
+        """See `WorkerPool`."""
+        return _SerialJob(self.engine, sentences, options)
+
+    def close(self) -> None:
+        """See `WorkerPool`."""
+        self._unchanged.close()
+
+
+class _SerialJob(NamedTuple):
+    engine: Engine
+    sentences: Sequence[Sentence]
+    options: SearchOptions
+
+    def result(self) -> BatchResult:
+        return self.engine.search(self.sentences, self.options)
+
+
+class ThreadPool:
+    """Threads that call one engine."""
+
+    chunks_ahead = 1
+
+    def __init__(self, engine: Engine, size: int) -> None:
+        self.engine, self.size = engine, size
+        self._executor = ThreadPoolExecutor(size, "translate")
+
+    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
+        """See `WorkerPool`."""
+        return self._executor.submit(self.engine.search, sentences, options)
+
+    def close(self) -> None:
+        """See `WorkerPool`. Waits for running searches."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+class _ProcessJob:
+    """A batch for a worker process."""
+
+    def __init__(self, pool: ProcessPool, sentences: Sequence[Sentence], options: SearchOptions) -> None:
         self.message = (list(sentences), options)
-        self.found: Found | None = None
+        self.answer: BatchResult | None = None
         self._pool = pool
 
-    def result(self) -> Found:
-        """What the engine answered, in the order of the batch; waits for it. Raises what the engine raised."""
-        while self.found is None:
-            self._pool.attend(wait_for_news=True)
-        return self.found
+    def result(self) -> BatchResult:
+        """See `Job`."""
+        while self.answer is None:
+            self._pool.dispatch(block=True)
+        return self.answer
 
 
 class _Worker(NamedTuple):
     number: int
     process: BaseProcess
     connection: Connection
-    tasks: deque[_Task]
-    """Sent and not yet answered, in order."""
+    jobs: deque[_ProcessJob]
+    """Sent and not answered yet, oldest first."""
 
 
-class Workers:
-    """Forked processes of one thread, each with the engine as it was when they began.
+class ProcessPool:
+    """Forked worker processes of one thread, each with the engine as it was at the fork.
 
-    Nobody watches them but the caller: news is taken in `submit` and `result`. They ignore Ctrl-C, which reaches the
-    caller too, and end with it, however it ends.
+    The pool has no thread: `submit` and `result` send the jobs and receive the answers. The workers ignore Ctrl-C,
+    which reaches the parent too, and end with the parent, however it ends.
     """
 
-    ahead = 1
-    """Windows of text that may wait here while an earlier one is finished."""
+    chunks_ahead = 1
 
-    def __init__(self, engine: Engine, count: int) -> None:
-        self.parallel = count
-        """Batches that are searched at the same time."""
-        self._owner = os.getpid()
-        self._waiting: deque[_Task] = deque()
+    def __init__(self, engine: Engine, size: int) -> None:
+        self.size = size
+        self._parent = os.getpid()
+        self._queue: deque[_ProcessJob] = deque()
         self._workers: list[_Worker] = []
-        with _interruptions_held():
-            for number in range(1, count + 1):
+        with _sigint_blocked():
+            for number in range(1, size + 1):
                 self._workers.append(self._fork(engine, number))
 
     def _fork(self, engine: Engine, number: int) -> _Worker:
         context = get_context("fork")
         ours, theirs = context.Pipe()
-        others = [worker.connection for worker in self._workers]
-        process = context.Process(target=_work, args=(engine, theirs, [ours, *others]), daemon=True)
+        inherited = [ours, *(worker.connection for worker in self._workers)]
+        process = context.Process(target=_run_worker, args=(engine, theirs, inherited), daemon=True)
         with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside threads, those of numerical libraries included, which stand idle.
+            # Python 3.12 warns of a fork beside other threads, the idle ones of numerical libraries included.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         theirs.close()
         return _Worker(number, process, ours, deque())
 
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> _Task:
-        """Have these searched for, as `Engine.search` would.
+    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
+        """See `WorkerPool`. Raises as `dispatch`."""
+        job = _ProcessJob(self, sentences, options)
+        self._queue.append(job)
+        self.dispatch(block=False)
+        return job
 
-        Raises:
-            WorkerError: a worker died.
-        """
-        task = _Task(self, sentences, options)
-        self._waiting.append(task)
-        self.attend()
-        return task
-
-    def attend(self, *, wait_for_news: bool = False) -> None:
-        """Take the answers that have come, and give those who have made room something to do.
+    def dispatch(self, *, block: bool) -> None:
+        """Receive answers (with `block`, wait for at least one), and send queued jobs to free workers.
 
         Raises:
             WorkerError: a worker died.
             UserError: an engine raised it.
         """
-        busy = {worker.connection: worker for worker in self._workers if worker.tasks}
-        while ready := wait(list(busy), timeout=None if wait_for_news else 0) if busy else []:
+        busy = {worker.connection: worker for worker in self._workers if worker.jobs}
+        while ready := wait(list(busy), timeout=None if block else 0) if busy else []:
             for connection in ready:
                 worker = busy[connection]  # type: ignore[index]
-                worker.tasks[0].found = self._answer(worker)
-                worker.tasks.popleft()
-                if not worker.tasks:
+                worker.jobs[0].answer = _receive(worker)
+                worker.jobs.popleft()
+                if not worker.jobs:
                     del busy[worker.connection]
-            wait_for_news = False
-        while self._waiting:
-            worker = min(self._workers, key=lambda worker: len(worker.tasks))
-            if len(worker.tasks) >= _AT_HAND:
+            block = False
+        while self._queue:
+            worker = min(self._workers, key=lambda worker: len(worker.jobs))
+            if len(worker.jobs) >= _JOBS_OF_A_WORKER:
                 return
-            task = self._waiting.popleft()
+            job = self._queue.popleft()
             try:
-                # Does not block for long: the worker has a thread that does nothing but read.
-                worker.connection.send(task.message)
+                worker.connection.send(job.message)  # hardly blocks, as a thread of the worker always reads
             except OSError:
-                raise _loss(worker) from None
-            worker.tasks.append(task)
+                raise _death(worker) from None
+            worker.jobs.append(job)
 
-    def _answer(self, worker: _Worker) -> Found:
-        try:
-            answer = worker.connection.recv()
-        except (EOFError, OSError):
-            raise _loss(worker) from None
-        if isinstance(answer, UserError):
-            raise answer
-        if isinstance(answer, str):
-            raise RuntimeError(f"translation worker {worker.number} failed") from RuntimeError("\n" + answer)
-        return _unpacked(*answer)
-
-    def alive(self) -> bool:
-        """Whether all are there and answer to this process, which is not so after it has been forked."""
-        return os.getpid() == self._owner and all(worker.process.is_alive() for worker in self._workers)
+    def is_alive(self) -> bool:
+        """Whether all workers run, as children of this process and not of the one that it was forked from."""
+        return os.getpid() == self._parent and all(worker.process.is_alive() for worker in self._workers)
 
     def close(self) -> None:
-        """Drop what has not begun and end all processes; not in a fork of the one that they answer to."""
-        if os.getpid() != self._owner:
+        """See `WorkerPool`. Does nothing in a fork of the parent."""
+        if os.getpid() != self._parent:
             return
         for worker in self._workers:
             worker.process.kill()
@@ -153,51 +303,56 @@ class Workers:
             worker.process.join()
             worker.process.close()
         self._workers.clear()
-        self._waiting.clear()
+        self._queue.clear()
 
 
-def _loss(worker: _Worker) -> WorkerError:
-    process = worker.process
-    process.join(timeout=5)
-    code = process.exitcode
+def _receive(worker: _Worker) -> BatchResult:
+    try:
+        answer = worker.connection.recv()
+    except (EOFError, OSError):
+        raise _death(worker) from None
+    if isinstance(answer, UserError):
+        raise answer
+    if isinstance(answer, str):
+        raise RuntimeError(f"translation worker {worker.number} failed") from RuntimeError("\n" + answer)
+    return _convert_attention(answer, torch.from_numpy)
+
+
+def _death(worker: _Worker) -> WorkerError:
+    worker.process.join(timeout=5)
+    code = worker.process.exitcode
     if code is None or code >= 0:
-        return WorkerError(
-            f"translation worker {worker.number} ended (exit code {code})",
-            hint="--workers 1",
-            code="worker.translation",
-        )
-    hint = "out of memory, perhaps: a smaller --batch-size or fewer --workers" if -code == signal.SIGKILL else None
-    name = signal.Signals(-code).name
-    return WorkerError(
-        f"translation worker {worker.number} was killed by {name}",
-        hint=hint or "--workers 1 shows more",
-        code="worker.translation",
-    )
+        what, hint = f"ended (exit code {code})", "--workers 1"
+    else:
+        what, hint = f"was killed by {signal.Signals(-code).name}", "--workers 1 shows more"
+        if -code == signal.SIGKILL:
+            hint = "it may have run out of memory: use a smaller --batch-size or fewer --workers"
+    return WorkerError(f"translation worker {worker.number} {what}", hint=hint, code="worker.translation")
 
 
-def _work(engine: Engine, connection: Connection, inherited: list[Connection]) -> None:
-    """The life of a worker: searches until there is nobody left to answer to."""
+def _run_worker(engine: Engine, connection: Connection, inherited: list[Connection]) -> None:
+    """Main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for other in inherited:
-        other.close()  # or nobody would notice that the parent is gone
+        other.close()  # else no worker would see the end of its connection when the parent dies
     torch.set_num_threads(1)
-    gc.freeze()  # what was there before the fork stays: collecting it would cost time and copy its pages
+    gc.freeze()  # objects from before the fork stay: collecting them would take time and copy their pages
     with engine.unchanged():
         _serve(engine, connection)
 
 
 def _serve(engine: Engine, connection: Connection) -> NoReturn:
-    """Search for what comes."""
-    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(connection, tasks), daemon=True).start()
+    """Search the batches of a connection, and send each result or its error."""
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, messages), daemon=True).start()
     while True:
-        sentences, options = tasks.get()
+        sentences, options = messages.get()
         answer: object
         try:
-            answer = _packed(engine.search(sentences, options))
+            answer = _convert_attention(engine.search(sentences, options), lambda weights: weights.cpu().numpy())
         except UserError as error:
             answer = error
         except Exception:
@@ -206,33 +361,26 @@ def _serve(engine: Engine, connection: Connection) -> NoReturn:
             connection.send(answer)
 
 
-def _packed(found: Found) -> tuple[Found, list[Any]]:
-    """Hypotheses without attention, and that as arrays: torch pickles small tensors slowly."""
-    if all(item.attention is None for row in found for item in row):
-        return found, []
-    attention = [None if item.attention is None else item.attention.cpu().numpy() for row in found for item in row]
-    return [[item._replace(attention=None) for item in row] for row in found], attention
-
-
-def _unpacked(found: Found, attention: list[Any]) -> Found:
-    if not attention:
-        return found
-    weights = iter([None if array is None else torch.from_numpy(array) for array in attention])
-    return [[item._replace(attention=next(weights)) for item in row] for row in found]
-
-
-def _read(connection: Connection, tasks: queue.SimpleQueue[Any]) -> None:
-    """Take tasks as they come, and end the process, whatever it is doing, when the parent is gone."""
+def _read(connection: Connection, messages: queue.SimpleQueue[Any]) -> None:
+    """Queue the messages of the parent; end the process, even during a search, when the parent has ended."""
     try:
         while True:
-            tasks.put(connection.recv())
+            messages.put(connection.recv())
     except (EOFError, OSError):
         os._exit(0)
 
 
+def _convert_attention(result: BatchResult, convert: Callable[[Any], Any]) -> BatchResult:
+    """The result with converted attention weights: they are sent as arrays, as torch pickles small tensors slowly."""
+    return [
+        [item if item.attention is None else item._replace(attention=convert(item.attention)) for item in row]
+        for row in result
+    ]
+
+
 @contextmanager
-def _interruptions_held() -> Iterator[None]:
-    """Ctrl-C waits until every worker knows that it is not meant."""
+def _sigint_blocked() -> Iterator[None]:
+    """Ctrl-C waits until every worker ignores it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -1,4 +1,4 @@
-"""Alignment error rate, precision and recall against alignments made by hand (Och and Ney 2003)."""
+"""Alignment error rate, precision and recall against manual alignments (Och and Ney 2003)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _NUMBERED = re.compile(r"(\d+)\s+(\d+)\s+(\d+)(?:\s+([SP]))?")
 
 
 class GoldAlignment(NamedTuple):
-    """What an annotator linked in one pair of sentences."""
+    """Manual links of a pair of sentences."""
 
     sure: frozenset[tuple[int, int]]
     """(source word, target word), counted from 0."""
     possible: frozenset[tuple[int, int]]
-    """With the sure ones."""
+    """Includes the sure links."""
 
 
 class AlignmentScore(NamedTuple):
-    """Figures from 0 to 100 over a whole set: A the links found, S the sure ones, P the possible ones (S within P)."""
+    """Scores of a whole set, 0 to 100; A are the links, S the sure and P the possible manual links (S within P)."""
 
     error_rate: float
     """1 - (|A in S| + |A in P|) / (|A| + |S|)"""
@@ -42,10 +42,10 @@ class AlignmentScore(NamedTuple):
 
 
 def score_alignments(found: Sequence[Links], gold: Sequence[GoldAlignment]) -> AlignmentScore:
-    """The error rate of links (source word, target word), sentence by sentence beside the gold ones.
+    """The error rate of links (source word, target word), for each sentence, against the gold alignments.
 
     Raises:
-        DataError: the counts of sentences differ, or the gold alignments hold no sure link.
+        DataError: the numbers of sentences differ, or there is no sure link.
     """
     if len(found) != len(gold):
         raise DataError(
@@ -73,21 +73,21 @@ def score_alignments(found: Sequence[Links], gold: Sequence[GoldAlignment]) -> A
 def read_gold(
     lines: Iterable[str], *, name: str = "gold", first: int = 0, lengths: Sequence[tuple[int, int]] = ()
 ) -> list[GoldAlignment]:
-    """Gold alignments in either of two formats, told apart by their first line.
+    """Gold alignments in one of two formats, which the first line decides:
 
     * a line for each pair: `0-0 1-2 3?3`, where `-` is sure and `?` or `p` possible
-    * a line for each link: `1 0 0 S`, that is number of the pair (from 1), source word, target word, `S` or `P`
-      (sure where it is missing)
+    * a line for each link: `1 0 0 S`, the number of the pair (from 1), source word, target word, and `S` (the default)
+      or `P`
 
     Args:
-        lines: of the file.
-        name: stands for the file in messages.
-        first: what the first word of a sentence is counted as, 0 or 1.
-        lengths: source and target words of each pair, where known: links beyond them are left out with a warning, and a
-            pair without links counts in the second format too.
+        lines: lines of the file.
+        name: name of the file for messages.
+        first: number of the first word of a sentence, 0 or 1.
+        lengths: source and target words of each pair, if known: links beyond them are left out with a warning, and
+            pairs without links count in the second format too.
 
     Raises:
-        DataError: a line is in neither format, or counts from 0 where `first` is 1.
+        DataError: a malformed line, or a word 0 if `first` is 1.
     """
     rows = [line.strip() for line in lines]
     numbered = _NUMBERED.fullmatch(next((row for row in rows if row), "")) is not None

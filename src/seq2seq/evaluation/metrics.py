@@ -1,6 +1,6 @@
 """BLEU, chrF and TER as sacrebleu computes them (Post 2018), each with its full signature, and exact match.
 
-References are the raw lines, hypotheses detokenised text. Line i is scored against line i, blank or not.
+References are raw lines, hypotheses detokenised text. Line i is scored against line i, even if it is blank.
 """
 
 from __future__ import annotations
@@ -15,36 +15,27 @@ from seq2seq import console
 from seq2seq.errors import DataError
 
 _SUBWORD_MARKS = ("▁", "@@ ")
-# Detokenised text has hardly any of these; tokenised text has them in most lines.
+# Share of lines that look tokenised: almost 0 in detokenised text, almost 1 in tokenised text.
 _TOKENISED_SHARE = 0.1
-_LANGUAGES = {
-    "zh": "zh",
-    "zho": "zh",
-    "cmn": "zh",
-    "yue": "zh",
-    "ja": "ja",
-    "jpn": "ja",
-    "ko": "ko",
-    "kor": "ko",
-}
+_LANGUAGES = {**dict.fromkeys(("zh", "zho", "cmn", "yue"), "zh"), "ja": "ja", "jpn": "ja", "ko": "ko", "kor": "ko"}
 
 
 class MetricResult(NamedTuple):
-    """A score that can be compared with others of the same signature only."""
+    """A score, which is comparable with scores of the same signature only."""
 
     name: str
     value: float
     """0 to 100; TER may go above. Lower is better for TER, higher for the others."""
     signature: str
-    """sacrebleu's, with every setting and the version."""
+    """sacrebleu's signature, with all settings and the version."""
 
 
 def corpus_metrics(
     hypotheses: Sequence[str], references: Sequence[str], *, target_language: str = ""
 ) -> list[MetricResult]:
-    """BLEU, BLEU lowercased, chrF, TER and exact match of a corpus; warns where a score cannot mean what it says.
+    """BLEU, BLEU lowercased, chrF, TER and exact match of a corpus; warns of text that makes scores meaningless.
 
-    Raises `DataError` where the counts differ or are 0.
+    Raises `DataError` if the numbers of lines differ or are 0.
     """
     _check_counts(hypotheses, references)
     _warn_of_odd_text(hypotheses, references)
@@ -65,22 +56,22 @@ def bleu(
     lowercase: bool = False,
     target_language: str = "",
 ) -> MetricResult:
-    """Corpus BLEU alone, for validation. Raises `DataError` where the counts differ or are 0."""
+    """Corpus BLEU. Raises `DataError` if the numbers of lines differ or are 0."""
     _check_counts(hypotheses, references)
     metric = BLEU(tokenize=bleu_tokenizer(target_language), lowercase=lowercase, force=True)
     return _result("BLEU lowercased" if lowercase else "BLEU", metric, hypotheses, references)
 
 
 def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> MetricResult:
-    """Share of lines that equal their reference: the accuracy of tasks whose targets are labels or single words."""
+    """Share of lines that equal their reference: the accuracy for targets that are labels or single words."""
     equal = sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, references, strict=True))
     return MetricResult("exact match", 100.0 * equal / len(references), "case:mixed|whole lines")
 
 
 def bleu_tokenizer(target_language: str) -> str:
-    """sacrebleu's `tok` for a language code: `zh`, `ja-mecab`, `ko-mecab`, and `13a` for all others.
+    """sacrebleu's tokenizer for a language code: `zh`, `ja-mecab`, `ko-mecab`, or `13a` for all others.
 
-    Where the package for Japanese or Korean is missing it is `char`, with a warning.
+    Without the package for Japanese or Korean it is `char`, with a warning.
     """
     language = _language(target_language)
     if language == "zh":
@@ -98,7 +89,7 @@ def bleu_tokenizer(target_language: str) -> str:
 
 
 def _language(code: str) -> str:
-    """`zh`, `ja`, `ko`, or nothing: also from `zh-CN`, `zho_Hans`, `jpn`."""
+    """`zh`, `ja` or `ko` for codes such as `zh-CN`, `zho_Hans` and `jpn`; otherwise empty."""
     return _LANGUAGES.get(code.lower().replace("_", "-").split("-")[0], "")
 
 

@@ -1,4 +1,4 @@
-"""A run as a folder that CTranslate2 translates from: weights, vocabularies, tokenizer, settings."""
+"""Export of a run for CTranslate2: weights, vocabularies, tokenizer, settings."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ QUANTIZATIONS = (
 def export_ctranslate2(
     trained: Trained, target: Path, *, quantization: str = "float32", sentences: int = 200
 ) -> Parity:
-    """Write `target`, after the greedy outputs of `sentences` lines were compared with the model's own.
+    """Export to `target`, and compare the greedy outputs for `sentences` lines with the model's.
 
-    In full precision they are the same, but for tokens that are equally likely; what the quantization changes is
-    measured.
+    In full precision they must be equal, but for equally likely tokens; with quantization the difference is measured.
 
     Raises:
-        UsageError: no Transformer, an unknown quantization, no ctranslate2 installed, or `target` is something else.
-        CheckpointError: the export does not write what the model writes.
+        UsageError: the model is no Transformer, the quantization is unknown, ctranslate2 is not installed, or `target`
+            exists and is not an export.
+        CheckpointError: the outputs of the export differ from the model's.
         ResourceError: the disk is full.
     """
     if quantization not in QUANTIZATIONS:
@@ -68,7 +68,7 @@ def export_ctranslate2(
             outputs = [hypotheses[0].tokens for hypotheses in found]
             results.append(reference.compare(f"ctranslate2 {precision}", outputs, exact=precision == "float32"))
             if engine.compute_type != precision:
-                console.say(f"weights in {precision} are computed with in {engine.compute_type} on this machine")
+                console.say(f"on this machine, CTranslate2 computes {precision} weights in {engine.compute_type}")
         for path in (folder / quantization).iterdir():
             path.rename(folder / path.name)
         for precision in dict.fromkeys(("float32", quantization)):
@@ -98,9 +98,9 @@ def _details(quantization: str, positions: int | None, parity: Parity) -> dict[s
 
 
 def build_spec(model: TransformerModel, source: Sequence[str], target: Sequence[str], positions: int | None) -> Any:
-    """A `ctranslate2.specs.TransformerSpec` with the model's weights and these vocabularies, valid but not saved.
+    """A valid `ctranslate2.specs.TransformerSpec` with the model's weights and these vocabularies.
 
-    `positions`: entries of the table of positions, hence the longest text; None for rotary ones.
+    `positions` is the number of entries of the table of positions, which limits the length of texts; None if rotary.
     """
     from ctranslate2.specs import TransformerSpec
 
@@ -135,7 +135,7 @@ def build_spec(model: TransformerModel, source: Sequence[str], target: Sequence[
 
 
 def vocabulary(pieces: Sequence[str]) -> list[str]:
-    """The pieces as CTranslate2 needs them, each a string of its own: a repeated one gets a mark and its id."""
+    """The pieces made unique, as CTranslate2 requires: a repeated one gets a mark and its id."""
     seen: set[str] = set()
     entries = []
     for number, piece in enumerate(pieces):
@@ -148,7 +148,7 @@ def vocabulary(pieces: Sequence[str]) -> list[str]:
 
 
 def _empty(settings: TransformerSettings) -> tuple[Any, Any]:
-    """Encoder and decoder without weights."""
+    """Specifications of the encoder and the decoder, without weights."""
     from ctranslate2.specs import TransformerDecoderSpec, TransformerEncoderSpec
     from ctranslate2.specs.common_spec import Activation
 
@@ -160,12 +160,12 @@ def _empty(settings: TransformerSettings) -> tuple[Any, Any]:
         "ffn_glu": settings.activation == "swiglu",
         "rms_norm": settings.norm == "rms_norm",
         "head_dim": settings.hidden_size if settings.attention == "wide" else None,
-        # 0 rotates the whole head, None nothing.
+        # 0 rotates the whole head, None disables rotation.
         "rotary_dim": 0 if settings.positions == "rotary" else None,
         "rotary_interleave": False,
     }
     encoder = TransformerEncoderSpec(settings.encoder_layers, **common)
-    # The attention that can be asked for: of the last layer, mean over all heads.
+    # The attention that is returned on request: the mean over all heads of the last layer.
     decoder = TransformerDecoderSpec(
         settings.decoder_layers, **common, alignment_layer=-1, alignment_heads=settings.num_heads
     )
@@ -184,7 +184,7 @@ def _epsilon(model: TransformerModel) -> float:
 def _fill(spec: Any, **tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is not None:
-            # Copies: quantising works in place.
+            # A copy, because quantization works in place.
             setattr(spec, name, tensor.detach().float().cpu().numpy().copy())
 
 
@@ -228,7 +228,7 @@ def _fill_feed_forward(spec: Any, block: FeedForward, around: SublayerConnection
     if block.activation != "swiglu":
         _fill_linear(spec.linear_0, block.inner)
         return
-    # Ours are one product: the gate, which is activated, then the value.
+    # The model has one matrix: first the gate, which is activated, then the value.
     (gate, value), (gate_bias, value_bias) = block.inner.weight.chunk(2), block.inner.bias.chunk(2)
     _fill(spec.linear_0, weight=gate, bias=gate_bias)
     _fill(spec.linear_0_noact, weight=value, bias=value_bias)

@@ -1,4 +1,4 @@
-"""CTranslate2 as an engine of translation: the same options and answers as our own search, from an export."""
+"""Search engine that calls CTranslate2, with the options and results of the native engine."""
 
 from __future__ import annotations
 
@@ -23,17 +23,43 @@ from seq2seq.system import available_cores
 _BATCH_SENTENCES, _GREEDY_SENTENCES = 64, 128
 _BATCH_TOKENS = 4096
 _SMALLEST_BATCH = 16
-"""Fewer sentences than this are not shared out among workers."""
+"""Batches are not made smaller than this to keep all workers busy."""
+_SMALL_ALPHA = 1e-6
 
-_NEARLY_ZERO = 1e-6
+
+_NEVER_WRITTEN = (SPECIAL_TOKENS[PAD], SPECIAL_TOKENS[BOS])
+"""Tokens that no output holds."""
+
+
+class _Task(NamedTuple):
+    """A sentence in CTranslate2's terms."""
+
+    number: int
+    source: list[str]
+    prefix: list[str]
+    minimum: int
+    """Minimum length of the output in tokens, EOS not counted."""
+    maximum: int
+    """Maximum length of the output in tokens, EOS not counted."""
+
+
+class _Answer(NamedTuple):
+    """A hypothesis of CTranslate2."""
+
+    tokens: list[str]
+    """Without EOS."""
+    log_probability: float
+    """Of the tokens, and of EOS if it was written."""
+    ended: bool
+    """Whether EOS was written."""
 
 
 class CTranslate2Engine(Engine):
-    """Searches with CTranslate2 in threads of its own; calls may come from several threads, but never after a fork.
+    """Searches with CTranslate2, in its own threads. Calls may come from several threads, but not after a fork.
 
-    Give it many sentences at once: it sorts them by length and keeps `parallel` batches going. Outputs and scores are
-    those of our own search, but for two things: a minimum length takes EOS's probability away before the others are
-    ranked, and with several beams an output that meets its maximum length may be another one.
+    A call should have many sentences: they are sorted by length and searched in `parallel` batches at a time. Outputs
+    and scores are those of the native engine, with two exceptions: under a minimum length the probability of EOS is
+    removed before the others are ranked, and with several beams an output at its maximum length may differ.
     """
 
     def __init__(
@@ -48,14 +74,14 @@ class CTranslate2Engine(Engine):
         """Load the model of an export.
 
         Args:
-            export: what `open_export` gave.
+            export: an export of `open_export`.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
-            workers: batches translated side by side; 0 is one for each core, on a GPU one.
+            workers: batches searched at the same time; 0 is one for each core, or one on a GPU.
             threads: threads of each worker.
-            compute_type: numbers that are computed with; `default` is as the weights are stored.
+            compute_type: CTranslate2's type of numbers; `default` is that of the stored weights.
 
         Raises:
-            UsageError: no such device, CTranslate2 is not installed, or it does not know the compute type.
+            UsageError: an unknown device or compute type, or CTranslate2 is not installed.
             CheckpointError: CTranslate2 cannot read the model.
         """
         library = import_ctranslate2()
@@ -74,7 +100,7 @@ class CTranslate2Engine(Engine):
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"CTranslate2 cannot use {export.folder}: {error}", code="export.library") from error
         self.compute_type: str = self._translator.compute_type
-        """What is computed with, e.g. `int8_float32`."""
+        """Type of numbers that CTranslate2 computes with, e.g. `int8_float32`."""
         self._source_tokens, self._target_tokens = (_vocabulary(export.folder, side) for side in ("source", "target"))
         self._target_ids = {token: number for number, token in enumerate(self._target_tokens)}
         self._positions: int | None = export.manifest["positions"]
@@ -88,19 +114,12 @@ class CTranslate2Engine(Engine):
         return self._positions
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
-        """As `Engine.search`; a sentence without tokens gives one without tokens.
-
-        Raises:
-            UsageError: impossible options, or such as CTranslate2 cannot honour: sampling that a seed repeats,
-                diversity, phrases.
-            ResourceError: memory ran out.
-            DivergenceError: the model's output is NaN.
-        """
+        """See `Engine`. Seeded sampling, diversity and phrases raise `UsageError`."""
         check(sentences, options)
-        _refuse(sentences, options)
+        _check_supported(sentences, options)
         bounds = lengths(self, sentences, options)  # type: ignore[arg-type]  # looks at max_target_length alone
         tasks = [
-            Task(
+            _Task(
                 number,
                 [self._source_tokens[token] for token in sentence.ids],
                 [self._target_tokens[token] for token in sentence.prefix],
@@ -111,32 +130,32 @@ class CTranslate2Engine(Engine):
         with _library_errors():
             plain = [task for task in tasks if not task.prefix and not task.minimum]
             answers = self._translate(plain, options, careful=False)
-            careful = [task for task in tasks if is_faulty(answers.get(task.number), task)]
-            # A greedy output that is too long begins with the one that is wanted.
-            again = [
+            careful = [task for task in tasks if _is_faulty(answers.get(task.number), task)]
+            # A greedy output that is too long begins with the right one.
+            repeated = [
                 task
                 for task in careful
-                if options.beam_size > 1 or task.number not in answers or holds_forbidden(answers[task.number])
+                if options.beam_size > 1 or task.number not in answers or _holds_forbidden(answers[task.number])
             ]
-            answers.update(self._translate(again, options, careful=True))
-            drafts = {task.number: drafts_of(answers[task.number], task, self._target_ids) for task in tasks}
+            answers.update(self._translate(repeated, options, careful=True))
+            drafts = {task.number: _drafts(answers[task.number], task, self._target_ids) for task in tasks}
             self._score(tasks if options.with_token_scores else careful, drafts)
-            found = [ranked(drafts[task.number], options) for task in tasks]
+            found = [_ranked(drafts[task.number], options) for task in tasks]
             return self._with_attention(tasks, found) if options.with_attention else found
 
-    def _translate(self, tasks: Sequence[Task], options: SearchOptions, *, careful: bool) -> dict[int, list[Answer]]:
-        """The hypotheses of each task by its number.
+    def _translate(self, tasks: Sequence[_Task], options: SearchOptions, *, careful: bool) -> dict[int, list[_Answer]]:
+        """The hypotheses of each task, by its number.
 
-        Not `careful`: with limits that many tasks share, so that batches are large; an output may break its own limit,
-        or hold a token that is never written. `careful`: with each task's own limit, and as many hypotheses as beams,
-        for CTranslate2 ranks them by the probability of a part of their tokens.
+        Without `careful`, many tasks share a length limit, so that batches are large; an output may exceed its own
+        limit, or hold a token that is never written. With `careful`, each task has its own limit, and as many
+        hypotheses as beams, because CTranslate2 ranks them by the probability of a part of their tokens.
         """
         count = options.beam_size if careful else options.n_best
-        # At alpha 0 and with several hypotheses CTranslate2 stops before it has the best ones.
-        alpha = options.length_penalty or (_NEARLY_ZERO if count > 1 else 0.0)
-        waiting = []
+        # At alpha 0 and with several hypotheses CTranslate2 stops before it has found the best ones.
+        alpha = options.length_penalty or (_SMALL_ALPHA if count > 1 else 0.0)
+        running = []
         for batch in self._batches(tasks, careful, _BATCH_SENTENCES if options.beam_size > 1 else _GREEDY_SENTENCES):
-            running = self._translator.translate_batch(
+            results = self._translator.translate_batch(
                 [task.source for task in batch],
                 [task.prefix or None for task in batch] if careful else None,
                 asynchronous=True,
@@ -146,26 +165,26 @@ class CTranslate2Engine(Engine):
                 max_input_length=0,
                 min_decoding_length=batch[0].minimum,
                 max_decoding_length=self._steps(batch[0], careful),
-                suppress_sequences=[[token] for token in NEVER_WRITTEN] if careful else None,
+                suppress_sequences=[[token] for token in _NEVER_WRITTEN] if careful else None,
                 return_scores=True,
                 return_end_token=True,
             )
-            waiting.append((batch, running))
+            running.append((batch, results))
         return {
-            task.number: list(answers_of(result.result(), alpha))
-            for batch, running in waiting
-            for task, result in zip(batch, running, strict=True)
+            task.number: list(_answers(result.result(), alpha))
+            for batch, results in running
+            for task, result in zip(batch, results, strict=True)
         }
 
-    def _batches(self, tasks: Sequence[Task], careful: bool, most: int) -> Iterator[list[Task]]:
-        """At most so many tasks of one limit and of similar length, longest first, at least a batch a worker."""
+    def _batches(self, tasks: Sequence[_Task], careful: bool, most: int) -> Iterator[list[_Task]]:
+        """Batches of at most `most` tasks with the same limits and similar lengths, longest first, one a worker."""
 
-        def alike(task: Task) -> tuple[int, int]:
+        def limits(task: _Task) -> tuple[int, int]:
             return -self._steps(task, careful), task.minimum
 
         most = max(_SMALLEST_BATCH, min(most, -(-len(tasks) // self.parallel)))
-        for _, group in groupby(sorted(tasks, key=lambda task: (alike(task), -len(task.source))), key=alike):
-            batch: list[Task] = []
+        for _, group in groupby(sorted(tasks, key=lambda task: (limits(task), -len(task.source))), key=limits):
+            batch: list[_Task] = []
             for task in group:
                 if batch and (len(batch) >= most or (len(batch) + 1) * (len(batch[0].source) + 1) > _BATCH_TOKENS):
                     yield batch
@@ -173,13 +192,13 @@ class CTranslate2Engine(Engine):
                 batch.append(task)
             yield batch
 
-    def _steps(self, task: Task, careful: bool) -> int:
-        """Most tokens that CTranslate2 may write: the task's own limit, or a power of two above it (and above EOS)."""
+    def _steps(self, task: _Task, careful: bool) -> int:
+        """Maximum decoding length: the task's own limit, or a power of two above it, with EOS."""
         steps = max(task.maximum, 1) if careful else 1 << task.maximum.bit_length()
         return steps if self._positions is None else min(steps, self._positions)
 
-    def _score(self, tasks: Sequence[Task], drafts: dict[int, list[Hypothesis]]) -> None:
-        """Put the probability of every token, EOS and prefix included, into the drafts of these tasks."""
+    def _score(self, tasks: Sequence[_Task], drafts: dict[int, list[Hypothesis]]) -> None:
+        """Score the drafts of these tasks by forced decoding, EOS and prefix included."""
         rows = [(task, place) for task in tasks if task.source for place in range(len(drafts[task.number]))]
         results = self._translator.score_batch(
             [task.source for task, _ in rows],
@@ -190,12 +209,12 @@ class CTranslate2Engine(Engine):
         for (task, place), result in zip(rows, results, strict=True):
             values = tuple(float(value) for value in result.log_probs)
             draft = drafts[task.number][place]
-            # Where EOS was as likely as all else together, the model itself would have ended here.
+            # If EOS has at least half of the probability, the model itself would have ended here.
             cut = draft.cut and values[-1] < -math.log(2)
             drafts[task.number][place] = draft._replace(log_probability=sum(values), token_scores=values, cut=cut)
 
-    def _with_attention(self, tasks: Sequence[Task], found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
-        """The hypotheses with the attention of forced decoding: that of CTranslate2's beams belongs to other rows."""
+    def _with_attention(self, tasks: Sequence[_Task], found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
+        """The hypotheses with the attention of forced decoding, as CTranslate2 mixes up that of its beams."""
         rows = [(task, place) for task in tasks if task.source for place in range(len(found[task.number]))]
         rows.sort(key=lambda row: -len(found[row[0].number][row[1]].tokens))
         for begin in range(0, len(rows), _BATCH_SENTENCES):
@@ -213,24 +232,25 @@ class CTranslate2Engine(Engine):
             )
             for (task, place), tokens, result in zip(batch, outputs, results, strict=True):
                 weights = torch.tensor(result.attention[0][: len(tokens) + 1], dtype=torch.float32)
-                # CTranslate2 leaves the source's EOS out; its weight is what the others have left.
+                # CTranslate2 omits the source's EOS; its weight is the rest of the sum of 1.
                 weights = torch.cat([weights, (1 - weights.sum(dim=1, keepdim=True)).clamp(min=0)], dim=1)
                 found[task.number][place] = found[task.number][place]._replace(attention=weights)
         return found
 
 
-def _refuse(sentences: Sequence[Sentence], options: SearchOptions) -> None:
-    hint = "translate with the run itself (not an export of it), by --engine native"
-    if options.sampling is not None:
-        raise UsageError(
-            "the ctranslate2 engine cannot draw samples that a seed repeats", hint=hint, code="export.unsupported"
-        )
-    if options.diversity > 0:
-        raise UsageError("the ctranslate2 engine knows no diversity", hint=hint, code="export.unsupported")
-    if any(sentence.phrases for sentence in sentences):
-        raise UsageError(
-            "the ctranslate2 engine cannot demand phrases (a glossary)", hint=hint, code="export.unsupported"
-        )
+def _check_supported(sentences: Sequence[Sentence], options: SearchOptions) -> None:
+    unsupported = {
+        "seeded samples": options.sampling is not None,
+        "diversity": options.diversity > 0,
+        "phrases (a glossary)": any(sentence.phrases for sentence in sentences),
+    }
+    for name, is_used in unsupported.items():
+        if is_used:
+            raise UsageError(
+                f"the ctranslate2 engine does not support {name}",
+                hint="translate with the run itself (not an export of it), with --engine native",
+                code="export.unsupported",
+            )
 
 
 def _device(wanted: str, library: Any) -> tuple[str, int]:
@@ -267,41 +287,8 @@ def _library_errors() -> Iterator[None]:
         raise
 
 
-NEVER_WRITTEN = (SPECIAL_TOKENS[PAD], SPECIAL_TOKENS[BOS])
-"""Tokens that no output holds."""
-
-_END = SPECIAL_TOKENS[EOS]
-
-
-class Task(NamedTuple):
-    """One sentence as CTranslate2 is asked for it."""
-
-    number: int
-    source: list[str]
-    prefix: list[str]
-    minimum: int
-    """Fewest tokens, EOS not counted."""
-    maximum: int
-    """Most tokens, EOS not counted."""
-
-
-class Answer(NamedTuple):
-    """One hypothesis as CTranslate2 gave it."""
-
-    tokens: list[str]
-    """Without EOS."""
-    log_probability: float
-    """Of the tokens, and of EOS where it was written."""
-    ended: bool
-    """Whether EOS was written."""
-
-
-def answers_of(result: Any, alpha: float) -> Iterator[Answer]:
-    """The hypotheses of one sentence; `alpha` is the length penalty they were ranked by.
-
-    Raises:
-        DivergenceError: the model's output is NaN.
-    """
+def _answers(result: Any, alpha: float) -> Iterator[_Answer]:
+    """The hypotheses of a sentence; `alpha` is the length penalty of their scores. Raises `DivergenceError` for NaN."""
     for tokens, score in zip(result.hypotheses, result.scores, strict=True):
         if math.isnan(score):
             raise DivergenceError(
@@ -310,26 +297,26 @@ def answers_of(result: Any, alpha: float) -> Iterator[Answer]:
                 code="model.not-a-number",
             )
         if score > -math.inf:
-            ended = bool(tokens) and tokens[-1] == _END
-            yield Answer(tokens[:-1] if ended else tokens, score * len(tokens) ** alpha, ended)
+            ended = bool(tokens) and tokens[-1] == SPECIAL_TOKENS[EOS]
+            yield _Answer(tokens[:-1] if ended else tokens, score * len(tokens) ** alpha, ended)
 
 
-def is_faulty(answers: Sequence[Answer] | None, task: Task) -> bool:
-    """Whether a task must be searched for with care: none yet, a limit broken, or a token that is never written."""
+def _is_faulty(answers: Sequence[_Answer] | None, task: _Task) -> bool:
+    """Whether the answers are missing, exceed a limit, or hold a token that is never written."""
     if answers is None:
         return True
     return any(
         len(answer.tokens) > task.maximum or (task.source and not answer.ended) for answer in answers
-    ) or holds_forbidden(answers)
+    ) or _holds_forbidden(answers)
 
 
-def holds_forbidden(answers: Sequence[Answer]) -> bool:
-    """Whether one of the hypotheses holds a token that is never written."""
-    return any(token in answer.tokens for answer in answers for token in NEVER_WRITTEN)
+def _holds_forbidden(answers: Sequence[_Answer]) -> bool:
+    """Whether an answer holds a token that is never written."""
+    return any(token in answer.tokens for answer in answers for token in _NEVER_WRITTEN)
 
 
-def drafts_of(answers: Sequence[Answer], task: Task, ids: dict[str, int]) -> list[Hypothesis]:
-    """Different hypotheses within the task's limit, their scores left open."""
+def _drafts(answers: Sequence[_Answer], task: _Task, ids: dict[str, int]) -> list[Hypothesis]:
+    """The different answers as hypotheses within the task's limit, without scores."""
     found: dict[tuple[int, ...], Hypothesis] = {}
     for answer in answers:
         tokens = [ids[token] for token in answer.tokens[: task.maximum]]
@@ -338,8 +325,8 @@ def drafts_of(answers: Sequence[Answer], task: Task, ids: dict[str, int]) -> lis
     return list(found.values())
 
 
-def ranked(drafts: Sequence[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
-    """The best ones by our own score, best first."""
+def _ranked(drafts: Sequence[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
+    """The n-best hypotheses by the native engine's score, best first."""
     found = [
         draft._replace(
             score=draft.log_probability / (len(draft.tokens) + 1) ** options.length_penalty,

@@ -1,9 +1,9 @@
-"""An export on disk: the other library's files, what they were made of, and their checksums.
+"""Export folders: the files of the other library, the run's settings and tokenizer, and their checksums.
 
 export/ctranslate2/  model.bin config.json *_vocabulary.json (the library's)  tokenizer/  settings.yaml  export.json
 
-`export.json` is written last and carries size and SHA-256 of every other file. Nothing else of the run is needed to
-translate, so the folder can be moved to any machine.
+`export.json` is written last and has the size and SHA-256 of every other file. The folder is complete: it can be moved
+to any machine.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ MANIFEST = "export.json"
 SETTINGS = "settings.yaml"
 TOKENIZER = "tokenizer"
 _BLOCK = 2**20
+_EXPORT_AGAIN = "export it again: seq2seq export RUN --format {}"
 
 
 class Trained(NamedTuple):
-    """What is exported: a model on the CPU and all that belongs to it."""
+    """A trained model on the CPU, with everything that an export needs."""
 
     model: Seq2SeqModel
     tokenizers: TokenizerPair
@@ -44,52 +45,52 @@ class Trained(NamedTuple):
     weights: str
     """SHA-256 of the checkpoint's weights."""
     pairs: list[tuple[str, str]]
-    """Raw text that the export is checked with; may be empty."""
+    """Raw text to check the export with; may be empty."""
     split: str = "test"
-    """Which text `pairs` are."""
+    """Split of the `pairs`."""
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """Name of the run."""
         return self.config.name or self.run.resolve().name
 
 
 class Export(NamedTuple):
-    """An export for CTranslate2, verified."""
+    """A verified export for CTranslate2."""
 
     folder: Path
     manifest: dict[str, Any]
     config: Config
-    """The run's settings; those of decoding are what translation begins with."""
+    """The run's settings; its decoding settings are the defaults of the translation."""
     tokenizers: TokenizerPair
 
     @property
     def checkpoint(self) -> str:
-        """The checkpoint that was exported."""
+        """Name of the exported checkpoint."""
         return str(self.manifest["checkpoint"])
 
     @property
     def weights(self) -> str:
-        """SHA-256 of that checkpoint's weights."""
+        """SHA-256 of the checkpoint's weights."""
         return str(self.manifest["weights"])
 
     @property
     def quantization(self) -> str:
-        """How the weights are stored, e.g. `float32` or `int8`."""
+        """Type of the stored weights, e.g. `float32` or `int8`."""
         return str(self.manifest["quantization"])
 
 
 def default_folder(run: Path, library: str, quantization: str = "float32") -> Path:
-    """Where an export lies unless told otherwise: `RUN/export/ctranslate2`, `RUN/export/ctranslate2-int8`."""
+    """Default folder of an export: `RUN/export/ctranslate2`, or e.g. `RUN/export/ctranslate2-int8`."""
     return run / "export" / (library if quantization == "float32" else f"{library}-{quantization}")
 
 
 @contextmanager
 def export_folder(target: Path) -> Iterator[Path]:
-    """A folder that becomes `target` when the block ends well; an older export there is replaced, nothing else is.
+    """A new folder that becomes `target` when the block ends without an error; it may replace an older export.
 
     Raises:
-        UsageError: something else lies there.
+        UsageError: `target` exists and is not an export.
         ResourceError: the disk is full.
     """
     if target.is_symlink() or (target.exists() and not _replaceable(target)):
@@ -108,7 +109,7 @@ def add_run(folder: Path, trained: Trained) -> None:
 
 
 def seal(folder: Path, trained: Trained, details: dict[str, Any]) -> dict[str, Any]:
-    """Write `export.json`; return its content. `details` are `library`, `quantization`, `parity` and the like."""
+    """Write `export.json` and return its content; `details` are `library`, `quantization`, `parity` and others."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
         with path.open("rb") as file:
@@ -129,12 +130,12 @@ def seal(folder: Path, trained: Trained, details: dict[str, Any]) -> dict[str, A
 
 
 def holds_export(folder: Path) -> bool:
-    """Whether this folder holds an export, for whatever library, damaged or not."""
+    """Whether the folder is an export for any library, possibly a damaged one."""
     return (folder / MANIFEST).is_file()
 
 
 def is_export(folder: Path) -> bool:
-    """Whether this folder holds an export for CTranslate2."""
+    """Whether the folder is an export for CTranslate2."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -146,19 +147,19 @@ def open_export(folder: Path) -> Export:
     """Verify and read an export for CTranslate2.
 
     Raises:
-        CheckpointError: there is none, a file is missing or damaged, or a newer version wrote it.
+        CheckpointError: the folder is no such export, a file is missing or damaged, or a newer version wrote it.
     """
     manifest = _read_manifest(folder)
     if manifest["library"] != "ctranslate2":
         raise CheckpointError(
             f"{folder} is an export for {manifest['library']}, not for ctranslate2",
-            hint=_again(),
+            hint=_EXPORT_AGAIN.format("ctranslate2"),
             code="export.missing",
         )
     _check_files(folder, manifest)
     try:
         config = load_config([folder / SETTINGS])
-    except ConfigError as error:  # its hash was right: another version wrote it
+    except ConfigError as error:  # its hash is right, so another version wrote it
         raise CheckpointError(
             f"{folder} was made by another version of seq2seq: {error.what}",
             where=error.where,
@@ -169,10 +170,10 @@ def open_export(folder: Path) -> Export:
 
 
 def check_export(folder: Path) -> dict[str, Any]:
-    """The content of `export.json`, of any library, after comparing every file with its hash.
+    """The content of the `export.json` of any library, after every file was compared with its hash.
 
     Raises:
-        CheckpointError: this is no export, a file is missing or damaged, or a newer version wrote it.
+        CheckpointError: the folder is no export, a file is missing or damaged, or a newer version wrote it.
     """
     manifest = _read_manifest(folder)
     _check_files(folder, manifest)
@@ -180,17 +181,17 @@ def check_export(folder: Path) -> dict[str, Any]:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    hint = _EXPORT_AGAIN.format("ctranslate2")
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = int(manifest["format"])
         _ = [(int(file["size"]), str(file["sha256"])) for file in manifest["files"].values()]
         _ = [manifest[key] for key in ("library", "checkpoint", "weights", "quantization")]
     except OSError:
-        raise CheckpointError(
-            f"{folder} is not an export: it has no {MANIFEST}", hint=_again(), code="export.damaged"
-        ) from None
+        what = f"{folder} is not an export: it has no {MANIFEST}"
+        raise CheckpointError(what, hint=hint, code="export.damaged") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=_again(), code="export.damaged") from None
+        raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=hint, code="export.damaged") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} was made by a newer version of seq2seq", hint="pip install -U seq2seq", code="checkpoint.version"
@@ -198,29 +199,25 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _again(library: str = "ctranslate2") -> str:
-    return f"export it again: seq2seq export RUN --format {library}"
-
-
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    again = _again(manifest["library"])
+    hint = _EXPORT_AGAIN.format(manifest["library"])
     for name, record in manifest["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {name}", hint=again, code="export.damaged")
+            raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {name}", hint=hint, code="export.damaged")
         if not path.is_file() or path.stat().st_size != int(record["size"]) or _sha256(path) != record["sha256"]:
             raise CheckpointError(
-                f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=again, code="export.damaged"
+                f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=hint, code="export.damaged"
             )
 
 
 def find_export(run: Path, weights: str | None = None) -> Export:
-    """The export for CTranslate2 that lies in a run directory: in full precision, else the only one there is.
+    """The export for CTranslate2 in a run directory: the one in full precision, else the only one.
 
-    `weights`: SHA-256 of the weights that it must have been made of.
+    `weights` is the SHA-256 of the weights that must have been exported.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or it was made of another checkpoint.
+        CheckpointError: there is no export or more than one, it is damaged, or it is of another checkpoint.
     """
     command = f"seq2seq export {run} --format ctranslate2"
     folder = default_folder(run, "ctranslate2")

@@ -1,8 +1,8 @@
 """A run as a folder that `transformers` loads with `AutoModelForSeq2SeqLM` and `AutoTokenizer`.
 
-Post-norm models become `MarianMTModel` (the architecture of Marian's and OPUS-MT's models), pre-norm ones
-`PegasusForConditionalGeneration`, which is the same but for the place of its norms. Both add the sinusoids that we add.
-The tokenizer is `MarianTokenizer`: the run's sentencepiece models and a table of our ids.
+Post-norm models become `MarianMTModel` (the architecture of Marian's and OPUS-MT's models), pre-norm models
+`PegasusForConditionalGeneration`, which differs in the place of its norms only. Both use the same sinusoids.
+The tokenizer is `MarianTokenizer`, with the run's sentencepiece models and a table of token ids.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _BATCH_TOKENS = 2048
 
 
 def export_huggingface(trained: Trained, target: Path, *, sentences: int = 200) -> Parity:
-    """Write `target`, after the greedy outputs of `sentences` lines, read back by `transformers`, equalled the model's.
+    """Export to `target`, and check that `transformers` gives the model's greedy outputs for `sentences` lines.
 
     Raises:
-        UsageError: the architecture or the tokenizer has no counterpart in `transformers`, which is named; it is not
-            installed; or `target` is something else.
-        CheckpointError: the export does not write what the model writes.
+        UsageError: `transformers` has no counterpart for a setting, which is named, or is not installed; or `target`
+            exists and is not an export.
+        CheckpointError: the outputs of the export differ from the model's.
         ResourceError: the disk is full.
     """
     library = import_transformers()
@@ -68,7 +68,7 @@ def export_huggingface(trained: Trained, target: Path, *, sentences: int = 200) 
 
 
 def _require_counterpart(model: TransformerModel, tokenizers: TokenizerPair) -> None:
-    """Raise `UsageError` for the first setting that no maintained class of `transformers` has."""
+    """Raise `UsageError` for the first setting that no maintained class of `transformers` supports."""
     settings = model.settings
     wrong = [
         (f"model.positions: {settings.positions}", "sinusoidal", settings.positions != "sinusoidal"),
@@ -98,7 +98,7 @@ def _require_counterpart(model: TransformerModel, tokenizers: TokenizerPair) -> 
 
 
 def _convert(model: TransformerModel, trained: Trained) -> Any:
-    """A model of `transformers` with our weights."""
+    """A model of `transformers` with the model's weights."""
     library = import_transformers()
     settings, decoding = model.settings, trained.config.decoding
     common = {
@@ -142,7 +142,7 @@ def _convert(model: TransformerModel, trained: Trained) -> Any:
         pad_token_id=PAD,
         decoder_start_token_id=BOS,
         forced_eos_token_id=EOS,
-        # As in our own search: PAD and BOS are never written.
+        # As in the native search, PAD and BOS are never written.
         suppress_tokens=[PAD, BOS],
         num_beams=decoding.beam_size,
         length_penalty=decoding.length_penalty,
@@ -153,7 +153,7 @@ def _convert(model: TransformerModel, trained: Trained) -> Any:
 
 
 def _tensors(model: TransformerModel) -> Iterator[tuple[str, Tensor]]:
-    """Our weights under the names of `transformers`."""
+    """The model's weights under the names of `transformers`."""
     source, target, output = model.source_embedding, model.target_embedding, model.output
     if model.settings.tied_embeddings == "all":
         yield "model.shared.weight", source.weight
@@ -181,7 +181,7 @@ def _tensors(model: TransformerModel) -> Iterator[tuple[str, Tensor]]:
 def _attention(
     name: str, attention: SelfAttention | CrossAttention, around: SublayerConnection
 ) -> Iterator[tuple[str, Tensor]]:
-    """Ours hold several projections in one product; theirs are apart."""
+    """The weights of an attention layer, with one matrix for each projection."""
     if isinstance(attention, SelfAttention):
         weights = attention.query_key_value.weight.chunk(3)
         biases = attention.query_key_value.bias.chunk(3)
@@ -207,7 +207,7 @@ def _named(name: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _save_tokenizer(trained: Trained, folder: Path, longest: int) -> None:
-    """The files that `MarianTokenizer` is made of."""
+    """Write the files of a `MarianTokenizer`."""
     source, target = trained.tokenizers
     write_bytes(folder / "source.spm", source.to_bytes())
     write_bytes(folder / "target.spm", target.to_bytes())
@@ -225,14 +225,14 @@ def _save_tokenizer(trained: Trained, folder: Path, longest: int) -> None:
         "unk_token": SPECIAL_TOKENS[UNK],
         "separate_vocabs": not joint,
         "model_max_length": longest,
-        # Spaces before punctuation are the model's own affair.
+        # Spaces before punctuation are left as the model writes them.
         "clean_up_tokenization_spaces": False,
     }
     write_json(folder / "tokenizer_config.json", settings)
 
 
 def _greedy(model: Any, ours: TransformerModel, reference: Reference) -> list[list[int]]:
-    """What `transformers` writes, within the reference's limits."""
+    """Greedy outputs of `transformers`, within the length limits of the reference."""
     bounds = lengths(ours, reference.sentences, reference.options)
     outputs: list[list[int]] = [[] for _ in reference.sentences]
     sizes = [len(sentence.ids) + 1 for sentence in reference.sentences]
@@ -253,7 +253,7 @@ def _greedy(model: Any, ours: TransformerModel, reference: Reference) -> list[li
 
 
 def _check_tokenizer(tokenizer: Any, trained: Trained, reference: Reference) -> int:
-    """Lines that `transformers` reads, and whose outputs it writes, as we do; a warning where some are not."""
+    """Number of lines that `transformers` encodes, and whose outputs it decodes, as the run does. Warns of others."""
     if not reference.texts:
         return 0
     same = 0
@@ -265,14 +265,14 @@ def _check_tokenizer(tokenizer: Any, trained: Trained, reference: Reference) -> 
         same += read and tokenizer.decode(tokens, skip_special_tokens=True) == output.strip()
     if same < len(reference.texts):
         console.warn(
-            f"transformers' tokenizer treats {len(reference.texts) - same} of {len(reference.texts)} lines otherwise"
+            f"transformers' tokenizer treats {len(reference.texts) - same} of {len(reference.texts)} lines differently"
         )
     return same
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and the advice of `transformers`, which are not for whoever exports."""
+    """Suppresses the progress bars and warnings of `transformers`."""
     logging = import_transformers().logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

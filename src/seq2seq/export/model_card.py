@@ -1,4 +1,4 @@
-"""The model card of an export for the Hugging Face hub: what the model is, its data, its scores, how to use it."""
+"""Model card of an export for the Hugging Face hub: the model, its data, scores and use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
 
 
 def model_card(trained: Trained, parity: Parity, architecture: str, example: str) -> str:
-    """README.md in Markdown, with the hub's front matter; `example` is a source text to try."""
+    """The model card in Markdown, with the hub's front matter; `example` is a source text for the code example."""
     data = trained.config.data
     languages = [code for code in (data.source_language, data.target_language) if code not in _UNNAMED]
     front = ["---", *(["language:", *(f"- {code}" for code in languages)] if languages else [])]
@@ -47,7 +47,7 @@ def model_card(trained: Trained, parity: Parity, architecture: str, example: str
 
 
 def _data(trained: Trained) -> str:
-    """Names of the corpora, without folders, and what is known of their size."""
+    """Names of the corpora, without folders, and their sizes if known."""
     counts: dict[str, Any] = _read(trained.run / "data.json").get("counts", {})
     kept = counts.get("kept")
     lines = [f"- training: {_named(source)}" for source in trained.config.data.train]
@@ -72,7 +72,7 @@ def _named(source: Source) -> str:
 
 
 def _scores(trained: Trained) -> str:
-    """The run's test scores, each with its signature, and how they were decoded."""
+    """The run's test scores with their signatures and decoding settings."""
     results = _read(trained.run / "results.json")
     test = results.get("test") or {}
     if results.get("checkpoint") != trained.checkpoint or not test.get("metrics"):
@@ -111,7 +111,7 @@ def _check(parity: Parity) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A record of the run; nothing where it is missing or damaged, for a card can do without."""
+    """A JSON file of the run; empty if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a model must be for another library to take it, and how long its texts may be there."""
+"""Requirements of other libraries: architecture, lengths of texts, installed packages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from seq2seq.config import DecodingSettings, ModelSettings
 from seq2seq.errors import UsageError
 from seq2seq.models import Seq2SeqModel, TransformerModel
 
-_FEWEST_POSITIONS = 2048
+_MIN_POSITIONS = 2048
 
 
 def require_transformer(model: Seq2SeqModel, library: str) -> TransformerModel:
-    """The model, which `library` can take.
+    """The model, if it is a Transformer.
 
     Raises:
-        UsageError: it is recurrent, for which no maintained format exists.
+        UsageError: the model is recurrent; no maintained format exists for it.
     """
     if isinstance(model, TransformerModel):
         return model
@@ -29,7 +29,7 @@ def require_transformer(model: Seq2SeqModel, library: str) -> TransformerModel:
 
 
 def require_transformer_kind(settings: ModelSettings) -> None:
-    """Raise `UsageError` where CTranslate2 cannot be the engine: an export, which there is none of, cannot be made."""
+    """Raise `UsageError` if the run cannot have an export for CTranslate2."""
     if settings.kind != "transformer":
         raise UsageError(
             f"a recurrent model (model.kind: {settings.kind}) has no ctranslate2 engine: CTranslate2 has no such "
@@ -41,9 +41,10 @@ def require_transformer_kind(settings: ModelSettings) -> None:
 
 
 def table_length(model: TransformerModel, decoding: DecodingSettings) -> int | None:
-    """Positions that a library's table of them must have; None where positions need no table.
+    """Entries of the table of positions, or None if positions need no table.
 
-    A learned table has its own length; sinusoids go as far as the settings of decoding allow, and 2,048 at least.
+    A learned table has its own length; sinusoids cover the longest text that the decoding settings allow, and at least
+    2,048 positions.
     """
     match model.settings.positions:
         case "rotary":
@@ -53,22 +54,22 @@ def table_length(model: TransformerModel, decoding: DecodingSettings) -> int | N
         case "sinusoidal":
             source = decoding.max_source_tokens + 1
             longest = max(source, int(decoding.max_length_ratio * source) + decoding.max_length_offset + 1)
-            return max(_FEWEST_POSITIONS, 1 << (longest - 1).bit_length())
+            return max(_MIN_POSITIONS, 1 << (longest - 1).bit_length())
 
 
 def longest_source(model: TransformerModel, decoding: DecodingSettings) -> int:
-    """Most source tokens, EOS not counted, that a line may have to be translated in one piece."""
+    """Maximum length of a line in source tokens, EOS not counted, that is translated as a whole."""
     limit = model.max_source_length
     return decoding.max_source_tokens if limit is None else min(decoding.max_source_tokens, limit - 1)
 
 
 def import_ctranslate2() -> Any:
-    """The module `ctranslate2`. Raises `UsageError` where it is not installed."""
+    """The module `ctranslate2`. Raises `UsageError` if it is not installed."""
     return _import("ctranslate2", "ctranslate2")
 
 
 def import_transformers() -> Any:
-    """The module `transformers`. Raises `UsageError` where it is not installed."""
+    """The module `transformers`. Raises `UsageError` if it is not installed."""
     return _import("transformers", "huggingface")
 
 

@@ -19,9 +19,9 @@ from seq2seq.config import Config
 from seq2seq.console import warn
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
-from seq2seq.decoding.pool import Crew, can_fork
-from seq2seq.decoding.scorer import Encoded, Scorer
+from seq2seq.decoding.scorer import EncodedTexts, Scorer
 from seq2seq.decoding.translator import Translator
+from seq2seq.decoding.workers import Parallelism, can_fork
 from seq2seq.distributed.placement import choose_device, usable_cores
 from seq2seq.errors import CheckpointError, UsageError, UserError
 from seq2seq.export.folder import find_export, is_export, open_export
@@ -74,7 +74,7 @@ class LoadedRun:
         """log P(target | source) of each pair, in nats, end mark included."""
         return [scored.log_probability for scored in self.translator.scorer.score(list(pairs))]
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """The encoder's states [B S D] and their mask [B S], for use downstream."""
         return self.translator.scorer.encode(list(texts))
 
@@ -157,7 +157,7 @@ def load(
         tokenizers,
         config.decoding,
         scorer=Scorer(model, tokenizers, config.decoding, chosen),
-        crew=_crew(chosen, config.decoding.workers if workers is None else workers, cores),
+        parallelism=_parallelism(chosen, config.decoding.workers if workers is None else workers, cores),
     )
     return LoadedRun(directory, config, path.name, translator, weights)
 
@@ -256,8 +256,8 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
         path = _named(directory, "best" if checkpoint is None else checkpoint)
         export = find_export(folder, _weights(path))
     engine = CTranslate2Engine(export, device=device, workers=workers)
-    crew = Crew(threads=_CALLS_AT_ONCE, sentences=_SENTENCES_OF_A_CALL)
-    translator = Translator(engine, export.tokenizers, export.config.decoding, crew=crew)
+    parallelism = Parallelism(threads=_CALLS_AT_ONCE, call_sentences=_SENTENCES_OF_A_CALL)
+    translator = Translator(engine, export.tokenizers, export.config.decoding, parallelism=parallelism)
     return LoadedRun(RunDirectory(folder), export.config, export.checkpoint, translator, [export.weights])
 
 
@@ -276,11 +276,11 @@ def _with_others(
     return EnsembleModel([model, *(member for member, _ in members)]), [_weights(path) for _, path in members]
 
 
-def _crew(device: torch.device, workers: int, cores: int) -> Crew:
+def _parallelism(device: torch.device, workers: int, cores: int) -> Parallelism:
     """One thread for a GPU; on a CPU, processes that share the cores."""
     if device.type != "cpu":
-        return Crew(threads=1)
-    return Crew(processes=(workers or cores) if can_fork() else 1, always=workers > 0)
+        return Parallelism(threads=1)
+    return Parallelism(processes=(workers or cores) if can_fork() else 1, always_fork=workers > 0)
 
 
 def load_tokenizers(directory: RunDirectory) -> TokenizerPair:
