@@ -200,7 +200,8 @@ class DecodingSettings(Settings):
     batch_sentences: int = Field(256, ge=1)
     """Sentences decoded at once at most; the result does not depend on it."""
     replace_unknown: bool = False
-    """Vocabularies of words or characters: replace `<unk>` by the source word with most attention (Luong et al. 2015)."""
+    """With words or characters as vocabulary: replace `<unk>` by the source word with most attention (Luong et al.
+    2015)."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers that the model computes with while it translates. `auto` is fp32: scores are the same on every machine.
     bf16 is within 0.1 BLEU; on a CPU it is slower than fp32 wherever loops are compiled."""
