@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from seq2seq.system import computes_bf16
+from tests import children
 
 # One process for each core runs the suite; threads inside them would only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -35,3 +38,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the corpora in ../shared/data")
     return folder
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Signals are handled as in a shell's foreground; the tests may have been started with some of them ignored."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    children.default_signals()
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Prepared data of the tests are kept apart from those of the user, who may have no home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQ2SEQ_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

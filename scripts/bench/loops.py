@@ -1,51 +1,53 @@
-"""What the compiled loops gain over torch's operators, one by one: products with weights, norms, a step of a decoder.
+"""Speed of the compiled loops against torch's operators: products with weights, norms, steps of a decoder.
 
     python scripts/bench/loops.py
 
-One thread; the best of many calls, the two in turn. `torch` is what is used without the loops: oneDNN for products.
+One thread; the best of many calls, in turn. The column `torch` is search without the loops: oneDNN for products.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import nn
 
 from seq2seq.config.model import TransformerSettings
-from seq2seq.kernels import compile as loading
-from seq2seq.models import build_model
-from seq2seq.models.layers import LayerNorm
-from seq2seq.models.linear import Linear, packed_weights
+from seq2seq.kernels import compile as compiling
+from seq2seq.kernels.compiled_transformer import CompiledNorm, pack_for_search
+from seq2seq.kernels.packed_linear import PackedLinear
+from seq2seq.models import Memory, Seq2SeqModel, Stepped, build_model
+from seq2seq.models.linear import Linear
 from seq2seq.system import keep_freed_memory
 
 SHAPES = ((128, 128), (128, 384), (256, 128), (128, 8000), (512, 512), (512, 2048), (2048, 512))
 ROWS = (4, 16, 64, 128)
 
 
-def best(call: Callable[[], object], calls: int = 200) -> tuple[float, float]:
-    """Microseconds by torch and by the loops."""
+def report(name: str, usual: Callable[[], object], looped: Callable[[], object], operations: int = 0) -> None:
+    """Print one line of the table."""
     least = [float("inf"), float("inf")]
-    for _ in range(calls):
-        for place in (0, 1):
-            with loading.in_use() if place else torch.inference_mode():
-                begin = time.perf_counter()
-                call()
-                least[place] = min(least[place], time.perf_counter() - begin)
-    return least[0] * 1e6, least[1] * 1e6
+    for _ in range(200):
+        for place, call in enumerate((usual, looped)):
+            begin = time.perf_counter()
+            call()
+            least[place] = min(least[place], (time.perf_counter() - begin) * 1e6)
+    speed = f" {operations / least[1] / 1e3:8.0f}" if operations else " " * 9
+    print(f"{name:34} {least[0]:10.1f} {least[1]:10.1f} {least[0] / least[1]:8.2f}{speed}", flush=True)
 
 
-def report(name: str, call: Callable[[], object], operations: int = 0) -> None:
-    """One line of the table."""
-    usual, looped = best(call)
-    speed = f" {operations / looped / 1e3:8.0f}" if operations else " " * 9
-    print(f"{name:34} {usual:10.1f} {looped:10.1f} {usual / looped:8.2f}{speed}", flush=True)
+def first_step(model: Seq2SeqModel, tokens: torch.Tensor, memory: Memory) -> Stepped:
+    """The first step of a search."""
+    return model.step(tokens, memory, model.start(memory))
 
 
 def main() -> None:
     """Print the table."""
-    reason = loading.load()
-    if reason:
+    reason = compiling.load()
+    kernels = compiling.loaded()
+    if kernels is None:
         raise SystemExit(f"no loops here: {reason}")
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -54,26 +56,27 @@ def main() -> None:
     with torch.inference_mode():
         for inner, outer in SHAPES:
             layer = Linear(inner, outer)
-            with packed_weights(layer):
-                for rows in ROWS:
-                    x = torch.randn(rows, inner)
-                    report(
-                        f"{rows} rows, {inner} x {outer}", lambda x=x, layer=layer: layer(x), 2 * rows * inner * outer
-                    )
-        norm, x = LayerNorm(128), torch.randn(128, 128)
-        report("layer norm of 128 x 128", lambda: norm(x))
-        model = build_model(
-            TransformerSettings(hidden_size=128, ff_size=256, encoder_layers=4, decoder_layers=4), 99, 99
-        )
-        model.eval()
-        with packed_weights(model):
-            for sentences in (1, 16, 128):
-                memory = model.encode(torch.randint(4, 99, (sentences, 15)))
-                tokens = torch.full((sentences,), 7)
+            usual, looped = PackedLinear(layer), PackedLinear(layer, kernels=kernels)
+            for rows in ROWS:
+                x = torch.randn(rows, inner)
                 report(
-                    f"first step, 4 layers, {sentences} sentences",
-                    lambda tokens=tokens, memory=memory: model.step(tokens, memory, model.start(memory)),
+                    f"{rows} rows, {inner} x {outer}",
+                    lambda x=x, usual=usual: usual(x),
+                    lambda x=x, looped=looped: looped(x),
+                    2 * rows * inner * outer,
                 )
+        norm, x = nn.LayerNorm(128), torch.randn(128, 128)
+        compiled_norm = CompiledNorm(norm, kernels)
+        report("layer norm of 128 x 128", lambda: norm(x), lambda: compiled_norm(x))
+        settings = TransformerSettings(hidden_size=128, ff_size=256, encoder_layers=4, decoder_layers=4)
+        model = build_model(settings, 99, 99).eval()
+        models = [pack_for_search(model, torch.float32, loops) for loops in (None, kernels)]
+        for sentences in (1, 16, 128):
+            source, tokens = torch.randint(4, 99, (sentences, 15)), torch.full((sentences,), 7)
+            steps = []
+            for each in models:
+                steps.append(partial(first_step, each, tokens, each.encode(source)))
+            report(f"first step, 4 layers, {sentences} sentences", *steps)
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ class Child:
         )
 
     def _live(self, words: list[str], fresh: bool, prepare: Callable[[], object] | None) -> None:
+        default_signals()
         if prepare is not None:
             prepare()
         if fresh:
@@ -222,6 +223,14 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             self.send(signal.SIGKILL)
+
+
+def default_signals() -> None:
+    """Handle signals as a program that a shell starts in the foreground, whatever this process has inherited."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def run(command: Sequence[object], *, log: Path, seconds: float = 120.0, **options: Any) -> Outcome:

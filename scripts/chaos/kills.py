@@ -1,7 +1,7 @@
 """SIGKILL at any instant: the same command goes on from the last checkpoint and ends in the same bits.
 
     python scripts/chaos/kills.py --json kills.json          # 50 kills, failpoints three times, every write
-    python scripts/chaos/kills.py --quick                    # 2 kills, as the test suite does
+    python scripts/chaos/kills.py --quick                    # 2 kills
 
 Kills come at random times, at failpoints (in the middle of a write, before and after every rename, in pruning), and
 before each single rename of a run. Tiny runs of both architectures with dropout, accumulation over two batches, subword

@@ -1,7 +1,7 @@
 """SIGTERM, Ctrl-C, SIGUSR1, SIGHUP and a terminal that goes away: the step is saved, the same bits come out.
 
     python scripts/chaos/signals.py --json signals.json      # 100 SIGTERMs, 20 of each other, about 8 minutes
-    python scripts/chaos/signals.py --quick                  # 3 signals, as the test suite does
+    python scripts/chaos/signals.py --quick                  # 3 signals
 
 A signal comes at a random time of a tiny run, preparation, validation and scoring included. A trial passes where the
 process ends within 10 s with 128 + N and says what was saved, the same command goes on from just there, so that no step
@@ -46,7 +46,7 @@ class Signals(Disturbed):
         """One signal at a random time; the second follows after a moment."""
         shutil.rmtree(self.run)
         moment = self.dice.uniform(0.2, 0.95) * self.seconds
-        child = Child(self.command, log=self.log, environment=self.environment, prepare=default_signals)
+        child = Child(self.command, log=self.log, environment=self.environment)
         time.sleep(moment)
         sent = time.monotonic()
         child.send(number)
@@ -64,7 +64,6 @@ class Signals(Disturbed):
         ours, its = pty.openpty()
 
         def prepare() -> None:
-            default_signals()
             os.close(ours)
             os.close(its)
 
@@ -118,13 +117,6 @@ def in_time(trial: Callable[[], Trial]) -> list[Trial]:
     while EARLY in found[-1].name and found[-1].passed and len(found) <= MOST_EARLY:
         found.append(trial())
     return found
-
-
-def default_signals() -> None:
-    """As a shell starts a program in the foreground."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main() -> int:

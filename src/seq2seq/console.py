@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TextIO
 
-from tqdm import tqdm
-
 from seq2seq.redaction import redact
 
 _PLAIN_INTERVAL_SECONDS = 10.0
@@ -70,6 +68,8 @@ def warn(message: str) -> None:
 
 def create_lock() -> None:
     """Create tqdm's lock, before any signal can interrupt its creation at the first use and leave it broken."""
+    from tqdm import tqdm  # not at the top: its import would slow down --help
+
     tqdm.get_lock()  # type: ignore[no-untyped-call]
 
 
@@ -86,6 +86,8 @@ def silence_if_stderr_is_gone() -> None:
 
 def write_stderr(message: str) -> None:
     """Write one line to stderr; after an error (a closed terminal, a full disk) further messages are discarded."""
+    from tqdm import tqdm
+
     try:
         tqdm.write(redact(message), file=sys.stderr)
     except OSError:
@@ -155,6 +157,8 @@ class Progress:
         self._started = self._shown = time.monotonic()
         self._bar = None
         if sys.stderr.isatty() and not _quiet:
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 total=total,
                 initial=initial,

@@ -1,6 +1,6 @@
-"""Every error that is the user's to mend: what happened, where, and what to do about it.
+"""Errors that the user can fix: what happened, where, and what to do about it.
 
-The command line prints a `UserError` in three lines and exits with its `exit_code`; any other exception is our bug.
+The command line prints a `UserError` in three lines and exits with its `exit_code`; any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from seq2seq.redaction import redact
 
 
 class UserError(Exception):
-    """A fault with a remedy, free of secrets.
+    """Base class of all expected errors; the text has its secrets removed.
 
     `where` is a place such as `config.yaml:12`; `hint` is a command or a value to try; `code` is a key of
-    `seq2seq.error_catalogue.CATALOGUE`, by which the fault can be looked up: `seq2seq help errors CODE`.
+    `seq2seq.error_catalogue.CATALOGUE`, explained by `seq2seq help errors CODE`.
     """
 
     exit_code = 2
@@ -26,7 +26,7 @@ class UserError(Exception):
         super().__init__(self.what)
 
     def report(self) -> str:
-        """The lines as the command line prints them: `__str__` with the code at the end of the first."""
+        """Text for the command line: `__str__` with the code at the end of the first line."""
         first, newline, rest = str(self).partition("\n")
         return f"{first}  [{self.code}]{newline}{rest}" if self.code else str(self)
 
@@ -40,11 +40,11 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A command was given something that it cannot use."""
+    """A command cannot use one of its arguments."""
 
 
 class ConfigError(UserError):
-    """A setting is unknown, of the wrong type, or impossible beside another."""
+    """A setting is unknown, has the wrong type, or contradicts another one."""
 
 
 class DataError(UserError):
@@ -54,7 +54,7 @@ class DataError(UserError):
 
 
 class NetworkError(UserError):
-    """Something could not be fetched."""
+    """A download failed."""
 
     exit_code = 4
 

@@ -60,7 +60,7 @@ def test_what_cannot_be_pruned_does_not_keep_the_rest(
     folder.prune(keep=3)
     assert not load_checkpoint(tmp_path / "step-00000004", with_training=True).training
     warnings = capsys.readouterr().err
-    assert warnings.count("warning: ") == warnings.count("old checkpoints stay, as they cannot be removed: ") == 2
+    assert warnings.count("warning: ") == warnings.count("old checkpoints cannot be removed: ") == 2
 
 
 def test_a_mean_stays_the_best_until_a_step_is_better(tmp_path: Path) -> None:

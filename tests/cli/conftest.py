@@ -75,13 +75,6 @@ def seq2seq() -> Runner:
     return run_command
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEQ2SEQ_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with corpus.en and corpus.de, 600 built-in pairs."""
@@ -98,15 +91,31 @@ def train_tiny(corpus: Path, kind: str, folder: Path, *settings: str) -> Outcome
     return run_command("train", *files, "-o", folder, *TINY[kind], *SHORT, *settings)
 
 
-@pytest.fixture(scope="session", params=list(TINY))
-def run(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory of each architecture: trained by the first process that needs it, copied by the others."""
-    kind = str(request.param)
-    folder, shared = tmp_path_factory.mktemp("runs") / kind, shared_between_processes(tmp_path_factory, f"run-{kind}")
+@pytest.fixture(scope="session")
+def transformer(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of a Transformer, which no test may change."""
+    return shared_run(tmp_path_factory, "transformer", lambda folder: train_tiny(corpus, "transformer", folder))
+
+
+@pytest.fixture(scope="session")
+def gru(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of a recurrent model, which no test may change."""
+    return shared_run(tmp_path_factory, "gru", lambda folder: train_tiny(corpus, "gru", folder))
+
+
+@pytest.fixture(params=list(TINY))
+def run(request: pytest.FixtureRequest) -> Path:
+    """A run directory of each architecture, which no test may change."""
+    return Path(request.getfixturevalue(str(request.param)))
+
+
+def shared_run(factory: pytest.TempPathFactory, name: str, train: Callable[[Path], Outcome]) -> Path:
+    """A run directory, trained by the first process of this call of pytest that needs it and copied by the others."""
+    folder, shared = factory.mktemp("runs") / name, shared_between_processes(factory, f"run-{name}")
     with shared.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not shared.exists():
-            outcome = train_tiny(corpus, kind, folder)
+            outcome = train(folder)
             assert outcome.code == 0, outcome.err
             shutil.copytree(folder, shared, symlinks=True)
             return folder

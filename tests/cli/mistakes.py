@@ -26,7 +26,7 @@ def lay_out() -> None:
 MISTAKES = [
     (2, "nothing to train on", ("train",)),
     (2, "no config file", ("train", "missing.yaml")),
-    (2, "https://h.org/c.yaml?a=1 is an address", ("train", "https://h.org/c.yaml?a=1")),
+    (2, "https://h.org/c.yaml?a=1 is a URL", ("train", "https://h.org/c.yaml?a=1")),
     (2, "hint: download it first", ("config", "show", "https://h.org/c.yaml")),
     (2, "unknown key `training.batch_sise`", ("train", "bad.yaml")),
     (2, "bad.yaml:2", ("train", "bad.yaml")),
@@ -139,7 +139,11 @@ WITH_A_RUN = [
     (3, "lines", ("align", "RUN", "--source", "three.txt", "--target", "four.txt")),
     (2, "ONNX", ("export", "RUN", "--format", "onnx")),
     (2, "int3", ("export", "RUN", "--format", "ctranslate2", "--quantization", "int3")),
-    (2, "begun with other settings", ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "seed=99", "-o", "RUN")),
+    (
+        2,
+        "started with other settings",
+        ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "seed=99", "-o", "RUN"),
+    ),
     (2, "--side left", ("tokenizer", "encode", "RUN", "--side", "left")),
     (2, "tokenizer of a run", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "RUN/tokenizer")),
     (
@@ -210,7 +214,7 @@ MISTAKES += [
     (5, "three.txt", ("tokenizer", "encode", "three.txt")),
     (2, "cannot write", ("demo", "-o", "three.txt/run")),
     (5, "no run directory", ("doctor", "missing")),
-    (2, "no fault has the code", ("help", "errors", "E42")),
+    (2, "no error has the code", ("help", "errors", "E42")),
     (2, "no such command", ("help", "erors")),
     (2, "is a file, not a folder", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "three.txt/x")),
     (3, "empty.txt is empty", ("tokenizer", "train", "-s", "empty.txt", "-t", "empty.txt", "-o", "t")),

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Runner, train_tiny
+from tests.cli.conftest import Runner
 
-FEW_STEPS = ("devices=1", "training.max_steps=20", "training.validate_every=10")
 TEXT = b"the old man drinks tea\n\nThomas wrote nine small postcards.\n"
 
 
 @pytest.fixture(scope="module")
-def transformer_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "transformer"
-    assert train_tiny(corpus, "transformer", folder, *FEW_STEPS).code == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def gru_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "gru"
-    assert train_tiny(corpus, "gru", folder, *FEW_STEPS).code == 0
-    return folder
+def transformer_run(transformer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the run, into which it is exported."""
+    return Path(shutil.copytree(transformer, tmp_path_factory.mktemp("exported") / "transformer", symlinks=True))
 
 
 def test_ctranslate2(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> None:
@@ -115,23 +107,23 @@ def test_mistakes(
     assert len(outcome.err.splitlines()) <= 3
 
 
-def test_a_recurrent_model_says_that_no_format_exists(seq2seq: Runner, gru_run: Path) -> None:
+def test_a_recurrent_model_says_that_no_format_exists(seq2seq: Runner, gru: Path) -> None:
     for name in ("ctranslate2", "huggingface"):
-        outcome = seq2seq("export", gru_run, "--format", name)
+        outcome = seq2seq("export", gru, "--format", name)
         assert outcome.code == 2
         assert "recurrent" in outcome.err
-        assert not (gru_run / "export" / name).exists()
+        assert not (gru / "export" / name).exists()
 
 
-def test_a_recurrent_model_has_no_other_engine(seq2seq: Runner, gru_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recurrent_model_has_no_other_engine(seq2seq: Runner, gru: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was said to be not exported yet; the command of the hint then refused to export it."""
     monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)  # nobody shall install it for nothing
-    outcome = seq2seq("translate", gru_run, "--engine", "ctranslate2", stdin=TEXT)
+    outcome = seq2seq("translate", gru, "--engine", "ctranslate2", stdin=TEXT)
     assert outcome.code == 2
-    assert "a recurrent model (model.kind: gru) has no ctranslate2 engine" in outcome.err
+    assert "a recurrent model (model.kind: rnn) has no ctranslate2 engine" in outcome.err
     assert "[export.unsupported]" in outcome.err
     assert "hint: leave out --engine ctranslate2" in outcome.err
-    assert seq2seq("translate", gru_run, stdin=TEXT).code == 0
+    assert seq2seq("translate", gru, stdin=TEXT).code == 0
 
 
 def test_no_run_and_no_library(seq2seq: Runner, transformer_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,14 @@ def test_changing_the_architecture_starts_the_model_anew(tmp_path: Path) -> None
     assert (kept.ff_size, kept.dropout) == (64, 0.5)
 
 
+def test_old_names_of_recurrent_models_stay_valid(tmp_path: Path) -> None:
+    """Runs stored `kind: gru` for every recurrent model, and `cell: rnn` for the tanh cell."""
+    path = write(tmp_path, "model: {kind: gru, cell: rnn, hidden_size: 34}\n")
+    config = load_config([path], ["model.kind=rnn"])
+    assert config.model == RNNSettings(cell="tanh", hidden_size=34)
+    assert load_config([path], ["model.kind=gru", "model.cell=lstm"]).model == RNNSettings(cell="lstm", hidden_size=34)
+
+
 def test_a_group_with_all_keys_commented_out_keeps_its_defaults(tmp_path: Path) -> None:
     assert load_config([write(tmp_path, "training:\n  # batch_size: 3\nseed: 4\n")]).training == Config().training
     path = write(tmp_path, "preset: gru\ntraining:\n")
@@ -100,7 +108,7 @@ def test_resolved_yaml_reads_back_equal(path: Path, tmp_path: Path) -> None:
         ("'3'", "3"),
         ("3", 3),
         ("20_000", 20000),
-        ("0x10", "0x10"),
+        ("0x10", 16),
         ("12:30", "12:30"),  # YAML 1.1 reads 750
         ("true", True),
         ("null", None),
@@ -135,7 +143,7 @@ def test_lines_are_those_of_the_file() -> None:
         ("training:\n  lr: 3\n", "unknown key `training.lr`", 2, "training.optimizer.learning_rate"),
         ("learning_rate: 3\n", "unknown key `learning_rate`", 1, "training.optimizer.learning_rate"),
         ("model:\n  kind: gru\n  ff_size: 3\n", "unknown key `model.ff_size`", 3, "keys here"),
-        ("model: {kind: lstm}\n", "transformer or gru", 1, "{kind: gru, cell: lstm}"),
+        ("model: {kind: lstm}\n", "transformer or rnn", 1, "{kind: rnn, cell: lstm}"),
         ("training:\n  batch_size: many\n", "`training.batch_size`", 2, "reference training"),
         ("model: {dropout: 1.5}\n", "`model.dropout`", 1, "reference model"),
         ("a: 1\na: 2\n", "key `a` is given twice (first on line 1)", 2, None),
@@ -300,4 +308,4 @@ def test_reference_suggests_near_keys(key: str, hint: str) -> None:
 
 def test_differences_show_what_was_set() -> None:
     shown = differences(load_config([], ["seed=9", "model.kind=gru", "model.cell=lstm"]))
-    assert shown == ["seed: 9", "model.kind: gru", "model.cell: lstm"]
+    assert shown == ["seed: 9", "model.kind: rnn", "model.cell: lstm"]

@@ -87,7 +87,7 @@ def test_little_of_a_batch_is_padding() -> None:
     targets = np.clip(sources * randomness.normal(1, 0.2, count), 1, 250).astype(np.int32)
     plan = plan_epoch(sources, targets, batch_size=8192, batch_type="tokens", seed=0, epoch=0)
     cells = sum(len(rows) * (int(sources[rows].max()) + int(targets[rows].max()) + 2) for rows in plan)
-    assert 1 - (sources.sum() + targets.sum() + 2 * count) / cells < 0.05
+    assert 1 - (sources.sum() + targets.sum() + 2 * count) / cells < 0.08
 
 
 ROW = st.lists(st.integers(4, 99), max_size=6)

@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from seq2seq.data.demo import builtin_pairs
+from tests.children import LIMIT_SECONDS, Child, Outcome, is_stopped
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tests look into /proc")
 
@@ -48,37 +47,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(place: Path, run: str, *settings: str, **environment: str) -> subprocess.Popen[str]:
-    """`seq2seq train` on the corpus as the user calls it."""
-    files = ["--source", str(place / "corpus.en"), "--target", str(place / "corpus.de"), "-o", str(place / run)]
-    command = [sys.executable, "-m", "seq2seq", "train", *files, *TINY, *settings]
-    variables = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "SEQ2SEQ_CACHE": str(place / "cache"),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "src"),
-        **environment,
-    }
-    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def training(place: Path, run: str, *settings: str) -> list[object]:
+    """Arguments of `seq2seq train` on the corpus."""
+    files = ("--source", place / "corpus.en", "--target", place / "corpus.de", "-o", place / run)
+    return ["train", *files, *TINY, *settings]
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 60.0) -> tuple[int, str]:
-    """Exit code and what was said."""
-    _, said = process.communicate(timeout=seconds)
-    return process.returncode, said
+def start(place: Path, run: str, *settings: str, **environment: str) -> Child:
+    """`seq2seq train` on the corpus, started."""
+    variables = {"SEQ2SEQ_CACHE": str(place / "cache"), **environment}
+    name = f"{run}-{environment.get('RANK', '')}.log"
+    return Child(*training(place, run, *settings), folder=place / name, environment=variables)
 
 
-def children(parent: int) -> list[int]:
-    """Processes that `parent` has started, in their order."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it has just ended
-        if int(fields[1]) == parent and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return sorted(found)
+def train(place: Path, run: str, *settings: str, **environment: str) -> Outcome:
+    """The same to its end."""
+    with start(place, run, *settings, **environment) as child:
+        return child.end()
 
 
 def lines(folder: Path, kind: str = "train") -> list[dict[str, float]]:
@@ -86,15 +71,6 @@ def lines(folder: Path, kind: str = "train") -> list[dict[str, float]]:
     path = folder / "metrics.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [line for line in map(json.loads, text.split("\n")[:-1]) if line["kind"] == kind]
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Until the condition holds; fails with what was said where the process ends before."""
-    deadline = time.monotonic() + 60.0
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def tensors(checkpoint: Path) -> dict[str, bytes]:
@@ -106,84 +82,87 @@ SMALL = [
     "model.attention_dropout=0",
     "training.batch_type=sentences",
     "training.batch_size=3",
-    "training.validate_every=5",
+    "training.validate_every=3",
 ]
-
-
-@pytest.fixture(scope="module")
-def curves(place: Path) -> dict[int, Path]:
-    """The same run with 1, 2 and 4 ranks, dropout off; a batch has 3 pairs, fewer than 4 ranks."""
-    runs = {}
-    for count in (1, 2, 4):
-        process = start(place, f"with{count}", *SMALL, "training.max_steps=10", "--devices", str(count))
-        code, said = finish(process)
-        assert code == 0, said
-        runs[count] = place / f"with{count}"
-    return runs
-
-
-@pytest.mark.slow
-def test_losses_do_not_depend_on_the_number_of_ranks(curves: dict[int, Path]) -> None:
-    """Averaging the ranks' means would weigh the tokens of short rows more; a rank without a row would divide by 0."""
-    for kind, names in (("train", ("loss", "perplexity", "gradient_norm", "epoch")), ("validation", ("loss",))):
-        alone = lines(curves[1], kind)
-        assert len(alone) == (10 if kind == "train" else 2)
-        for count in (2, 4):
-            together = lines(curves[count], kind)
-            assert [line["step"] for line in together] == [line["step"] for line in alone]
-            for mine, other in zip(alone, together, strict=True):
-                for name in names:
-                    assert other[name] == pytest.approx(mine[name], rel=1e-5), (count, mine["step"], name)
-    results = [json.loads((curves[count] / "results.json").read_text())["test"]["sentences"] for count in (1, 2, 4)]
-    assert results == [4, 4, 4]
 
 
 @pytest.mark.slow
 @pytest.mark.fault(30)
-def test_ranks_are_resumed_by_another_number_with_a_warning(place: Path, curves: dict[int, Path]) -> None:
-    """The machine with two GPUs is taken: on with one, the same batches. Without dropout the losses agree."""
+def test_losses_do_not_depend_on_the_number_of_ranks(place: Path) -> None:
+    """Averaging the ranks' means would weigh the tokens of short rows more; a rank without a row would divide by 0.
+
+    A batch has 3 pairs, fewer than 4 ranks. Another number of ranks resumes a run with a warning and the same batches.
+    """
+    runs = {count: place / f"with{count}" for count in (1, 2, 4)}
+    for count, run in runs.items():
+        outcome = train(place, run.name, *SMALL, "training.max_steps=6", "--devices", str(count))
+        assert outcome.code == 0, outcome.err
+    for kind, names in (("train", ("loss", "perplexity", "gradient_norm", "epoch")), ("validation", ("loss",))):
+        alone = lines(runs[1], kind)
+        assert len(alone) == (6 if kind == "train" else 2)
+        for count in (2, 4):
+            together = lines(runs[count], kind)
+            assert [line["step"] for line in together] == [line["step"] for line in alone]
+            for mine, other in zip(alone, together, strict=True):
+                for name in names:
+                    assert other[name] == pytest.approx(mine[name], rel=1e-5), (count, mine["step"], name)
+    for run in runs.values():
+        assert json.loads((run / "results.json").read_text())["test"]["sentences"] == 4
+
     for before, after, warning in (
         (2, 1, "saved by 2 ranks and goes on with 1 rank"),
         (1, 2, "saved by 1 rank .* 2 ranks"),
     ):
-        (curves[before] / "results.json").unlink()
-        settings = (*SMALL, "training.max_steps=13", "--devices", str(after))
-        code, said = finish(start(place, f"with{before}", *settings))
-        assert code == 0, said
-        assert re.search(f"warning: this run was {warning}.*dropout", said), said
-    one, two = (lines(curves[count]) for count in (1, 2))
-    assert [line["step"] for line in one] == [line["step"] for line in two] == [*range(1, 14)]
-    for mine, other in zip(one[10:], two[10:], strict=True):
+        (runs[before] / "results.json").unlink()
+        outcome = train(place, runs[before].name, *SMALL, "training.max_steps=8", "--devices", str(after))
+        assert outcome.code == 0, outcome.err
+        assert re.search(f"warning: this run was {warning}.*dropout", outcome.err), outcome.err
+    one, two = (lines(runs[count]) for count in (1, 2))
+    assert [line["step"] for line in one] == [line["step"] for line in two] == [*range(1, 9)]
+    for mine, other in zip(one[6:], two[6:], strict=True):
         assert mine["loss"] == pytest.approx(other["loss"], rel=1e-6)
 
 
-STOPPED = ["model.dropout=0.3", "training.batch_size=256", "training.max_steps=60", "training.validate_every=30"]
+STOPPED = [
+    "model.dropout=0.3",
+    "training.batch_size=256",
+    "training.max_steps=16",
+    "training.validate_every=8",
+    "training.schedule.warmup_steps=2",
+    "--devices",
+    "2",
+]
 
 
 @pytest.mark.slow
 @pytest.mark.fault(5)
 def test_a_stopped_run_of_two_ranks_ends_in_the_same_bits(place: Path) -> None:
     """Dropout on: each rank has random numbers of its own, which the checkpoint of rank 0 must hold as well."""
-    code, said = finish(start(place, "whole", *STOPPED, "--devices", "2"))
-    assert code == 0, said
-    process = start(place, "stopped", *STOPPED, "--devices", "2")
-    wait_for(lambda: len(lines(place / "stopped")) >= 7, process)
-    process.terminate()
-    code, said = finish(process)
-    assert code == 128 + signal.SIGTERM, said
-    assert said.count("stopped by SIGTERM, saved step") == 1, said
-    assert "Traceback" not in said
+    whole = train(place, "whole", *STOPPED)
+    assert whole.code == 0, whole.err
+
+    with start(place, "stopped", *STOPPED, SEQ2SEQ_FAILPOINTS="step.begin=stop@5") as child:
+        child.wait_for(lambda: len(child.children()) == 2 and all(is_stopped(rank) for rank in child.children()))
+        ranks = child.children()
+        child.send(signal.SIGTERM)  # the ranks get it once they go on
+        for rank in ranks:
+            os.kill(rank, signal.SIGCONT)
+        outcome = child.end()
+    assert outcome.code == 128 + signal.SIGTERM, outcome.err
+    assert outcome.err.count("stopped by SIGTERM, saved step") == 1, outcome.err
+    assert "Traceback" not in outcome.err
     before = len(lines(place / "stopped"))
-    assert 7 <= before < 60
-    in_a_look = {"SEQ2SEQ_FAILPOINTS": "validation.begin=term"}
-    code, said = finish(start(place, "stopped", *STOPPED, "--devices", "2", **in_a_look))
-    assert code == 128 + signal.SIGTERM, said
-    assert f"resuming from step {before}" in said
-    assert "stopped by SIGTERM, saved step 30" in said
-    assert "validation" not in said
-    code, said = finish(start(place, "stopped", *STOPPED, "--devices", "2"))
-    assert code == 0, said
-    assert "resuming from step 30" in said
+    assert 4 <= before < 8
+
+    outcome = train(place, "stopped", *STOPPED, SEQ2SEQ_FAILPOINTS="validation.begin=term")
+    assert outcome.code == 128 + signal.SIGTERM, outcome.err
+    assert f"resuming from step {before}" in outcome.err
+    assert "stopped by SIGTERM, saved step 8" in outcome.err
+    assert "validation" not in outcome.err
+
+    outcome = train(place, "stopped", *STOPPED)
+    assert outcome.code == 0, outcome.err
+    assert "resuming from step 8" in outcome.err
     assert len(lines(place / "stopped", "validation")) == 2
     ends = [place / name / "checkpoints" / "last" for name in ("whole", "stopped")]
     assert tensors(ends[0]) == tensors(ends[1])
@@ -191,21 +170,29 @@ def test_a_stopped_run_of_two_ranks_ends_in_the_same_bits(place: Path) -> None:
     assert curves[0] == curves[1]
 
 
+ENDLESS = [
+    "model.dropout=0.3",
+    "training.max_steps=100000",
+    "training.validate_every=100000",
+    "--devices",
+    "2",
+]
+
+
 @pytest.mark.slow
 @pytest.mark.fault(10)
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_killed_rank_is_named_and_takes_the_others_along(place: Path, number: int) -> None:
-    endless = ["model.dropout=0.3", "training.max_steps=100000", "training.validate_every=100000"]
-    process = start(place, f"killed{number}", *endless, "--devices", "2")
-    wait_for(lambda: bool(lines(place / f"killed{number}")), process)
-    ranks = children(process.pid)
-    assert len(ranks) == 2
-    os.kill(ranks[number], signal.SIGKILL)
-    code, said = finish(process, 30.0)
-    assert code == 8, said
-    assert said.count("error: ") == 1
-    assert f"rank {number} of 2 was killed by SIGKILL" in said
-    assert "Traceback" not in said
+    with start(place, f"killed{number}", *ENDLESS) as child:
+        child.wait_for(lambda: lines(place / f"killed{number}"))
+        ranks = child.children()
+        assert len(ranks) == 2
+        os.kill(ranks[number], signal.SIGKILL)
+        outcome = child.end()
+    assert outcome.code == 8, outcome.err
+    assert outcome.err.count("error: ") == 1
+    assert f"rank {number} of 2 was killed by SIGKILL" in outcome.err
+    assert "Traceback" not in outcome.err
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
 
 
@@ -213,16 +200,15 @@ def test_a_killed_rank_is_named_and_takes_the_others_along(place: Path, number: 
 def test_the_ranks_end_with_the_process_that_started_them(place: Path) -> None:
     """Nor do they leave anything: each kill of a launcher left a folder for good."""
     (place / "tmp").mkdir()
-    endless = ["model.dropout=0.3", "training.max_steps=100000", "training.validate_every=100000"]
-    process = start(place, "orphans", *endless, "--devices", "2", TMPDIR=str(place / "tmp"))
-    wait_for(lambda: bool(lines(place / "orphans")), process)
-    ranks = children(process.pid)
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 20.0
+    with start(place, "orphans", *ENDLESS, TMPDIR=str(place / "tmp")) as child:
+        child.wait_for(lambda: lines(place / "orphans"))
+        ranks = child.children()
+        child.send(signal.SIGKILL)
+        child.end()
+    deadline = time.monotonic() + LIMIT_SECONDS
     while any(Path(f"/proc/{rank}").exists() for rank in ranks):
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
     assert len(list((place / "orphans" / "checkpoints").glob("step-*/manifest.json"))) == 1
     assert list((place / "tmp").glob("seq2seq-*")) == []
 
@@ -234,12 +220,13 @@ def test_ranks_that_disagree_end_with_one_line(place: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        start(place, "differ", f"seed={1 + rank}", **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in (0, 1)
-    ]
-    ends = [finish(process) for process in processes]
-    assert [code for code, _ in ends] == [2, 2], ends
-    said = "".join(said for _, said in ends)
+    with (
+        start(place, "differ", "seed=1", **shared, RANK="0", LOCAL_RANK="0") as first,
+        start(place, "differ", "seed=2", **shared, RANK="1", LOCAL_RANK="1") as second,
+    ):
+        ends = [first.end(), second.end()]
+    assert [outcome.code for outcome in ends] == [2, 2], ends
+    said = "".join(outcome.err for outcome in ends)
     assert said.count("error: ") == 1, said
     assert re.search(r"error: rank 1 on \S+ has another config than rank 0: .*seed", said), said
     assert "hint: start every rank with the same command" in said

@@ -1,4 +1,4 @@
-"""Failpoints; the command runner, the corpus and the cache of the command-line tests serve the fault tests, too."""
+"""Failpoints; the command runner, the corpus and the runs of the command-line tests serve the fault tests, too."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from seq2seq import failpoints
-from tests.cli.conftest import _own_cache, corpus, run, seq2seq
+from tests.cli.conftest import corpus, gru, run, seq2seq, transformer
 
-__all__ = ["Failpoint", "_own_cache", "corpus", "failpoint", "run", "seq2seq"]
+__all__ = ["Failpoint", "corpus", "failpoint", "gru", "run", "seq2seq", "transformer"]
 
 Failpoint = Callable[[str], None]
 

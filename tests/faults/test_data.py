@@ -9,19 +9,16 @@ import lzma
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from seq2seq.data import files as lines
-from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.files import read_lines
 from seq2seq.errors import DataError
-from tests.cli.conftest import SHORT, TINY, Outcome, run_command
+from tests.children import command
+from tests.cli.conftest import Outcome, run_command
 
 PAIRS = [(f"source {n} text", f"ziel {n} text") for n in range(40)]
 
@@ -271,6 +268,15 @@ def test_an_edited_input_is_noticed_whatever_its_size_and_time() -> None:
     assert "rebuilding: data.train[0].files[0].sha256 changed" in outcome.err
 
 
+@pytest.mark.fault(15)
+def test_a_cache_that_cannot_be_made_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home, as services are, was not told how to go on."""
+    write_pairs()
+    write("file", [""])
+    monkeypatch.setenv("SEQ2SEQ_CACHE", "file/cache")
+    refused(prepare(), 2, "cannot use the cache of prepared data", "hint: set SEQ2SEQ_CACHE to a folder")
+
+
 @pytest.mark.fault(39)
 def test_a_flipped_bit_in_prepared_data_is_noticed() -> None:
     """An Arrow file has no check sum: other token ids would be trained on in silence."""
@@ -287,86 +293,29 @@ def test_a_flipped_bit_in_prepared_data_is_noticed() -> None:
 
 
 @pytest.mark.fault(39)
-def test_a_preparation_killed_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preparation_killed_at_any_place(tmp_path: Path) -> None:
     """kill -9, later and later: the next call starts afresh, and its data is the same."""
-    write_pairs(list(builtin_pairs("demo", "train")[:1500]))
-    command = [sys.executable, "-c", _FORKING.format(path=sys.path)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with child.stdin, child.stdout:
-        killed = sum(_killed_after(child.stdin.write, child.stdin.flush, child.stdout.readline, n) for n in range(6))
-    child.wait(30)
-    assert killed > 2
-    outcome = prepare()
-    assert counts(outcome)["kept"] > 1000
+    write_pairs()
+    arguments = ("data", "prepare", "data.train=[{source: a.en, target: a.de}]", "tokenizer.kind=word")
+    for killed in ("write.half=kill@1", "write.before_rename=kill@2", "write.after_rename=kill@3"):
+        outcome = command(*arguments, folder=tmp_path / "log", environment={"SEQ2SEQ_FAILPOINTS": killed})
+        assert outcome.code == -signal.SIGKILL, outcome.err
+    assert list(Path("cache").glob(".making-*"))
+    assert counts(prepare())["kept"] == 40
     assert not list(Path("cache").glob(".making-*"))
-    fingerprint = next(Path("cache").glob("*/train.arrow")).read_bytes()
-    monkeypatch.setenv("SEQ2SEQ_CACHE", "other")
-    prepare()
-    assert next(Path("other").glob("*/train.arrow")).read_bytes() == fingerprint
+    interrupted = next(Path("cache").glob("*/train.arrow")).read_bytes()
+    whole = command(*arguments, folder=tmp_path / "log", environment={"SEQ2SEQ_CACHE": str(tmp_path / "other")})
+    assert whole.code == 0, whole.err
+    assert next(Path("other").glob("*/train.arrow")).read_bytes() == interrupted
 
 
-_FORKING = """
-import os, sys
-sys.path[:] = {path!r}
-from tests.cli.conftest import run_command
-import datasets, seq2seq.data.prepare
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        files = "data.train=[{{source: a.en, target: a.de}}]"
-        run_command("data", "prepare", files, "tokenizer.kind=word", "seed=" + line)
-        os._exit(0)
-    print(child, flush=True)
-    os.waitpid(child, 0)
-    print("ended", flush=True)
-"""
-
-
-def _killed_after(say: Callable[[str], int], flush: Callable[[], None], hear: Callable[[], str], number: int) -> bool:
-    """Let a child prepare, kill it a little later; whether it had not ended."""
-    say(f"{number}\n")
-    flush()
-    child = int(hear())
-    time.sleep(0.02 * number)
-    try:
-        os.kill(child, signal.SIGKILL)
-    except ProcessLookupError:
-        return hear() == ""
-    hear()
-    return True
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps."""
-    folder = tmp_path_factory.mktemp("run")
-    for side, name in enumerate(("c.en", "c.de")):
-        text = "".join(pair[side] + "\n" for pair in builtin_pairs("demo", "train")[:200])
-        (folder / name).write_text(text, encoding="utf-8")
-    files = ("--source", folder / "c.en", "--target", folder / "c.de", "-o", folder / "r")
-    short = (
-        *SHORT,
-        "training.max_steps=3",
-        "training.validate_every=3",
-        "training.schedule.warmup_steps=1",
-        "devices=1",
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEQ2SEQ_CACHE", str(folder / "cache"))
-        outcome = run_command("train", *files, *TINY["transformer"], *short, "device=cpu")
-    assert outcome.code == 0, outcome.err
-    return folder / "r"
-
-
-def translate(run: Path, text: bytes, *options: str) -> Outcome:
-    return run_command("translate", run, *options, "--beam-size", 1, "--max-length", 5, stdin=text)
+def translate(transformer: Path, text: bytes, *options: str) -> Outcome:
+    return run_command("translate", transformer, *options, "--beam-size", 1, "--max-length", 5, stdin=text)
 
 
 @pytest.mark.fault(34)
 @pytest.mark.fault(35)
-def test_translating_odd_lines(run: Path) -> None:
+def test_translating_odd_lines(transformer: Path) -> None:
     """One line out for each line in, and a blank one where there is nothing to translate."""
     odd = [
         "the dog",
@@ -382,7 +331,7 @@ def test_translating_odd_lines(run: Path) -> None:
         "the cat\r",
         "\x01",
     ]
-    outcome = translate(run, b"\xef\xbb\xbf" + "\n".join(odd).encode() + b"\n")
+    outcome = translate(transformer, b"\xef\xbb\xbf" + "\n".join(odd).encode() + b"\n")
     assert outcome.code == 0, outcome.err
     translated = outcome.out.split("\n")[:-1]
     assert len(translated) == len(odd)
@@ -393,18 +342,18 @@ def test_translating_odd_lines(run: Path) -> None:
 
 
 @pytest.mark.fault(33)
-def test_translating_invalid_utf8(run: Path) -> None:
-    refused(translate(run, b"fine\nGr\xfc\xdfe\n"), 3, "--> stdin:2", "--errors replace")
-    outcome = translate(run, b"fine\nGr\xfc\xdfe\n", "--errors", "replace")
+def test_translating_invalid_utf8(transformer: Path) -> None:
+    refused(translate(transformer, b"fine\nGr\xfc\xdfe\n"), 3, "--> stdin:2", "--errors replace")
+    outcome = translate(transformer, b"fine\nGr\xfc\xdfe\n", "--errors", "replace")
     assert (outcome.code, outcome.out.count("\n")) == (0, 2)
 
 
 @pytest.mark.fault(36)
-def test_translating_an_over_long_line(run: Path) -> None:
+def test_translating_an_over_long_line(transformer: Path) -> None:
     """Between sentences a paragraph of a thousand: it is split or cut, its number is told, no other line changes."""
     long = b"the dog is in the house . " * 1000
-    alone = translate(run, b"the dog\nthe cat\n")
-    outcome = translate(run, b"the dog\n" + long + b"\nthe cat\n")
+    alone = translate(transformer, b"the dog\nthe cat\n")
+    outcome = translate(transformer, b"the dog\n" + long + b"\nthe cat\n")
     assert outcome.code == 0, outcome.err
     lines = outcome.out.split("\n")[:-1]
     assert len(lines) == 3

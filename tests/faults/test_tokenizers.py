@@ -55,7 +55,7 @@ def test_any_damage_ends_with_both_hashes(
     index = tmp_path / "t" / "tokenizer.json"
     (model,) = set((tmp_path / "t").iterdir()) - {index}
     content = model.read_bytes()
-    for number in range(40):
+    for number in range(10):
         model.write_bytes(damage(content, chance))
         with pytest.raises(CheckpointError, match=r"expected SHA-256 [0-9a-f]{12}\.\.\., found [0-9a-f]{12}"):
             TokenizerPair.load(tmp_path / "t")
@@ -73,7 +73,7 @@ def test_any_damage_to_the_index(tmp_path: Path, kind: str) -> None:
     saved(tmp_path / "t", kind, joint=False)
     index = tmp_path / "t" / "tokenizer.json"
     content, chance = index.read_bytes(), random.Random(2)
-    for _ in range(150):
+    for _ in range(30):
         index.write_bytes(flip(content, chance))
         with pytest.raises(CheckpointError):
             TokenizerPair.load(tmp_path / "t")
@@ -154,7 +154,7 @@ def test_hostile_models_are_tried_elsewhere(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
     models, chance, refused = [foreign(), foreign("bpe", "identity")], random.Random(3), 0
     path = tmp_path / "foreign.model"
-    for number in range(24):
+    for number in range(8):
         content = models[number % 2]
         for _ in range(1 if number % 3 else 30):
             content = flip(content, chance)
@@ -166,7 +166,7 @@ def test_hostile_models_are_tried_elsewhere(tmp_path: Path, monkeypatch: pytest.
             continue
         rows = tokenizer.encode(["the cat ä中😀\u2581 \0", *tokenizer.pieces(range(tokenizer.size))])
         assert len(tokenizer.decode(rows)) == len(rows)
-    assert refused > 8
+    assert refused
     path.write_bytes(models[0][:1000])
     code, said = train_with(path)
     assert code == 5
@@ -207,7 +207,7 @@ def test_the_trial_imports_nothing_from_the_working_folder(tmp_path: Path, monke
 def test_the_parser_of_models_takes_any_bytes() -> None:
     """Damage is a ValueError, nothing else."""
     model, chance = foreign("bpe", "identity"), random.Random(4)
-    for _ in range(300):
+    for _ in range(100):
         try:
             pieces = parse_model(flip(truncate(model, chance), chance)).pieces
         except ValueError:

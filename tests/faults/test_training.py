@@ -128,8 +128,6 @@ LOADER = "libtorch_cpu.so: failed to map segment from shared object"
     ("library", "error", "what"),
     [
         ("typer", "MemoryError()", "out of memory"),
-        ("torch", "MemoryError()", "out of memory"),
-        ("torch", f"ImportError('{LOADER}')", f"out of memory: {LOADER}"),
         ("torch", f"OSError('{LOADER}: Cannot allocate memory')", f"out of memory: {LOADER}: Cannot allocate memory"),
     ],
 )
@@ -183,7 +181,7 @@ def test_a_full_disk_in_the_logs_is_told_once(
     """The curves are not worth a run."""
     failpoint("report.write=enospc@2-")
     assert make_trainer(tmp_path, tiny_model("gru")).fit(Copying()).step == 12
-    assert capsys.readouterr().err.count("No space left on device; training goes on") == 1
+    assert capsys.readouterr().err.count("No space left on device; training continues") == 1
 
 
 @pytest.mark.fault(14)

@@ -12,20 +12,14 @@ from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compile import Kernels
 
 
-@pytest.fixture(scope="session")
-def kernels() -> Kernels:
-    """The compiled loops."""
-    assert compiling.load() == ""
+@pytest.fixture(scope="session", autouse=True)
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """The compiled loops. Compiling takes half a minute: one process does it, the others load what it has kept."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "kernels.lock"):
+        assert compiling.load() == ""
     found = compiling.loaded()
     assert found is not None
     return found
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compiling takes half a minute: one process does it, and the others load what it has kept."""
-    with FileLock(tmp_path_factory.getbasetemp().parent / "kernels.lock"):
-        assert compiling.load() == ""
 
 
 @pytest.fixture

@@ -23,18 +23,20 @@ MODELS = {
 }
 STEPS = 9
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 
 @pytest.fixture(autouse=True)
 def small_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path_factory.getbasetemp() / "resume-cache"))
 
 
-def run(folder: Path, overrides: list[str], stop_at: int | None) -> None:
+def run(corpus: Path, folder: Path, overrides: list[str], stop_at: int | None) -> None:
     """Train; with `stop_at`, SIGTERM comes during that update, and the same command continues."""
     config = load_config(
         [],
         [
-            "data.train=[{builtin: demo}]",
+            f"data.train=[{{source: {corpus}/corpus.en, target: {corpus}/corpus.de}}]",
             "data.holdout=8",
             "tokenizer.vocabulary_size=400",
             "training.batch_size=160",
@@ -90,6 +92,7 @@ def last_state(folder: Path) -> dict[str, torch.Tensor]:
 )
 def test_weights_and_optimizer_are_the_same_bits(
     kind: str,
+    corpus: Path,
     tmp_path_factory: pytest.TempPathFactory,
     stop_at: int,
     workers: int,
@@ -113,8 +116,8 @@ def test_weights_and_optimizer_are_the_same_bits(
     elif average != "none":
         overrides.append(f"training.optimizer.kind={average}")
     folder = tmp_path_factory.mktemp("resume")
-    run(folder / "whole", overrides, None)
-    run(folder / "parts", [*overrides, f"training.num_workers={2 - workers}"], stop_at)
+    run(corpus, folder / "whole", overrides, None)
+    run(corpus, folder / "parts", [*overrides, f"training.num_workers={2 - workers}"], stop_at)
     whole, parts = last_state(folder / "whole"), last_state(folder / "parts")
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():

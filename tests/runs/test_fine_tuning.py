@@ -114,7 +114,7 @@ def test_another_model_is_refused_by_key_and_values(run: Path, setting: str, sai
 
 
 def test_another_architecture_is_refused(run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model.kind: gru, but .* has transformer"):
+    with pytest.raises(ConfigError, match=r"model.kind: rnn, but .* has transformer"):
         initial_weights(str(run), load_config([], ["model.kind=gru"]))
 
 

@@ -269,7 +269,7 @@ def test_a_full_log_disk_does_not_end_a_run(
 
     monkeypatch.setattr("torch.utils.tensorboard.writer.SummaryWriter.add_scalar", full)
     assert trainer.fit(Copying()).step == 12
-    assert capsys.readouterr().err.count("training goes on") == 1
+    assert capsys.readouterr().err.count("training continues") == 1
 
 
 def test_optimizer_moves_every_parameter() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from seq2seq.cli.options import HELP, split_arguments
-from seq2seq.config import Config, config_to_yaml, load_config
 
 app = typer.Typer(help="Look at settings.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,6 +24,8 @@ def show(
     \b
       seq2seq config show configs/demo.yaml model.kind=gru
     """
+    from seq2seq.config import config_to_yaml, load_config
+
     config = load_config(*split_arguments(arguments))
     if diff:
         from seq2seq.config.reference import differences
@@ -53,4 +54,6 @@ def reference(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema, for editors that complete and check YAML."""
+    from seq2seq.config import Config
+
     typer.echo(json.dumps(Config.model_json_schema(), indent=2))

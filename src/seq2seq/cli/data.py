@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from seq2seq.cli.options import HELP, Json, Quiet, split_arguments
-from seq2seq.config import load_config
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import UsageError
 
@@ -89,10 +88,11 @@ def prepare(
       seq2seq data prepare my.yaml
     """
     set_quiet(quiet)
-    config = load_config(*split_arguments(arguments))
+    from seq2seq.config import load_config
     from seq2seq.data.cache import cache_folder
     from seq2seq.data.prepare import prepare as prepare_data
 
+    config = load_config(*split_arguments(arguments))
     prepared = prepare_data(config.data, config.tokenizer, cache=cache_folder(), seed=config.seed, tell_counts=False)
     if as_json:
         typer.echo(json.dumps(prepared.record, ensure_ascii=False))

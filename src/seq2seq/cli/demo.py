@@ -9,7 +9,6 @@ import typer
 
 from seq2seq.cli.options import Quiet, Threads
 from seq2seq.cli.train import print_result
-from seq2seq.config import load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
 
@@ -41,6 +40,7 @@ def demo(
         raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model gru", code="usage.choice")
     folder = output or Path(f"runs/demo-{model}")
     settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
+    from seq2seq.config import load_config
     from seq2seq.runs.train import train
 
     print_result(train(load_config([], settings)), as_json=False, quiet=quiet)

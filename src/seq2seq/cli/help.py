@@ -13,22 +13,22 @@ from seq2seq.cli.options import HELP, Json
 from seq2seq.error_catalogue import CATALOGUE
 from seq2seq.errors import UsageError
 
-app = typer.Typer(help="Look up what went wrong.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Explain errors.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def _help() -> None:
-    """Look up what went wrong."""
+    """Explain errors."""
 
 
 @app.command()
 def errors(
     code: Annotated[
-        str, typer.Argument(help="A code such as config.unknown-key, or its beginning; all where left out.")
+        str, typer.Argument(help="A code such as config.unknown-key, or its first part. [default: all]")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Print every fault by the code that ends its message: cause, remedy and exit code.
+    """Print cause, remedy and exit code of the error codes that end each message in brackets.
 
     \b
       seq2seq help errors
@@ -40,7 +40,7 @@ def errors(
     if not found:
         close = difflib.get_close_matches(code, CATALOGUE, n=1)
         hint = f"did you mean {close[0]}?" if close else "seq2seq help errors lists all"
-        raise UsageError(f"no fault has the code {code}", hint=hint, code="usage.code")
+        raise UsageError(f"no error has the code {code}", hint=hint, code="usage.code")
     if as_json:
         typer.echo(json.dumps({name: entry._asdict() for name, entry in found.items()}))
         return

@@ -1,4 +1,4 @@
-"""The program: every command, and the one place where an error becomes a message and an exit code."""
+"""Entry point of the command line: its commands, and the conversion of errors to messages and exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import typer
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, tokenizer, train, translate
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
-from seq2seq.cli.usage_errors import CommandLineError, in_our_words
+from seq2seq.cli.usage_errors import CommandLineError, usage_error
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
@@ -81,7 +81,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     # Text is UTF-8 and lines end with LF, whatever the system's locale says.
-    # A closed stream is None; what is written there is nobody's affair.
+    # A closed stream is None; output to it is discarded.
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  it stays open to the end
     if sys.stderr is None:
@@ -89,13 +89,14 @@ def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    create_lock()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if arguments and not {"-h", "--help", "--version"} & set(arguments):
+        create_lock()
     try:
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(app)
-        # The ranks that torchrun started simply die until their steps begin: one message is enough.
+        # Ranks of torchrun end without a message until training begins: rank 0 reports.
         alone = nullcontext() if "RANK" in os.environ else interruptible()
         with alone, command.make_context("seq2seq", arguments) as context:
             command.invoke(context)
@@ -108,7 +109,7 @@ def _run() -> int:
             error.show()  # type: ignore[attr-defined]
             code = 2
         else:
-            code = _report(in_our_words(error, arguments), debug)
+            code = _report(usage_error(error, arguments), debug)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Interrupted as end:
@@ -126,7 +127,7 @@ def _run() -> int:
 
 
 def _failed_output(error: OSError, debug: bool) -> int:
-    """Where nobody takes the output any more, this is the end and no fault; a full or broken disk is one."""
+    """A closed pipe or terminal ends the command quietly; a full or broken disk is an error."""
     if isinstance(error, BrokenPipeError) or _terminal_is_gone(error):
         _silence_stdout()
         return 0
@@ -144,7 +145,7 @@ def _failed_output(error: OSError, debug: bool) -> int:
 
 
 def _terminal_is_gone(error: OSError) -> bool:
-    """Whether results were to be shown on a terminal that has been closed: of a file, EIO is a fault of the disk."""
+    """Whether stdout is a closed terminal; for a file, EIO is a disk error."""
     if error.errno != errno.EIO or error.filename is not None:
         return False
     try:
@@ -158,14 +159,14 @@ def _terminal_is_gone(error: OSError) -> bool:
 
 
 def _silence_stdout() -> None:
-    """No more output, and no complaint about what is left in the buffer at exit."""
+    """Discard further output, and what is left in the buffer at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: UserError, debug: bool) -> int:
     if debug:
         write_stderr(traceback.format_exc())
-    # Of the ranks that torchrun started one tells what happened; before they have met, the first of each machine.
+    # Of the ranks of torchrun only one reports; before they have connected, the first of each machine.
     if not getattr(error, "reported", os.environ.get("LOCAL_RANK", "0") != "0"):
         write_stderr(f"error: {error.report()}")
     return error.exit_code

@@ -11,7 +11,12 @@ import typer
 
 from seq2seq.errors import ConfigError, UsageError
 
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+HELP = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    # typer validates a missing --help of a group (None) with pydantic, whose import would slow down every --help below.
+    "default_map": {"help": False},
+}
 
 Run = Annotated[Path, typer.Argument(help="Run directory, e.g. runs/demo.", show_default=False)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from seq2seq.cli.options import HELP, Quiet
-from seq2seq.config import load_config
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import CheckpointError, DataError, UsageError
 
@@ -38,6 +37,8 @@ def train(
       seq2seq tokenizer train -s corpus.en -t corpus.de -o tokenizer vocabulary_size=8000 kind=bpe
     """
     set_quiet(quiet)
+    from seq2seq.config import load_config
+
     config = load_config([], [f"tokenizer.{setting.removeprefix('tokenizer.')}" for setting in settings or []])
     _check_output(output)
     from seq2seq.atomic_files import disk_error

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
-from seq2seq.config import load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
 
@@ -74,7 +73,8 @@ def train_command(
         overrides.append(f"devices={devices}")
     if threads:
         overrides.append(f"threads={threads}")
-    from seq2seq.runs.train import train  # with torch
+    from seq2seq.config import load_config
+    from seq2seq.runs.train import train
 
     print_result(train(load_config(files, overrides, suggested)), as_json=as_json, quiet=quiet)
 

@@ -1,4 +1,4 @@
-"""The settings tree and the one door through which settings come in."""
+"""Settings of a run, and the functions that load them."""
 
 from seq2seq.config.load import config_to_yaml, load_config, parse_documents
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings

@@ -1,4 +1,4 @@
-"""What every group of settings has in common."""
+"""Base class of all groups of settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Settings(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
+    """Frozen group of settings that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -18,4 +18,4 @@ def _listed(value: Any) -> Any:
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""A list of strings; a single one may stand without brackets."""
+"""List of strings; a single string needs no brackets."""

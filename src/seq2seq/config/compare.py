@@ -1,36 +1,35 @@
-"""Where two configs differ, leaf by leaf, in YAML's words."""
+"""Differences between two configs, setting by setting, as YAML."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-import yaml
-
 from seq2seq.config.settings import Config
+from seq2seq.config.yaml import write_yaml
 
 _LONGEST = 80
 _ABSENT = object()
 
 
 def differences(before: Config, after: Config) -> Iterator[tuple[str, str, str]]:
-    """Key, old and new value of every setting that is not the same, values as YAML writes them.
+    """Key, old value and new value of every setting that differs, the values as YAML.
 
-    In a list of groups, such as `data.train.0.target`, places count from 0; a group on one side alone is told whole.
+    Items of a list of groups are numbered from 0, as in `data.train.0.target`; a group that only one config has is
+    one difference.
     """
     for key, old, new in _leaves(before.model_dump(mode="json"), after.model_dump(mode="json"), ""):
         yield key, as_yaml(old), as_yaml(new)
 
 
 def as_yaml(value: Any) -> str:
-    """A value as YAML writes it in one line, cut where it is long."""
+    """A value as YAML on one line, shortened if it is long."""
     if value is _ABSENT:
         return "not there"
     if isinstance(value, dict):
         value = {name: inner for name, inner in value.items() if inner is not None}
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    text = write_yaml(value, one_line=True)
     text = text.removesuffix("\n").removesuffix("\n...")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 

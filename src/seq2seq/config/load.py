@@ -1,5 +1,5 @@
-"""The one door for settings: defaults < preset < suggestions < the run of `training.init_from` < YAML files in order <
-`key=value`, then a single validation."""
+"""Loading of settings, in order of precedence: defaults, preset, suggestions, the run of `training.init_from`, YAML
+files, `key=value`. The merged tree is validated once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from seq2seq.config.messages import explain, known_key, no_number
 from seq2seq.config.model import current_names
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings
-from seq2seq.config.yaml import Document, Path, read_value, read_yaml
+from seq2seq.config.yaml import Document, Path, read_value, read_yaml, write_yaml
 from seq2seq.console import say
 from seq2seq.errors import ConfigError
 from seq2seq.redaction import redact
@@ -31,9 +30,9 @@ def load_config(
 
     Args:
         files: YAML files; later ones win key by key. Lists are replaced whole. A file whose `model.kind` differs
-            from the earlier one starts `model` anew, since the architectures share few keys.
+            from the earlier one discards the earlier `model`, since the architectures share few keys.
         overrides: `key=value` with dots, e.g. `training.max_steps=100`; the value is YAML.
-        suggested: the same, chosen by the tool: they give way to files, as a preset does.
+        suggested: settings that the tool has chosen; files override them, as they override a preset.
 
     Raises:
         ConfigError: a file is missing or not YAML, a key is unknown, a value is of the wrong type or impossible.
@@ -47,7 +46,7 @@ def load_config(
 
 
 def parse_documents(documents: Sequence[Document], suggested: Sequence[Document] = ()) -> Config:
-    """Merge what the user gave onto what is `suggested`, preset first, and validate."""
+    """Merge the preset, the suggestions and the given documents, and validate the result."""
     given = documents
     documents = [*_preset([*suggested, *given]), *suggested, *_initial_run(given), *given]
     merged: dict[str, Any] = {}
@@ -63,7 +62,7 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
     if not any(_value(document.data, _WARMUP) is not None for document in given):
         merged = _shorten_warmup(merged)
     merged.pop("preset", None)
-    # The same for a group that nothing below has filled.
+    # A group whose keys are all commented out is null.
     merged = {key: value for key, value in merged.items() if value is not None}
     if isinstance(merged.get("model"), dict):
         merged["model"] = {"kind": "transformer", **merged["model"]}
@@ -71,9 +70,9 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
         if isinstance(value, str) and redact(value) != value:
             key = ".".join(map(str, path))
             raise ConfigError(
-                f"`{key}` holds a password or a token, which the run would keep",
+                f"`{key}` holds a password or a token, which the run would store",
                 where=next((place for document in reversed(documents) if (place := document.place(path))), None),
-                hint="fetch the file yourself (curl -o FILE URL) and name it here",
+                hint="download the file yourself (curl -o FILE URL) and give its path",
                 code="config.secret",
             )
     try:
@@ -88,8 +87,8 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
 
 
 def config_to_yaml(config: Config) -> str:
-    """The complete tree as YAML that `load_config` reads back to an equal tree."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    """The complete settings as YAML, which `load_config` reads back to an equal `Config`."""
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def _read_file(file: FilePath) -> Document:
@@ -144,9 +143,9 @@ def _preset(documents: Sequence[Document]) -> list[Document]:
 
 
 def _initial_run(given: Sequence[Document]) -> list[Document]:
-    """Model and tokenizer as they are in the run that `training.init_from` names: fine-tuning repeats no sizes.
+    """Model and tokenizer settings of the run in `training.init_from`, so that fine-tuning need not repeat sizes.
 
-    What is wrong with that run is told where its weights are read.
+    A damaged run is ignored here; loading its weights reports it.
     """
     names = [name for document in given if (name := _value(document.data, ("training", "init_from")))]
     if not names or not isinstance(names[-1], str):
@@ -160,13 +159,13 @@ def _initial_run(given: Sequence[Document]) -> list[Document]:
     if run is None:
         return []
     groups = {name: dict(group) for name in ("model", "tokenizer") if isinstance(group := run.data.get(name), dict)}
-    for name in ("source_model", "target_model"):  # the vocabulary lies in the run; these files may be gone
+    for name in ("source_model", "target_model"):  # the run has the vocabulary; these files may be gone
         groups.get("tokenizer", {}).pop(name, None)
     return [run._replace(data=groups)]
 
 
 def _shorten_warmup(merged: dict[str, Any]) -> dict[str, Any]:
-    """A warm-up that the user did not set gives way to a small `max_steps`, so that a short try just works."""
+    """Shorten a warm-up that the user did not set if `max_steps` is smaller, so that short tests work."""
     schedule, training = ScheduleSettings(), TrainingSettings()
     kind = _value(merged, ("training", "schedule", "kind")) or schedule.kind
     warmup = _value(merged, _WARMUP)
@@ -188,7 +187,7 @@ def _leaves(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _setting(config: Config, path: Path) -> Any:
-    """What a key of the validated tree has become."""
+    """The value of a key after validation."""
     found: Any = config
     for part in path:
         found = found[part] if isinstance(part, int) else getattr(found, part)
@@ -196,7 +195,7 @@ def _setting(config: Config, path: Path) -> Any:
 
 
 def _value(tree: Any, path: Sequence[str]) -> Any:
-    """What lies at a path; None where nothing does."""
+    """The value at a path; None if there is none."""
     for part in path:
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
@@ -207,6 +206,6 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     for key, value in above.items():
         old = result.get(key)
         if value is None and isinstance(old, dict):
-            continue  # a group whose keys are all commented out says nothing
+            continue  # a group whose keys are all commented out
         result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result

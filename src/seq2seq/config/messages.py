@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in the user's words: the key as typed, file and line, and what to write instead."""
+"""Error messages for settings: the key as typed, file and line, and what to write instead."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VARIANTS: dict[str, type[BaseModel]] = {
     "hub": HubSource,
     "builtin": BuiltinSource,
 }
-# What other toolkits and papers call them.
+# Names in other toolkits and papers.
 _OTHER_NAMES = {
     "lr": "learning_rate",
     "epochs": "max_epochs",
@@ -59,10 +59,10 @@ _KINDS = {
     "finite": "a finite number",
 }
 _BOUNDS = {
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
+    "greater_than": "more than {}",
+    "greater_than_equal": "{} or more",
+    "less_than": "less than {}",
+    "less_than_equal": "{} or less",
     "string_too_short": "a name, which cannot be empty",
     "string_pattern_mismatch": "letters, digits, _ and - alone",
 }
@@ -72,12 +72,12 @@ _SOURCE = "[{source: FILE, target: FILE}]"
 
 
 def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigError:
-    """The first problem in full, the number of the others after it."""
+    """The error for the first problem, with the number of the others."""
     problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors(include_url=False)]
     first = problems[0]
     path = _user_path(first["loc"])
     where = next((place for document in reversed(documents) if (place := document.place(path))), None)
-    # Every arm of a union reports its own problem with the same value.
+    # Each member of a union type reports its own problem with the same value.
     others = len({_user_path(problem["loc"]) for problem in problems}) - 1
     more = f" (and {others} more)" if others else ""
     arms = [problem for problem in problems if _user_path(problem["loc"]) == path]
@@ -86,7 +86,7 @@ def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigErro
 
 
 def no_number(path: Path, given: bool, documents: Sequence[Document]) -> ConfigError:
-    """`true` stands where a number is wanted."""
+    """The error for `true` or `false` in place of a number."""
     where = next((place for document in reversed(documents) if (place := document.place(path))), None)
     what = f"`{'.'.join(map(str, path))}`: must be a number, not {_shown(given)}"
     return ConfigError(what, where=where, hint=_reference(path), code="config.value")
@@ -116,24 +116,25 @@ def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: 
             f"`{key}` is a group of settings, not {_shown(given)}",
             _how_to_group(first["loc"], given),
         )
-    wanted = " or ".join(dict.fromkeys(_wanted(arm) for arm in arms)).replace(" or more or ", " or more, or ")
+    wanted = " or ".join(dict.fromkeys(expected(arm) for arm in arms)).replace(" or more or ", " or more, or ")
     hint = _how_to_write(first, arms, path)
     return "config.value", f"`{key}`: must be {wanted}, not {_shown(given)}", hint
 
 
-def _wanted(problem: Mapping[str, Any]) -> str:
-    """What a value must be."""
+def expected(problem: Mapping[str, Any]) -> str:
+    """What pydantic expected in place of the value: "1 or more", "a whole number"."""
     kind = str(problem["type"])
     if kind == "literal_error":
         return str(problem["ctx"]["expected"]).replace("'", "")
     if kind in _BOUNDS:
-        bounds = {
-            name: _shown(int(value) if value == int(value) else value)
-            for name, value in problem.get("ctx", {}).items()
-            if isinstance(value, (int, float))
-        }
-        return _BOUNDS[kind].format(**bounds)
+        return _BOUNDS[kind].format(*bounds(problem))
     return _KINDS.get(kind.partition("_")[0], "of another kind")
+
+
+def bounds(problem: Mapping[str, Any]) -> list[str]:
+    """The bounds that a number has exceeded."""
+    numbers = [value for value in problem.get("ctx", {}).values() if isinstance(value, (int, float))]
+    return [str(int(value) if value == int(value) else value) for value in numbers]
 
 
 def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> str:
@@ -165,7 +166,7 @@ def _reference(path: Path) -> str:
 
 
 def _default_list(path: Path) -> str:
-    """The default of a list as YAML writes it; empty where it has none."""
+    """The default of a list as YAML; empty if there is none."""
     field = _group_at(path[:-1]).model_fields.get(str(path[-1]))
     default = field.default if field is not None else None
     return str(list(default)) if isinstance(default, tuple) and default else ""
@@ -198,7 +199,7 @@ def _choices(problem: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML writes it, short."""
+    """A value as YAML, shortened if it is long."""
     match value:
         case None:
             return "null"
@@ -213,7 +214,7 @@ def _shown(value: Any) -> str:
 
 
 def _visible(key: str) -> str:
-    """The key with what cannot be seen, or looks like another letter, spelled out."""
+    """The key with invisible and non-ASCII letters as code points."""
     return "".join(letter if letter.isascii() and letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in key)
 
 
@@ -230,19 +231,19 @@ def _user_path(loc: Sequence[str | int]) -> Path:
 
 
 def _suggest(loc: Sequence[str | int]) -> str:
-    """Where an unknown key may belong, or what it may have been meant to be."""
+    """A hint for an unknown key: its place elsewhere, or a similar name."""
     typed = str(loc[-1])
     wrong = typed.strip().casefold().replace("-", "_").replace(" ", "_")
     siblings = list(_group_at(loc[:-1]).model_fields)
-    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}  # of which there are several
+    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}
     wanted = _OTHER_NAMES.get(wrong, wrong)
     groups = _user_path(loc)[:-1]
     within = ".".join(map(str, groups))
     key = f"{within}.{typed}" if within else typed
-    # The key as `key=value` wants it, which cannot reach into a list.
+    # The full key, as in `key=value`, which cannot address items of a list.
     prefix = f"{within}." if within and not any(isinstance(part, int) for part in groups) else ""
     if typed == "<<":
-        return "write the keys out, or use a preset: configs know no merge keys"
+        return "write the keys out, or use a preset: configs have no merge keys"
     if typed.isdecimal() and len(typed) == 3:
         return "write numbers without commas, as in 20000"
     if "." in wrong and wrong in everywhere.values():
@@ -282,12 +283,12 @@ def _may_be_null(loc: Sequence[str | int]) -> bool:
 
 
 def known_key(text: str) -> bool:
-    """Whether a text is the full name of a setting, such as `training.max_steps`."""
+    """Whether a text is the full key of a setting, such as `training.max_steps`."""
     return text in dict(_all_keys(Config, ())).values()
 
 
 def _all_keys(group: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Every key of the tree with its full path; the first of several equal names wins."""
+    """Name and full key of every setting."""
     for name, field in group.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -1,4 +1,4 @@
-"""The documentation of every key, made from the settings classes themselves."""
+"""Reference documentation of every key, generated from the settings classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SOURCES = (TextSource, TsvSource, JsonlSource, HubSource, BuiltinSource)
 
 
 def reference_lines(part: str = "") -> list[str]:
-    """Every key below `part` (all where empty): `key: type = default`, its meaning indented.
+    """Every key below `part` (all keys if empty): `key: type = default`, with an indented description.
 
     Raises:
         UsageError: no key begins with `part`.
@@ -37,7 +37,7 @@ def reference_lines(part: str = "") -> list[str]:
 
 
 def _near_keys(part: str, keys: list[str]) -> str:
-    """A hint for a key that there is not: the same name elsewhere, a near one, or what its section holds."""
+    """A hint for an unknown key: the same name elsewhere, a similar name, or the keys of its section."""
     section, _, name = part.rpartition(".")
     within = list(dict.fromkeys(key for key in keys if section and key.rpartition(".")[0] == section))
     by_name = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of several wins
@@ -56,7 +56,7 @@ def _near_keys(part: str, keys: list[str]) -> str:
 
 
 def differences(config: Config) -> list[str]:
-    """`key: value` of everything that differs from the defaults."""
+    """`key: value` of every setting that differs from its default."""
     default = Config(model=type(config.model)()).model_dump(mode="json")
     return list(_differences(config.model_dump(mode="json"), default, ""))
 
@@ -119,7 +119,7 @@ def _type_name(field: FieldInfo) -> str:
 
 
 def _type_text(annotation: Any) -> str:
-    """A type as a user reads it: `int | auto`, `[str, ...]`."""
+    """A type in user notation: `int | auto`, `[str, ...]`."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type_text(parts[0])

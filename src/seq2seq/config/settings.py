@@ -1,8 +1,7 @@
-"""The whole settings tree: every key, its type, its default and what it means.
+"""All settings of a run: every key, its type, its default and its meaning.
 
-Each class is frozen and refuses unknown keys. The docstring under a field is its documentation: `seq2seq config
-reference`
-prints it. Nothing here imports torch, so that `seq2seq --help` stays fast.
+Each class is frozen and rejects unknown keys. The docstring under a field is its documentation, which `seq2seq config
+reference` prints.
 """
 
 from __future__ import annotations

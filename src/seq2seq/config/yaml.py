@@ -1,33 +1,33 @@
 """YAML in, plain data and the line of every key out.
 
-PyYAML's own resolution has traps: `1e-4` is a string, `no` (Norwegian) is False, and the last of two equal keys wins.
-Here scalars follow the YAML 1.2 core schema and a repeated key is an error.
+ruamel.yaml resolves scalars as YAML 1.2 does: `1e-4` is a number and `no` (Norwegian) is text, which PyYAML reads as
+text and as False. What it leaves open is decided here: a repeated key is an error, keys and dates are text, and aliases
+may not unfold without end.
 """
 
 from __future__ import annotations
 
 import re
+from io import StringIO
 from typing import Any, NamedTuple
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from seq2seq.errors import ConfigError
 
 Path = tuple[str | int, ...]
 
-_NULL = {"", "~", "null", "Null", "NULL"}
-_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9][0-9_]*")
 # A plain word that YAML takes for something else by its first character; quoted text is passed over.
 _SPECIAL_WORD = re.compile(r"""("[^"]*"|'[^']*')|(?<![^\s\[,{])[*&@`][^\s,\]}]*?(?=:?(?:[\s,\]}]|$))""")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-
-
-_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str")} | {"!"}
-_DEEPEST = 50
+_STANDARD_TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = {_STANDARD_TAG + name for name in ("str", "timestamp", "merge", "value")}
+_TAGS = _TEXT_TAGS | {_STANDARD_TAG + name for name in ("map", "seq", "int", "float", "bool", "null")}
+_MAX_DEPTH = 50
+_MAX_VALUES = 100_000
 _LEVELS = "a config has four levels at most"
-_MOST_VALUES = 100_000
-_LONGEST_NUMBER = 40
 
 
 class Document(NamedTuple):
@@ -38,7 +38,7 @@ class Document(NamedTuple):
     lines: dict[Path, int]
 
     def place(self, path: Path) -> str | None:
-        """`file:line` of a key, or of the nearest group around it, where this document says something of it."""
+        """`file:line` of a key, or of the nearest group around it; None if the document sets neither."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 line = self.lines[path[:length]]
@@ -52,41 +52,109 @@ def read_yaml(text: str, name: str) -> Document:
     Raises:
         ConfigError: not YAML, a repeated key, or no mapping at the top; names file and line.
     """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False
+    reader = _Reader(name, yaml)
     try:
-        node = yaml.compose(text, Loader=yaml.BaseLoader)
-        reading = _Reading(name)
-        data = {} if node is None else reading.plain(node, ())
-    except yaml.MarkedYAMLError as error:
+        node = yaml.compose(text)
+        data = {} if node is None else reader.read(node, ())
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
         line = "".join(text.splitlines()[mark.line : mark.line + 1]) if mark else ""
-        hint = _how_to_mend(str(error), line)
+        hint = _syntax_hint(str(error), line)
         raise ConfigError(f"not valid YAML: {error.problem}", where=where, hint=hint, code="config.syntax") from None
-    except yaml.reader.ReaderError as error:
-        line_number = text.count("\n", 0, error.position) + 1
-        what = f"not valid YAML: the character U+{_code_point(error.character):04X}"
-        hint = "remove it; is this a text file?"
-        raise ConfigError(what, where=f"{name}:{line_number}", hint=hint, code="config.syntax") from None
-    except yaml.YAMLError as error:
+    except ReaderError as error:
+        where = f"{name}:{text.count(chr(10), 0, error.position) + 1}"
+        what = f"not valid YAML: the character U+{error.character:04X}"
+        raise ConfigError(what, where=where, hint="remove it; is this a text file?", code="config.syntax") from None
+    except YAMLError as error:
         what = f"not valid YAML: {error}".splitlines()[0]
         raise ConfigError(what, where=name, hint="check indentation and colons", code="config.syntax") from None
     except RecursionError:
         raise ConfigError("not valid YAML: too many levels", where=name, hint=_LEVELS, code="config.syntax") from None
     if not isinstance(data, dict):
         what = "a config is a mapping of keys to values"
-        raise ConfigError(what, where=f"{name}:1", hint=_how_to_map(text, name), code="config.syntax")
-    return Document(name, data, reading.lines)
+        raise ConfigError(what, where=f"{name}:1", hint=_mapping_hint(text, name), code="config.syntax")
+    return Document(name, data, reader.lines)
 
 
-def _code_point(character: str | int) -> int:
-    return character if isinstance(character, int) else ord(character)
+def read_value(text: str, name: str) -> Any:
+    """Parse the right-hand side of `key=value` as YAML; `name` is the complete setting, for messages."""
+    try:
+        return read_yaml(f"value: {text}", name).data["value"]
+    except ConfigError as error:
+        quoted = _with_quotes(text)
+        if quoted == text:
+            raise
+        setting = name.removesuffix(text) + quoted
+        if "'" not in setting:
+            setting = f"'{setting}'"  # for the shell, which would remove the inner quotes
+        raise ConfigError(error.what, where=error.where, hint=f"quote it: {setting}", code=error.code) from None
 
 
-def _short(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
+def write_yaml(value: Any, *, one_line: bool = False) -> str:
+    """YAML text of plain data, keys in their order; `one_line` writes lists and groups in brackets."""
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = one_line
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 2**31 if one_line else 110
+    stream = StringIO()
+    yaml.dump(value, stream)
+    return stream.getvalue()
 
 
-def _how_to_mend(problem: str, line: str) -> str:
+class _Reader:
+    """Converts YAML nodes to plain data and notes the lines of keys."""
+
+    def __init__(self, name: str, yaml: YAML) -> None:
+        self.name, self.yaml = name, yaml
+        self.lines: dict[Path, int] = {}
+        self._values = 0
+
+    def read(self, node: Node, path: Path) -> Any:
+        """The data of a node. Aliases that unfold without end, or to too much, are refused."""
+        self._values += 1
+        if len(path) > _MAX_DEPTH:
+            raise self._error(f"more than {_MAX_DEPTH} levels, or a group that holds itself", node, _LEVELS)
+        if self._values > _MAX_VALUES:
+            raise self._error(f"more than {_MAX_VALUES:,} values", node, "write out what aliases (*) repeat")
+        if node.tag not in _TAGS:
+            tag = str(node.tag).replace(_STANDARD_TAG, "!!")
+            raise self._error(f"a config has no tags such as {tag}", node, "remove what begins with !")
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode):
+            places = [(*path, index) for index in range(len(node.value))]
+            for place, item in zip(places, node.value, strict=True):
+                self.lines[place] = item.start_mark.line + 1
+            return [self.read(item, place) for place, item in zip(places, node.value, strict=True)]
+        if node.tag in _TEXT_TAGS:
+            return node.value
+        try:
+            return self.yaml.constructor.construct_object(node)
+        except (ValueError, LookupError):  # -_ and !!int x are no numbers, and Python converts no 5,000 digits
+            return node.value
+
+    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode) or not key_node.value:
+                raise self._error("a key must be a plain word", key_node, "write `key: value`, without ? or brackets")
+            key = str(key_node.value)
+            here = (*path, key)
+            if key in result:
+                what = f"key `{key}` is given twice (first on line {self.lines[here]})"
+                raise self._error(what, key_node, "remove one of the two", code="config.duplicate-key")
+            self.lines[here] = key_node.start_mark.line + 1
+            result[key] = self.read(value_node, here)
+        return result
+
+    def _error(self, what: str, node: Node, hint: str, code: str = "config.syntax") -> ConfigError:
+        return ConfigError(what, where=f"{self.name}:{node.start_mark.line + 1}", hint=hint, code=code)
+
+
+def _syntax_hint(problem: str, line: str) -> str:
     """What to change in a line that is not YAML."""
     if "\\t" in problem:
         return "tabs cannot indent YAML; use spaces"
@@ -101,8 +169,8 @@ def _how_to_mend(problem: str, line: str) -> str:
     return "check indentation and colons"
 
 
-def _how_to_map(text: str, name: str) -> str:
-    """What to write where the whole is not `key: value`."""
+def _mapping_hint(text: str, name: str) -> str:
+    """What to write if the file is not `key: value`."""
     first = next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     if found := re.match(r"([A-Za-z_][\w.]*)\s*(?:=|：|:(?! ))\s*(\S.*)", first):
         return f"write `key: value` lines, with a space after the colon: {found[1]}: {found[2]}"
@@ -111,81 +179,6 @@ def _how_to_map(text: str, name: str) -> str:
     return "write `key: value` lines"
 
 
-def read_value(text: str, name: str) -> Any:
-    """Parse the right-hand side of `key=value` as YAML; `name` is the whole of it, for messages."""
-    try:
-        return read_yaml(f"value: {text}", name).data["value"]
-    except ConfigError as error:
-        quoted = _with_quotes(text)
-        if quoted == text:
-            raise
-        setting = name.removesuffix(text) + quoted
-        if "'" not in setting:
-            setting = f"'{setting}'"  # for the shell, which would take the inner quotes away
-        raise ConfigError(error.what, where=error.where, hint=f"quote it: {setting}", code=error.code) from None
-
-
 def _with_quotes(text: str) -> str:
     """The text with quotes around words such as `*` and `*embedding*`."""
     return _SPECIAL_WORD.sub(lambda found: found[0] if found[1] else f'"{found[0]}"', text)
-
-
-class _Reading:
-    """From the nodes of YAML to plain data, noting lines."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.lines: dict[Path, int] = {}
-        self._values = 0
-
-    def plain(self, node: yaml.Node, path: Path) -> Any:
-        """The data of a node. Aliases that would unfold without end, or to too much, are refused."""
-        self._values += 1
-        line = node.start_mark.line + 1
-        if len(path) > _DEEPEST:
-            raise self._error(f"more than {_DEEPEST} levels, or a group that holds itself", line, _LEVELS)
-        if self._values > _MOST_VALUES:
-            raise self._error(f"more than {_MOST_VALUES:,} values", line, "write out what aliases (*) repeat")
-        if node.tag not in _TAGS:
-            raise self._error(f"a config knows no tags such as {_short(node.tag)}", line, "remove what begins with !")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            places = [(*path, index) for index in range(len(node.value))]
-            self.lines |= {place: child.start_mark.line + 1 for place, child in zip(places, node.value, strict=True)}
-            return [self.plain(child, place) for place, child in zip(places, node.value, strict=True)]
-        return _scalar(str(node.value), quoted=getattr(node, "style", None) is not None)
-
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise self._error("a key must be a plain word", line, "write `key: value`, without ? or brackets")
-            key = str(key_node.value)
-            here = (*path, key)
-            if key in result:
-                what = f"key `{key}` is given twice (first on line {self.lines[here]})"
-                raise ConfigError(
-                    what, where=f"{self.name}:{line}", hint="remove one of the two", code="config.duplicate-key"
-                )
-            self.lines[here] = line
-            result[key] = self.plain(value_node, here)
-        return result
-
-    def _error(self, what: str, line: int, hint: str) -> ConfigError:
-        return ConfigError(what, where=f"{self.name}:{line}", hint=hint, code="config.syntax")
-
-
-def _scalar(text: str, *, quoted: bool) -> Any:
-    if quoted:
-        return text
-    if text in _NULL:
-        return None
-    if text in _BOOL:
-        return _BOOL[text]
-    if _INT.fullmatch(text) and len(text) <= _LONGEST_NUMBER:
-        return int(text.replace("_", ""))
-    if _FLOAT.fullmatch(text):
-        return float(text.replace("_", ""))
-    return text

@@ -113,7 +113,10 @@ def prepare(
                 "the disk is full", where=str(cache), hint="free some space, or move the cache", code="disk.full"
             ) from error
         raise UsageError(
-            f"cannot use the cache of prepared data: {error}", where=str(cache), code="usage.unwritable"
+            f"cannot use the cache of prepared data: {error}",
+            where=str(cache),
+            hint="set SEQ2SEQ_CACHE to a folder that can be written to",
+            code="usage.unwritable",
         ) from error
     warn_of_copies(prepared.report)
     warn_of_shared_sources(prepared.report)

@@ -1,0 +1,43 @@
+"""Every third-party package that the source imports is declared in pyproject.toml."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def imported_packages() -> set[str]:
+    """Top-level names of the absolute imports below src, without the standard library."""
+    names = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"seq2seq"}
+
+
+def normalized(requirement: str) -> str:
+    """Name of a distribution in the form of PEP 503, without versions and extras."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()  # type: ignore[index]
+
+
+def test_imported_packages_are_declared() -> None:
+    """typing_extensions and llvmlite came along with other packages, and could have gone with them."""
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11 and later
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {normalized(text) for text in [*project["dependencies"], *extras["ctranslate2"], *extras["huggingface"]]}
+    distributions = packages_distributions()
+    packages = imported_packages()
+    assert {"torch", "ruamel", "PIL"} <= packages
+    undeclared = {name for name in packages if declared.isdisjoint(map(normalized, distributions.get(name, [name])))}
+    assert undeclared == set()
