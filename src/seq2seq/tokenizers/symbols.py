@@ -47,6 +47,10 @@ class SymbolTokenizer(Tokenizer):
     def size(self) -> int:
         return len(self._texts)
 
+    def number(self, symbol: str) -> int:
+        """The id of a symbol; UNK if it is not in the vocabulary."""
+        return self._ids.get(symbol, UNK)
+
     def symbol(self, number: int) -> str:
         """The symbol of an id; empty for PAD, BOS and EOS."""
         return self._texts[number]
