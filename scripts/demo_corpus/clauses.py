@@ -103,7 +103,7 @@ def _when(
     return tense, time, NOTHING, combos
 
 
-TENSES = ("present", "present", "habit", "past", "past", "future", "modal")
+TENSES = ("present", "habit", "habit", "past", "past", "future", "modal")
 
 
 def clause(

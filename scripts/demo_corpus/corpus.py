@@ -29,9 +29,9 @@ _WEIGHTS: tuple[tuple[Callable[[Dice], Sentence], int], ...] = (
 )
 _TEMPLATES = tuple(template for template, weight in _WEIGHTS for _ in range(weight))
 _RESERVED_PERCENT = 7
-_RARE = 12
+_RARE = 6
 """Every word form is seen at least this often in training."""
-_POOL = 1.6
+_POOL = 2.0
 
 
 class DemoCorpus(NamedTuple):

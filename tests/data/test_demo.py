@@ -230,7 +230,7 @@ def test_every_word_is_frequent_and_every_test_word_is_known(demo: DemoCorpus) -
     """Words that are not copied from one side to the other, that is."""
     for side in (0, 1):
         counts = Counter(word for pair in demo.train for word in set(_own_words(pair, side)))
-        assert min(counts.values()) >= 12
+        assert min(counts.values()) >= 6
         assert {word for pair in demo.test + demo.valid for word in _own_words(pair, side)} <= set(counts)
 
 
@@ -244,7 +244,7 @@ def test_invented_words_are_copied_and_never_come_again(demo: DemoCorpus) -> Non
     copied = [set(re.findall(r"[A-ZÄÖÜ]\w+", english)) & set(re.findall(r"\w+", german)) for english, german in known]
     counts = Counter(name for names in copied for name in names)
     once = [name for name, count in counts.items() if count == 1]
-    assert len(once) > 2000
+    assert len(once) > 1800
 
 
 def test_length_and_form(demo: DemoCorpus) -> None:

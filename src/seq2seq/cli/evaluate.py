@@ -95,7 +95,7 @@ def _evaluate_run(
     language: str | None,
 ) -> list[MetricResult]:
     from seq2seq.atomic_files import write_text
-    from seq2seq.decoding.translator import TranslationOptions, search_options
+    from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
     from seq2seq.runs import load
 
@@ -110,7 +110,7 @@ def _evaluate_run(
         f"{loaded.checkpoint} of {run}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
         f"score = log P / length^{decoding.length_penalty:g}"
     )
-    stream = loaded.translator.stream((source for source, _ in pairs), TranslationOptions(search_options(decoding)))
+    stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))
     translated = [translations[0].text for translations in stream]
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))

@@ -103,7 +103,7 @@ class DecodingOptions(NamedTuple):
             split=partial(split_sentences, language=data.source_language) if self.paragraphs else None,
             glossary=None if self.glossary is None else read_glossary(self.glossary, tokenizers.target),
             mbr=mbr,
-            replace_unknown=self.replace_unknown,
+            replace_unknown=self.replace_unknown or loaded.config.decoding.replace_unknown,
         )
 
     def _search(self, loaded: LoadedRun) -> SearchOptions:

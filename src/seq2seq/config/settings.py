@@ -60,9 +60,9 @@ class DataSettings(Settings):
 class TokenizerSettings(Settings):
     """How text becomes tokens. Trained on the cleaned training corpus, unless a model file is given."""
 
-    kind: Literal["unigram", "bpe", "char", "word"] = "unigram"
-    """`unigram` and `bpe`: sentencepiece subwords with byte fallback; `char` splits into characters; `word` at
-    spaces."""
+    kind: Literal["unigram", "bpe", "char", "word", "wordpunct"] = "unigram"
+    """`unigram` and `bpe`: sentencepiece subwords with byte fallback; `char` splits into characters; `word` splits at
+    spaces, `wordpunct` into words and punctuation marks."""
     vocabulary_size: int = Field(8000, ge=8, le=2**24)
     """Entries including the four special tokens; shrunk with a notice where the corpus cannot fill it."""
     joint: bool = True
@@ -198,6 +198,9 @@ class DecodingSettings(Settings):
     """Padded source tokens decoded at once; the result does not depend on it."""
     batch_sentences: int = Field(256, ge=1)
     """Sentences decoded at once at most; the result does not depend on it."""
+    replace_unknown: bool = False
+    """With words or characters as vocabulary: replace `<unk>` by the source word with most attention (Luong et al.
+    2015)."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers that the model computes with while it translates. `auto` is fp32: scores are the same on every machine.
     bf16 is within 0.1 BLEU; on a CPU it is slower than fp32 wherever loops are compiled."""

@@ -74,6 +74,11 @@ def search_options(settings: DecodingSettings) -> SearchOptions:
     )
 
 
+def translation_options(settings: DecodingSettings) -> TranslationOptions:
+    """The translation options of a run's settings."""
+    return TranslationOptions(search_options(settings), replace_unknown=settings.replace_unknown)
+
+
 class _Chunk(NamedTuple):
     """Lines whose batches are in the pool."""
 
@@ -141,7 +146,7 @@ class Translator:
         """The best translation of each text. Raises as `stream`."""
         changes = {"beam_size": beam_size, "length_penalty": length_penalty}
         settings = self.settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        options = TranslationOptions(search_options(settings))
+        options = translation_options(settings)
         return [translations[0].text for translations in self.stream(texts, options)]
 
     def stream(
@@ -171,7 +176,7 @@ class Translator:
             options: by default the search of the translator's settings.
             start: number of the first line, counted from 0, for warnings and for the random numbers of samples.
         """
-        options = options or TranslationOptions(search_options(self.settings))
+        options = options or translation_options(self.settings)
         typed = (Line(line) if isinstance(line, str) else line for line in lines)
         chunks = split_chunks(typed, self.parallelism.chunk_lines)
         first = next(chunks, None)

@@ -14,7 +14,10 @@ from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import TAG
 from seq2seq.tokenizers.pair import TokenizerPair
-from seq2seq.tokenizers.symbols import SymbolTokenizer, WordTokenizer, normalize
+from seq2seq.tokenizers.symbols import SymbolTokenizer, normalize
+
+_LEAST_SHARE = 0.2
+"""Share of the largest attention weight with which an unknown source symbol is preferred to known ones."""
 
 
 def check_unknowns(tokenizers: TokenizerPair) -> None:
@@ -35,14 +38,15 @@ def replace_unknowns(
         tokenizers: of words or characters on both sides.
         source_text: the source text, as it was encoded.
         tokens: the output without BOS and EOS.
-        attention: [T+1, S] or [T, S], row t are the weights that wrote token t; S counts the source's EOS. EOS and
-            target tags are never copied. `<unk>` remains if the source has no other symbols.
+        attention: [T+1, S] or [T, S], row t are the weights that wrote token t; S counts the source's EOS. Unknown
+            source symbols with some attention come first, each once; EOS and target tags are never copied. `<unk>`
+            remains if the source has no other symbols.
 
     Raises:
         UsageError: there is no attention, or the vocabulary has subwords.
     """
     source, target = _sides(tokenizers)
-    texts = [target.decode([[token]])[0] for token in tokens]
+    texts = [target.symbol(token) for token in tokens]
     if UNK in tokens:
         if attention is None:
             raise UsageError(
@@ -52,11 +56,16 @@ def replace_unknowns(
             )
         symbols = list(source.symbols_of(normalize(source_text, source.normalization)))
         places = [place for place, symbol in enumerate(symbols) if not TAG.fullmatch(symbol)]
+        # Unknown on one side is mostly unknown on the other: those symbols go first, each of them once.
+        unknown = {place for place in places if source.number(symbols[place]) == UNK}
         for row, token in enumerate(tokens):
             if token == UNK and places:
                 weights = attention[row].tolist()
-                texts[row] = symbols[max(places, key=lambda place: weights[place])]
-    return (" " if isinstance(target, WordTokenizer) else "").join(filter(None, texts))
+                near = [place for place in unknown if weights[place] >= _LEAST_SHARE * max(weights)]
+                place = max(near or places, key=lambda place: weights[place])
+                unknown.discard(place)
+                texts[row] = symbols[place]
+    return target.join(texts)
 
 
 def _sides(tokenizers: TokenizerPair) -> tuple[SymbolTokenizer, SymbolTokenizer]:

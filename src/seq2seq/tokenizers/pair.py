@@ -133,7 +133,7 @@ def _train(settings: TokenizerSettings, sentences: list[str], side: str, tags: S
                 from seq2seq.tokenizers.sentencepiece import train_subwords
 
                 return train_subwords(settings, sentences, side, tags)
-            case "char" | "word":
+            case "char" | "word" | "wordpunct":
                 from seq2seq.tokenizers.symbols import train_symbols
 
                 return train_symbols(settings, sentences, side, tags)
@@ -191,6 +191,10 @@ def _kind(name: str, folder: Path) -> type[Tokenizer]:
             from seq2seq.tokenizers.symbols import WordTokenizer
 
             return WordTokenizer
+        case "wordpunct":
+            from seq2seq.tokenizers.symbols import WordPunctTokenizer
+
+            return WordPunctTokenizer
         case kind:
             raise CheckpointError(
                 f"unknown kind of tokenizer: {kind!r}", where=str(folder / _INDEX), code="tokenizer.damaged"

@@ -39,9 +39,24 @@ class SymbolTokenizer(Tokenizer):
     def split(text: str) -> Iterable[str]:
         """Split a text without tags into symbols."""
 
+    @abstractmethod
+    def join(self, symbols: Iterable[str]) -> str:
+        """The text of some symbols."""
+
     @property
     def size(self) -> int:
         return len(self._texts)
+
+    def number(self, symbol: str) -> int:
+        """The id of a symbol; UNK if it is not in the vocabulary."""
+        return self._ids.get(symbol, UNK)
+
+    def symbol(self, number: int) -> str:
+        """The symbol of an id; empty for PAD, BOS and EOS."""
+        return self._texts[number]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return [self.join([self._texts[number] for number in row]) for row in ids]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         find = self._ids.get
@@ -92,8 +107,8 @@ class CharTokenizer(SymbolTokenizer):
     def split(text: str) -> Iterable[str]:
         return text
 
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return ["".join([self._texts[number] for number in row]) for row in ids]
+    def join(self, symbols: Iterable[str]) -> str:
+        return "".join(symbols)
 
 
 class WordTokenizer(SymbolTokenizer):
@@ -108,8 +123,26 @@ class WordTokenizer(SymbolTokenizer):
     def split(text: str) -> Iterable[str]:
         return [word for word in text.split(" ") if word]
 
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [" ".join([text for number in row if (text := self._texts[number])]) for row in ids]
+    def join(self, symbols: Iterable[str]) -> str:
+        return " ".join(filter(None, symbols))
+
+
+class WordPunctTokenizer(SymbolTokenizer):
+    """One token per word and per punctuation mark; the symbol includes the space before it, if there is one.
+
+    Lossless for known words with single spaces between them: leading, trailing and repeated spaces are lost.
+    """
+
+    kind = "wordpunct"
+    _SYMBOL = re.compile(r" ?(?:\w+|[^\w\s])")
+
+    @classmethod
+    def split(cls, text: str) -> Iterable[str]:
+        words = " ".join(text.split())
+        return cls._SYMBOL.findall(f" {words}") if words else []
+
+    def join(self, symbols: Iterable[str]) -> str:
+        return "".join(f" {UNKNOWN}" if symbol == UNKNOWN else symbol for symbol in symbols).removeprefix(" ")
 
 
 def normalize(text: str, normalization: Normalization) -> str:
@@ -125,7 +158,8 @@ def train_symbols(
     Raises:
         DataError: the vocabulary would be empty.
     """
-    kind = CharTokenizer if settings.kind == "char" else WordTokenizer
+    kinds = {"char": CharTokenizer, "word": WordTokenizer, "wordpunct": WordPunctTokenizer}
+    kind: type[SymbolTokenizer] = kinds[settings.kind]
     counts: Counter[str] = Counter()
     symbols_of = kind(tags, settings.normalization).symbols_of
     for sentence in sentences:
