@@ -134,6 +134,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dropout": 0.0,
         },
         learning_rate=4e-3,
-        max_steps=300,
+        max_steps=350,
     ),
 }
