@@ -303,6 +303,8 @@ def test_resume_refuses_what_is_not_the_same(
     left: Path, transformer: Path, long_text: Path, seq2seq: Runner, tmp_path: Path
 ) -> None:
     output = ("-o", left / "out.de", "--resume")
+    recorded = json.loads((left / ".partial-out.de.json").read_text())["bytes"]
+    os.truncate(left / ".partial-out.de", recorded)  # lines that are not recorded are written again
     before = {path.name: path.read_bytes() for path in left.iterdir()}
     outcome = seq2seq("translate", transformer, long_text, *output, "--beam-size", 2)
     assert outcome.code == 2
