@@ -204,7 +204,7 @@ def test_a_broken_run_is_called_so(
 REMARKS: list[tuple[str, Damage]] = [
     ("checkpoint step-00000002 cannot be used", lambda run: cut(run / "checkpoints/step-00000002/model.safetensors")),
     ("checkpoint step-00000002 cannot", lambda run: (run / "checkpoints/step-00000002/manifest.json").unlink()),
-    ("can translate, but training cannot resume", lambda run: cut(run / "checkpoints/last/training.safetensors")),
+    ("can translate, but training cannot resume", lambda run: cut(run / "checkpoints/best/training.safetensors")),
     ("best points to step-9, which is gone", lambda run: relink(run, "best", "step-9")),
     ("data.json is missing or damaged", lambda run: (run / "data.json").write_text("[" * 100_000)),
     ("env.json is missing or damaged", lambda run: (run / "env.json").unlink()),
