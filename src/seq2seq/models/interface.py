@@ -1,4 +1,4 @@
-"""The contract of every architecture. Search, loss and scoring know this file and no other file of this folder.
+"""Interface of every architecture. Search, loss and scoring use this file and no other of this folder.
 
 Letters in shapes: B batch, S source length, T target length, D width, V vocabulary, L layers, H heads. During search,
 N sentences have W hypotheses each: R = N * W rows, and row r belongs to sentence r // W. The batch is axis 0 of every
@@ -119,7 +119,7 @@ class Seq2SeqModel(nn.Module, ABC):
         """
 
     def select(self, state: Any, rows: Int[Tensor, "N W"]) -> Any:
-        """The state of these hypotheses: `rows[n, w]` is the old row that hypothesis w of sentence n grows from.
+        """The state of the selected hypotheses: `rows[n, w]` is the row that hypothesis w of sentence n continues.
 
         The hypotheses of a sentence come from one old sentence, and every old sentence is taken at most once. If none
         is left out, the sentences keep their order. W may differ from the old one. Uses the state up. The memory is
