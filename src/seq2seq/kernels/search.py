@@ -1,4 +1,4 @@
-"""Compiled steps of a search; each returns None where they are not in use or do not take these tensors."""
+"""Compiled steps of a search; each returns None if the loops are not in use or do not support these tensors."""
 
 from __future__ import annotations
 
