@@ -119,7 +119,7 @@ def _type_name(field: FieldInfo) -> str:
 
 
 def _type_text(annotation: Any) -> str:
-    """A type in user notation: `int | auto`, `[str, ...]`."""
+    """Format a type in user notation: `int | auto`, `[str, ...]`."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type_text(parts[0])
