@@ -147,7 +147,7 @@ def _sizes(source: str, target: str) -> Sizes:
 
 
 def _passes(sizes: Sizes, preset: str) -> int:
-    """Passes over the corpus, roughly, to two digits."""
+    """Approximate number of passes over the corpus, to two digits."""
     from seq2seq.config.presets import PRESETS
 
     # English and German captions have 1.9 characters per token with 500 entries, 3.4 with 2,000, 4.4 with 6,000.

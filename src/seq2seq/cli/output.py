@@ -77,7 +77,7 @@ class Output:
         """Skip the lines whose translations are in a resumed file. Raises `DataError` if these are other lines."""
 
     def interrupt(self) -> str:
-        """End an unfinished output; returns a message that says what is left of it."""
+        """End an unfinished output; returns a message about the part that is kept."""
         return f"{self._written:,} lines are written" if self._written else ""
 
 

@@ -100,7 +100,7 @@ def decode(folder: Folder, side: Side = "target") -> None:
 
 
 def _check_output(folder: Path) -> None:
-    """Tell before the training what keeps the tokenizer from being kept."""
+    """Raise before the training if the tokenizer cannot be saved."""
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if existing.exists() and not existing.is_dir():
         raise UsageError(f"{existing} is a file, not a folder", hint="choose another with -o", code="usage.unwritable")
