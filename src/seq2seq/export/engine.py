@@ -49,7 +49,7 @@ class _Answer(NamedTuple):
     tokens: list[str]
     """Without EOS."""
     log_probability: float
-    """Of the tokens, and of EOS if it was written."""
+    """Log-probabilities of the tokens, and of EOS if it was written."""
     ended: bool
     """Whether EOS was written."""
 

@@ -36,7 +36,7 @@ class Result(NamedTuple):
     ties: int
     """Number of others whose first different token is equally likely; counted in full precision only."""
     bleu: float | None
-    """Of the greedy outputs, 0 to 100; None without references."""
+    """BLEU of the greedy outputs, 0 to 100; None without references."""
 
 
 class Parity(NamedTuple):
