@@ -1,4 +1,4 @@
-"""Raw training pairs on disk between reading and tokenizing, so that memory does not grow with the corpus."""
+"""Raw training pairs, kept on disk between reading and tokenizing so that memory does not grow with the corpus."""
 
 from __future__ import annotations
 

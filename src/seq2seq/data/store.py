@@ -76,7 +76,7 @@ class Store:
 
 
 class StoreWriter:
-    """Writer of a new store, table by table; memory does not grow."""
+    """Writer of a new store, table by table, in constant memory."""
 
     def __init__(self, path: Path) -> None:
         self._file = pa.OSFile(str(path), "wb")

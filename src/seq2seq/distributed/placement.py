@@ -16,11 +16,11 @@ from seq2seq.errors import ConfigError
 from seq2seq.system import available_cores
 
 _MAX_CPU_RANKS = 8
-"""Most ranks on a CPU unless asked for more: each has the whole model and optimizer in memory."""
+"""Default maximum of ranks on a CPU: each has the whole model and optimizer in memory."""
 
 
 class Placement(NamedTuple):
-    """Where a run computes."""
+    """Device, ranks and threads of a run."""
 
     device: torch.device
     """The device of this process; of several GPUs the parent of the ranks has `cuda`."""

@@ -1,4 +1,4 @@
-"""Examination of a run for a bug report: what it is, how far it came, and whether its files are intact.
+"""Examination of a run for a bug report: its settings, its progress, and the integrity of its files.
 
 Everything that commands do with a run is tried: its settings are read, its tokenizer, checkpoints and exports compared
 with their hashes, and the best model is built. Whatever would stop a command is a fault, anything less a remark.

@@ -25,7 +25,7 @@ Ids = npt.NDArray[np.int32]
 Word = tuple[int, ...]
 
 DRAWS = 32
-"""Number of different draws for each word: an occurrence takes one of them, so that frequent words are cached."""
+"""Number of cached samples of each word; each occurrence of a frequent word uses one of them."""
 
 _WORD_PIECES = 16
 """Text without spaces is sampled in segments of this many pieces."""

@@ -41,7 +41,7 @@ class SymbolTokenizer(Tokenizer):
 
     @abstractmethod
     def join(self, symbols: Iterable[str]) -> str:
-        """The text of some symbols."""
+        """Join symbols into a text."""
 
     @property
     def size(self) -> int:
