@@ -172,8 +172,8 @@ def _syntax_hint(problem: str, line: str) -> str:
 def _mapping_hint(text: str, name: str) -> str:
     """Hint for a file whose top level is not a mapping."""
     first = next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-    if found := re.match(r"([A-Za-z_][\w.]*)\s*(?:=|：|:(?! ))\s*(\S.*)", first):
-        return f"write `key: value` lines, with a space after the colon: {found[1]}: {found[2]}"
+    if match := re.match(r"([A-Za-z_][\w.]*)\s*(?:=|：|:(?! ))\s*(\S.*)", first):
+        return f"write `key: value` lines, with a space after the colon: {match[1]}: {match[2]}"
     if not name.endswith((".yaml", ".yml")):
         return "is this a config (`key: value` lines)? For two text files: seq2seq train --source FILE --target FILE"
     return "write `key: value` lines"

@@ -15,9 +15,9 @@ def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"] | None:
     kernels = used()
     if kernels is None or not _takes(logits):
         return None
-    found = torch.empty(len(logits), dtype=torch.float64)
-    kernels.normalise(logits.numpy(), found.numpy())
-    return found
+    result = torch.empty(len(logits), dtype=torch.float64)
+    kernels.normalise(logits.numpy(), result.numpy())
+    return result
 
 
 def best_tokens(

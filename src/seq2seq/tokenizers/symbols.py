@@ -168,17 +168,17 @@ def train_symbols(
         del counts[tag]
     frequent = [symbol for symbol, count in counts.items() if count >= settings.min_frequency]
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
-    kept = frequent[: max(0, settings.vocabulary_size - len(SPECIAL_TOKENS) - len(tags))]
-    if not kept:
+    symbols = frequent[: max(0, settings.vocabulary_size - len(SPECIAL_TOKENS) - len(tags))]
+    if not symbols:
         raise DataError(
             "the tokenizer has no text to learn from",
             hint="check data.train and tokenizer.min_frequency",
             code="data.tokenizer-text",
         )
-    if len(kept) < len(counts):
-        covered = sum(counts[symbol] for symbol in kept) / counts.total()
+    if len(symbols) < len(counts):
+        covered = sum(counts[symbol] for symbol in symbols) / counts.total()
         console.say(
-            f"{side} {settings.kind} vocabulary: {len(kept):,} of {len(counts):,} entries, "
+            f"{side} {settings.kind} vocabulary: {len(symbols):,} of {len(counts):,} entries, "
             f"which cover {covered:.2%} of the text"
         )
-    return kind([*tags, *kept], settings.normalization)
+    return kind([*tags, *symbols], settings.normalization)
