@@ -101,6 +101,6 @@ def _overlaps(begin: int, end: int, ends: Sequence[int], word: int) -> list[tupl
 
 def _size(piece: str) -> int:
     """Bytes of a piece's text, without white space."""
-    if (found := _BYTE.fullmatch(piece)) is not None:
-        return int(found[1], 16) not in _SPACE_BYTES
+    if (match := _BYTE.fullmatch(piece)) is not None:
+        return int(match[1], 16) not in _SPACE_BYTES
     return len(_SPACES.sub("", piece).encode("utf-8", "replace"))

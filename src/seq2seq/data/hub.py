@@ -97,8 +97,8 @@ def hub_revision(source: HubSource) -> str:
 def loaded_revision(dataset: datasets.Dataset) -> str:
     """The commit that a dataset was made from, by the paths in its cache; otherwise the library's fingerprint."""
     places = [*(dataset.info.download_checksums or {}), *(file["filename"] for file in dataset.cache_files)]
-    found = re.search(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", " ".join(places))
-    return found[0] if found else str(dataset._fingerprint)
+    match = re.search(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", " ".join(places))
+    return match[0] if match else str(dataset._fingerprint)
 
 
 def is_local(source: HubSource) -> bool:
@@ -372,6 +372,6 @@ def _explain(error: Exception, source: HubSource) -> UserError:
             code="network.fetch",
         )
     # The library lists the configurations or splits that exist further down in its message.
-    found = re.search(r"\[.*?\]", str(error), flags=re.DOTALL)
-    hint = f"it has: {found[0]}" if found else "check id, config, split and revision on the dataset's page"
+    match = re.search(r"\[.*?\]", str(error), flags=re.DOTALL)
+    hint = f"it has: {match[0]}" if match else "check id, config, split and revision on the dataset's page"
     return DataError(f"cannot load {source.hub}: {text}", where=place, hint=hint, code="hub.no-dataset")

@@ -73,12 +73,12 @@ def machine_facts(config: Config, cache: Path) -> Facts:
 def log_header(config: Config) -> str:
     """One line of the main facts, for the head of the training log."""
     cpu = _processor()
-    found = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
+    facts = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
     devices = [text for name, text in _devices() if name != "cpu"]
     chosen = [f"{name} {text}" for name, text in _chosen(config)]
     versions = [f"{name} {text}" for name, text in _versions().items() if name in ("seq2seq", "python", "torch")]
     return "; ".join(
-        [", ".join(versions), platform.platform(terse=True), ", ".join(found), *devices, ", ".join(chosen)]
+        [", ".join(versions), platform.platform(terse=True), ", ".join(facts), *devices, ", ".join(chosen)]
     )
 
 

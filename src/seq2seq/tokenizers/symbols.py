@@ -158,8 +158,12 @@ def train_symbols(
     Raises:
         DataError: the vocabulary would be empty.
     """
-    kinds = {"char": CharTokenizer, "word": WordTokenizer, "wordpunct": WordPunctTokenizer}
-    kind: type[SymbolTokenizer] = kinds[settings.kind]
+    kinds: dict[str, type[SymbolTokenizer]] = {
+        "char": CharTokenizer,
+        "word": WordTokenizer,
+        "wordpunct": WordPunctTokenizer,
+    }
+    kind = kinds[settings.kind]
     counts: Counter[str] = Counter()
     symbols_of = kind(tags, settings.normalization).symbols_of
     for sentence in sentences:
