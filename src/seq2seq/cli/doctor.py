@@ -54,7 +54,7 @@ def _run_section(report: RunReport, as_json: bool) -> dict[str, Any]:
         return {**report.facts, "faults": faults, "remarks": report.remarks, "verdict": report.verdict}
     places = [f", {fault.where}" if fault.where else "" for fault in report.faults]
     messages = [fault.what.splitlines()[0] + place for fault, place in zip(report.faults, places, strict=True)]
-    problems = {f"amiss {number}": text for number, text in enumerate([*messages, *report.remarks], start=1)}
+    problems = {f"problem {number}": text for number, text in enumerate([*messages, *report.remarks], start=1)}
     section = {**report.facts, **problems, "verdict": report.verdict}
     return {name: text.replace(str(Path.home()), "~") for name, text in section.items()}
 

@@ -49,7 +49,7 @@ class Panels(NamedTuple):
 
 
 class PackedLinear(Linear):
-    """A linear layer without gradients on a CPU, over a packed copy of its weights, which must not change meanwhile.
+    """A linear layer without gradients on a CPU, over a packed copy of its weights, which must stay unchanged.
 
     In fp32 the product is that of the compiled loops where they are given and pay, else of oneDNN. In bf16 it is
     computed from bf16 inputs and weights, as under autocast. The output is of `output_dtype`, by default `dtype`.

@@ -55,7 +55,7 @@ def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
 def keep_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
     """Like `select_rows`, but in place where every row stays or fills the gap of one that is left out.
 
-    Uses the tree up. None of its tensors may be a parameter or an expanded tensor.
+    Consumes the tree. None of its tensors may be a parameter or an expanded tensor.
     """
     origins = rows.tolist()
     gaps = [place for place, origin in enumerate(origins) if place != origin]
@@ -114,7 +114,7 @@ class Seq2SeqModel(nn.Module, ABC):
     def step(self, tokens: Int[Tensor, " R"], memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:
         """Decode one position: takes the last tokens, returns the hidden states that predict the next ones.
 
-        `tokens` and `state` have R = N * W rows over the N rows of `memory`. Uses the state up: the next state may
+        `tokens` and `state` have R = N * W rows over the N rows of `memory`. Consumes the state: the next state may
         reuse its buffers.
         """
 
@@ -122,7 +122,7 @@ class Seq2SeqModel(nn.Module, ABC):
         """The state of the selected hypotheses: `rows[n, w]` is the row that hypothesis w of sentence n continues.
 
         The hypotheses of a sentence come from one old sentence, and every old sentence is taken at most once. If none
-        is left out, the sentences keep their order. W may differ from the old one. Uses the state up. The memory is
+        is left out, the sentences keep their order. W may differ from the old one. Consumes the state. The memory is
         selected separately when sentences are left out.
         """
         return select_rows(state, rows.flatten())

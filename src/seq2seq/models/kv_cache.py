@@ -56,7 +56,7 @@ class KVCache(NamedTuple):
         return cls(layers, bias, used=0, position=0, is_separate=False)
 
     def extend(self) -> KVCache:
-        """Allocate the next K places, each visible to the hypothesis that will write it. Uses the cache up."""
+        """Allocate the next K places, each visible to the hypothesis that will write it. Consumes the cache."""
         fan, end = self.bias.shape[1], self.used + self.bias.shape[1]
         cache = self if end <= self.bias.shape[2] else self._reallocate()
         cache.bias[:, :, cache.used : cache.used + fan].diagonal(dim1=1, dim2=2).zero_()
