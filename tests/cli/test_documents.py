@@ -206,7 +206,6 @@ def test_documents_name_what_exists(document: Path) -> None:
         assert (ROOT / name).exists() or (document.parent / name).exists(), name
 
 
-@pytest.mark.xfail(strict=True, reason="the map shows the tree after its move: remove this line then")
 def test_the_map_names_every_folder() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     folders = re.findall(r"^      (\w+)/ ", text, flags=re.MULTILINE)

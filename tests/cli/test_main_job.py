@@ -153,8 +153,7 @@ def test_translate_keeps_every_line(run: Path, seq2seq: Runner) -> None:
     for line, output in zip(ODD_LINES, base, strict=True):
         if not line.strip() or line == "\u200b":
             assert output == ""
-    for size in (1, 7):
-        assert result_lines(seq2seq("translate", run, "--batch-size", size, stdin=text.encode())) == base
+    assert result_lines(seq2seq("translate", run, "--batch-size", 3, stdin=text.encode())) == base
     order = list(range(len(ODD_LINES)))
     random.Random(1).shuffle(order)
     shuffled = "".join(ODD_LINES[i] + "\n" for i in order)
@@ -280,7 +279,7 @@ def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> N
     right = sum(answer == reference for answer, reference in zip(answers, references, strict=True))
     assert right / len(references) > 0.25  # chance is 0.1
 
-    steps = ("training.max_steps=60", "training.schedule.warmup_steps=10")
+    steps = ("training.max_steps=20", "training.schedule.warmup_steps=5")
     assert seq2seq("train", configs / "names-generate.yaml", *steps, "-o", tmp_path / "drawn").code == 0
     drawn = result_lines(
         seq2seq("translate", tmp_path / "drawn", "--sample", "--n-best", 8, stdin=b"Finnish\nPolish\n")
@@ -295,6 +294,8 @@ def test_demo_shows_everything(seq2seq: Runner, tmp_path: Path, monkeypatch: pyt
         "training.max_steps=4",
         "training.schedule.warmup_steps=1",
         "model.hidden_size=16",
+        "decoding.max_length_ratio=0.5",
+        "decoding.max_length_offset=1",
     )
     monkeypatch.setitem(demo_command.DEMO_SETTINGS, "gru", short)
     outcome = seq2seq("demo", "--model", "gru", "-o", tmp_path / "demo")
@@ -327,8 +328,9 @@ def test_shipped_configs_train(
         for split, some in (("train", lines[:500]), ("val", lines[500:503]), ("test_2016_flickr", lines[503:506])):
             Path(f"data/multi30k/{split}.{side}").write_text("".join(some), encoding="utf-8")
     config = Path(__file__).parents[2] / "configs" / f"{name}.yaml"
-    few = ("training.max_steps=2", "training.schedule.warmup_steps=1", "tokenizer.vocabulary_size=400")
-    outcome = seq2seq("train", config, *few, "decoding.beam_size=1", "decoding.max_length_ratio=1.2")
+    few = ("training.max_steps=2", "training.schedule.warmup_steps=1", "training.batch_size=512")
+    small = ("tokenizer.vocabulary_size=400", "decoding.beam_size=1", "decoding.max_length_ratio=0.2")
+    outcome = seq2seq("train", config, *few, *small, "decoding.max_length_offset=1")
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "runs" / name / "checkpoints" / "best" / "manifest.json").exists()
 

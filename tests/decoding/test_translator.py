@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from seq2seq.alignment.matrix import AttentionMatrix
+from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.config import DecodingSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
@@ -275,15 +277,19 @@ def test_encode_gives_states_and_mask() -> None:
 def test_attention_of_a_translation() -> None:
     tokenizers = letters()
     made = translator(sharp(MODELS["transformer"], tokenizers), tokenizers)
-    matrix = made.attention("abcd", "ja")
+
+    def attention(made: Translator, source: str, target: str) -> AttentionMatrix:
+        scorer = made.scorer
+        aligner = WordAligner(scorer.model, scorer.tokenizers, scorer.settings, scorer.device)
+        return aligner.attention([(source, target)])[0].matrix(AlignmentOptions(), words=False)
+
+    matrix = attention(made, "abcd", "ja")
     assert matrix.source_pieces == ["a", "b", "c", "d", "</s>"]
     assert matrix.target_pieces == ["j", "a", "</s>"]
     torch.testing.assert_close(matrix.weights.sum(dim=1), torch.ones(3))
-    own = made.attention("abcd")
-    assert "".join(own.target_pieces[:-1]) == made.translate(["abcd"])[0]
-    assert made.attention("").weights.shape[1] == 1
+    assert attention(made, "", "ja").weights.shape[1] == 1
     with pytest.raises(UsageError, match="no attention"):
-        translator(sharp(MODELS["plain gru"], tokenizers), tokenizers).attention("abc")
+        attention(translator(sharp(MODELS["plain gru"], tokenizers), tokenizers), "abc", "ja")
 
 
 def test_texts_beyond_the_models_own_limit(capsys: pytest.CaptureFixture[str]) -> None:

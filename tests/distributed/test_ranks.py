@@ -52,8 +52,8 @@ def check_memory_of_gradients(ranks: Ranks) -> None:
         patch.delattr(os, "memfd_create")  # a Python built for an old system
         check_gradients(ranks, "/dev/shm/#")
     with pytest.MonkeyPatch.context() as patch:
-        mapped = gradient_sum._mapped
-        patch.setattr(gradient_sum, "_mapped", lambda *all_: None if ranks.rank == 1 else mapped(*all_))
+        mapped = gradient_sum._map_memory
+        patch.setattr(gradient_sum, "_map_memory", lambda *all_: None if ranks.rank == 1 else mapped(*all_))
         check_gradients(ranks, None)
         patch.setattr(gradient_sum, "free_memory", lambda device: 0)
         check_gradients(ranks, None)

@@ -251,7 +251,7 @@ def test_train_and_test_overlap() -> None:
     for _ in range(2):  # said again where the prepared data is used again
         outcome = prepare(*files)
         assert outcome.code == 0
-        assert "warning: 7 of 8 test pairs are also trained on" in outcome.err
+        assert "warning: 7 of 8 test pairs are also training pairs" in outcome.err
         assert "valid pairs" not in outcome.err
 
 

@@ -204,7 +204,7 @@ def test_a_broken_run_is_called_so(
 REMARKS: list[tuple[str, Damage]] = [
     ("checkpoint step-00000002 cannot be used", lambda run: cut(run / "checkpoints/step-00000002/model.safetensors")),
     ("checkpoint step-00000002 cannot", lambda run: (run / "checkpoints/step-00000002/manifest.json").unlink()),
-    ("can be translated with, but not", lambda run: cut(run / "checkpoints/last/training.safetensors")),
+    ("can translate, but training cannot resume", lambda run: cut(run / "checkpoints/last/training.safetensors")),
     ("best points to step-9, which is gone", lambda run: relink(run, "best", "step-9")),
     ("data.json is missing or damaged", lambda run: (run / "data.json").write_text("[" * 100_000)),
     ("env.json is missing or damaged", lambda run: (run / "env.json").unlink()),
@@ -237,7 +237,7 @@ def test_a_lost_config_is_written_anew(copied: Path, corpus: Path, seq2seq: Runn
         outcome = seq2seq(command, copied, stdin=b"a\n")
         assert outcome.code == 5
         assert f"error: {config} holds no settings  [run.damaged]" in outcome.err
-        assert "remove it and give the command that trained the run again" in outcome.err
+        assert "remove it and repeat the command that trained the run" in outcome.err
     steps = ("training.max_steps=4", "training.validate_every=2", "training.schedule.warmup_steps=1", "devices=1")
     again = "gru", copied, *steps, "training.average_checkpoints=1"
     outcome = train_tiny(corpus, *again)

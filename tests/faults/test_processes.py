@@ -21,7 +21,7 @@ from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted, StopRequest, interruptible
 from seq2seq.training.report import RunReport, Validation
-from tests.children import Child, command, is_stopped, terminal
+from tests.children import Child, command, is_gone, terminal
 from tests.cli import conftest
 from tests.training.test_trainer import Copying, make_trainer, tiny_model, weights
 
@@ -295,28 +295,31 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def die_with_the_lock(folder: Path) -> None:
+    """Lock a run directory, fork a process as loaders are forked, and be killed."""
+    with RunDirectory(folder).locked():
+        child = os.fork()
+        if not child:
+            signal.pause()
+        (folder / "forked").write_text(str(child))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.fault(9)
-def test_the_lock_goes_with_its_process(corpus: Path, tmp_path: Path) -> None:
+def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     """Loader processes of a killed run live some seconds longer; the same command was refused by a lock of the dead."""
-    directory = RunDirectory(tmp_path / "run")
-    halt = {"SEQ2SEQ_FAILPOINTS": "step.begin=stop@2"}
-    loaders: list[int] = []
-    with Child(*training(corpus, directory.path, *GRU), folder=tmp_path / "log", environment=halt) as child:
-        try:
-            child.wait_until_stopped()
-            loaders = child.children()
-            for loader in loaders:
-                os.kill(loader, signal.SIGSTOP)  # it will not notice the end of its parent
-            with pytest.raises(UsageError, match=f"in use by PID {child.pid} on "), directory.locked():
-                pass
-            child.send(signal.SIGKILL)
-            child.end()
-            with directory.locked():
-                assert loaders
-                assert all(is_stopped(loader) for loader in loaders)
-        finally:
-            for loader in loaders:
-                os.kill(loader, signal.SIGKILL)
+    directory = RunDirectory(tmp_path)
+    directory.create()
+    process = multiprocessing.get_context("forkserver").Process(target=die_with_the_lock, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    forked = int((tmp_path / "forked").read_text())
+    try:
+        with directory.locked():
+            assert not is_gone(forked)
+    finally:
+        os.kill(forked, signal.SIGKILL)
 
 
 @pytest.mark.fault(12)

@@ -123,7 +123,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dropout": 0.0,
         },
         learning_rate=4e-3,
-        max_steps=450,
+        max_steps=550,
     ),
     "demo-gru": _demo(
         {
@@ -134,6 +134,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dropout": 0.0,
         },
         learning_rate=4e-3,
-        max_steps=300,
+        max_steps=350,
     ),
 }
