@@ -1,4 +1,4 @@
-"""Errors that the user can fix: what happened, where, and what to do about it.
+"""Errors that the user can fix: what happened, where, and a hint.
 
 The command line prints a `UserError` in three lines and exits with its `exit_code`; any other exception is a bug.
 """

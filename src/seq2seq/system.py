@@ -75,10 +75,10 @@ def what_ran_out(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         lines = [line.strip() for line in str(cause).splitlines()]
-        told = [line for line in lines if any(sign in line.lower() for sign in _SIGNS)]
-        if told and isinstance(cause, (ImportError, OSError, RuntimeError)):
-            if not any(other in told[0].lower() for other in _OTHER_CAUSES):
-                found = f"out of memory: {told[0]}"
+        reasons = [line for line in lines if any(sign in line.lower() for sign in _SIGNS)]
+        if reasons and isinstance(cause, (ImportError, OSError, RuntimeError)):
+            if not any(other in reasons[0].lower() for other in _OTHER_CAUSES):
+                found = f"out of memory: {reasons[0]}"
         elif isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
             found = "out of memory"
         seen.append(cause)

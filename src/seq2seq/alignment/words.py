@@ -89,18 +89,18 @@ def _overlaps(begin: int, end: int, ends: Sequence[int], word: int) -> list[tupl
     """(word, its share of the bytes `begin` to `end`), from `word` on; the last word takes bytes beyond the end."""
     if not ends:
         return []
-    found = []
+    shares = []
     place = begin
     while word < len(ends) - 1 and ends[word] < end:
         if ends[word] > place:
-            found.append((word, (ends[word] - place) / (end - begin)))
+            shares.append((word, (ends[word] - place) / (end - begin)))
             place = ends[word]
         word += 1
-    return [*found, (word, (end - place) / (end - begin) if end > begin else 1.0)]
+    return [*shares, (word, (end - place) / (end - begin) if end > begin else 1.0)]
 
 
 def _size(piece: str) -> int:
     """Bytes of a piece's text, without white space."""
-    if (found := _BYTE.fullmatch(piece)) is not None:
-        return int(found[1], 16) not in _SPACE_BYTES
+    if (match := _BYTE.fullmatch(piece)) is not None:
+        return int(match[1], 16) not in _SPACE_BYTES
     return len(_SPACES.sub("", piece).encode("utf-8", "replace"))

@@ -64,8 +64,8 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
                 hint="choose another one: --checkpoint step-N",
                 code="checkpoint.damaged",
             )
-    wanted = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
-    content = {name: read_verified(path / name, files[name]) for name in wanted}
+    names = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
+    content = {name: read_verified(path / name, files[name]) for name in names}
     try:
         model = safetensors.torch.load(content[_MODEL])
         training = safetensors.torch.load(content[_TRAINING]) if _TRAINING in content else {}

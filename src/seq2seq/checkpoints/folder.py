@@ -185,10 +185,10 @@ class CheckpointFolder:
                 warn(f"{self.path / link} points to a checkpoint that is gone")
         for path in sorted(self.path.glob("*")):
             refuse_pickles(path)
-        others = self.steps()
+        steps = self.steps()
         what, hint = f"no checkpoint in {self.path}", "train first: seq2seq train CONFIG"
-        if others:
-            what, hint = f"the best and the last checkpoint of {self.path} are gone", f"--checkpoint {others[-1].name}"
+        if steps:
+            what, hint = f"the best and the last checkpoint of {self.path} are gone", f"--checkpoint {steps[-1].name}"
         raise CheckpointError(what, hint=hint, code="checkpoint.missing")
 
     def average(self, paths: Sequence[Path]) -> dict[str, Tensor]:
@@ -213,8 +213,8 @@ class CheckpointFolder:
 
     def _numbered(self) -> list[Path]:
         """All entries named step-N, oldest first."""
-        found = [(match, path) for path in self.path.glob("step-*") if (match := _STEP.fullmatch(path.name))]
-        return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
+        numbered = [(match, path) for path in self.path.glob("step-*") if (match := _STEP.fullmatch(path.name))]
+        return [path for _, path in sorted((int(match[1]), path) for match, path in numbered)]
 
     def _linked(self, link: str) -> Path | None:
         path = self.path / link

@@ -118,14 +118,14 @@ def read_verified(path: Path, record: FileRecord) -> bytes:
 
 def refuse_pickles(place: Path) -> None:
     """Raise `CheckpointError` if `place` is or holds a pickle, which can run code when it is read."""
-    found = None
+    pickled = None
     if place.is_file():
-        found = place if place.suffix.lower() in _PICKLES or _looks_pickled(place) else None
+        pickled = place if place.suffix.lower() in _PICKLES or _looks_pickled(place) else None
     elif place.is_dir() and not (place / "model.safetensors").exists():
-        found = next((path for path in sorted(place.iterdir()) if path.suffix.lower() in _PICKLES), None)
-    if found is not None:
+        pickled = next((path for path in sorted(place.iterdir()) if path.suffix.lower() in _PICKLES), None)
+    if pickled is not None:
         raise CheckpointError(
-            f"{found} is in an unsafe format: reading a pickle can run code; nothing of it was read",
+            f"{pickled} is in an unsafe format: reading a pickle can run code; nothing of it was read",
             hint="only checkpoints that seq2seq wrote are read (safetensors and JSON)",
             code="checkpoint.unsafe",
         )

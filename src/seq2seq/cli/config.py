@@ -19,7 +19,7 @@ def show(
     ] = None,
     diff: Annotated[bool, typer.Option("--diff", help="Only what differs from the defaults.")] = False,
 ) -> None:
-    """Print the complete settings that a config amounts to.
+    """Print the complete settings of a config, defaults included.
 
     \b
       seq2seq config show configs/demo.yaml model.kind=gru

@@ -68,8 +68,8 @@ def download(
     from seq2seq.config.sources import HubSource
 
     for name in split or ["train"]:
-        wanted = HubSource(hub=corpus, config=config, split=name, revision=revision, source=source, target=target)
-        for path in download_hub(wanted, Path(output)):
+        hub_source = HubSource(hub=corpus, config=config, split=name, revision=revision, source=source, target=target)
+        for path in download_hub(hub_source, Path(output)):
             typer.echo(str(path))
 
 

@@ -53,9 +53,9 @@ def _run_section(report: RunReport, as_json: bool) -> dict[str, Any]:
         faults = [{"code": fault.code, "what": fault.what, "hint": fault.hint} for fault in report.faults]
         return {**report.facts, "faults": faults, "remarks": report.remarks, "verdict": report.verdict}
     places = [f", {fault.where}" if fault.where else "" for fault in report.faults]
-    told = [fault.what.splitlines()[0] + place for fault, place in zip(report.faults, places, strict=True)]
-    amiss = {f"amiss {number}": text for number, text in enumerate([*told, *report.remarks], start=1)}
-    section = {**report.facts, **amiss, "verdict": report.verdict}
+    messages = [fault.what.splitlines()[0] + place for fault, place in zip(report.faults, places, strict=True)]
+    problems = {f"problem {number}": text for number, text in enumerate([*messages, *report.remarks], start=1)}
+    section = {**report.facts, **problems, "verdict": report.verdict}
     return {name: text.replace(str(Path.home()), "~") for name, text in section.items()}
 
 

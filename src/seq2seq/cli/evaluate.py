@@ -55,8 +55,8 @@ def evaluate(
     if hypotheses is not None:
         if references is None:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
-        others = [("a run", run is not None), ("--source", source is not None), ("--output", output is not None)]
-        exclude("--hypotheses", others, "these lines are scored without a model")
+        conflicts = [("a run", run is not None), ("--source", source is not None), ("--output", output is not None)]
+        exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if same_file(hypotheses, references):
             warn(f"{hypotheses} is compared with itself")
         metrics = corpus_metrics(_lines(hypotheses), _lines(references), target_language=language or "")

@@ -35,16 +35,16 @@ def errors(
       seq2seq help errors checkpoint.damaged
     """
     code = code.strip("[]")
-    found = {name: entry for name, entry in CATALOGUE.items() if name == code}
-    found = found or {name: entry for name, entry in CATALOGUE.items() if name.startswith(code)}
-    if not found:
+    entries = {name: entry for name, entry in CATALOGUE.items() if name == code}
+    entries = entries or {name: entry for name, entry in CATALOGUE.items() if name.startswith(code)}
+    if not entries:
         close = difflib.get_close_matches(code, CATALOGUE, n=1)
         hint = f"did you mean {close[0]}?" if close else "seq2seq help errors lists all"
         raise UsageError(f"no error has the code {code}", hint=hint, code="usage.code")
     if as_json:
-        typer.echo(json.dumps({name: entry._asdict() for name, entry in found.items()}))
+        typer.echo(json.dumps({name: entry._asdict() for name, entry in entries.items()}))
         return
-    for name, entry in found.items():
+    for name, entry in entries.items():
         typer.echo(f"{name}  (exit code {entry.exit_code})")
         for line in (entry.cause, f"Remedy: {entry.remedy}"):
             typer.echo(textwrap.fill(line, width=96, initial_indent="    ", subsequent_indent="    "))

@@ -147,7 +147,7 @@ def _sizes(source: str, target: str) -> Sizes:
 
 
 def _passes(sizes: Sizes, preset: str) -> int:
-    """Passes over the corpus, roughly, to two digits."""
+    """Approximate number of passes over the corpus, to two digits."""
     from seq2seq.config.presets import PRESETS
 
     # English and German captions have 1.9 characters per token with 500 entries, 3.4 with 2,000, 4.4 with 6,000.
@@ -172,9 +172,9 @@ def _count(path: str) -> tuple[int, int]:
 
 def _languages(source: str, target: str) -> tuple[str, str]:
     """Language codes from names such as `corpus.en` or `corpus.en.gz`."""
-    found = []
+    languages = []
     for path, fallback in ((source, "src"), (target, "tgt")):
         suffixes = [suffix[1:].lower() for suffix in Path(path).suffixes if suffix not in (".gz", ".xz", ".txt")]
         code = suffixes[-1] if suffixes else ""
-        found.append(code if 2 <= len(code) <= 3 and code.isalpha() else fallback)
-    return found[0], found[1]
+        languages.append(code if 2 <= len(code) <= 3 and code.isalpha() else fallback)
+    return languages[0], languages[1]

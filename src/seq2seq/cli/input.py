@@ -1,4 +1,4 @@
-"""Lines as they come in."""
+"""Input of the commands: lines of files and of standard input, and pairs of lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seq2seq.tokenizers.base import Tokenizer
 
 REPLACE = "--errors replace"
-"""How a user asks for bytes that are not UTF-8 to be replaced."""
+"""Option that replaces bytes that are not UTF-8, for hints."""
 
 
 def input_lines(file: Path | None, errors: DecodingErrors) -> Iterable[str]:
@@ -41,7 +41,7 @@ def _prompt() -> Iterator[str]:
         except EOFError:
             return
         except Stop:
-            write_stderr("")  # what is said now shall not stand behind the prompt
+            write_stderr("")  # later messages begin on a new line, not behind the prompt
             raise
 
 
@@ -133,7 +133,7 @@ Pair = tuple[str, str]
 
 
 class PairText(NamedTuple):
-    """Where pairs come from."""
+    """Source of pairs of lines: a file or standard input, with their translations."""
 
     source: Path | None
     """None is standard input."""

@@ -37,12 +37,12 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
     if source is not None and str(source) != "-":
         from seq2seq.data.files import read_lines
 
-        wanted = rows * sum(1 for _ in read_lines(source, errors, option=REPLACE))
+        expected = rows * sum(1 for _ in read_lines(source, errors, option=REPLACE))
         with output.open("rb") as file:
             count = sum(1 for _ in file)
-        if count != wanted:
+        if count != expected:
             raise UsageError(
-                f"{output} is complete with {count:,} lines, but {source} with these options makes {wanted:,}",
+                f"{output} is complete with {count:,} lines, but {source} with these options makes {expected:,}",
                 where="--resume",
                 hint="leave out --resume to replace it, or choose another file with -o",
                 code="usage.resume",
@@ -77,7 +77,7 @@ class Output:
         """Skip the lines whose translations are in a resumed file. Raises `DataError` if these are other lines."""
 
     def interrupt(self) -> str:
-        """End an unfinished output; returns a message that says what is left of it."""
+        """End an unfinished output; returns a message about the part that is kept."""
         return f"{self._written:,} lines are written" if self._written else ""
 
 

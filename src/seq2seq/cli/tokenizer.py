@@ -100,7 +100,7 @@ def decode(folder: Folder, side: Side = "target") -> None:
 
 
 def _check_output(folder: Path) -> None:
-    """Tell before the training what keeps the tokenizer from being kept."""
+    """Raise before the training if the tokenizer cannot be saved."""
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if existing.exists() and not existing.is_dir():
         raise UsageError(f"{existing} is a file, not a folder", hint="choose another with -o", code="usage.unwritable")
@@ -130,11 +130,11 @@ def _suggest(folder: Path) -> str:
     if (folder.parent / "tokenizer.json").is_file():
         return f"did you mean {folder.parent}?"
     around = folder.parent.glob("*/tokenizer.json"), folder.parent.glob("*/tokenizer/tokenizer.json")
-    found = [path.relative_to(folder.parent).parts[0] for paths in around for path in sorted(paths)]
-    near = difflib.get_close_matches(folder.name, found, n=1)
+    names = [path.relative_to(folder.parent).parts[0] for paths in around for path in sorted(paths)]
+    near = difflib.get_close_matches(folder.name, names, n=1)
     if near:
         return f"did you mean {folder.parent / near[0]}?"
-    there = f"; there are: {', '.join(str(folder.parent / name) for name in found[:6])}" if found else ""
+    there = f"; there are: {', '.join(str(folder.parent / name) for name in names[:6])}" if names else ""
     return f"name a run, or a folder that `seq2seq tokenizer train -o` has written{there}"
 
 

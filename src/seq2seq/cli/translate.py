@@ -181,8 +181,12 @@ def translate(
         say(f"{output} is complete and kept, whatever its options were (leave out --resume to replace it)")
         return
     if engine == "ctranslate2":
-        others = [("--ensemble", bool(ensemble)), ("--alignments", alignments), ("--precision", precision is not None)]
-        exclude("--engine ctranslate2", others, "the native engine alone supports that")
+        conflicts = [
+            ("--ensemble", bool(ensemble)),
+            ("--alignments", alignments),
+            ("--precision", precision is not None),
+        ]
+        exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
     lines = input_lines(file, decoding_errors)
     from seq2seq.runs import load
 

@@ -60,8 +60,8 @@ class DecodingOptions(NamedTuple):
             ("--glossary", self.glossary is not None),
         ]
         if self.mbr is not None:
-            others = [("--sample", self.sample), ("--n-best", self.n_best > 1), *searching]
-            exclude("--mbr", others, "it draws samples and prints the best one")
+            conflicts = [("--sample", self.sample), ("--n-best", self.n_best > 1), *searching]
+            exclude("--mbr", conflicts, "it draws samples and prints the best one")
         if self.sample:
             exclude("--sample", searching, "samples are drawn token by token, without a search")
         if self.diversity:

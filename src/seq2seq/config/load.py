@@ -188,10 +188,10 @@ def _leaves(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 def _setting(config: Config, path: Path) -> Any:
     """The value of a key after validation."""
-    found: Any = config
+    value: Any = config
     for part in path:
-        found = found[part] if isinstance(part, int) else getattr(found, part)
-    return found
+        value = value[part] if isinstance(part, int) else getattr(value, part)
+    return value
 
 
 def _value(tree: Any, path: Sequence[str]) -> Any:

@@ -93,7 +93,7 @@ def no_number(path: Path, given: bool, documents: Sequence[Document]) -> ConfigE
 
 
 def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> tuple[str, str, str | None]:
-    """Code, message and hint."""
+    """Error code, message and hint for a problem."""
     key = ".".join(map(str, path))
     kind, given = str(first["type"]), first["input"]
     if kind == "extra_forbidden":
@@ -122,7 +122,7 @@ def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: 
 
 
 def expected(problem: Mapping[str, Any]) -> str:
-    """What pydantic expected in place of the value: "1 or more", "a whole number"."""
+    """Description of the valid values, from pydantic's error: "1 or more", "a whole number"."""
     kind = str(problem["type"])
     if kind == "literal_error":
         return str(problem["ctx"]["expected"]).replace("'", "")
@@ -138,7 +138,7 @@ def bounds(problem: Mapping[str, Any]) -> list[str]:
 
 
 def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> str:
-    """A value to write in place of the one given."""
+    """Valid value, as an example for the hint."""
     given, name = first["input"], path[-1]
     text = str(given).strip().casefold() if isinstance(given, (str, bool)) else ""
     choices = [choice for arm in arms if arm["type"] == "literal_error" for choice in _choices(arm)]

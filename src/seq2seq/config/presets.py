@@ -20,7 +20,7 @@ def _demo(model: dict[str, Any], *, learning_rate: float, max_steps: int) -> dic
         "decoding": {"replace_unknown": True},
         "model": model,
         "training": {
-            # Small batches, hence many updates, are what a short run wants; regular text needs no dropout.
+            # A short run needs many updates, hence small batches; regular text needs no dropout.
             "batch_size": 1024,
             "max_steps": max_steps,
             "label_smoothing": 0.05,

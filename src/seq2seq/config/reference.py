@@ -26,14 +26,14 @@ def reference_lines(part: str = "") -> list[str]:
         UsageError: no key begins with `part`.
     """
     entries = list(_entries(Config, ""))
-    wanted = [lines for key, lines in entries if key == part or key.startswith(part + ".") or not part]
-    if not wanted:
+    selected = [lines for key, lines in entries if key == part or key.startswith(part + ".") or not part]
+    if not selected:
         raise UsageError(
             f"no key begins with `{part}`",
             hint=_near_keys(part, [key for key, _ in entries]),
             code="config.unknown-key",
         )
-    return [line for lines in wanted for line in lines]
+    return [line for lines in selected for line in lines]
 
 
 def _near_keys(part: str, keys: list[str]) -> str:
@@ -119,7 +119,7 @@ def _type_name(field: FieldInfo) -> str:
 
 
 def _type_text(annotation: Any) -> str:
-    """A type in user notation: `int | auto`, `[str, ...]`."""
+    """Format a type in user notation: `int | auto`, `[str, ...]`."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type_text(parts[0])

@@ -19,7 +19,7 @@ Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class CleaningSettings(Settings):
-    """Which training pairs are dropped. Pairs are judged whole: both sides stay or both go."""
+    """Filters of training pairs; both sides of a pair stay or go together."""
 
     min_tokens: int = Field(1, ge=1)
     """Shortest side kept, in subword tokens."""
@@ -52,13 +52,13 @@ class DataSettings(Settings):
     where `test` is empty; drawn with the seed. Other pairs with the source text of one of them are left out, too."""
     cleaning: CleaningSettings = CleaningSettings()
     errors: Literal["strict", "replace"] = "strict"
-    """What to do with bytes that are not UTF-8: stop and name the place, or put U+FFFD there."""
+    """Treatment of bytes that are not UTF-8: stop and name the place, or replace them by U+FFFD."""
     num_processes: int = Field(0, ge=0, le=1024)
     """Processes that prepare the data; 0 takes every core."""
 
 
 class TokenizerSettings(Settings):
-    """How text becomes tokens. Trained on the cleaned training corpus, unless a model file is given."""
+    """The tokenizer, trained on the cleaned training corpus unless a model file is given."""
 
     kind: Literal["unigram", "bpe", "char", "word", "wordpunct"] = "unigram"
     """`unigram` and `bpe`: sentencepiece subwords with byte fallback; `char` splits into characters; `word` splits at
@@ -94,7 +94,7 @@ class TokenizerSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    """How gradients change weights."""
+    """The optimizer and its hyperparameters."""
 
     kind: Literal["adamw", "schedule_free", "muon", "adafactor"] = "adamw"
     """`adamw` (Loshchilov and Hutter 2019; Adam where `weight_decay` is 0); `schedule_free` AdamW (Defazio et al. 2024,
@@ -126,7 +126,7 @@ class ScheduleSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """The loop: batches, steps, validation, stopping and keeping."""
+    """The training loop: batches, steps, validation, early stopping, checkpoints."""
 
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 4096
     """Size of one batch in `batch_type`, over all devices; no batch is larger, padding included. `auto` tries what fits
@@ -136,11 +136,11 @@ class TrainingSettings(Settings):
     accumulation_steps: int = Field(1, ge=1, le=1_000_000)
     """Batches per update; the update equals that of one large batch."""
     max_steps: int = Field(20_000, ge=1, le=10**12)
-    """Updates at the most; the schedule ends here."""
+    """Maximum number of updates; the schedule ends here."""
     max_epochs: int | None = Field(None, ge=1)
-    """Passes over the corpus at the most."""
+    """Maximum number of passes over the corpus."""
     max_minutes: float | None = Field(None, gt=0)
-    """Minutes of training at the most, resumed runs counted together; the last validation follows."""
+    """Maximum minutes of training, resumed runs counted together; the last validation follows."""
     validate_every: int = Field(500, ge=1)
     """Updates between validations, each of which saves a checkpoint."""
     log_every: int = Field(50, ge=1)
@@ -148,7 +148,7 @@ class TrainingSettings(Settings):
     patience: int | None = Field(10, ge=1)
     """Validations without a new best before stopping; null never stops early."""
     metric: Literal["bleu", "loss"] = "bleu"
-    """What the best model is best at on the validation set."""
+    """Validation metric that selects the best model."""
     validation_beam_size: int = Field(1, ge=1)
     """Beam size of the validation BLEU; 1 is greedy and fast."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
@@ -180,7 +180,7 @@ class TrainingSettings(Settings):
 
 
 class DecodingSettings(Settings):
-    """How translations are searched for."""
+    """Search for translations: beam, lengths, batches."""
 
     beam_size: int = Field(5, ge=1)
     """Hypotheses kept at each position; 1 is greedy."""
@@ -197,7 +197,7 @@ class DecodingSettings(Settings):
     batch_tokens: int = Field(4096, ge=1)
     """Padded source tokens decoded at once; the result does not depend on it."""
     batch_sentences: int = Field(256, ge=1)
-    """Sentences decoded at once at most; the result does not depend on it."""
+    """Maximum number of sentences decoded at once; the result does not depend on it."""
     replace_unknown: bool = False
     """With words or characters as vocabulary: replace `<unk>` by the source word with most attention (Luong et al.
     2015)."""
@@ -213,9 +213,9 @@ class Config(Settings):
     """One experiment. Every key has a default except the training data."""
 
     name: str | None = None
-    """Name of the run; the file's name where it is missing."""
+    """Name of the run; by default the name of the config file."""
     run_directory: str | None = None
-    """Where everything of the run lies; `runs/NAME` where it is missing."""
+    """Run directory; by default `runs/NAME`."""
     seed: int = Field(1, ge=0, le=2**63 - 1)
     """Seed of weights, data order, dropout and sampling."""
     device: str = "auto"

@@ -1,4 +1,4 @@
-"""YAML in, plain data and the line of every key out.
+"""YAML parser that returns plain data and the line of every key.
 
 ruamel.yaml resolves scalars as YAML 1.2 does: `1e-4` is a number and `no` (Norwegian) is text, which PyYAML reads as
 text and as False. What it leaves open is decided here: a repeated key is an error, keys and dates are text, and aliases
@@ -20,7 +20,7 @@ from seq2seq.errors import ConfigError
 
 Path = tuple[str | int, ...]
 
-# A plain word that YAML takes for something else by its first character; quoted text is passed over.
+# An unquoted word that YAML would misread because of its first character; quoted text is skipped.
 _SPECIAL_WORD = re.compile(r"""("[^"]*"|'[^']*')|(?<![^\s\[,{])[*&@`][^\s,\]}]*?(?=:?(?:[\s,\]}]|$))""")
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {_STANDARD_TAG + name for name in ("str", "timestamp", "merge", "value")}
@@ -155,7 +155,7 @@ class _Reader:
 
 
 def _syntax_hint(problem: str, line: str) -> str:
-    """What to change in a line that is not YAML."""
+    """Hint for a line that is not YAML."""
     if "\\t" in problem:
         return "tabs cannot indent YAML; use spaces"
     if (quoted := _with_quotes(line)) != line:
@@ -170,10 +170,10 @@ def _syntax_hint(problem: str, line: str) -> str:
 
 
 def _mapping_hint(text: str, name: str) -> str:
-    """What to write if the file is not `key: value`."""
+    """Hint for a file whose top level is not a mapping."""
     first = next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-    if found := re.match(r"([A-Za-z_][\w.]*)\s*(?:=|：|:(?! ))\s*(\S.*)", first):
-        return f"write `key: value` lines, with a space after the colon: {found[1]}: {found[2]}"
+    if match := re.match(r"([A-Za-z_][\w.]*)\s*(?:=|：|:(?! ))\s*(\S.*)", first):
+        return f"write `key: value` lines, with a space after the colon: {match[1]}: {match[2]}"
     if not name.endswith((".yaml", ".yml")):
         return "is this a config (`key: value` lines)? For two text files: seq2seq train --source FILE --target FILE"
     return "write `key: value` lines"

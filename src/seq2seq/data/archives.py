@@ -29,8 +29,8 @@ _PACKED = re.compile(r".+\.(gz|bz2|xz|zst|7z|rar|zip|tar|tgz|tbz2?|txz)", re.IGN
 
 _HARMLESS_BYTES = 1 << 28
 _LARGEST_RATIO = 200
-"""Text compresses three to ten times. An archive that unpacks to more than 256 MiB and more than this many times its
-own size is a bomb."""
+"""Text compresses three to ten times. An archive that unpacks to more than 256 MiB, and to more than this multiple of
+its own size, is refused as a decompression bomb."""
 _MOST_MEMBERS = 1_000_000
 _LARGEST_HEADER = 1 << 20
 _BZIP2_BLOCK, _BZIP2_END = bytes.fromhex("314159265359"), bytes.fromhex("177245385090")
@@ -51,7 +51,7 @@ _DAMAGED = (
 
 
 class _Member(NamedTuple):
-    """Directory entry of an archive."""
+    """Entry of an archive's directory."""
 
     name: str
     size: int
@@ -148,7 +148,7 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
         fault = "a link"
     elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         fault = "neither a file nor a folder"
-    name = info.orig_filename  # `filename` is cut at a NUL
+    name = info.orig_filename  # `filename` ends at a NUL
     return _Member(name, info.file_size, fault, not info.is_dir(), lambda: cast(BinaryIO, archive.open(info)))
 
 
@@ -184,7 +184,7 @@ def _tar_member(path: Path, info: tarfile.TarInfo) -> _Member:
 
 
 class _LimitedReads:
-    """Decompressed tar stream in which no header can ask for gigabytes of memory."""
+    """Tar stream with bounded reads, since a damaged header may ask for gigabytes of memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self.seek, self.tell = stream, stream.seek, stream.tell
@@ -196,7 +196,7 @@ class _LimitedReads:
 
 
 class _Slice(io.RawIOBase):
-    """`size` bytes of a stream, which is closed with it."""
+    """Range of `size` bytes of a stream; closing it closes the stream."""
 
     def __init__(self, stream: BinaryIO, start: int, size: int) -> None:
         self._stream, self._left = stream, size
@@ -255,7 +255,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def _measure(stream: BinaryIO, path: Path) -> None:
-    """Read to the end and refuse a stream that is too long."""
+    """Read a stream to its end, and refuse one that exceeds the size limit."""
     limit, unpacked = _most_bytes(path), stream.tell()
     while piece := stream.read(1 << 20):
         unpacked += len(piece)

@@ -68,7 +68,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
 ) -> list[Rows]:
-    """Row numbers of all batches of an epoch, for a corpus that is small enough; each row is in exactly one batch.
+    """Row numbers of all batches of an epoch, for a corpus that fits into memory; each row is in exactly one batch.
 
     Raises:
         ConfigError: a single pair exceeds the budget.

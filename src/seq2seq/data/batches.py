@@ -1,4 +1,4 @@
-"""Training batches, readable from any position of any epoch."""
+"""Padded training batches of similar length, readable from any position of any epoch."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class TrainingBatches:
         self._growth = 1.0
         if sampler is not None:
             some = permute(np.arange(min(_GROWTH_PAIRS, len(store))), len(store), stream_key("growth"))
-            # Above the mean, so that few rows of a batch must keep their first segmentation for lack of room.
+            # Above the mean, so that few rows of a batch must keep their best segmentation to stay within the budget.
             self._growth = 1 + 1.3 * (sampler.growth(store.rows(some)) - 1)
         budget = batch_size if batch_type == "tokens" else None
         self._reader = _Reader(store, sampler, share, self._limits, budget)
@@ -185,7 +185,7 @@ class TrainingBatches:
         return len(rows) * width * (1024 + width)
 
     def _places(self, cursor: Cursor) -> Iterator[_Place]:
-        """Yield the places of all batches. The next pool is planned in a thread while one is read."""
+        """Yield the places of all batches. A thread plans the next pool while the current one is read."""
         if cursor.pool >= self.mixture.pools:
             raise _no_such_place(cursor, 0)
         with ThreadPoolExecutor(1, thread_name_prefix="plan") as planner:
@@ -225,7 +225,7 @@ class _Place(NamedTuple):
 
 
 class _Reader(Dataset[tuple[Batch, Cursor]]):
-    """Dataset that makes the batch of a place; each loader process has a copy."""
+    """Dataset that returns the batch of a place; each loader process has a copy."""
 
     def __init__(
         self,
@@ -264,7 +264,7 @@ class _Reader(Dataset[tuple[Batch, Cursor]]):
 Item = TypeVar("Item")
 
 _PREFETCHED = 4
-"""Items that each loader process reads ahead; the next pool is planned meanwhile."""
+"""Items that each loader process reads ahead, while the next pool is planned."""
 
 
 def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_memory: bool = False) -> Iterator[Item]:
@@ -306,7 +306,7 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
 
 
 class _Once(Sampler[Any]):
-    """Sampler of the given places."""
+    """Sampler that yields the given places, once."""
 
     def __init__(self, places: Iterator[Any]) -> None:
         self._places = places

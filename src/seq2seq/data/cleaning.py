@@ -15,7 +15,7 @@ from seq2seq.console import format_table
 from seq2seq.errors import DataError
 
 RATIO_EXEMPT_TOKENS = 10
-"""The length ratio is not checked if the longer side has at most this many tokens: 1 word to 9 can be right."""
+"""Maximum length of the longer side, in tokens, for which the length ratio is not checked: 1 to 9 can be right."""
 
 # A visible character: not white space, a control character, or a zero-width one (U+200B, U+FEFF, soft hyphen, ...).
 _INK = re.compile(

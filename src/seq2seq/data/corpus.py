@@ -1,4 +1,4 @@
-"""Parallel corpora: a reader for each form of source, and checks for corpora that cannot be right."""
+"""Parallel corpora: readers for each kind of source, and sanity checks (identical sides, empty files)."""
 
 from __future__ import annotations
 

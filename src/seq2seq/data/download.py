@@ -1,4 +1,4 @@
-"""`seq2seq data download`: corpora from elsewhere become text files on this machine, with a record of their origin."""
+"""Downloads of corpora (`seq2seq data download`) as local text files, with a record of their origin."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _import_mtdata() -> Any:
 
 
 def _mtdata_cache(mtdata: Any) -> Any:
-    """mtdata's cache of files, filled by our download: mtdata's own neither resumes nor insists on certificates."""
+    """Cache of mtdata that uses our download: mtdata's own neither resumes nor verifies certificates."""
     from seq2seq.data.fetch import fetch, parse_address
 
     class Cache(mtdata.cache.Cache):  # type: ignore[misc]
@@ -182,7 +182,7 @@ def _write(
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file written piece by piece that takes its name only when the block ends well."""
+    """Open a temporary file that is renamed to `path` when the block succeeds."""
     temporary = path.with_name(f".partial-{path.name}")
     try:
         with temporary.open("wb") as stream:

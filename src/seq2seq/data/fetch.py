@@ -1,4 +1,4 @@
-"""Download of one file from a URL: continued where the connection broke off, checked, and recorded beside the file."""
+"""Download of a file from a URL: resumed after a broken connection, verified, with a record beside the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from seq2seq.redaction import redact
 
 _CHUNK_BYTES = 1 << 16
 _LEAST_PROGRESS = 1 << 10
-"""Bytes that must arrive in each time-out: a server that sends one byte now and then would hold the user for days."""
+"""Minimum number of bytes per time-out: a server that sends single bytes would otherwise block for days."""
 
 _USEFUL_PROGRESS = 1 << 16
 """A connection that breaks off after this many new bytes does not count as a failed try."""
@@ -40,7 +40,7 @@ class Address(NamedTuple):
     """Parts of a URL."""
 
     url: str
-    """What is requested."""
+    """The URL to request."""
     shown: str
     """The URL without its query, which may hold a secret, for messages and records."""
     file_name: str
@@ -75,8 +75,8 @@ def parse_address(text: str, sha256: str | None = None) -> Address:
 def fetch(address: Address, path: Path) -> Path:
     """Download a file to `path` and write `PATH.json`: URL without secrets, SHA-256, size, time.
 
-    A file that an earlier call has downloaded from the same URL, unchanged since, is kept. What has arrived when the
-    command ends stays in `.partial-NAME`, and the next call continues it.
+    An unchanged file that an earlier call downloaded from the same URL is kept. An incomplete download stays in
+    `.partial-NAME`, and the next call resumes it.
 
     Raises:
         NetworkError: the URL cannot be reached, broke off five times, is a web page, has another hash, or is an archive
@@ -126,7 +126,7 @@ class _WrongFileError(NetworkError):
 
 
 class _Download:
-    """Download into an open file, which holds what arrived before."""
+    """Download into an open file, which may hold the bytes of an interrupted one."""
 
     def __init__(self, address: Address, path: Path, file: BinaryIO, state: Path) -> None:
         self.address, self.path, self.file, self.state = address, path, file, state
@@ -146,7 +146,7 @@ class _Download:
         os.fsync(self.file.fileno())
 
     def restart(self) -> None:
-        """Drop what has arrived."""
+        """Discard the received bytes."""
         self.file.seek(0)
         self.file.truncate()
 
@@ -286,7 +286,7 @@ def _check(address: Address, partial: Path) -> dict[str, Any]:
 
 
 def _is_kept(address: Address, path: Path, record: Path) -> bool:
-    """Whether `path` is this very file already.
+    """Whether `path` already holds this file.
 
     Raises:
         UsageError: `path` is a file that was not downloaded from this URL.

@@ -189,10 +189,10 @@ def locate(path: Path) -> tuple[Path, str | None]:
 
 def require_local(folder: Path) -> None:
     """Raise `CheckpointError` if the folder of a run is named by an address (`https://`, `hf://`)."""
-    if (found := _ADDRESS.fullmatch(str(folder))) is None or folder.exists():
+    if (match := _ADDRESS.fullmatch(str(folder))) is None or folder.exists():
         return
     raise CheckpointError(
-        f"{found[1]}://{found[2]} is an address, and a run is a folder here",
+        f"{match[1]}://{match[2]} is an address, and a run is a folder here",
         hint="download it first, and name the folder that holds its config.yaml",
         code="run.missing",
     )
@@ -228,9 +228,9 @@ def url_file_name(url: str) -> str:
 
 def _refuse_address(name: str) -> None:
     """Raise `UsageError` for an address: corpora are files on this machine, and `data download` fetches them."""
-    if (found := _ADDRESS.fullmatch(name)) is None:
+    if (match := _ADDRESS.fullmatch(name)) is None:
         return
-    scheme, rest = found[1].lower(), found[2]
+    scheme, rest = match[1].lower(), match[2]
     address = f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
     match scheme:
         case "http" | "https":

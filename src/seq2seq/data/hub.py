@@ -1,7 +1,7 @@
 """Datasets of the Hugging Face hub: fetched once into its cache, pinned to a commit, read by column.
 
-The libraries fetch, retry and resume. Added here are what they leave out: a time limit and retries for calls to the
-hub's API, hashes and archives checked before use, and errors that name a remedy.
+The libraries fetch, retry and resume. This module adds a time limit and retries for calls to the hub's API, checks of
+hashes and archives before use, and errors that name a remedy.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _RETRIED_BY_LIBRARY = (408, 429)
 
 _NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "requests", "urllib3", "aiohttp", "huggingface_hub", "fsspec")
 _BROKEN_CONNECTION = {"TimeoutException", "TimeoutError", "Timeout", "ReadError", "WriteError", "RemoteProtocolError"}
-"""Names of errors of the libraries' HTTP clients, which change from version to version, that a retry may mend."""
+"""Errors of the libraries' HTTP clients after which a retry may succeed; by name, since the clients differ."""
 
 _DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
-"""Files that tell the library how to read the others."""
+"""Files that describe how the library reads the others."""
 
 
 def load_hub(source: HubSource) -> datasets.Dataset:
@@ -97,8 +97,8 @@ def hub_revision(source: HubSource) -> str:
 def loaded_revision(dataset: datasets.Dataset) -> str:
     """The commit that a dataset was made from, by the paths in its cache; otherwise the library's fingerprint."""
     places = [*(dataset.info.download_checksums or {}), *(file["filename"] for file in dataset.cache_files)]
-    found = re.search(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", " ".join(places))
-    return found[0] if found else str(dataset._fingerprint)
+    match = re.search(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", " ".join(places))
+    return match[0] if match else str(dataset._fingerprint)
 
 
 def is_local(source: HubSource) -> bool:
@@ -232,7 +232,7 @@ def _ask(action: Callable[[], Result], retried_by_library: tuple[int, ...] = ())
 
 
 def _limit_waiting() -> None:
-    """Set a time-out for the libraries' shared HTTP client, which waits for ever by default."""
+    """Set a time-out for the libraries' shared HTTP client, which has none by default."""
     client = huggingface_hub.get_session()
     if client.timeout.read is not None:
         return
@@ -277,7 +277,7 @@ def _fetch_files(builder: datasets.DatasetBuilder) -> None:
 
 
 def _check_descriptions(source: HubSource, revision: str | None) -> None:
-    """Check README.md and other descriptions in the cache: one with wrong bytes misleads the library, and stays."""
+    """Check README.md and other descriptions in the cache, since a damaged one would mislead every later call."""
     if is_local(source):
         return
     for file in _DESCRIPTIONS:
@@ -287,7 +287,7 @@ def _check_descriptions(source: HubSource, revision: str | None) -> None:
 
 
 def _find_unsafe_archive(source: HubSource, revision: str | None) -> NetworkError | None:
-    """Look for an unsafe archive after a failure: the library skips its members and says that there are no data."""
+    """Look for an unsafe archive after a failure: the library skips its members and reports missing data."""
     if is_local(source) or _offline():
         return None
     try:
@@ -298,14 +298,14 @@ def _find_unsafe_archive(source: HubSource, revision: str | None) -> NetworkErro
     except NetworkError as error:
         return error if error.code == "network.archive" else None
     except Exception:
-        pass  # the first error says what is wrong
+        pass  # the first error is the one to report
     return None
 
 
 def _check_hash(path: Path, url: str) -> None:
     """Compare a cached file with its name, which is its SHA-256 on the hub, or its git hash if it is small."""
     if not path.is_symlink():
-        return  # absent, or a file system without links: the name is not kept
+        return  # absent, or a file system without links, where the cached file has another name
     blob = path.parent / path.readlink()
     match len(blob.name):
         case 64:
@@ -372,6 +372,6 @@ def _explain(error: Exception, source: HubSource) -> UserError:
             code="network.fetch",
         )
     # The library lists the configurations or splits that exist further down in its message.
-    found = re.search(r"\[.*?\]", str(error), flags=re.DOTALL)
-    hint = f"it has: {found[0]}" if found else "check id, config, split and revision on the dataset's page"
+    match = re.search(r"\[.*?\]", str(error), flags=re.DOTALL)
+    hint = f"it has: {match[0]}" if match else "check id, config, split and revision on the dataset's page"
     return DataError(f"cannot load {source.hub}: {text}", where=place, hint=hint, code="hub.no-dataset")

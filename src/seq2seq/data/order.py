@@ -55,7 +55,7 @@ def permute(positions: Rows, size: int, key: int, stream: int | Rows = 0) -> Row
 
 
 def _turn(values: Words, sides: tuple[int, int], keys: Sequence[Words]) -> Words:
-    """One pass through the network: each half in turn is shifted by a pseudo-random function of the other."""
+    """Run the Feistel network once: shift each half in turn by a pseudo-random function of the other."""
     moduli = np.uint64(sides[0]), np.uint64(sides[1])
     left = values // moduli[1]
     halves = [left, values - left * moduli[1]]

@@ -1,4 +1,4 @@
-"""Data preparation: the sources of a config become stores of token ids, cached by a fingerprint of the inputs."""
+"""Data preparation: stores of token ids made from the sources of a config, cached by a fingerprint of the inputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from seq2seq.system import available_cores
 from seq2seq.tokenizers.pair import TokenizerPair, require_tags, train_tokenizers
 
 FORMAT = 3
-"""Version of the stored data; raised when the same inputs and settings are stored differently."""
+"""Version of the stored format; to be raised whenever the same inputs and settings give different stored data."""
 
 _TRAIN, _VALID, _PAIRS, _TOKENIZER = "train.arrow", "valid.arrow", "{}.jsonl", "tokenizer"
 
@@ -62,8 +62,8 @@ def prepare(
 ) -> Prepared:
     """Read, clean, tokenize and store the corpora, or open the result of an earlier call in `cache`.
 
-    Given `tokenizers` are used instead of training new ones. With `tell_counts`, the table of dropped pairs is shown
-    for new data. Memory does not grow with the training corpus.
+    If `tokenizers` are given, none are trained. With `tell_counts`, the table of dropped pairs is shown for new data.
+    Memory does not grow with the training corpus.
 
     Raises:
         ConfigError: there is no training corpus, the vocabulary is too small, or a given tokenizer does not know a
@@ -168,7 +168,7 @@ def _build(
     seed: int,
     tokenizers: TokenizerPair | None,
 ) -> None:
-    """Fill a new folder of the cache; held-out sets come first, since they are small and their faults show at once."""
+    """Fill a new folder of the cache, held-out sets first: they are small, so that their errors appear at once."""
     held_out = {
         split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
     }

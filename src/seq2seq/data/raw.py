@@ -1,4 +1,4 @@
-"""Raw training pairs on disk between reading and tokenizing, so that memory does not grow with the corpus."""
+"""Raw training pairs, kept on disk between reading and tokenizing so that memory does not grow with the corpus."""
 
 from __future__ import annotations
 
@@ -161,11 +161,11 @@ class RawText:
         """Yield row numbers and texts of the kept pairs, `size` rows at a time."""
         for start in range(0, self.rows if self._data is not None else 0, size):
             end = min(start + size, self.rows)
-            kept = np.flatnonzero(self._kept[start:end])
-            if not len(kept):
+            rows = np.flatnonzero(self._kept[start:end])
+            if not len(rows):
                 continue
             part = self._data.select(range(start, end))  # type: ignore[union-attr]
-            yield start + kept, part if len(kept) == end - start else part.select(kept)
+            yield start + rows, part if len(rows) == end - start else part.select(rows)
 
     def pairs(self) -> Iterator[Pair]:
         """Yield all kept pairs; a new pass at each call."""

@@ -1,4 +1,4 @@
-"""Retries for busy servers and broken connections: five tries, waiting as long as the server asks."""
+"""Retries for busy servers and broken connections: five tries, with the waiting time that the server asks for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 """HTTP status codes after which a retry may succeed."""
 
 TIME_OUT_SECONDS = 30.0
-"""Longest silence of a server."""
+"""Time-out of a connection, in seconds."""
 
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 300.0

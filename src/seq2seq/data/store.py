@@ -54,8 +54,8 @@ class Store:
 
     def lengths(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> tuple[Ids, Ids]:
         """Source and target lengths of the given pairs, in the given order."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        return self._source.lengths(wanted), self._target.lengths(wanted)
+        rows = np.asarray(indices, dtype=np.int64)
+        return self._source.lengths(rows), self._target.lengths(rows)
 
     def longest(self) -> tuple[int, int]:
         """Row of the longest source and of the longest target (the first of several); a pass over the index.
@@ -67,8 +67,8 @@ class Store:
 
     def rows(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> tuple[list[Ids], list[Ids]]:
         """Source and target ids of the given pairs, in the given order, as read-only views."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        return self._source.take(wanted), self._target.take(wanted)
+        rows = np.asarray(indices, dtype=np.int64)
+        return self._source.take(rows), self._target.take(rows)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         # Each loader process maps the file for itself.
@@ -76,7 +76,7 @@ class Store:
 
 
 class StoreWriter:
-    """Writer of a new store, table by table; memory does not grow."""
+    """Writer of a new store, table by table, in constant memory."""
 
     def __init__(self, path: Path) -> None:
         self._file = pa.OSFile(str(path), "wb")

@@ -252,7 +252,7 @@ def _widened(candidates: Candidates, columns: int) -> Candidates:
 
 
 # The occurrences of phrases in an output do not overlap, and a phrase that is listed twice occurs twice. A state keeps
-# every way to find the phrases in the output so far, so that an overlap or a false start is no dead end.
+# every way to find the phrases in the output so far, so that an overlap or a false start is not a dead end.
 Counts = tuple[int, ...]
 """Number of occurrences of each phrase."""
 

@@ -64,13 +64,13 @@ class _Penalties:
         penalised = scores.logits
         if any(earlier):
             penalised = self._penalised(scores.logits, earlier, live.totals.shape[1])
-        found = best_candidates(Scores(penalised, scores.normaliser), live, 2 * self.width)
+        candidates = best_candidates(Scores(penalised, scores.normaliser), live, 2 * self.width)
         if any(earlier):
-            found = found._replace(totals=_totals(found, scores, live))
+            candidates = candidates._replace(totals=_totals(candidates, scores, live))
         for row, sentence in enumerate(live.sentences):
-            going = (found.tokens[row] != EOS) & (found.totals[row] > -torch.inf)
-            self.latest[sentence] = (position, found.tokens[row][going][: self.width].tolist())
-        return found
+            going = (candidates.tokens[row] != EOS) & (candidates.totals[row] > -torch.inf)
+            self.latest[sentence] = (position, candidates.tokens[row][going][: self.width].tolist())
+        return candidates
 
     def _confirm(self, sentences: list[int], position: int) -> None:
         """Count the tokens of the position before: the search continued with them in these sentences."""

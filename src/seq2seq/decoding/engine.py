@@ -30,7 +30,7 @@ _WORTH_LOADING = 40_000
 long text are counted. They save 0.8 s of 2.2 for 1,000 captions with beam 5 in two processes, 0.5 of 1.1 greedily."""
 
 FEW_THREADS = 2
-"""Most threads of a process for which the loops, which run in one thread, are faster than torch's operators."""
+"""Maximum threads of a process for which the loops, which run in one thread, are faster than torch's operators."""
 
 
 class NativeEngine(Engine):

@@ -56,12 +56,12 @@ class EnsembleModel(Seq2SeqModel):
         return Memory(torch.cat([memory.states for memory in memories], dim=2), memories[0].mask, keys)
 
     def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
-        found = [
+        decoded = [
             member.decode(target_in, part, with_attention=with_attention)
             for member, part in zip(self._models(), _parts(memory), strict=True)
         ]
-        weights = [part.attention[:, -1:].mean(dim=2, keepdim=True) for part in found if part.attention is not None]
-        return Decoded(torch.cat([part.hidden for part in found], dim=2), _mean(weights))
+        weights = [part.attention[:, -1:].mean(dim=2, keepdim=True) for part in decoded if part.attention is not None]
+        return Decoded(torch.cat([part.hidden for part in decoded], dim=2), _mean(weights))
 
     def start(self, memory: Memory) -> tuple[Any, ...]:
         return tuple(member.start(part) for member, part in zip(self._models(), _parts(memory), strict=True))
@@ -69,13 +69,13 @@ class EnsembleModel(Seq2SeqModel):
     def step(
         self, tokens: Int[Tensor, " R"], memory: Memory, state: tuple[Any, ...], *, with_attention: bool = False
     ) -> Stepped:
-        found = [
+        steps = [
             member.step(tokens, part, own, with_attention=with_attention)
             for member, part, own in zip(self._models(), _parts(memory), state, strict=True)
         ]
-        weights = [part.attention for part in found if part.attention is not None]
-        hidden = torch.cat([part.hidden for part in found], dim=1)
-        return Stepped(hidden, tuple(part.state for part in found), _mean(weights))
+        weights = [part.attention for part in steps if part.attention is not None]
+        hidden = torch.cat([part.hidden for part in steps], dim=1)
+        return Stepped(hidden, tuple(part.state for part in steps), _mean(weights))
 
     def select(self, state: tuple[Any, ...], rows: Int[Tensor, "N W"]) -> tuple[Any, ...]:
         return tuple(member.select(own, rows) for member, own in zip(self._models(), state, strict=True))

@@ -111,8 +111,8 @@ def _bleu(texts: Sequence[str], tokenize: str) -> Matrix:
         missed = exists & (matches == 0)
         misses += missed
         # Exponential smoothing: each order without a match counts as half of the one before.
-        found = np.where(missed, 0.5**misses, matches)
-        precision = np.where(exists, found / np.maximum(sizes, 1)[:, None], 1.0)
+        smoothed = np.where(missed, 0.5**misses, matches)
+        precision = np.where(exists, smoothed / np.maximum(sizes, 1)[:, None], 1.0)
         logarithms += np.log(precision)
         orders += exists
     brevity = np.minimum(0.0, 1 - lengths / np.maximum(lengths, 1)[:, None])

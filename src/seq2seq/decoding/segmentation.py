@@ -181,8 +181,8 @@ def _ends(text: str, begin: int, start: int, end: int, depth: int, ordinals: boo
 
 def _is_abbreviation(text: str, begin: int, stop: int, following: str, ordinals: bool) -> bool:
     """Whether the full stop at `stop` belongs to the word before it."""
-    found = _LAST_WORD.search(text, max(begin, stop - _LONGEST_WORD), stop)
-    word = found[0] if found else ""
+    match = _LAST_WORD.search(text, max(begin, stop - _LONGEST_WORD), stop)
+    word = match[0] if match else ""
     if word.isdecimal():
         # The number of a list item, or an ordinal.
         return not text[begin : stop - len(word)].strip(_OPENING + " ") or (ordinals and len(word) <= 2)

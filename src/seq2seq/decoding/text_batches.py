@@ -16,13 +16,13 @@ from seq2seq.decoding.segmentation import is_blank, readable, split_sentences, s
 from seq2seq.special_tokens import PAD
 
 _CHUNK_CHARACTERS = 2_000_000
-"""Bounds the memory of a chunk of long lines, and the work that is lost when the process is killed."""
+"""Maximum characters of a chunk: bounds its memory, and the work that is lost when the process is killed."""
 _ENCODED_LINES = 512
 """Lines encoded at a time: enough to sort by length, few enough for the model to start soon."""
 _MIN_BATCH, _MIN_SHARE = 16, 8
 """No batch is made smaller than 16 sentences, or 1/8 of the lines of a chunk."""
 _MAX_WARNINGS = 5
-"""Long lines of a chunk that are warned of one by one."""
+"""Maximum number of single warnings about long lines in a chunk."""
 _MULTIPLE = 8
 """Batch sizes are multiples of this where possible: oneDNN prepares kernels for every size."""
 

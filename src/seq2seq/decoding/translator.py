@@ -25,9 +25,9 @@ from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokenizers.pair import TokenizerPair
 
 _SHARE = 0.75
-"""Batches near the end of a text hold this part of a worker's even share of what is left, so that all end together."""
+"""Part of a worker's even share of the rest in batches near the end of a text, so that all workers end together."""
 _MIN_CALLS = 4
-"""Calls for a short text of an engine that makes its own batches: text is made of some while it searches others."""
+"""Calls for a short text of an engine that makes its own batches, so that detokenization and search overlap."""
 
 
 class Translation(NamedTuple):

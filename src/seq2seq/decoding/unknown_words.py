@@ -56,7 +56,7 @@ def replace_unknowns(
             )
         symbols = list(source.symbols_of(normalize(source_text, source.normalization)))
         places = [place for place, symbol in enumerate(symbols) if not TAG.fullmatch(symbol)]
-        # Unknown on one side is mostly unknown on the other: those symbols go first, each of them once.
+        # Words unknown to one side are mostly unknown to the other: those symbols are used first, each of them once.
         unknown = {place for place in places if source.number(symbols[place]) == UNK}
         for row, token in enumerate(tokens):
             if token == UNK and places:

@@ -45,7 +45,7 @@ _JOBS_OF_A_WORKER = 2
 
 
 class Parallelism(NamedTuple):
-    """Number of batches that are searched at the same time, and by what."""
+    """Number of batches that are searched at the same time, by processes or threads."""
 
     processes: int = 1
     """Forked worker processes of one thread; 1 is this process alone, with torch's threads."""
@@ -113,7 +113,7 @@ def _is_fork_safe() -> bool:
 
 
 class PoolCache:
-    """Keeps worker processes for the next text, which saves the fork and finds their memory warm.
+    """Keeps worker processes for the next text, which saves the fork and the warm-up of their memory.
 
     Processes are kept after a text was translated to its end, and reused if all are alive and the engine is unchanged.
     """
@@ -221,7 +221,7 @@ class _Worker(NamedTuple):
     process: BaseProcess
     connection: Connection
     jobs: deque[_ProcessJob]
-    """Sent and not answered yet, oldest first."""
+    """Jobs sent but not answered yet, oldest first."""
 
 
 class ProcessPool:

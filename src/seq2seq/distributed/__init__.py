@@ -1,1 +1,1 @@
-"""Ranks: where they run, how they start, what they exchange."""
+"""Ranks: placement on devices, launch, and communication."""

@@ -16,11 +16,11 @@ from seq2seq.errors import ConfigError
 from seq2seq.system import available_cores
 
 _MAX_CPU_RANKS = 8
-"""Most ranks on a CPU unless asked for more: each has the whole model and optimizer in memory."""
+"""Default maximum of ranks on a CPU: each has the whole model and optimizer in memory."""
 
 
 class Placement(NamedTuple):
-    """Where a run computes."""
+    """Device, ranks and threads of a run."""
 
     device: torch.device
     """The device of this process; of several GPUs the parent of the ranks has `cuda`."""
@@ -45,14 +45,14 @@ def place(config: Config) -> Placement:
         cores = config.threads or usable_cores()
         ranks = min(cores, _MAX_CPU_RANKS)
         return Placement(device, ranks, cores // ranks)
-    found = torch.cuda.device_count() if device.type == "cuda" and config.device in ("auto", "cuda") else 1
-    if config.devices > found:
+    gpus = torch.cuda.device_count() if device.type == "cuda" and config.device in ("auto", "cuda") else 1
+    if config.devices > gpus:
         raise ConfigError(
-            f"devices: {config.devices} with device: {config.device}, which is {found} here",
-            hint=f"devices={found}",
+            f"devices: {config.devices} with device: {config.device}, which is {gpus} here",
+            hint=f"devices={gpus}",
             code="device.missing",
         )
-    ranks = config.devices or found
+    ranks = config.devices or gpus
     return Placement(device, ranks, config.threads or max(1, usable_cores() // ranks))
 
 
@@ -64,11 +64,11 @@ def on_local_device(placement: Placement) -> Placement:
     """
     device = placement.device
     if device.type == "cuda":
-        index, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if index >= found:
+        index, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if index >= gpus:
             raise ConfigError(
-                f"local rank {index} has no GPU: there are {found}",
-                hint=f"--nproc-per-node={found}",
+                f"local rank {index} has no GPU: there are {gpus}",
+                hint=f"--nproc-per-node={gpus}",
                 code="device.missing",
             )
         device = torch.device("cuda", index)
@@ -94,10 +94,10 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(
             f"device: {name} is not a device", hint="auto, cpu, cuda, cuda:N or mps", code="device.unknown"
         )
-    found = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
-    if device.type != "cpu" and (device.index or 0) >= found:
+    devices = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
+    if device.type != "cpu" and (device.index or 0) >= devices:
         raise ConfigError(
-            f"device: {name} is not there ({found} {device.type} devices found)",
+            f"device: {name} is not there ({devices} {device.type} devices found)",
             hint="device auto",
             code="device.missing",
         )

@@ -1,4 +1,4 @@
-"""Ranks: the processes of a run, and what they exchange.
+"""Ranks: the processes of a run, and their communication.
 
 Every rank holds the whole model and takes its share of the rows of every batch; gradients are summed, so that all
 weights stay equal. A run of one process has a `Ranks` too, whose exchanges do nothing.

@@ -49,7 +49,7 @@ class _Answer(NamedTuple):
     tokens: list[str]
     """Without EOS."""
     log_probability: float
-    """Of the tokens, and of EOS if it was written."""
+    """Log-probabilities of the tokens, and of EOS if it was written."""
     ended: bool
     """Whether EOS was written."""
 
@@ -140,8 +140,8 @@ class CTranslate2Engine(Engine):
             answers.update(self._translate(repeated, options, careful=True))
             drafts = {task.number: _drafts(answers[task.number], task, self._target_ids) for task in tasks}
             self._score(tasks if options.with_token_scores else careful, drafts)
-            found = [_ranked(drafts[task.number], options) for task in tasks]
-            return self._with_attention(tasks, found) if options.with_attention else found
+            ranked = [_ranked(drafts[task.number], options) for task in tasks]
+            return self._with_attention(tasks, ranked) if options.with_attention else ranked
 
     def _translate(self, tasks: Sequence[_Task], options: SearchOptions, *, careful: bool) -> dict[int, list[_Answer]]:
         """The hypotheses of each task, by its number.
@@ -255,15 +255,15 @@ def _check_supported(sentences: Sequence[Sentence], options: SearchOptions) -> N
 
 def _device(wanted: str, library: Any) -> tuple[str, int]:
     kind, _, number = wanted.partition(":")
-    found = library.get_cuda_device_count()
+    devices = library.get_cuda_device_count()
     if kind == "auto":
-        return ("cuda" if found else "cpu"), 0
+        return ("cuda" if devices else "cpu"), 0
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
         raise UsageError(f"CTranslate2 knows no device {wanted}", hint="--device cpu or cuda", code="device.missing")
     index = int(number or 0)
-    if kind == "cuda" and index >= found:
+    if kind == "cuda" and index >= devices:
         raise UsageError(
-            f"CTranslate2 finds no device {wanted} ({found} CUDA devices)", hint="--device cpu", code="device.missing"
+            f"CTranslate2 finds no device {wanted} ({devices} CUDA devices)", hint="--device cpu", code="device.missing"
         )
     return kind, index
 
@@ -327,7 +327,7 @@ def _drafts(answers: Sequence[_Answer], task: _Task, ids: dict[str, int]) -> lis
 
 def _ranked(drafts: Sequence[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
     """The n-best hypotheses by the native engine's score, best first."""
-    found = [
+    hypotheses = [
         draft._replace(
             score=draft.log_probability / (len(draft.tokens) + 1) ** options.length_penalty,
             token_scores=draft.token_scores if options.with_token_scores else None,
@@ -335,4 +335,4 @@ def _ranked(drafts: Sequence[Hypothesis], options: SearchOptions) -> list[Hypoth
         for draft in drafts
     ]
     nothing = Hypothesis([], -math.inf, -math.inf, cut=True)
-    return sorted(found, key=lambda hypothesis: -hypothesis.score)[: options.n_best] or [nothing]
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)[: options.n_best] or [nothing]

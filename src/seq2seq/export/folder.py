@@ -222,17 +222,17 @@ def find_export(run: Path, weights: str | None = None) -> Export:
     command = f"seq2seq export {run} --format ctranslate2"
     folder = default_folder(run, "ctranslate2")
     if not is_export(folder):
-        found = sorted(path for path in folder.parent.glob("ctranslate2-*") if is_export(path))
-        if not found:
+        exports = sorted(path for path in folder.parent.glob("ctranslate2-*") if is_export(path))
+        if not exports:
             raise CheckpointError(f"{run} has not been exported for CTranslate2", hint=command, code="export.missing")
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
+        if len(exports) > 1:
+            names = ", ".join(path.name for path in exports)
             raise CheckpointError(
                 f"{run} has several exports for CTranslate2: {names}",
-                hint=f"name one: seq2seq translate {found[0]}",
+                hint=f"name one: seq2seq translate {exports[0]}",
                 code="export.missing",
             )
-        folder = found[0]
+        folder = exports[0]
     export = open_export(folder)
     if weights is not None and export.weights != weights:
         raise CheckpointError(

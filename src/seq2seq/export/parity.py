@@ -36,7 +36,7 @@ class Result(NamedTuple):
     ties: int
     """Number of others whose first different token is equally likely; counted in full precision only."""
     bleu: float | None
-    """Of the greedy outputs, 0 to 100; None without references."""
+    """BLEU of the greedy outputs, 0 to 100; None without references."""
 
 
 class Parity(NamedTuple):
@@ -93,7 +93,7 @@ class Reference:
     def __init__(self, trained: Trained, count: int, longest: int) -> None:
         """Translate the first `count` lines of `trained.pairs` that have at most `longest` tokens.
 
-        Without pairs the sentences are random tokens, and there is no BLEU.
+        Without pairs the sentences are random tokens, and no BLEU is computed.
 
         Raises:
             DataError: `count` is below 1.

@@ -1,12 +1,12 @@
-"""Compiled search on one core of a CPU: loops that numba compiles for it, and what uses them.
+"""Compiled search on one core of a CPU: numba loops, and the modules that use them.
 
-They replace operators that torch does not have, and those that take longer to start than to run.
+The loops replace operators that torch lacks, and operators that take longer to start than to run.
 """
 
 from __future__ import annotations
 
 LANES = 16
-"""Numbers in a vector of 512 bits; LLVM splits it for a CPU with shorter ones. The width of a head is a multiple."""
+"""fp32 numbers in a vector of 512 bits, which LLVM splits for other CPUs. The width of a head is a multiple of it."""
 
 BLOCKS = 256
 """Tokens b, b + `BLOCKS`, b + 2 `BLOCKS`, ... of a vocabulary, which has at least `BLOCKS` tokens, are its block b. A

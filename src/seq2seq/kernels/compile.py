@@ -1,4 +1,4 @@
-"""Compiles the loops with numba, or loads their machine code; search falls back on torch where that fails.
+"""Compilation of the loops with numba, or loading of their machine code; search uses torch if that fails.
 
 numba keeps machine code in `__pycache__` beside Python's own, or in the user's cache if that is not writable. Loading
 takes 0.8 s, most of it for numba itself, and compiling 8 to 20 s. This pays only for long texts, so it is done on
@@ -43,22 +43,22 @@ _SIGNATURES = {
 }
 
 COMPILING = "compiling for this CPU: up to half a minute, once on a machine"
-"""Message for a user who waits for it."""
+"""Message shown during compilation."""
 
 _kernels: Kernels | None = None
 _in_use: ContextVar[Kernels | None] = ContextVar("kernels", default=None)
 _reason: str | None = None
-"""Why there are none: empty if there are, None before `load`."""
+"""Reason for missing loops: empty if they are loaded, None before `load`."""
 
 
 def load(compiling: Callable[[], object] = lambda: None) -> str:
-    """Load the loops, or compile them. Returns why that failed, or an empty text.
+    """Load the loops, or compile them. Returns the reason of a failure, or an empty text.
 
     `compiling` is called once, before loops are compiled that have not been cached.
     """
     global _kernels, _reason
     if _reason is None:
-        # Any error of a library that compiles for an unknown CPU: torch can compute everything without it.
+        # Any error, since numba may not support this CPU; torch can compute everything without it.
         try:
             _kernels, _reason = _load_or_compile(compiling), ""
         except Exception as error:
@@ -73,9 +73,9 @@ def loaded() -> Kernels | None:
 
 @contextmanager
 def in_use(kernels: Kernels | None) -> Iterator[None]:
-    """Let search within this context, in this thread, use these loops.
+    """Context in which search uses these loops, in this thread only.
 
-    Nothing else uses them: what a training computes must not depend on whether the process has translated before.
+    Nothing else uses them: the results of training must not depend on earlier translations in the same process.
     """
     token = _in_use.set(kernels)
     try:
@@ -112,7 +112,7 @@ def _compiled(compiling: Callable[[], object], cached: bool, renew: bool = False
     def compiled(name: str, signature: str) -> Any:
         plain = next(getattr(file, name) for file in (products, layers, loops) if hasattr(file, name))
         function = FunctionType(plain.__code__, plain.__globals__, name)
-        # The name in numba's cache. numba checks a loop's own file for changes, but not the files of what it calls.
+        # The name in numba's cache. numba checks a loop's own file for changes, but not the files of its callees.
         function.__module__, function.__qualname__ = plain.__module__, f"{name}-{version}"
         made = njit(cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
         files: list[Path] = []

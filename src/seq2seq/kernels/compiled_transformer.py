@@ -26,7 +26,7 @@ from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, Sublay
 from seq2seq.special_tokens import PAD
 
 MOST_QUERIES = 64
-"""Most queries of a sentence for which the loops are faster than matrix products. In the encoder the longest sentence
+"""Queries of a sentence up to which the loops are faster than matrix products. In the encoder the longest sentence
 of a batch decides: the last bits of the others' states may depend on it."""
 
 _ROWS_AT_ONCE = 128
@@ -52,7 +52,7 @@ def pack_for_search(model: Seq2SeqModel, dtype: torch.dtype, kernels: Kernels | 
 
 
 class CompiledTransformer(Seq2SeqModel):
-    """Computes what a `TransformerModel` computes, without gradients, on the CPU.
+    """A `TransformerModel` for inference on the CPU, with compiled layers.
 
     Shares the parameters, which must not change meanwhile. With `dtype` bf16, products are in bf16, but attention,
     norms and the output's scores in fp32.
@@ -193,7 +193,7 @@ class LayerLoop:
         return out
 
     def _scratch(self, rows: int) -> Float[Tensor, " N"]:
-        """Room for what lies between the parts of a layer: see `kernels.layers`, and an encoder's keys and values."""
+        """Buffer for a layer's intermediate results (see `kernels.layers`) and an encoder's keys and values."""
         width, inner, _, units = self.sizes
         return torch.empty(rows * (width + max(3 * inner, units) + inner + 2 * inner))
 
@@ -228,7 +228,7 @@ def _layer_loop(
 
 
 def _compiled_part(kernels: Kernels, dtype: torch.dtype, name: str, module: nn.Module) -> nn.Module | None:
-    """What a part of a Transformer is replaced by; None for a part to be looked into."""
+    """The compiled replacement of a part of a Transformer; None if only its children are replaced."""
     match module:
         case nn.LayerNorm() | nn.RMSNorm():
             return CompiledNorm(module, kernels)
@@ -365,7 +365,7 @@ def attention_loop(
 
 
 def _address(tensor: Tensor) -> int:
-    """Where a loop finds the numbers of a tensor; raises `TypeError` for a tensor that it would misread."""
+    """Address of a tensor's numbers; raises `TypeError` for a tensor that a loop would misread."""
     if not (tensor.is_contiguous() and tensor.dtype is torch.float32):
         raise TypeError(f"the loops take contiguous tensors in fp32, not {tensor.dtype} with strides {tensor.stride()}")
     return tensor.data_ptr()

@@ -1,7 +1,7 @@
-"""Whole layers of a Transformer in one call each: those of `models.transformer_layers` during search.
+"""Whole Transformer layers as single compiled calls: those of `models.transformer_layers` during search.
 
-For few rows the calls between a layer's parts, 150 from Python, take longer than the parts themselves. For many rows
-the intermediate results stay in the cache, as a few sentences at a time pass through a layer.
+For few rows this saves the calls between a layer's parts (see `compiled_transformer`). For many rows the intermediate
+results stay in the cache, as a few sentences at a time pass through a layer.
 
 All tensors are given by address. `weights` are gain and shift of each sublayer's norm, then panels and bias of each
 product. With `pre` the norms come before their sublayers, else after them.

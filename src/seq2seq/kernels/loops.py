@@ -20,7 +20,7 @@ Array = Any
 _LOG2_E = np.float32(LOG2_E)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _ADDED = 2048
-"""Most exponentials that are added in fp32, as the error grows with their number; their sums are added in float64."""
+"""Number of exponentials that are added in fp32, as the error grows with it; these sums are added in float64."""
 
 
 def attention(

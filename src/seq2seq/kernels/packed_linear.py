@@ -20,10 +20,10 @@ from seq2seq.kernels.compile import Kernels
 from seq2seq.models.linear import HAS_ONEDNN, Linear, onednn_linear
 
 MOST_INNER = 2048
-"""Most inputs of a product by loops: oneDNN reads more inputs in blocks that stay in the cache, and is faster."""
+"""Maximum inputs of a product by loops; for more, oneDNN is faster, as it reads them in blocks that fit the cache."""
 
 _USUAL_ROWS = 128
-"""Number of rows for which oneDNN chooses its order of the weights; it takes any number later."""
+"""Number of rows for which oneDNN optimizes the order of the weights; products may have any number."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -49,7 +49,7 @@ class Panels(NamedTuple):
 
 
 class PackedLinear(Linear):
-    """A linear layer without gradients on a CPU, over a packed copy of its weights, which must not change meanwhile.
+    """A linear layer without gradients on a CPU, over a packed copy of its weights, which must stay unchanged.
 
     In fp32 the product is that of the compiled loops where they are given and pay, else of oneDNN. In bf16 it is
     computed from bf16 inputs and weights, as under autocast. The output is of `output_dtype`, by default `dtype`.

@@ -1,6 +1,6 @@
 """Products with packed weights, in tiles that stay in registers (Goto and van de Geijn 2008).
 
-torch's call of oneDNN takes longer to start (15 us) than most products of one step of a search take here.
+Starting oneDNN from torch takes longer (15 us) than most of these products in one step of a search.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiled steps of a search; each returns None where they are not in use or do not take these tensors."""
+"""Compiled steps of a search; each returns None if the loops are not in use or do not support these tensors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"] | None:
     kernels = used()
     if kernels is None or not _takes(logits):
         return None
-    found = torch.empty(len(logits), dtype=torch.float64)
-    kernels.normalise(logits.numpy(), found.numpy())
-    return found
+    result = torch.empty(len(logits), dtype=torch.float64)
+    kernels.normalise(logits.numpy(), result.numpy())
+    return result
 
 
 def best_tokens(

@@ -16,7 +16,7 @@ MASK_VALUE = -1e4
 """Added to the scores of masked keys: exp(MASK_VALUE) is 0 in fp32, and fp16 can hold it."""
 
 EXPLICIT_LIMIT = 2**25
-"""Most attention weights (of all heads and rows) that the explicit product may hold during training on a CPU."""
+"""Maximum number of attention weights (over all heads and rows) of the explicit product in training on a CPU."""
 
 LONGEST_EXPLICIT = 128
 """Number of keys up to which the explicit product is faster on a CPU without gradients."""
@@ -156,7 +156,7 @@ class SelfAttention(MultiHeadAttention):
         causal: bool = False,
         rotary: Float[Tensor, "2 T E"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Every position attends to all positions, or if `causal` to itself and those before it."""
+        """Attend from every position to all positions, or if `causal` to itself and those before it."""
         query, keys, values = self._project(x, rotary)
         context, _ = scaled_dot_product_attention(query, keys, values, bias=bias, causal=causal, dropout=self.dropout)
         return self.join_heads(context)
@@ -170,7 +170,7 @@ class SelfAttention(MultiHeadAttention):
         bias: Float[Tensor, "B 1 W C"],
         rotary: Float[Tensor, "2 1 E"] | None,
     ) -> Float[Tensor, "B W D"]:
-        """W rows at one position attend to the cached places that `bias` does not mask.
+        """Attend from W rows at one position to the cached places that `bias` does not mask.
 
         Their keys and values are written into the last W of the first `used` places.
         """

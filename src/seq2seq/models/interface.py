@@ -1,4 +1,4 @@
-"""The contract of every architecture. Search, loss and scoring know this file and no other file of this folder.
+"""Interface of every architecture. Search, loss and scoring use this file and no other of this folder.
 
 Letters in shapes: B batch, S source length, T target length, D width, V vocabulary, L layers, H heads. During search,
 N sentences have W hypotheses each: R = N * W rows, and row r belongs to sentence r // W. The batch is axis 0 of every
@@ -55,7 +55,7 @@ def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
 def keep_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
     """Like `select_rows`, but in place where every row stays or fills the gap of one that is left out.
 
-    Uses the tree up. None of its tensors may be a parameter or an expanded tensor.
+    Consumes the tree. None of its tensors may be a parameter or an expanded tensor.
     """
     origins = rows.tolist()
     gaps = [place for place, origin in enumerate(origins) if place != origin]
@@ -114,15 +114,15 @@ class Seq2SeqModel(nn.Module, ABC):
     def step(self, tokens: Int[Tensor, " R"], memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:
         """Decode one position: takes the last tokens, returns the hidden states that predict the next ones.
 
-        `tokens` and `state` have R = N * W rows over the N rows of `memory`. Uses the state up: the next state may
+        `tokens` and `state` have R = N * W rows over the N rows of `memory`. Consumes the state: the next state may
         reuse its buffers.
         """
 
     def select(self, state: Any, rows: Int[Tensor, "N W"]) -> Any:
-        """The state of these hypotheses: `rows[n, w]` is the old row that hypothesis w of sentence n grows from.
+        """The state of the selected hypotheses: `rows[n, w]` is the row that hypothesis w of sentence n continues.
 
         The hypotheses of a sentence come from one old sentence, and every old sentence is taken at most once. If none
-        is left out, the sentences keep their order. W may differ from the old one. Uses the state up. The memory is
+        is left out, the sentences keep their order. W may differ from the old one. Consumes the state. The memory is
         selected separately when sentences are left out.
         """
         return select_rows(state, rows.flatten())

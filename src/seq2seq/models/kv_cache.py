@@ -13,7 +13,7 @@ from seq2seq.models.attention import FEWEST_KEYS, MASK_VALUE, KeysValues
 from seq2seq.models.interface import Memory, keep_rows, select_rows
 
 SHARED_LIMIT = 8
-"""Most hypotheses of a sentence that share one buffer of keys and values."""
+"""Maximum number of hypotheses of a sentence that share one buffer of keys and values."""
 
 _STEPS = 4
 """A new buffer has room for this many tokens of every hypothesis: a larger one costs time at every step, a smaller one
@@ -56,7 +56,7 @@ class KVCache(NamedTuple):
         return cls(layers, bias, used=0, position=0, is_separate=False)
 
     def extend(self) -> KVCache:
-        """Take the next K places, each seen by the hypothesis that will write it. Uses the cache up."""
+        """Allocate the next K places, each visible to the hypothesis that will write it. Consumes the cache."""
         fan, end = self.bias.shape[1], self.used + self.bias.shape[1]
         cache = self if end <= self.bias.shape[2] else self._reallocate()
         cache.bias[:, :, cache.used : cache.used + fan].diagonal(dim1=1, dim2=2).zero_()
@@ -74,7 +74,7 @@ class KVCache(NamedTuple):
         return cache._replace(layers=keep_rows(self.layers, rows[:, 0] // fan))
 
     def _reallocate(self) -> KVCache:
-        """Copy what some hypothesis sees into new buffers."""
+        """Copy the places that are visible to any hypothesis into new buffers."""
         seen = (self.bias[:, :, : self.used] == 0).any(dim=1)
         kept, order = _seen_first(seen)
         count, fan = self.bias.shape[0], self.bias.shape[1]

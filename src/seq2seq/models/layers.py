@@ -36,8 +36,8 @@ class Dropout(nn.Module):
             return F.dropout(x, self.probability)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         # Comparing in place and converting from uint8 stay in vector code; anything with bool does not.
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(self.threshold)
-        return x * kept.to(x.dtype).mul_(256 / (256 - self.threshold))
+        mask = words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(self.threshold)
+        return x * mask.to(x.dtype).mul_(256 / (256 - self.threshold))
 
     def extra_repr(self) -> str:
         return f"p={self.probability}"

@@ -1,4 +1,4 @@
-"""Linear layers, on a CPU by oneDNN's kernels where they are faster than torch's own."""
+"""Linear layers, computed on a CPU by oneDNN where it is faster than torch's own kernels."""
 
 from __future__ import annotations
 

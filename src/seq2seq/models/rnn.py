@@ -173,7 +173,7 @@ class RNNModel(Seq2SeqModel):
         feed: Float[Tensor, "R D"] | None,
         bias: Float[Tensor, "N 1 1 S"],
     ) -> tuple[list[CellState], Float[Tensor, "R D"], Float[Tensor, "N H W S"] | None]:
-        """One position: every layer's cell, then the attention.
+        """Decode one position: every layer's cell, then the attention.
 
         The W hypotheses of a sentence attend to its memory together.
         """

@@ -92,7 +92,7 @@ class DecoderLayer(nn.Module):
         rotary: Float[Tensor, "2 1 E"] | None,
         with_weights: bool,
     ) -> tuple[Float[Tensor, "N W D"], Float[Tensor, "N H W S"] | None]:
-        """One position of W hypotheses of each sentence, which see what `cache_bias` does not mask in the cache.
+        """Decode one position of W hypotheses of each sentence, which see the places that `cache_bias` does not mask.
 
         Their keys and values are written into the last K of the first `used` places.
         """

@@ -79,8 +79,8 @@ class EvaluationWeights:
         if not self.differs or self._kept is not None:
             yield
             return
-        kept = [parameter.detach().clone() for parameter in self._parameters]
-        self._kept = kept
+        training_weights = [parameter.detach().clone() for parameter in self._parameters]
+        self._kept = training_weights
         try:
             with torch.no_grad():
                 if self._schedule_free is not None:
@@ -90,7 +90,7 @@ class EvaluationWeights:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self._parameters, kept)
+                torch._foreach_copy_(self._parameters, training_weights)
             self._kept = None
 
     def tensors(self) -> dict[str, Tensor]:
@@ -100,9 +100,9 @@ class EvaluationWeights:
         """
         if not self.differs:
             return {}
-        kept = self._kept or [parameter.detach().clone() for parameter in self._parameters]
-        found = {_TRAINING + name: weight for name, weight in zip(self._names, kept, strict=True)}
-        return found | {_UPDATES: torch.tensor(self._updates)}
+        training_weights = self._kept or [parameter.detach().clone() for parameter in self._parameters]
+        tensors = {_TRAINING + name: weight for name, weight in zip(self._names, training_weights, strict=True)}
+        return tensors | {_UPDATES: torch.tensor(self._updates)}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -116,8 +116,8 @@ class EvaluationWeights:
         """
         if not self.differs:
             return
-        wanted = [_TRAINING + name for name in self._names]
-        if missing := [key for key in (_UPDATES, *wanted) if key not in tensors]:
+        names = [_TRAINING + name for name in self._names]
+        if missing := [key for key in (_UPDATES, *names) if key not in tensors]:
             raise CheckpointError(
                 f"the checkpoint has no `{missing[0]}`, which averaged weights need to resume",
                 code="checkpoint.mismatch",
@@ -125,5 +125,5 @@ class EvaluationWeights:
         self._updates = int(tensors[_UPDATES])
         if self._mean:
             torch._foreach_copy_(self._mean, [parameter.detach() for parameter in self._parameters])
-        for key, parameter in zip(wanted, self._parameters, strict=True):
+        for key, parameter in zip(names, self._parameters, strict=True):
             parameter.copy_(tensors[key])

@@ -71,7 +71,7 @@ class _Chunk(NamedTuple):
 
     rows: Float[Tensor, "N D"]
     slopes: Float[Tensor, "N V"]
-    """e^(logit - top)."""
+    """exp(logit - maximum)."""
     total: Float[Tensor, "N 1"]
     log_normalizer: Float[Tensor, "N 1"]
     reference: Float[Tensor, "N 1"]

@@ -101,8 +101,8 @@ class Precision:
         """State of the loss scaling (fp16): its scale, and the updates since the scale changed."""
         if self.choice.name != "fp16":
             return {}
-        kept = self.scaler.state_dict()
-        return {"scale": float(kept["scale"]), "updates_at_scale": float(kept["_growth_tracker"])}
+        scaler_state = self.scaler.state_dict()
+        return {"scale": float(scaler_state["scale"]), "updates_at_scale": float(scaler_state["_growth_tracker"])}
 
     def load_state(self, state: dict[str, float]) -> None:
         """Restore what `state` returned; ignored without loss scaling."""

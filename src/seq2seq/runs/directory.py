@@ -1,4 +1,4 @@
-"""The run directory: its files, its lock, and the check that a config still fits what was trained.
+"""The run directory: its files, its lock, and the check that a config still fits the trained model.
 
 runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
             checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json

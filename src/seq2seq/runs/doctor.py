@@ -1,4 +1,4 @@
-"""Examination of a run for a bug report: what it is, how far it came, and whether its files are intact.
+"""Examination of a run for a bug report: its settings, its progress, and the integrity of its files.
 
 Everything that commands do with a run is tried: its settings are read, its tokenizer, checkpoints and exports compared
 with their hashes, and the best model is built. Whatever would stop a command is a fault, anything less a remark.
@@ -123,11 +123,11 @@ def _checkpoints(
 ) -> dict[str, str]:
     """Condition of each checkpoint, and the targets of the links; commands follow `used` by default."""
     facts: dict[str, str] = {}
-    found = [path for path in sorted(folder.glob("*")) if not path.is_symlink() and not path.name.startswith(".")]
-    states = {path: _state(path) for path in found}
+    checkpoints = [path for path in sorted(folder.glob("*")) if not path.is_symlink() and not path.name.startswith(".")]
+    states = {path: _state(path) for path in checkpoints}
     facts |= {path.name: state.text for path, state in states.items()}
     target = (folder / used).resolve() if used else None
-    for path in found:
+    for path in checkpoints:
         if states[path].whole:
             continue
         if path.resolve() != target:
@@ -138,21 +138,21 @@ def _checkpoints(
         link = folder / name
         if link.exists():
             facts[name] = link.resolve().name
-        elif found:
+        elif checkpoints:
             lost = f"points to {link.readlink()}, which is gone" if link.is_symlink() else "is missing"
             instead = ", and last is used instead" if name == "best" and used == "last" else ""
             remarks.append(f"checkpoints/{name} {lost}{instead}")
     what = hint = None
-    if not found:
+    if not checkpoints:
         what, hint = (
             f"no checkpoint in {folder}",
             "put a copy of checkpoints/ back; let a new run continue",
         )
     elif used is None:
-        whole = [path.name for path in found if states[path].whole]
+        whole = [path.name for path in checkpoints if states[path].whole]
         what = f"the links best and last in {folder} are broken"
         hint = f"--checkpoint {whole[-1]} uses that one" if whole else "put a copy of checkpoints/ back"
-    elif not finished and not any(states[path].resumable for path in found):
+    elif not finished and not any(states[path].resumable for path in checkpoints):
         what = f"no checkpoint in {folder} can be resumed from"
         hint = "put one back from a copy, or start again in another folder with -o"
     if what:
@@ -241,7 +241,7 @@ def _last_lines(path: Path) -> list[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""The environment of a run: versions, processor, memory, disks, devices, and what is chosen for them.
+"""The environment of a run: versions, processor, memory, disks, devices, and the choices made for them.
 
 The same facts head the log of every training. Secrets are left out: variables that may
 hold one are only reported as set, and the home folder is `~`.
@@ -73,12 +73,12 @@ def machine_facts(config: Config, cache: Path) -> Facts:
 def log_header(config: Config) -> str:
     """One line of the main facts, for the head of the training log."""
     cpu = _processor()
-    found = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
+    facts = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
     devices = [text for name, text in _devices() if name != "cpu"]
     chosen = [f"{name} {text}" for name, text in _chosen(config)]
     versions = [f"{name} {text}" for name, text in _versions().items() if name in ("seq2seq", "python", "torch")]
     return "; ".join(
-        [", ".join(versions), platform.platform(terse=True), ", ".join(found), *devices, ", ".join(chosen)]
+        [", ".join(versions), platform.platform(terse=True), ", ".join(facts), *devices, ", ".join(chosen)]
     )
 
 
@@ -183,7 +183,7 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _long_texts(config: Config) -> str:
-    """How long texts are translated; compiles the kernels if needed."""
+    """Method of translating long texts (processes, kernels); compiles the kernels if needed."""
     with suppress(UserError):
         if (device := choose_device(config.device)).type != "cpu":
             return f"by {device}"
@@ -212,7 +212,7 @@ def _gib(size: int) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of the libraries that affect numerical results."""
     packages = (
         "seq2seq",
         "torch",

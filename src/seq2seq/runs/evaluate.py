@@ -127,11 +127,11 @@ def evaluate(
 
 def average_checkpoints(config: Config, trainer: Trainer) -> None:
     """Average the last checkpoints, and make the average the best model if its validation metric is better."""
-    model, folder, wanted = trainer.model, trainer.checkpoints, config.training.average_checkpoints
+    model, folder, count = trainer.model, trainer.checkpoints, config.training.average_checkpoints
     validated = folder.validated()
-    if wanted == 1 or len(validated) < 2 or trainer.validate is None:
+    if count == 1 or len(validated) < 2 or trainer.validate is None:
         return
-    paths = validated[-wanted:]
+    paths = validated[-count:]
     try:
         tensors = folder.average(paths)
     except CheckpointError as error:

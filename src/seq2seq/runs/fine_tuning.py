@@ -74,7 +74,7 @@ def _locate(path: Path) -> tuple[RunDirectory, Checkpoint]:
     if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
         path = path.parent
     directory = RunDirectory(path)
-    directory.load_config()  # raises the right error for a folder that is no run
+    directory.load_config()  # raises the right error for a folder that is not a run
     return directory, load_best(directory)
 
 

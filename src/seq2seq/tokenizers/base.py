@@ -37,7 +37,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Show each id; spaces appear as U+2581."""
+        """Return the text of each id; spaces appear as U+2581."""
 
     @property
     def tags(self) -> list[str]:

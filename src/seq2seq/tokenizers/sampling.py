@@ -25,7 +25,7 @@ Ids = npt.NDArray[np.int32]
 Word = tuple[int, ...]
 
 DRAWS = 32
-"""Number of different draws for each word: an occurrence takes one of them, so that frequent words are cached."""
+"""Number of cached samples of each word; each occurrence of a frequent word uses one of them."""
 
 _WORD_PIECES = 16
 """Text without spaces is sampled in segments of this many pieces."""
@@ -118,12 +118,12 @@ class _Words(ABC):
         begins = np.flatnonzero(self._begins[flat] | (inside % _WORD_PIECES == 0))
         counters = np.repeat(keys, lengths)[begins] + inside[begins].astype(np.uint64)
         hashes = self._hashes(flat, begins, scramble(counters) % np.uint64(DRAWS))
-        found = list(map(self._cache.get, hashes))
-        if None in found:
+        samples = list(map(self._cache.get, hashes))
+        if None in samples:
             ends = [*begins[1:].tolist(), len(flat)]
-            for number in [number for number, word in enumerate(found) if word is None]:
-                found[number] = self._miss(flat[begins[number] : ends[number]].tolist(), hashes[number])
-        drawn = cast("list[Word]", found)
+            for number in [number for number, word in enumerate(samples) if word is None]:
+                samples[number] = self._miss(flat[begins[number] : ends[number]].tolist(), hashes[number])
+        drawn = cast("list[Word]", samples)
         if len(self._cache) > _CACHED_WORDS:
             self.forget()
         sizes = np.fromiter(map(len, drawn), dtype=np.int64, count=len(drawn))
@@ -213,8 +213,8 @@ class _Lattice(_Words):
         lattice: list[list[tuple[int, int, float]]] = [[]]
         for end in range(1, len(text) + 1):
             starts = range(max(0, end - self._longest), end)
-            found = [(start, number) for start in starts if (number := self.ids.get(text[start:end])) is not None]
-            logs = [masses[start] + self._alpha * self.scores[number] for start, number in found]
+            pieces = [(start, number) for start in starts if (number := self.ids.get(text[start:end])) is not None]
+            logs = [masses[start] + self._alpha * self.scores[number] for start, number in pieces]
             highest = max(logs, default=-math.inf)
             if highest == -math.inf:
                 masses.append(-math.inf)
@@ -222,7 +222,7 @@ class _Lattice(_Words):
                 continue
             sums = list(accumulate(math.exp(value - highest) for value in logs))
             masses.append(highest + math.log(sums[-1]))
-            lattice.append([(*edge, total) for edge, total in zip(found, sums, strict=True)])
+            lattice.append([(*edge, total) for edge, total in zip(pieces, sums, strict=True)])
         return lattice
 
     def forget(self) -> None:

@@ -32,7 +32,7 @@ _NEEDS_ESCAPE = re.compile(f"[{_SPACE_MARK}{_ESCAPE}]")
 _ESCAPED = re.compile(f"{_ESCAPE}([{_ESCAPE}{_ESCAPED_MARK}])")
 
 _TRAINING_CHARACTERS = 2000
-"""Longer lines are split for the trainer, which would skip them, and be held up by a line of megabytes."""
+"""Longer lines are split for the trainer, which would skip them, and is slow on lines of megabytes."""
 
 _UNTRAINABLE = str.maketrans("\n\0\u2585", "   ")
 """The trainer skips lines that hold NUL or U+2585, its own mark for unknown text."""
@@ -61,7 +61,7 @@ pieces = [p.id_to_piece(number) for number in numbers]
 for row in p.encode([*pieces, "".join(pieces), "".join(map(chr, [*range(1, 0x3100), 0x1f600]))]):
     p.decode(row)
 """
-"""Everything that is done with a model: all pieces, and most characters that its normalization may know."""
+"""Trial of a model in a process of its own: all pieces, and most characters that its normalization may know."""
 
 _CHECK_SECONDS = 60
 
@@ -78,8 +78,8 @@ class SubwordTokenizer(Tokenizer):
         self._processor.LoadFromSerializedProto(model)
         processor = self._processor
         special = [processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id()]
-        others = [number for number in range(processor.get_piece_size()) if number not in special]
-        self._theirs = special + others  # -1 where the model has no such token
+        pieces = [number for number in range(processor.get_piece_size()) if number not in special]
+        self._theirs = special + pieces  # -1 for a special token that the model lacks
         self._ours = [UNK] * processor.get_piece_size()
         for ours, theirs in enumerate(self._theirs):
             if theirs >= 0:
@@ -242,12 +242,12 @@ def _training_parts(sentences: Sequence[str]) -> Iterator[str]:
 
 
 def _explain(error: RuntimeError, settings: TokenizerSettings, side: str) -> ConfigError | DataError:
-    found = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
-    if found:
+    match = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
+    if match:
         return ConfigError(
             f"tokenizer.vocabulary_size {settings.vocabulary_size} is too small: "
-            f"the {side} characters and bytes alone need {found[1]} entries",
-            hint=f"tokenizer.vocabulary_size={2 * int(found[1])} or tokenizer.character_coverage=0.9995",
+            f"the {side} characters and bytes alone need {match[1]} entries",
+            hint=f"tokenizer.vocabulary_size={2 * int(match[1])} or tokenizer.character_coverage=0.9995",
             code="config.vocabulary",
         )
     return DataError(

@@ -41,7 +41,7 @@ class SymbolTokenizer(Tokenizer):
 
     @abstractmethod
     def join(self, symbols: Iterable[str]) -> str:
-        """The text of some symbols."""
+        """Join symbols into a text."""
 
     @property
     def size(self) -> int:
@@ -158,8 +158,12 @@ def train_symbols(
     Raises:
         DataError: the vocabulary would be empty.
     """
-    kinds = {"char": CharTokenizer, "word": WordTokenizer, "wordpunct": WordPunctTokenizer}
-    kind: type[SymbolTokenizer] = kinds[settings.kind]
+    kinds: dict[str, type[SymbolTokenizer]] = {
+        "char": CharTokenizer,
+        "word": WordTokenizer,
+        "wordpunct": WordPunctTokenizer,
+    }
+    kind = kinds[settings.kind]
     counts: Counter[str] = Counter()
     symbols_of = kind(tags, settings.normalization).symbols_of
     for sentence in sentences:
@@ -168,17 +172,17 @@ def train_symbols(
         del counts[tag]
     frequent = [symbol for symbol, count in counts.items() if count >= settings.min_frequency]
     frequent.sort(key=lambda symbol: (-counts[symbol], symbol))
-    kept = frequent[: max(0, settings.vocabulary_size - len(SPECIAL_TOKENS) - len(tags))]
-    if not kept:
+    symbols = frequent[: max(0, settings.vocabulary_size - len(SPECIAL_TOKENS) - len(tags))]
+    if not symbols:
         raise DataError(
             "the tokenizer has no text to learn from",
             hint="check data.train and tokenizer.min_frequency",
             code="data.tokenizer-text",
         )
-    if len(kept) < len(counts):
-        covered = sum(counts[symbol] for symbol in kept) / counts.total()
+    if len(symbols) < len(counts):
+        covered = sum(counts[symbol] for symbol in symbols) / counts.total()
         console.say(
-            f"{side} {settings.kind} vocabulary: {len(kept):,} of {len(counts):,} entries, "
+            f"{side} {settings.kind} vocabulary: {len(symbols):,} of {len(counts):,} entries, "
             f"which cover {covered:.2%} of the text"
         )
-    return kind([*tags, *kept], settings.normalization)
+    return kind([*tags, *symbols], settings.normalization)

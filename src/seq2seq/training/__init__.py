@@ -1,1 +1,1 @@
-"""The training loop, and what it needs: a step, checkpoints, ranks, memory that suffices, and reports."""
+"""The training loop: steps, automatic batch size, failures and reports."""

@@ -22,12 +22,12 @@ from seq2seq.system import free_memory
 HEAD_ROOM = 0.9
 """Share of a GPU's free memory that a batch may take."""
 HOST_HEAD_ROOM = 0.5
-"""The same of a computer's, in bytes of live tensors: the process grows by 1.4 to 1.8 times as much."""
+"""Share of a computer's free memory for live tensors: the process grows by 1.4 to 1.8 times their size."""
 _MULTIPLE = 8
 
 
 def largest_useful(batch_type: Literal["tokens", "sentences"], device: torch.device) -> int:
-    """The size beyond which a larger batch is no faster."""
+    """Batch size from which on larger batches are not faster."""
     if batch_type == "sentences":
         return 1024
     return 65_536 if device.type == "cuda" else 8192

@@ -69,12 +69,12 @@ class DivergenceWatch:
         best = ""
         if state.best_metric is not None:
             best = f"; the best model is that of step {state.best_step:,} ({abs(state.best_metric):.2f})"
-        place = f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}"
+        position = f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}"
         details = self._report.diverged(_facts(state, step=step, loss=loss, norm=norm, rate=rate), group)
         raise DivergenceError(
             f"training diverged at step {step:,}: loss {loss:.3g} per token, gradient norm {norm:.3g}, "
             f"learning rate {rate:.3g}" + ("" if taken else "; no update was taken") + best,
-            where=place if details is None else f"{details} ({place})",
+            where=position if details is None else f"{details} ({position})",
             hint=f"training.optimizer.learning_rate={self._settings.optimizer.learning_rate / 3:.1g}, or more "
             "training.schedule.warmup_steps, in another folder with -o",
             code="training.diverged",

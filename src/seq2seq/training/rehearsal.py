@@ -50,7 +50,7 @@ def rehearsing(model: nn.Module, optimizer: torch.optim.Optimizer, precision: Pr
     overflow by design and would skip the optimizer, whose memory counts.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    kept = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
+    saved = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
     state = {
         parameter: {slot: _copied(value) for slot, value in slots.items()}
         for parameter, slots in optimizer.state.items()
@@ -63,7 +63,7 @@ def rehearsing(model: nn.Module, optimizer: torch.optim.Optimizer, precision: Pr
     finally:
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
-            for tensor, value in zip(tensors, kept, strict=True):
+            for tensor, value in zip(tensors, saved, strict=True):
                 tensor.copy_(value)
         _restore_state(optimizer, state)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):

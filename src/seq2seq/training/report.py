@@ -165,9 +165,9 @@ def _drop_later_lines(path: Path, step: int) -> None:
     """Remove lines that an interrupted run logged after the step from which it resumes."""
     if path.exists():
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        kept = [line for line in lines if _step_of(line) <= step]
-        if "".join(line + "\n" for line in kept) != "\n".join(lines):
-            write_text(path, "".join(line + "\n" for line in kept))
+        earlier = [line for line in lines if _step_of(line) <= step]
+        if "".join(line + "\n" for line in earlier) != "\n".join(lines):
+            write_text(path, "".join(line + "\n" for line in earlier))
 
 
 def _step_of(line: str) -> float:

@@ -336,7 +336,7 @@ class Trainer:
 
 
 _SAFE_ADDRESS_SPACE = 4 << 30
-"""With less than this, torch's threads may fail to start, which ends the process."""
+"""Minimum address space, in bytes: with less, torch's threads may fail to start, which ends the process."""
 
 
 def _warn_if_address_space_is_small() -> None:
