@@ -69,7 +69,7 @@ def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> t
 
 def _attention(run: str, pairs: list[tuple[str, str]], threads: int) -> list[PairAttention]:
     from seq2seq.alignment.word_alignment import WordAligner
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     loaded = load(run, threads=threads)
     translator = loaded.translator

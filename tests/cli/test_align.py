@@ -113,7 +113,7 @@ def test_a_trained_model_tells_the_direction(
     seq2seq: Runner, transformer: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The configs may be silent, or wrong: files that are called corpus.en have been seen to hold German."""
-    monkeypatch.setattr("seq2seq.decoding.scorer._CLEAR", 0.2)  # the run has learnt little
+    monkeypatch.setattr("seq2seq.decoding.forced_decoding._CLEAR", 0.2)  # the run has learnt little
     copy = tmp_path / "copy"
     shutil.copytree(transformer, copy, symlinks=True)
     config = (copy / "config.yaml").read_text(encoding="utf-8")

@@ -148,7 +148,7 @@ def test_a_damaged_run_is_told(transformer: Path, seq2seq: Runner, tmp_path: Pat
 
 @pytest.mark.fault(9)
 def test_two_runs_in_one_directory(corpus: Path, tmp_path: Path) -> None:
-    from seq2seq.runs import RunDirectory
+    from seq2seq.runs.directory import RunDirectory
     from tests.cli.conftest import train_tiny
 
     directory = RunDirectory(tmp_path / "run")

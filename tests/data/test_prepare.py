@@ -20,10 +20,10 @@ from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSet
 from seq2seq.config.sources import JsonlSource, TextSource
 from seq2seq.data import prepare as encoding
 from seq2seq.data import prepare as prepare_module
-from seq2seq.data import raw
+from seq2seq.data import raw_pairs as raw
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.prepare import Prepared, prepare
-from seq2seq.data.raw import RawText
+from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
 from seq2seq.tokenizers.pair import train_tokenizers

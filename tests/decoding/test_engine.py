@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.forced_decoding import target_log_probabilities, target_token_scores
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
-from seq2seq.decoding.scorer import target_log_probabilities, target_token_scores
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
 from seq2seq.kernels.packed_linear import PackedLinear

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
+from seq2seq.decoding.forced_decoding import target_log_probabilities
 from seq2seq.decoding.interface import SearchOptions, Sentence
-from seq2seq.decoding.scorer import target_log_probabilities
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import UsageError
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities

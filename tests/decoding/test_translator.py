@@ -14,9 +14,9 @@ from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.config import DecodingSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.decoding.mbr import MBROptions
-from seq2seq.decoding.scorer import Scorer
 from seq2seq.decoding.segmentation import is_blank, single_line, split_to_fit
 from seq2seq.decoding.text_batches import Line, make_batches, split_chunks
 from seq2seq.decoding.translator import TranslationOptions, Translator, search_options

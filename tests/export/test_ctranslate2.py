@@ -13,8 +13,8 @@ import torch
 from seq2seq.config import RNNSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.forced_decoding import target_log_probabilities
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
-from seq2seq.decoding.scorer import target_log_probabilities
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import CheckpointError, DivergenceError, UsageError
 from seq2seq.export.ctranslate2 import export_ctranslate2, vocabulary

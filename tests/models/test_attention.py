@@ -12,6 +12,7 @@ from torch import Tensor
 from seq2seq.models.attention import (
     LONGEST_EXPLICIT,
     MASK_VALUE,
+    RecurrentAttention,
     padding_bias,
     prefers_explicit,
     rotate,
@@ -19,7 +20,6 @@ from seq2seq.models.attention import (
     scaled_dot_product_attention,
 )
 from seq2seq.models.layers import Dropout
-from seq2seq.models.rnn_layers import RecurrentAttention
 
 WIDTH = 6
 

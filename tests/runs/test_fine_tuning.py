@@ -13,8 +13,8 @@ from seq2seq.config import Config, load_config
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.models import build_model
-from seq2seq.runs import load
 from seq2seq.runs.fine_tuning import initial_weights
+from seq2seq.runs.load import load
 from seq2seq.runs.train import train
 from seq2seq.tokenizers.pair import train_tokenizers
 

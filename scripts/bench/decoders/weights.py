@@ -56,7 +56,7 @@ def write_weights(run: Path, folder: Path) -> None:
     """
     from seq2seq.config.model import TransformerSettings
     from seq2seq.models.layers import sinusoids
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     loaded = load(run, device="cpu")
     settings = loaded.config.model

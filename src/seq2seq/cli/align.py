@@ -32,7 +32,7 @@ from seq2seq.errors import UsageError
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
     from seq2seq.data.files import DecodingErrors
-    from seq2seq.runs import LoadedRun
+    from seq2seq.runs.load import LoadedRun
 
 _CHUNK_LINES = 1024
 _MAX_PAGE_PAIRS = 200
@@ -126,7 +126,7 @@ def align(
     method = _method(symmetrise)
     check_choice("--errors", errors, ("strict", "replace"))
     text = PairText(source, target, cast("DecodingErrors", errors))
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     tag = "" if target_tag is None else known_tag(target_tag, loaded.translator.tokenizers.source)
@@ -150,7 +150,7 @@ class _Runs(NamedTuple):
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """Raise `UsageError` if both runs have the same direction; warn if source and target seem to be exchanged."""
-        from seq2seq.decoding.scorer import translates_forward
+        from seq2seq.decoding.forced_decoding import translates_forward
 
         runs = [self.loaded] if self.reverse is None else [self.loaded, self.reverse]
         if any(run.translator.tokenizers.source.tags for run in runs):

@@ -16,7 +16,7 @@ from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from seq2seq.evaluation.metrics import MetricResult
-    from seq2seq.runs import LoadedRun
+    from seq2seq.runs.load import LoadedRun
 
 RunOption = Annotated[
     Path | None, typer.Argument(help="Run directory; not needed with --hypotheses.", show_default=False)
@@ -97,7 +97,7 @@ def _evaluate_run(
     from seq2seq.atomic_files import write_text
     from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     device, checkpoint, threads = options
     check_output(output, files)
@@ -169,7 +169,7 @@ def score(
         )
     if token_scores:
         require("--token-scores", "--json", as_json)
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     alpha = loaded.config.decoding.length_penalty if length_penalty is None else length_penalty

@@ -85,7 +85,7 @@ def _check_format(format: str, quantization: str | None) -> None:
 
 def _trained(run: Path, checkpoint: str | None) -> Trained:
     from seq2seq.export.folder import Trained, is_export
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     if is_export(run):
         raise UsageError(f"{run} is an export already", hint="give the run directory", code="export.exported")

@@ -15,7 +15,7 @@ from seq2seq.signals import Stop
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line
-    from seq2seq.runs import LoadedRun
+    from seq2seq.runs.load import LoadedRun
     from seq2seq.tokenizers.base import Tokenizer
 
 REPLACE = "--errors replace"

@@ -39,8 +39,7 @@ from seq2seq.console import Progress, say, set_quiet, warn
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line
     from seq2seq.decoding.translator import Translation, TranslationOptions
-    from seq2seq.runs import LoadedRun
-    from seq2seq.runs.load import EngineName
+    from seq2seq.runs.load import EngineName, LoadedRun
     from seq2seq.runs.load import Precision as Numbers
 
 Ensemble = Annotated[
@@ -188,7 +187,7 @@ def translate(
         ]
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
     lines = input_lines(file, decoding_errors)
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     loaded = load(
         run,

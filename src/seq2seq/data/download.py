@@ -59,7 +59,7 @@ def download_url(url: str, output: str, sha256: str | None = None) -> Path:
 
     Raises: as `fetch.fetch`.
     """
-    from seq2seq.data.fetch import fetch, parse_address
+    from seq2seq.data.fetch_url import fetch, parse_address
 
     address, path = parse_address(url, sha256), Path(output)
     if output.endswith("/") or path.is_dir() or not path.suffix:
@@ -129,7 +129,7 @@ def _import_mtdata() -> Any:
 
 def _mtdata_cache(mtdata: Any) -> Any:
     """Cache of mtdata that uses our download: mtdata's own neither resumes nor verifies certificates."""
-    from seq2seq.data.fetch import fetch, parse_address
+    from seq2seq.data.fetch_url import fetch, parse_address
 
     class Cache(mtdata.cache.Cache):  # type: ignore[misc]
         def download(self, url: str, save_at: Path, timeout: Any = None, entry: Any = None) -> Path:
@@ -139,7 +139,7 @@ def _mtdata_cache(mtdata: Any) -> Any:
 
 
 def _without_secrets(url: str | Iterable[str]) -> str | list[str]:
-    from seq2seq.data.fetch import parse_address
+    from seq2seq.data.fetch_url import parse_address
 
     if isinstance(url, str):
         return parse_address(url).shown

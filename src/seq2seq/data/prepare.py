@@ -23,7 +23,7 @@ from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_rec
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
 from seq2seq.data.corpus import check_sides, read_corpora, tag_symbol, warn_of_copies, warn_of_shared_sources
 from seq2seq.data.files import Pair
-from seq2seq.data.raw import RawText
+from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
 from seq2seq.system import available_cores

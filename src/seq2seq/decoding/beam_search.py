@@ -31,7 +31,7 @@ from seq2seq.decoding.candidates import (
     normalisers,
     sample,
 )
-from seq2seq.decoding.finished import FinishedHypotheses
+from seq2seq.decoding.finished_hypotheses import FinishedHypotheses
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.length_limits import TokenConstraints, check, lengths
 from seq2seq.errors import DivergenceError

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 
 from seq2seq.config import DecodingSettings
+from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.scorer import Scorer
 from seq2seq.decoding.segmentation import join_sentences, single_line, word_tokens
 from seq2seq.decoding.text_batches import Line, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.unknown_words import replace_unknowns

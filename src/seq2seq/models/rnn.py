@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seq2seq.config.model import RNNSettings
-from seq2seq.models.attention import KeysValues, padding_bias
+from seq2seq.models.attention import KeysValues, RecurrentAttention, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.layers import Dropout, embeddings_and_output
 from seq2seq.models.linear import Linear, compute_dtype, initialise_linear
-from seq2seq.models.rnn_layers import CellState, RecurrentAttention, RecurrentEncoder, advance, build_cell, project, run
+from seq2seq.models.rnn_layers import CellState, RecurrentEncoder, advance, build_cell, project, run
 from seq2seq.special_tokens import PAD
 
 

@@ -18,7 +18,7 @@ from seq2seq.config import Config
 from seq2seq.console import warn
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
-from seq2seq.decoding.scorer import EncodedTexts, Scorer
+from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer
 from seq2seq.decoding.translator import Translator
 from seq2seq.decoding.workers import Parallelism, can_fork
 from seq2seq.distributed.placement import choose_device, usable_cores

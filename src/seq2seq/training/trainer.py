@@ -26,8 +26,8 @@ from seq2seq.data.batches import Batch, Cursor
 from seq2seq.distributed.ranks import Ranks, UpdateTotals, agreed_stop, sum_update
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.averaging import PREFIX as AVERAGE_PREFIX
-from seq2seq.optimization.averaging import EvaluationWeights
+from seq2seq.optimization.evaluation_weights import PREFIX as AVERAGE_PREFIX
+from seq2seq.optimization.evaluation_weights import EvaluationWeights
 from seq2seq.optimization.optimizers import (
     build_optimizer,
     learning_rate,

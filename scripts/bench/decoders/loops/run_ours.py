@@ -10,7 +10,7 @@ from common import read_job, read_lines, report
 
 def run() -> None:
     """As `common.main`, but the package does its own segmenting, batching and sharing between processes."""
-    from seq2seq.runs import load
+    from seq2seq.runs.load import load
 
     job = read_job()
     loaded = load(Path(job.options["run"]), **job.options.get("load", {}))

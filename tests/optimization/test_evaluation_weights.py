@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seq2seq.config import OptimizerSettings
 from seq2seq.errors import CheckpointError, ConfigError
-from seq2seq.optimization.averaging import PREFIX, EvaluationWeights
+from seq2seq.optimization.evaluation_weights import PREFIX, EvaluationWeights
 from seq2seq.optimization.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
 
 CASES = {"plain": ("adamw", None), "ema": ("adamw", 0.9), "schedule_free": ("schedule_free", None)}

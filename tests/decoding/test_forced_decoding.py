@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from seq2seq.decoding.scorer import Scorer, TargetScore, translates_forward
+from seq2seq.decoding.forced_decoding import Scorer, TargetScore, translates_forward
 
 PAIRS = [("a b c d", "x y z"), ("b a", "y y x z z"), ("c", "z")] * 4
 
