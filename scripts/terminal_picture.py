@@ -19,8 +19,8 @@ from rich.text import Text
 
 COMMANDS = [
     "seq2seq evaluate runs/demo-transformer",
-    'echo "We can tidy up the warm bedroom on Thursday." | seq2seq translate runs/demo-transformer --n-best 2 --scores',
-    'echo "Does Mrs. Hoffmann need her short blouse?" | seq2seq align runs/demo-transformer --picture -',
+    'echo "The old man drinks a cup of tea." | seq2seq translate runs/demo-transformer --n-best 2 --scores',
+    'echo "Does the woman see the big dog?" | seq2seq align runs/demo-transformer --picture -',
     "seq2seq train configs/demo.yaml training.max_step=100",
 ]
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-ln-z]")  # all but colours, which end in m

@@ -1,4 +1,4 @@
-"""Recurrent cells, the recurrent encoder, and the attention of the recurrent decoder."""
+"""Recurrent cells and the recurrent encoder."""
 
 from __future__ import annotations
 
