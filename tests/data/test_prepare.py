@@ -459,7 +459,7 @@ def test_multi30k(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixtu
         return TextSource(source=str(folder / f"{name}.en"), target=str(folder / f"{name}.de"))
 
     data = DataSettings(train=(split("train"),), valid=(split("val"),), test=(split("test_2016_flickr"),))
-    prepared = run(tmp_path, data, TokenizerSettings(vocabulary_size=4000))
+    prepared = run(tmp_path, data, TokenizerSettings(vocabulary_size=4000, sample_size=4000))
     sides = [(folder / f"train.{language}").read_bytes().decode().split("\n")[:-1] for language in ("en", "de")]
     expected = list(dict.fromkeys(zip(*sides, strict=True)))
     assert prepared.report.duplicate == 3
@@ -469,6 +469,6 @@ def test_multi30k(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixtu
     assert int(prepared.train.source_lengths.sum()) == prepared.record["tokens"]["source"]
     assert prepared.tokenizers.source.size == 4000
     capsys.readouterr()
-    assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000)).train) == 28_997
+    assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000, sample_size=4000)).train) == 28_997
     assert "using prepared data" in capsys.readouterr().err
     assert np.array_equal(prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0])

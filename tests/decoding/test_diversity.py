@@ -63,7 +63,7 @@ def plain_diverse(
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-@pytest.mark.parametrize(("beam", "groups"), [(2, 2), (4, 2), (7, 3)])
+@pytest.mark.parametrize(("beam", "groups"), [(4, 2), (7, 3)])
 def test_groups_in_step_find_the_same(kind: str, beam: int, groups: int) -> None:
     size = 12
     for seed, diversity in ((1, 0.3), (2, 2.0)):

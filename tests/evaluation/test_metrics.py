@@ -14,7 +14,7 @@ from seq2seq.errors import DataError
 from seq2seq.evaluation import metrics
 from seq2seq.evaluation.metrics import bleu, bleu_tokenizer, corpus_metrics
 
-SYSTEMS = ["FBK.4870", "KIT.4950", "PROMT-Rule-based.4735", "online-A.0", "uedin-nmt.4722"]
+SYSTEMS = ["FBK.4870", "PROMT-Rule-based.4735", "uedin-nmt.4722"]
 ENGLISH = [
     "the small cat sat on the mat",
     "a dog runs through the park today",
@@ -45,7 +45,7 @@ def test_published_bleu_of_wmt17(system: str, published: tuple[Path, dict[str, d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", ["FBK.4870", "uedin-nmt.4722"])  # TER takes four seconds each
+@pytest.mark.parametrize("system", ["FBK.4870"])  # TER takes four seconds
 def test_published_chrf_and_ter_of_wmt17(system: str, published: tuple[Path, dict[str, dict[str, str]]]) -> None:
     folder, scores = published
     results = {
