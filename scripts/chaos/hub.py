@@ -58,7 +58,7 @@ def attempt(server: Loopback, command: list[str], home: Path) -> Outcome:
     def fit() -> None:
         import huggingface_hub
 
-        from seq2seq.data import fetch, hub, retry
+        from seq2seq.data import fetch_url, hub, retry
 
         pose_as_hub(server, home / "hf", pytest.MonkeyPatch())
         retry._FIRST_WAIT_SECONDS = 0.02

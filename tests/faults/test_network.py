@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seq2seq.config.sources import HubSource, TextSource
-from seq2seq.data import archives, fetch, hub, retry
+from seq2seq.data import archives, fetch_url, hub, retry
 from seq2seq.data.archives import check_archive
 from seq2seq.data.cache import Inputs
 from seq2seq.data.corpus import read_pairs
@@ -65,7 +65,7 @@ def download(*arguments: object) -> Outcome:
 
 def fetched(server: Loopback, name: str = "a.en", sha256: str | None = None) -> bytes:
     """Download into the working folder."""
-    return fetch.fetch(fetch.parse_address(url(server, name), sha256), Path(name)).read_bytes()
+    return fetch_url.fetch(fetch_url.parse_address(url(server, name), sha256), Path(name)).read_bytes()
 
 
 def prepare(*sources: object) -> Outcome:
@@ -362,7 +362,7 @@ def test_a_file_whose_name_looks_like_an_address(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_noticed_before_the_download(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(fetch_url.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(ResourceError, match="needed"):
         fetched(server)
 
