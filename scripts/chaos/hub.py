@@ -64,7 +64,7 @@ def attempt(server: Loopback, command: list[str], home: Path) -> Outcome:
         retry._FIRST_WAIT_SECONDS = 0.02
         wait = time.sleep
         time.sleep = lambda seconds: wait(min(seconds, 0.02))
-        fetch.TIME_OUT_SECONDS = hub.TIME_OUT_SECONDS = 0.5
+        fetch_url.TIME_OUT_SECONDS = hub.TIME_OUT_SECONDS = 0.5
         huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT = 0.5  # type: ignore[assignment]
         huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 4096
         os.environ["SEQ2SEQ_CACHE"] = str(home / "cache")

@@ -275,7 +275,7 @@ def test_retry_after_is_obeyed(server: Loopback, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("fault", ["stall", "slow"])
 def test_a_silent_or_very_slow_server(server: Loopback, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """A server that keeps the connection open, silent or with a byte now and then, would hold a job for ever."""
-    monkeypatch.setattr(fetch, "TIME_OUT_SECONDS", 0.2)
+    monkeypatch.setattr(fetch_url, "TIME_OUT_SECONDS", 0.2)
     server.plan["get"] = [fault] * 9
     start = time.monotonic()
     with pytest.raises(NetworkError, match=r"\(5 tries\)"):
