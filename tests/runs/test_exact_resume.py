@@ -80,7 +80,7 @@ def last_state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     stop_at=st.integers(1, STEPS - 1),
     workers=st.sampled_from([0, 2]),
