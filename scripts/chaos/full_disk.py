@@ -102,7 +102,8 @@ class Disks:
         faults = []
         if code not in (0, 7) or "Traceback" in said or (whole and code == 7 and said.count("error: ") != 1):
             faults.append(f"exit code {code}: {said[-1500:]}")
-        if whole and code == 7 and not re.search(r"needed [\d,.]+ [KM]iB, (free [\d,.]+ [KM]iB|more than one file)", said):
+        amounts = r"needed [\d,.]+ [KM]iB, (free [\d,.]+ [KM]iB|more than one file)"
+        if whole and code == 7 and not re.search(amounts, said):
             faults.append(f"does not say how much: {said[-300:]}")
         return faults
 
