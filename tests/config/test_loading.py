@@ -309,3 +309,10 @@ def test_reference_suggests_near_keys(key: str, hint: str) -> None:
 def test_differences_show_what_was_set() -> None:
     shown = differences(load_config([], ["seed=9", "model.kind=gru", "model.cell=lstm"]))
     assert shown == ["seed: 9", "model.kind: rnn", "model.cell: lstm"]
+
+
+@pytest.mark.parametrize("settings", [["tokenizer.kind=bpe"], ["model.attention=none", "model.input_feeding=false"]])
+def test_unknown_words_cannot_be_replaced_without_unknown_words_or_attention(settings: list[str]) -> None:
+    """The first validation would fail, after the data and the first steps."""
+    with pytest.raises(ConfigError, match=r"decoding\.replace_unknown"):
+        load_config([], ["preset=demo-gru", *settings])

@@ -51,10 +51,10 @@ def export(
     tokens are equally likely), else nothing is written. Table: equal outputs, BLEU, and its difference.
 
     \b
-      seq2seq export runs/demo --format ctranslate2
-      seq2seq export runs/demo --format ctranslate2 --quantization int8
-      seq2seq translate runs/demo/export/ctranslate2-int8 input.en
-      seq2seq export runs/demo --format huggingface -o my-model
+      seq2seq export runs/mine --format ctranslate2
+      seq2seq export runs/mine --format ctranslate2 --quantization int8
+      seq2seq translate runs/mine/export/ctranslate2-int8 input.en
+      seq2seq export runs/mine --format huggingface -o my-model
     """
     set_quiet(quiet)
     _check_format(format, quantization)

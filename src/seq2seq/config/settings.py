@@ -239,6 +239,13 @@ class Config(Settings):
             )
         if self.training.activation_checkpointing and self.model.kind != "transformer":
             raise ValueError("training.activation_checkpointing is for model.kind: transformer; set it to false")
+        if self.decoding.replace_unknown and self.tokenizer.kind in ("unigram", "bpe"):
+            raise ValueError(
+                f"decoding.replace_unknown is for vocabularies of words or characters, not tokenizer.kind: "
+                f"{self.tokenizer.kind}; set decoding.replace_unknown: false"
+            )
+        if self.decoding.replace_unknown and self.model.kind == "rnn" and self.model.attention == "none":
+            raise ValueError("decoding.replace_unknown needs attention; set decoding.replace_unknown: false")
         schedule = self.training.schedule
         if schedule.kind in ("cosine", "wsd") and schedule.warmup_steps >= self.training.max_steps:
             raise ValueError(
