@@ -16,6 +16,7 @@ from seq2seq.config import load_config
 from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted
 from seq2seq.training.report import RunReport
+from tests.cli.conftest import checkpoint_of
 
 MODELS = {
     "transformer": ["model.hidden_size=16", "model.ff_size=32", "model.encoder_layers=1", "model.decoder_layers=1"],
@@ -74,7 +75,7 @@ def last_state(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the last checkpoint: weights, optimizer, averages, random state."""
     found: dict[str, torch.Tensor] = {}
     for name in ("model", "training"):
-        tensors = safetensors.torch.load((folder / "checkpoints" / "last" / f"{name}.safetensors").read_bytes())
+        tensors = safetensors.torch.load((checkpoint_of(folder, "last") / f"{name}.safetensors").read_bytes())
         found |= {f"{name}:{key}": tensor for key, tensor in tensors.items()}
     return found
 
