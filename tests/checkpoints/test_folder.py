@@ -153,7 +153,7 @@ def test_a_copy_that_lost_or_followed_links_is_used_and_resumed(
     copied(tmp_path)
     folder = CheckpointFolder(tmp_path)
     assert torch.equal(folder.load_best().model["weight"], tensors(2)["weight"])
-    warned = "best is missing; the records of the run name step-00000002" in capsys.readouterr().err
+    warned = "best is missing or damaged; the records of the run name step-00000002" in capsys.readouterr().err
     assert warned == (copied is as_lost_links)
     folder.clean()
     last = folder.load_last()
@@ -201,7 +201,7 @@ def test_the_name_in_best_cannot_lead_elsewhere(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path / "checkpoints")
     scored(folder, [0.5, 0.4])
     scored(CheckpointFolder(tmp_path / "other"), [0.5])
-    for name in ("../other/step-00000001", str(tmp_path), "..", ".", "", "best", "x" * 10_000, "\0"):
+    for name in ("../other/step-00000001", str(tmp_path), "..", ".", "", "best", "x" * 10_000, "é" * 99, "\0"):
         (folder.path / "best").write_text(name)
         assert folder.name_of("best") is folder.find(name) is None
         assert folder.load_best().path == folder.path / "step-00000001"

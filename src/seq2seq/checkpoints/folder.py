@@ -46,8 +46,8 @@ AVERAGED = "averaged"
 """Name of the checkpoint with averaged weights."""
 
 _STEP = re.compile(r"step-(\d+)")
-_NAME = re.compile(r"\w[\w.-]*")
-_LONGEST_NAME = 200
+_NAME = re.compile(r"\w[\w.-]{0,60}")
+_LONGEST_NAME = 100
 
 
 class CheckpointFolder:
@@ -237,7 +237,7 @@ class CheckpointFolder:
         if marked := self.marked("best"):
             return marked, ""
         last, name, mark = self._last(), self.name_of("best"), self.path / "best"
-        lost = f"{mark} names {name}, which is gone" if name else f"{mark} is missing"
+        lost = f"{mark} names {name}, which is gone" if name else f"{mark} is missing or damaged"
         recorded = result or self._best_name(best_metric_of(last), best_step_of(last))
         found = self.find(recorded) if recorded else last
         if found == last and not name:
