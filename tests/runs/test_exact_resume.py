@@ -11,12 +11,12 @@ import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.cli.conftest import checkpoint_of
 
 from seq2seq.config import load_config
 from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted
 from seq2seq.training.report import RunReport
-from tests.cli.conftest import checkpoint_of
 
 MODELS = {
     "transformer": ["model.hidden_size=16", "model.ff_size=32", "model.encoder_layers=1", "model.decoder_layers=1"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.cli.conftest import checkpoint_of
 
 from seq2seq.checkpoints.checkpoint import load_model_tensors
 from seq2seq.config import Config, load_config
@@ -17,7 +18,6 @@ from seq2seq.runs.fine_tuning import initial_weights
 from seq2seq.runs.load import load
 from seq2seq.runs.train import train
 from seq2seq.tokenizers.pair import train_tokenizers
-from tests.cli.conftest import checkpoint_of
 
 TINY = [
     "model.hidden_size=16",
