@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 from common import SHORT, TINY, Trial, arguments, conclude, corpus
 
-_CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)\)\s+= (\d+)")
+# A call that another thread interrupts is `unfinished` at first; it counts where it began.
+_CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)(?:\)\s+= \d+|<unfinished)")
 _NAMED = re.compile(r"^\d+<([^>]*)>")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
