@@ -17,7 +17,7 @@ import pytest
 from tests.children import Child, command, pipe, terminal
 from tests.cli.conftest import Runner
 
-WINDOW = 1024
+WINDOW = 1024 + 8192
 """Lines that are written at a time."""
 QUICK = ("-q", "--max-length", 3, "-b", 1)
 
@@ -58,7 +58,7 @@ def test_ctrl_c_while_lines_are_printed_says_how_many(transformer: Path, tmp_pat
     (stdin, typed), (printed, stdout) = pipe(), pipe()
     with Child("translate", transformer, *QUICK, folder=tmp_path, stdin=stdin, stdout=stdout) as child:
         os.write(typed.fileno(), b"I am here.\n" + b"\n" * 4 * WINDOW)
-        read_lines(printed, 2 * WINDOW)  # the first window is counted before the second one is written
+        read_lines(printed, 1 + 2 * WINDOW)  # the first window is counted before the second one is written
         child.send(signal.SIGINT)
         outcome = child.end()
     typed.close()
@@ -76,8 +76,8 @@ def test_a_signal_before_the_first_line_leaves_no_file(transformer: Path, tmp_pa
     folder.mkdir()
     arguments = (*QUICK, "-o", folder / "out.de")
     with Child("translate", transformer, *arguments, folder=tmp_path / "log", stdin=stdin) as child:
-        os.write(typed.fileno(), b"I am here.\n")
-        child.wait_for(lambda: unread(typed) == 0)  # it waits for more
+        os.write(typed.fileno(), b"I am")
+        child.wait_for(lambda: unread(typed) == 0)  # it waits for the rest of the line
         assert [path.name for path in folder.iterdir()] == [".partial-out.de"]
         child.send(signal.SIGTERM)
         outcome = child.end()
