@@ -62,6 +62,7 @@ ROWS = {
     47: "translate is killed: whole lines only, the old output stays",
     48: "traps of YAML and slips in a config: file, line, remedy; exit 2",
     49: "secrets are neither printed nor stored",
+    56: "`translate --resume` with damaged lines or record: begins again from what is whole",
     61: "a redirect to another scheme: refused; exit 4",
 }
 

@@ -53,6 +53,18 @@ def unread(stream: Connection) -> int:
     return count[0]
 
 
+def test_a_program_at_the_other_end_of_a_pipe_gets_its_answer(transformer: Path, tmp_path: Path) -> None:
+    """Nothing was translated before 1,024 lines or the end of the input: a program that waited for an answer hung."""
+    (stdin, typed), (printed, stdout) = pipe(), pipe()
+    with Child("translate", transformer, *QUICK, folder=tmp_path, stdin=stdin, stdout=stdout) as child:
+        for text in (b"I am here.\n", b"\nThe man is old.\n"):
+            os.write(typed.fileno(), text)
+            assert read_lines(printed, text.count(b"\n")).count(b"\n") == text.count(b"\n")
+        typed.close()
+        assert child.end().code == 0
+    printed.close()
+
+
 def test_ctrl_c_while_lines_are_printed_says_how_many(transformer: Path, tmp_path: Path) -> None:
     """Ctrl-C ended a translation without a word."""
     (stdin, typed), (printed, stdout) = pipe(), pipe()
