@@ -230,7 +230,8 @@ def _check_number(name: str, value: Any, kind: type, least: int) -> None:
     """Check an optional number as the command line does."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, kind):
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number:
         number = "a whole number" if kind is Integral else "a number"
         raise TypeError(f"{name} must be {number}, as in {name}={max(least, 1)}, not {_shown(value)}")
     if not value >= least:  # NaN too
