@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSettings
 from seq2seq.config.sources import JsonlSource, TextSource
+from seq2seq.data import cache as cache_module
 from seq2seq.data import prepare as encoding
 from seq2seq.data import prepare as prepare_module
 from seq2seq.data import raw_pairs as raw
+from seq2seq.data.cache import Inputs, read_record
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.raw_pairs import RawText
@@ -472,3 +474,107 @@ def test_multi30k(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixtu
     assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000, sample_size=4000)).train) == 28_997
     assert "using prepared data" in capsys.readouterr().err
     assert np.array_equal(prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0])
+
+
+@pytest.mark.fault(55)
+def test_one_bit_of_a_record_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flipped bit in `counts` ended every later call with exit 3, and others in internal errors."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),), valid=(corpus(tmp_path, TRAIN[:2], "v"),))
+    monkeypatch.setattr(cache_module, "_FRESH_SECONDS", -10.0)
+    first = run(tmp_path, data)
+    folder = tmp_path / "cache" / first.record["fingerprint"]
+    readers = {
+        folder / "record.json": lambda: read_record(folder),
+        tmp_path / "cache" / "inputs.json": lambda: Inputs(tmp_path / "cache")._known or None,
+    }
+    for path, read in readers.items():
+        expected, content = read(), bytearray(path.read_bytes())
+        with monkeypatch.context() as flipped:
+            flipped.setattr(Path, "read_bytes", lambda path: bytes(content))  # noqa: B023
+            for place in range(len(content)):
+                content[place] ^= 1 << place % 8
+                assert read() is None, place
+                content[place] ^= 1 << place % 8
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        again = run(tmp_path, data)
+        assert (texts(again), again.record, again.report) == (texts(first), first.record, first.report)
+        assert read() == expected
+
+
+@pytest.mark.fault(55)
+def test_two_trainings_remember_their_inputs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wrote one temporary file, and the slower one died because the other had renamed it."""
+    source = corpus(tmp_path, TRAIN)
+    (tmp_path / "cache").mkdir()
+    replace = Path.replace
+
+    def slow(path: Path, target: Path) -> Path:
+        with monkeypatch.context() as other:
+            other.setattr(Path, "replace", replace)
+            other.setattr(os, "getpid", lambda: 1)
+            faster = Inputs(tmp_path / "cache")
+            faster.facts(source)
+            faster.save()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    inputs = Inputs(tmp_path / "cache")
+    inputs.facts(source)
+    inputs.save()
+    assert names_in(tmp_path / "cache") == ["inputs.json"]
+    assert len(Inputs(tmp_path / "cache")._known) == 2
+
+
+@pytest.mark.fault(55)
+def test_two_trainings_find_one_damaged_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one removed what the faster one had just rebuilt and begun to read."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),))
+    folder = tmp_path / "cache" / run(tmp_path, data).record["fingerprint"]
+    (folder / "record.json").write_text("{}")
+    build = prepare_module._build
+
+    def slow(*arguments) -> None:
+        build(*arguments)
+        with monkeypatch.context() as other:
+            other.setattr(prepare_module, "_build", build)
+            other.setattr(os, "getpid", lambda: 1)
+            run(tmp_path, data)
+        inodes.append(folder.stat().st_ino)
+
+    inodes: list[int] = []
+    monkeypatch.setattr(prepare_module, "_build", slow)
+    assert texts(run(tmp_path, data)) == TRAIN
+    assert inodes == [folder.stat().st_ino]
+    assert names_in(tmp_path / "cache") == [".lock", folder.name, "inputs.json"]
+
+
+@pytest.mark.fault(55)
+def test_a_warm_cache_may_be_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),))
+    run(tmp_path, data)
+    (tmp_path / "cache" / "inputs.json").unlink()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("write_text", "replace", "rename", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert texts(run(tmp_path, data)) == TRAIN
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match="SEQ2SEQ_CACHE"):
+        run(tmp_path, data, TokenizerSettings(kind="char"))
+
+
+def test_an_edit_with_size_and_time_restored_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "_FRESH_SECONDS", -10.0)
+    data = DataSettings(train=(source := corpus(tmp_path, TRAIN),))
+    run(tmp_path, data)
+    times = Path(source.source).stat()
+    corpus(tmp_path, [("Source 0 text", "ziel 0 text"), *TRAIN[1:]])
+    os.utime(source.source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert texts(run(tmp_path, data))[0] == ("Source 0 text", "ziel 0 text")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -93,7 +93,7 @@ def prepare(
             console.say(f"using prepared data {folder}")
         else:
             _announce(folder, key)
-            with new_entry(folder) as temporary:
+            with new_entry(folder, lambda: _open(folder) is not None) as temporary:
                 _build(
                     data,
                     tokenizer,
@@ -152,7 +152,7 @@ def _key(
 
 def _announce(folder: Path, key: dict[str, Any]) -> None:
     if folder.exists():
-        console.say(f"rebuilding: prepared data in {folder} is damaged or incomplete")
+        console.say(f"rebuilding: prepared data in {folder} is damaged, incomplete or of another version")
     elif len(changed := changes(folder.parent, key)) > 6:
         console.say("preparing the data")  # the newest entry is of another corpus
     elif changed:
@@ -222,7 +222,7 @@ def _open(folder: Path) -> Prepared | None:
             test_pairs=_load_pairs(folder / _PAIRS.format("test")),
             tokenizers=TokenizerPair.load(folder / _TOKENIZER),
             report=CleaningReport.from_dict(record["counts"]),
-            record={name: value for name, value in record.items() if name not in ("sizes", "sha256", "key")},
+            record={name: value for name, value in record.items() if name not in ("sha256", "key")},
         )
     except (DataError, CheckpointError, OSError, ValueError, KeyError):
         return None
