@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.message
 import email.utils
 import gzip
 import hashlib
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import urllib.request
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -293,6 +295,19 @@ def test_a_redirect_to_another_scheme_is_refused(server: Loopback, place: str) -
     assert names(Path("data")) == []
     server.plan["get"] = [f"to:{url(server)}"]
     assert download(url(server)).code == 0
+
+
+@pytest.mark.fault(61)
+def test_credentials_stay_with_their_host() -> None:
+    """A server could have the password of a proxy sent to another host by a redirect."""
+    request = urllib.request.Request("https://one/a", headers={"Authorization": "a", "Proxy-Authorization": "b"})
+    request.add_unredirected_header("Cookie", "c")
+    request.add_header("Range", "bytes=1-")
+    for place, kept in (("https://one/b", 3), ("https://two/a", 1), ("https://one:444/a", 1)):
+        answer = io.BytesIO(), 302, "Found", email.message.Message(), place
+        followed = fetch_url._SafeRedirects().redirect_request(request, *answer)
+        assert followed is not None
+        assert len(followed.headers) == kept
 
 
 @pytest.mark.parametrize("status", ["404", "403", "410"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
-from seq2seq.console import set_quiet
+from seq2seq.console import set_quiet, write_stderr
 from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,10 +91,9 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
         from seq2seq.cli.evaluate import print_metrics
 
         print_metrics(result.metrics)
-        typer.echo(
+        write_stderr(
             f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}\n"
-            f"next: seq2seq translate {result.directory} FILE",
-            err=True,
+            f"next: seq2seq translate {result.directory} FILE"
         )
 
 
