@@ -31,7 +31,9 @@ _PATTERNS = (
     (re.compile(r"(?<=://)[^/?#\s'\"]+(?=@)"), "***"),  # https://user:password@host
     (re.compile(rf"\b(?:{'|'.join(_TOKENS)})"), "***"),
     (
-        re.compile(r"((?:authorization|x-api-key|private-token)['\"]?: *['\"]?(?:[a-z]+ +)?)[^\s'\",}]+", re.IGNORECASE),
+        re.compile(
+            r"((?:authorization|x-api-key|private-token)['\"]?: *['\"]?(?:[a-z]+ +)?)[^\s'\",}]+", re.IGNORECASE
+        ),
         r"\1***",
     ),
     (re.compile(r"\b(bearer|basic) +[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1 ***"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from seq2seq.data import cache as cache_module
 from seq2seq.data import prepare as encoding
 from seq2seq.data import prepare as prepare_module
 from seq2seq.data import raw_pairs as raw
-from seq2seq.data.cache import Inputs, read_record
+from seq2seq.data.cache import Inputs, read_record, spool_pipes, spool_sources
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.raw_pairs import RawText
@@ -41,7 +42,7 @@ def corpus(folder: Path, pairs: list[tuple[str, str]], name: str = "train") -> T
 
 
 def run(folder: Path, data: DataSettings, tokenizer: TokenizerSettings = WORD, **more) -> Prepared:
-    return prepare(data, tokenizer, cache=folder / "cache", seed=1, **more)
+    return prepare(data, tokenizer, cache=folder / "cache", **more)
 
 
 def texts(prepared: Prepared, store: Store | None = None) -> list[tuple[str, str]]:
@@ -199,7 +200,7 @@ def test_a_killed_preparation_leaves_nothing_behind(tmp_path: Path, capsys: pyte
         "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(600))\n"
         f"data = DataSettings(train=(TextSource(source={source.source!r}, target={source.target!r}),))\n"
         f"cache = pathlib.Path({str(tmp_path / 'cache')!r})\n"
-        "p.prepare(data, TokenizerSettings(kind='word'), cache=cache, seed=1)\n"
+        "p.prepare(data, TokenizerSettings(kind='word'), cache=cache)\n"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -256,8 +257,8 @@ def test_many_processes_store_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(encoding, "_PARALLEL_SLICE_ROWS", 600)
     settings = TokenizerSettings(vocabulary_size=400)
     source = corpus(tmp_path, pairs)
-    alone = prepare(DataSettings(train=(source,), num_processes=1), settings, cache=tmp_path / "one", seed=1)
-    helped = prepare(DataSettings(train=(source,), num_processes=2), settings, cache=tmp_path / "two", seed=1)
+    alone = prepare(DataSettings(train=(source,), num_processes=1), settings, cache=tmp_path / "one")
+    helped = prepare(DataSettings(train=(source,), num_processes=2), settings, cache=tmp_path / "two")
     assert texts(alone) == texts(helped) == pairs[:1000]
     assert alone.report == helped.report
 
@@ -328,14 +329,63 @@ def test_portions_find_what_a_dictionary_finds(
     first = list(dict.fromkeys(pairs))
     assert list(text.pairs()) == first
     assert report.duplicate == len(pairs) - len(first)
-    if 2 * held <= len(first):
-        taken = text.hold_out(held, 1)
-        assert len(taken) == held == len(set(taken))
-        assert sorted([*taken, *text.pairs()]) == sorted(first)
-        assert len(text) == len(first) - held
-    else:
-        with pytest.raises(DataError, match=r"data\.holdout"):
-            text.hold_out(held, 1)
+    held = min(held, len(first))
+    taken = text.hold_out(held, 1)
+    assert len(taken) == held == len(set(taken))
+    assert sorted([*taken, *text.pairs()]) == sorted(first)
+    assert len(text) == len(first) - held
+
+
+def test_the_hint_for_too_many_held_out_pairs_works(tmp_path: Path) -> None:
+    """`data.holdout=1` of one pair was answered with the hint `data.holdout=1`."""
+    for pairs in (1, 2, 3, 7, 50):
+        source, valid = corpus(tmp_path, TRAIN[:pairs]), corpus(tmp_path, TRAIN[:1], "v")
+        for given in ((), (valid,)):
+            data = DataSettings(train=(source,), valid=given, holdout=100)
+            with pytest.raises(DataError, match=f"100 pairs cannot be held out of {pairs}") as error:
+                run(tmp_path, data)
+            hint = re.search(r"data\.holdout=(\d+)$", str(error.value.hint))
+            assert hint is not None
+            prepared = run(tmp_path, data.model_copy(update={"holdout": int(hint[1])}))
+            assert len(prepared.test_pairs) == int(hint[1])
+
+
+def test_the_seed_of_the_data(tmp_path: Path) -> None:
+    """`seed` decided the split, so that two seeds could be neither compared nor used as an ensemble."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),), holdout=5)
+    first, same, other = (run(tmp_path, data.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
+    assert first.record == same.record
+    assert first.test_pairs != other.test_pairs
+    assert first.record["fingerprint"] != other.record["fingerprint"]
+
+
+def test_pipes_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`<(zcat a.gz)` was hashed to its end, and then read as an empty corpus."""
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
+    ends: list[int] = []
+
+    def pipe(side: int) -> str:
+        ends.extend(os.pipe())
+        with os.fdopen(ends.pop(), "w") as end:
+            end.write("".join(pair[side] + "\n" for pair in TRAIN))
+        return f"/dev/fd/{ends[-1]}"
+
+    copies = []
+    for _ in range(2):
+        data = DataSettings(train=(TextSource(source=pipe(0), target=pipe(1)),))
+        spooled = spool_sources(data)
+        assert texts(run(tmp_path, spooled)) == TRAIN
+        copies.append(spooled)
+    assert copies[0] == copies[1]
+    with open(corpus(tmp_path, TRAIN).source) as file:
+        assert spool_pipes([f"/dev/fd/{file.fileno()}", "a.en"]) == [file.name, "a.en"]
+    one = pipe(0)
+    assert len(set(spool_pipes([one, one]))) == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="torchrun"):
+        spool_pipes([pipe(0)])
+    for end in ends:
+        os.close(end)
 
 
 def test_corpora_are_counted_through_every_cut(tmp_path: Path) -> None:

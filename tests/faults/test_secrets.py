@@ -125,7 +125,10 @@ def test_a_failing_download_tells_no_secret(tmp_path: Path) -> None:
         (f"key {TOKEN}.", "key ***."),
         ("https://me:pa@ss@host/x", "https://***@host/x"),
         ("https://host/x?sv=1&sig=ab%2B&key=K1&pwd=p#f", "https://host/x?sv=1&sig=***&key=***&pwd=***"),
-        ("https://s3/x?X-Amz-Credential=A/b&X-Amz-Signature=0f", "https://s3/x?X-Amz-Credential=***&X-Amz-Signature=***"),
+        (
+            "https://s3/x?X-Amz-Credential=A/b&X-Amz-Signature=0f",
+            "https://s3/x?X-Amz-Credential=***&X-Amz-Signature=***",
+        ),
         ("{'Authorization': 'Token abc', 'X-Api-Key': 'abc'}", "{'Authorization': 'Token ***', 'X-Api-Key': '***'}"),
         ("Proxy-Authorization: abcdef", "Proxy-Authorization: ***"),
         ("ghp_CanaryCanaryCanary github_pat_CanaryCanary_Canary", "*** ***"),
