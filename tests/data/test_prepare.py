@@ -23,8 +23,9 @@ from seq2seq.data import cache as cache_module
 from seq2seq.data import prepare as encoding
 from seq2seq.data import prepare as prepare_module
 from seq2seq.data import raw_pairs as raw
-from seq2seq.data.cache import Inputs, read_record, spool_pipes, spool_sources
+from seq2seq.data.cache import Inputs, read_record
 from seq2seq.data.cleaning import CleaningReport
+from seq2seq.data.pipes import spool_pipes, spool_sources
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
@@ -340,8 +341,8 @@ def test_the_hint_for_too_many_held_out_pairs_works(tmp_path: Path) -> None:
     """`data.holdout=1` of one pair was answered with the hint `data.holdout=1`."""
     for pairs in (1, 2, 3, 7, 50):
         source, valid = corpus(tmp_path, TRAIN[:pairs]), corpus(tmp_path, TRAIN[:1], "v")
-        for given in ((), (valid,)):
-            data = DataSettings(train=(source,), valid=given, holdout=100)
+        for held in ((), (valid,)):
+            data = DataSettings(train=(source,), valid=held, holdout=100)
             with pytest.raises(DataError, match=f"100 pairs cannot be held out of {pairs}") as error:
                 run(tmp_path, data)
             hint = re.search(r"data\.holdout=(\d+)$", str(error.value.hint))
@@ -377,7 +378,7 @@ def test_pipes_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert texts(run(tmp_path, spooled)) == TRAIN
         copies.append(spooled)
     assert copies[0] == copies[1]
-    with open(corpus(tmp_path, TRAIN).source) as file:
+    with Path(corpus(tmp_path, TRAIN).source).open() as file:
         assert spool_pipes([f"/dev/fd/{file.fileno()}", "a.en"]) == [file.name, "a.en"]
     one = pipe(0)
     assert len(set(spool_pipes([one, one]))) == 1

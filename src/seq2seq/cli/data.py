@@ -89,7 +89,8 @@ def prepare(
     """
     set_quiet(quiet)
     from seq2seq.config import load_config
-    from seq2seq.data.cache import cache_folder, spool_sources
+    from seq2seq.data.cache import cache_folder
+    from seq2seq.data.pipes import spool_sources
     from seq2seq.data.prepare import prepare as prepare_data
 
     config = load_config(*split_arguments(arguments))

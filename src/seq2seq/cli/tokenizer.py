@@ -43,8 +43,8 @@ def train(
     _check_output(output)
     from seq2seq.atomic_files import disk_error
     from seq2seq.config.sources import TextSource
-    from seq2seq.data.cache import spool_pipes
     from seq2seq.data.corpus import read_pairs
+    from seq2seq.data.pipes import spool_pipes
     from seq2seq.tokenizers.pair import train_tokenizers
 
     left, right = spool_pipes([str(source), str(target)])

@@ -63,7 +63,7 @@ def train_command(
     suggested: list[str] = []
     if source is not None and target is not None:
         from seq2seq.cli.init import settings_for_files
-        from seq2seq.data.cache import spool_pipes
+        from seq2seq.data.pipes import spool_pipes
 
         source, target = spool_pipes([source, target])
         suggested = settings_for_files(source, target)

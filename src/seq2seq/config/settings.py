@@ -35,8 +35,8 @@ class DataSettings(Settings):
     """The corpora, their languages and their cleaning."""
 
     seed: int = Field(1, ge=0, le=2**63 - 1)
-    """Seed of the held-out pairs and of the vocabulary. Runs that differ in the other `seed` alone have the same data, so
-    that they can be compared and used as an ensemble."""
+    """Seed of the held-out pairs and of the vocabulary. Runs that differ only in `seed` have the same data, and can be
+    compared or used as an ensemble."""
     source_language: str = "src"
     """Language code of the source side, as in ISO 639-1; used in reports."""
     target_language: str = "tgt"

@@ -31,8 +31,8 @@ _PACKED = re.compile(r".+\.(gz|bz2|xz|zst|7z|rar|zip|tar|tgz|tbz2?|txz)", re.IGN
 
 _HARMLESS_BYTES = 1 << 28
 _LARGEST_RATIO = 200
-"""Text compresses three to ten times. An archive or a compressed file that unpacks to more than 256 MiB, and to more than
-this multiple of its own size, is refused as a decompression bomb."""
+"""Text compresses three to ten times. An archive or a compressed file that unpacks to more than 256 MiB, and to
+more than this multiple of its own size, is refused as a decompression bomb."""
 _BUFFER_BYTES = 1 << 17
 _MOST_MEMBERS = 1_000_000
 _LARGEST_HEADER = 1 << 20

@@ -12,20 +12,17 @@ import json
 import os
 import shutil
 import socket
-import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_error
-from seq2seq.config.settings import DataSettings
 from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
 from seq2seq.data.demo import DEMO_PAIRS
 from seq2seq.data.files import digest_content, digest_file, locate, open_binary
-from seq2seq.errors import NetworkError, UsageError
+from seq2seq.errors import NetworkError
 
 RECORD = "record.json"
 _MEMORY = "inputs.json"
@@ -119,81 +116,6 @@ class Inputs:
             self._known[name] = revision
             self._changed = True
         return revision
-
-
-def spool_sources(data: DataSettings) -> DataSettings:
-    """Replace the pipes among the corpora by copies. Raises as `spool_pipes`."""
-    named = [
-        (split, number, field, name)
-        for split in ("train", "valid", "test")
-        for number, source in enumerate(getattr(data, split))
-        for field, name in source.model_dump(exclude_none=True).items()
-        if isinstance(name, str) and _is_pipe(name)
-    ]
-    for (split, number, field, _), copy in zip(named, spool_pipes([name for *_, name in named]), strict=True):
-        sources = list(getattr(data, split))
-        sources[number] = sources[number].model_copy(update={field: copy})
-        data = data.model_copy(update={split: tuple(sources)})
-    return data
-
-
-def spool_pipes(names: Sequence[str]) -> list[str]:
-    """Replace pipes such as `<(zcat a.gz)` and /dev/stdin by copies in the cache; other names stay.
-
-    A corpus is read several times, a pipe only once. Copies are named by their content, so that the same command
-    resumes a run.
-
-    Raises:
-        UsageError: the cache cannot be written, or a pipe is meant for several processes.
-        ResourceError: the disk is full.
-    """
-    copies: dict[tuple[int, int], str] = {}
-    for name in names:
-        if _is_pipe(name):
-            copies[_inode(name)] = copies.get(_inode(name)) or _spool(name)
-    return [copies[_inode(name)] if _is_pipe(name) else name for name in names]
-
-
-def _inode(name: str) -> tuple[int, int]:
-    return os.stat(name).st_dev, os.stat(name).st_ino
-
-
-def _is_pipe(name: str) -> bool:
-    """Whether a name stands for a pipe, or for whatever file is an open descriptor of this process."""
-    try:
-        return stat.S_ISFIFO(mode := os.stat(name).st_mode) or (
-            stat.S_ISREG(mode) and name.startswith(("/dev/", "/proc/self/"))
-        )
-    except (OSError, ValueError):
-        return False
-
-
-def _spool(name: str) -> str:
-    if os.path.isfile(file := os.path.realpath(name)):
-        return file  # `< a.en` is the file itself
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError(
-            f"{name} is a pipe, which only one of the processes of torchrun could read",
-            hint="write it to a file first, and name the file",
-            code="usage.conflict",
-        )
-    folder, digest = cache_folder() / "pipes", hashlib.sha256()
-    temporary = _temporary(folder / "pipe")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(name, "rb") as pipe, temporary.open("wb") as file:
-            while piece := pipe.read(1 << 20):
-                digest.update(piece)
-                file.write(piece)
-        copy = folder / digest.hexdigest()[:16]
-        temporary.replace(copy)
-    except OSError as error:
-        raise disk_error(error, folder, 0) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    console.say(f"{name} is a pipe; its text is kept in {copy}")
-    return str(copy)
 
 
 def fingerprint(key: dict[str, Any]) -> str:

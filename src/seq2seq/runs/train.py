@@ -17,8 +17,9 @@ from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches
-from seq2seq.data.cache import cache_folder, spool_sources
+from seq2seq.data.cache import cache_folder
 from seq2seq.data.order import Mixture
+from seq2seq.data.pipes import spool_sources
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement, place
