@@ -24,7 +24,7 @@ _TOKENS = (
     r"AIza[\w-]{30,}",  # Google
     r"xox[abeprs]-[\w-]{10,}",  # Slack
     # OpenAI and others; `sk` is also the code of Slovak, as in sk-en.
-    r"sk-(?:[a-z]+\d*-)*(?=[A-Za-z]*[A-Z0-9])[A-Za-z0-9]{16,}[\w-]*",
+    r"(?<![\w.-])sk-(?:(?:ant|admin|or-v1|proj|svcacct)-[\w-]{16,}|(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{20,}|[a-z]{32,})",
     r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+",  # JSON Web Token
 )
 _PATTERNS = (

@@ -28,6 +28,7 @@ RECORD = "record.json"
 _MEMORY = "inputs.json"
 _TEMPORARY = ".making-"
 _LOCK = ".lock"
+_LOCK_TRIES = 600
 _CHECK = "check"
 """Key of a record's own hash."""
 
@@ -166,10 +167,19 @@ def new_entry(folder: Path, is_sound: Callable[[], bool]) -> Iterator[Path]:
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    """Context in which no other process replaces an entry; on a file system without locks, without one."""
+    """Context in which no other process replaces an entry.
+
+    It goes on without the lock on a file system that has none, or if a process that was stopped (Ctrl-Z) holds it.
+    """
     with (cache / _LOCK).open("a") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+            except OSError:
+                break
         yield
 
 
