@@ -4,9 +4,9 @@ Full size (under a minute of one core):
 
     python scripts/chaos/archives.py --json archives.json
 
-Proves: `seq2seq data prepare` on an archive that would write outside of its folder, link there, hold devices, or
-unpack to a bomb ends with exit 4, names the member in one message, runs nothing and writes nothing outside of its cache; odd but
-harmless archives are read, or refused with exit 3 and one message.
+Proves: `seq2seq data prepare` on an archive that would write outside of its folder, link there, hold devices, or unpack
+to a bomb ends with exit 4, names the member in one message, runs nothing and writes nothing outside of its cache; odd
+but harmless archives are read, or refused with exit 3 and one message.
 """
 
 from __future__ import annotations
