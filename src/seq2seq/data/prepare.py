@@ -145,7 +145,7 @@ def _key(
 
 def _announce(folder: Path, key: dict[str, Any]) -> None:
     if folder.exists():
-        console.say(f"rebuilding: prepared data in {folder} is damaged, incomplete or of another version")
+        console.say(f"rebuilding: prepared data in {folder} is damaged or incomplete")
     elif len(changed := changes(folder.parent, key)) > 6:
         console.say("preparing the data")  # the newest entry is of another corpus
     elif changed:
