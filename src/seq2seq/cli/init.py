@@ -44,6 +44,9 @@ def init(
         raise UsageError(
             f"--model {model} is neither transformer nor gru", hint="--model transformer", code="usage.choice"
         )
+    from seq2seq.data.pipes import spool_pipes
+
+    source, target = spool_pipes([source, target])
     text = config_for_files(source, target, model=model, name=output.stem if str(output) != "-" else "mine")
     if str(output) == "-":
         typer.echo(text, nl=False)
