@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -13,12 +15,20 @@ from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
 
 
+_COUNTED_LINES = 100_000
+"""More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
+
+_LEARNED_FROM = 3
+"""Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
+
+
 class Sizes(NamedTuple):
     """Choices made from the size of a corpus."""
 
     lines: int
     preset: str
     vocabulary: int
+    """Entries for about four pairs each, and for the characters of both sides."""
     holdout: int
     steps: int
     characters: float
@@ -141,6 +151,7 @@ def _sizes(source: str, target: str) -> Sizes:
     vocabulary = min(32_000, max(500, math.ceil(lines / 4 / 100) * 100))
     if preset == "transformer-tiny":
         vocabulary = min(vocabulary, 6000)
+    vocabulary = max(vocabulary, min(32_000, _size_for_characters(source, target)))
     # About 15 tokens per pair; never so few steps that training ends within the warm-up.
     steps = min(200_000, max(3000, 30 * lines * 15 // tokens_per_step))
     return Sizes(lines, preset, vocabulary, max(1, min(1000, lines // 20)), steps, max(characters, others) / lines)
@@ -168,6 +179,19 @@ def _count(path: str) -> tuple[int, int]:
         lines += 1
         characters += len(line)
     return lines, characters
+
+
+def _size_for_characters(source: str, target: str) -> int:
+    """Entries that a vocabulary needs for the characters that occur often enough to be learned."""
+    from seq2seq.data.files import read_lines
+    from seq2seq.tokenizers.base import normalize
+    from seq2seq.tokenizers.sentencepiece import size_for_characters
+
+    counts: Counter[str] = Counter()
+    for path in (source, target):
+        for line in islice(read_lines(path), _COUNTED_LINES):
+            counts.update(normalize(line, "nfc"))
+    return size_for_characters(sum(count >= _LEARNED_FROM for count in counts.values()))
 
 
 def _languages(source: str, target: str) -> tuple[str, str]:

@@ -346,7 +346,7 @@ def _nfc_rules(hangul: bool) -> bytes:
 def _explain(error: RuntimeError, settings: TokenizerSettings, side: str) -> ConfigError | DataError:
     match = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
     if match:
-        fixed = settings.character_coverage != "auto" and settings.vocabulary_size >= 2 * _BYTES
+        fixed = settings.character_coverage != "auto" and settings.vocabulary_size > _BYTES + 10
         return ConfigError(
             f"tokenizer.vocabulary_size {settings.vocabulary_size} is too small: "
             f"the {side} characters and bytes alone need {match[1]} entries",
