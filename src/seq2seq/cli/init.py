@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -13,7 +12,6 @@ import typer
 
 from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
-
 
 _COUNTED_LINES = 100_000
 """More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
@@ -120,6 +118,8 @@ decoding:
 
 
 def _sizes(source: str, target: str) -> Sizes:
+    from seq2seq.tokenizers.sentencepiece import size_for_characters
+
     one, other = Path(source), Path(target)
     if one == other or (one.exists() and other.exists() and one.samefile(other)):
         raise UsageError(
@@ -127,8 +127,9 @@ def _sizes(source: str, target: str) -> Sizes:
             hint="--source corpus.en --target corpus.de",
             code="usage.same-file",
         )
-    lines, characters = _count(source)
-    count, others = _count(target)
+    alphabet: Counter[str] = Counter()
+    lines, characters = _count(source, alphabet)
+    count, others = _count(target, alphabet)
     if lines != count:
         raise DataError(
             f"{source} has {lines:,} lines, {target} has {count:,}",
@@ -151,7 +152,8 @@ def _sizes(source: str, target: str) -> Sizes:
     vocabulary = min(32_000, max(500, math.ceil(lines / 4 / 100) * 100))
     if preset == "transformer-tiny":
         vocabulary = min(vocabulary, 6000)
-    vocabulary = max(vocabulary, min(32_000, _size_for_characters(source, target)))
+    learned = sum(count >= _LEARNED_FROM for count in alphabet.values())
+    vocabulary = max(vocabulary, min(32_000, size_for_characters(learned)))
     # About 15 tokens per pair; never so few steps that training ends within the warm-up.
     steps = min(200_000, max(3000, 30 * lines * 15 // tokens_per_step))
     return Sizes(lines, preset, vocabulary, max(1, min(1000, lines // 20)), steps, max(characters, others) / lines)
@@ -170,28 +172,18 @@ def _passes(sizes: Sizes, preset: str) -> int:
     return max(1, 10 * round(passes / 10) if passes >= 100 else round(passes))
 
 
-def _count(path: str) -> tuple[int, int]:
-    """Lines and characters."""
+def _count(path: str, alphabet: Counter[str]) -> tuple[int, int]:
+    """Lines and characters; each character of the first lines is counted in `alphabet`."""
     from seq2seq.data.files import read_lines
+    from seq2seq.tokenizers.base import normalize
 
     lines = characters = 0
     for line in read_lines(Path(path)):
         lines += 1
         characters += len(line)
+        if lines <= _COUNTED_LINES:
+            alphabet.update(normalize(line, "nfc"))
     return lines, characters
-
-
-def _size_for_characters(source: str, target: str) -> int:
-    """Entries that a vocabulary needs for the characters that occur often enough to be learned."""
-    from seq2seq.data.files import read_lines
-    from seq2seq.tokenizers.base import normalize
-    from seq2seq.tokenizers.sentencepiece import size_for_characters
-
-    counts: Counter[str] = Counter()
-    for path in (source, target):
-        for line in islice(read_lines(path), _COUNTED_LINES):
-            counts.update(normalize(line, "nfc"))
-    return size_for_characters(sum(count >= _LEARNED_FROM for count in counts.values()))
 
 
 def _languages(source: str, target: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ import typer
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, tokenizer, train, translate
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
-from seq2seq.cli.usage_errors import CommandLineError, usage_error
+from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, usage_error
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
@@ -50,6 +50,10 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")
+
+
+_RECORDS_NAMES = ("init", "train", "demo", "tokenizer", "data", "export", "config")
+"""Commands that write the names of files and runs into configs and records, which are UTF-8."""
 
 
 def _version(wanted: bool) -> None:
@@ -98,6 +102,8 @@ def _run() -> int:
         command = typer.main.get_command(app)
         # Ranks of torchrun end without a message until training begins: rank 0 reports.
         alone = nullcontext() if "RANK" in os.environ else interruptible()
+        if arguments and arguments[0] in _RECORDS_NAMES and (odd := name_not_utf8(arguments)):
+            raise odd
         with alone, command.make_context("seq2seq", arguments) as context:
             command.invoke(context)
         sys.stdout.flush()
@@ -121,6 +127,8 @@ def _run() -> int:
         code = _report(error, debug)
     except OSError as error:
         code = _failed_output(error, debug)
+    except UnicodeEncodeError as error:
+        code = _report(odd, debug) if (odd := name_not_utf8(arguments)) else _unexpected(error, debug)
     except Exception as error:
         code = _unexpected(error, debug)
     return code

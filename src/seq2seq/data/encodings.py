@@ -68,7 +68,7 @@ def refuse_other_formats(head: bytes, name: str) -> None:
             if Path(name).is_file():
                 old, new = shlex.quote(name), shlex.quote(name + suffix)
                 then = f"then name {new}" + ("/FILE, a text in it" if kind == "zip" else "")
-                hint = f"name it after its kind: mv {old} {new}; {then}"
+                hint = f"mv {old} {new}; {then}"
             raise DataError(f"{name} is {what}, not a text", where=name, hint=hint, code="data.compression")
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):

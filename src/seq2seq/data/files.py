@@ -68,7 +68,8 @@ def decode_lines(
     """Yield the lines of an open binary stream such as stdin, as `read_lines`; `name` stands for it in messages.
 
     With `whole`, the stream is a file: more of it may be read for a message, and carriage returns alone are refused as
-    line ends, which in a stream are part of the one line. A message at the end counts the carriage returns that were stripped.
+    line ends, which in a stream are part of the one line. A message at the end counts the carriage returns that were
+    stripped.
     """
     number = returns = 0
     mark = False
@@ -141,7 +142,7 @@ def one_line(text: str, place: str, errors: DecodingErrors) -> str:
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file (plain, .gz, .xz, .bz2 or .zst), or a member of an archive (`corpus.zip/train.de`), for reading bytes.
+    """Open a file (plain, .gz, .xz, .bz2 or .zst), or a member of an archive (`corpus.zip/train.de`), to read bytes.
 
     Raises:
         DataError: there is no such file (similar names are suggested), or it cannot be opened.
