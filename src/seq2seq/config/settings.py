@@ -73,8 +73,8 @@ class TokenizerSettings(Settings):
     round trip is lossless. Texts to score against stay as they are."""
     character_coverage: Annotated[float, Field(ge=0.98, le=1.0)] | Literal["auto"] = "auto"
     """`unigram` and `bpe`: share of the text whose characters get entries of their own; the others are spelled in
-    bytes. `auto` gives one to each, or to the most frequent ones where all would fill over three quarters of the
-    vocabulary."""
+    bytes. `auto` gives one to each, or, where the vocabulary is too small for all, three quarters of it to the
+    most frequent ones."""
     sampling: Probability = 0.0
     """Another segmentation of the training text in every epoch: `bpe`, the share of merges dropped (Provilkov et al.
     2020); `unigram`, drawn with the model's probabilities flattened to the power (1 - sampling) / (10 sqrt(sampling))

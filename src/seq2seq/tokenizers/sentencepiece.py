@@ -44,7 +44,7 @@ _TRAINING_CHARACTERS = 2000
 """Longer lines are split for the trainer, which would skip them, and is slow on lines of megabytes."""
 
 _CHARACTER_SHARE = 0.75
-"""Largest share of the entries, without bytes and special tokens, that single characters take by default."""
+"""Share of the entries, without bytes and special tokens, that single characters take where not all of them fit."""
 
 _BYTES = 256
 
@@ -274,9 +274,10 @@ def _training_parts(sentences: Iterable[str], left_out: dict[int, str]) -> Itera
 
 def _rare_characters(sentences: Sequence[str], entries: int, side: str) -> dict[int, str]:
     """Table that leaves out the characters for which a vocabulary has no room; a message counts them."""
-    room = int(_CHARACTER_SHARE * (entries - _BYTES - len(SPECIAL_TOKENS)))
+    free = entries - _BYTES - len(SPECIAL_TOKENS)
+    room = int(_CHARACTER_SHARE * free)
     distinct = set(chain.from_iterable(sentences))
-    if room < 1 or len(distinct) <= room:
+    if room < 1 or len(distinct) + 2 <= free:  # 2 for what `_escape` may add
         return {}
     counts = Counter(chain.from_iterable(sentences))
     ordered = sorted(distinct, key=lambda character: (-counts[character], character))
@@ -309,7 +310,7 @@ def _nfc_rules(hangul: bool) -> bytes:
 
     The 22,000 rules of Korean are left out where a model has no use for them.
     """
-    rules = {character: " " for character in map(chr, range(0x21, 0x3001)) if character.isspace()}
+    rules = {character: " " for character in map(chr, range(0x3001)) if character.isspace() and character != " "}
     for character in map(chr, range(0xAC00, 0xD7A4) if hangul else ()):
         decomposed = unicodedata.normalize("NFD", character)
         rules[decomposed] = character
