@@ -53,7 +53,7 @@ _NFC_TRIAL, _NFC_RESULT = "e\u0301\u00a0 \ufb01", "\u00e9\u2581\ufb01"
 
 _HANGUL = re.compile("[\uac00-\ud7a3]")
 
-_UNTRAINABLE = str.maketrans("\n\0\u2585", "   ")
+_UNTRAINABLE: dict[int, str] = dict.fromkeys(map(ord, "\n\0\u2585"), " ")
 """The trainer skips lines that hold NUL or U+2585, its own mark for unknown text."""
 
 _TRAINING_THREADS = 8
@@ -319,7 +319,8 @@ def _nfc_rules(hangul: bool) -> bytes:
     for character in map(chr, chain(range(0xAC00), range(0xF900, 0x30000))):
         if unicodedata.decomposition(character)[:1] in ("", "<") or character in rules:
             continue
-        composed, (base, *marks) = unicodedata.normalize("NFC", character), unicodedata.normalize("NFD", character)
+        composed, decomposed = unicodedata.normalize("NFC", character), unicodedata.normalize("NFD", character)
+        base, marks = decomposed[0], decomposed[1:]
         spellings = {character, *(base + "".join(order) for order in permutations(marks))}
         # Letters that are composed in part, such as e with circumflex and a dot below that stands alone.
         spellings |= {
