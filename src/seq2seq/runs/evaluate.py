@@ -12,7 +12,7 @@ import torch
 
 from seq2seq.atomic_files import write_json, write_text
 from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
-from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.console import say, warn
 from seq2seq.data.batches import collate, plan_epoch
@@ -147,10 +147,10 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
         + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run; it may still be the best
+    before = best_metric_of(folder.path / AVERAGED)  # of an earlier end of this run; it may still be the best
     if trainer.ranks.is_first and metric > max(value for value in (best, before, -math.inf) if value is not None):
         state = replace(trainer.state, best_metric=metric, validated=False)
-        folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
+        folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
 
 
 def score_test_set(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks) -> None:
