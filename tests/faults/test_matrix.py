@@ -64,6 +64,7 @@ ROWS = {
     49: "secrets are neither printed nor stored",
     53: "`best` is damaged before a resume: told at the start, or the next best used",
     54: "links lost or followed by a copy; a file system without links: works",
+    56: "`translate --resume` with damaged lines or record: begins again from what is whole",
     59: "links, FIFOs, devices in a run folder from elsewhere: refused, nothing outside touched; exit 5",
     61: "a redirect to another scheme: refused; exit 4",
 }

@@ -143,6 +143,8 @@ def _suggest(folder: Path) -> str:
 def _stdin() -> Iterable[str]:
     from seq2seq.data.files import decode_lines
 
+    if sys.stdin is None:  # closed
+        return ()
     return decode_lines(sys.stdin.buffer, "stdin", "strict", option="")
 
 
