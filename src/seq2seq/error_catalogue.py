@@ -71,6 +71,7 @@ CATALOGUE = {
     "data.nothing-left": Entry(3, "Cleaning removed every pair.", "The table shows which filter removed them; relax data.cleaning."),
     "data.column": Entry(3, "A column or key is missing, or is not text.", "Use one of the columns in the message."),
     "data.json": Entry(3, "A line is not a JSON object.", "Write one JSON object per line."),
+    "data.line-ends": Entry(3, "A file has carriage returns for line ends, as on Macs before 2001.", "Convert it with the command in the hint."),
     "data.line-length": Entry(3, "A line is too long to be a sentence.", "Check that the file is text with line breaks."),
     "data.no-split": Entry(3, "The run has no such test set.", "Give --source FILE --references FILE."),
     "data.tokens": Entry(3, "A line is not a list of token ids of this tokenizer.", "Use the output of `seq2seq tokenizer encode --ids`."),
