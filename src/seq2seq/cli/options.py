@@ -73,6 +73,20 @@ MaxLengthRatio = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option("--max-length", min=1, help="Longest output in tokens, however long the source is.")
 ]
+SourceFile = Annotated[
+    str | None,
+    typer.Option("--source", "-s", help="Source side, one sentence a line; with --pairs its column or language."),
+]
+TargetFile = Annotated[str | None, typer.Option("--target", "-t", help="Target side, its translations.")]
+PairsFile = Annotated[
+    str | None,
+    typer.Option("--pairs", "-p", help="Both sides in one file: TSV, CSV, JSON, Parquet, TMX, XLIFF."),
+]
+ValidFiles = Annotated[
+    list[str] | None,
+    typer.Option("--valid", help="Validation set, a file like --pairs; for two text files give it twice."),
+]
+TestFiles = Annotated[list[str] | None, typer.Option("--test", help="Test set, as --valid.")]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
 Errors = Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
