@@ -67,7 +67,8 @@ class CleaningReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """Rows (reason, count) for `console.format_table`."""
-        counts = [("read", self.read), *((label, getattr(self, name)) for name, label in _LABELS.items())]
+        labels = {name: label for name, label in _LABELS.items() if name != "unreadable" or self.unreadable}
+        counts = [("read", self.read), *((label, getattr(self, name)) for name, label in labels.items())]
         counts.append(("kept", self.kept))
         return [(label, f"{count:,}") for label, count in counts]
 

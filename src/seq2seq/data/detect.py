@@ -116,6 +116,8 @@ def _choose_columns(
     """
     kinds = {column: kind_of_column(cells) for column, cells in columns.items()}
     text = [column for column, kind in kinds.items() if kind is None]
+    if len(text) < 2:  # every sentence may begin alike
+        text = [column for column, kind in kinds.items() if kind not in NOT_TEXT]
     wanted = [side if side is None else _find(name, side, columns) for side in (source, target)]
     if named and wanted == [None, None]:
         folded = {column.rpartition(".")[2].casefold(): column for column in reversed(text)}

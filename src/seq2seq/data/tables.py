@@ -60,8 +60,9 @@ def read_table(source: TsvSource | CsvSource, errors: DecodingErrors, report: Ro
     if not sample:
         return
     dialect = _detect(sample, name, source.form)
-    records = _records(chain(sample, lines), dialect.delimiter, dialect.quoted, dialect.widths)
     left, right, header = _columns(source, sample, dialect)
+    widths = frozenset(width for width in dialect.widths if width > max(left, right))
+    records = _records(chain(sample, lines), dialect.delimiter, dialect.quoted, widths)
     for record in records:
         if not any(cell.strip() for cell in record.cells or [record.raw]):
             report.skipped["blank rows"] += 1
@@ -164,19 +165,14 @@ def _detect(sample: Sequence[str], name: str, form: str) -> Dialect:
     """
     best: tuple[float, Dialect] | None = None
     for delimiter in ["\t"] if form == "tsv" else _DELIMITERS:
-        quoted = _is_quoted(sample, delimiter, by_default=form == "csv")
-        widths = Counter(
-            0 if record.fault else len(record.cells)
-            for record in _records(iter(sample), delimiter, quoted)
-            if record.raw.strip()
-        )
-        wide = Counter({width: count for width, count in widths.items() if width > 1})
-        if wide:
-            width, count = wide.most_common(1)[0]
-            share = count / widths.total()
-            common = {width, *(other for other, count in wide.items() if count > _COMMON_WIDTH * widths.total())}
-            if best is None or share > best[0] + 0.02:
-                best = (share, Dialect(delimiter, quoted, frozenset(common), width))
+        plain, quoted = (_judge(sample, delimiter, quoted) for quoted in (False, True))
+        if form == "csv" or abs(plain[0] - quoted[0]) < 0.005:  # where both fit alike, the marks themselves decide
+            is_quoted = _is_quoted(sample, delimiter, by_default=form == "csv")
+        else:
+            is_quoted = quoted[0] > plain[0]
+        share, dialect = quoted if is_quoted else plain
+        if dialect.width > 1 and (best is None or share > best[0] + 0.02):
+            best = (share, dialect)
     if best is None:
         kinds = "tab" if form == "tsv" else "tab, semicolon, comma or bar"
         raise DataError(
@@ -188,32 +184,45 @@ def _detect(sample: Sequence[str], name: str, form: str) -> Dialect:
     return best[1]
 
 
+def _judge(sample: Sequence[str], delimiter: str, quoted: bool) -> tuple[float, Dialect]:
+    """The share of the rows with the most frequent number of columns, and the form that it belongs to."""
+    widths = Counter(
+        0 if record.fault else len(record.cells)
+        for record in _records(iter(sample), delimiter, quoted)
+        if record.raw.strip()
+    )
+    rows = max(1, widths.total())
+    wide = Counter({width: count for width, count in widths.items() if width > 1})
+    width, count = wide.most_common(1)[0] if wide else (0, 0)
+    common = {other for other, count in wide.items() if count > _COMMON_WIDTH * rows}
+    return count / rows, Dialect(delimiter, quoted, frozenset({width, *common}), width)
+
+
 def _is_quoted(sample: Sequence[str], delimiter: str, *, by_default: bool) -> bool:
     """Whether cells are quoted as CSV does, or quotation marks are text, as in most published TSV corpora.
 
     A writer of CSV quotes all cells, or those with a quotation mark, a delimiter or a newline. Rows with quotation
     marks that no such writer writes are evidence of plain text.
     """
-    minimal = everything = other = rows = 0
+    minimal = everything = faults = marked = rows = 0
     for record in _records(iter(sample), delimiter, quoted=True):
         rows += bool(record.raw.strip())
         if '"' not in record.raw:
             continue
+        marked += 1
+        if record.fault:
+            faults += 1
         # Excel quotes cells with a comma in every format.
-        if not record.fault and record.raw in (
+        elif record.raw in (
             _written(record.cells, delimiter, f'"\n{delimiter}'),
             _written(record.cells, delimiter, f'"\n,;{delimiter}'),
         ):
             minimal += 1
-        elif not record.fault and record.raw == _written(record.cells, delimiter, ""):
+        elif record.raw == _written(record.cells, delimiter, ""):
             everything += 1
-        else:
-            other += 1
-    if everything > 0.9 * rows:
-        return True
     if by_default:
-        return not other or minimal + everything >= other
-    return minimal > 9 * (everything + other)
+        return 2 * faults <= marked
+    return everything > 0.9 * rows or minimal > 0.9 * marked
 
 
 def _written(cells: Sequence[str], delimiter: str, special: str) -> str:
