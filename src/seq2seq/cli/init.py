@@ -259,7 +259,7 @@ def _count(source: Source) -> tuple[int, int]:
     from seq2seq.data.corpus import read_pairs
 
     lines = left = right = 0
-    for pair in read_pairs(source):
+    for pair in read_pairs(source, option=""):
         lines += 1
         left += len(pair[0])
         right += len(pair[1])
