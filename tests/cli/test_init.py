@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from seq2seq.cli.init import config_for, named_corpora, settings_for
+from seq2seq.cli.options import split_arguments
 from seq2seq.config import load_config
 from seq2seq.config.sources import CsvSource, TextSource, TmxSource, TsvSource
-from seq2seq.errors import UsageError
+from seq2seq.errors import ConfigError, UsageError
 
 NOUNS = ("A dog", "Hund"), ("Snow", "Schnee"), ("The old man", "Opa"), ("My car", "Auto"), ("Everyone", "Alle")
 PAIRS = [(f"{NOUNS[n % 5][0]} has number {n}.", f"{NOUNS[n % 5][1]} mit Nummer {n}.") for n in range(40)]
@@ -71,3 +72,10 @@ def test_columns_and_languages_can_be_named() -> None:
 def test_options_that_do_not_fit(source: str | None, pairs: str | None, valid: list[str] | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         named_corpora(source, None, pairs, valid, None)
+
+
+def test_a_corpus_is_no_config() -> None:
+    """`train corpus.tsv` was answered with a lesson about tabs in YAML."""
+    with pytest.raises(ConfigError, match=r"seq2seq train --pairs a\.tsv\.gz"):
+        split_arguments(["a.tsv.gz", "seed=3"])
+    assert split_arguments(["my.yaml", "data.train=[{tsv: a.tsv}]"]) == (["my.yaml"], ["data.train=[{tsv: a.tsv}]"])

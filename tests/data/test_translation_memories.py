@@ -62,6 +62,17 @@ def test_tmx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read(tmp_path, "tmx", wide, source="de") == pairs
 
 
+@pytest.mark.parametrize("mark", [b"\x1f", b"&#x1F;", b"&#31;", b"&#x0b;"])
+def test_control_characters_in_a_memory(tmp_path: Path, mark: bytes) -> None:
+    """XML cannot hold them, but translation tools write them, and one of them refused a whole memory."""
+    content = TMX.encode().replace(b"alone", b"x" * 17_000).replace(b"two", b"two" + mark)
+    assert read(tmp_path, "tmx", content)[1] == ("zwei Zeilen da", "two lines")
+    filler = b" " * (16_384 - content.index(mark) - 2)  # the character at the end of what is read at once
+    assert read(tmp_path, "tmx", content.replace(b"<body>", b"<body>" + filler))[1:] == [
+        ("zwei Zeilen da", "two lines")
+    ]
+
+
 def test_inline_tags_are_kept_as_placeholders(tmp_path: Path) -> None:
     keep = {"inline_tags": "keep"}
     assert read(tmp_path, "tmx", TMX, source="en", target="de", **keep)[0] == (

@@ -93,17 +93,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 
+_CORPUS = re.compile(r"\.(tsv|csv|jsonl|ndjson|parquet|tmx|xlf|xliff|\w*xliff)(\.(gz|xz|bz2|zst))?$", re.IGNORECASE)
+
+
 def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
     """Separate config files from `key=value` settings.
 
-    Raises `ConfigError` for a URL.
+    Raises `ConfigError` for a URL, or a corpus in the place of a config.
     """
     arguments = arguments or []
     if address := next((text for text in arguments if re.match(r"\w+://", text)), None):
         raise ConfigError(
             f"{address} is a URL, but a config must be a local file", hint="download it first", code="config.no-file"
         )
-    return [text for text in arguments if "=" not in text], [text for text in arguments if "=" in text]
+    files = [text for text in arguments if "=" not in text]
+    if corpus := next((name for name in files if _CORPUS.search(name)), None):
+        what = f"{corpus} is a corpus by its name, not a config"
+        raise ConfigError(what, hint=f"seq2seq train --pairs {corpus}", code="config.no-file")
+    return files, [text for text in arguments if "=" in text]
 
 
 def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from seq2seq.data.cleaning import CleaningReport, is_invisible
 from seq2seq.data.columns import kind_of_column
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.files import DecodingErrors, Pair, read_lines
-from seq2seq.data.formats import refuse_other_format
+from seq2seq.data.formats import require_form
 from seq2seq.data.rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
 
@@ -97,7 +97,7 @@ def _read(
 def _read_file(
     source: FileSource, errors: DecodingErrors, option: str, max_unreadable: float, counts: CleaningReport | None
 ) -> Iterator[Pair]:
-    refuse_other_format(source.file, source.form)
+    require_form(source.file, source.form)
     report = RowReport(source.file, max_unreadable, "units" if source.form in ("tmx", "xliff") else "rows")
     match source:
         case TsvSource() | CsvSource():
@@ -140,7 +140,7 @@ def _judge_columns(pairs: Iterator[Pair], source: FileSource | HubSource) -> Ite
 
 
 def _read_lines_of_text(name: str, errors: DecodingErrors, option: str) -> Iterator[str]:
-    refuse_other_format(name, "text")
+    require_form(name, "text")
     yield from read_lines(name, errors, option=option)
 
 

@@ -18,7 +18,7 @@ from seq2seq.config.sources import (
 )
 from seq2seq.data.columns import NOT_TEXT, SOURCE_NAMES, TARGET_NAMES, kind_of_column, language_of
 from seq2seq.data.files import read_lines
-from seq2seq.data.formats import READ_AS, recognize, refuse_other_format
+from seq2seq.data.formats import READ_AS, recognize, require_form
 from seq2seq.data.records import sample_records
 from seq2seq.data.rows import show
 from seq2seq.data.tables import sample_table
@@ -47,7 +47,7 @@ def detect_source(name: str, source: str | None = None, target: str | None = Non
         UsageError: the columns are not clear.
     """
     form = _form(name)
-    refuse_other_format(name, form)
+    require_form(name, form)
     match form:
         case "tmx":
             source, target = pick_languages(name, source, target)

@@ -74,7 +74,7 @@ def _content_of_zip(file: Path) -> str | None:
     return next((kind for part, kind in _ZIP_CONTENTS.items() if any(name.startswith(part) for name in names)), None)
 
 
-def refuse_other_format(name: str, form: str) -> None:
+def require_form(name: str, form: str) -> None:
     """Raise `DataError` if a file is of a known format that is not read as `form`: text, csv, tmx, ..."""
     kind = recognize(name)
     if kind is None or READ_AS.get(kind) == form:

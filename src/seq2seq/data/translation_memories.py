@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
@@ -34,6 +35,31 @@ _UNTRANSLATED = frozenset(("new", "needs-translation", "initial"))
 _ONE_SIDE = "units with text on one side only"
 _LINE_BREAK = re.compile(r"\s*\n\s*")
 _SPACES = re.compile(r"  +")
+
+
+_ILLEGAL_REFERENCE = re.compile(rb"&#(?:[xX]0*(?:[0-8bcefBCEF]|1[0-9a-fA-F])|0*(?:[0-8]|1[124-9]|2[0-9]|3[01]));")
+_ILLEGAL_BYTES = bytes(byte if byte in b"\t\n\r" or byte > 31 else 32 for byte in range(256))
+_LONGEST_REFERENCE = 16
+
+
+class _LegalCharacters:
+    """A stream of XML with spaces for control characters, which tools write although XML has none."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._wide: bool | None = None
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        if self._wide is None:
+            self._wide = piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in piece[:4]
+        if self._wide:
+            return piece
+        while b"&" in piece[-_LONGEST_REFERENCE:] and b";" not in piece[piece.rindex(b"&") :]:
+            if not (more := self._stream.read(_LONGEST_REFERENCE)):
+                break
+            piece += more
+        return _ILLEGAL_REFERENCE.sub(b" ", piece.translate(_ILLEGAL_BYTES))
 
 
 def read_tmx(source: TmxSource, report: RowReport) -> Iterator[Pair]:
@@ -91,7 +117,7 @@ def _elements(name: str, form: str) -> Iterator[tuple[Element, tuple[str, str]]]
     inside = 0
     with reading(Path(name)) as stream:
         try:
-            for event, element in iterparse(stream, events=("start", "end")):
+            for event, element in iterparse(_LegalCharacters(stream), events=("start", "end")):
                 tag = _tag(element)
                 if event == "start":
                     if not path:
