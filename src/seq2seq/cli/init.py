@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,6 +17,12 @@ from seq2seq.errors import DataError, UsageError
 if TYPE_CHECKING:
     from seq2seq.config.sources import Source
 
+_COUNTED_LINES = 100_000
+"""More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
+
+_LEARNED_FROM = 3
+"""Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
+
 
 class Sizes(NamedTuple):
     """Choices made from the size of a corpus."""
@@ -23,6 +30,7 @@ class Sizes(NamedTuple):
     lines: int
     preset: str
     vocabulary: int
+    """Entries for about four pairs each, and for the characters of both sides."""
     holdout: int
     steps: int
     characters: float
@@ -218,9 +226,11 @@ def _yaml_entry(source: Source) -> str:
 
 def _sizes(corpora: Corpora) -> Sizes:
     from seq2seq.data.corpus import check_sides
+    from seq2seq.tokenizers.sentencepiece import size_for_characters
 
     check_sides("train", [corpora.train])
-    lines, characters = _count(corpora.train)
+    alphabet: Counter[str] = Counter()
+    lines, characters = _count(corpora.train, alphabet)
     file = next(iter(_entry(corpora.train).values()))
     if not lines:
         raise DataError(f"{file} is empty", hint="is it the right file?", code="data.no-lines")
@@ -236,6 +246,8 @@ def _sizes(corpora: Corpora) -> Sizes:
     vocabulary = min(32_000, max(500, math.ceil(lines / 4 / 100) * 100))
     if preset == "transformer-tiny":
         vocabulary = min(vocabulary, 6000)
+    learned = sum(count >= _LEARNED_FROM for count in alphabet.values())
+    vocabulary = max(vocabulary, min(32_000, size_for_characters(learned)))
     # About 15 tokens per pair; never so few steps that training ends within the warm-up.
     steps = min(200_000, max(3000, 30 * lines * 15 // tokens_per_step))
     return Sizes(lines, preset, vocabulary, max(1, min(1000, lines // 20)), steps, characters / lines)
@@ -254,15 +266,18 @@ def _passes(sizes: Sizes, preset: str) -> int:
     return max(1, 10 * round(passes / 10) if passes >= 100 else round(passes))
 
 
-def _count(source: Source) -> tuple[int, int]:
-    """Pairs, and characters of the longer side."""
+def _count(source: Source, alphabet: Counter[str]) -> tuple[int, int]:
+    """Pairs, and characters of the longer side; each character of the first pairs is counted in `alphabet`."""
     from seq2seq.data.corpus import read_pairs
+    from seq2seq.tokenizers.base import normalize
 
     lines = left = right = 0
     for pair in read_pairs(source, option=""):
         lines += 1
         left += len(pair[0])
         right += len(pair[1])
+        if lines <= _COUNTED_LINES:
+            alphabet.update(normalize(" ".join(pair), "nfc"))
     return lines, max(left, right)
 
 

@@ -80,10 +80,14 @@ class TokenizerSettings(Settings):
     """Entries including the four special tokens; shrunk with a notice where the corpus cannot fill it."""
     joint: bool = True
     """One vocabulary for both sides; needed for three-way tied embeddings."""
-    normalization: Literal["identity", "nfkc"] = "identity"
-    """Unicode normalisation before tokenizing; `identity` makes the round trip lossless."""
-    character_coverage: float = Field(1.0, gt=0.9, le=1.0)
-    """Share of characters that get a token of their own; 0.9995 suits Chinese and Japanese."""
+    normalization: Literal["nfc", "nfkc", "identity"] = "nfc"
+    """Normalisation of both sides before tokenizing. `nfc`: composed and decomposed accents are the same letter, and
+    any run of spaces, tabs or no-break spaces is one space; `nfkc`: Unicode NFKC; `identity`: none, so that the
+    round trip is lossless. Texts to score against stay as they are."""
+    character_coverage: Annotated[float, Field(ge=0.98, le=1.0)] | Literal["auto"] = "auto"
+    """`unigram` and `bpe`: share of the text whose characters get entries of their own; the others are spelled in
+    bytes. `auto` gives one to each, or, where the vocabulary is too small for all, three quarters of it to the
+    most frequent ones."""
     sampling: Probability = 0.0
     """Another segmentation of the training text in every epoch: `bpe`, the share of merges dropped (Provilkov et al.
     2020); `unigram`, drawn with the model's probabilities flattened to the power (1 - sampling) / (10 sqrt(sampling))
