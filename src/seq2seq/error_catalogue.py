@@ -64,7 +64,7 @@ CATALOGUE = {
     # 3: data
     "data.no-file": Entry(3, "A file does not exist, is a folder, or cannot be read.", "Check the path and the permissions."),
     "data.encoding": Entry(3, "A line is not valid UTF-8.", "Convert the file with iconv, or replace the bytes with the option in the hint."),
-    "data.compression": Entry(3, "A .gz or .xz file is damaged or not compressed.", "Download it again; `gzip -t FILE` tests it."),
+    "data.compression": Entry(3, "A .gz or .xz file is damaged, not compressed, or expands to an excessive size.", "Download it again; `gzip -t FILE` tests it."),
     "data.line-counts": Entry(3, "Two parallel files have different numbers of lines.", "Correct the files: line i must translate line i."),
     "data.no-lines": Entry(3, "A file has no text.", "Check that it is the right file."),
     "data.too-few": Entry(3, "The corpus has too few lines.", "Add text, or reduce the number in the message."),

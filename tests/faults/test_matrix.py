@@ -62,7 +62,10 @@ ROWS = {
     47: "translate is killed: whole lines only, the old output stays",
     48: "traps of YAML and slips in a config: file, line, remedy; exit 2",
     49: "secrets are neither printed nor stored",
-    61: "a redirect to another scheme: refused; exit 4",
+    55: "two trainings, one cold cache; a read-only cache; a damaged record: both run, and it is rebuilt",
+    60: "control characters in text, names and server answers: shown as escapes",
+    61: "a redirect to another scheme: refused; exit 4; secrets in URLs: redacted everywhere",
+    62: "a compressed corpus that explodes: the limit is named; exit 3",
 }
 
 

@@ -108,12 +108,16 @@ def named_corpora(
     from seq2seq.config.sources import TextSource
     from seq2seq.data.columns import language_of
     from seq2seq.data.detect import detect_source, languages_of
+    from seq2seq.data.pipes import spool_pipes
 
+    valid, test = (None if files is None else spool_pipes(files) for files in (valid, test))
     if pairs is None:
+        source, target = spool_pipes([str(source), str(target)])
         train: Source = TextSource(source=str(source), target=str(target))
         languages = _language(str(source)), _language(str(target))
         columns = languages
     else:
+        (pairs,) = spool_pipes([pairs])
         train = table = detect_source(pairs, source, target)
         columns = (source, target)
         found = languages_of(table)

@@ -21,7 +21,7 @@ from seq2seq.cli.options import (
     ValidFiles,
     split_arguments,
 )
-from seq2seq.console import set_quiet
+from seq2seq.console import set_quiet, write_stderr
 from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,10 +106,9 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
         from seq2seq.cli.evaluate import print_metrics
 
         print_metrics(result.metrics)
-        typer.echo(
+        write_stderr(
             f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}\n"
-            f"next: seq2seq translate {result.directory} FILE",
-            err=True,
+            f"next: seq2seq translate {result.directory} FILE"
         )
 
 

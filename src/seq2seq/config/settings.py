@@ -47,6 +47,9 @@ class CleaningSettings(Settings):
 class DataSettings(Settings):
     """The corpora, their languages and their cleaning."""
 
+    seed: int = Field(1, ge=0, le=2**63 - 1)
+    """Seed of the held-out pairs and of the vocabulary. Runs that differ only in `seed` have the same data, and can be
+    compared or used as an ensemble."""
     source_language: str = "src"
     """Language code of the source side, as in ISO 639-1; used in reports."""
     target_language: str = "tgt"
@@ -62,7 +65,7 @@ class DataSettings(Settings):
     them as they are, 5 is usual for many languages (Arivazhagan et al. 2019)."""
     holdout: int = Field(0, ge=0, le=10**9)
     """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test
-    where `test` is empty; drawn with the seed. Other pairs with the source text of one of them are left out, too."""
+    where `test` is empty; drawn with `data.seed`. Other pairs with the source text of one of them are left out, too."""
     cleaning: CleaningSettings = CleaningSettings()
     errors: Literal["strict", "replace"] = "strict"
     """Treatment of bytes that are not UTF-8: stop and name the place, or replace them by U+FFFD."""

@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from seq2seq import console
 from seq2seq.atomic_files import suggest_file
-from seq2seq.data.archives import ARCHIVE, member_names, open_member, split_member
+from seq2seq.data.archives import ARCHIVE, limit_size, member_names, open_member, split_member
 from seq2seq.data.encodings import SAMPLE_BYTES, not_utf8, refuse_other_formats
 from seq2seq.errors import CheckpointError, DataError, UsageError
 
@@ -146,7 +146,8 @@ def open_binary(path: Path) -> BinaryIO:
     """Open a file (plain, .gz, .xz, .bz2 or .zst), or a member of an archive (`corpus.zip/train.de`), to read bytes.
 
     Raises:
-        DataError: there is no such file (similar names are suggested), or it cannot be opened.
+        DataError: there is no such file (similar names are suggested), it cannot be opened, or (while it is read) it
+            unpacks to more than `archives.limit_size` allows.
         NetworkError: the archive is not safe to read.
         UsageError: the name is an address, which must be downloaded first.
     """
@@ -166,9 +167,9 @@ def open_binary(path: Path) -> BinaryIO:
     try:
         match file.suffix.lower():
             case ".gz":
-                return cast(BinaryIO, gzip.open(file, "rb"))
+                return limit_size(cast(BinaryIO, gzip.open(file, "rb")), file)
             case ".xz":
-                return cast(BinaryIO, lzma.open(file, "rb"))
+                return limit_size(cast(BinaryIO, lzma.open(file, "rb")), file)
             case ".bz2":
                 return cast(BinaryIO, bz2.open(file, "rb"))
             case ".zst":
