@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.cli.init import settings_for_files
+from seq2seq.cli.init import named_corpora, settings_for
 from seq2seq.config import load_config
 from seq2seq.data.files import read_lines
 from seq2seq.tokenizers.pair import train_tokenizers
@@ -29,7 +29,9 @@ def test_the_vocabulary_fits_the_characters(
     lines = ["".join(randomness.choices(letters, frequencies, k=20)) for _ in range(400)]
     Path(f"c.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     Path("c.en").write_text("a small dog\n" * 400, encoding="utf-8")
-    config = load_config([], settings_for_files("c.en", f"c.{language}"))
+    corpora = named_corpora("c.en", f"c.{language}", None, None, None)
+    assert corpora is not None
+    config = load_config([], settings_for(corpora))
     assert least <= config.tokenizer.vocabulary_size <= most
     pair = train_tokenizers(config.tokenizer, lambda: zip(*map(read_lines, ("c.en", f"c.{language}")), strict=True), 1)
     frequent = lines[0][:1] + letters[0] * 3

@@ -78,6 +78,7 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
     assert counts == {
         "read": 57,
         "kept": 50,
+        "unreadable": 0,
         "empty": 2,
         "invisible": 2,
         "duplicate": 1,

@@ -12,18 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
-from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource, TsvSource
+from seq2seq.config.sources import SOURCES
 from seq2seq.config.yaml import Document, Path
 from seq2seq.errors import ConfigError
 
 _VARIANTS: dict[str, type[BaseModel]] = {
     "transformer": TransformerSettings,
     "rnn": RNNSettings,
-    "text": TextSource,
-    "tsv": TsvSource,
-    "jsonl": JsonlSource,
-    "hub": HubSource,
-    "builtin": BuiltinSource,
+    **SOURCES,
 }
 # Names in other toolkits and papers.
 _OTHER_NAMES = {

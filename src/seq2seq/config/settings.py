@@ -6,9 +6,10 @@ reference` prints.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from seq2seq.config.base import Settings, Strings
@@ -16,6 +17,15 @@ from seq2seq.config.model import ModelSettings, TransformerSettings
 from seq2seq.config.sources import Source
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+def _percentage(value: Any) -> Any:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    return float(match[1]) / 100 if match else value
+
+
+Share = Annotated[float, BeforeValidator(_percentage), Field(ge=0.0, le=1.0)]
+"""A share, also as a percentage: 0.01 or `1 %`."""
 
 
 class CleaningSettings(Settings):
@@ -29,6 +39,9 @@ class CleaningSettings(Settings):
     """Largest ratio of the two sides' token counts; pairs with at most 10 tokens on the longer side are exempt."""
     drop_duplicates: bool = True
     """Keep the first of several equal pairs."""
+    max_unreadable: Share = 0.01
+    """Largest share of the rows of a table (or units of a translation memory) that may be unreadable, such as `1 %`;
+    they are dropped and counted. Three rows are always tolerated, unless this is 0."""
 
 
 class DataSettings(Settings):

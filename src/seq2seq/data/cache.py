@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq import console
-from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
+from seq2seq.config.sources import BuiltinSource, HubSource, Source, TextSource
 from seq2seq.data.demo import DEMO_PAIRS
 from seq2seq.data.files import digest_content, digest_file, locate, open_binary
 from seq2seq.errors import NetworkError
@@ -68,14 +68,12 @@ class Inputs:
         match source:
             case TextSource():
                 files = [source.source, source.target]
-            case TsvSource():
-                files = [source.tsv]
-            case JsonlSource():
-                files = [source.jsonl]
             case HubSource():
                 return {"settings": settings, "revision": self._revision(source)}
             case BuiltinSource():
                 return {"settings": settings, "sha256": digest_file(DEMO_PAIRS)}
+            case _:
+                files = [source.file]
         return {"settings": settings, "files": [self.file(name) for name in files]}
 
     def file(self, named: str) -> dict[str, Any]:

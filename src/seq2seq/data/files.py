@@ -17,6 +17,7 @@ import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -191,6 +192,23 @@ def open_binary(path: Path) -> BinaryIO:
         ) from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file as `open_binary`; damage that is found while it is read, or text that is not UTF-8, is an error.
+
+    Raises:
+        DataError: as `read_lines`.
+    """
+    with open_binary(path) as stream:
+        try:
+            yield stream
+        except UnicodeDecodeError as error:
+            sample = error.object[max(0, error.start - 100) :]
+            raise not_utf8(error.object, error, str(path), 1, sample, "data.errors=replace") from None
+        except (*_DAMAGED, OSError) as error:
+            raise _damaged(str(path), 0, error) from None
+
+
 def _open_zstd(file: Path) -> BinaryIO:
     import pyarrow as pa
 
@@ -235,13 +253,10 @@ def digest_file(path: Path) -> str:
 def digest_content(path: Path) -> tuple[int, str]:
     """Count and hash (SHA-256) the bytes that `open_binary` reads. Raises as `read_lines`."""
     sha256, size = hashlib.sha256(), 0
-    with open_binary(path) as stream:
-        try:
-            while piece := stream.read(1 << 20):
-                sha256.update(piece)
-                size += len(piece)
-        except (*_DAMAGED, OSError) as error:
-            raise _damaged(str(path), 0, error) from None
+    with reading(path) as stream:
+        while piece := stream.read(1 << 20):
+            sha256.update(piece)
+            size += len(piece)
     return size, sha256.hexdigest()
 
 

@@ -29,7 +29,7 @@ from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceErro
 from seq2seq.system import available_cores
 from seq2seq.tokenizers.pair import TokenizerPair, require_tags, train_tokenizers
 
-FORMAT = 3
+FORMAT = 4
 """Version of the stored format; to be raised whenever the same inputs and settings give different stored data."""
 
 _TRAIN, _VALID, _PAIRS, _TOKENIZER = "train.arrow", "valid.arrow", "{}.jsonl", "tokenizer"
@@ -161,11 +161,13 @@ def _build(
     tokenizers: TokenizerPair | None,
 ) -> None:
     """Fill a new folder of the cache, held-out sets first: they are small, so that their errors appear at once."""
+    most = data.cleaning.max_unreadable
     held_out = {
-        split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
+        split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors, most)))
+        for split in ("valid", "test")
     }
     report = CleaningReport()
-    raw = RawText.write(folder, read_corpora(data.train, data.errors), report)
+    raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):
