@@ -62,6 +62,7 @@ ROWS = {
     47: "translate is killed: whole lines only, the old output stays",
     48: "traps of YAML and slips in a config: file, line, remedy; exit 2",
     49: "secrets are neither printed nor stored",
+    63: "a validation score that cannot move: another metric before step 1, said",
     61: "a redirect to another scheme: refused; exit 4",
 }
 

@@ -202,6 +202,14 @@ def test_a_metric_that_is_no_number_is_not_the_best_for_ever(tmp_path: Path) -> 
     assert trainer.checkpoints.load_best().state.step == 12
 
 
+@pytest.mark.fault(63)
+def test_of_equal_scores_the_lower_loss_is_kept(tmp_path: Path) -> None:
+    """BLEU was 0.00 at every validation: the first model was kept as the best, and patience ended the run."""
+    trainer = make_trainer(tmp_path, tiny_model("gru"), [0.0] * 9, patience=1)
+    state = trainer.fit(Copying())
+    assert (state.best_step, state.best_metric, state.best_loss, state.stalled) == (12, 0.0, 1 / 12, 0)
+
+
 def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, tiny_model("gru"), patience=1, max_steps=8)
     losses = iter([2.0, 1.0])

@@ -11,6 +11,7 @@ import typer
 
 from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
+from seq2seq.languages import language_of_file
 
 
 class Sizes(NamedTuple):
@@ -87,7 +88,7 @@ seed: 1
 
 data:
   source_language: {json.dumps(source_language)}
-  target_language: {json.dumps(target_language)}             # chooses the BLEU tokenizer for zh, ja and ko
+  target_language: {json.dumps(target_language)}             # chooses the tokenizer of BLEU, with the text
   train:
     - source: {json.dumps(source, ensure_ascii=False)}
       target: {json.dumps(target, ensure_ascii=False)}
@@ -171,10 +172,5 @@ def _count(path: str) -> tuple[int, int]:
 
 
 def _languages(source: str, target: str) -> tuple[str, str]:
-    """Language codes from names such as `corpus.en` or `corpus.en.gz`."""
-    languages = []
-    for path, fallback in ((source, "src"), (target, "tgt")):
-        suffixes = [suffix[1:].lower() for suffix in Path(path).suffixes if suffix not in (".gz", ".xz", ".txt")]
-        code = suffixes[-1] if suffixes else ""
-        languages.append(code if 2 <= len(code) <= 3 and code.isalpha() else fallback)
-    return languages[0], languages[1]
+    """Language codes from names such as `corpus.en`, `corpus.en.gz` or `corpus_en.txt`."""
+    return language_of_file(source) or "src", language_of_file(target) or "tgt"

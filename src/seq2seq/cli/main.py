@@ -18,7 +18,7 @@ import typer
 from seq2seq.cli import align, config, data, demo, doctor, export, help, init, tokenizer, train, translate
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
-from seq2seq.cli.usage_errors import CommandLineError, usage_error
+from seq2seq.cli.usage_errors import CommandLineError, refuse_repeated_options, usage_error
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
@@ -50,6 +50,7 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")
+refuse_repeated_options(app)
 
 
 def _version(wanted: bool) -> None:

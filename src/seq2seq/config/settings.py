@@ -37,7 +37,7 @@ class DataSettings(Settings):
     source_language: str = "src"
     """Language code of the source side, as in ISO 639-1; used in reports."""
     target_language: str = "tgt"
-    """Language code of the target side; chooses the BLEU tokenizer for `zh`, `ja` and `ko`."""
+    """Language code of the target side; chooses the tokenizer of BLEU, with the script of the text."""
     train: tuple[Source, ...] = ()
     """Training corpora, joined in this order."""
     valid: tuple[Source, ...] = ()
@@ -147,10 +147,12 @@ class TrainingSettings(Settings):
     """Updates between lines of metrics.jsonl and TensorBoard."""
     patience: int | None = Field(10, ge=1)
     """Validations without a new best before stopping; null never stops early."""
-    metric: Literal["bleu", "loss"] = "bleu"
-    """Validation metric that selects the best model."""
+    metric: Literal["auto", "bleu", "chrf", "loss"] = "auto"
+    """Validation metric that selects the best model; of equal scores, the one with the lower loss. `auto` takes BLEU
+    where at least half of the validation references have four tokens, without which BLEU is 0; otherwise chrF; the loss
+    where they are single characters."""
     validation_beam_size: int = Field(1, ge=1)
-    """Beam size of the validation BLEU; 1 is greedy and fast."""
+    """Beam size of the validation BLEU or chrF; 1 is greedy and fast."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Exponential moving average of the weights, which is validated and kept instead of them; 0.999 is usual."""
     average_checkpoints: int = Field(5, ge=1)

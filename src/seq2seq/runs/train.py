@@ -69,6 +69,7 @@ def train(config: Config) -> RunResult:
         Interrupted: a signal came; the same call continues.
     """
     directory = RunDirectory(run_folder(config))
+    config = directory.with_metric_of_the_start(config)
     try:
         placement = place(config)
         if placement.ranks > 1 and not is_rank():
@@ -133,8 +134,8 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
     directory.create()
     with directory.locked():  # an error here leaves alone what another process has just begun
         try:
+            directory.save_config(config)  # not logged: a refused command is no part of the run
             with logging_to(directory.log):
-                directory.save_config(config)
                 directory.save_environment()
                 yield
         except UserError:
@@ -192,11 +193,9 @@ def _model_line(
 ) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
     tokenizers, threads = prepared.tokenizers, placement.threads
-    spread = f"{placement.device} with {threads} threads"
+    spread = f"{placement.device} with {threads} thread{'s' if threads > 1 else ''}"
     if placement.ranks > 1:
-        spread = (
-            f"{placement.ranks} ranks on {placement.device.type} with {threads} thread{'s' if threads > 1 else ''} each"
-        )
+        spread = spread.replace(str(placement.device), f"{placement.ranks} ranks on {placement.device.type}") + " each"
     return (
         f"{config.model.kind}: {size:,} parameters, vocabulary {tokenizers.source.size:,}"
         + ("" if tokenizers.joint else f" and {tokenizers.target.size:,}")

@@ -180,10 +180,6 @@ class Trainer:
         )
         rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
 
-    def metric(self, result: Validation) -> float:
-        """The number that the best model maximises."""
-        return -result.loss if result.bleu is None else result.bleu
-
     def _run_updates(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
@@ -275,7 +271,7 @@ class Trainer:
                 result = self.validate(state.step, stop)
             if result is None:
                 self._save_and_stop(agreed_stop(self.ranks, stop))
-            improved = state.judge(self.metric(result))
+            improved = state.judge(result.metric, result.loss)
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
             best = abs(state.best_metric or 0.0)
             stalled = f"stalled {state.stalled}{patience} (best {best:.2f} at step {state.best_step:,})"
