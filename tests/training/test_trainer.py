@@ -286,3 +286,39 @@ def test_optimizer_moves_every_parameter() -> None:
     moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     assert moved == {id(parameter) for parameter in model.parameters()}
     assert Config().training.optimizer == OptimizerSettings()
+
+
+def test_a_limit_shapes_schedule_and_validations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Training for 4.5 minutes ended within the warm-up, after 22 of 12,356 steps, and no message said so."""
+    schedule = {"kind": "cosine", "warmup_steps": 1000}
+    trainer = make_trainer(
+        tmp_path, tiny_model("gru"), max_steps=9000, validate_every=500, max_epochs=6, log_every=1, schedule=schedule
+    )
+    assert trainer.fit(Copying()).step == 36
+    said = capsys.readouterr().err
+    assert "about 36 of 9,000 steps fit into the limit of this run" in said
+    assert "warm-up of 9 steps" in said
+    assert "training.max_epochs=6 ended training at step 36 of 9,000" in said
+    assert "warning: after 36 steps a model has hardly learned to translate; raise training.max_epochs" in said
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in logged if line["kind"] == "train"]
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(2e-5)
+    assert [line["step"] for line in logged if line["kind"] == "validation"] == [18, 36]
+
+
+def test_a_limited_run_resumes_with_the_same_schedule(tmp_path: Path) -> None:
+    """Without the measured pace in the state, a resumed run would fall back to the schedule of `max_steps`."""
+    results = []
+    for name, stops in (("whole", None), ("parts", (2, 3))):
+        settings = {"max_steps": 9000, "max_epochs": 4, "validate_every": 500}
+        torch.manual_seed(1)
+        if stops:
+            data = Copying(before=lambda *at: signal.raise_signal(signal.SIGTERM) if at == stops else None)
+            with pytest.raises(Interrupted):
+                make_trainer(tmp_path / name, tiny_model("gru"), **settings).fit(data)
+        trainer = make_trainer(tmp_path / name, tiny_model("gru"), **settings)
+        trainer.fit(Copying())
+        results.append(weights(trainer.model))
+    for whole, part in zip(*results, strict=True):
+        torch.testing.assert_close(whole, part, rtol=0, atol=0)

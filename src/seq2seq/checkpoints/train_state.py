@@ -30,6 +30,8 @@ class TrainState:
     """Step of the best validation."""
     stalled: int = 0
     """Validations since the best one."""
+    pace: dict[str, float] = field(default_factory=dict)
+    """`seconds` and `epochs` of one update, measured now and then to foresee the end set by a limit."""
     window: dict[str, Any] = field(default_factory=dict)
     """Totals since the last log line (see `training.step.RunningTotals`)."""
     validated: bool = False

@@ -93,6 +93,10 @@ class RunReport:
         """Count one step."""
         self._progress.update(1)
 
+    def expect(self, steps: int) -> None:
+        """Show progress towards this number of steps."""
+        self._progress.expect(steps)
+
     def step(self, report: StepReport) -> None:
         """Log the training figures."""
         self._write("train", report.step, report._asdict())
@@ -161,6 +165,9 @@ class NoReport(RunReport):
         pass
 
     def advance(self) -> None:
+        """Do nothing."""
+
+    def expect(self, steps: int) -> None:
         """Do nothing."""
 
     def step(self, report: StepReport) -> None:
