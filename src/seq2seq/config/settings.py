@@ -29,6 +29,9 @@ class CleaningSettings(Settings):
     """Largest ratio of the two sides' token counts; pairs with at most 10 tokens on the longer side are exempt."""
     drop_duplicates: bool = True
     """Keep the first of several equal pairs."""
+    drop_test_overlap: bool = False
+    """Drop training pairs that share their source or target text with a validation or test pair; by the source alone if
+    targets are labels, so that more than half of the corpus would go."""
 
 
 class DataSettings(Settings):
