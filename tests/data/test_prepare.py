@@ -79,6 +79,7 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
         "duplicate": 1,
         "held_out": 0,
         "held_out_source": 0,
+        "overlap": 0,
         "too_short": 0,
         "too_long": 1,
         "ratio": 1,

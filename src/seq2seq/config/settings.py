@@ -141,9 +141,10 @@ class TrainingSettings(Settings):
     max_steps: int = Field(20_000, ge=1, le=10**12)
     """Maximum number of updates; the schedule ends here."""
     max_epochs: int | None = Field(None, ge=1)
-    """Maximum number of passes over the corpus."""
+    """Maximum number of passes over the corpus; schedule and validations are fitted to it, as to `max_minutes`."""
     max_minutes: float | None = Field(None, gt=0)
-    """Maximum minutes of training, resumed runs counted together; the last validation follows."""
+    """Maximum minutes of training, resumed runs counted together; the last validation follows. Where fewer than
+    `max_steps` fit, the warm-up takes a quarter of them at most, and the schedule ends with them."""
     validate_every: int = Field(500, ge=1)
     """Updates between validations, each of which saves a checkpoint."""
     log_every: int = Field(50, ge=1)
