@@ -309,14 +309,18 @@ def test_a_limit_shapes_schedule_and_validations(tmp_path: Path, capsys: pytest.
 
 def test_a_limited_run_resumes_with_the_same_schedule(tmp_path: Path) -> None:
     """Without the measured pace in the state, a resumed run would fall back to the schedule of `max_steps`."""
+
+    def interrupt(epoch: int, number: int) -> None:
+        if (epoch, number) == (2, 3):
+            signal.raise_signal(signal.SIGTERM)
+
     results = []
-    for name, stops in (("whole", None), ("parts", (2, 3))):
+    for name in ("whole", "parts"):
         settings = {"max_steps": 9000, "max_epochs": 4, "validate_every": 500}
         torch.manual_seed(1)
-        if stops:
-            data = Copying(before=lambda *at: signal.raise_signal(signal.SIGTERM) if at == stops else None)
+        if name == "parts":
             with pytest.raises(Interrupted):
-                make_trainer(tmp_path / name, tiny_model("gru"), **settings).fit(data)
+                make_trainer(tmp_path / name, tiny_model("gru"), **settings).fit(Copying(before=interrupt))
         trainer = make_trainer(tmp_path / name, tiny_model("gru"), **settings)
         trainer.fit(Copying())
         results.append(weights(trainer.model))

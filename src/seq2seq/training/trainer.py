@@ -347,9 +347,10 @@ class Trainer:
         steps = self._expected_steps()
         report.expect(steps)
         if is_first and steps < settings.max_steps:
+            warmup = fitted_schedule(settings, steps).warmup_steps
             say(
                 f"about {steps:,} of {settings.max_steps:,} steps fit into the limit of this run; fitted to them: "
-                f"warm-up of {fitted_schedule(settings, steps).warmup_steps:,} steps, {settings.schedule.kind} schedule, "
+                f"warm-up of {warmup:,} steps, {settings.schedule.kind} schedule, "
                 f"validation every {self._validate_every():,} steps"
             )
 
