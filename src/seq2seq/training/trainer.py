@@ -346,7 +346,7 @@ class Trainer:
         state.pace = {"seconds": self._seconds() / state.step, "epochs": epochs / state.step}
         steps = self._expected_steps()
         report.expect(steps)
-        if is_first and steps < settings.max_steps:
+        if is_first and state.step < steps < settings.max_steps:
             warmup = fitted_schedule(settings, steps).warmup_steps
             say(
                 f"about {steps:,} of {settings.max_steps:,} steps fit into the limit of this run; fitted to them: "
