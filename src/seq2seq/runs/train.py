@@ -134,8 +134,8 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
     directory.create()
     with directory.locked():  # an error here leaves alone what another process has just begun
         try:
-            directory.save_config(config)  # not logged: a refused command is no part of the run
             with logging_to(directory.log):
+                directory.save_config(config)
                 directory.save_environment()
                 yield
         except UserError:
