@@ -383,8 +383,6 @@ def test_a_config_in_the_folder_of_the_run(corpus: Path, tmp_path: Path) -> None
 def test_a_refused_command_is_not_what_a_run_said_last(tmp_path: Path) -> None:
     """After a command with other settings, its error was shown as the run's own last message."""
     log = tmp_path / "train.log"
-    refused = (
-        "Traceback (most recent call last):\n  File\nseq2seq.errors.ConfigError: other settings:\n    seed: 1 -> 2\n"
-    )
+    refused = "Traceback (most recent call last):\n  File\nseq2seq.errors.ConfigError: other:\n    seed: 1 -> 2\n"
     log.write_text(f"2026-01-01 10:00:00 trained 9 steps\n2026-01-01 11:00:00 {refused}")
     assert _last_lines(log) == ["2026-01-01 10:00:00 trained 9 steps"]
