@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TextIO
 
+from seq2seq.atomic_files import no_follow
+from seq2seq.failpoints import reach
 from seq2seq.redaction import redact
 
 _PLAIN_INTERVAL_SECONDS = 10.0
@@ -37,7 +39,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """
     global _log
     try:
-        _log = path.open("a", encoding="utf-8", errors="replace")
+        _log = open(path, "a", encoding="utf-8", errors="replace", opener=no_follow)  # noqa: SIM115
     except OSError as error:
         _stop_log(error)
     try:
@@ -116,6 +118,7 @@ def log_only(message: str) -> None:
     """Write one line to the log only."""
     if _log is not None:
         try:
+            reach("log.write")
             _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + redact(message) + "\n")
             _log.flush()
         except OSError as error:

@@ -87,6 +87,7 @@ CATALOGUE = {
     # 5: runs, checkpoints, tokenizers and exports
     "run.missing": Entry(5, "There is no run in this folder.", "Use one of the runs in the message; `seq2seq train` makes one."),
     "run.damaged": Entry(5, "A file of the run is damaged.", "Restore it from a copy, or follow the hint."),
+    "run.unsafe": Entry(5, "The run directory holds a symbolic link, a FIFO, a socket or a device.", "Replace it by a file or folder of its own."),
     "checkpoint.missing": Entry(5, "The checkpoint does not exist or is incomplete.", "Use one of the checkpoints in the message."),
     "checkpoint.damaged": Entry(5, "A file of the checkpoint is missing, truncated or modified.", "Use an older checkpoint."),
     "checkpoint.version": Entry(5, "The checkpoint was written by another version of seq2seq.", "Install that version, or update: pip install -U seq2seq."),

@@ -62,6 +62,9 @@ ROWS = {
     47: "translate is killed: whole lines only, the old output stays",
     48: "traps of YAML and slips in a config: file, line, remedy; exit 2",
     49: "secrets are neither printed nor stored",
+    53: "`best` is damaged before a resume: told at the start, or the next best used",
+    54: "links lost or followed by a copy; a file system without links: works",
+    59: "links, FIFOs, devices in a run folder from elsewhere: refused, nothing outside touched; exit 5",
     63: "a validation score that cannot move: another metric before step 1, said",
     61: "a redirect to another scheme: refused; exit 4",
 }

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from seq2seq.atomic_files import disk_error, write_json
+from seq2seq.atomic_files import disk_error, no_follow, write_json
 from seq2seq.cli.input import REPLACE
 from seq2seq.console import say, warn
 from seq2seq.errors import CheckpointError, DataError, UsageError
@@ -108,7 +108,7 @@ class _FileOutput(Output):
         # The workers of a killed process hold the lock for a moment longer.
         until = time.monotonic() + _LOCK_SECONDS
         while True:
-            file = self.partial.open("a+b")
+            file = open(self.partial, "a+b", opener=no_follow)  # noqa: SIM115
             if _lock(file):
                 # Another process may have completed and renamed the file in the meantime.
                 with suppress(FileNotFoundError):

@@ -113,9 +113,11 @@ def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer
     if side not in ("source", "target"):
         raise UsageError(f"--side {side} is neither source nor target", hint="--side source", code="usage.choice")
     from seq2seq.data.files import require_local
+    from seq2seq.runs.directory import RunDirectory
     from seq2seq.tokenizers.pair import TokenizerPair
 
     require_local(folder)
+    RunDirectory(folder)  # refuses links and FIFOs
     inner = folder / "tokenizer"
     is_run = inner.is_dir() or (folder / "config.yaml").is_file()
     if not is_run and not (folder / "tokenizer.json").is_file():

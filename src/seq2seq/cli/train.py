@@ -74,8 +74,11 @@ def train_command(
     if threads:
         overrides.append(f"threads={threads}")
     from seq2seq.config import load_config
+    from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.train import train
 
+    if output is not None:
+        RunDirectory(output)  # refuses a run with links or FIFOs before its config is read
     print_result(train(load_config(files, overrides, suggested)), as_json=as_json, quiet=quiet)
 
 

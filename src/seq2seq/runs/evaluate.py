@@ -12,7 +12,7 @@ import torch
 
 from seq2seq.atomic_files import write_json, write_text
 from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
-from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.console import say, warn
 from seq2seq.data.batches import collate, plan_epoch
@@ -182,13 +182,13 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
         + (result.score or f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run; it may still be the best
+    before = best_metric_of(folder.path / AVERAGED)  # of an earlier end of this run; it may still be the best
     loss = trainer.state.best_loss
     ties = metric == best and before is None and loss is not None and result.loss < loss
     better = metric > max(value for value in (best, before, -math.inf) if value is not None)
     if trainer.ranks.is_first and (better or ties):
         state = replace(trainer.state, best_metric=metric, best_loss=result.loss, validated=False)
-        folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
+        folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
 
 
 def score_test_set(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks) -> None:

@@ -13,9 +13,7 @@ from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
-from seq2seq.checkpoints.manifest import MANIFEST
 from seq2seq.config import Config
-from seq2seq.console import warn
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer
@@ -175,7 +173,7 @@ def load_model(
     if checkpoint is None:
         loaded = load_best(directory)
     else:
-        loaded = load_checkpoint(_named(directory, checkpoint), with_training=False)
+        loaded = load_checkpoint(find_checkpoint(directory, checkpoint), with_training=False)
     model = build_model(config.model, tokenizers.source.size, tokenizers.target.size)
     try:
         load_model_tensors(model, loaded.model, str(loaded.path))
@@ -186,41 +184,41 @@ def load_model(
 
 
 def load_best(directory: RunDirectory) -> Checkpoint:
-    """Load the best checkpoint of a run; the last one if no validation has marked one, or, with a warning, if the mark
-    is lost.
+    """Load the best checkpoint of a run; see `CheckpointFolder.best`.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    best, last = directory.checkpoints / "best", directory.checkpoints / "last"
-    if best.exists() or not last.exists():
-        return CheckpointFolder(directory.checkpoints).load_best()
-    loaded = load_checkpoint(last.resolve(), with_training=False)
-    marked = _best_of(directory, loaded)
-    if best.is_symlink() or (loaded.state.best_step and marked != loaded.path.name):
-        lost = f"points to {best.readlink()}, which is gone" if best.is_symlink() else "is missing"
-        hint = "put it back from a copy of the run, or take another one with --checkpoint"
-        if (directory.checkpoints / marked / MANIFEST).exists():
-            hint = f"to put it back: ln -sfn {marked} {best}"
-        warn(f"{best} {lost}, so the last checkpoint is used, {loaded.path.name}; {hint}")
-    return loaded
+    return CheckpointFolder(directory.checkpoints).load_best(_result_checkpoint(directory))
 
 
-def _best_of(directory: RunDirectory, last: Checkpoint) -> str:
-    """Name of the best checkpoint according to the results or the training state."""
+def best_checkpoint(directory: RunDirectory) -> tuple[Path, str]:
+    """The best checkpoint of a run, and a warning or ""; see `CheckpointFolder.best`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    return CheckpointFolder(directory.checkpoints).best(_result_checkpoint(directory))
+
+
+def _result_checkpoint(directory: RunDirectory) -> str:
+    """Name of the checkpoint that a finished run was scored with."""
     try:
-        results = directory.load_results() or {}
+        return str((directory.load_results() or {}).get("checkpoint", ""))
     except UserError:
-        results = {}
-    return str(results.get("checkpoint") or f"step-{last.state.best_step:08d}")
+        return ""
 
 
-def _named(directory: RunDirectory, checkpoint: str) -> Path:
-    path = directory.checkpoints / checkpoint
-    if not path.exists():
-        names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("*")))
-        raise CheckpointError(f"no checkpoint {path}", hint=f"there are: {names}", code="checkpoint.missing")
-    return path.resolve()
+def find_checkpoint(directory: RunDirectory, name: str) -> Path:
+    """The checkpoint of this name, `best` and `last` included. Raises `CheckpointError` if there is none."""
+    if name == "best":
+        return best_checkpoint(directory)[0]
+    if path := CheckpointFolder(directory.checkpoints).find(name):
+        return path
+    names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("[!.]*")))
+    raise CheckpointError(
+        f"no checkpoint {directory.checkpoints / name}", hint=f"there are: {names}", code="checkpoint.missing"
+    )
 
 
 def _weights(path: Path) -> str:
@@ -252,7 +250,7 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
     else:
         directory = RunDirectory(folder)
         require_transformer_kind(directory.load_config().model)
-        path = _named(directory, "best" if checkpoint is None else checkpoint)
+        path = find_checkpoint(directory, checkpoint or "best")
         export = find_export(folder, _weights(path))
     engine = CTranslate2Engine(export, device=device, workers=workers)
     parallelism = Parallelism(threads=_CALLS_AT_ONCE, call_sentences=_SENTENCES_OF_A_CALL)
