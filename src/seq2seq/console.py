@@ -1,4 +1,4 @@
-"""Console output on stderr: messages, warnings, tables and progress bars.
+"""Console output on stderr: messages, warnings, tables and progress bars, with control characters escaped.
 
 Results go to stdout and are printed by the commands. Bars appear on a terminal only; elsewhere a plain line at most
 every 10 s.
@@ -18,7 +18,7 @@ from typing import NoReturn, TextIO
 
 from seq2seq.atomic_files import no_follow
 from seq2seq.failpoints import reach
-from seq2seq.redaction import redact
+from seq2seq.redaction import presentable
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 _quiet = False
@@ -91,7 +91,7 @@ def write_stderr(message: str) -> None:
     from tqdm import tqdm
 
     try:
-        tqdm.write(redact(message), file=sys.stderr)
+        tqdm.write(presentable(message), file=sys.stderr)
     except OSError:
         _silence_stderr()
 
@@ -119,7 +119,7 @@ def log_only(message: str) -> None:
     if _log is not None:
         try:
             reach("log.write")
-            _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + redact(message) + "\n")
+            _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + presentable(message) + "\n")
             _log.flush()
         except OSError as error:
             _stop_log(error)
@@ -165,7 +165,7 @@ class Progress:
             self._bar = tqdm(
                 total=total,
                 initial=initial,
-                desc=description,
+                desc=presentable(description),
                 unit=" " + unit,
                 file=sys.stderr,
                 dynamic_ncols=True,
@@ -193,7 +193,7 @@ class Progress:
     def note(self, text: str) -> None:
         """Show figures at the end of the bar."""
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_postfix_str(presentable(text), refresh=False)
 
     def close(self) -> None:
         """Remove the bar."""

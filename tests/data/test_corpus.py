@@ -10,12 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq.cli.input import tagged
-from seq2seq.config.settings import TokenizerSettings
 from seq2seq.config.sources import BuiltinSource, JsonlSource, TextSource, TsvSource
 from seq2seq.data.corpus import read_pairs
-from seq2seq.errors import DataError, UsageError
-from seq2seq.tokenizers.pair import train_tokenizers
+from seq2seq.errors import DataError
 
 PAIRS = [
     ("a b", "x y"),
@@ -137,15 +134,3 @@ def test_tags_go_before_text_that_shows(tmp_path: Path) -> None:
     assert [left for left, _ in read_pairs(source)] == ["<2pt-BR> a b", "", " \u200b", "<2pt-BR> c"]
     with pytest.raises(ValueError, match="target_tag"):
         TextSource(source="s", target="t", target_tag="no spaces")
-
-
-def test_translating_with_a_tag() -> None:
-    tokenizer = train_tokenizers(
-        TokenizerSettings(kind="char"), lambda: iter([("a", "b")]), 1, ["<2de>", "<2fr>"]
-    ).source
-    assert list(tagged(["a", ""], "fr", tokenizer)) == ["<2fr> a", ""]
-    with pytest.raises(UsageError, match="its tags: de, fr"):
-        tagged(["a"], "es", tokenizer)
-    plain = train_tokenizers(TokenizerSettings(kind="char"), lambda: iter([("a", "b")]), 1).source
-    with pytest.raises(UsageError, match="without target_tag"):
-        tagged(["a"], "de", plain)

@@ -64,9 +64,13 @@ ROWS = {
     49: "secrets are neither printed nor stored",
     53: "`best` is damaged before a resume: told at the start, or the next best used",
     54: "links lost or followed by a copy; a file system without links: works",
+    55: "two trainings, one cold cache; a read-only cache; a damaged record: both run, and it is rebuilt",
+    56: "`translate --resume` with damaged lines or record: begins again from what is whole",
     59: "links, FIFOs, devices in a run folder from elsewhere: refused, nothing outside touched; exit 5",
+    60: "control characters in text, names and server answers: shown as escapes",
+    61: "a redirect to another scheme: refused; exit 4; secrets in URLs: redacted everywhere",
+    62: "a compressed corpus that explodes: the limit is named; exit 3",
     63: "a validation score that cannot move: another metric before step 1, said",
-    61: "a redirect to another scheme: refused; exit 4",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Json
+from seq2seq.redaction import presentable
 
 if TYPE_CHECKING:
     from seq2seq.runs.doctor import RunReport
@@ -64,4 +65,4 @@ def _print(facts: dict[str, dict[str, Any]]) -> None:
     for title, section in facts.items():
         typer.echo(f"[{title}]")
         for name, text in section.items():
-            typer.echo(f"  {name:{width}}  {text}".rstrip())
+            typer.echo(presentable(f"  {name:{width}}  {text}".rstrip()))

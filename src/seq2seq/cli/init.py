@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -13,6 +14,12 @@ from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_file
 
+_COUNTED_LINES = 100_000
+"""More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
+
+_LEARNED_FROM = 3
+"""Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
+
 
 class Sizes(NamedTuple):
     """Choices made from the size of a corpus."""
@@ -20,6 +27,7 @@ class Sizes(NamedTuple):
     lines: int
     preset: str
     vocabulary: int
+    """Entries for about four pairs each, and for the characters of both sides."""
     holdout: int
     steps: int
     characters: float
@@ -45,6 +53,9 @@ def init(
         raise UsageError(
             f"--model {model} is neither transformer nor gru", hint="--model transformer", code="usage.choice"
         )
+    from seq2seq.data.pipes import spool_pipes
+
+    source, target = spool_pipes([source, target])
     text = config_for_files(source, target, model=model, name=output.stem if str(output) != "-" else "mine")
     if str(output) == "-":
         typer.echo(text, nl=False)
@@ -111,6 +122,8 @@ decoding:
 
 
 def _sizes(source: str, target: str) -> Sizes:
+    from seq2seq.tokenizers.sentencepiece import size_for_characters
+
     one, other = Path(source), Path(target)
     if one == other or (one.exists() and other.exists() and one.samefile(other)):
         raise UsageError(
@@ -118,8 +131,9 @@ def _sizes(source: str, target: str) -> Sizes:
             hint="--source corpus.en --target corpus.de",
             code="usage.same-file",
         )
-    lines, characters = _count(source)
-    count, others = _count(target)
+    alphabet: Counter[str] = Counter()
+    lines, characters = _count(source, alphabet)
+    count, others = _count(target, alphabet)
     if lines != count:
         raise DataError(
             f"{source} has {lines:,} lines, {target} has {count:,}",
@@ -142,6 +156,8 @@ def _sizes(source: str, target: str) -> Sizes:
     vocabulary = min(32_000, max(500, math.ceil(lines / 4 / 100) * 100))
     if preset == "transformer-tiny":
         vocabulary = min(vocabulary, 6000)
+    learned = sum(count >= _LEARNED_FROM for count in alphabet.values())
+    vocabulary = max(vocabulary, min(32_000, size_for_characters(learned)))
     # About 15 tokens per pair; never so few steps that training ends within the warm-up.
     steps = min(200_000, max(3000, 30 * lines * 15 // tokens_per_step))
     return Sizes(lines, preset, vocabulary, max(1, min(1000, lines // 20)), steps, max(characters, others) / lines)
@@ -160,14 +176,17 @@ def _passes(sizes: Sizes, preset: str) -> int:
     return max(1, 10 * round(passes / 10) if passes >= 100 else round(passes))
 
 
-def _count(path: str) -> tuple[int, int]:
-    """Lines and characters."""
+def _count(path: str, alphabet: Counter[str]) -> tuple[int, int]:
+    """Lines and characters; each character of the first lines is counted in `alphabet`."""
     from seq2seq.data.files import read_lines
+    from seq2seq.tokenizers.base import normalize
 
     lines = characters = 0
     for line in read_lines(Path(path)):
         lines += 1
         characters += len(line)
+        if lines <= _COUNTED_LINES:
+            alphabet.update(normalize(line, "nfc"))
     return lines, characters
 
 

@@ -73,6 +73,10 @@ MaxLengthRatio = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option("--max-length", min=1, help="Longest output in tokens, however long the source is.")
 ]
+TargetTag = Annotated[
+    str | None,
+    typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
+]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
 Errors = Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
-from seq2seq.console import set_quiet
+from seq2seq.console import set_quiet, write_stderr
 from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def train_command(
     suggested: list[str] = []
     if source is not None and target is not None:
         from seq2seq.cli.init import settings_for_files
+        from seq2seq.data.pipes import spool_pipes
 
+        source, target = spool_pipes([source, target])
         suggested = settings_for_files(source, target)
     if output is not None:
         overrides.append(f"run_directory={json.dumps(str(output))}")
@@ -94,10 +96,9 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
         from seq2seq.cli.evaluate import print_metrics
 
         print_metrics(result.metrics)
-        typer.echo(
+        write_stderr(
             f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}\n"
-            f"next: seq2seq translate {result.directory} FILE",
-            err=True,
+            f"next: seq2seq translate {result.directory} FILE"
         )
 
 

@@ -235,7 +235,9 @@ def _suggest(loc: Sequence[str | int]) -> str:
     typed = str(loc[-1])
     wrong = typed.strip().casefold().replace("-", "_").replace(" ", "_")
     siblings = list(_group_at(loc[:-1]).model_fields)
-    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}
+    # Of several keys with one name, the one that is less deep comes last, and counts.
+    keys = sorted(_all_keys(Config, ()), key=lambda named: -named[1].count("."))
+    everywhere = {name: key for name, key in keys if name != "kind"}
     wanted = _OTHER_NAMES.get(wrong, wrong)
     groups = _user_path(loc)[:-1]
     within = ".".join(map(str, groups))
@@ -284,7 +286,7 @@ def _may_be_null(loc: Sequence[str | int]) -> bool:
 
 def known_key(text: str) -> bool:
     """Whether a text is the full key of a setting, such as `training.max_steps`."""
-    return text in dict(_all_keys(Config, ())).values()
+    return any(text == key for _, key in _all_keys(Config, ()))
 
 
 def _all_keys(group: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -119,6 +119,17 @@ class RunDirectory:
             file.flush()
             yield
 
+    def with_data_seed(self, config: Config) -> Config:
+        """Set `data.seed` as a run of a version without it needs: there, `seed` decided which pairs are held out.
+
+        Raises:
+            CheckpointError: the stored config is damaged.
+        """
+        if "seed" in config.data.model_fields_set or not any(self.checkpoints.glob("*")) or not self.config.exists():
+            return config
+        stored = _read_whole(self.config)
+        return _with_data_seed(config, stored.seed) if stored.data.seed == stored.seed else config
+
     def in_use(self) -> bool:
         """Whether a process trains in this folder; unknown, and so False, without file locks."""
         if find_spec("fcntl") is None:  # on Windows
@@ -333,7 +344,12 @@ def _read_whole(file: Path) -> Config:
         fault = "holds no settings" if len(missing) == len(_SECTIONS) else f"is cut: it has no `{missing[0]}`"
         hint = f"put a copy of it back; or remove it and {_AGAIN}"
         raise CheckpointError(f"{file} {fault}", hint=hint, code="run.damaged")
-    return config
+    # Versions without `data.seed` used `seed` for both.
+    return config if "seed" in config.data.model_fields_set else _with_data_seed(config, config.seed)
+
+
+def _with_data_seed(config: Config, seed: int) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update={"seed": seed})})
 
 
 def _lock(file: TextIO, folder: Path) -> None:

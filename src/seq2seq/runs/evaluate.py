@@ -155,9 +155,25 @@ def evaluate(
     """Translate sources with the decoding settings of the run and score against the raw references."""
     ranks = ranks or Ranks.single()
     sources = [source for source, _ in pairs]
-    hypotheses = ranks.gather_texts(run.translate(sources[ranks.rank :: ranks.size]))
+    hypotheses = ranks.gather_texts(run.translator.translate(sources[ranks.rank :: ranks.size]))
     references = [target for _, target in pairs]
     return hypotheses, corpus_metrics(hypotheses, references, target_language=run.config.data.target_language)
+
+
+def metrics_by_target_tag(
+    run: LoadedRun, pairs: Sequence[tuple[str, str]], hypotheses: Sequence[str], target_language: str
+) -> dict[str, list[MetricResult]]:
+    """The metrics of the pairs of each target tag, by language: `de`; none if the pairs have no tags or a single one.
+
+    Scores of several languages at once hide a language that fails.
+    """
+    languages = [run.target_tags.language(source) for source, _ in pairs]
+    results = {}
+    for language in sorted(set(languages)) if len(set(languages)) > 1 else ():
+        rows = [row for row, name in enumerate(languages) if name == language]
+        found = [hypotheses[row] for row in rows], [pairs[row][1] for row in rows]
+        results[language or "none"] = corpus_metrics(*found, target_language=language or target_language)
+    return results
 
 
 def average_checkpoints(config: Config, trainer: Trainer) -> None:
@@ -207,6 +223,10 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
             "metrics": [metric._asdict() for metric in metrics],
             "decoding": config.decoding.model_dump(mode="json"),
         }
+        if by_tag := metrics_by_target_tag(run, pairs, hypotheses, config.data.target_language):
+            results["test"]["by_target_tag"] = {
+                tag: [metric._asdict() for metric in found] for tag, found in by_tag.items()
+            }
     last = CheckpointFolder(directory.checkpoints).load_last()
     if last is not None:
         results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}
