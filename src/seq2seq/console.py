@@ -184,6 +184,12 @@ class Progress:
             shown = f"{rate:,.0f}" if rate >= 9.5 else f"{rate:.2g}"
             say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({shown}/s)")
 
+    def expect(self, total: int) -> None:
+        """Change the total."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+
     def note(self, text: str) -> None:
         """Show figures at the end of the bar."""
         if self._bar is not None:

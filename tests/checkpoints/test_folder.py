@@ -101,7 +101,7 @@ def scored(folder: CheckpointFolder, metrics: list[float]) -> None:
     state = TrainState()
     for step, metric in enumerate(metrics, start=1):
         state.step, state.validated = step, True
-        improved = state.judge(metric)
+        improved = state.judge(metric, 1.0)
         path = folder.save(tensors(step), {"rng|cpu": torch.get_rng_state()}, state)
         if improved:
             folder.mark_best(path)

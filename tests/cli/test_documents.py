@@ -85,7 +85,7 @@ def desk(corpus: Path, tmp_path_factory: pytest.TempPathFactory, seq2seq: Runner
 
 def lay_out(folder: Path, corpus: Path) -> None:
     """The files that the documents name."""
-    for name, beginning in (("corpus.en", "input.en"), ("corpus.de", "reference.de")):
+    for name, beginning in (("corpus.en", "input.en"), ("corpus.de", "reference.de"), ("corpus.de", "second.de")):
         shutil.copy(corpus / name, folder / name)
         lines = (corpus / name).read_text(encoding="utf-8").split("\n")[:5]
         (folder / beginning).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

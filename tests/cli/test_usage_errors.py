@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import Runner
@@ -23,3 +26,15 @@ def test_values(option: str, value: str, what: str, hint: str, code: str, seq2se
     assert outcome.err == (
         f"error: invalid value for '{option}': {what}  [{code}]\n  --> seq2seq translate\n  hint: {hint}\n"
     )
+
+
+def test_several_references(tmp_path: Path, seq2seq: Runner) -> None:
+    """Of `--references A --references B` only B was scored, and of `--references A B` neither."""
+    texts = {"hyp": "the cat sat on the mat", "one": "a cat was on the rug", "two": "the cat sat on the mat"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text + "\n")
+    hypotheses, one, two = (tmp_path / name for name in texts)
+    for references in (("-r", one, "-r", two), ("-r", one, two), ("-r", two, "--references", one)):
+        outcome = seq2seq("evaluate", "--hypotheses", hypotheses, *references, "--json")
+        score = json.loads(outcome.out)[0]
+        assert (round(score["value"]), score["signature"][:7]) == (100, "nrefs:2")

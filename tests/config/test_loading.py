@@ -276,7 +276,7 @@ def test_reference_documents_every_key() -> None:
         ("training.max_epochs", "int | null = null"),
         ("training.freeze", "[str, ...] = []"),
         ("training.optimizer.betas", "[float, float] = (0.9, 0.98)"),
-        ("training.metric", "bleu | loss = bleu"),
+        ("training.metric", "auto | bleu | chrf | loss = auto"),
         ("data.train", "list of sources = []"),
         ("training.activation_checkpointing", "bool = false"),
     ],

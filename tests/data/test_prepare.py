@@ -84,6 +84,7 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
         "duplicate": 1,
         "held_out": 0,
         "held_out_source": 0,
+        "overlap": 0,
         "too_short": 0,
         "too_long": 1,
         "ratio": 1,
@@ -119,6 +120,25 @@ def test_held_out_text_is_never_cleaned(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(prepared.valid) == 3
     assert prepared.record["overlap"] == {"valid": 2, "test": 2}
     assert capsys.readouterr().err.count("2 of 5") == 2
+
+
+@pytest.mark.fault(38)
+def test_overlap_is_counted_by_side_and_dropped_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """528 pairs of a real test set were in training, and 726 of its sources, of which nothing was said."""
+    (one, same), (two, _), (_, third), *_ = TRAIN
+    test = [(one, same), (two, "another translation"), ("another source", third), ("new", "neu")]
+    valid = [(two, "once more"), (one, "once more")]
+    settings = {"train": (corpus(tmp_path, TRAIN),), "test": (corpus(tmp_path, test, "t"),)}
+    settings["valid"] = (corpus(tmp_path, valid, "v"),)
+    prepared = run(tmp_path, DataSettings(**settings))
+    assert prepared.record["shared_sides"] == {"valid": {"source": 2, "target": 0}, "test": {"source": 2, "target": 2}}
+    said = capsys.readouterr().err
+    assert "every source of the valid set also occurs in training: 0 of 2 valid pairs" in said
+    assert "1 of 4 test pairs are also training pairs, 2 sources and 2 targets also occur in training" in said
+    dropped = run(tmp_path, DataSettings(**settings, cleaning=CleaningSettings(drop_test_overlap=True)))
+    assert len(dropped.train) == len(prepared.train) - 3
+    assert dropped.report.overlap == 3
+    assert "which flatters" not in capsys.readouterr().err
 
 
 @pytest.mark.fault(31)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seq2seq.errors import DataError
 from seq2seq.evaluation import metrics
-from seq2seq.evaluation.metrics import bleu, bleu_tokenizer, corpus_metrics
+from seq2seq.evaluation.metrics import bleu, bleu_tokenizer, choose_metric, corpus_metrics, unknown_language
 
 SYSTEMS = ["FBK.4870", "PROMT-Rule-based.4735", "uedin-nmt.4722"]
 ENGLISH = [
@@ -122,6 +122,7 @@ def test_tokenizer_follows_the_target_language(
     assert {code: bleu_tokenizer(code) for code in codes} == codes
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
+    metrics._warn_of_missing.cache_clear()
     assert bleu_tokenizer("ja") == bleu_tokenizer("kor") == "char"
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == 2
@@ -145,7 +146,7 @@ def test_tokenizer_follows_the_target_language(
 )
 def test_odd_hypotheses_are_warned_about(hypothesis: str, warning: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Scores of subwords or of tokenised text look fine and compare with nothing."""
-    corpus_metrics([hypothesis] * 3, ["The cat, it sat on the mat."] * 3)
+    corpus_metrics([hypothesis] * 100, ["The cat, it sat on the mat."] * 100)
     said = capsys.readouterr().err
     assert warning in said
     assert bool(said) == bool(warning)
@@ -155,3 +156,85 @@ def test_references_too_short_for_bleu(capsys: pytest.CaptureFixture[str]) -> No
     """Exact answers of one word score BLEU 0: say why."""
     assert corpus_metrics(["German"], ["German"])[0].value == 0
     assert "chrF" in capsys.readouterr().err
+
+
+CHINESE, JAPANESE, KOREAN, THAI = (
+    "我们今天去公园散步",
+    "今日は公園へ行きます",
+    "우리는 오늘 공원에 간다",
+    "วันนี้เราไปสวนสาธารณะ",
+)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "tokenizer"),
+    [
+        *[(code, CHINESE, "zh") for code in ("zh_CN", "zho_Hans", "cmn_Hans", "chi", "cn", "tgt", "de", "Chinese")],
+        *[(code, JAPANESE, "ja-mecab") for code in ("jp", "ja_JP", "", "zh")],
+        *[(code, KOREAN, "ko-mecab") for code in ("kr", "kor", "xx")],
+        *[(code, THAI, "char") for code in ("th", "tha", "tgt", "en")],
+        *[("", text, "char") for text in ("ມື້ນີ້ພວກເຮົາໄປ", "ថ្ងៃនេះយើងទៅ", "ဒီနေ့ငါတို့သွား", "དེ་རིང་ང་ཚོ་འགྲོ")],
+        ("ja", "公園散歩", "ja-mecab"),
+        ("zh", "only Latin letters", "zh"),
+        ("kr", "Kanuri has Latin letters", "ko-mecab"),
+        ("ru", "сегодня мы идём в парк 公园", "13a"),
+        ("", "", "13a"),
+    ],
+)
+def test_tokenizer_follows_language_and_script(
+    language: str, text: str, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chinese named zh_CN and all Thai were scored as words between spaces: BLEU 0.00 at every validation."""
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: object())
+    assert bleu_tokenizer(language, [text, text + "。"]) == tokenizer
+
+
+def test_what_is_no_language_code() -> None:
+    assert "did you mean ja?" in (unknown_language("Japanese") or "")
+    assert unknown_language("Klingon") == "'Klingon' is no language code"
+    assert all(unknown_language(code) is None for code in ("de", "zh-CN", "deu", "jp", "tgt", "sr_Latn"))
+
+
+@pytest.mark.fault(63)
+@pytest.mark.parametrize(
+    ("references", "metric"),
+    [
+        (["a text of five words", "and one of five too"], "bleu"),
+        (["two words", "three more words"], "chrf"),
+        (["GETEA", "MOKIKIA"], "chrf"),
+        (["one of five words here", "short", "shorter", "no"], "chrf"),
+        ([CHINESE, CHINESE], "bleu"),
+        ([THAI, THAI], "bleu"),
+        (["A", "B", "C"], "loss"),
+        (["", " "], "loss"),
+    ],
+)
+def test_the_validation_metric_is_one_that_can_move(references: list[str], metric: str) -> None:
+    """With one-word targets BLEU was 0.00 at every validation, the first model was kept and patience ended the run."""
+    assert choose_metric(references, "tgt")[0] == metric
+
+
+def test_several_references(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = corpus_metrics(ENGLISH, ["something else"] * 4, ENGLISH)
+    assert [score.value for score in scores] == pytest.approx([100, 100, 100, 0, 100])
+    assert scores[0].signature.startswith("nrefs:2|")
+    assert "a score of 4 sentences is no measure" in capsys.readouterr().err
+    with pytest.raises(DataError, match="4 hypotheses but 3 references"):
+        corpus_metrics(ENGLISH, ENGLISH, ENGLISH[:3])
+
+
+def test_ter_of_text_without_spaces() -> None:
+    """Without normalisation sacrebleu compares Japanese lines as one word each: 69 instead of 8."""
+    ter = {score.name: score for score in corpus_metrics(["彼女は学生だ"], ["彼女は学生です"], target_language="ja")}[
+        "TER"
+    ]
+    assert ter.value == pytest.approx(100 / 6)
+    assert "norm:yes" in ter.signature
+    assert "asian:yes" in ter.signature
+    assert "TER" not in [score.name for score in corpus_metrics([THAI], [THAI])]
+
+
+def test_no_false_alarm_about_text_without_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    """`no reference has four words` was said of Chinese sentences, which have no spaces."""
+    corpus_metrics([CHINESE] * 100, [CHINESE] * 100)
+    assert capsys.readouterr().err == ""

@@ -17,6 +17,7 @@ import torch
 from seq2seq import __version__
 from seq2seq.config import Config, load_config
 from seq2seq.export.folder import Trained, seal
+from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, shared_run, train_tiny
 
@@ -377,3 +378,11 @@ def test_a_config_in_the_folder_of_the_run(corpus: Path, tmp_path: Path) -> None
     outcome = train_tiny(corpus, "gru", tmp_path, "seed=2")
     assert outcome.code == 2
     assert "seed: 1 -> 2" in outcome.err
+
+
+def test_a_refused_command_is_not_what_a_run_said_last(tmp_path: Path) -> None:
+    """After a command with other settings, its error was shown as the run's own last message."""
+    log = tmp_path / "train.log"
+    refused = "Traceback (most recent call last):\n  File\nseq2seq.errors.ConfigError: other:\n    seed: 1 -> 2\n"
+    log.write_text(f"2026-01-01 10:00:00 trained 9 steps\n2026-01-01 11:00:00 {refused}")
+    assert _last_lines(log) == ["2026-01-01 10:00:00 trained 9 steps"]

@@ -70,6 +70,7 @@ ROWS = {
     60: "control characters in text, names and server answers: shown as escapes",
     61: "a redirect to another scheme: refused; exit 4; secrets in URLs: redacted everywhere",
     62: "a compressed corpus that explodes: the limit is named; exit 3",
+    63: "a validation score that cannot move: another metric before step 1, said",
 }
 
 

@@ -66,3 +66,14 @@ def test_an_old_run_resumes_to_the_same_model_and_results(kind: str, old_run: Pa
     lines = (old_run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [(line["kind"], line["step"], line["loss"]) for line in map(json.loads, lines)]
     assert losses == [(name, step, pytest.approx(loss, rel=1e-3)) for name, step, loss in EXPECTED[kind]["losses"]]
+
+
+def test_the_command_of_an_old_run_keeps_its_metric(old_run: Path) -> None:
+    """`bleu` was the default that the run stored; `auto` of the same command would be refused as another setting."""
+    directory = RunDirectory(old_run)
+    assert directory.with_metric_of_the_start(load_config([])).training.metric == "bleu"
+    for metric in ("auto", "loss"):
+        assert (
+            directory.with_metric_of_the_start(load_config([], [f"training.metric={metric}"])).training.metric == metric
+        )
+    assert RunDirectory(Path("new")).with_metric_of_the_start(load_config([])).training.metric == "auto"

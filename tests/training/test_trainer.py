@@ -202,6 +202,14 @@ def test_a_metric_that_is_no_number_is_not_the_best_for_ever(tmp_path: Path) -> 
     assert trainer.checkpoints.load_best().state.step == 12
 
 
+@pytest.mark.fault(63)
+def test_of_equal_scores_the_lower_loss_is_kept(tmp_path: Path) -> None:
+    """BLEU was 0.00 at every validation: the first model was kept as the best, and patience ended the run."""
+    trainer = make_trainer(tmp_path, tiny_model("gru"), [0.0] * 9, patience=1)
+    state = trainer.fit(Copying())
+    assert (state.best_step, state.best_metric, state.best_loss, state.stalled) == (12, 0.0, 1 / 12, 0)
+
+
 def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, tiny_model("gru"), patience=1, max_steps=8)
     losses = iter([2.0, 1.0])
@@ -278,3 +286,43 @@ def test_optimizer_moves_every_parameter() -> None:
     moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     assert moved == {id(parameter) for parameter in model.parameters()}
     assert Config().training.optimizer == OptimizerSettings()
+
+
+def test_a_limit_shapes_schedule_and_validations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Training for 4.5 minutes ended within the warm-up, after 22 of 12,356 steps, and no message said so."""
+    schedule = {"kind": "cosine", "warmup_steps": 1000}
+    trainer = make_trainer(
+        tmp_path, tiny_model("gru"), max_steps=9000, validate_every=500, max_epochs=6, log_every=1, schedule=schedule
+    )
+    assert trainer.fit(Copying()).step == 36
+    said = capsys.readouterr().err
+    assert "about 36 of 9,000 steps fit into the limit of this run" in said
+    assert "warm-up of 9 steps" in said
+    assert "training.max_epochs=6 ended training at step 36 of 9,000" in said
+    assert "warning: after 36 steps a model has hardly learned to translate; raise training.max_epochs" in said
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in logged if line["kind"] == "train"]
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(2e-5)
+    assert [line["step"] for line in logged if line["kind"] == "validation"] == [18, 36]
+
+
+def test_a_limited_run_resumes_with_the_same_schedule(tmp_path: Path) -> None:
+    """Without the measured pace in the state, a resumed run would fall back to the schedule of `max_steps`."""
+
+    def interrupt(epoch: int, number: int) -> None:
+        if (epoch, number) == (2, 3):
+            signal.raise_signal(signal.SIGTERM)
+
+    results = []
+    for name in ("whole", "parts"):
+        settings = {"max_steps": 9000, "max_epochs": 4, "validate_every": 500}
+        torch.manual_seed(1)
+        if name == "parts":
+            with pytest.raises(Interrupted):
+                make_trainer(tmp_path / name, tiny_model("gru"), **settings).fit(Copying(before=interrupt))
+        trainer = make_trainer(tmp_path / name, tiny_model("gru"), **settings)
+        trainer.fit(Copying())
+        results.append(weights(trainer.model))
+    for whole, part in zip(*results, strict=True):
+        torch.testing.assert_close(whole, part, rtol=0, atol=0)

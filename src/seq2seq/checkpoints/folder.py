@@ -314,6 +314,7 @@ class CheckpointFolder:
         chosen = max(known, key=lambda path: metrics[path] or 0.0) if known else next(reversed(others), None)
         state.best_step = int(chosen.name.removeprefix("step-")) if chosen else 0
         state.best_metric = metrics[chosen] if chosen else None
+        state.best_loss = None  # it was that of the damaged model
         instead = f"{chosen.name} is the best of the others" if chosen else "the next validation decides anew"
         warn(f"the best model is lost: {fault}; {instead} (to keep it, put {best} back from a copy before training)")
 

@@ -26,10 +26,14 @@ class TrainState:
     """Metric of the latest validation, higher is better (the loss is negated)."""
     best_metric: float | None = None
     """Best validation metric so far."""
+    best_loss: float | None = None
+    """Validation loss of the best model, which decides between equal metrics."""
     best_step: int = 0
     """Step of the best validation."""
     stalled: int = 0
     """Validations since the best one."""
+    pace: dict[str, float] = field(default_factory=dict)
+    """`seconds` and `epochs` of one update, measured now and then to foresee the end set by a limit."""
     window: dict[str, Any] = field(default_factory=dict)
     """Totals since the last log line (see `training.step.RunningTotals`)."""
     validated: bool = False
@@ -39,14 +43,19 @@ class TrainState:
     finished: bool = False
     """Whether training has ended, rather than been interrupted."""
 
-    def judge(self, metric: float) -> bool:
-        """Record a validation metric, higher is better; returns whether it is the best so far."""
+    def judge(self, metric: float, loss: float) -> bool:
+        """Record a validation metric, higher is better, and its loss; returns whether this is the best so far.
+
+        Of equal metrics the one with the lower loss is better: a metric that cannot move keeps no early model.
+        """
         # NaN compares false with every number and would stay the best forever.
         metric = -math.inf if math.isnan(metric) else metric
         self.metric = metric
         improved = self.best_metric is None or metric > self.best_metric
+        if not improved and metric == self.best_metric and self.best_loss is not None:
+            improved = loss < self.best_loss
         if improved:
-            self.best_metric, self.best_step, self.stalled = metric, self.step, 0
+            self.best_metric, self.best_loss, self.best_step, self.stalled = metric, loss, self.step, 0
         else:
             self.stalled += 1
         return improved
@@ -67,10 +76,10 @@ class TrainState:
             state = cls(**{**data, "cursor": Cursor(*data["cursor"])})
         except (TypeError, KeyError) as error:
             raise CheckpointError(f"{wrong}: {error}", code="checkpoint.version") from None
-        for name, default in asdict(cls(metric=0.0, best_metric=0.0)).items():
+        for name, default in asdict(cls(metric=0.0, best_metric=0.0, best_loss=0.0)).items():
             value = getattr(state, name)
             kinds = (int, float) if isinstance(default, float) else type(default)
-            if not isinstance(value, kinds) and not (name in ("metric", "best_metric") and value is None):
+            if not isinstance(value, kinds) and not (name in ("metric", "best_metric", "best_loss") and value is None):
                 raise CheckpointError(f"{wrong}: {name} is {value!r}", code="checkpoint.damaged")
         if not all(isinstance(number, int) and number >= 0 for number in state.cursor):
             raise CheckpointError(f"{wrong}: cursor is {list(state.cursor)}", code="checkpoint.damaged")

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from seq2seq.runs.load import LoadedRun
 
 RunOption = Annotated[
-    Path | None, typer.Argument(help="Run directory; not needed with --hypotheses.", show_default=False)
+    list[Path] | None,
+    typer.Argument(metavar="[RUN]", help="Run directory; not needed with --hypotheses.", show_default=False),
 ]
 
 
@@ -38,11 +39,14 @@ def evaluate(
     run: RunOption = None,
     split: Annotated[str, typer.Option("--split", help="test or valid: the run's own text.")] = "test",
     source: Annotated[Path | None, typer.Option("--source", "-s", help="Another source file.")] = None,
-    references: Annotated[Path | None, typer.Option("--references", "-r", help="Its references, raw.")] = None,
+    references: Annotated[
+        list[Path] | None,
+        typer.Option("--references", "-r", help="Its references, raw; several files: -r A B, or -r A -r B."),
+    ] = None,
     hypotheses: Annotated[Path | None, typer.Option("--hypotheses", help="Score these lines; needs no model.")] = None,
     language: Annotated[
         str | None,
-        typer.Option("--language", "-l", help="Target language; zh, ja and ko have tokenizers of their own."),
+        typer.Option("--language", "-l", help="Target language, e.g. zh. [default: by the script of the text]"),
     ] = None,
     target_tag: TargetTag = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
@@ -60,31 +64,36 @@ def evaluate(
       seq2seq evaluate runs/demo
       seq2seq evaluate runs/demo --source news.en --references news.de
       seq2seq evaluate --hypotheses output.de --references news.de
+      seq2seq evaluate --hypotheses output.de --references news.de other.de
     """
     set_quiet(quiet)
     from seq2seq.evaluation.metrics import corpus_metrics
 
+    if language is not None:
+        _check_language(language)
+    folder, files = _run_and_references(run or [], references or [])
     if hypotheses is not None:
-        if references is None:
+        if not files:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
-        conflicts = [("a run", run is not None), ("--source", source is not None), ("--output", output is not None)]
+        conflicts = [("a run", folder is not None), ("--source", source is not None), ("--output", output is not None)]
         conflicts.append(("--target-tag", target_tag is not None))
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
-        if same_file(hypotheses, references):
+        if any(same_file(hypotheses, file) for file in files):
             warn(f"{hypotheses} is compared with itself")
-        metrics = corpus_metrics(_lines(hypotheses), _lines(references), target_language=language or "")
+        metrics = corpus_metrics(_lines(hypotheses), *map(_lines, files), target_language=language or "")
         by_language: dict[str, list[MetricResult]] = {}
     else:
-        if run is None:
+        if folder is None:
             raise UsageError(
                 "nothing to evaluate",
                 hint="give a run directory, or --hypotheses and --references",
                 code="usage.nothing-to-do",
             )
         metrics, by_language = _evaluate_run(
-            run,
+            folder,
             split=split,
-            files=(source, references),
+            source=source,
+            references=files,
             target_tag=target_tag,
             output=output,
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
@@ -103,11 +112,35 @@ def evaluate(
             print_metrics(found)
 
 
+def _check_language(code: str) -> None:
+    from seq2seq.evaluation.metrics import unknown_language
+    from seq2seq.languages import suggested_code
+
+    if (fault := unknown_language(code)) is not None:
+        near = suggested_code(code)
+        hint = f"-l {near}" if near else "leave it out: the script of the text decides"
+        raise UsageError(fault, where="--language", hint=hint, code="usage.choice")
+
+
+def _run_and_references(arguments: list[Path], references: list[Path]) -> tuple[Path | None, list[Path]]:
+    """The run directory, and all references: in `-r A B` the second file arrives as an argument."""
+    more = [path for path in arguments if references and path.is_file()]
+    runs = [path for path in arguments if path not in more]
+    if len(runs) > 1:
+        raise UsageError(
+            f"{runs[0]} and {runs[1]}: one run is evaluated at a time",
+            hint="a command for each run",
+            code="usage.choice",
+        )
+    return next(iter(runs), None), [*references, *more]
+
+
 def _evaluate_run(
     run: Path,
     *,
     split: str,
-    files: tuple[Path | None, Path | None],
+    source: Path | None,
+    references: list[Path],
     target_tag: str | None,
     output: Path | None,
     changes: dict[str, float | int | None],
@@ -122,9 +155,11 @@ def _evaluate_run(
     from seq2seq.runs.load import load
 
     device, checkpoint, threads = options
-    check_output(output, files)
+    check_output(output, (source, *references))
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
-    pairs = _pairs(loaded, split, *files, target_tag)
+    first = next(iter(references), None)
+    pairs = _pairs(loaded, split, source, first, target_tag)
+    others = [[target for _, target in _pairs(loaded, split, source, path, target_tag)] for path in references[1:]]
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
@@ -137,7 +172,7 @@ def _evaluate_run(
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))
     target_language = language or loaded.config.data.target_language
-    metrics = corpus_metrics(translated, [pair[1] for pair in pairs], target_language=target_language)
+    metrics = corpus_metrics(translated, [pair[1] for pair in pairs], *others, target_language=target_language)
     return metrics, metrics_by_target_tag(loaded, pairs, translated, target_language)
 
 

@@ -13,6 +13,7 @@ import typer
 from seq2seq.cli.options import PairsFile, SourceFile, TargetFile, TestFiles, ValidFiles
 from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
+from seq2seq.languages import language_of_column, language_of_file
 
 if TYPE_CHECKING:
     from seq2seq.config.sources import Source
@@ -106,7 +107,6 @@ def named_corpora(
             "--source and --target belong together", hint="--source corpus.en --target corpus.de", code="usage.needs"
         )
     from seq2seq.config.sources import TextSource
-    from seq2seq.data.columns import language_of
     from seq2seq.data.detect import detect_source, languages_of
     from seq2seq.data.pipes import spool_pipes
 
@@ -114,14 +114,17 @@ def named_corpora(
     if pairs is None:
         source, target = spool_pipes([str(source), str(target)])
         train: Source = TextSource(source=str(source), target=str(target))
-        languages = _language(str(source)), _language(str(target))
-        columns = languages
+        languages = language_of_file(str(source)), language_of_file(str(target))
+        columns: tuple[str | None, str | None] = languages
     else:
         (pairs,) = spool_pipes([pairs])
         train = table = detect_source(pairs, source, target)
         columns = (source, target)
         found = languages_of(table)
-        languages = (language_of(source or "") or found[0], language_of(target or "") or found[1])
+        languages = (
+            language_of_column(source or "") or found[0] or "",
+            language_of_column(target or "") or found[1] or "",
+        )
     return Corpora(
         train,
         _held_out("--valid", valid, columns),
@@ -198,7 +201,7 @@ seed: 1
 
 data:
   source_language: {json.dumps(source_language)}
-  target_language: {json.dumps(target_language)}             # chooses the BLEU tokenizer for zh, ja and ko
+  target_language: {json.dumps(target_language)}             # chooses the tokenizer of BLEU, with the text
   train:
 {_yaml_entry(corpora.train)}{held_out}
 tokenizer:
@@ -283,10 +286,3 @@ def _count(source: Source, alphabet: Counter[str]) -> tuple[int, int]:
         if lines <= _COUNTED_LINES:
             alphabet.update(normalize(" ".join(pair), "nfc"))
     return lines, max(left, right)
-
-
-def _language(path: str) -> str | None:
-    """Language code from a name such as `corpus.en` or `corpus.en.gz`."""
-    suffixes = [suffix[1:].lower() for suffix in Path(path).suffixes if suffix not in (".gz", ".xz", ".txt")]
-    code = suffixes[-1] if suffixes else ""
-    return code if 2 <= len(code) <= 3 and code.isalpha() else None

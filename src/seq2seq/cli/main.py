@@ -18,7 +18,7 @@ import typer
 from seq2seq.cli import align, compare, config, data, demo, doctor, export, help, init, tokenizer, train, translate
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
-from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, usage_error
+from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, refuse_repeated_options, usage_error
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
@@ -52,6 +52,7 @@ app.command("compare")(compare.compare)
 app.command("runs")(compare.list_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")
+refuse_repeated_options(app)
 
 
 _RECORDS_NAMES = ("init", "train", "demo", "tokenizer", "data", "export", "config")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from seq2seq.errors import UsageError
 
@@ -15,6 +16,38 @@ from seq2seq.errors import UsageError
 CommandLineError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
+
+
+class OptionsOnce(TyperCommand):
+    """A command that refuses an option given twice, unless the option takes several values or is a flag.
+
+    Otherwise the last value would silently replace the others.
+    """
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse the arguments after a check of the options."""
+        order = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in order:
+            if not isinstance(option, TyperOption) or option.multiple or option.is_flag or option.count:
+                continue
+            if order.count(option) > 1:
+                name = max(option.opts, key=len)
+                raise UsageError(
+                    f"{name} is given {order.count(option)} times",
+                    where=ctx.command_path,
+                    hint=f"give {name} once",
+                    code="usage.command-line",
+                )
+        return super().parse_args(ctx, args)
+
+
+def refuse_repeated_options(app: typer.Typer) -> None:
+    """Make every command of an app an `OptionsOnce`."""
+    for command in app.registered_commands:
+        command.cls = OptionsOnce
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            refuse_repeated_options(group.typer_instance)
 
 
 def usage_error(error: Exception, arguments: list[str]) -> UsageError:

@@ -42,6 +42,9 @@ class CleaningSettings(Settings):
     max_unreadable: Share = 0.01
     """Largest share of the rows of a table (or units of a translation memory) that may be unreadable, such as `1 %`;
     they are dropped and counted. Three rows are always tolerated, unless this is 0."""
+    drop_test_overlap: bool = False
+    """Drop training pairs that share their source or target text with a validation or test pair; by the source alone if
+    targets are labels, so that more than half of the corpus would go."""
 
 
 class DataSettings(Settings):
@@ -53,7 +56,7 @@ class DataSettings(Settings):
     source_language: str = "src"
     """Language code of the source side, as in ISO 639-1; used in reports."""
     target_language: str = "tgt"
-    """Language code of the target side; chooses the BLEU tokenizer for `zh`, `ja` and `ko`."""
+    """Language code of the target side; chooses the tokenizer of BLEU, with the script of the text."""
     train: tuple[Source, ...] = ()
     """Training corpora, joined in this order."""
     valid: tuple[Source, ...] = ()
@@ -158,19 +161,22 @@ class TrainingSettings(Settings):
     max_steps: int = Field(20_000, ge=1, le=10**12)
     """Maximum number of updates; the schedule ends here."""
     max_epochs: int | None = Field(None, ge=1)
-    """Maximum number of passes over the corpus."""
+    """Maximum number of passes over the corpus; schedule and validations are fitted to it, as to `max_minutes`."""
     max_minutes: float | None = Field(None, gt=0)
-    """Maximum minutes of training, resumed runs counted together; the last validation follows."""
+    """Maximum minutes of training, resumed runs counted together; the last validation follows. Where fewer than
+    `max_steps` fit, the warm-up takes a quarter of them at most, and the schedule ends with them."""
     validate_every: int = Field(500, ge=1)
     """Updates between validations, each of which saves a checkpoint."""
     log_every: int = Field(50, ge=1)
     """Updates between lines of metrics.jsonl and TensorBoard."""
     patience: int | None = Field(10, ge=1)
     """Validations without a new best before stopping; null never stops early."""
-    metric: Literal["bleu", "loss"] = "bleu"
-    """Validation metric that selects the best model."""
+    metric: Literal["auto", "bleu", "chrf", "loss"] = "auto"
+    """Validation metric that selects the best model; of equal scores, the one with the lower loss. `auto` takes BLEU
+    where at least half of the validation references have four tokens, without which BLEU is 0; otherwise chrF; the loss
+    where they are single characters."""
     validation_beam_size: int = Field(1, ge=1)
-    """Beam size of the validation BLEU; 1 is greedy and fast."""
+    """Beam size of the validation BLEU or chrF; 1 is greedy and fast."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Exponential moving average of the weights, which is validated and kept instead of them; 0.999 is usual."""
     average_checkpoints: int = Field(5, ge=1)

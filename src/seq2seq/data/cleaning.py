@@ -30,6 +30,7 @@ _LABELS = {
     "duplicate": "duplicate",
     "held_out": "held out for validation and test",
     "held_out_source": "source of a held-out pair",
+    "overlap": "text of a validation or test pair",
     "too_short": "too short",
     "too_long": "too long",
     "ratio": "length ratio",
@@ -52,6 +53,8 @@ class CleaningReport:
     held_out: int = 0
     held_out_source: int = 0
     """Pairs with the source text of a held-out one, such as its translation into another language."""
+    overlap: int = 0
+    """Pairs that share a side with a validation or test pair, where `drop_test_overlap` is set."""
     too_short: int = 0
     too_long: int = 0
     ratio: int = 0

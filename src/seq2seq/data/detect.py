@@ -16,7 +16,7 @@ from seq2seq.config.sources import (
     TsvSource,
     XliffSource,
 )
-from seq2seq.data.columns import NOT_TEXT, SOURCE_NAMES, TARGET_NAMES, kind_of_column, language_of
+from seq2seq.data.columns import NOT_TEXT, SOURCE_NAMES, TARGET_NAMES, kind_of_column
 from seq2seq.data.files import read_lines
 from seq2seq.data.formats import READ_AS, recognize, require_form
 from seq2seq.data.records import sample_records
@@ -24,6 +24,7 @@ from seq2seq.data.rows import show
 from seq2seq.data.tables import sample_table
 from seq2seq.data.translation_memories import pick_languages, xliff_languages
 from seq2seq.errors import UsageError
+from seq2seq.languages import language_of_column
 
 _FORMS = {
     "tsv": ("tsv", "tab"),
@@ -65,7 +66,7 @@ def detect_source(name: str, source: str | None = None, target: str | None = Non
             names = header or [str(number) for number in range(len(rows[0]) if rows else 2)]
             columns = dict(zip(names, zip(*rows, strict=True), strict=False))
             if header is None:  # a language then says what is there, not where
-                source, target = (None if side and language_of(side) else side for side in (source, target))
+                source, target = (None if side and language_of_column(side) else side for side in (source, target))
             left, right = _choose_columns(name, columns, source, target, named=header is not None)
             _say_columns(name, left, right)
             sides = {"source": left, "target": right} if header else {"source": int(left), "target": int(right)}
@@ -81,9 +82,9 @@ def languages_of(source: OneFileSource) -> tuple[str | None, str | None]:
     sides = [source.source, source.target]
     if isinstance(source, XliffSource) and None in sides:
         sides = [*xliff_languages(source.file)]
-    left, right = (language_of(side) if isinstance(side, str) else None for side in sides)
+    left, right = (language_of_column(side) if isinstance(side, str) else None for side in sides)
     named = re.search(r"(?<![a-z])([a-z]{2})[-_]([a-z]{2})(?![a-z])", Path(source.file).name)
-    if left is right is None and named and language_of(named[1]) and language_of(named[2]):
+    if left is right is None and named and language_of_column(named[1]) and language_of_column(named[2]):
         return named[1], named[2]
     return left, right
 
@@ -122,7 +123,7 @@ def _choose_columns(
     if named and wanted == [None, None]:
         folded = {column.rpartition(".")[2].casefold(): column for column in reversed(text)}
         sides = [next((folded[n] for n in names if n in folded), None) for names in (SOURCE_NAMES, TARGET_NAMES)]
-        languages = [column for column, kind in kinds.items() if language_of(column) and kind not in NOT_TEXT]
+        languages = [column for column, kind in kinds.items() if language_of_column(column) and kind not in NOT_TEXT]
         if None not in sides:
             wanted = sides
         elif len(languages) == 2:
@@ -145,7 +146,11 @@ def _find(name: str, side: str, columns: Mapping[str, Sequence[str]]) -> str:
     for column in columns:
         if folded in (column.casefold(), column.rpartition(".")[2].casefold()):
             return column
-    found = [column for column in columns if language_of(column) and language_of(column) == language_of(side)]
+    found = [
+        column
+        for column in columns
+        if language_of_column(column) and language_of_column(column) == language_of_column(side)
+    ]
     if len(found) == 1:
         return found[0]
     raise UsageError(f"{name} has no column {side!r}", hint=f"its columns: {', '.join(columns)}", code="usage.value")

@@ -135,7 +135,10 @@ def _key(
         "seed": data.seed,
         "data": {
             **facts,
-            "cleaning": data.cleaning.model_dump(mode="json"),
+            # Absent where it is not set, so that data prepared before there was such a key stay valid.
+            "cleaning": data.cleaning.model_dump(
+                mode="json", exclude=set() if data.cleaning.drop_test_overlap else {"drop_test_overlap"}
+            ),
             "errors": data.errors,
             "holdout": data.holdout,
         },
@@ -182,6 +185,9 @@ def _build(
         write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
     report.held_out += len(taken)
     raw.drop_sources(taken, report)
+    if data.cleaning.drop_test_overlap:
+        raw.drop_overlap([*held_out["valid"], *held_out["test"]], report)
+    shared = {split: raw.overlap(pairs) for split, pairs in held_out.items()}
     tags = sorted({tag_symbol(source.target_tag) for source in _sources(data) if source.target_tag})
     if tokenizers is None:
         tokenizers = train_tokenizers(settings, raw.pairs, data.seed, tags)
@@ -198,6 +204,7 @@ def _build(
             **record,
             "counts": {**report.as_dict(), **{split: len(pairs) for split, pairs in held_out.items()}},
             "valid_stored": stored,
+            "shared_sides": shared,
             **written,
             "vocabulary": {"source": tokenizers.source.size, "target": tokenizers.target.size},
             "tokenizers": tokenizers.fingerprint,
@@ -247,11 +254,21 @@ def _sources(data: DataSettings) -> Iterator[Source]:
 
 
 def _warn_of_overlap(prepared: Prepared) -> None:
+    """Warn of held-out pairs that occur in training, counted as pairs and by each side."""
     for split, pairs in (("valid", prepared.valid_pairs), ("test", prepared.test_pairs)):
-        if count := prepared.record["overlap"][split]:
-            console.warn(
-                f"{count:,} of {len(pairs):,} {split} pairs are also training pairs, which flatters the scores"
-            )
+        count = prepared.record["overlap"][split]
+        # Absent in data prepared by an earlier version.
+        shared = prepared.record.get("shared_sides", {}).get(split, {"source": 0, "target": 0})
+        if not (count or shared["source"]):
+            if shared["target"]:
+                console.say(f"{shared['target']:,} of {len(pairs):,} {split} targets also occur in training")
+            continue
+        what = f"{count:,} of {len(pairs):,} {split} pairs are also training pairs"
+        if any(shared.values()):
+            what += f", {shared['source']:,} sources and {shared['target']:,} targets also occur in training"
+        if shared["source"] == len(pairs):
+            what = f"every source of the {split} set also occurs in training: {what}"
+        console.warn(f"{what}, which flatters the scores (data.cleaning.drop_test_overlap=true drops them there)")
 
 
 def _dump_pairs(pairs: list[Pair]) -> bytes:

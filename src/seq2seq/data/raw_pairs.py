@@ -130,21 +130,57 @@ class RawText:
         """
         if not held_out or not self.rows:
             return
-        sources = {_untagged(source) for source, _ in held_out}
-        again = np.memmap(self.folder / _AGAIN, dtype=np.bool_, mode="w+", shape=(self.rows,))
-        found = 0
-        for rows, part in self.slices(_READ_ROWS):
-            texts = part[:]["source"]
-            mine = rows[np.fromiter((_untagged(text) in sources for text in texts), np.bool_, len(texts))]
-            again[mine] = True
-            found += len(mine)
+        marks, found = self._mark({_untagged(source) for source, _ in held_out}, set())
         if 2 * found > len(self):
             report.shared_source = found
             return
-        for start in range(0, self.rows, _SCANNED):
-            self._kept[start : start + _SCANNED] &= ~again[start : start + _SCANNED]
-        self._kept_count -= found
+        self._drop(marks, found)
         report.held_out_source += found
+
+    def overlap(self, held_out: Sequence[Pair]) -> dict[str, int]:
+        """Numbers of held-out pairs whose source, and whose target, occurs in training; target tags are ignored."""
+        texts = [{_untagged(source) for source, _ in held_out}, {target for _, target in held_out}]
+        seen: list[set[str]] = [set(), set()]
+        for _, part in self.slices(_READ_ROWS) if held_out else ():
+            rows = part[:]
+            seen[0].update(text for source in rows["source"] if (text := _untagged(source)) in texts[0])
+            seen[1].update(texts[1].intersection(rows["target"]))
+        return {
+            "source": sum(_untagged(source) in seen[0] for source, _ in held_out),
+            "target": sum(target in seen[1] for _, target in held_out),
+        }
+
+    def drop_overlap(self, held_out: Sequence[Pair], report: CleaningReport) -> None:
+        """Drop the pairs that share their source or target text with a held-out pair.
+
+        If less than half of the pairs would be left, targets are labels, and only sources count.
+        """
+        if not held_out or not self.rows:
+            return
+        sources = {_untagged(source) for source, _ in held_out}
+        marks, found = self._mark(sources, {target for _, target in held_out})
+        if 2 * found > len(self):
+            marks, found = self._mark(sources, set())
+        self._drop(marks, found)
+        report.overlap += found
+
+    def _mark(self, sources: set[str], targets: set[str]) -> tuple[npt.NDArray[np.bool_], int]:
+        """Flags of the kept pairs with one of these texts, source texts without target tags, and their number."""
+        marks = np.memmap(self.folder / _AGAIN, dtype=np.bool_, mode="w+", shape=(self.rows,))
+        found = 0
+        for rows, part in self.slices(_READ_ROWS):
+            texts = part[:]
+            pairs = zip(texts["source"], texts["target"], strict=True)
+            matches = (_untagged(source) in sources or target in targets for source, target in pairs)
+            mine = rows[np.fromiter(matches, np.bool_, len(rows))]
+            marks[mine] = True
+            found += len(mine)
+        return marks, found
+
+    def _drop(self, marks: npt.NDArray[np.bool_], found: int) -> None:
+        for start in range(0, self.rows, _SCANNED):
+            self._kept[start : start + _SCANNED] &= ~marks[start : start + _SCANNED]
+        self._kept_count -= found
 
     def slices(self, size: int) -> Iterator[tuple[Rows, datasets.Dataset]]:
         """Yield row numbers and texts of the kept pairs, `size` rows at a time."""

@@ -66,7 +66,7 @@ def paired_tests(
 
     def test(kind: str, samples: int) -> tuple[list[str], list[list[Result]]]:
         # A metric caches what it has counted in the references: each test has metrics of its own.
-        metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_language), force=True), "chrF": CHRF()}
+        metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_language, references), force=True), "chrF": CHRF()}
         signatures, scores = PairedTest(named, metrics, chosen, test_type=kind, n_samples=samples)()
         return list(map(str, signatures.values())), [scores[name] for name in signatures]
 

@@ -173,6 +173,21 @@ class RunDirectory:
                 return
         write_text(self.config, config_to_yaml(config))
 
+    def with_metric_of_the_start(self, config: Config) -> Config:
+        """The config with `training.metric: bleu` for a run that was started when `bleu` was the default.
+
+        Such a run is resumed by the same command, which does not set the metric.
+        """
+        if "metric" in config.training.model_fields_set or not any(self.checkpoints.glob("*")):
+            return config
+        try:
+            before = load_config([self.config]).training.metric
+        except ConfigError:  # `save_config` reports it
+            return config
+        if before != "bleu" or config.training.metric != "auto":
+            return config
+        return config.model_copy(update={"training": config.training.model_copy(update={"metric": before})})
+
     def _warn_about_unused_settings(self, before: Config, config: Config) -> None:
         if unused := config_changes(before, config, lambda key: _is_of(key, _END_SETTINGS)):
             warn(

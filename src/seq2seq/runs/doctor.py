@@ -7,6 +7,7 @@ with their hashes, and the best model is built. Whatever would stop a command is
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +25,12 @@ from seq2seq.tokenizers.pair import TokenizerPair
 Result = TypeVar("Result")
 
 _LAST_LINES = 3
+# A message begins with its time; the further lines of a traceback do not.
+_REFUSED = re.compile(
+    r"^\d{4}-\S+ \S+ Traceback \(most recent call last\):\n(?:(?!\d{4}-\d\d-).*\n)*?"
+    r"seq2seq\.errors\.ConfigError: (?:(?!\d{4}-\d\d-).*\n?)*",
+    re.MULTILINE,
+)
 _NO_RUN = ("run.missing", "checkpoint.unsafe")
 
 
@@ -220,10 +227,12 @@ def _made_with(environment: dict[str, Any]) -> str:
 
 
 def _last_lines(path: Path) -> list[str]:
+    """Last lines of a training log, without the tracebacks of commands that were refused for their settings."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
+    return _REFUSED.sub("", text).splitlines()[-_LAST_LINES:]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _devices() -> Iterator[tuple[str, str]]:
             f"{properties.name}, {_gib(properties.total_memory)}, {ability}, CUDA {torch.version.cuda}",
         )
     if not torch.cuda.is_available():
-        built = "this torch is built without it" if torch.version.cuda is None else "no usable GPU or driver"
+        built = "this torch is built without CUDA" if torch.version.cuda is None else "no usable GPU or driver"
         yield "cuda", f"no ({built})"
     if torch.backends.mps.is_available():
         yield "mps", "yes"

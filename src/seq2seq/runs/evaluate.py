@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,7 +23,16 @@ from seq2seq.decoding.translator import Translator
 from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.errors import CheckpointError
-from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
+from seq2seq.evaluation.metrics import (
+    MetricName,
+    MetricResult,
+    bleu,
+    choose_metric,
+    chrf,
+    corpus_metrics,
+    unknown_language,
+)
+from seq2seq.languages import suggested_code
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
@@ -45,11 +54,16 @@ def make_validation(
     precision: Precision,
     ranks: Ranks,
 ) -> Validate:
-    """A validation that computes the loss on every pair, and BLEU if that is the metric; ranks share the work."""
+    """A validation that computes the loss on every pair, and BLEU or chrF if that is the metric; ranks share the work.
+
+    The metric of `auto` is a function of the references, so that a resumed run has the same.
+    """
     decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
     sources = [source for source, _ in prepared.valid_pairs]
     references = [target for _, target in prepared.valid_pairs]
-    texts = sources if config.training.metric == "bleu" else sources[:_SAMPLES]
+    language = config.data.target_language
+    metric = _validation_metric(config.training.metric, references, language)
+    texts = sources[:_SAMPLES] if metric == "loss" else sources
 
     def work() -> tuple[list[float], list[str]]:
         """This rank's share of the work, without exchanges."""
@@ -67,21 +81,42 @@ def make_validation(
         loss = _mean(ranks.sum_host(done[0]))
         hypotheses = ranks.gather_texts(done[1])
         score: MetricResult | None = None
-        if config.training.metric == "bleu":
-            score = bleu(hypotheses, references, target_language=config.data.target_language)
+        if metric != "loss":
+            score = (
+                bleu(hypotheses, references, target_language=language)
+                if metric == "bleu"
+                else chrf(hypotheses, references)
+            )
             if ranks.is_first:
                 write_text(directory.validation / f"step-{step:08d}.hyp", "".join(line + "\n" for line in hypotheses))
         return Validation(
             step=step,
             loss=loss,
             perplexity=math.exp(min(loss, 700.0)),
-            bleu=None if score is None else score.value,
+            bleu=score.value if score is not None and metric == "bleu" else None,
+            chrf=score.value if score is not None and metric == "chrf" else None,
             signature="" if score is None else score.signature,
             seconds=time.monotonic() - started,
             samples=list(zip(sources[:_SAMPLES], references[:_SAMPLES], hypotheses[:_SAMPLES], strict=True)),
         )
 
     return validate
+
+
+def _validation_metric(
+    metric: Literal["auto", "bleu", "chrf", "loss"], references: Sequence[str], language: str
+) -> MetricName:
+    """The metric of a config, chosen for `auto` so that it can move on these references; says which and why."""
+    if (fault := unknown_language(language)) is not None and suggested_code(language):
+        warn(f"data.target_language: {fault}")
+    chosen, reason = choose_metric(references, language)
+    if metric == "auto":
+        names = {"bleu": "BLEU", "chrf": "chrF", "loss": "the loss"}
+        say(f"the best model is chosen by validation {names[chosen]}: {reason}")
+        return chosen
+    if metric == "bleu" != chosen:
+        warn(f"training.metric: bleu hardly tells models apart here: {reason}; training.metric=auto takes {chosen}")
+    return metric
 
 
 @torch.inference_mode()
@@ -156,16 +191,19 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
     load_model_tensors(model, tensors, "the average of checkpoints")
     result = trainer.validate(trainer.state.step, StopRequest())
     assert result is not None, "this stop request is never set"
-    metric = trainer.metric(result)
+    metric = result.metric
     best = trainer.state.best_metric
     say(
         f"average of the last {len(paths)} checkpoints: validation "
-        + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
+        + (result.score or f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
     before = best_metric_of(folder.path / AVERAGED)  # of an earlier end of this run; it may still be the best
-    if trainer.ranks.is_first and metric > max(value for value in (best, before, -math.inf) if value is not None):
-        state = replace(trainer.state, best_metric=metric, validated=False)
+    loss = trainer.state.best_loss
+    ties = metric == best and before is None and loss is not None and result.loss < loss
+    better = metric > max(value for value in (best, before, -math.inf) if value is not None)
+    if trainer.ranks.is_first and (better or ties):
+        state = replace(trainer.state, best_metric=metric, best_loss=result.loss, validated=False)
         folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
 
 

@@ -71,6 +71,7 @@ def train(config: Config) -> RunResult:
     """
     directory = RunDirectory(run_folder(config))
     config = directory.with_data_seed(config.model_copy(update={"data": spool_sources(config.data)}))
+    config = directory.with_metric_of_the_start(config)
     try:
         placement = place(config)
         if placement.ranks > 1 and not is_rank():
@@ -193,11 +194,9 @@ def _model_line(
 ) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
     tokenizers, threads = prepared.tokenizers, placement.threads
-    spread = f"{placement.device} with {threads} threads"
+    spread = f"{placement.device} with {threads} thread{'s' if threads > 1 else ''}"
     if placement.ranks > 1:
-        spread = (
-            f"{placement.ranks} ranks on {placement.device.type} with {threads} thread{'s' if threads > 1 else ''} each"
-        )
+        spread = spread.replace(str(placement.device), f"{placement.ranks} ranks on {placement.device.type}") + " each"
     return (
         f"{config.model.kind}: {size:,} parameters, vocabulary {tokenizers.source.size:,}"
         + ("" if tokenizers.joint else f" and {tokenizers.target.size:,}")

@@ -46,11 +46,26 @@ class Validation(NamedTuple):
     """Negative log-likelihood, nats per target token; no smoothing, no dropout."""
     perplexity: float
     bleu: float | None
-    """None if the metric is the loss."""
+    """None unless it is the metric."""
     signature: str
     seconds: float
     samples: list[tuple[str, str, str]]
     """(source, reference, translation) of a few fixed sentences."""
+    chrf: float | None = None
+    """None unless it is the metric."""
+
+    @property
+    def metric(self) -> float:
+        """The number that the best model maximises: the score, or the negative loss."""
+        scores = [score for score in (self.bleu, self.chrf) if score is not None]
+        return scores[0] if scores else -self.loss
+
+    @property
+    def score(self) -> str:
+        """The score with its name; empty if the metric is the loss."""
+        if self.bleu is not None:
+            return f"BLEU {self.bleu:.2f}"
+        return "" if self.chrf is None else f"chrF {self.chrf:.2f}"
 
 
 class RunReport:
@@ -78,6 +93,10 @@ class RunReport:
         """Count one step."""
         self._progress.update(1)
 
+    def expect(self, steps: int) -> None:
+        """Show progress towards this number of steps."""
+        self._progress.expect(steps)
+
     def step(self, report: StepReport) -> None:
         """Log the training figures."""
         self._write("train", report.step, report._asdict())
@@ -91,7 +110,7 @@ class RunReport:
         """Log a validation; `verdict` is "new best" or "stalled 2 of 10 (...)"."""
         data = {key: value for key, value in result._asdict().items() if key != "samples" and value is not None}
         self._write("validation", result.step, data)
-        score = f"BLEU {result.bleu:.2f}  " if result.bleu is not None else ""
+        score = f"{result.score}  " if result.score else ""
         say(
             f"step {result.step:,}  {self._status}  |  validation {score}perplexity {result.perplexity:.2f}"
             f"  ({result.seconds:.0f} s)  {verdict}"
@@ -146,6 +165,9 @@ class NoReport(RunReport):
         pass
 
     def advance(self) -> None:
+        """Do nothing."""
+
+    def expect(self, steps: int) -> None:
         """Do nothing."""
 
     def step(self, report: StepReport) -> None:

@@ -30,6 +30,8 @@ from seq2seq.optimization.evaluation_weights import PREFIX as AVERAGE_PREFIX
 from seq2seq.optimization.evaluation_weights import EvaluationWeights
 from seq2seq.optimization.optimizers import (
     build_optimizer,
+    expected_steps,
+    fitted_schedule,
     learning_rate,
     load_optimizer_tensors,
     optimizer_tensors,
@@ -180,15 +182,12 @@ class Trainer:
         )
         rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
 
-    def metric(self, result: Validation) -> float:
-        """The number that the best model maximises."""
-        return -result.loss if result.bleu is None else result.bleu
-
     def _run_updates(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
         self._totals = RunningTotals(self.ranks, state.window)
+        report.expect(self._expected_steps())
         self._distributed_losses = self.ranks.wrap(self.losses)
         if self._validation_was_interrupted():
             self._validate_and_save(report, stop)
@@ -203,7 +202,8 @@ class Trainer:
                 now = time.monotonic()
                 self._totals.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
-                validates = state.step % settings.validate_every == 0 or self._is_out_of_steps()
+                self._measure_pace(data.pairs_per_epoch, report)
+                validates = state.step % self._validate_every() == 0 or self._is_out_of_steps()
                 if state.step % settings.log_every == 0 or validates:
                     report.step(self._summary(update, data.pairs_per_epoch, watch))
                     self._totals = RunningTotals(self.ranks)
@@ -217,11 +217,13 @@ class Trainer:
                     break
         if not state.finished:
             self._validate_and_save(report, stop)
+        self._tell_end_by_limit()
 
     def _update(self, group: list[Batch], totals: UpdateTotals, watch: DivergenceWatch) -> UpdateReport:
         settings, state = self.settings, self.state
         peak = settings.optimizer.learning_rate
-        rate = learning_rate(state.step + 1, settings.schedule, peak=peak, max_steps=settings.max_steps)
+        steps = self._expected_steps()
+        rate = learning_rate(state.step + 1, fitted_schedule(settings, steps), peak=peak, max_steps=steps)
         set_learning_rate(self.optimizer, rate)
         self.model.train()
         reach("step.begin")
@@ -275,7 +277,7 @@ class Trainer:
                 result = self.validate(state.step, stop)
             if result is None:
                 self._save_and_stop(agreed_stop(self.ranks, stop))
-            improved = state.judge(self.metric(result))
+            improved = state.judge(result.metric, result.loss)
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
             best = abs(state.best_metric or 0.0)
             stalled = f"stalled {state.stalled}{patience} (best {best:.2f} at step {state.best_step:,})"
@@ -312,17 +314,65 @@ class Trainer:
     def _validation_was_interrupted(self) -> bool:
         """Whether the run was stopped during the validation of its current step."""
         state = self.state
-        at_validation = state.step > 0 and state.step % self.settings.validate_every == 0
+        at_validation = state.step > 0 and state.step % self._validate_every() == 0
         return at_validation and not state.validated and not self._is_out_of_steps()
 
     def _is_out_of_steps(self) -> bool:
+        return self.state.step >= self.settings.max_steps or self._limit() is not None
+
+    def _limit(self) -> str | None:
+        """The limit that has been reached before `max_steps`, as a setting."""
         settings, state = self.settings, self.state
-        seconds = state.seconds if self.ranks.size == 1 else self._agreed_seconds
-        return (
-            state.step >= settings.max_steps
-            or (settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs)
-            or (settings.max_minutes is not None and seconds >= 60.0 * settings.max_minutes)
-        )
+        if settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs:
+            return f"training.max_epochs={settings.max_epochs}"
+        if settings.max_minutes is not None and self._seconds() >= 60.0 * settings.max_minutes:
+            return f"training.max_minutes={settings.max_minutes:g}"
+        return None
+
+    def _seconds(self) -> float:
+        return self.state.seconds if self.ranks.size == 1 else self._agreed_seconds
+
+    def _measure_pace(self, pairs_per_epoch: int, report: RunReport) -> None:
+        """Foresee the end set by a limit, at steps 8, 16, 32, ..., so that schedule and validations fit into it.
+
+        The state keeps the pace: a resumed run continues with the same schedule.
+        """
+        settings, state = self.settings, self.state
+        has_limit = settings.max_epochs is not None or settings.max_minutes is not None
+        if not has_limit or state.step < 8 or state.step & (state.step - 1):
+            return
+        epochs = state.cursor.epoch + state.cursor.pairs / pairs_per_epoch
+        is_first = not state.pace
+        state.pace = {"seconds": self._seconds() / state.step, "epochs": epochs / state.step}
+        steps = self._expected_steps()
+        report.expect(steps)
+        if is_first and state.step < steps < settings.max_steps:
+            warmup = fitted_schedule(settings, steps).warmup_steps
+            say(
+                f"about {steps:,} of {settings.max_steps:,} steps fit into the limit of this run; fitted to them: "
+                f"warm-up of {warmup:,} steps, {settings.schedule.kind} schedule, "
+                f"validation every {self._validate_every():,} steps"
+            )
+
+    def _expected_steps(self) -> int:
+        return expected_steps(self.settings, self.state.pace)
+
+    def _validate_every(self) -> int:
+        """Steps between validations: at least two fit into a run that a limit ends early."""
+        steps, every = self._expected_steps(), self.settings.validate_every
+        return every if steps >= self.settings.max_steps else min(every, max(1, steps // 2))
+
+    def _tell_end_by_limit(self) -> None:
+        settings, step = self.settings, self.state.step
+        if step >= settings.max_steps or (limit := self._limit()) is None:
+            return
+        say(f"{limit} ended training at step {step:,} of {settings.max_steps:,}")
+        warmup = fitted_schedule(settings, self._expected_steps()).warmup_steps
+        if step <= max(warmup, 100):
+            warn(
+                f"after {step:,} steps a model has hardly learned to translate; raise {limit.partition('=')[0]}, or "
+                "take a smaller model or batch"
+            )
 
     def _is_done(self) -> bool:
         patience = self.settings.patience
