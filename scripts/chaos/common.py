@@ -168,11 +168,11 @@ class Child:
         if fresh:
             os.execv(sys.executable, [sys.executable, "-m", "seq2seq", *words])
         sys.argv = ["seq2seq", *words]
-        from seq2seq.cli import main
+        from seq2seq.__main__ import run as start
 
         code: object = 1
         try:
-            main()
+            start()
         except SystemExit as end:
             code = end.code
         with suppress(OSError):  # a terminal that is gone

@@ -62,6 +62,8 @@ ROWS = {
     47: "translate is killed: whole lines only, the old output stays",
     48: "traps of YAML and slips in a config: file, line, remedy; exit 2",
     49: "secrets are neither printed nor stored",
+    52: "the parent of several ranks is killed: they end within 5 s, the same command goes on",
+    58: "cached machine code is damaged: compiled again",
     61: "a redirect to another scheme: refused; exit 4",
 }
 
