@@ -238,6 +238,26 @@ def run(command: Sequence[object], *, log: Path, seconds: float = 120.0, **optio
     return Child(command, log=log, **options).end(seconds)
 
 
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and theirs."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
+    found = [pid]
+    for parent in found:  # it grows
+        found += children.get(parent, [])
+    return found[1:]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def warm_up() -> None:
     """Import what every child needs, once, before they are forked; no thread may be started by it."""
     import datasets  # noqa: F401
