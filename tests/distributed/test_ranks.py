@@ -62,7 +62,7 @@ def check_memory_of_gradients(ranks: Ranks) -> None:
         check_gradients(ranks, None)
         patch.setattr(gradient_sum, "free_memory", lambda device: 0)
         check_gradients(ranks, None)
-    assert not [place for place in Path("/proc/self/fd").glob("*") if "seq2seq" in os.path.realpath(place)]
+    assert not [place for place in Path("/proc/self/fd").glob("*") if "seq2seq-gradients" in os.path.realpath(place)]
 
 
 def check_gradients(ranks: Ranks, memory: str | None) -> None:
