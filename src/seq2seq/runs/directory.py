@@ -109,6 +109,21 @@ class RunDirectory:
             file.flush()
             yield
 
+    def in_use(self) -> bool:
+        """Whether a process trains in this folder; unknown, and so False, without file locks."""
+        if find_spec("fcntl") is None:  # on Windows
+            return False
+        import fcntl
+
+        try:
+            with (self.path / ".lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def save_config(self, config: Config) -> None:
         """Write the complete config, after comparing it with the config that the run was started with.
 
