@@ -65,7 +65,7 @@ def measure(stage: str, settings: list[str], cache: Path) -> dict[str, float]:
 
     config = load_config([], settings)
     started = time.perf_counter()
-    prepared = prepare(config.data, config.tokenizer, cache=cache, seed=1)
+    prepared = prepare(config.data, config.tokenizer, cache=cache)
     seconds = time.perf_counter() - started
     if stage == "prepare":
         folder = cache / prepared.record["fingerprint"]

@@ -46,7 +46,7 @@ def measure(precision_name: str, keep_pages: bool, threads: int, settings: list[
     torch.manual_seed(1)
     config = load_config([], settings)
     cache = Path(tempfile.gettempdir()) / "seq2seq-bench"
-    prepared = prepare(config.data, config.tokenizer, cache=cache, seed=1)
+    prepared = prepare(config.data, config.tokenizer, cache=cache)
     model = build_model(config.model, prepared.tokenizers.source.size, prepared.tokenizers.target.size).train()
     device = torch.device("cpu")
     precision = Precision(choose_precision(precision_name, device), device)  # type: ignore[arg-type]

@@ -273,16 +273,22 @@ def warm_up() -> None:
 
 def hashes(run_folder: Path) -> dict[str, str]:
     """SHA-256 of what a run ends with: weights, optimizer and random state of `last`, weights of `best`, test.hyp."""
+    last, best = (marked(run_folder, mark) for mark in ("last", "best"))
     places = {
-        "weights": "checkpoints/last/model.safetensors",
-        "optimizer": "checkpoints/last/training.safetensors",
-        "best": "checkpoints/best/model.safetensors",
-        "test": "test.hyp",
+        "weights": last / "model.safetensors",
+        "optimizer": last / "training.safetensors",
+        "best": best / "model.safetensors",
+        "test": run_folder / "test.hyp",
     }
     return {
-        name: hashlib.sha256((run_folder / place).read_bytes()).hexdigest() if (run_folder / place).exists() else ""
-        for name, place in places.items()
+        name: hashlib.sha256(place.read_bytes()).hexdigest() if place.exists() else "" for name, place in places.items()
     }
+
+
+def marked(run_folder: Path, mark: str) -> Path:
+    """The checkpoint that `checkpoints/best` or `checkpoints/last` names."""
+    path = run_folder / "checkpoints" / mark
+    return path.parent / (path.read_text(encoding="utf-8").strip() if path.is_file() else mark)
 
 
 def failpoint_names(prefix: str = "") -> list[str]:

@@ -6,7 +6,7 @@
 * tmpfs: the run lies on a disk of 2 MiB that a file of random size leaves too small (needs root and `unshare`, else it
   is skipped, and that is said);
 * limit: RLIMIT_FSIZE cuts every file off at a random size (EFBIG), logs and TensorBoard included;
-* log: train.log is /dev/full; training must go on and say so once.
+* log: train.log takes nothing; training must go on and say so once.
 
 A trial passes where the command ends with 7 and says what is needed and free (or with 0 where all fitted), no traceback
 is shown, the newest complete checkpoint is whole, and after room was made the same command ends with the bits of the
@@ -52,10 +52,10 @@ class Disks:
         assert whole.code == 0, whole.said
         self.expected = hashes(folder / "whole")
 
-    def child(self, run: Path, prepare: Callable[[], object] | None = None) -> Child:
-        """The training, started; `train.log` lies elsewhere, so that it takes no room."""
+    def child(self, run: Path, prepare: Callable[[], object] | None = None, **more: str) -> Child:
+        """The training, started; what it says goes to a file elsewhere, so that it takes no room."""
         command = ["train", *self.files, "-o", run, *SETTINGS]
-        return Child(command, log=self.log, environment=self.environment, prepare=prepare)
+        return Child(command, log=self.log, environment={**self.environment, **more}, prepare=prepare)
 
     def on_tmpfs(self) -> Trial:
         """2 MiB, some of them taken."""
@@ -87,9 +87,7 @@ class Disks:
     def with_a_full_log(self) -> Trial:
         """train.log takes nothing."""
         run = self.folder / "logged"
-        run.mkdir()
-        (run / "train.log").symlink_to("/dev/full")
-        end = self.child(run).end()
+        end = self.child(run, SEQ2SEQ_FAILPOINTS="log.write=enospc@1-").end()
         faults = [] if end.code == 0 else [f"exit code {end.code}: {end.said[-1500:]}"]
         if end.said.count("cannot write the log") != 1:
             faults.append(f"says {end.said.count('cannot write the log')} times that it cannot")

@@ -1,7 +1,8 @@
 """Atomic files and folders: temporary name, fsync, rename, fsync of the folder.
 
 Transient input/output errors, as on network disks, are retried twice. Whatever an interruption leaves behind has a
-prefix (`.partial-`, `.replaced-`, `.removed-`) and is cleaned up by `remove_partial` at the next start.
+prefix (`.partial-`, `.replaced-`, `.removed-`) and is cleaned up by `remove_partial` at the next start. Nothing is
+written through a symbolic link: a link is replaced, and what it points to is untouched.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +25,7 @@ from seq2seq.failpoints import reach
 Result = TypeVar("Result")
 
 _TEMPORARY, _REPLACED, _REMOVED = ".partial-", ".replaced-", ".removed-"
+TEMPORARY_PREFIXES = (_TEMPORARY, _REPLACED, _REMOVED)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _BRIEF = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, getattr(errno, "ESTALE", errno.EIO))
 _WAITS_SECONDS = (0.1, 1.0)
@@ -47,7 +50,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _write(path: Path, temporary: Path, content: bytes) -> None:
     reach("write")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # "x" creates a file of our own, never one behind a link
+    with temporary.open("xb") as file:
         half = len(content) // 2
         file.write(content[:half])
         file.flush()
@@ -70,6 +74,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write indented JSON atomically."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def no_follow(path: str, flags: int) -> int:
+    """Opener for `open(..., opener=no_follow)` that follows no symbolic link and refuses a FIFO. Raises OSError."""
+    # Neither flag exists on Windows; without O_NONBLOCK the opening of a FIFO would wait for its other end.
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o666)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a FIFO", path)
+    return descriptor
 
 
 def read_bytes(path: Path) -> bytes:
@@ -95,8 +110,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     replaced = path.with_name(f"{_REPLACED}{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
+        _discard(temporary)
         temporary.mkdir(parents=True)
     except OSError as error:
         raise disk_error(error, path, 0) from None
@@ -105,7 +120,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         _sync_folder(temporary)
         reach("folder.before_rename")
         if path.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
+            _discard(replaced)
             path.replace(replaced)
             reach("folder.replaced")
         with_retries(lambda: temporary.replace(path))
@@ -117,7 +132,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise disk_error(error, path, 0) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _discard(replaced)
 
 
 def make_folder(path: Path) -> None:
@@ -128,34 +143,13 @@ def make_folder(path: Path) -> None:
         _sync_folder(folder.parent)
 
 
-def point(link: Path, target: str) -> None:
-    """Replace `link` by a symbolic link to `target` atomically.
-
-    Raises:
-        ResourceError: the disk is full, or failed three times.
-    """
-    temporary = link.with_name(f"{_TEMPORARY}{link.name}")
-
-    def replace() -> None:
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target, target_is_directory=True)
-        reach("link.before_rename")
-        temporary.replace(link)
-        _sync_folder(link.parent)
-
-    try:
-        with_retries(replace)
-    except OSError as error:
-        raise disk_error(error, link, 0) from None
-
-
 def remove_folder(path: Path) -> None:
     """Remove a folder atomically. Raises OSError."""
     doomed = path.with_name(f"{_REMOVED}{path.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
+    _discard(doomed)
     path.replace(doomed)
     reach("folder.half_removed")
-    shutil.rmtree(doomed, ignore_errors=True)
+    _discard(doomed)
 
 
 def remove_partial(folder: Path) -> list[str]:
@@ -169,18 +163,23 @@ def remove_partial(folder: Path) -> list[str]:
     for path in sorted(folder.glob(f"{_REPLACED}*")):
         before = path.with_name(path.name.removeprefix(_REPLACED))
         if before.exists():
-            shutil.rmtree(path, ignore_errors=True)
+            _discard(path)
         else:
             path.replace(before)
     for path in sorted(folder.glob(f"{_REMOVED}*")):
-        shutil.rmtree(path, ignore_errors=True)
+        _discard(path)
     stale = sorted(folder.glob(f"{_TEMPORARY}*"))
     for path in stale:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _discard(path)
     return [path.name.removeprefix(_TEMPORARY) for path in stale]
+
+
+def _discard(path: Path) -> None:
+    """Remove a folder as far as possible, or a file or a link; nothing happens if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def with_retries(action: Callable[[], Result]) -> Result:

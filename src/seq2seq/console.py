@@ -1,4 +1,4 @@
-"""Console output on stderr: messages, warnings, tables and progress bars.
+"""Console output on stderr: messages, warnings, tables and progress bars, with control characters escaped.
 
 Results go to stdout and are printed by the commands. Bars appear on a terminal only; elsewhere a plain line at most
 every 10 s.
@@ -16,7 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TextIO
 
-from seq2seq.redaction import redact
+from seq2seq.atomic_files import no_follow
+from seq2seq.failpoints import reach
+from seq2seq.redaction import presentable
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 _quiet = False
@@ -37,7 +39,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """
     global _log
     try:
-        _log = path.open("a", encoding="utf-8", errors="replace")
+        _log = open(path, "a", encoding="utf-8", errors="replace", opener=no_follow)  # noqa: SIM115
     except OSError as error:
         _stop_log(error)
     try:
@@ -89,7 +91,7 @@ def write_stderr(message: str) -> None:
     from tqdm import tqdm
 
     try:
-        tqdm.write(redact(message), file=sys.stderr)
+        tqdm.write(presentable(message), file=sys.stderr)
     except OSError:
         _silence_stderr()
 
@@ -116,7 +118,8 @@ def log_only(message: str) -> None:
     """Write one line to the log only."""
     if _log is not None:
         try:
-            _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + redact(message) + "\n")
+            reach("log.write")
+            _log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + presentable(message) + "\n")
             _log.flush()
         except OSError as error:
             _stop_log(error)
@@ -162,7 +165,7 @@ class Progress:
             self._bar = tqdm(
                 total=total,
                 initial=initial,
-                desc=description,
+                desc=presentable(description),
                 unit=" " + unit,
                 file=sys.stderr,
                 dynamic_ncols=True,
@@ -184,7 +187,7 @@ class Progress:
     def note(self, text: str) -> None:
         """Show figures at the end of the bar."""
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_postfix_str(presentable(text), refresh=False)
 
     def close(self) -> None:
         """Remove the bar."""

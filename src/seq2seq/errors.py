@@ -5,11 +5,11 @@ The command line prints a `UserError` in three lines and exits with its `exit_co
 
 from __future__ import annotations
 
-from seq2seq.redaction import redact
+from seq2seq.redaction import presentable
 
 
 class UserError(Exception):
-    """Base class of all expected errors; the text has its secrets removed.
+    """Base class of all expected errors; the text has its secrets redacted and its control characters escaped.
 
     `where` is a place such as `config.yaml:12`; `hint` is a command or a value to try; `code` is a key of
     `seq2seq.error_catalogue.CATALOGUE`, explained by `seq2seq help errors CODE`.
@@ -19,9 +19,9 @@ class UserError(Exception):
     code = ""
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None, code: str = "") -> None:
-        self.what = redact(what)
-        self.where = where and redact(where)
-        self.hint = hint and redact(hint)
+        self.what = presentable(what)
+        self.where = where and presentable(where)
+        self.hint = hint and presentable(hint)
         self.code = code or type(self).code
         super().__init__(self.what)
 

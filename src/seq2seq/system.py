@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     import torch
 
 
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
 def available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use: those of its affinity, within the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *_control_group_quotas(_CONTROL_GROUPS)]))
 
 
 def computes_bf16() -> bool:
@@ -193,7 +197,7 @@ def free_memory(device: torch.device) -> int:
     system = _meminfo().get("MemAvailable")
     if system is None and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         system = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    rooms = [system or _UNKNOWN_MEMORY, *_control_group_rooms(Path("/sys/fs/cgroup"))]
+    rooms = [system or _UNKNOWN_MEMORY, *_control_group_rooms(_CONTROL_GROUPS)]
     if (addresses := address_space_left()) is not None:
         rooms.append(addresses)
     return max(0, min(rooms))
@@ -224,26 +228,49 @@ def _meminfo() -> dict[str, int]:
     return {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")}
 
 
-def _control_group_rooms(root: Path, membership: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Free bytes in each control group around this process (versions 1 and 2) that has a limit."""
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def _control_groups(root: Path, controller: str, membership: Path) -> Iterator[tuple[Path, bool]]:
+    """The folders of the control groups around this process, and whether they are of version 2, innermost first."""
     try:
         groups = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return
     for _, controllers, name in groups:
-        if controllers not in ("", "memory"):
+        if controllers and controller not in controllers.split(","):
             continue
-        base = root / controllers
-        old = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        limit, usage = old if controllers else ("memory.max", "memory.current")
+        base = root / controllers if (root / controllers).is_dir() else root / controller
         # A container sees its own group as the root, under its name outside.
         inner = base / name.lstrip("/")
         for folder in (inner, *[each for each in inner.parents if each.is_relative_to(base)]):
-            try:
-                room = int((folder / limit).read_text()) - int((folder / usage).read_text())
-                statistics = (folder / "memory.stat").read_text().splitlines()
-            except (OSError, ValueError):  # no such group here, or "max"
-                continue
-            # Cached files are counted as used, but can be evicted.
-            cached = [int(line.split()[1]) for line in statistics if line.split()[0].endswith("inactive_file")]
-            yield room + max(cached, default=0)
+            yield folder, not controllers
+
+
+def _control_group_rooms(root: Path, membership: Path = _MEMBERSHIP) -> Iterator[int]:
+    """Free bytes in each control group around this process (versions 1 and 2) that has a limit."""
+    for folder, is_new in _control_groups(root, "memory", membership):
+        old = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, usage = ("memory.max", "memory.current") if is_new else old
+        try:
+            room = int((folder / limit).read_text()) - int((folder / usage).read_text())
+            statistics = (folder / "memory.stat").read_text().splitlines()
+        except (OSError, ValueError):  # no such group here, or "max"
+            continue
+        # Cached files are counted as used, but can be evicted.
+        cached = [int(line.split()[1]) for line in statistics if line.split()[0].endswith("inactive_file")]
+        yield room + max(cached, default=0)
+
+
+def _control_group_quotas(root: Path, membership: Path = _MEMBERSHIP) -> Iterator[int]:
+    """Whole cores' worth of time in each control group around this process (versions 1 and 2) that has a quota."""
+    for folder, is_new in _control_groups(root, "cpu", membership):
+        try:
+            if is_new:
+                quota, period = map(int, (folder / "cpu.max").read_text().split())
+            else:
+                quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        except (OSError, ValueError):  # no such group here, or "max"
+            continue
+        if quota > 0 and period > 0:  # -1 is no quota in version 1
+            yield quota // period

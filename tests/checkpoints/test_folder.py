@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.checkpoints.checkpoint import load_checkpoint
-from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.data.batches import Cursor
 from seq2seq.errors import CheckpointError, ResourceError
@@ -67,19 +69,19 @@ def test_a_mean_stays_the_best_until_a_step_is_better(tmp_path: Path) -> None:
     """Of a run that was prolonged, the first step above the old steps took the place of a mean that was better."""
     folder = CheckpointFolder(tmp_path)
 
-    def scored(step: int, metric: float, name: str | None = None) -> Path:
+    def save_scored(step: int, metric: float, name: str | None = None) -> Path:
         state = TrainState(step=step, best_metric=metric, best_step=step, validated=name is None)
         return folder.save(tensors(step), {"rng|cpu": torch.get_rng_state()}, state, name)
 
-    folder.mark_best(scored(1, 38.0))
-    folder.mark_best(scored(1, 40.0, "averaged"))
+    folder.mark_best(save_scored(1, 38.0))
+    folder.mark_best(save_scored(1, 40.0, "averaged"))
     for step, metric, best in [(2, 39.0, "averaged"), (3, 41.0, "step-00000003")]:
-        path = scored(step, metric)
-        folder.relink(load_checkpoint(path, with_training=False))  # as after a kill before `best` moved
+        path = save_scored(step, metric)
+        folder.restore_marks(load_checkpoint(path, with_training=False))  # as after a kill before `best` moved
         assert folder.load_best().path.name == best
         folder.mark_best(path)
         assert folder.load_best().path.name == best
-    folder.mark_best(scored(3, 42.0, "averaged"))
+    folder.mark_best(save_scored(3, 42.0, "averaged"))
     assert folder.load_best().path.name == "averaged"
 
 
@@ -94,16 +96,115 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, capsys: pyte
     assert "step-00000002 is damaged" in capsys.readouterr().err
 
 
-def test_without_its_best_and_last_a_folder_names_what_it_has(tmp_path: Path) -> None:
-    """Who deleted the newest checkpoint to save room was told to train first."""
+def scored(folder: CheckpointFolder, metrics: list[float]) -> None:
+    """One checkpoint for each metric, marked as training does."""
+    state = TrainState()
+    for step, metric in enumerate(metrics, start=1):
+        state.step, state.validated = step, True
+        improved = state.judge(metric)
+        path = folder.save(tensors(step), {"rng|cpu": torch.get_rng_state()}, state)
+        if improved:
+            folder.mark_best(path)
+
+
+def as_links(folder: Path) -> None:
+    """`best` and `last` as earlier versions wrote them."""
+    for mark in MARKS:
+        name = (folder / mark).read_text().strip()
+        (folder / mark).unlink()
+        (folder / mark).symlink_to(name, target_is_directory=True)
+
+
+def as_lost_links(folder: Path) -> None:
+    for mark in MARKS:
+        (folder / mark).unlink()
+
+
+def as_followed_links(folder: Path) -> None:
+    """`cp -rL` and `scp -r` copy what a link points to."""
+    for mark in MARKS:
+        original = folder / (folder / mark).read_text().strip()
+        (folder / mark).unlink()
+        shutil.copytree(original, folder / mark)
+
+
+def as_followed_links_alone(folder: Path) -> None:
+    """The same, and the originals were not copied."""
+    as_followed_links(folder)
+    for path in folder.glob("step-*"):
+        shutil.rmtree(path)
+
+
+def as_text_of_links(folder: Path) -> None:
+    """Some file systems and archivers write a file with the target."""
+    for mark in MARKS:
+        (folder / mark).write_text((folder / mark).read_text().strip())
+
+
+@pytest.mark.fault(54)
+@pytest.mark.parametrize(
+    "copied", [as_links, as_lost_links, as_followed_links, as_followed_links_alone, as_text_of_links]
+)
+def test_a_copy_that_lost_or_followed_links_is_used_and_resumed(
+    copied: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """exFAT, SMB and zip have no links: such a copy of a run did not translate, or went on from a worse best model."""
+    scored(CheckpointFolder(tmp_path), [0.1, 0.9, 0.3])
+    copied(tmp_path)
     folder = CheckpointFolder(tmp_path)
-    for step in (1, 2):
-        save(folder, step)
-    for link in ("best", "last"):
-        (tmp_path / link).unlink(missing_ok=True)
-    with pytest.raises(CheckpointError) as error:
-        folder.load_best()
-    assert error.value.hint == f"--checkpoint {folder.steps()[-1].name}"
+    assert torch.equal(folder.load_best().model["weight"], tensors(2)["weight"])
+    warned = "best is missing or damaged; the records of the run name step-00000002" in capsys.readouterr().err
+    assert warned == (copied is as_lost_links)
+    folder.clean()
+    last = folder.load_last()
+    assert last is not None
+    assert (last.state.step, last.state.best_step) == (3, 2)
+    folder.restore_marks(last)
+    folder.prune(keep=1)
+    assert [(tmp_path / mark).read_text().strip() for mark in MARKS] == ["step-00000002", "step-00000003"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*MARKS, "step-00000002", "step-00000003"]
+    assert folder.load_best().path.name == "step-00000002"
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("damage", ["model.safetensors", "state.json", "manifest.json", "", "averaged"])
+def test_a_damaged_best_is_found_before_training_goes_on(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run trained to its end, and the score of the test set failed at the damaged model."""
+    folder = CheckpointFolder(tmp_path)
+    scored(folder, [0.5, 0.9, 0.6, 0.4])
+    best, expected = tmp_path / "step-00000002", ("step-00000003", 3, 0.6)
+    if damage == "averaged":
+        best = folder.save(tensors(9), {}, TrainState(step=4, best_metric=1.0, best_step=2), "averaged")
+        folder.mark_best(best)
+        damage, expected = "model.safetensors", ("step-00000002", 2, 0.9)
+    if damage:
+        content = (best / damage).read_bytes()
+        (best / damage).write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    else:
+        shutil.rmtree(best)
+    folder = CheckpointFolder(tmp_path)
+    folder.clean()
+    last = folder.load_last()
+    said = capsys.readouterr().err
+    assert said.count("warning: the best model is lost: ") == 1
+    assert str(best) in said
+    assert last is not None
+    folder.restore_marks(last)
+    assert (folder.load_best().path.name, last.state.best_step, last.state.best_metric) == expected
+
+
+def test_the_name_in_best_cannot_lead_elsewhere(tmp_path: Path) -> None:
+    """A run from a stranger names whatever it likes."""
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    scored(folder, [0.5, 0.4])
+    scored(CheckpointFolder(tmp_path / "other"), [0.5])
+    for name in ("../other/step-00000001", str(tmp_path), "..", ".", "", "best", "x" * 10_000, "é" * 99, "\0"):
+        (folder.path / "best").write_text(name)
+        assert folder.name_of("best") is folder.find(name) is None
+        assert folder.load_best().path == folder.path / "step-00000001"
 
 
 def test_all_damaged_is_an_error_and_never_a_silent_restart(tmp_path: Path) -> None:

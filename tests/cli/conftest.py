@@ -109,6 +109,12 @@ def run(request: pytest.FixtureRequest) -> Path:
     return Path(request.getfixturevalue(str(request.param)))
 
 
+def checkpoint_of(run: Path, mark: str) -> Path:
+    """The checkpoint that is `best` or `last`."""
+    folder = run / "checkpoints"
+    return folder / (folder / mark).read_text(encoding="utf-8").strip()
+
+
 def shared_run(factory: pytest.TempPathFactory, name: str, train: Callable[[Path], Outcome]) -> Path:
     """A run directory, trained by the first process of this call of pytest that needs it and copied by the others."""
     folder, shared = factory.mktemp("runs") / name, shared_between_processes(factory, f"run-{name}")

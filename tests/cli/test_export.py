@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Runner
+from tests.cli.conftest import Runner, checkpoint_of
 
 TEXT = b"the old man drinks tea\n\nThomas wrote nine small postcards.\n"
 
@@ -60,7 +60,7 @@ def test_an_export_of_an_older_checkpoint_is_not_used(seq2seq: Runner, transform
     pytest.importorskip("ctranslate2")
     other = sorted((transformer_run / "checkpoints").glob("step-*"))[0].name
     assert seq2seq("export", transformer_run, "--format", "ctranslate2", "--checkpoint", other).code == 0
-    best = (transformer_run / "checkpoints" / "best").resolve().name
+    best = checkpoint_of(transformer_run, "best").name
     outcome = seq2seq("translate", transformer_run, "--engine", "ctranslate2", stdin=TEXT)
     assert outcome.code == (0 if best == other else 5)
     if outcome.code:

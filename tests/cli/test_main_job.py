@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from seq2seq import load
 from seq2seq.cli import demo as demo_command
 from seq2seq.data.batches import collate
-from tests.cli.conftest import Outcome, Runner, train_tiny
+from tests.cli.conftest import Outcome, Runner, checkpoint_of, train_tiny
 
 SACREBLEU = ["BLEU", "BLEU lowercased", "chrF", "TER"]
 ODD_LINES = [
@@ -64,7 +64,7 @@ def test_training_leaves_a_complete_run(run: Path) -> None:
     assert [metric["name"] for metric in results["test"]["metrics"]] == [*SACREBLEU, "exact match"]
     assert all("version:" in metric["signature"] for metric in results["test"]["metrics"][:4])
     assert results["test"]["decoding"]["beam_size"] == 5
-    assert (run / "checkpoints" / "best" / "manifest.json").exists()
+    assert (checkpoint_of(run, "best") / "manifest.json").exists()
     config = YAML(typ="safe", pure=True).load(run / "config.yaml")
     assert config["data"]["source_language"] == "en"
 
@@ -117,8 +117,8 @@ def test_a_finished_run_tells_what_it_does_not_use(gru: Path, corpus: Path, tmp_
 
 def content(folder: Path) -> dict[str, bytes]:
     """What a run has learned and scored, and the settings of it."""
-    names = ("config.yaml", "results.json", "test.hyp", "metrics.jsonl", "checkpoints/last/model.safetensors")
-    return {name: (folder / name).read_bytes() for name in names}
+    files = [folder / name for name in ("config.yaml", "results.json", "test.hyp", "metrics.jsonl")]
+    return {file.name: file.read_bytes() for file in [*files, checkpoint_of(folder, "last") / "model.safetensors"]}
 
 
 @pytest.mark.fault(21)
@@ -332,7 +332,7 @@ def test_shipped_configs_train(
     small = ("tokenizer.vocabulary_size=400", "decoding.beam_size=1", "decoding.max_length_ratio=0.2")
     outcome = seq2seq("train", config, *few, *small, "decoding.max_length_offset=1")
     assert outcome.code == 0, outcome.err
-    assert (tmp_path / "runs" / name / "checkpoints" / "best" / "manifest.json").exists()
+    assert (checkpoint_of(tmp_path / "runs" / name, "best") / "manifest.json").exists()
 
 
 def test_download_and_train_from_the_hub(seq2seq: Runner, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Outcome, Runner
+from tests.cli.conftest import Outcome, Runner, checkpoint_of
 from tests.cli.mistakes import MISTAKES, WITH_A_RUN, lay_out
 
 HELPS = [
@@ -136,7 +136,8 @@ def test_a_failed_translation_leaves_the_old_output(transformer: Path, seq2seq: 
 def test_a_damaged_run_is_told(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
     import shutil
 
-    for damaged in ("checkpoints/best/model.safetensors", "tokenizer/tokenizer.json", "config.yaml"):
+    model = checkpoint_of(transformer, "best").relative_to(transformer) / "model.safetensors"
+    for damaged in (str(model), "tokenizer/tokenizer.json", "config.yaml"):
         copy = tmp_path / damaged.replace("/", "-")
         shutil.copytree(transformer, copy, symlinks=True)
         (copy / damaged).write_bytes((copy / damaged).read_bytes()[:-20])

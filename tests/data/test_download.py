@@ -104,7 +104,6 @@ def test_prepare_from_a_dataset(tmp_path: Path) -> None:
         DataSettings(train=(hub(tmp_path, nested=True),)),
         TokenizerSettings(kind="word"),
         cache=tmp_path / "c",
-        seed=1,
     )
     assert prepared.report.as_dict()["empty"] == 1
     assert len(prepared.train) == 3

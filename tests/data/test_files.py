@@ -6,8 +6,10 @@ import bz2
 import gzip
 import io
 import lzma
+import subprocess
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,22 @@ from seq2seq.data.files import decode_lines, read_lines
 from seq2seq.errors import DataError
 
 INSIDE = "a\u2028b\u0085c\rd\x0be\x0cf\x1cg\x1dh\x1ei\u2029j\tk"
+
+
+def zstd(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as stream:
+        stream.write(content)
+    return packed.getvalue().to_pybytes()
+
+
+def follow(hint: str | None) -> int:
+    """Run the first command of a hint, as a user would."""
+    assert hint is not None
+    command = next(
+        part for part in hint.split("; ") if " " in part and part.split()[0] in ("iconv", "gzip", "tr", "mv")
+    )
+    return subprocess.run(["bash", "-c", command], check=False).returncode
 
 
 def write(folder: Path, content: bytes, name: str = "text.txt") -> Path:
@@ -35,7 +53,7 @@ def test_unicode_line_separators_stay_inside(tmp_path: Path) -> None:
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=8)))
 def test_as_many_lines_as_newlines(texts: list[str]) -> None:
     content = "".join(text + "\n" for text in texts).encode()
-    expected = [raw.removesuffix(b"\r").decode() for raw in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1]]
+    expected = [raw.rstrip(b"\r").decode() for raw in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1]]
     assert list(decode_lines(io.BytesIO(content), "stdin")) == expected
     assert len(expected) == len(texts)
 
@@ -52,16 +70,31 @@ def test_as_many_lines_as_newlines(texts: list[str]) -> None:
         (b"\xef\xbb\xbfa\nb\n", ["a", "b"]),
         (b"a\n\xef\xbb\xbfb\n", ["a", "\ufeffb"]),
         (b"a\r\nb\r\n", ["a", "b"]),
-        (b"a\rb\r\r\n", ["a\rb\r"]),
+        (b"a\rb\r\r\n", ["a\rb"]),
         (b"\xef\xbb\xbf\r\n", [""]),
     ],
 )
 def test_ends_and_marks(tmp_path: Path, content: bytes, expected: list[str]) -> None:
-    """A byte-order mark goes at the start only, one carriage return at the end only."""
+    """A byte-order mark goes at the start only, carriage returns at the end only: CR CR LF is CR LF converted twice."""
     assert list(read_lines(write(tmp_path, content))) == expected
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("bz2", bz2.compress)])
+@pytest.mark.fault(34)
+def test_old_mac_line_ends_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    """A text with CR alone was one line, "too few for a model", and nothing said why."""
+    path = write(tmp_path, b"one\rtwo\rthree\r", "mac.en")
+    with pytest.raises(DataError, match="old Mac") as caught:
+        list(read_lines(path))
+    assert follow(caught.value.hint) == 0
+    assert list(read_lines(tmp_path / "mac.lf.en")) == ["one", "two", "three"]
+    # At a pipe, a line in is a line out.
+    assert list(decode_lines(io.BytesIO(path.read_bytes()), "stdin")) == ["one\rtwo\rthree"]
+
+
+PACKERS = {"gz": gzip.compress, "XZ": lzma.compress, "bz2": bz2.compress, "Zst": zstd}
+
+
+@pytest.mark.parametrize(("suffix", "pack"), PACKERS.items())
 def test_packed_files(tmp_path: Path, suffix: str, pack) -> None:
     text = f"{INSIDE}\r\n\nzwei\n".encode()
     packed = pack(text)
@@ -98,9 +131,65 @@ def test_any_bytes_give_lines_or_a_place(content: bytes) -> None:
         assert list(decode_lines(io.BytesIO(content), "x")) == replaced
 
 
-def test_utf16_is_recognised(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="UTF-16"):
-        list(read_lines(write(tmp_path, "Grüße\n".encode("utf-16"))))
+RUSSIAN = "книга номер семь стоит на полке\nстарик пьёт чай в саду\n"
+CHINESE = "女人早上清洁一座小房子。\n他每天早上喝咖啡。\n"
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize(
+    ("codec", "encoding", "text"),
+    [
+        ("cp1252", "CP1252", "„Die Straße“ ist schön – für 5 €\nDer Bäcker geht über den Fluß.\n"),
+        ("cp1251", "CP1251", RUSSIAN),
+        ("koi8_r", "KOI8-R", RUSSIAN),
+        ("gb18030", "GB18030", CHINESE),
+        ("big5", "BIG5", "今天天氣很好,我們去公園散步。\n這本書很有意思。\n"),
+        ("shift_jis", "CP932", "この本の第一章は長い\n私は毎朝コーヒーを飲みます\n"),
+        ("euc_kr", "UHC", "안녕하세요, 오늘은 날씨가 매우 좋습니다.\n나는 학교에 갑니다.\n"),
+        *((codec, codec, text) for codec in ("utf-16", "utf-32") for text in ("plain text\nmore\n", CHINESE)),
+        *(
+            (f"utf-{width}", f"utf-{width}", text)
+            for width in ("16le", "16be", "32le")
+            for text in ("a b\nc\n", RUSSIAN)
+        ),
+    ],
+)
+def test_the_encoding_is_recognised_and_the_hint_converts(tmp_path: Path, codec: str, encoding: str, text: str) -> None:
+    """Every text was advised `iconv -f LATIN1`, which reads any bytes without an error, and most of them wrongly."""
+    path = write(tmp_path, text.encode(codec), "c.txt")
+    with pytest.raises(DataError) as caught:
+        list(read_lines(path))
+    hint = caught.value.hint or ""
+    assert f"'{text.splitlines()[0]}'; iconv -f {encoding.upper()} -t UTF-8" in hint
+    assert follow(hint) == 0
+    assert list(read_lines(tmp_path / "c.utf8.txt")) == text.splitlines()
+
+
+@pytest.mark.fault(33)
+def test_an_unsure_guess_shows_two_readings_and_binary_none(tmp_path: Path) -> None:
+    path = write(tmp_path, gzip.compress("Voilà le café où j’ai été déçu.".encode("cp1252")), "c.fr.GZ")
+    with pytest.raises(DataError) as caught:
+        list(read_lines(path))
+    hint = caught.value.hint or ""
+    assert "Windows-1252: 'Voilà le café où j’ai été déçu.'" in hint
+    assert "Windows-1250 (-f CP1250): 'Voilŕ le café oů" in hint
+    assert follow(hint) == 0
+    assert list(read_lines(tmp_path / "c.utf8.fr")) == ["Voilà le café où j’ai été déçu."]
+    with pytest.raises(DataError, match="is it a text file") as caught:
+        list(read_lines(write(tmp_path, bytes(range(256)) * 9, "b")))
+    assert "iconv" not in (caught.value.hint or "")
+    nul = write(tmp_path, b"one NUL\0 here\nand text\n", "nul")
+    assert list(read_lines(nul)) == ["one NUL\0 here", "and text"]
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize(("suffix", "pack"), PACKERS.items())
+def test_compressed_files_under_other_names_are_named(tmp_path: Path, suffix: str, pack) -> None:
+    path = write(tmp_path, pack(b"hello\n"), "c.en")
+    with pytest.raises(DataError, match="is compressed by") as caught:
+        list(read_lines(path))
+    assert follow(caught.value.hint) == 0
+    assert list(read_lines(tmp_path / f"c.en.{suffix.lower()}")) == ["hello"]
 
 
 def test_missing_file_suggests_a_near_name(tmp_path: Path) -> None:

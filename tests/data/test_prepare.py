@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +19,13 @@ from hypothesis import strategies as st
 
 from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSettings
 from seq2seq.config.sources import JsonlSource, TextSource
+from seq2seq.data import cache as cache_module
 from seq2seq.data import prepare as encoding
 from seq2seq.data import prepare as prepare_module
 from seq2seq.data import raw_pairs as raw
+from seq2seq.data.cache import Inputs, read_record
 from seq2seq.data.cleaning import CleaningReport
+from seq2seq.data.pipes import spool_pipes, spool_sources
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
@@ -39,7 +43,7 @@ def corpus(folder: Path, pairs: list[tuple[str, str]], name: str = "train") -> T
 
 
 def run(folder: Path, data: DataSettings, tokenizer: TokenizerSettings = WORD, **more) -> Prepared:
-    return prepare(data, tokenizer, cache=folder / "cache", seed=1, **more)
+    return prepare(data, tokenizer, cache=folder / "cache", **more)
 
 
 def texts(prepared: Prepared, store: Store | None = None) -> list[tuple[str, str]]:
@@ -74,6 +78,7 @@ def test_pairs_stay_paired_whatever_is_dropped(tmp_path: Path) -> None:
     assert counts == {
         "read": 57,
         "kept": 50,
+        "unreadable": 0,
         "empty": 2,
         "invisible": 2,
         "duplicate": 1,
@@ -197,7 +202,7 @@ def test_a_killed_preparation_leaves_nothing_behind(tmp_path: Path, capsys: pyte
         "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(600))\n"
         f"data = DataSettings(train=(TextSource(source={source.source!r}, target={source.target!r}),))\n"
         f"cache = pathlib.Path({str(tmp_path / 'cache')!r})\n"
-        "p.prepare(data, TokenizerSettings(kind='word'), cache=cache, seed=1)\n"
+        "p.prepare(data, TokenizerSettings(kind='word'), cache=cache)\n"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -254,8 +259,8 @@ def test_many_processes_store_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(encoding, "_PARALLEL_SLICE_ROWS", 600)
     settings = TokenizerSettings(vocabulary_size=400)
     source = corpus(tmp_path, pairs)
-    alone = prepare(DataSettings(train=(source,), num_processes=1), settings, cache=tmp_path / "one", seed=1)
-    helped = prepare(DataSettings(train=(source,), num_processes=2), settings, cache=tmp_path / "two", seed=1)
+    alone = prepare(DataSettings(train=(source,), num_processes=1), settings, cache=tmp_path / "one")
+    helped = prepare(DataSettings(train=(source,), num_processes=2), settings, cache=tmp_path / "two")
     assert texts(alone) == texts(helped) == pairs[:1000]
     assert alone.report == helped.report
 
@@ -326,14 +331,63 @@ def test_portions_find_what_a_dictionary_finds(
     first = list(dict.fromkeys(pairs))
     assert list(text.pairs()) == first
     assert report.duplicate == len(pairs) - len(first)
-    if 2 * held <= len(first):
-        taken = text.hold_out(held, 1)
-        assert len(taken) == held == len(set(taken))
-        assert sorted([*taken, *text.pairs()]) == sorted(first)
-        assert len(text) == len(first) - held
-    else:
-        with pytest.raises(DataError, match=r"data\.holdout"):
-            text.hold_out(held, 1)
+    held = min(held, len(first))
+    taken = text.hold_out(held, 1)
+    assert len(taken) == held == len(set(taken))
+    assert sorted([*taken, *text.pairs()]) == sorted(first)
+    assert len(text) == len(first) - held
+
+
+def test_the_hint_for_too_many_held_out_pairs_works(tmp_path: Path) -> None:
+    """`data.holdout=1` of one pair was answered with the hint `data.holdout=1`."""
+    for pairs in (1, 2, 3, 7, 50):
+        source, valid = corpus(tmp_path, TRAIN[:pairs]), corpus(tmp_path, TRAIN[:1], "v")
+        for held in ((), (valid,)):
+            data = DataSettings(train=(source,), valid=held, holdout=100)
+            with pytest.raises(DataError, match=f"100 pairs cannot be held out of {pairs}") as error:
+                run(tmp_path, data)
+            hint = re.search(r"data\.holdout=(\d+)$", str(error.value.hint))
+            assert hint is not None
+            prepared = run(tmp_path, data.model_copy(update={"holdout": int(hint[1])}))
+            assert len(prepared.test_pairs) == int(hint[1])
+
+
+def test_the_seed_of_the_data(tmp_path: Path) -> None:
+    """`seed` decided the split, so that two seeds could be neither compared nor used as an ensemble."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),), holdout=5)
+    first, same, other = (run(tmp_path, data.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
+    assert first.record == same.record
+    assert first.test_pairs != other.test_pairs
+    assert first.record["fingerprint"] != other.record["fingerprint"]
+
+
+def test_pipes_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`<(zcat a.gz)` was hashed to its end, and then read as an empty corpus."""
+    monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
+    ends: list[int] = []
+
+    def pipe(side: int) -> str:
+        ends.extend(os.pipe())
+        with os.fdopen(ends.pop(), "w") as end:
+            end.write("".join(pair[side] + "\n" for pair in TRAIN))
+        return f"/dev/fd/{ends[-1]}"
+
+    copies = []
+    for _ in range(2):
+        data = DataSettings(train=(TextSource(source=pipe(0), target=pipe(1)),))
+        spooled = spool_sources(data)
+        assert texts(run(tmp_path, spooled)) == TRAIN
+        copies.append(spooled)
+    assert copies[0] == copies[1]
+    with Path(corpus(tmp_path, TRAIN).source).open() as file:
+        assert spool_pipes([f"/dev/fd/{file.fileno()}", "a.en"]) == [file.name, "a.en"]
+    one = pipe(0)
+    assert len(set(spool_pipes([one, one]))) == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="torchrun"):
+        spool_pipes([pipe(0)])
+    for end in ends:
+        os.close(end)
 
 
 def test_corpora_are_counted_through_every_cut(tmp_path: Path) -> None:
@@ -472,3 +526,107 @@ def test_multi30k(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixtu
     assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000, sample_size=4000)).train) == 28_997
     assert "using prepared data" in capsys.readouterr().err
     assert np.array_equal(prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0])
+
+
+@pytest.mark.fault(55)
+def test_one_bit_of_a_record_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flipped bit in `counts` ended every later call with exit 3, and others in internal errors."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),), valid=(corpus(tmp_path, TRAIN[:2], "v"),))
+    monkeypatch.setattr(cache_module, "_FRESH_SECONDS", -10.0)
+    first = run(tmp_path, data)
+    folder = tmp_path / "cache" / first.record["fingerprint"]
+    readers = {
+        folder / "record.json": lambda: read_record(folder),
+        tmp_path / "cache" / "inputs.json": lambda: Inputs(tmp_path / "cache")._known or None,
+    }
+    for path, read in readers.items():
+        expected, content = read(), bytearray(path.read_bytes())
+        with monkeypatch.context() as flipped:
+            flipped.setattr(Path, "read_bytes", lambda path: bytes(content))  # noqa: B023
+            for place in range(len(content)):
+                content[place] ^= 1 << place % 8
+                assert read() is None, place
+                content[place] ^= 1 << place % 8
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        again = run(tmp_path, data)
+        assert (texts(again), again.record, again.report) == (texts(first), first.record, first.report)
+        assert read() == expected
+
+
+@pytest.mark.fault(55)
+def test_two_trainings_remember_their_inputs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wrote one temporary file, and the slower one died because the other had renamed it."""
+    source = corpus(tmp_path, TRAIN)
+    (tmp_path / "cache").mkdir()
+    replace = Path.replace
+
+    def slow(path: Path, target: Path) -> Path:
+        with monkeypatch.context() as other:
+            other.setattr(Path, "replace", replace)
+            other.setattr(os, "getpid", lambda: 1)
+            faster = Inputs(tmp_path / "cache")
+            faster.facts(source)
+            faster.save()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    inputs = Inputs(tmp_path / "cache")
+    inputs.facts(source)
+    inputs.save()
+    assert names_in(tmp_path / "cache") == ["inputs.json"]
+    assert len(Inputs(tmp_path / "cache")._known) == 2
+
+
+@pytest.mark.fault(55)
+def test_two_trainings_find_one_damaged_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one removed what the faster one had just rebuilt and begun to read."""
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),))
+    folder = tmp_path / "cache" / run(tmp_path, data).record["fingerprint"]
+    (folder / "record.json").write_text("{}")
+    build = prepare_module._build
+
+    def slow(*arguments) -> None:
+        build(*arguments)
+        with monkeypatch.context() as other:
+            other.setattr(prepare_module, "_build", build)
+            other.setattr(os, "getpid", lambda: 1)
+            run(tmp_path, data)
+        inodes.append(folder.stat().st_ino)
+
+    inodes: list[int] = []
+    monkeypatch.setattr(prepare_module, "_build", slow)
+    assert texts(run(tmp_path, data)) == TRAIN
+    assert inodes == [folder.stat().st_ino]
+    assert names_in(tmp_path / "cache") == [".lock", folder.name, "inputs.json"]
+
+
+@pytest.mark.fault(55)
+def test_a_warm_cache_may_be_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataSettings(train=(corpus(tmp_path, TRAIN),))
+    run(tmp_path, data)
+    (tmp_path / "cache" / "inputs.json").unlink()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("write_text", "replace", "rename", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert texts(run(tmp_path, data)) == TRAIN
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match="SEQ2SEQ_CACHE"):
+        run(tmp_path, data, TokenizerSettings(kind="char"))
+
+
+def test_an_edit_with_size_and_time_restored_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "_FRESH_SECONDS", -10.0)
+    data = DataSettings(train=(source := corpus(tmp_path, TRAIN),))
+    run(tmp_path, data)
+    times = Path(source.source).stat()
+    corpus(tmp_path, [("Source 0 text", "ziel 0 text"), *TRAIN[1:]])
+    os.utime(source.source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert texts(run(tmp_path, data))[0] == ("Source 0 text", "ziel 0 text")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

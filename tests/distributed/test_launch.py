@@ -16,6 +16,7 @@ import pytest
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.runs.directory import RunDirectory
 from tests.children import LIMIT_SECONDS, Child, Outcome, is_gone, is_stopped
+from tests.cli.conftest import checkpoint_of
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tests look into /proc")
 
@@ -165,7 +166,7 @@ def test_a_stopped_run_of_two_ranks_ends_in_the_same_bits(place: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert "resuming from step 8" in outcome.err
     assert len(lines(place / "stopped", "validation")) == 2
-    ends = [place / name / "checkpoints" / "last" for name in ("whole", "stopped")]
+    ends = [checkpoint_of(place / name, "last") for name in ("whole", "stopped")]
     assert tensors(ends[0]) == tensors(ends[1])
     curves = [[(line["step"], line["loss"]) for line in lines(place / name)] for name in ("whole", "stopped")]
     assert curves[0] == curves[1]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from seq2seq.data import archives
 from seq2seq.data import files as lines
 from seq2seq.data.files import read_lines
 from seq2seq.errors import DataError
@@ -160,6 +161,24 @@ def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch, pack: Callable[[byt
     Path(name).write_bytes(pack(b"fine\n" + b"x" * (1 << 20)))
     with pytest.raises(DataError, match=r"(?s)a line of more than .* MiB.*a\.en.*:2"):
         list(read_lines(name))
+
+
+@pytest.mark.fault(62)
+@pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, ".gz"), (lzma.compress, ".xz"), (bz2.compress, ".bz2")])
+def test_a_compressed_corpus_that_explodes(
+    monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes], suffix: str
+) -> None:
+    """Short lines pass every limit of a line, and fill the disk on their way; a million blank lines are honest."""
+    monkeypatch.setattr(archives, "_HARMLESS_BYTES", 1 << 17)
+    name = Path(f"a.en{suffix}")
+    for text in (b"\n" * 100_000, b"".join(b"%d honest words\n" % number for number in range(20_000))):
+        name.write_bytes(pack(text))
+        with lines.open_binary(name) as stream:
+            assert stream.read() == text
+    name.write_bytes(pack(b"word\n" * 60_000))
+    with pytest.raises(DataError, match=r"bytes unpack to more than 1\d\d,\d\d\d") as error:
+        list(lines.read_lines(name))
+    assert error.value.where == str(name)
 
 
 @pytest.mark.fault(37)
@@ -335,7 +354,8 @@ def test_translating_odd_lines(transformer: Path) -> None:
     assert outcome.code == 0, outcome.err
     translated = outcome.out.split("\n")[:-1]
     assert len(translated) == len(odd)
-    assert [not line for line in translated] == [not re.search(r"[a-z]", text) for text in odd]
+    # This model has learned little: it may well answer words with spaces, of which nothing is left.
+    assert not any(line for line, text in zip(translated, odd, strict=True) if not re.search(r"[a-z]", text))
     assert translated[3] == translated[0]  # a NUL is no part of a word
     assert "\0" not in outcome.out
     assert "stdin: stripped a byte-order mark and 1 carriage return" in outcome.err

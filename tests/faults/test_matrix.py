@@ -63,8 +63,15 @@ ROWS = {
     48: "traps of YAML and slips in a config: file, line, remedy; exit 2",
     49: "secrets are neither printed nor stored",
     52: "the parent of several ranks is killed: they end within 5 s, the same command goes on",
+    53: "`best` is damaged before a resume: told at the start, or the next best used",
+    54: "links lost or followed by a copy; a file system without links: works",
+    55: "two trainings, one cold cache; a read-only cache; a damaged record: both run, and it is rebuilt",
+    56: "`translate --resume` with damaged lines or record: begins again from what is whole",
     58: "cached machine code is damaged: compiled again",
-    61: "a redirect to another scheme: refused; exit 4",
+    59: "links, FIFOs, devices in a run folder from elsewhere: refused, nothing outside touched; exit 5",
+    60: "control characters in text, names and server answers: shown as escapes",
+    61: "a redirect to another scheme: refused; exit 4; secrets in URLs: redacted everywhere",
+    62: "a compressed corpus that explodes: the limit is named; exit 3",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.message
 import email.utils
 import gzip
 import hashlib
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import urllib.request
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -293,6 +295,19 @@ def test_a_redirect_to_another_scheme_is_refused(server: Loopback, place: str) -
     assert names(Path("data")) == []
     server.plan["get"] = [f"to:{url(server)}"]
     assert download(url(server)).code == 0
+
+
+@pytest.mark.fault(61)
+def test_credentials_stay_with_their_host() -> None:
+    """A server could have the password of a proxy sent to another host by a redirect."""
+    request = urllib.request.Request("https://one/a", headers={"Authorization": "a", "Proxy-Authorization": "b"})
+    request.add_unredirected_header("Cookie", "c")
+    request.add_header("Range", "bytes=1-")
+    for place, kept in (("https://one/b", 3), ("https://two/a", 1), ("https://one:444/a", 1)):
+        answer = io.BytesIO(), 302, "Found", email.message.Message(), place
+        followed = fetch_url._SafeRedirects().redirect_request(request, *answer)
+        assert followed is not None
+        assert len(followed.headers) == kept
 
 
 @pytest.mark.parametrize("status", ["404", "403", "410"])
@@ -576,6 +591,21 @@ def test_members_are_read_where_they_lie(tmp_path: Path, name: str, content: byt
         list(read_lines(tmp_path / ("b" + name) / "train.en"))
 
 
+def test_links_inside_an_archive_are_harmless(tmp_path: Path) -> None:
+    """An archive with `latest -> v2`, or with one file under two names, was refused."""
+    members = {
+        **GOOD,
+        "a": special("x/a.en", tarfile.SYMTYPE, "../train.en"),
+        "b": special("b.de", tarfile.LNKTYPE, "x/train.de"),
+        "c": special("latest", tarfile.SYMTYPE, "./x"),
+        "d": special("dangling", tarfile.SYMTYPE, "nowhere"),
+    }
+    (tmp_path / "a.tgz").write_bytes(packed_tar(members))
+    check_archive(tmp_path / "a.tgz")
+    source = TextSource(source=f"{tmp_path}/a.tgz/x/a.en", target=f"{tmp_path}/a.tgz/b.de")
+    assert list(read_pairs(source)) == [("a", "c"), ("b", "d")]
+
+
 def test_the_record_names_the_member(tmp_path: Path) -> None:
     """It showed size and hash of the whole archive for each of its files; another member would make all anew."""
     where = tmp_path / "a.zip"
@@ -611,6 +641,12 @@ HOSTILE_TARS: dict[str, tuple[bytes, str]] = {
         "evil: a link to /etc/passwd",
     ),
     "hardlink": (packed_tar({**GOOD, "l": special("evil", tarfile.LNKTYPE, "../../x")}), "evil: a link to ../../x"),
+    "climbing": (packed_tar({**GOOD, "l": special("x/evil", tarfile.SYMTYPE, "../../x")}), "x/evil: a link to ../../x"),
+    "backslash-link": (packed_tar({**GOOD, "l": special("evil", tarfile.SYMTYPE, "..\\x")}), "evil: a link to ..\\x"),
+    "through": (
+        packed_tar({**GOOD, "l": special("l", tarfile.SYMTYPE, "x"), "m": special("l/evil", tarfile.SYMTYPE, "..")}),
+        "l/evil: lies behind a link",
+    ),
     "device": (packed_tar({**GOOD, "d": special("evil", tarfile.CHRTYPE)}), "evil: neither"),
     "fifo": (packed_tar({**GOOD, "f": special("evil", tarfile.FIFOTYPE)}), "evil: neither"),
     "bomb": (packed_tar({**GOOD, "evil": b"\0" * 20_000_000}), "evil: with it"),

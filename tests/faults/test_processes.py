@@ -23,6 +23,7 @@ from seq2seq.signals import Interrupted, StopRequest, interruptible
 from seq2seq.training.report import RunReport, Validation
 from tests.children import Child, command, is_gone, terminal
 from tests.cli import conftest
+from tests.cli.conftest import checkpoint_of
 from tests.training.test_trainer import Copying, make_trainer, tiny_model, weights
 
 pytestmark = [
@@ -101,8 +102,10 @@ class Interruptions:
         with self.start() as child:
             outcome = child.end()
         assert outcome.code == 0, outcome.err
-        names = [f"checkpoints/last/{name}.safetensors" for name in ("model", "training")]
-        for name in [*names, "checkpoints/best/model.safetensors", "test.hyp"]:
+        marks = [f"checkpoints/{mark}" for mark in ("best", "last")]
+        last, best = (checkpoint_of(self.run, mark).relative_to(self.run) for mark in ("last", "best"))
+        tensors = [last / "model.safetensors", last / "training.safetensors", best / "model.safetensors"]
+        for name in [*marks, *tensors, "test.hyp"]:
             assert (self.run / name).read_bytes() == (self.folder / "whole" / name).read_bytes(), name
         assert steps(self.run) == steps(self.folder / "whole")
         assert not list(self.run.rglob(".*-*"))

@@ -17,7 +17,7 @@ import pytest
 from tests.children import Child, command, pipe, terminal
 from tests.cli.conftest import Runner
 
-WINDOW = 1024
+WINDOW = 1024 + 8192
 """Lines that are written at a time."""
 QUICK = ("-q", "--max-length", 3, "-b", 1)
 
@@ -53,12 +53,24 @@ def unread(stream: Connection) -> int:
     return count[0]
 
 
+def test_a_program_at_the_other_end_of_a_pipe_gets_its_answer(transformer: Path, tmp_path: Path) -> None:
+    """Nothing was translated before 1,024 lines or the end of the input: a program that waited for an answer hung."""
+    (stdin, typed), (printed, stdout) = pipe(), pipe()
+    with Child("translate", transformer, *QUICK, folder=tmp_path, stdin=stdin, stdout=stdout) as child:
+        for text in (b"I am here.\n", b"\nThe man is old.\n"):
+            os.write(typed.fileno(), text)
+            assert read_lines(printed, text.count(b"\n")).count(b"\n") == text.count(b"\n")
+        typed.close()
+        assert child.end().code == 0
+    printed.close()
+
+
 def test_ctrl_c_while_lines_are_printed_says_how_many(transformer: Path, tmp_path: Path) -> None:
     """Ctrl-C ended a translation without a word."""
     (stdin, typed), (printed, stdout) = pipe(), pipe()
     with Child("translate", transformer, *QUICK, folder=tmp_path, stdin=stdin, stdout=stdout) as child:
         os.write(typed.fileno(), b"I am here.\n" + b"\n" * 4 * WINDOW)
-        read_lines(printed, 2 * WINDOW)  # the first window is counted before the second one is written
+        read_lines(printed, 1 + 2 * WINDOW)  # the first window is counted before the second one is written
         child.send(signal.SIGINT)
         outcome = child.end()
     typed.close()
@@ -76,8 +88,8 @@ def test_a_signal_before_the_first_line_leaves_no_file(transformer: Path, tmp_pa
     folder.mkdir()
     arguments = (*QUICK, "-o", folder / "out.de")
     with Child("translate", transformer, *arguments, folder=tmp_path / "log", stdin=stdin) as child:
-        os.write(typed.fileno(), b"I am here.\n")
-        child.wait_for(lambda: unread(typed) == 0)  # it waits for more
+        os.write(typed.fileno(), b"I am")
+        child.wait_for(lambda: unread(typed) == 0)  # it waits for the rest of the line
         assert [path.name for path in folder.iterdir()] == [".partial-out.de"]
         child.send(signal.SIGTERM)
         outcome = child.end()

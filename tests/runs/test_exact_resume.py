@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from tests.cli.conftest import checkpoint_of
 
 from seq2seq.config import load_config
 from seq2seq.runs.train import train
@@ -81,7 +82,7 @@ def last_state(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the last checkpoint: weights, optimizer, averages, random state."""
     found: dict[str, torch.Tensor] = {}
     for name in ("model", "training"):
-        tensors = safetensors.torch.load((folder / "checkpoints" / "last" / f"{name}.safetensors").read_bytes())
+        tensors = safetensors.torch.load((checkpoint_of(folder, "last") / f"{name}.safetensors").read_bytes())
         found |= {f"{name}:{key}": tensor for key, tensor in tensors.items()}
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.cli.conftest import checkpoint_of
 
 from seq2seq.checkpoints.checkpoint import load_model_tensors
 from seq2seq.config import Config, load_config
@@ -69,7 +70,7 @@ def test_a_model_built_from_it_is_the_runs_best(run: Path) -> None:
     model = build_model(wanted.model, vocabulary.source.size, vocabulary.target.size)
     load_model_tensors(model, initial.tensors, initial.name)
     best = load(run, device="cpu", threads=1)
-    assert initial.name == str((run / "checkpoints" / "best").resolve())
+    assert initial.name == str(checkpoint_of(run, "best"))
     assert vocabulary.fingerprint == best.translator.tokenizers.fingerprint
     assert initial.model == best.config.model
     theirs = dict(best.translator.model.named_parameters())
@@ -88,13 +89,13 @@ def test_sizes_that_are_not_given_are_those_of_the_run(run: Path, capsys: pytest
 
 @pytest.mark.parametrize("name", ["step-00000002", "last", "best"])
 def test_a_checkpoint_may_be_named(run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = run / "checkpoints" / name
-    assert initial_weights(str(chosen), config()).name == str(chosen.resolve())
+    chosen = run / "checkpoints" / name if name.startswith("step") else checkpoint_of(run, name)
+    assert initial_weights(str(run / "checkpoints" / name), config()).name == str(chosen)
     monkeypatch.chdir(run.parent)
-    assert initial_weights(f"run/checkpoints/{name}/", config()).name == str(chosen.resolve())
+    assert initial_weights(f"run/checkpoints/{name}/", config()).name == f"run/checkpoints/{chosen.name}"
     monkeypatch.chdir(run / "checkpoints")
     assert initial_weights(name, config()).name == str(chosen.resolve())
-    assert initial_weights(str(run / "checkpoints"), config()).name == str((run / "checkpoints" / "best").resolve())
+    assert initial_weights(str(run / "checkpoints"), config()).name == str(checkpoint_of(run, "best"))
 
 
 @pytest.mark.parametrize(

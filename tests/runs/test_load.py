@@ -7,12 +7,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import seq2seq
+from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
+from seq2seq.runs.load import LoadedRun
 
 OLD_RUNS = Path(__file__).parent / "old_runs"
 LINES = (OLD_RUNS / "corpus.en").read_text(encoding="utf-8").splitlines()[:12]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedRun:
+    """A run that no test changes."""
+    return seq2seq.load(OLD_RUNS / "runs" / "transformer")
 
 
 @pytest.fixture
@@ -59,3 +68,83 @@ def test_states_and_scores(run: Path) -> None:
     assert states.shape[:2] == mask.shape
     assert all(score < 0.0 for score in loaded.score([(line, line) for line in LINES]))
     assert json.loads(json.dumps(loaded.translate(LINES))) == loaded.translate(LINES)
+
+
+def test_one_string_is_one_text_and_other_types_are_refused(loaded: LoadedRun) -> None:
+    """A string was translated character by character; beam_size="5" failed deep in torch."""
+    texts = loaded.translate(LINES[:2], beam_size=2)
+    assert loaded.translate(LINES[0], beam_size=2) == texts[0]
+    assert loaded.translate((line for line in LINES[:2]), beam_size=2) == texts
+    listed = loaded.translate(LINES[0], n_best=3, max_length=4)
+    assert len(listed) == 3
+    assert loaded.translate(LINES[:1], n_best=3, max_length=4) == [listed]
+    assert len(loaded.encode(LINES[0]).states) == 1
+    for odd in (b"a", 7, None, {"a": 1}, {"a"}, [b"a"], ["a", None], [["a"]]):
+        with pytest.raises(TypeError, match=r'as in run.translate\(\["a text"\]\)'):
+            loaded.translate(odd)  # type: ignore[call-overload]
+    for odd in (("a", "b"), ["ab"], [("a",)], [("a", None)]):
+        with pytest.raises(TypeError, match="list of pairs"):
+            loaded.score(odd)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="give one text"):
+        loaded.attention([LINES[0]])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error", "message"),
+    [
+        ("beam_size", "5", TypeError, "beam_size must be a whole number, as in beam_size=1, not str '5'"),
+        ("beam_size", 2.5, TypeError, "whole number"),
+        ("n_best", True, TypeError, "whole number"),
+        ("target_tag", 3, TypeError, 'as in target_tag="de"'),
+        ("n_best", 0, UsageError, "n_best must be 1 or more, not 0"),
+        ("length_penalty", float("nan"), UsageError, "length_penalty must be 0 or more"),
+        ("max_length", -1, UsageError, "max_length must be 1 or more"),
+        ("target_tag", "de", UsageError, "trained without target_tag"),
+    ],
+)
+def test_options_are_checked_as_on_the_command_line(
+    option: str, value: object, error: type[Exception], message: str, loaded: LoadedRun
+) -> None:
+    with pytest.raises(error, match=message):
+        loaded.translate(LINES[:1], **{option: value})  # type: ignore[call-overload]
+
+
+def test_a_beam_narrower_than_the_list_is_refused(loaded: LoadedRun) -> None:
+    with pytest.raises(UsageError, match="a beam of 2 cannot give 3"):
+        loaded.translate(LINES[:1], beam_size=2, n_best=3)
+
+
+def test_target_tags_in_python(run: Path) -> None:
+    loaded = seq2seq.load(run)
+    loaded.translator.tags = TargetTags(("<2de>", "<2fr>"))
+    data = loaded.config.data
+    sources = tuple(source.model_copy(update={"target_tag": "de"}) for source in data.train)
+    loaded.config = loaded.config.model_copy(update={"data": data.model_copy(update={"train": sources})})
+    tagged = loaded.translate("<2de> " + LINES[0])
+    assert loaded.translate(LINES[0], target_tag="de") == tagged
+    pair = (LINES[0], tagged)
+    assert loaded.score([pair], target_tag="fr") == loaded.score([("<2fr> " + pair[0], pair[1])])
+    for call in (loaded.translate, loaded.encode, loaded.attention):
+        with pytest.raises(UsageError, match=r"target_tag is missing(\n.*)*de, fr"):
+            call(LINES[0])  # type: ignore[operator]
+    with pytest.raises(UsageError, match="target_tag is missing"):
+        loaded.score([pair])
+
+
+def test_a_short_text_uses_one_thread(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine two threads waited for each other: 6.2 s for a line that one translates in 0.08 s."""
+    used = []
+    for threads in (0, 2):
+        loaded = seq2seq.load(run, threads=threads, workers=1)
+        torch.set_num_threads(2)
+        search = loaded.translator.engine.search
+        monkeypatch.setattr(
+            loaded.translator.engine, "search", lambda *given, search=search: (count(used), search(*given))[1]
+        )
+        loaded.translate(LINES[0], beam_size=1)
+        assert torch.get_num_threads() == 2
+    assert used == [1, 2]
+
+
+def count(used: list[int]) -> None:
+    used.append(torch.get_num_threads())

@@ -14,6 +14,7 @@ import pytest
 
 from seq2seq import load
 from seq2seq.config import load_config
+from seq2seq.runs.directory import RunDirectory, config_changes
 from seq2seq.runs.train import train
 
 OLD_RUNS = Path(__file__).parent / "old_runs"
@@ -41,6 +42,20 @@ def test_an_old_run_translates_and_scores_as_before(kind: str, old_run: Path) ->
     assert run.translate(lines) == EXPECTED[kind]["translations"]
     scores = run.score(list(zip(lines, references, strict=True)))
     assert scores == pytest.approx(EXPECTED[kind]["scores"], rel=1e-4)
+
+
+def test_the_seed_of_an_old_run_decides_its_data_too(old_run: Path) -> None:
+    """Runs that were started without `data.seed` held out other pairs for every `seed`."""
+    stored = old_run / "config.yaml"
+    directory, config = RunDirectory(old_run), load_config([stored])
+    assert (config.seed, config.data.seed, directory.load_config().data.seed) == (3, 1, 3)
+    resumed = directory.with_data_seed(config)
+    assert resumed.data.seed == 3
+    assert config_changes(directory.load_config(), resumed) == []
+    other = directory.with_data_seed(load_config([stored], ["data.seed=1"]))
+    assert config_changes(directory.load_config(), other) == ["data.seed: 3 -> 1"]
+    directory.save_config(resumed)
+    assert load_config([stored]).data.seed == 3
 
 
 def test_an_old_run_resumes_to_the_same_model_and_results(kind: str, old_run: Path) -> None:

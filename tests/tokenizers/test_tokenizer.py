@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def train(pairs: list[tuple[str, str]] = PAIRS, seed: int = 1, **changes: object
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_subword_round_trip_is_lossless(kind: str, joint: bool) -> None:
     """sentencepiece alone folds spaces, and turns a real U+2581 into a space."""
-    pair = train(kind=kind, joint=joint)
+    pair = train(kind=kind, joint=joint, normalization="identity")
 
     @given(st.lists(TEXT, max_size=4))
     def check(texts: list[str]) -> None:
@@ -64,7 +66,7 @@ def test_subword_round_trip_is_lossless(kind: str, joint: bool) -> None:
 
 
 def test_char_round_trip_is_lossless_for_known_characters() -> None:
-    pair = train(kind="char")
+    pair = train(kind="char", normalization="identity")
     known = "".join(sorted({char for sides in PAIRS for side in sides for char in side}))
 
     @given(st.lists(st.text(known)))
@@ -77,7 +79,7 @@ def test_char_round_trip_is_lossless_for_known_characters() -> None:
 
 
 def test_words_split_at_spaces_only() -> None:
-    pair = train([("a\u00a0b c\u2028d", "e\tf")], kind="word")
+    pair = train([("a\u00a0b c\u2028d", "e\tf")], kind="word", normalization="identity")
     assert set(pair.source.symbols) == {"a\u00a0b", "c\u2028d", "e\tf"}  # type: ignore[attr-defined]
     assert pair.source.decode(pair.source.encode(["c\u2028d a\u00a0b", " e\tf  x "])) == [
         "c\u2028d a\u00a0b",
@@ -99,6 +101,51 @@ def test_nfkc(kind: str) -> None:
     normal = unicodedata.normalize("NFKC", text)
     pair = train([(text, normal)] * 20, kind=kind, normalization="nfkc")
     assert pair.source.decode(pair.source.encode([text])) == [normal]
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word", "wordpunct"])
+def test_accents_and_spaces_that_look_the_same_are_the_same(kind: str) -> None:
+    """Decomposed accents (macOS) or a no-break space gave other tokens, and "alter Bäcker" became a driver."""
+    text = "Lê ệ Äpfel 한 ein Hund"
+    pair = train([(text, text)] * 20, kind=kind)
+    restored = pickle.loads(pickle.dumps(pair.source))
+    expected = pair.source.encode([text])
+    assert pair.source.decode(expected) == [text]
+    spellings = [unicodedata.normalize("NFD", text), "Lê e\u0302\u0323 Äpfel 한 ein Hund"]
+    for odd in (*spellings, text.replace(" ", "\u00a0"), f"\u3000{text} ".replace(" ", "\t \u2003")):
+        assert pair.source.encode([odd]) == restored.encode([odd]) == expected
+    # Marks in another order, for which no single character exists.
+    marks = ["\u0628\u064e\u0651", "\u0628\u0651\u064e"]
+    assert pair.source.encode(marks[:1]) == pair.source.encode(marks[1:])
+
+
+def test_a_model_file_carries_the_normalization() -> None:
+    """Exports are used without this package: there, the library alone must read a text as the model was trained."""
+    tokenizer = train([("한국 Äpfel ein", "x")] * 20).source
+    library = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.to_bytes())
+    letters = map(chr, chain(range(0xA0, 0x3000), range(0xF900, 0xFB50)))
+    composed = [letter for letter in letters if unicodedata.decomposition(letter)[:1] not in ("", "<")]
+    syllables = "".join(map(chr, range(0xAC00, 0xD7A4)))
+    for text in (*composed, syllables):
+        nfc, nfd = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+        assert library.normalize(nfd) == library.normalize(text) == ("▁" + nfc if nfc.strip() else "")
+    assert library.encode(" ein\u00a0\t Äpfel\u3000") == library.encode("ein Äpfel")
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_vocabulary_too_small_for_the_characters_spells_rare_ones(kind: str, capsys) -> None:
+    """300 lines of Japanese have more characters than 500 entries hold, and no tokenizer could be trained on them."""
+    common, rare = "日本語の本", "".join(map(chr, range(0x5000, 0x5400)))
+    pairs = [(common, "a book")] * 50 + [(rare[start : start + 8], "x") for start in range(0, len(rare), 8)]
+    pair = train(pairs, kind=kind)
+    assert pair.source.size <= 500
+    assert all("<0x" not in piece for piece in pair.source.pieces(pair.source.encode([common])[0]))
+    assert pair.source.decode(pair.source.encode([rare])) == [rare]
+    hint = re.search(r"tokenizer.vocabulary_size=(\d+) has room for all", capsys.readouterr().err)
+    assert hint
+    pair = train(pairs, kind=kind, vocabulary_size=int(hint[1]))
+    assert all("<0x" not in piece for piece in pair.source.pieces(pair.source.encode([rare])[0]))
+    assert "characters have entries" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
@@ -170,8 +217,13 @@ def test_a_small_corpus_shrinks_the_vocabulary(capsys: pytest.CaptureFixture[str
 
 
 def test_a_vocabulary_below_the_characters_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"need 2[89]\d entries"):
+    with pytest.raises(ConfigError, match=r"need 2[89]\d entries") as caught:
         train(vocabulary_size=100)
+    assert train(vocabulary_size=int(str(caught.value.hint).split("=")[1])).source.size > 256
+    text = "".join(map(chr, range(0x5000, 0x5400)))
+    with pytest.raises(ConfigError) as caught:
+        train([(text, text)], character_coverage=1.0)
+    assert "tokenizer.character_coverage=auto" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("kind", ["unigram", "word"])

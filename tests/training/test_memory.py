@@ -54,6 +54,24 @@ def test_the_smallest_of_system_and_control_groups_counts(tmp_path: Path) -> Non
     assert free.free_memory(torch.device("cpu")) > 0
 
 
+def test_quotas_of_a_container_count_as_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with the time of two cores on a machine of 64 started 64 processes."""
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    old = tmp_path / "cpu,cpuacct"
+    old.mkdir()
+    (old / "cpu.cfs_quota_us").write_text("-1\n")
+    (old / "cpu.cfs_period_us").write_text("100000\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("4:cpu,cpuacct:/outside/name\n1:memory:/\n0::/box\n")
+    assert list(free._control_group_quotas(tmp_path, membership)) == [2]
+    (old / "cpu.cfs_quota_us").write_text("50000\n")
+    assert sorted(free._control_group_quotas(tmp_path, membership)) == [0, 2]
+    monkeypatch.setattr(free, "_control_group_quotas", lambda root: iter([0]))
+    assert free.available_cores() == 1
+
+
 @pytest.mark.fault(29)
 def test_a_limit_of_the_shell_is_told_before_it_is_met(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

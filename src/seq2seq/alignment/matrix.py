@@ -19,6 +19,7 @@ _BYTES = re.compile(r"(?:<0x[0-9A-Fa-f]{2}>)+")
 _LONGEST_HEADER = 14
 _LONGEST_LABEL = 24
 _UNSEEN = ("Cc", "Cf", "Zl", "Zp")
+_NOT_IN_XML = "\ufffe\uffff"
 
 
 class AttentionMatrix(NamedTuple):
@@ -73,7 +74,7 @@ def readable_label(piece: str, longest: int, encoding: str = "utf-8") -> str:
     """A piece as text of at most `longest` cells, without word marks and control characters, bytes decoded."""
     text = _BYTES.sub(lambda found: _text_of_bytes(found[0]), piece)
     text = text.replace(_WORD_MARK, " ").strip() or "_"
-    text = "".join(c if unicodedata.category(c) not in _UNSEEN else "?" for c in text)
+    text = "".join("?" if unicodedata.category(c) in _UNSEEN or c in _NOT_IN_XML else c for c in text)
     text = text.encode(encoding, "replace").decode(encoding, "replace")
     while cell_len(text) > longest:
         text = text[:-2] + "~"

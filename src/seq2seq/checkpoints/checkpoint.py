@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -96,19 +96,39 @@ def forget_training(path: Path) -> None:
 
 def is_validated(path: Path) -> bool:
     """Whether a checkpoint was saved right after a validation."""
-    try:
-        return bool(json.loads((path / _STATE).read_bytes())["validated"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return bool(_peek(path).get("validated"))
 
 
 def best_metric_of(path: Path) -> float | None:
     """Best validation metric recorded in a checkpoint; None if it records none."""
+    return _number(_peek(path).get("best_metric"))
+
+
+def best_step_of(path: Path) -> int:
+    """Step of the best validation recorded in a checkpoint; 0 if it records none."""
+    step = _peek(path).get("best_step")
+    return step if isinstance(step, int) else 0
+
+
+def metric_of(path: Path) -> float | None:
+    """Validation metric of a checkpoint itself; None if it is not known."""
+    state = _peek(path)
+    # Earlier versions recorded only the best one.
+    was_best = "metric" not in state and state.get("best_step") == state.get("step")
+    return _number(state.get("best_metric" if was_best else "metric"))
+
+
+def _peek(path: Path) -> dict[str, Any]:
+    """The training state of a checkpoint, not verified; empty if it cannot be read."""
     try:
-        metric = json.loads((path / _STATE).read_bytes())["best_metric"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return float(metric) if isinstance(metric, (int, float)) else None
+        state = json.loads((path / _STATE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

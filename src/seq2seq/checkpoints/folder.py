@@ -1,8 +1,10 @@
-"""The checkpoints of a run: saving, pruning, and the links to the best and the last one.
+"""The checkpoints of a run: saving, pruning, and the names of the best and the last one.
 
-    checkpoints/step-00000500/{model.safetensors, training.safetensors, state.json, manifest.json}   best ->   last ->
+    checkpoints/step-00000500/{model.safetensors, training.safetensors, state.json, manifest.json}   best   last
 
-`training.safetensors` holds the optimizer state and the random state; only the newest two checkpoints keep it.
+`best` and `last` are files with the name of a checkpoint. Earlier versions made symbolic links, and a copy that follows
+links makes folders; both are read. `training.safetensors` holds the optimizer state and the random state; only the
+newest two checkpoints keep it.
 """
 
 from __future__ import annotations
@@ -14,13 +16,23 @@ from pathlib import Path
 
 from torch import Tensor
 
-from seq2seq.atomic_files import disk_error, free_bytes, make_folder, point, remove_folder, remove_partial, require_room
+from seq2seq.atomic_files import (
+    disk_error,
+    free_bytes,
+    make_folder,
+    remove_folder,
+    remove_partial,
+    require_room,
+    write_text,
+)
 from seq2seq.checkpoints.checkpoint import (
     Checkpoint,
     best_metric_of,
+    best_step_of,
     forget_training,
     is_validated,
     load_checkpoint,
+    metric_of,
     write_checkpoint,
 )
 from seq2seq.checkpoints.manifest import MANIFEST, refuse_pickles
@@ -29,7 +41,13 @@ from seq2seq.console import say, warn
 from seq2seq.errors import CheckpointError, UserError
 from seq2seq.failpoints import reach
 
+MARKS = ("best", "last")
+AVERAGED = "averaged"
+"""Name of the checkpoint with averaged weights."""
+
 _STEP = re.compile(r"step-(\d+)")
+_NAME = re.compile(r"\w[\w.-]{0,60}")
+_LONGEST_NAME = 100
 
 
 class CheckpointFolder:
@@ -40,12 +58,14 @@ class CheckpointFolder:
         self._skipped: set[Path] = set()
 
     def clean(self) -> None:
-        """Remove unfinished saves, with a message."""
+        """Remove unfinished saves, with a message, and turn copies of `best` and `last` into names again."""
         for name in remove_partial(self.path):
             say(f"removed an unfinished save of {name}")
         for path in self._numbered():
             with suppress(OSError):  # a partial manifest, from an interruption in `forget_training`
                 remove_partial(path)
+        for mark in MARKS:
+            self._adopt_copy(mark)
 
     def steps(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -62,12 +82,12 @@ class CheckpointFolder:
         state: TrainState,
         name: str | None = None,
     ) -> Path:
-        """Write one checkpoint (`step-N` unless named) and point `last` at it.
+        """Write one checkpoint (`step-N` unless named), the new `last` one.
 
         Raises:
             ResourceError: the disk is full; older checkpoints are untouched.
         """
-        target = self.path / (name or f"step-{state.step:08d}")
+        target = self.path / (name or _step_name(state.step))
         reach("save.begin")
         try:
             make_folder(self.path)
@@ -78,7 +98,7 @@ class CheckpointFolder:
         self._skipped.discard(target)
         reach("save.after_rename")
         if name is None:
-            point(self.path / "last", target.name)
+            self._mark("last", target.name)
         reach("save.end")
         return target
 
@@ -88,7 +108,7 @@ class CheckpointFolder:
         At most there are three complete checkpoints (one of them being written), the best model, and the models to
         average.
         """
-        whole = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file() and not file.is_symlink())
+        whole = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
         needed = 3 * (model_bytes + training_bytes) + (1 + max(0, keep - 2)) * model_bytes - whole
         free = free_bytes(self.path)
         if free < needed:
@@ -98,20 +118,52 @@ class CheckpointFolder:
             )
 
     def mark_best(self, path: Path) -> None:
-        """Point `best` at a checkpoint, unless it points at an average of earlier ones that is better."""
+        """Make a checkpoint the best, unless an average of earlier ones is better."""
         reach("save.before_best")
         if not self._average_is_better_than(best_metric_of(path)):
-            point(self.path / "best", path.name)
+            self._mark("best", path.name)
 
-    def relink(self, checkpoint: Checkpoint) -> None:
-        """Repair the links `last` and `best` after an interruption between a save and its links."""
-        state = checkpoint.state
-        if self._linked("last") != checkpoint.path.resolve():
-            point(self.path / "last", checkpoint.path.name)
-        best = self.path / f"step-{state.best_step:08d}" if state.best_step else checkpoint.path
-        moved = self._linked("best") != best.resolve() and not self._average_is_better_than(state.best_metric)
-        if moved and (best / MANIFEST).exists() and state.validated:
-            point(self.path / "best", best.name)
+    def restore_marks(self, last: Checkpoint) -> None:
+        """Write `best` and `last` as the training state has them, after an interruption before they were written."""
+        state = last.state
+        best = self._best_name(state.best_metric, state.best_step) or (last.path.name if state.validated else "")
+        for mark, name in (("last", last.path.name), ("best", best)):
+            if (
+                name
+                and (self.path / name / MANIFEST).exists()
+                and (self.marked(mark) != self.path / name or not (self.path / mark).is_file())
+            ):
+                self._mark(mark, name)
+
+    def name_of(self, mark: str) -> str | None:
+        """The name in `best` or `last`, of a checkpoint that may be gone; None if there is none."""
+        path = self.path / mark
+        try:
+            if path.is_symlink():
+                name = str(path.readlink()).rstrip("/")
+            elif path.is_dir():
+                manifest = (path / MANIFEST).read_bytes()
+                others = [other for other in self.path.glob(f"*/{MANIFEST}") if other.parent.name not in MARKS]
+                return next((other.parent.name for other in others if other.read_bytes() == manifest), mark)
+            elif path.is_file():
+                with path.open(encoding="utf-8") as file:
+                    name = file.read(_LONGEST_NAME).strip()
+            else:
+                return None
+        except (OSError, UnicodeDecodeError):
+            return None
+        return name if _NAME.fullmatch(name) and name not in MARKS else None
+
+    def marked(self, mark: str) -> Path | None:
+        """The checkpoint that is `best` or `last`; None if no name is recorded or the checkpoint is gone."""
+        name = self.name_of(mark)
+        return self.path / name if name and (self.path / name).is_dir() else None
+
+    def find(self, name: str) -> Path | None:
+        """The checkpoint of this name, `best` and `last` included; None if there is none."""
+        if name in MARKS:
+            return self.marked(name)
+        return self.path / name if _NAME.fullmatch(name) and (self.path / name).is_dir() else None
 
     def prune(self, keep: int) -> None:
         """Remove all checkpoints but the newest `keep` validated ones, the newest two, and the best.
@@ -120,11 +172,11 @@ class CheckpointFolder:
         """
         reach("prune.begin")
         steps = [path for path in self.steps() if path not in self._skipped]
-        kept = {*steps[-2:], *[path for path in steps if is_validated(path)][-keep:], self._linked("best")}
+        kept = {*steps[-2:], *[path for path in steps if is_validated(path)][-keep:], self.marked("best")}
         faults: list[OSError | UserError] = []
         for path in self._numbered():
             try:
-                if path.is_dir() and path not in kept and path.resolve() not in kept:
+                if path.is_dir() and path not in kept:
                     remove_folder(path)
                 elif path not in steps[-2:]:
                     forget_training(path)
@@ -138,7 +190,7 @@ class CheckpointFolder:
     def load_last(self) -> Checkpoint | None:
         """Load the newest checkpoint that can be resumed from; None in a new folder.
 
-        A damaged one is skipped with a warning.
+        A damaged one is skipped with a warning. If the best one is damaged or gone, the state names the next best.
 
         Raises:
             CheckpointError: no checkpoint is usable, or the newest is a pickle or of another version.
@@ -156,6 +208,7 @@ class CheckpointFolder:
                 for damaged, fault in faults:
                     warn(f"{damaged.name} {fault}; using {path.name}")
                     self._skipped.add(damaged)
+                self._replace_damaged_best(checkpoint)
                 return checkpoint
             faults.append((path, "holds weights only"))
         if not faults:
@@ -172,23 +225,50 @@ class CheckpointFolder:
             )
         return None
 
-    def load_best(self) -> Checkpoint:
-        """Load the best model, or the last one if no validation has marked one.
+    def best(self, result: str = "") -> tuple[Path, str]:
+        """The best checkpoint, and a warning if it had to be found without `best`; the last one without a validation.
+
+        A copy may have dropped the symbolic links of earlier versions. `result` is the name of the checkpoint that the
+        results of the run are of, if they are known; else the training state names the best one.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if marked := self.marked("best"):
+            return marked, ""
+        last, name, mark = self._last(), self.name_of("best"), self.path / "best"
+        lost = f"{mark} names {name}, which is gone" if name else f"{mark} is missing or damaged"
+        recorded = result or self._best_name(best_metric_of(last), best_step_of(last))
+        found = self.find(recorded) if recorded else last
+        if found == last and not name:
+            return last, ""
+        if found:
+            again = f"to write it again: echo {found.name} > {mark}"
+            return found, f"{lost}; the records of the run name {found.name} ({again})"
+        hint = "put it back from a copy of the run, or take another one with --checkpoint"
+        return last, f"{lost}, so the last checkpoint is used, {last.name}; {hint}"
+
+    def load_best(self, result: str = "") -> Checkpoint:
+        """Load the best checkpoint; see `best`.
 
         Raises:
             CheckpointError: there is none, or it is damaged.
         """
-        for link in ("best", "last"):
-            if path := self._linked(link):
-                return load_checkpoint(path, with_training=False)
-            if (self.path / link).is_symlink():
-                warn(f"{self.path / link} points to a checkpoint that is gone")
+        path, lost = self.best(result)
+        checkpoint = load_checkpoint(path, with_training=False)
+        if lost:
+            warn(lost)
+        return checkpoint
+
+    def _last(self) -> Path:
+        """The checkpoint that is `last`, or else the one of the latest step. Raises `CheckpointError` without any."""
+        if marked := self.marked("last"):
+            return marked
+        if steps := self.steps():
+            return steps[-1]
         for path in sorted(self.path.glob("*")):
             refuse_pickles(path)
-        steps = self.steps()
         what, hint = f"no checkpoint in {self.path}", "train first: seq2seq train CONFIG"
-        if steps:
-            what, hint = f"the best and the last checkpoint of {self.path} are gone", f"--checkpoint {steps[-1].name}"
         raise CheckpointError(what, hint=hint, code="checkpoint.missing")
 
     def average(self, paths: Sequence[Path]) -> dict[str, Tensor]:
@@ -203,22 +283,84 @@ class CheckpointFolder:
                 total[name] = total[name] + tensor.double() if name in total else tensor.double()
         return {name: (tensor / len(paths)).float() for name, tensor in total.items()}
 
+    def _best_name(self, metric: float | None, step: int) -> str:
+        """Name of the best checkpoint if `step` is the best step, with this metric; empty without a validation."""
+        return AVERAGED if self._average_is_better_than(metric) else _step_name(step) if step else ""
+
     def _average_is_better_than(self, metric: float | None) -> bool:
-        """Whether `best` is an average from an earlier end of this run, with a better metric."""
-        marked = self._linked("best")
-        if marked is None or _STEP.fullmatch(marked.name):
-            return False
-        mean = best_metric_of(marked)
+        """Whether this run has ended before, with an average of checkpoints that has a better metric."""
+        path = self.path / AVERAGED
+        mean = None if path in self._skipped or not (path / MANIFEST).exists() else best_metric_of(path)
         return mean is not None and (metric is None or mean > metric)
+
+    def _replace_damaged_best(self, last: Checkpoint) -> None:
+        """If the best checkpoint is damaged or gone, warn and take the best of the others.
+
+        Otherwise training to the end would find it out. Every rank decides the same, from the checkpoints alone.
+        """
+        state = last.state
+        if self._average_is_better_than(state.best_metric):
+            if (fault := _fault(self.path / AVERAGED)) is None:
+                return
+            warn(f"the best model is lost: {fault}; without it, the best step is the best again")
+            self._skipped.add(self.path / AVERAGED)
+        best = self.path / _step_name(state.best_step)
+        if not state.best_step or best == last.path or (fault := _fault(best)) is None:
+            return
+        self._skipped.add(best)
+        others = [path for path in self.validated() if path not in self._skipped and _fault(path) is None]
+        metrics = {path: metric_of(path) for path in others}
+        known = [path for path in others if metrics[path] is not None]
+        chosen = max(known, key=lambda path: metrics[path] or 0.0) if known else next(reversed(others), None)
+        state.best_step = int(chosen.name.removeprefix("step-")) if chosen else 0
+        state.best_metric = metrics[chosen] if chosen else None
+        instead = f"{chosen.name} is the best of the others" if chosen else "the next validation decides anew"
+        warn(f"the best model is lost: {fault}; {instead} (to keep it, put {best} back from a copy before training)")
+
+    def _adopt_copy(self, mark: str) -> None:
+        """Turn a copy of a checkpoint called `best` or `last` into the name of that checkpoint.
+
+        Without the original, the copy takes its place.
+        """
+        copy = self.path / mark
+        if copy.is_symlink() or not (copy / MANIFEST).exists():
+            return
+        name = self.name_of(mark) or mark
+        if name != mark:
+            remove_folder(copy)
+        else:
+            try:
+                name = _step_name(load_checkpoint(copy, with_training=False).state.step)
+            except CheckpointError:
+                return
+            if (self.path / name).exists():
+                return
+            copy.replace(self.path / name)
+        self._mark(mark, name)
+
+    def _mark(self, mark: str, name: str) -> None:
+        path = self.path / mark
+        if path.is_dir() and not path.is_symlink():
+            remove_folder(path)
+        write_text(path, name + "\n")
 
     def _numbered(self) -> list[Path]:
         """All entries named step-N, oldest first."""
         numbered = [(match, path) for path in self.path.glob("step-*") if (match := _STEP.fullmatch(path.name))]
         return [path for _, path in sorted((int(match[1]), path) for match, path in numbered)]
 
-    def _linked(self, link: str) -> Path | None:
-        path = self.path / link
-        return path.resolve() if path.exists() else None
+
+def _fault(path: Path) -> str | None:
+    """What keeps the weights of a checkpoint from being used; None if they are whole."""
+    try:
+        load_checkpoint(path, with_training=False)
+    except CheckpointError as error:
+        return error.what
+    return None
+
+
+def _step_name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:

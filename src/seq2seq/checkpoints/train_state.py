@@ -22,8 +22,10 @@ class TrainState:
     """Real target tokens, end marks included."""
     seconds: float = 0.0
     """Wall time of training and validation, resumed runs counted together."""
+    metric: float | None = None
+    """Metric of the latest validation, higher is better (the loss is negated)."""
     best_metric: float | None = None
-    """Best validation metric so far, higher is better (the loss is negated)."""
+    """Best validation metric so far."""
     best_step: int = 0
     """Step of the best validation."""
     stalled: int = 0
@@ -41,6 +43,7 @@ class TrainState:
         """Record a validation metric, higher is better; returns whether it is the best so far."""
         # NaN compares false with every number and would stay the best forever.
         metric = -math.inf if math.isnan(metric) else metric
+        self.metric = metric
         improved = self.best_metric is None or metric > self.best_metric
         if improved:
             self.best_metric, self.best_step, self.stalled = metric, self.step, 0
@@ -64,10 +67,10 @@ class TrainState:
             state = cls(**{**data, "cursor": Cursor(*data["cursor"])})
         except (TypeError, KeyError) as error:
             raise CheckpointError(f"{wrong}: {error}", code="checkpoint.version") from None
-        for name, default in asdict(cls(best_metric=0.0)).items():
+        for name, default in asdict(cls(metric=0.0, best_metric=0.0)).items():
             value = getattr(state, name)
             kinds = (int, float) if isinstance(default, float) else type(default)
-            if not isinstance(value, kinds) and not (name == "best_metric" and value is None):
+            if not isinstance(value, kinds) and not (name in ("metric", "best_metric") and value is None):
                 raise CheckpointError(f"{wrong}: {name} is {value!r}", code="checkpoint.damaged")
         if not all(isinstance(number, int) and number >= 0 for number in state.cursor):
             raise CheckpointError(f"{wrong}: cursor is {list(state.cursor)}", code="checkpoint.damaged")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
-from seq2seq.cli.input import Pair, PairText, check_output, known_tag, with_tag
+from seq2seq.cli.input import Pair, PairText, check_output
 from seq2seq.cli.options import (
     Checkpoint,
     Device,
@@ -20,6 +18,7 @@ from seq2seq.cli.options import (
     OutputFile,
     Quiet,
     Run,
+    TargetTag,
     Threads,
     check_choice,
     exclude,
@@ -86,10 +85,7 @@ def align(
         int | None, typer.Option("--line", min=1, help="Line to draw; an .html page begins there. [default: 1]")
     ] = None,
     subwords: Annotated[bool, typer.Option("--subwords", help="Draw subwords; a page has a switch for them.")] = False,
-    target_tag: Annotated[
-        str | None,
-        typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
-    ] = None,
+    target_tag: TargetTag = None,
     errors: Errors = "strict",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -129,13 +125,15 @@ def align(
     from seq2seq.runs.load import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
-    tag = "" if target_tag is None else known_tag(target_tag, loaded.translator.tokenizers.source)
     if picture is not None:
         page = picture.suffix.lower() == ".html"
-        _draw(picture, loaded.aligner(), text.some(loaded, tag, line or 1, _MAX_PAGE_PAIRS if page else 1), tag, view)
+        pairs = text.some(loaded, target_tag, line or 1, _MAX_PAGE_PAIRS if page else 1)
+        _draw(picture, loaded.aligner(), pairs, view)
         return
     other = None if reverse is None else load(reverse, device=device, threads=threads)
-    _align(_Runs(loaded, other, tag, method), text, view.options, output, as_json=as_json)
+    chunks = text.chunks(loaded, target_tag, _CHUNK_LINES)
+    runs = _Runs(loaded, other, method)
+    _align(runs, chunks, view.options, output, translated=target is None, as_json=as_json)
 
 
 class _Runs(NamedTuple):
@@ -143,8 +141,6 @@ class _Runs(NamedTuple):
 
     loaded: LoadedRun
     reverse: LoadedRun | None
-    tag: str
-    """Target tag before each source of the first run; may be empty."""
     method: str
     """Symmetrisation of the two alignments."""
 
@@ -173,15 +169,19 @@ class _Runs(NamedTuple):
         """Links of the first run, symmetrised with those of the other run if there is one."""
         from seq2seq.alignment.symmetrisation import symmetrise
 
-        tagged = [(with_tag(source, self.tag), target) for source, target in pairs]
-        forward = self.loaded.aligner().align(tagged, options)
+        forward = self.loaded.aligner().align(pairs, options)
         if self.reverse is None:
             return forward
-        backward = self.reverse.aligner().align([(target, source) for source, target in pairs], options)
+        swapped = [(target, self.untagged(source)) for source, target in pairs]
+        backward = self.reverse.aligner().align(swapped, options)
         return [
             tuple(sorted(symmetrise(one, ((i, j) for j, i in other), self.method)))
             for one, other in zip(forward, backward, strict=True)
         ]
+
+    def untagged(self, source: str) -> str:
+        """A source text without its target tag."""
+        return self.loaded.target_tags.split(source)[1]
 
 
 def _same_direction(one: LoadedRun, other: LoadedRun, forward: Sequence[bool | None]) -> bool:
@@ -193,18 +193,24 @@ def _same_direction(one: LoadedRun, other: LoadedRun, forward: Sequence[bool | N
     return one.weights == other.weights or languages[0] == languages[1] != unnamed
 
 
-def _align(runs: _Runs, text: PairText, options: AlignmentOptions, output: Path | None, *, as_json: bool) -> None:
-    at_terminal = text.source is None and sys.stdin.isatty()
-    pairs = text.pairs(runs.loaded, runs.tag, singly=at_terminal)
+def _align(
+    runs: _Runs,
+    chunks: Iterable[list[Pair]],
+    options: AlignmentOptions,
+    output: Path | None,
+    *,
+    translated: bool,
+    as_json: bool,
+) -> None:
     number = 0
     with open_output(output, None) as stream, Progress("aligning", None, "lines") as progress:
-        while chunk := list(islice(pairs, 1 if at_terminal else _CHUNK_LINES)):
+        for chunk in chunks:
             if not number:
                 runs.check(chunk)
             aligned = zip(chunk, runs.align(chunk, options), strict=True)
             rows = [
-                _row(line, pair, links, translated=text.target is None, as_json=as_json)
-                for line, (pair, links) in enumerate(aligned, start=number + 1)
+                _row(line, (runs.untagged(source), target), links, translated=translated, as_json=as_json)
+                for line, ((source, target), links) in enumerate(aligned, start=number + 1)
             ]
             stream.write("".join(row + "\n" for row in rows), (), {})
             number += len(chunk)
@@ -269,12 +275,12 @@ def _row(number: int, pair: Pair, links: Alignment, *, translated: bool, as_json
     return f"{pair[1]}\t{pharaoh(links)}" if translated else pharaoh(links)
 
 
-def _draw(picture: Path, aligner: WordAligner, pairs: Sequence[Pair], tag: str, view: _View) -> None:
+def _draw(picture: Path, aligner: WordAligner, pairs: Sequence[Pair], view: _View) -> None:
     from seq2seq.alignment.pictures import attention_grid, html_page, png_picture, svg_picture, text_picture
     from seq2seq.atomic_files import write_bytes, write_text
 
     kind = picture.suffix.lower()
-    attention = aligner.attention([(with_tag(source, tag), target) for source, target in pairs])
+    attention = aligner.attention(pairs)
     if kind == ".html":
         write_text(picture, html_page(attention, view.options))
         return

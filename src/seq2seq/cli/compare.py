@@ -13,6 +13,7 @@ import typer
 from seq2seq.cli.options import Json
 from seq2seq.console import format_table
 from seq2seq.errors import UsageError
+from seq2seq.redaction import presentable
 
 if TYPE_CHECKING:
     from seq2seq.reports.compare import Comparison
@@ -41,7 +42,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(_as_json(comparison), ensure_ascii=False))
         return
-    typer.echo("\n\n".join(_sections(comparison)))
+    typer.echo(presentable("\n\n".join(_sections(comparison))))
 
 
 def list_runs(
@@ -69,13 +70,15 @@ def list_runs(
     if not rows:
         typer.echo(f"no runs in {folder}; train one: seq2seq train CONFIG")
         return
-    typer.echo(format_table(("run", "state", "model", "steps", "best validation", "test BLEU", "age"), rows))
+    typer.echo(
+        presentable(format_table(("run", "state", "model", "steps", "best validation", "test BLEU", "age"), rows))
+    )
     for summary in summaries:
         if summary.state == "stopped":
-            typer.echo(f"\nto continue {summary.path}: seq2seq train {summary.path}/config.yaml")
+            typer.echo(presentable(f"\nto continue {summary.path}: seq2seq train {summary.path}/config.yaml"))
             break
     for path, fault in damaged:
-        typer.echo(f"\n{path}: {fault} (seq2seq doctor {path})")
+        typer.echo(presentable(f"\n{path}: {fault} (seq2seq doctor {path})"))
 
 
 def _row(summary: RunSummary, folder: Path) -> tuple[str, ...]:

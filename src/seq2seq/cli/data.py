@@ -90,10 +90,12 @@ def prepare(
     set_quiet(quiet)
     from seq2seq.config import load_config
     from seq2seq.data.cache import cache_folder
+    from seq2seq.data.pipes import spool_sources
     from seq2seq.data.prepare import prepare as prepare_data
 
     config = load_config(*split_arguments(arguments))
-    prepared = prepare_data(config.data, config.tokenizer, cache=cache_folder(), seed=config.seed, tell_counts=False)
+    data = spool_sources(config.data)
+    prepared = prepare_data(data, config.tokenizer, cache=cache_folder(), tell_counts=False)
     if as_json:
         typer.echo(json.dumps(prepared.record, ensure_ascii=False))
         return

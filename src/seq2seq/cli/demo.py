@@ -11,6 +11,7 @@ from seq2seq.cli.options import Quiet, Threads
 from seq2seq.cli.train import print_result
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
+from seq2seq.redaction import presentable
 
 DEMO_SETTINGS = {
     "transformer": ("preset=demo-transformer",),
@@ -54,6 +55,6 @@ def demo(
     pairs = pairs[:: max(1, len(pairs) // _SENTENCES)][:_SENTENCES]
     for (source, reference), translation in zip(pairs, loaded.translate([source for source, _ in pairs]), strict=True):
         mark = "" if translation == reference else f"   (reference: {reference})"
-        typer.echo(f"\n{source}\n  > {translation}{mark}")
+        typer.echo(presentable(f"\n{source}\n  > {translation}{mark}"))
     shortest = min(pairs, key=lambda pair: abs(len(pair[0].split()) - 8))
     typer.echo("\n" + draw_attention(loaded.attention(shortest[0])))

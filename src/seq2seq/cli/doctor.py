@@ -11,6 +11,7 @@ import typer
 from seq2seq.cli.options import Json
 from seq2seq.console import warn
 from seq2seq.errors import UserError
+from seq2seq.redaction import presentable
 from seq2seq.system import user_cache
 
 if TYPE_CHECKING:
@@ -77,4 +78,4 @@ def _print(facts: dict[str, dict[str, Any]]) -> None:
     for title, section in facts.items():
         typer.echo(f"[{title}]")
         for name, text in section.items():
-            typer.echo(f"  {name:{width}}  {text}".rstrip())
+            typer.echo(presentable(f"  {name:{width}}  {text}".rstrip()))

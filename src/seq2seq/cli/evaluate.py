@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.input import check_output, same_file
-from seq2seq.cli.options import BeamSize, Checkpoint, Device, Json, LengthPenalty, Quiet, Threads, exclude, require
+from seq2seq.cli.options import (
+    BeamSize,
+    Checkpoint,
+    Device,
+    Json,
+    LengthPenalty,
+    Quiet,
+    TargetTag,
+    Threads,
+    exclude,
+    require,
+)
 from seq2seq.console import format_table, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
@@ -33,6 +44,7 @@ def evaluate(
         str | None,
         typer.Option("--language", "-l", help="Target language; zh, ja and ko have tokenizers of their own."),
     ] = None,
+    target_tag: TargetTag = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -56,10 +68,12 @@ def evaluate(
         if references is None:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
         conflicts = [("a run", run is not None), ("--source", source is not None), ("--output", output is not None)]
+        conflicts.append(("--target-tag", target_tag is not None))
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if same_file(hypotheses, references):
             warn(f"{hypotheses} is compared with itself")
         metrics = corpus_metrics(_lines(hypotheses), _lines(references), target_language=language or "")
+        by_language: dict[str, list[MetricResult]] = {}
     else:
         if run is None:
             raise UsageError(
@@ -67,21 +81,26 @@ def evaluate(
                 hint="give a run directory, or --hypotheses and --references",
                 code="usage.nothing-to-do",
             )
-        metrics = _evaluate_run(
+        metrics, by_language = _evaluate_run(
             run,
             split=split,
             files=(source, references),
+            target_tag=target_tag,
             output=output,
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
             options=(device, checkpoint, threads),
             language=language,
         )
     if as_json:
-        typer.echo(json.dumps([metric._asdict() for metric in metrics], ensure_ascii=False))
+        parts = [metric._asdict() | {"target_tag": tag} for tag, found in by_language.items() for metric in found]
+        typer.echo(json.dumps([metric._asdict() for metric in metrics] + parts, ensure_ascii=False))
     elif quiet:
         typer.echo(f"{metrics[0].value:.2f}")
     else:
         print_metrics(metrics)
+        for tag, found in by_language.items():
+            typer.echo(f"\ntarget tag {tag}")
+            print_metrics(found)
 
 
 def _evaluate_run(
@@ -89,20 +108,23 @@ def _evaluate_run(
     *,
     split: str,
     files: tuple[Path | None, Path | None],
+    target_tag: str | None,
     output: Path | None,
     changes: dict[str, float | int | None],
     options: tuple[str, str | None, int],
     language: str | None,
-) -> list[MetricResult]:
+) -> tuple[list[MetricResult], dict[str, list[MetricResult]]]:
+    """The metrics of the whole text, and those by target tag if it has several."""
     from seq2seq.atomic_files import write_text
     from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
+    from seq2seq.runs.evaluate import metrics_by_target_tag
     from seq2seq.runs.load import load
 
     device, checkpoint, threads = options
     check_output(output, files)
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
-    pairs = _pairs(loaded, split, *files)
+    pairs = _pairs(loaded, split, *files, target_tag)
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
@@ -115,10 +137,15 @@ def _evaluate_run(
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))
     target_language = language or loaded.config.data.target_language
-    return corpus_metrics(translated, [pair[1] for pair in pairs], target_language=target_language)
+    metrics = corpus_metrics(translated, [pair[1] for pair in pairs], target_language=target_language)
+    return metrics, metrics_by_target_tag(loaded, pairs, translated, target_language)
 
 
-def _pairs(loaded: LoadedRun, split: str, source: Path | None, references: Path | None) -> list[tuple[str, str]]:
+def _pairs(
+    loaded: LoadedRun, split: str, source: Path | None, references: Path | None, target_tag: str | None
+) -> list[tuple[str, str]]:
+    """The pairs of the files, their sources with the target tag; without files those of the split with this tag."""
+    tags, option = loaded.target_tags, "--target-tag"
     if (source is None) != (references is None):
         raise UsageError(
             "--source and --references belong together", hint="give both, or --split test", code="usage.needs"
@@ -128,7 +155,12 @@ def _pairs(loaded: LoadedRun, split: str, source: Path | None, references: Path 
             raise UsageError(f"--split {split} is neither test nor valid", hint="--split test", code="usage.choice")
         if not (pairs := loaded.directory.load_pairs(split)):
             raise DataError(f"the run has no {split} set", hint="--source FILE --references FILE", code="data.no-split")
-        return pairs
+        if target_tag is None:
+            return pairs
+        symbol = tags.symbol(target_tag, option)
+        if not (chosen := [pair for pair in pairs if tags.language(pair[0]) == target_tag]):
+            raise DataError(f"the {split} set has no text with {symbol}", where=option, code="data.no-lines")
+        return chosen
     sources, targets = _lines(source), _lines(references)
     if len(sources) != len(targets):
         raise DataError(
@@ -136,13 +168,14 @@ def _pairs(loaded: LoadedRun, split: str, source: Path | None, references: Path 
             hint="the two files must match line by line",
             code="data.line-counts",
         )
-    return list(zip(sources, targets, strict=True))
+    return list(zip(tags.add(sources, target_tag, option), targets, strict=True))
 
 
 def score(
     run: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
     source: Annotated[Path, typer.Option("--source", "-s", help="Source file.", show_default=False)],
     target: Annotated[Path, typer.Option("--target", "-t", help="Target file.", show_default=False)],
+    target_tag: TargetTag = None,
     normalized: Annotated[
         bool, typer.Option("--normalized", help="Print log P / length^a, the score of a search.")
     ] = False,
@@ -173,7 +206,8 @@ def score(
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     alpha = loaded.config.decoding.length_penalty if length_penalty is None else length_penalty
-    for number, item in enumerate(loaded.translator.scorer.score(_pairs(loaded, "", source, target)), start=1):
+    pairs = _pairs(loaded, "", source, target, target_tag)
+    for number, item in enumerate(loaded.translator.scorer.score(pairs), start=1):
         ranked = item.log_probability / item.length**alpha if item.length else 0.0
         if as_json:
             entry: dict[str, Any] = {"line": number, "log_probability": item.log_probability, "score": ranked}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
+import stat
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from seq2seq.console import write_stderr
 from seq2seq.errors import DataError, UsageError
@@ -14,67 +18,108 @@ from seq2seq.signals import Stop
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
-    from seq2seq.decoding.text_batches import Line
+    from seq2seq.decoding.text_batches import Line, More
     from seq2seq.runs.load import LoadedRun
-    from seq2seq.tokenizers.base import Tokenizer
 
 REPLACE = "--errors replace"
 """Option that replaces bytes that are not UTF-8, for hints."""
 
 
-def input_lines(file: Path | None, errors: DecodingErrors) -> Iterable[str]:
-    """The lines of a file or of standard input; at a terminal those that a person types."""
+_RECEIVED = 1 << 16
+_LONGEST_LINE = 1 << 26
+"""Bytes after which a line is handed over without its end; `decode_lines` refuses it."""
+_PAUSE_SECONDS = 0.1
+"""A pipe that brings nothing for so long pauses: a program waits for the answer to what it has written."""
+
+
+class InputText(NamedTuple):
+    """Lines of a file or of a stream."""
+
+    lines: Iterable[str]
+    more: More | None = None
+    """For a pipe or a terminal: whether the next line is there, or comes in a moment."""
+
+
+def input_text(file: Path | None, errors: DecodingErrors) -> InputText:
+    """The text of a file or of standard input, which is empty if it is closed; a terminal shows a prompt."""
     from seq2seq.data.files import decode_lines, read_lines
 
+    if file is not None and str(file) != "-" and not file.is_fifo():
+        return InputText(read_lines(file, errors, option=REPLACE))
+    name = "stdin" if file is None else str(file)
     if file is not None and str(file) != "-":
-        return read_lines(file, errors, option=REPLACE)
-    if sys.stdin.isatty():
-        return _prompt()
-    return decode_lines(sys.stdin.buffer, "stdin", errors, option=REPLACE)
+        stream = _Stream(os.open(file, os.O_RDONLY))
+    elif sys.stdin is None:
+        return InputText(())
+    elif (number := _stream_number()) is not None:
+        stream = _Stream(number, prompt="> " if sys.stdin.isatty() else "")
+    else:
+        return InputText(decode_lines(sys.stdin.buffer, name, errors, option=REPLACE))
+    return InputText(decode_lines(cast(BinaryIO, stream), name, errors, option=REPLACE), stream.more)
 
 
-def _prompt() -> Iterator[str]:
-    """Lines typed at a terminal, until the end of input."""
-    while True:
+def _stream_number() -> int | None:
+    """The descriptor of standard input if it is a pipe or a terminal; None for a file, and where it has none."""
+    try:
+        number = sys.stdin.fileno()
+        mode = os.fstat(number).st_mode
+    except (OSError, ValueError):
+        return None
+    live = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()
+    return number if live and os.name == "posix" else None  # elsewhere, `select` is for sockets
+
+
+class _Stream:
+    """Lines of a pipe or a terminal as they arrive; the buffers of Python do not tell what they hold."""
+
+    def __init__(self, number: int, prompt: str = "") -> None:
+        self._number, self._prompt = number, prompt
+        self._lines: deque[bytes] = deque()
+        self._begun: list[bytes] = []
+        """The line that has not ended yet."""
+        self._begun_size = 0
+        self._ended = False
+
+    def readline(self, limit: int) -> bytes:
+        """The next line with its end, or `limit` bytes of a longer one; empty at the end of the input."""
+        if self._prompt and not self._lines and not self._ended:
+            sys.stderr.write(self._prompt)
+            sys.stderr.flush()
         try:
-            yield input("> ")
-        except EOFError:
-            return
+            while not self._lines and not self._ended:
+                self._receive()
         except Stop:
-            write_stderr("")  # later messages begin on a new line, not behind the prompt
+            if self._prompt:
+                write_stderr("")  # later messages begin on a new line, not behind the prompt
             raise
+        if not self._lines:
+            return b""
+        line = self._lines.popleft()
+        if len(line) > limit:
+            self._lines.appendleft(line[limit:])
+        return line[:limit]
 
+    def more(self) -> bool:
+        """Whether `readline` returns in a moment."""
+        while not self._lines and not self._ended:
+            if not select.select([self._number], [], [], _PAUSE_SECONDS)[0]:
+                return False
+            self._receive()
+        return True
 
-def tagged(lines: Iterable[str], tag: str, tokenizer: Tokenizer) -> Iterable[str]:
-    """The lines with a target tag before each, as in training. Raises as `known_tag`."""
-    from seq2seq.data.corpus import add_tag
-
-    symbol = known_tag(tag, tokenizer)
-    return (add_tag(line, symbol) for line in lines)
-
-
-def known_tag(tag: str, tokenizer: Tokenizer) -> str:
-    """The symbol of a target tag: `<2de>` for `de`.
-
-    Raises:
-        UsageError: the run knows no such tag.
-    """
-    from seq2seq.data.corpus import tag_symbol
-
-    symbol = tag_symbol(tag)
-    if symbol not in (known := tokenizer.tags):
-        raise UsageError(
-            f"the run knows no target tag {tag}",
-            where="--target-tag",
-            hint=f"its tags: {tag_names(known)}" if known else "it was trained without target_tag: leave it out",
-            code="search.target-tag",
-        )
-    return symbol
-
-
-def tag_names(tags: Iterable[str]) -> str:
-    """The languages of such symbols as `<2de>`."""
-    return ", ".join(tag.removeprefix("<2").removesuffix(">") for tag in tags)
+    def _receive(self) -> None:
+        data = os.read(self._number, _RECEIVED)
+        self._ended = not data
+        *lines, rest = data.split(b"\n")
+        if lines:
+            self._lines.append(b"".join([*self._begun, lines[0], b"\n"]))
+            self._lines.extend(line + b"\n" for line in lines[1:])
+            self._begun, self._begun_size = [], 0
+        self._begun.append(rest)
+        self._begun_size += len(rest)
+        if self._begun_size and (self._ended or self._begun_size >= _LONGEST_LINE):
+            self._lines.append(b"".join(self._begun))
+            self._begun, self._begun_size = [], 0
 
 
 def same_file(one: Path, other: Path) -> bool:
@@ -141,21 +186,33 @@ class PairText(NamedTuple):
     """None for the model's own translations."""
     errors: DecodingErrors
 
-    def pairs(self, loaded: LoadedRun, symbol: str, *, singly: bool = False) -> Iterator[Pair]:
-        """Source lines with their translations; `singly` does not wait for the next line.
+    def chunks(self, loaded: LoadedRun, target_tag: str | None, size: int) -> Iterator[list[Pair]]:
+        """Source lines, with their target tags, and their translations: up to about `size` pairs at a time.
 
-        The model reads `symbol`, a target tag, before each line that it translates.
+        Raises:
+            UsageError: as `TargetTags.add`.
+            DataError: the two texts have different numbers of lines.
         """
-        yield from self._of(input_lines(self.source, self.errors), loaded, symbol, singly)
+        text = input_text(self.source, self.errors)
+        lines = loaded.target_tags.add(text.lines, target_tag, "--target-tag")
+        if self.target is None:
+            for chunk in loaded.translator.stream_chunks(lines, more=text.more):
+                yield [(translations[0].source.text, translations[0].text) for translations in chunk]
+            return
+        pairs = self._pairs(lines, self.target)
+        while chunk_of_pairs := list(islice(pairs, size)):
+            yield chunk_of_pairs
 
-    def some(self, loaded: LoadedRun, symbol: str, line: int, count: int) -> list[Pair]:
-        """The pairs from a line on, counted from 1. Other lines are not translated."""
-        lines = input_lines(self.source, self.errors)
+    def some(self, loaded: LoadedRun, target_tag: str | None, line: int, count: int) -> list[Pair]:
+        """The pairs from a line on, counted from 1. Other lines are not translated. Raises as `chunks`."""
+        text = input_text(self.source, self.errors)
+        lines = loaded.target_tags.add(text.lines, target_tag, "--target-tag")
         first, last = line - 1, line - 1 + count
         if self.target is None:
-            pairs = list(self._of(islice(lines, first, last), loaded, symbol, False))
+            chosen = list(islice(lines, first, last))
+            pairs = list(zip(chosen, loaded.translator.translate(chosen), strict=True))
         else:
-            pairs = list(islice(self._of(lines, loaded, symbol, False), first, last))
+            pairs = list(islice(self._pairs(lines, self.target), first, last))
         if not pairs:
             raise UsageError(
                 f"--line {line} is beyond the end of the text",
@@ -164,37 +221,18 @@ class PairText(NamedTuple):
             )
         return pairs
 
-    def _of(self, lines: Iterable[str], loaded: LoadedRun, symbol: str, singly: bool) -> Iterator[Pair]:
+    def _pairs(self, sources: Iterable[str], target: Path) -> Iterator[Pair]:
         from seq2seq.data.files import read_lines
 
-        if self.target is not None:
-            yield from _paired(lines, read_lines(self.target, self.errors, option=REPLACE))
-        elif singly:
-            for line in lines:
-                yield line, loaded.translate([with_tag(line, symbol)])[0]
-        else:
-            for translations in loaded.translator.stream(with_tag(line, symbol) for line in lines):
-                line = translations[0].source.text
-                yield line.removeprefix(f"{symbol} ") if symbol else line, translations[0].text
-
-
-def with_tag(line: str, symbol: str) -> str:
-    """The line with a target tag, where there is one."""
-    from seq2seq.data.corpus import add_tag
-
-    return add_tag(line, symbol) if symbol else line
-
-
-def _paired(sources: Iterable[str], targets: Iterable[str]) -> Iterator[Pair]:
-    counts = [0, 0]
-    for source, target in zip_longest(sources, targets):
-        counts[0] += source is not None
-        counts[1] += target is not None
-        if source is not None and target is not None:
-            yield source, target
-    if counts[0] != counts[1]:
-        raise DataError(
-            f"the source has {counts[0]:,} lines, the target {counts[1]:,}",
-            hint="the two files must match line by line",
-            code="data.line-counts",
-        )
+        counts = [0, 0]
+        for source, translation in zip_longest(sources, read_lines(target, self.errors, option=REPLACE)):
+            counts[0] += source is not None
+            counts[1] += translation is not None
+            if source is not None and translation is not None:
+                yield source, translation
+        if counts[0] != counts[1]:
+            raise DataError(
+                f"the source has {counts[0]:,} lines, the target {counts[1]:,}",
+                hint="the two files must match line by line",
+                code="data.line-counts",
+            )

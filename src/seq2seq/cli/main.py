@@ -18,7 +18,7 @@ import typer
 from seq2seq.cli import align, compare, config, data, demo, doctor, export, help, init, tokenizer, train, translate
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
-from seq2seq.cli.usage_errors import CommandLineError, usage_error
+from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, usage_error
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UserError
 from seq2seq.redaction import redact
@@ -52,6 +52,10 @@ app.command("compare")(compare.compare)
 app.command("runs")(compare.list_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")
+
+
+_RECORDS_NAMES = ("init", "train", "demo", "tokenizer", "data", "export", "config")
+"""Commands that write the names of files and runs into configs and records, which are UTF-8."""
 
 
 def _version(wanted: bool) -> None:
@@ -100,6 +104,8 @@ def _run() -> int:
         command = typer.main.get_command(app)
         # Ranks of torchrun end without a message until training begins: rank 0 reports.
         alone = nullcontext() if "RANK" in os.environ else interruptible()
+        if arguments and arguments[0] in _RECORDS_NAMES and (odd := name_not_utf8(arguments)):
+            raise odd
         with alone, command.make_context("seq2seq", arguments) as context:
             command.invoke(context)
         sys.stdout.flush()
@@ -123,6 +129,8 @@ def _run() -> int:
         code = _report(error, debug)
     except OSError as error:
         code = _failed_output(error, debug)
+    except UnicodeEncodeError as error:
+        code = _report(odd, debug) if (odd := name_not_utf8(arguments)) else _unexpected(error, debug)
     except Exception as error:
         code = _unexpected(error, debug)
     return code

@@ -73,23 +73,48 @@ MaxLengthRatio = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option("--max-length", min=1, help="Longest output in tokens, however long the source is.")
 ]
+TargetTag = Annotated[
+    str | None,
+    typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
+]
+SourceFile = Annotated[
+    str | None,
+    typer.Option("--source", "-s", help="Source side, one sentence a line; with --pairs its column or language."),
+]
+TargetFile = Annotated[str | None, typer.Option("--target", "-t", help="Target side, its translations.")]
+PairsFile = Annotated[
+    str | None,
+    typer.Option("--pairs", "-p", help="Both sides in one file: TSV, CSV, JSON, Parquet, TMX, XLIFF."),
+]
+ValidFiles = Annotated[
+    list[str] | None,
+    typer.Option("--valid", help="Validation set, a file like --pairs; for two text files give it twice."),
+]
+TestFiles = Annotated[list[str] | None, typer.Option("--test", help="Test set, as --valid.")]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
 Errors = Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 
+_CORPUS = re.compile(r"\.(tsv|csv|jsonl|ndjson|parquet|tmx|xlf|xliff|\w*xliff)(\.(gz|xz|bz2|zst))?$", re.IGNORECASE)
+
+
 def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
     """Separate config files from `key=value` settings.
 
-    Raises `ConfigError` for a URL.
+    Raises `ConfigError` for a URL, or a corpus in the place of a config.
     """
     arguments = arguments or []
     if address := next((text for text in arguments if re.match(r"\w+://", text)), None):
         raise ConfigError(
             f"{address} is a URL, but a config must be a local file", hint="download it first", code="config.no-file"
         )
-    return [text for text in arguments if "=" not in text], [text for text in arguments if "=" in text]
+    files = [text for text in arguments if "=" not in text]
+    if corpus := next((name for name in files if _CORPUS.search(name)), None):
+        what = f"{corpus} is a corpus by its name, not a config"
+        raise ConfigError(what, hint=f"seq2seq train --pairs {corpus}", code="config.no-file")
+    return files, [text for text in arguments if "=" in text]
 
 
 def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None:

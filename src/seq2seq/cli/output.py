@@ -5,48 +5,47 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
-from seq2seq.atomic_files import disk_error, write_json
+from seq2seq.atomic_files import disk_error, no_follow
 from seq2seq.cli.input import REPLACE
 from seq2seq.console import say, warn
-from seq2seq.errors import CheckpointError, DataError, UsageError
+from seq2seq.errors import DataError, UsageError
+from seq2seq.failpoints import reach
 from seq2seq.signals import Stop
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line
 
-_FORMAT = 1
+_FORMAT = 2
 _LOCK_SECONDS = 3.0
 
 
 def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows: int) -> bool:
     """Whether the output is complete, with `rows` lines for each line of the source, and no other one is in progress.
 
-    Standard input is not counted. Raises `UsageError` if the output has another number of lines.
+    A complete output of another length is that of another text or of other options. The lines of standard input and of
+    pipes are not counted.
     """
     if not output.is_file() or _partial(output).exists():
         return False
-    if source is not None and str(source) != "-":
+    if source is not None and not (str(source) == "-" or source.is_fifo() or source.is_char_device()):
         from seq2seq.data.files import read_lines
 
         expected = rows * sum(1 for _ in read_lines(source, errors, option=REPLACE))
         with output.open("rb") as file:
             count = sum(1 for _ in file)
         if count != expected:
-            raise UsageError(
-                f"{output} is complete with {count:,} lines, but {source} with these options makes {expected:,}",
-                where="--resume",
-                hint="leave out --resume to replace it, or choose another file with -o",
-                code="usage.resume",
-            )
+            say(f"{output} is complete with {count:,} lines, but {source} with these options makes {expected:,}")
+            return False
     return True
 
 
@@ -85,6 +84,62 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".partial-{path.name}")
 
 
+class _Step(NamedTuple):
+    """An entry of the record: the state after some input lines were translated."""
+
+    lines: int
+    bytes: int
+    input: str
+    """SHA-256 of the input lines so far."""
+    output: str
+    """SHA-256 of the output so far."""
+    counts: dict[str, int]
+
+
+class _Record(NamedTuple):
+    """What is whole of a record. Its first entry are the options of the command, each further one is a `_Step`."""
+
+    identity: dict[str, Any] | None
+    """None if the record is damaged from its beginning, or was written by another version."""
+    steps: list[_Step]
+    ends: list[int]
+    """Where the entries end in the file, in bytes: that of the options first."""
+    damaged: bool
+    """Whether something other than a torn last line follows."""
+
+
+def _entry(content: Any) -> bytes:
+    """A line of the record: JSON with its SHA-256, since a changed number would still be valid JSON."""
+    text = json.dumps(content)
+    return (json.dumps({"entry": content, "sha256": hashlib.sha256(text.encode()).hexdigest()}) + "\n").encode()
+
+
+def _read_record(path: Path) -> _Record:
+    identity: dict[str, Any] | None = None
+    steps: list[_Step] = []
+    ends: list[int] = []
+    lines = path.read_bytes().splitlines(keepends=True)
+    for line in lines:
+        try:
+            content = json.loads(line)["entry"]
+            if line != _entry(content):
+                break
+            if identity is not None:
+                done, size, source, written, counts = content
+                counts = {str(key): int(count) for key, count in counts.items()}
+                steps.append(_Step(int(done), int(size), str(source), str(written), counts))
+            elif content["format"] == _FORMAT:
+                identity = dict(content["identity"])
+            else:
+                break
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            break
+        ends.append((ends[-1] if ends else 0) + len(line))
+    # A kill may tear the last line.
+    rest = lines[len(ends) :]
+    return _Record(identity, steps, ends, identity is None or (bool(rest) and rest[-1].endswith(b"\n")))
+
+
 class _FileOutput(Output):
     """Output to a file that is written under another name, with a record of its progress.
 
@@ -93,11 +148,12 @@ class _FileOutput(Output):
 
     def __init__(self, path: Path, identity: Mapping[str, Any] | None) -> None:
         self.path = path
-        self.identity = None if identity is None else dict(identity)
+        self.identity = None if identity is None else json.loads(json.dumps(dict(identity)))
         self.partial = _partial(path)
         self.record = path.with_name(f".partial-{path.name}.json")
-        self._digest = hashlib.sha256()
+        self._input, self._output = hashlib.sha256(), hashlib.sha256()
         self._expected = ""
+        self._header = _entry({"format": _FORMAT, "identity": self.identity})
         try:
             self.file = self._locked()
         except OSError as error:
@@ -108,7 +164,7 @@ class _FileOutput(Output):
         # The workers of a killed process hold the lock for a moment longer.
         until = time.monotonic() + _LOCK_SECONDS
         while True:
-            file = self.partial.open("a+b")
+            file = open(self.partial, "a+b", opener=no_follow)  # noqa: SIM115
             if _lock(file):
                 # Another process may have completed and renamed the file in the meantime.
                 with suppress(FileNotFoundError):
@@ -122,28 +178,45 @@ class _FileOutput(Output):
 
     def begin(self, resume: bool) -> None:
         """Resume the file, or start from the beginning."""
-        size = self.partial.stat().st_size
+        step = None
         if resume and self.record.exists():
-            size = self._resume(size)
-            say(f"{self.lines:,} lines of {self.path} are already translated")
-        else:
-            if self.identity is not None and (size or self.record.exists()):
-                warn(f"{self.partial} was left by an interrupted translation and is replaced (--resume continues it)")
-            elif resume:
-                say(f"nothing to resume: {self.path} is written from the beginning")
+            step = self._resume()
+        elif resume:
+            say(f"nothing to resume: {self.path} is written from the beginning")
+        elif self.identity is not None and (self.partial.stat().st_size or self.record.exists()):
+            warn(f"{self.partial} was left by an interrupted translation and is replaced (--resume continues it)")
+        if step is None:
             self.record.unlink(missing_ok=True)
-            size = 0
-        self.file.truncate(size)
+            self.file.truncate(0)
+            return
+        self.lines, self.counts, self._expected = step.lines, step.counts, step.input
+        self._header = b""
+        self.file.truncate(step.bytes)
+        self.file.seek(0, os.SEEK_END)
+        say(f"{self.lines:,} lines of {self.path} are already translated")
 
-    def _resume(self, size: int) -> int:
-        """Read the record; returns the recorded length of the file in bytes."""
-        restart = "leave out --resume to start again"
-        try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-            before, lines, length = dict(record["identity"]), int(record["lines"]), int(record["bytes"])
-            self._expected, self.counts = str(record["input"]), {key: int(n) for key, n in record["notes"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(f"{self.record} is damaged", hint=restart, code="run.damaged") from None
+    def _resume(self) -> _Step | None:
+        """Shorten the record to what is whole of it and of the file; returns the last whole step, None if none is."""
+        record = _read_record(self.record)
+        if record.identity is not None:
+            self._require_identity(record.identity)
+        last: _Step | None = None
+        self.file.seek(0)
+        count = 0
+        for step in record.steps:
+            digest = self._output.copy()
+            digest.update(self.file.read(step.bytes - (last.bytes if last else 0)))
+            if digest.hexdigest() != step.output:
+                break
+            last, self._output, count = step, digest, count + 1
+        if record.damaged or count < len(record.steps):
+            lines = f"all but its first {last.lines:,} lines are" if last else "all of it is"
+            warn(f"the unfinished {self.path} is damaged ({self.partial} or its .json): {lines} translated again")
+        if last is not None:
+            os.truncate(self.record, record.ends[count])
+        return last
+
+    def _require_identity(self, before: Mapping[str, Any]) -> None:
         now = self.identity or {}
         if changes := [
             f"{key}: {before.get(key)} -> {now.get(key)}"
@@ -153,15 +226,9 @@ class _FileOutput(Output):
             raise UsageError(
                 f"{self.path} was started with different options: {'; '.join(changes)}",
                 where="--resume",
-                hint=f"use the same options, or {restart}",
+                hint="use the same options, or leave out --resume to start again",
                 code="usage.resume",
             )
-        if size < length:
-            raise CheckpointError(
-                f"{self.partial} is shorter than {self.record} says", hint=restart, code="run.damaged"
-            )
-        self.lines = lines
-        return length
 
     def skip_translated(self, lines: Iterator[Line]) -> None:
         """See `Output`."""
@@ -177,7 +244,7 @@ class _FileOutput(Output):
                 )
             self._add_to_digest(skipped)
             left -= len(skipped)
-        if self.lines and self._digest.hexdigest() != self._expected:
+        if self.lines and self._input.hexdigest() != self._expected:
             raise DataError(
                 f"the first {self.lines:,} lines of the input are not those that were translated",
                 where="--resume",
@@ -186,47 +253,54 @@ class _FileOutput(Output):
             )
 
     def _add_to_digest(self, lines: Sequence[Line]) -> None:
-        for line in lines:
-            self._digest.update(f"{line.text}\n{line.prefix}\n".encode("utf-8", "surrogatepass"))
+        text = "".join(f"{line.text}\n{line.prefix}\n" for line in lines)
+        self._input.update(text.encode("utf-8", "surrogatepass"))
 
     def write(self, text: str, lines: Sequence[Line], counts: Mapping[str, int]) -> None:
         """See `Output`."""
         self._add_to_digest(lines)
         self.lines += len(lines)
+        content = text.encode("utf-8")
+        self._output.update(content)
         try:
-            self.file.write(text.encode("utf-8"))
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            length = self.file.tell()
+            _write_durably(self.file, content)
         except OSError as error:
-            raise disk_error(error, self.path, len(text)) from None
+            raise disk_error(error, self.path, len(content)) from None
         if self.identity is None:
             return
-        write_json(
-            self.record,
-            {
-                "format": _FORMAT,
-                "identity": self.identity,
-                "input": self._digest.hexdigest(),
-                "lines": self.lines,
-                "bytes": length,
-                "notes": dict(counts),
-            },
-        )
+        reach("output.record")
+        state = (self._input.hexdigest(), self._output.hexdigest(), dict(counts))
+        entry = self._header + _entry(_Step(self.lines, self.file.tell(), *state))
+        try:
+            with open(self.record, "a+b", opener=no_follow) as record:
+                _write_durably(record, entry)
+        except OSError as error:
+            raise disk_error(error, self.record, len(entry)) from None
+        self._header = b""
 
     def finish(self) -> None:
-        """Rename the complete file to its name."""
+        """Rename the complete file to its name; a file that it replaces leaves it its permissions."""
+        with suppress(FileNotFoundError):
+            shutil.copymode(self.path, self.partial)
         self.partial.replace(self.path)
         self.record.unlink(missing_ok=True)
 
     def interrupt(self) -> str:
         """See `Output`."""
-        if not self.record.exists():
+        # The record counts: the interruption may have come between the lines and their entry.
+        steps = _read_record(self.record).steps if self.record.exists() else []
+        if not steps:
             self.partial.unlink(missing_ok=True)
+            self.record.unlink(missing_ok=True)
             return f"nothing is written to {self.path}"
-        # The record counts: the interruption may have come between the lines and their record.
-        self.kept = int(json.loads(self.record.read_text(encoding="utf-8"))["lines"])
+        self.kept = steps[-1].lines
         return f"{self.kept:,} lines are kept; the same command with --resume goes on from there"
+
+
+def _write_durably(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _lock(file: BinaryIO) -> bool:
@@ -252,7 +326,6 @@ def open_output(path: Path | None, identity: Mapping[str, Any] | None, *, resume
 
     Raises:
         UsageError: the file cannot be written, or was started with other options.
-        CheckpointError: the interrupted file or its record is damaged.
         ResourceError: the disk is full.
     """
     if path is None or str(path) == "-":

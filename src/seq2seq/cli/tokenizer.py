@@ -44,12 +44,14 @@ def train(
     from seq2seq.atomic_files import disk_error
     from seq2seq.config.sources import TextSource
     from seq2seq.data.corpus import read_pairs
+    from seq2seq.data.pipes import spool_pipes
     from seq2seq.tokenizers.pair import train_tokenizers
 
-    files = TextSource(source=str(source), target=str(target))
+    left, right = spool_pipes([str(source), str(target)])
+    files = TextSource(source=left, target=right)
     if next(read_pairs(files, option=""), None) is None:
         raise DataError(f"{source} is empty", where=str(source), hint="is it the right file?", code="data.no-lines")
-    pair = train_tokenizers(config.tokenizer, lambda: read_pairs(files, option=""), config.seed)
+    pair = train_tokenizers(config.tokenizer, lambda: read_pairs(files, option=""), config.data.seed)
     try:
         pair.save(output)
     except OSError as error:
@@ -113,9 +115,11 @@ def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer
     if side not in ("source", "target"):
         raise UsageError(f"--side {side} is neither source nor target", hint="--side source", code="usage.choice")
     from seq2seq.data.files import require_local
+    from seq2seq.runs.directory import RunDirectory
     from seq2seq.tokenizers.pair import TokenizerPair
 
     require_local(folder)
+    RunDirectory(folder)  # refuses links and FIFOs
     inner = folder / "tokenizer"
     is_run = inner.is_dir() or (folder / "config.yaml").is_file()
     if not is_run and not (folder / "tokenizer.json").is_file():
@@ -141,6 +145,8 @@ def _suggest(folder: Path) -> str:
 def _stdin() -> Iterable[str]:
     from seq2seq.data.files import decode_lines
 
+    if sys.stdin is None:  # closed
+        return ()
     return decode_lines(sys.stdin.buffer, "stdin", "strict", option="")
 
 

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.options import Device, Json, Quiet, Threads, split_arguments
-from seq2seq.console import set_quiet
+from seq2seq.cli.options import (
+    Device,
+    Json,
+    PairsFile,
+    Quiet,
+    SourceFile,
+    TargetFile,
+    TestFiles,
+    Threads,
+    ValidFiles,
+    split_arguments,
+)
+from seq2seq.console import set_quiet, write_stderr
 from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,8 +33,11 @@ def train_command(
         list[str] | None,
         typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
     ] = None,
-    source: Annotated[str | None, typer.Option("--source", "-s", help="Source side, without a config.")] = None,
-    target: Annotated[str | None, typer.Option("--target", "-t", help="Target side, without a config.")] = None,
+    source: SourceFile = None,
+    target: TargetFile = None,
+    pairs: PairsFile = None,
+    valid: ValidFiles = None,
+    test: TestFiles = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/NAME]")] = None,
     device: Device = "",
     devices: Annotated[
@@ -41,30 +55,31 @@ def train_command(
       seq2seq train my.yaml --devices 4
       seq2seq train my.yaml model.kind=gru training.max_steps=5000 -o runs/gru
       seq2seq train --source corpus.en --target corpus.de -o runs/mine
+      seq2seq train --pairs corpus.tsv --test test.tsv -o runs/mine
     """
     set_quiet(quiet)
     if output == Path():  # also -o "", of a variable that is not set
         raise UsageError("a run wants a folder of its own", where="-o", hint="-o runs/NAME", code="usage.value")
     files, overrides = split_arguments(arguments)
-    if (source is None) != (target is None):
+    named = [option for option, given in (("--pairs", pairs), ("--source", source), ("--target", target)) if given]
+    if named and files:
         raise UsageError(
-            "--source and --target belong together", hint="--source corpus.en --target corpus.de", code="usage.needs"
-        )
-    if source is not None and files:
-        raise UsageError(
-            f"--source and --target are for training without a config, and {files[0]} is one",
+            f"{named[0]} is for training without a config, and {files[0]} is one",
             hint=f"name the files in {files[0]}, or leave it out",
             code="usage.conflict",
         )
-    if source is None and not arguments:
+    if not named and not arguments:
         raise UsageError(
-            "nothing to train on", hint="give a config, or --source FILE --target FILE", code="usage.nothing-to-do"
+            "nothing to train on",
+            hint="give a config, --pairs FILE, or --source FILE --target FILE",
+            code="usage.nothing-to-do",
         )
     suggested: list[str] = []
-    if source is not None and target is not None:
-        from seq2seq.cli.init import settings_for_files
+    if named or valid or test:
+        from seq2seq.cli.init import named_corpora, settings_for
 
-        suggested = settings_for_files(source, target)
+        if corpora := named_corpora(source, target, pairs, valid, test):
+            suggested = settings_for(corpora)
     if output is not None:
         overrides.append(f"run_directory={json.dumps(str(output))}")
     if device:
@@ -74,8 +89,11 @@ def train_command(
     if threads:
         overrides.append(f"threads={threads}")
     from seq2seq.config import load_config
+    from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.train import train
 
+    if output is not None:
+        RunDirectory(output)  # refuses a run with links or FIFOs before its config is read
     print_result(train(load_config(files, overrides, suggested)), as_json=as_json, quiet=quiet)
 
 
@@ -91,10 +109,9 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
         from seq2seq.cli.evaluate import print_metrics
 
         print_metrics(result.metrics)
-        typer.echo(
+        write_stderr(
             f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}\n"
-            f"next: seq2seq translate {result.directory} FILE",
-            err=True,
+            f"next: seq2seq translate {result.directory} FILE"
         )
 
 

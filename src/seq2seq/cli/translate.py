@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from seq2seq.cli.input import check_output, input_lines, tag_names, tagged, with_prefixes
+from seq2seq.cli.input import check_output, input_text, with_prefixes
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -26,6 +25,7 @@ from seq2seq.cli.options import (
     Precision,
     Quiet,
     Run,
+    TargetTag,
     Threads,
     Workers,
     check_choice,
@@ -37,8 +37,8 @@ from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, say, set_quiet, warn
 
 if TYPE_CHECKING:
-    from seq2seq.decoding.text_batches import Line
-    from seq2seq.decoding.translator import Translation, TranslationOptions
+    from seq2seq.decoding.text_batches import Line, More
+    from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.load import EngineName, LoadedRun
     from seq2seq.runs.load import Precision as Numbers
 
@@ -121,10 +121,7 @@ def translate(
     replace_unknown: Annotated[
         bool, typer.Option("--replace-unknown", help="Replace unknown words by source words (vocabularies of words).")
     ] = False,
-    target_tag: Annotated[
-        str | None,
-        typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
-    ] = None,
+    target_tag: TargetTag = None,
     errors: Errors = "strict",
     # Model.
     checkpoint: Checkpoint = None,
@@ -186,7 +183,7 @@ def translate(
             ("--precision", precision is not None),
         ]
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
-    lines = input_lines(file, decoding_errors)
+    text = input_text(file, decoding_errors)
     from seq2seq.runs.load import load
 
     loaded = load(
@@ -201,29 +198,24 @@ def translate(
     )
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
-    if target_tag is not None:
-        lines = tagged(lines, target_tag, loaded.translator.tokenizers.source)
-    elif tags := loaded.translator.tokenizers.source.tags:
-        warn(f"the run translates into several languages; choose one with --target-tag: {tag_names(tags)}")
-    prefixed = with_prefixes(lines, "stdin" if file is None else str(file), prefix)
+    tagged = loaded.target_tags.add(text.lines, target_tag, "--target-tag")
+    lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
     identity |= decoding.identity() | output_format._asdict()
-    at_terminal = (file is None or str(file) == "-") and sys.stdin.isatty()
     gc.freeze()  # the objects of torch and the model stay: each collection of them would take 0.2 s
     with open_output(output, identity, resume=resume) as stream:
-        _translate(loaded, options, prefixed, stream, output_format, at_terminal=at_terminal)
+        _translate(loaded, options, lines, text.more, stream, output_format)
 
 
 def _translate(
     loaded: LoadedRun,
     options: TranslationOptions,
     lines: Iterator[Line],
+    more: More | None,
     output: Output,
     output_format: OutputFormat,
-    *,
-    at_terminal: bool,
 ) -> None:
     """Translate the lines chunk by chunk, and write each chunk as soon as it is translated."""
     translator = loaded.translator
@@ -231,13 +223,8 @@ def _translate(
     number = output.lines
     cut, short = output.counts.get("cut", 0), output.counts.get("short", 0)
     aligner = loaded.aligner() if output_format.alignments else None
-    chunks: Iterator[list[list[Translation]]]
-    if at_terminal:  # every line is answered at once; a file is translated in large chunks
-        chunks = (chunk for line in lines for chunk in translator.stream_chunks([line], options))
-    else:
-        chunks = translator.stream_chunks(lines, options, start=number)
     with Progress("translating", None, "lines") as progress:
-        for chunk in chunks:
+        for chunk in translator.stream_chunks(lines, options, start=number, more=more):
             text = output_format.text(number, chunk, aligner)
             short += sum(len(found) < output_format.n_best and bool(found[0].pieces) for found in chunk)
             counts = {"cut": cut + translator.outputs_cut, "short": short}

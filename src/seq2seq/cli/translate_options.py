@@ -159,6 +159,8 @@ class OutputFormat(NamedTuple):
 
     def text(self, start: int, chunk: Sequence[Sequence[Translation]], aligner: WordAligner | None) -> str:
         """The output for the translations of each line; `start` is the number of the first line, counted from 0."""
+        if not (self.as_json or self.scores or self.alignments or self.n_best > 1):
+            return "".join(translations[0].text + "\n" for translations in chunk)
         links = iter(_links([item for translations in chunk for item in translations], aligner))
         rows = []
         for number, translations in enumerate(chunk, start=start + 1):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
 import typer
 
 from seq2seq.errors import UsageError
@@ -40,3 +45,31 @@ def usage_error(error: Exception, arguments: list[str]) -> UsageError:
     elif what.startswith("Missing") and context is not None:
         hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
     return UsageError(what[:1].lower() + what[1:], where=command, hint=hint, code=code)
+
+
+def name_not_utf8(arguments: Sequence[str]) -> UsageError | None:
+    """The error for the first argument that is not UTF-8, such as a file name from an old disk; None if all are."""
+    odd = next((argument for argument in arguments if not _is_utf8(argument)), None)
+    if odd is None:
+        return None
+    hint = "give another name, in UTF-8"
+    for path in (*reversed(Path(odd).parents), Path(odd)):
+        if not _is_utf8(path.name) and path.exists():
+            # Most such names are Latin-1; a wrong guess gives an odd name, but a usable one.
+            new = path.with_name(os.fsencode(path.name).decode("latin-1"))
+            hint = f"rename it: mv {_bash_quoted(path)} {shlex.quote(str(new))}"
+            break
+    return UsageError(f"a name that is not UTF-8: {_escaped(odd)}", hint=hint, code="usage.value")
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _escaped(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _bash_quoted(path: Path) -> str:
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{_escaped(quoted)}'"

@@ -92,6 +92,10 @@ def config_to_yaml(config: Config) -> str:
 
 
 def _read_file(file: FilePath) -> Document:
+    if file.is_fifo() and not str(file).startswith(("/dev/", "/proc/")):  # those are of `<(command)`
+        raise ConfigError(
+            f"{file} is a named pipe, not a YAML file", hint="write its text to a file", code="config.no-file"
+        )
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -12,18 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
-from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource, TsvSource
+from seq2seq.config.sources import SOURCES
 from seq2seq.config.yaml import Document, Path
 from seq2seq.errors import ConfigError
 
 _VARIANTS: dict[str, type[BaseModel]] = {
     "transformer": TransformerSettings,
     "rnn": RNNSettings,
-    "text": TextSource,
-    "tsv": TsvSource,
-    "jsonl": JsonlSource,
-    "hub": HubSource,
-    "builtin": BuiltinSource,
+    **SOURCES,
 }
 # Names in other toolkits and papers.
 _OTHER_NAMES = {
@@ -235,7 +231,9 @@ def _suggest(loc: Sequence[str | int]) -> str:
     typed = str(loc[-1])
     wrong = typed.strip().casefold().replace("-", "_").replace(" ", "_")
     siblings = list(_group_at(loc[:-1]).model_fields)
-    everywhere = {name: key for name, key in _all_keys(Config, ()) if name != "kind"}
+    # Of several keys with one name, the one that is less deep comes last, and counts.
+    keys = sorted(_all_keys(Config, ()), key=lambda named: -named[1].count("."))
+    everywhere = {name: key for name, key in keys if name != "kind"}
     wanted = _OTHER_NAMES.get(wrong, wrong)
     groups = _user_path(loc)[:-1]
     within = ".".join(map(str, groups))
@@ -284,7 +282,7 @@ def _may_be_null(loc: Sequence[str | int]) -> bool:
 
 def known_key(text: str) -> bool:
     """Whether a text is the full key of a setting, such as `training.max_steps`."""
-    return text in dict(_all_keys(Config, ())).values()
+    return any(text == key for _, key in _all_keys(Config, ()))
 
 
 def _all_keys(group: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -13,10 +13,8 @@ from pydantic.fields import FieldInfo
 
 from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
-from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource, TsvSource
+from seq2seq.config.sources import SOURCES
 from seq2seq.errors import UsageError
-
-_SOURCES = (TextSource, TsvSource, JsonlSource, HubSource, BuiltinSource)
 
 
 def reference_lines(part: str = "") -> list[str]:
@@ -80,11 +78,8 @@ def _entries(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[st
                 yield from _entries(variant, f"{key}.")
         elif name == "train":
             yield key, _field_lines(key, field)
-            for source in _SOURCES:
-                yield (
-                    key,
-                    _group_lines(f"{key} entry, {source.__name__.removesuffix('Source').lower()}", source),
-                )
+            for form, source in SOURCES.items():
+                yield key, _group_lines(f"{key} entry, {form}", source)
                 yield from _entries(source, f"{key}[].")
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield key, _group_lines(key, annotation)

@@ -6,9 +6,10 @@ reference` prints.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from seq2seq.config.base import Settings, Strings
@@ -16,6 +17,15 @@ from seq2seq.config.model import ModelSettings, TransformerSettings
 from seq2seq.config.sources import Source
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+def _percentage(value: Any) -> Any:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    return float(match[1]) / 100 if match else value
+
+
+Share = Annotated[float, BeforeValidator(_percentage), Field(ge=0.0, le=1.0)]
+"""A share, also as a percentage: 0.01 or `1 %`."""
 
 
 class CleaningSettings(Settings):
@@ -29,11 +39,17 @@ class CleaningSettings(Settings):
     """Largest ratio of the two sides' token counts; pairs with at most 10 tokens on the longer side are exempt."""
     drop_duplicates: bool = True
     """Keep the first of several equal pairs."""
+    max_unreadable: Share = 0.01
+    """Largest share of the rows of a table (or units of a translation memory) that may be unreadable, such as `1 %`;
+    they are dropped and counted. Three rows are always tolerated, unless this is 0."""
 
 
 class DataSettings(Settings):
     """The corpora, their languages and their cleaning."""
 
+    seed: int = Field(1, ge=0, le=2**63 - 1)
+    """Seed of the held-out pairs and of the vocabulary. Runs that differ only in `seed` have the same data, and can be
+    compared or used as an ensemble."""
     source_language: str = "src"
     """Language code of the source side, as in ISO 639-1; used in reports."""
     target_language: str = "tgt"
@@ -49,7 +65,7 @@ class DataSettings(Settings):
     them as they are, 5 is usual for many languages (Arivazhagan et al. 2019)."""
     holdout: int = Field(0, ge=0, le=10**9)
     """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test
-    where `test` is empty; drawn with the seed. Other pairs with the source text of one of them are left out, too."""
+    where `test` is empty; drawn with `data.seed`. Other pairs with the source text of one of them are left out, too."""
     cleaning: CleaningSettings = CleaningSettings()
     errors: Literal["strict", "replace"] = "strict"
     """Treatment of bytes that are not UTF-8: stop and name the place, or replace them by U+FFFD."""
@@ -67,10 +83,14 @@ class TokenizerSettings(Settings):
     """Entries including the four special tokens; shrunk with a notice where the corpus cannot fill it."""
     joint: bool = True
     """One vocabulary for both sides; needed for three-way tied embeddings."""
-    normalization: Literal["identity", "nfkc"] = "identity"
-    """Unicode normalisation before tokenizing; `identity` makes the round trip lossless."""
-    character_coverage: float = Field(1.0, gt=0.9, le=1.0)
-    """Share of characters that get a token of their own; 0.9995 suits Chinese and Japanese."""
+    normalization: Literal["nfc", "nfkc", "identity"] = "nfc"
+    """Normalisation of both sides before tokenizing. `nfc`: composed and decomposed accents are the same letter, and
+    any run of spaces, tabs or no-break spaces is one space; `nfkc`: Unicode NFKC; `identity`: none, so that the
+    round trip is lossless. Texts to score against stay as they are."""
+    character_coverage: Annotated[float, Field(ge=0.98, le=1.0)] | Literal["auto"] = "auto"
+    """`unigram` and `bpe`: share of the text whose characters get entries of their own; the others are spelled in
+    bytes. `auto` gives one to each, or, where the vocabulary is too small for all, three quarters of it to the
+    most frequent ones."""
     sampling: Probability = 0.0
     """Another segmentation of the training text in every epoch: `bpe`, the share of merges dropped (Provilkov et al.
     2020); `unigram`, drawn with the model's probabilities flattened to the power (1 - sampling) / (10 sqrt(sampling))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from seq2seq.config.base import Settings
 
 Name = Annotated[str, Field(min_length=1)]
+Column = Annotated[int, Field(ge=0)] | Name
+InlineTags = Literal["drop", "keep"]
 
 
 class SourceSettings(Settings):
@@ -29,26 +31,103 @@ class TextSource(SourceSettings):
     """File of the target side."""
 
 
-class TsvSource(SourceSettings):
-    """One file (also .gz, .xz, .bz2) with tab-separated columns. Columns given by name need a header."""
+class FileSource(SourceSettings):
+    """Base of the sources with both sides in one file."""
 
+    form: ClassVar[str]
+    """Key that names the file."""
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return str(getattr(self, self.form))
+
+
+class TsvSource(FileSource):
+    """One table (also compressed) with tab-separated columns. Quotation marks are text, unless the cells are plainly
+    quoted as CSV does. A header row is recognized, and needed for columns given by name."""
+
+    form = "tsv"
     tsv: Name
     """The file."""
-    source: Annotated[int, Field(ge=0)] | Name = 0
-    """Column of the source side: a number from 0, or a name in the header line."""
-    target: Annotated[int, Field(ge=0)] | Name = 1
+    source: Column = 0
+    """Column of the source side: a number from 0, or a name in the header row."""
+    target: Column = 1
     """Column of the target side."""
 
 
-class JsonlSource(SourceSettings):
-    """One file (also .gz, .xz, .bz2) with one JSON object per line."""
+class CsvSource(FileSource):
+    """One table (also compressed) with quoted cells; the delimiter (comma, semicolon, tab, bar) and a header row are
+    recognized."""
 
+    form = "csv"
+    csv: Name
+    """The file."""
+    source: Column = 0
+    """Column of the source side: a number from 0, or a name in the header row."""
+    target: Column = 1
+    """Column of the target side."""
+
+
+class JsonlSource(FileSource):
+    """One file (also compressed) with one JSON object per line, or with a JSON array of objects. `json:` is another
+    spelling of `jsonl:`."""
+
+    form = "jsonl"
     jsonl: Name
     """The file."""
-    source: Name
-    """Key of the source side; dots reach inside, as in `translation.en`."""
-    target: Name
+    source: Column
+    """Key of the source side; dots reach inside, as in `translation.en`. A number counts in a list, from 0."""
+    target: Column
     """Key of the target side."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _json_is_jsonl(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "json" in value and "jsonl" not in value:
+            return {"jsonl" if key == "json" else key: inner for key, inner in value.items()}
+        return value
+
+
+class ParquetSource(FileSource):
+    """One Parquet file."""
+
+    form = "parquet"
+    parquet: Name
+    """The file."""
+    source: Name
+    """Column of the source side; dots reach inside, as in `translation.en`."""
+    target: Name
+    """Column of the target side."""
+
+
+class TmxSource(FileSource):
+    """One translation memory (TMX 1.1 to 1.4, also compressed)."""
+
+    form = "tmx"
+    tmx: Name
+    """The file."""
+    source: Name | None = None
+    """Language of the source side; `en` also finds `en-US`. The default is the source language that the header names,
+    in a file with two languages."""
+    target: Name | None = None
+    """Language of the target side."""
+    inline_tags: InlineTags = "drop"
+    """Tags of the markup inside a text: `drop` them, or `keep` their places as {1}, {2}, ..."""
+
+
+class XliffSource(FileSource):
+    """One XLIFF file (1.2 or 2.0, also .sdlxliff, .mqxliff, and compressed). Untranslated units are skipped."""
+
+    form = "xliff"
+    xliff: Name
+    """The file."""
+    source: Name | None = None
+    """Language of the source side; names the file's target language to swap the sides. The default is the file's."""
+    target: Name | None = None
+    """Language of the target side."""
+    inline_tags: InlineTags = "drop"
+    """Tags of the markup inside a text: `drop` them, or `keep` their places as {1}, {2}, ..."""
 
 
 class HubSource(SourceSettings):
@@ -79,22 +158,39 @@ class BuiltinSource(SourceSettings):
     """Swap the sides: German to English, or a language to its names."""
 
 
-_FORMS = ("tsv", "jsonl", "hub", "builtin")
+SOURCES: dict[str, type[SourceSettings]] = {
+    "text": TextSource,
+    "tsv": TsvSource,
+    "csv": CsvSource,
+    "jsonl": JsonlSource,
+    "parquet": ParquetSource,
+    "tmx": TmxSource,
+    "xliff": XliffSource,
+    "hub": HubSource,
+    "builtin": BuiltinSource,
+}
+"""The class of each form."""
+
+OneFileSource = TsvSource | CsvSource | JsonlSource | ParquetSource | TmxSource | XliffSource
 
 
 def _form(value: Any) -> str:
     """Form of a source, given as a mapping (in a config) or as a model (in Python)."""
-    for form in _FORMS:
-        if (form in value) if isinstance(value, dict) else hasattr(value, form):
-            return form
-    return "text"
+    if isinstance(value, dict):
+        keys = ["jsonl" if key == "json" else key for key in value]
+        return next((form for form in SOURCES if form in keys), "text")
+    return next((form for form, kind in SOURCES.items() if isinstance(value, kind)), "text")
 
 
 Source = Annotated[
     Union[  # noqa: UP007
         Annotated[TextSource, Tag("text")],
         Annotated[TsvSource, Tag("tsv")],
+        Annotated[CsvSource, Tag("csv")],
         Annotated[JsonlSource, Tag("jsonl")],
+        Annotated[ParquetSource, Tag("parquet")],
+        Annotated[TmxSource, Tag("tmx")],
+        Annotated[XliffSource, Tag("xliff")],
         Annotated[HubSource, Tag("hub")],
         Annotated[BuiltinSource, Tag("builtin")],
     ],

@@ -1,7 +1,8 @@
 """Members of zip and tar archives, read without unpacking the archive to disk.
 
 An archive from elsewhere may name files outside of its folder, link to them, hold devices, or unpack to a size that
-fills any disk. All members are checked before the first byte of one is read; one unsafe member refuses the archive.
+fills any disk. All members are checked before the first byte of one is read; one unsafe member refuses the archive. A
+link to a member is read as that member.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import difflib
 import gzip
 import io
 import lzma
+import posixpath
 import re
 import stat
 import struct
@@ -29,8 +31,9 @@ _PACKED = re.compile(r".+\.(gz|bz2|xz|zst|7z|rar|zip|tar|tgz|tbz2?|txz)", re.IGN
 
 _HARMLESS_BYTES = 1 << 28
 _LARGEST_RATIO = 200
-"""Text compresses three to ten times. An archive that unpacks to more than 256 MiB, and to more than this multiple of
-its own size, is refused as a decompression bomb."""
+"""Text compresses three to ten times. An archive or a compressed file that unpacks to more than 256 MiB, and to
+more than this multiple of its own size, is refused as a decompression bomb."""
+_BUFFER_BYTES = 1 << 17
 _MOST_MEMBERS = 1_000_000
 _LARGEST_HEADER = 1 << 20
 _BZIP2_BLOCK, _BZIP2_END = bytes.fromhex("314159265359"), bytes.fromhex("177245385090")
@@ -59,6 +62,8 @@ class _Member(NamedTuple):
     """Why the member must not be unpacked."""
     is_file: bool
     open: Callable[[], BinaryIO]
+    link: str | None = None
+    """For a link: the path in the archive that it leads to."""
 
 
 def split_member(name: str) -> tuple[str, str | None]:
@@ -120,6 +125,7 @@ def _members(path: Path) -> Iterator[list[_Member]]:
     with _zip_members(path) if _is_zip(path) else _tar_members(path) as members:
         limit, unpacked = _most_bytes(path), 0
         seen: dict[str, _Member] = {}
+        links: dict[str, _Member] = {}
         for number, member in enumerate(members, start=1):
             unpacked += member.size
             fault = member.fault or _fault_of_name(member.name)
@@ -129,8 +135,16 @@ def _members(path: Path) -> Iterator[list[_Member]]:
                 fault = "there twice"
             if fault:
                 raise _unsafe(path, f"{_shown(member.name)}: {fault}")
-            if member.is_file:
+            if member.link is not None:
+                links[_plain(member.name)] = member
+            elif member.is_file:
                 seen[_plain(member.name)] = member
+        for name, link in links.items():
+            # What is written through a link to a folder may land elsewhere.
+            if through := next((each for each in (*seen, *links) if each.startswith(name + "/")), None):
+                raise _unsafe(path, f"{_shown(through)}: lies behind a link")
+            if (target := seen.get(str(link.link))) is not None and name not in seen:
+                seen[name] = target._replace(name=link.name)
         yield list(seen.values())
 
 
@@ -169,9 +183,12 @@ def _read_to_end(stream: BinaryIO, archive: tarfile.TarFile, path: Path) -> Iter
 
 
 def _tar_member(path: Path, info: tarfile.TarInfo) -> _Member:
-    fault = None
+    fault = link = None
     if info.issym() or info.islnk():
-        fault = f"a link to {_shown(info.linkname)}"
+        # A symbolic link starts at its folder, a hard link at the top of the archive.
+        start = posixpath.dirname(info.name) if info.issym() else ""
+        link = posixpath.normpath(posixpath.join(_plain(start), info.linkname))
+        fault = f"a link to {_shown(info.linkname)}" if _fault_of_name(link) else None
     elif info.issparse() or not (info.isreg() or info.isdir()):
         fault = "neither a file nor a folder"
     return _Member(
@@ -180,7 +197,41 @@ def _tar_member(path: Path, info: tarfile.TarInfo) -> _Member:
         fault,
         info.isreg(),
         lambda: cast(BinaryIO, io.BufferedReader(_Slice(_opener(path)(path, "rb"), info.offset_data, info.size))),
+        link,
     )
+
+
+def limit_size(stream: BinaryIO, path: Path) -> BinaryIO:
+    """Wrap the decompressed stream of a file; reading it raises `DataError` where it is a decompression bomb."""
+    return cast(BinaryIO, io.BufferedReader(_LimitedSize(stream, path), _BUFFER_BYTES))
+
+
+class _LimitedSize(io.RawIOBase):
+    """Stream that fails when more has been read than the file may unpack to; closing it closes the stream."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self._stream, self._path = stream, path
+        self._left = self._limit = _most_bytes(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._stream.read(len(buffer))
+        self._left -= len(piece)
+        if self._left < 0:
+            raise DataError(
+                f"{self._path.stat().st_size:,} bytes unpack to more than {self._limit:,}: a decompression bomb",
+                where=str(self._path),
+                hint="if it is a text after all, unpack it by hand and name the unpacked file",
+                code="data.compression",
+            )
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 class _LimitedReads:

@@ -1,34 +1,40 @@
-"""Cache of prepared data: keys, entries that appear whole or not at all, and the difference to the newest entry."""
+"""Cache of prepared data: keys, entries that appear whole or not at all, and the difference to the newest entry.
+
+Several processes may share a cache, and it may be read-only. Every file is verified by its hash, the records by a hash
+of their own; what is damaged counts as missing.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from seq2seq import console
-from seq2seq.atomic_files import write_json
-from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
+from seq2seq.config.sources import BuiltinSource, HubSource, Source, TextSource
 from seq2seq.data.demo import DEMO_PAIRS
 from seq2seq.data.files import digest_content, digest_file, locate, open_binary
-from seq2seq.errors import NetworkError, ResourceError
+from seq2seq.errors import NetworkError
 from seq2seq.system import private_folder, user_cache
 
 RECORD = "record.json"
 _MEMORY = "inputs.json"
 _TEMPORARY = ".making-"
-_HASHED_BYTES = 1 << 30
-"""Larger files are checked by size only: hashing them at every start would take too long."""
+_LOCK = ".lock"
+_LOCK_TRIES = 600
+_CHECK = "check"
+"""Key of a record's own hash."""
 
 _FRESH_SECONDS = 2.0
-"""A file changed this recently is hashed again, since a later change may have the same time stamp."""
+"""A file changed this recently is hashed again, since a later change may have the same time stamps."""
 
 
 def cache_folder() -> Path:
@@ -41,11 +47,14 @@ def cache_folder() -> Path:
 
 
 class Inputs:
-    """Sizes and hashes of inputs, remembered by path, size and time stamp, so that a file is hashed once."""
+    """Sizes and hashes of inputs, remembered by path, inode, size and time stamps, so that a file is hashed once.
+
+    The time of the last change of the inode shows an edit after which size and modification time were restored.
+    """
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / _MEMORY
-        self._known: dict[str, Any] = _read_json(self._path) or {}
+        self._known: dict[str, Any] = _read_checked(self._path) or {}
         self._changed = False
 
     def facts(self, source: Source) -> dict[str, Any]:
@@ -61,14 +70,12 @@ class Inputs:
         match source:
             case TextSource():
                 files = [source.source, source.target]
-            case TsvSource():
-                files = [source.tsv]
-            case JsonlSource():
-                files = [source.jsonl]
             case HubSource():
                 return {"settings": settings, "revision": self._revision(source)}
             case BuiltinSource():
                 return {"settings": settings, "sha256": digest_file(DEMO_PAIRS)}
+            case _:
+                files = [source.file]
         return {"settings": settings, "files": [self.file(name) for name in files]}
 
     def file(self, named: str) -> dict[str, Any]:
@@ -76,14 +83,14 @@ class Inputs:
         path = Path(named)
         with open_binary(path):  # raises the error with similar names if it is missing
             local, member = locate(path)
-            stat = local.stat()
-        name, stamp = str(local.resolve()), [stat.st_size, stat.st_mtime_ns]
+            facts = local.stat()
+        name, stamp = str(local.resolve()), [facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
         if member is not None:
             name = f"{name}/{member}"
         known = self._known.get(name)
-        settled = time.time() - stat.st_mtime > _FRESH_SECONDS
-        if not (settled and isinstance(known, dict) and known.get("stamp") == stamp and "bytes" in known):
-            size, sha256 = (stat.st_size, digest_file(local)) if member is None else digest_content(path)
+        settled = time.time() - max(facts.st_mtime, facts.st_ctime) > _FRESH_SECONDS
+        if not (settled and isinstance(known, dict) and known.get("stamp") == stamp):
+            size, sha256 = (facts.st_size, digest_file(local)) if member is None else digest_content(path)
             known = {"stamp": stamp, "bytes": size, "sha256": sha256}
             self._known[name] = known
             self._changed = True
@@ -92,8 +99,8 @@ class Inputs:
     def save(self) -> None:
         """Save for the next call."""
         if self._changed:
-            with suppress(ResourceError):  # another process may be writing it, and it only saves time
-                write_json(self._path, self._known)
+            with suppress(OSError):  # a read-only cache; the file only saves time
+                _write_checked(self._path, self._known)
 
     def _revision(self, source: HubSource) -> str:
         from seq2seq.data.hub import hub_revision
@@ -114,72 +121,100 @@ class Inputs:
 
 def fingerprint(key: dict[str, Any]) -> str:
     """Short name of a key, by its hash."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(key)[:16]
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read the record of an entry; None if it is missing or unfinished, or a file is missing or changed."""
-    record = _read_json(folder / RECORD)
-    if not isinstance(record, dict) or not isinstance(record.get("sizes"), dict):
+    """Read the record of an entry; None if it or a file of the entry is missing or damaged."""
+    record = _read_checked(folder / RECORD)
+    if record is None:
         return None
-    for name, size in record["sizes"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            return None
+    for name, expected in record["sha256"].items():
         # Arrow files have no check sum of their own.
-        expected = record.get("sha256", {}).get(name)
-        if expected and size <= _HASHED_BYTES and digest_file(path) != expected:
+        if not (folder / name).is_file() or digest_file(folder / name) != expected:
             return None
     return record
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Finish an entry: the record, with size and hash of every other file, is written last."""
+    """Finish an entry: the record, with the hash of every other file, is written last."""
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    sizes = {name: path.stat().st_size for name, path in files.items()}
-    hashes = {name: digest_file(path) for name, path in files.items() if sizes[name] <= _HASHED_BYTES}
-    write_json(folder / RECORD, {**record, "sizes": sizes, "sha256": hashes})
+    _write_checked(folder / RECORD, {**record, "sha256": {name: digest_file(path) for name, path in files.items()}})
 
 
 @contextmanager
-def new_entry(folder: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to `folder` when the block succeeds, and removed otherwise."""
+def new_entry(folder: Path, is_sound: Callable[[], bool]) -> Iterator[Path]:
+    """A temporary folder that is renamed to `folder` when the block succeeds, and removed otherwise.
+
+    An existing entry, such as that of another process that was faster, stays if it `is_sound`.
+    """
     cache = folder.parent
     _remove_stale(cache)
-    temporary = cache / f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{folder.name}"
+    temporary = _temporary(folder)
+    damaged = temporary.with_name(f"{temporary.name}-damaged")
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if folder.exists() and read_record(folder) is None:
-            shutil.rmtree(folder)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            # Another process has just made the same entry, with the same content.
-            if read_record(folder) is None:
-                raise
+        with _locked(cache):
+            if not (folder.exists() and is_sound()):
+                with suppress(FileNotFoundError):
+                    folder.rename(damaged)
+                temporary.rename(folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for path in (temporary, damaged):
+            _remove(path)
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """Context in which no other process replaces an entry.
+
+    It goes on without the lock on a file system that has none, or if a process that was stopped (Ctrl-Z) holds it.
+    """
+    with (cache / _LOCK).open("a") as file:
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+            except OSError:
+                break
+        yield
 
 
 def changes(cache: Path, key: dict[str, Any]) -> list[str]:
     """Dotted names of the differences to the key of the newest entry; empty without an entry."""
-    records = sorted(cache.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    newest = _read_json(records[0]) if records else None
-    if not isinstance(newest, dict):
+    times = {}
+    for path in cache.glob(f"*/{RECORD}"):
+        with suppress(OSError):  # another process may be replacing it
+            times[path] = path.stat().st_mtime
+    newest = _read_checked(max(times, key=times.__getitem__)) if times else None
+    if newest is None:
         return []
-    before, now = dict(_flatten(newest.get("key", {}))), dict(_flatten(json.loads(json.dumps(key))))
+    before, now = dict(_flatten(newest["key"])), dict(_flatten(json.loads(json.dumps(key))))
     return sorted({name for name in before.keys() | now.keys() if before.get(name) != now.get(name)})
 
 
 def _remove_stale(cache: Path) -> None:
-    """Remove temporary folders of processes on this machine that no longer run."""
+    """Remove temporary folders and files of processes on this machine that no longer run."""
     mine = f"{_TEMPORARY}{socket.gethostname()}-"
     for path in cache.glob(mine + "*"):
         number = path.name.removeprefix(mine).split("-")[0]
         if number.isdecimal() and not _is_running(int(number)):
             console.say(f"removing unfinished prepared data {path}")
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Temporary name beside a path that no other process uses."""
+    return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 
 def _is_running(process: int) -> bool:
@@ -203,8 +238,25 @@ def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _read_json(path: Path) -> Any:
+def _read_checked(path: Path) -> dict[str, Any] | None:
+    """Read what `_write_checked` wrote; None if it is missing, or any of it has changed."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        facts = json.loads(path.read_bytes())
+        return facts if facts.pop(_CHECK) == _digest(facts) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _write_checked(path: Path, facts: dict[str, Any]) -> None:
+    """Write a JSON object with its own hash, replacing the file at once. Raises OSError."""
+    temporary = _temporary(path)
+    text = json.dumps({**facts, _CHECK: _digest(facts)})
+    try:
+        temporary.write_text(text, encoding="ascii")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

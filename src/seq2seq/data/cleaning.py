@@ -24,6 +24,7 @@ _INK = re.compile(
 )
 
 _LABELS = {
+    "unreadable": "unreadable row of a table",
     "empty": "empty side",
     "invisible": "NUL or zero-width only",
     "duplicate": "duplicate",
@@ -44,6 +45,7 @@ class CleaningReport:
 
     read: int = 0
     kept: int = 0
+    unreadable: int = 0
     empty: int = 0
     invisible: int = 0
     duplicate: int = 0
@@ -61,11 +63,12 @@ class CleaningReport:
     @property
     def usable(self) -> int:
         """Pairs with text on both sides."""
-        return self.read - self.empty - self.invisible
+        return self.read - self.unreadable - self.empty - self.invisible
 
     def rows(self) -> list[tuple[str, str]]:
         """Rows (reason, count) for `console.format_table`."""
-        counts = [("read", self.read), *((label, getattr(self, name)) for name, label in _LABELS.items())]
+        labels = {name: label for name, label in _LABELS.items() if name != "unreadable" or self.unreadable}
+        counts = [("read", self.read), *((label, getattr(self, name)) for name, label in labels.items())]
         counts.append(("kept", self.kept))
         return [(label, f"{count:,}") for label, count in counts]
 

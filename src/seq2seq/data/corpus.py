@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from seq2seq import console
-from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, Source, TextSource, TsvSource
+from seq2seq.config.sources import (
+    BuiltinSource,
+    CsvSource,
+    FileSource,
+    HubSource,
+    JsonlSource,
+    ParquetSource,
+    Source,
+    TextSource,
+    TmxSource,
+    TsvSource,
+    XliffSource,
+)
 from seq2seq.data.cleaning import CleaningReport, is_invisible
+from seq2seq.data.columns import kind_of_column
 from seq2seq.data.demo import builtin_pairs
-from seq2seq.data.files import DecodingErrors, Pair, one_line, read_lines
+from seq2seq.data.files import DecodingErrors, Pair, read_lines
+from seq2seq.data.formats import require_form
+from seq2seq.data.rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
 
 _REPLACE = "data.errors=replace"
@@ -20,27 +33,33 @@ _REPLACE = "data.errors=replace"
 _MOST_COPIES = 0.8
 """Largest share of pairs with equal sides. In a corpus of spelling corrections, half of the sentences may be right."""
 
-_EXAMPLES: dict[type, str] = {
-    TextSource: "{source: corpus.en, target: corpus.de}",
-    TsvSource: "{tsv: corpus.tsv, source: 0, target: 1}",
-    JsonlSource: "{jsonl: corpus.jsonl, source: en, target: de}",
-    HubSource: "{hub: ID, source: en, target: de}",
-}
+_SAMPLE_PAIRS = 1000
+"""Pairs by which the columns of a source are judged."""
 
 
-def read_pairs(source: Source, errors: DecodingErrors = "strict", *, option: str = _REPLACE) -> Iterator[Pair]:
+def read_pairs(
+    source: Source,
+    errors: DecodingErrors = "strict",
+    *,
+    option: str = _REPLACE,
+    max_unreadable: float = 0.01,
+    counts: CleaningReport | None = None,
+) -> Iterator[Pair]:
     """Yield the (source, target) pairs of a source in order, uncleaned. Nothing is held in memory.
 
-    A text is always one line: newlines inside a cell of a JSON or hub source become spaces, because everything after
+    A text is always one line: newlines inside a cell of a table or hub source become spaces, because everything after
     this (references, translations) works line for line. A `target_tag` is put before each source text. `option` is the
-    setting that asks for errors="replace", for the hint.
+    setting that asks for errors="replace", for the hint. Rows of a table that cannot be read are left out with a
+    warning, and added to `counts`.
 
     Raises:
-        DataError: a file is missing, damaged, or has a line that does not hold a pair; the two files of a
-            text source differ in length (raised when the shorter one ends).
+        DataError: a file is missing or damaged; the two files of a text source differ in length (raised when the
+            shorter one ends); more than the share `max_unreadable` of a table's rows cannot be read.
         NetworkError: a hub dataset cannot be fetched.
     """
-    pairs = _read(source, errors, option)
+    pairs = _read(source, errors, option, max_unreadable, counts)
+    if isinstance(source, FileSource | HubSource):
+        pairs = _judge_columns(pairs, source)
     return pairs if source.target_tag is None else _tagged(pairs, tag_symbol(source.target_tag))
 
 
@@ -59,24 +78,74 @@ def _tagged(pairs: Iterator[Pair], symbol: str) -> Iterator[Pair]:
         yield add_tag(left, symbol), right
 
 
-def _read(source: Source, errors: DecodingErrors, option: str) -> Iterator[Pair]:
+def _read(
+    source: Source, errors: DecodingErrors, option: str, max_unreadable: float, counts: CleaningReport | None
+) -> Iterator[Pair]:
     match source:
         case TextSource():
             return _read_text(source, errors, option)
-        case TsvSource():
-            return _read_tsv(source, errors)
-        case JsonlSource():
-            return _read_jsonl(source, errors)
         case HubSource():
             from seq2seq.data.hub import load_hub, read_hub
 
             return read_hub(load_hub(source), source, errors)
         case BuiltinSource():
             return _read_builtin(source)
+        case _:
+            return _read_file(source, errors, option, max_unreadable, counts)
+
+
+def _read_file(
+    source: FileSource, errors: DecodingErrors, option: str, max_unreadable: float, counts: CleaningReport | None
+) -> Iterator[Pair]:
+    require_form(source.file, source.form)
+    report = RowReport(source.file, max_unreadable, "units" if source.form in ("tmx", "xliff") else "rows")
+    match source:
+        case TsvSource() | CsvSource():
+            from seq2seq.data.tables import read_table
+
+            yield from read_table(source, errors, report, option)
+        case JsonlSource():
+            from seq2seq.data.records import read_json
+
+            yield from read_json(source, errors, report, option)
+        case ParquetSource():
+            from seq2seq.data.records import read_parquet
+
+            yield from read_parquet(source, errors, report)
+        case TmxSource():
+            from seq2seq.data.translation_memories import read_tmx
+
+            yield from read_tmx(source, report)
+        case XliffSource():
+            from seq2seq.data.translation_memories import read_xliff
+
+            yield from read_xliff(source, report)
+    report.finish()
+    if counts is not None:
+        unreadable = report.unreadable.total()
+        counts.read += unreadable
+        counts.unreadable += unreadable
+
+
+def _judge_columns(pairs: Iterator[Pair], source: FileSource | HubSource) -> Iterator[Pair]:
+    """Pass the pairs on, with a warning for a column that holds numbers, addresses, or a licence."""
+    sample = list(islice(pairs, _SAMPLE_PAIRS))
+    for side, texts in zip(("source", "target"), zip(*sample, strict=True), strict=False):
+        if kind := kind_of_column(texts):
+            name = source.hub if isinstance(source, HubSource) else source.file
+            column = getattr(source, side)
+            count = "; columns are numbered from 0" if isinstance(column, int) else ""
+            console.warn(f"{name}: {side} column {column} holds {show(kind)}, not text{count}")
+    yield from chain(sample, pairs)
+
+
+def _read_lines_of_text(name: str, errors: DecodingErrors, option: str) -> Iterator[str]:
+    require_form(name, "text")
+    yield from read_lines(name, errors, option=option)
 
 
 def _read_text(source: TextSource, errors: DecodingErrors, option: str) -> Iterator[Pair]:
-    lines = [read_lines(name, errors, option=option) for name in (source.source, source.target)]
+    lines = [_read_lines_of_text(name, errors, option) for name in (source.source, source.target)]
     counts = [0, 0]
     while True:
         left, right = next(lines[0], None), next(lines[1], None)
@@ -93,78 +162,6 @@ def _read_text(source: TextSource, errors: DecodingErrors, option: str) -> Itera
             hint="line i of one must translate line i of the other; look for lines missing from one side",
             code="data.line-counts",
         )
-
-
-def _read_tsv(source: TsvSource, errors: DecodingErrors) -> Iterator[Pair]:
-    # No quoting: a quotation mark is text, as in nearly every published TSV corpus.
-    lines = read_lines(source.tsv, errors, option=_REPLACE)
-    first = 1
-    columns = [source.source, source.target]
-    if any(isinstance(column, str) for column in columns):
-        header = next(lines, "").split("\t")
-        columns = [_column_number(column, header, source.tsv) for column in columns]
-        first = 2
-    left, right = (int(column) for column in columns)
-    needed = max(left, right) + 1
-    for number, line in enumerate(lines, start=first):
-        cells = line.split("\t")
-        if len(cells) < needed:
-            raise DataError(
-                f"{len(cells)} tab-separated column(s) where column {needed - 1} is expected",
-                where=f"{source.tsv}:{number}",
-                hint="columns are numbered from 0",
-                code="data.column",
-            )
-        yield cells[left], cells[right]
-
-
-def _column_number(column: int | str, header: list[str], name: str) -> int:
-    if isinstance(column, int):
-        return column
-    if column in header:
-        return header.index(column)
-    near = difflib.get_close_matches(column, header, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "the header line holds: " + ", ".join(header)
-    raise DataError(f"no column named {column!r}", where=f"{name}:1", hint=hint, code="data.column")
-
-
-def _read_jsonl(source: JsonlSource, errors: DecodingErrors) -> Iterator[Pair]:
-    for number, line in enumerate(read_lines(source.jsonl, errors, option=_REPLACE), start=1):
-        place = f"{source.jsonl}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"not JSON: {error}", where=place, hint="one JSON object a line", code="data.json"
-            ) from None
-        left, right = (_json_text(row, key, place) for key in (source.source, source.target))
-        yield one_line(left, place, errors), one_line(right, place, errors)
-
-
-def _json_text(row: Any, key: str, place: str) -> str:
-    """Look up the text under a key; dots reach inside, unless the whole key exists as it is."""
-    value = row
-    for part in [key] if isinstance(row, dict) and key in row else key.split("."):
-        if not isinstance(value, dict):
-            raise DataError(
-                f"no key {key!r}: {part!r} would be inside something that is no object",
-                where=place,
-                hint='one object a line, such as {"en": "a dog", "de": "ein Hund"}',
-                code="data.column",
-            )
-        if part not in value:
-            near = difflib.get_close_matches(part, list(value), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "keys there: " + ", ".join(list(value)[:12])
-            raise DataError(f"no key {key!r}", where=place, hint=hint, code="data.column")
-        value = value[part]
-    if not isinstance(value, str):
-        raise DataError(
-            f"{key!r} is {json.dumps(value)[:40]}, not a string",
-            where=place,
-            hint="name a key that holds text; dots reach inside an object, as in translation.en",
-            code="data.column",
-        )
-    return value
 
 
 def _read_builtin(source: BuiltinSource) -> Iterator[Pair]:
@@ -186,7 +183,7 @@ def check_sides(split: str, sources: Sequence[Source]) -> None:
         what = f"source and target are the same {side}: a model of it learns to copy"
         where = f"data.{split}.{number}"
         if len(sources) == 1:
-            hint = "name a text and its translation: " + _EXAMPLES[type(source)]
+            hint = f"name a text and its translation: {_example(source)}"
             raise UsageError(what, where=where, hint=hint, code="usage.same-file")
         console.warn(f"{where}: {what}")
 
@@ -198,14 +195,24 @@ def _one_side(source: Source) -> str | None:
             one, other = Path(source.source), Path(source.target)
             same = one == other or (one.exists() and other.exists() and one.samefile(other))
             return f"file, {source.source}" if same else None
-        case TsvSource():
-            return f"column, {source.source}" if source.source == source.target else None
-        case JsonlSource():
-            return f"key, {source.source}" if source.source == source.target else None
-        case HubSource():
-            return f"column, {source.source}" if source.source == source.target else None
         case BuiltinSource():
             return None
+        case _:
+            side = "key" if isinstance(source, JsonlSource) else "column"
+            same = source.source == source.target and source.source is not None
+            return f"{side}, {source.source}" if same else None
+
+
+def _example(source: Source) -> str:
+    match source:
+        case TsvSource() | CsvSource():
+            return f"{{{source.form}: {source.file}, source: 0, target: 1}}"
+        case FileSource():
+            return f"{{{source.form}: {source.file}, source: en, target: de}}"
+        case HubSource():
+            return f"{{hub: {source.hub}, source: en, target: de}}"
+        case _:
+            return "{source: corpus.en, target: corpus.de}"
 
 
 def warn_of_copies(report: CleaningReport) -> None:
@@ -226,7 +233,9 @@ def warn_of_shared_sources(report: CleaningReport) -> None:
         )
 
 
-def read_corpora(sources: Sequence[Source], errors: DecodingErrors) -> Iterator[Iterator[Pair]]:
+def read_corpora(
+    sources: Sequence[Source], errors: DecodingErrors, max_unreadable: float, counts: CleaningReport | None = None
+) -> Iterator[Iterator[Pair]]:
     """Yield the pairs of each source, with a warning for an empty one.
 
     Raises:
@@ -234,7 +243,7 @@ def read_corpora(sources: Sequence[Source], errors: DecodingErrors) -> Iterator[
     """
     empty: list[str] = []
     for source in sources:
-        yield _note_empty(source, errors, empty)
+        yield _note_empty(source, read_pairs(source, errors, max_unreadable=max_unreadable, counts=counts), empty)
     if sources and len(empty) == len(sources):
         raise DataError(
             f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty",
@@ -246,8 +255,7 @@ def read_corpora(sources: Sequence[Source], errors: DecodingErrors) -> Iterator[
         console.warn(f"{name} is empty")
 
 
-def _note_empty(source: Source, errors: DecodingErrors, empty: list[str]) -> Iterator[Pair]:
-    pairs = read_pairs(source, errors)
+def _note_empty(source: Source, pairs: Iterator[Pair], empty: list[str]) -> Iterator[Pair]:
     if (first := next(pairs, None)) is None:
         empty.append(_name(source))
         return
@@ -259,12 +267,10 @@ def _name(source: Source) -> str:
     match source:
         case TextSource():
             return source.source
-        case TsvSource():
-            named = isinstance(source.source, str) or isinstance(source.target, str)
-            return f"{source.tsv}, below its header," if named else source.tsv
-        case JsonlSource():
-            return source.jsonl
         case HubSource():
             return f"{source.hub} ({source.split})"
         case BuiltinSource():
             return f"{source.builtin} ({source.split})"
+        case _:
+            named = isinstance(source, TsvSource | CsvSource) and isinstance(source.source, str)
+            return f"{source.file}, below its header," if named else source.file

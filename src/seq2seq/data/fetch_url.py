@@ -33,6 +33,7 @@ _USEFUL_PROGRESS = 1 << 16
 """A connection that breaks off after this many new bytes does not count as a failed try."""
 
 _HTML = (b"<!doctype html", b"<html")
+_CREDENTIALS = ("Authorization", "Proxy-authorization", "Cookie")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -112,13 +113,17 @@ def fetch(address: Address, path: Path) -> Path:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within http, within https, and from http to https."""
+    """Follows redirects within http, within https, and from http to https; credentials stay with their host."""
 
     def redirect_request(self, req: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
         scheme = urlsplit(answer[-1]).scheme
         if scheme not in (req.type, "https"):
             raise urllib.error.URLError(f"{req.host} redirects to an address of {scheme or 'no'} scheme")
-        return super().redirect_request(req, *answer)
+        request = super().redirect_request(req, *answer)
+        if request is not None and urlsplit(request.full_url).netloc != urlsplit(req.full_url).netloc:
+            for name in _CREDENTIALS:
+                request.remove_header(name)
+        return request
 
 
 class _WrongFileError(NetworkError):

@@ -10,20 +10,23 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import re
 import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from seq2seq import console
 from seq2seq.atomic_files import suggest_file
-from seq2seq.data.archives import ARCHIVE, member_names, open_member, split_member
+from seq2seq.data.archives import ARCHIVE, limit_size, member_names, open_member, split_member
+from seq2seq.data.encodings import SAMPLE_BYTES, not_utf8, refuse_other_formats
 from seq2seq.errors import CheckpointError, DataError, UsageError
 
 DecodingErrors = Literal["strict", "replace"]
@@ -32,9 +35,8 @@ Pair = tuple[str, str]
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """An address such as `https://host/file`. A `Path` has lost one of the two slashes."""
 
-_LINE_ENDS = re.compile(r"\r\n|\n")
+_LINE_ENDS = re.compile(r"\r*\n")
 _UTF8_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
 
 _LONGEST_LINE = 1 << 26
@@ -47,26 +49,37 @@ def read_lines(path: str | Path, errors: DecodingErrors = "strict", *, option: s
     `option` is the setting that asks for errors="replace" where this file is read, for the hint; empty if none.
 
     Raises:
-        DataError: the file is missing, unreadable or damaged, has a line of more than 64 MiB, or (with
-            errors="strict") holds bytes that are not UTF-8.
+        DataError: the file is missing, unreadable, damaged or compressed under another name, has the line ends of an
+            old Mac or a line of more than 64 MiB, or (with errors="strict") holds bytes that are not UTF-8.
         NetworkError, UsageError: as `open_binary`.
     """
     path = Path(path)
     with open_binary(path) as stream:
-        yield from decode_lines(stream, str(path), errors, option=option)
+        yield from decode_lines(stream, str(path), errors, option=option, whole=True)
 
 
 def decode_lines(
-    stream: BinaryIO, name: str, errors: DecodingErrors = "strict", *, option: str = "--errors replace"
+    stream: BinaryIO,
+    name: str,
+    errors: DecodingErrors = "strict",
+    *,
+    option: str = "--errors replace",
+    whole: bool = False,
 ) -> Iterator[str]:
     """Yield the lines of an open binary stream such as stdin, as `read_lines`; `name` stands for it in messages.
 
-    A message at the end counts the carriage returns that were stripped.
+    With `whole`, the stream is a file: more of it may be read for a message, and carriage returns alone are refused as
+    line ends, which in a stream are part of the one line. A message at the end counts the carriage returns that were
+    stripped.
     """
     number = returns = 0
     mark = False
     try:
+        if errors == "strict":
+            refuse_other_formats(_head(stream), name)
         for number, raw in enumerate(iter(partial(stream.readline, _LONGEST_LINE), b""), start=1):
+            if whole and number == 1 and not raw.endswith(b"\n") and raw.rstrip(b"\r").count(b"\r") > 1:
+                raise _old_mac(name)
             if len(raw) == _LONGEST_LINE:
                 raise DataError(
                     f"a line of more than {_LONGEST_LINE / 2**20:.0f} MiB: not a text of sentences",
@@ -79,12 +92,14 @@ def decode_lines(
                 raw = raw.removeprefix(_UTF8_BOM)
             raw = raw.removesuffix(b"\n")
             if raw.endswith(b"\r"):
-                raw = raw[:-1]
-                returns += 1
+                returns += len(raw)
+                raw = raw.rstrip(b"\r")  # CR CR LF is what a second conversion makes of CR LF
+                returns -= len(raw)
             try:
                 text = raw.decode("utf-8", errors)
             except UnicodeDecodeError as error:
-                raise _not_utf8(raw, error, f"{name}:{number}", option, first=number == 1) from None
+                sample = raw + b"\n" + stream.read(SAMPLE_BYTES) if whole else raw
+                raise not_utf8(raw, error, name, number, sample, option) from None
             yield text
     except _DAMAGED as error:
         raise _damaged(name, number, error) from None
@@ -128,10 +143,11 @@ def one_line(text: str, place: str, errors: DecodingErrors) -> str:
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file (plain, .gz, .xz or .bz2), or a member of an archive (`corpus.zip/train.de`), for reading bytes.
+    """Open a file (plain, .gz, .xz, .bz2 or .zst), or a member of an archive (`corpus.zip/train.de`), to read bytes.
 
     Raises:
-        DataError: there is no such file (similar names are suggested), or it cannot be opened.
+        DataError: there is no such file (similar names are suggested), it cannot be opened, or (while it is read) it
+            unpacks to more than `archives.limit_size` allows.
         NetworkError: the archive is not safe to read.
         UsageError: the name is an address, which must be downloaded first.
     """
@@ -151,11 +167,13 @@ def open_binary(path: Path) -> BinaryIO:
     try:
         match file.suffix.lower():
             case ".gz":
-                return cast(BinaryIO, gzip.open(file, "rb"))
+                return limit_size(cast(BinaryIO, gzip.open(file, "rb")), file)
             case ".xz":
-                return cast(BinaryIO, lzma.open(file, "rb"))
+                return limit_size(cast(BinaryIO, lzma.open(file, "rb")), file)
             case ".bz2":
-                return cast(BinaryIO, bz2.open(file, "rb"))
+                return limit_size(cast(BinaryIO, bz2.open(file, "rb")), file)
+            case ".zst":
+                return limit_size(_open_zstd(file), file)
             case _:
                 return file.open("rb")
     except (FileNotFoundError, NotADirectoryError):
@@ -172,6 +190,31 @@ def open_binary(path: Path) -> BinaryIO:
             hint="check the path and its permissions",
             code="data.no-file",
         ) from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file as `open_binary`; damage that is found while it is read, or text that is not UTF-8, is an error.
+
+    Raises:
+        DataError: as `read_lines`.
+    """
+    with open_binary(path) as stream:
+        try:
+            yield stream
+        except UnicodeDecodeError as error:
+            sample = error.object[max(0, error.start - 100) :]
+            raise not_utf8(error.object, error, str(path), 1, sample, "data.errors=replace") from None
+        except (*_DAMAGED, OSError) as error:
+            raise _damaged(str(path), 0, error) from None
+
+
+def _open_zstd(file: Path) -> BinaryIO:
+    import pyarrow as pa
+
+    file.open("rb").close()  # raises OSError with its number, which Arrow's own lack
+    stream: Any = pa.input_stream(str(file), compression="zstd")
+    return cast(BinaryIO, io.BufferedReader(stream))
 
 
 def locate(path: Path) -> tuple[Path, str | None]:
@@ -210,13 +253,10 @@ def digest_file(path: Path) -> str:
 def digest_content(path: Path) -> tuple[int, str]:
     """Count and hash (SHA-256) the bytes that `open_binary` reads. Raises as `read_lines`."""
     sha256, size = hashlib.sha256(), 0
-    with open_binary(path) as stream:
-        try:
-            while piece := stream.read(1 << 20):
-                sha256.update(piece)
-                size += len(piece)
-        except (*_DAMAGED, OSError) as error:
-            raise _damaged(str(path), 0, error) from None
+    with reading(path) as stream:
+        while piece := stream.read(1 << 20):
+            sha256.update(piece)
+            size += len(piece)
     return size, sha256.hexdigest()
 
 
@@ -247,17 +287,19 @@ def _refuse_address(name: str) -> None:
     raise UsageError(f"{address} is an address, not a file on this machine", hint=hint, code="usage.value")
 
 
-def _not_utf8(raw: bytes, error: UnicodeDecodeError, place: str, option: str, *, first: bool) -> DataError:
-    hint = "convert the text, e.g. iconv -f LATIN1 -t UTF-8"
-    if first and raw.startswith(_UTF16_BOMS):
-        hint = "the file looks like UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
-    elif option:
-        hint = f"{hint}; or {option} puts U+FFFD there"
+def _head(stream: BinaryIO) -> bytes:
+    """The first bytes of a stream, which it yields again; none if it cannot look ahead."""
+    peek = getattr(stream, "peek", None)
+    return bytes(peek(SAMPLE_BYTES)[:SAMPLE_BYTES]) if peek is not None else b""
+
+
+def _old_mac(name: str) -> DataError:
+    new = shlex.quote(str(Path(name).with_suffix(".lf" + Path(name).suffix)))
     return DataError(
-        f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the line",
-        where=place,
-        hint=hint,
-        code="data.encoding",
+        "one line, with carriage returns inside: the line ends of an old Mac",
+        where=f"{name}:1",
+        hint=f"tr '\\r' '\\n' < {shlex.quote(name)} > {new}",
+        code="data.line-ends",
     )
 
 

@@ -29,7 +29,7 @@ from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceErro
 from seq2seq.system import available_cores
 from seq2seq.tokenizers.pair import TokenizerPair, require_tags, train_tokenizers
 
-FORMAT = 3
+FORMAT = 4
 """Version of the stored format; to be raised whenever the same inputs and settings give different stored data."""
 
 _TRAIN, _VALID, _PAIRS, _TOKENIZER = "train.arrow", "valid.arrow", "{}.jsonl", "tokenizer"
@@ -56,7 +56,6 @@ def prepare(
     tokenizer: TokenizerSettings,
     *,
     cache: Path,
-    seed: int,
     tokenizers: TokenizerPair | None = None,
     tell_counts: bool = True,
 ) -> Prepared:
@@ -86,22 +85,16 @@ def prepare(
         check_sides(split, getattr(data, split))
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        key, inputs = _key(data, tokenizer, cache, seed, tokenizers)
+        key, inputs = _key(data, tokenizer, cache, tokenizers)
         folder = cache / fingerprint(key)
         prepared = _open(folder)
         if prepared is not None:
             console.say(f"using prepared data {folder}")
         else:
             _announce(folder, key)
-            with new_entry(folder) as temporary:
-                _build(
-                    data,
-                    tokenizer,
-                    temporary,
-                    {"fingerprint": folder.name, "key": key, "inputs": inputs},
-                    seed,
-                    tokenizers,
-                )
+            with new_entry(folder, lambda: _open(folder) is not None) as temporary:
+                record = {"fingerprint": folder.name, "key": key, "inputs": inputs}
+                _build(data, tokenizer, temporary, record, tokenizers)
             prepared = _open(folder)
             if prepared is None:
                 raise DataError("prepared data changed while it was written", where=str(folder), code="data.prepared")
@@ -125,7 +118,7 @@ def prepare(
 
 
 def _key(
-    data: DataSettings, tokenizer: TokenizerSettings, cache: Path, seed: int, tokenizers: TokenizerPair | None
+    data: DataSettings, tokenizer: TokenizerSettings, cache: Path, tokenizers: TokenizerPair | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Key of the stored data (inputs and settings), and the facts about the inputs alone."""
     known = Inputs(cache)
@@ -139,7 +132,7 @@ def _key(
     known.save()
     return {
         "format": FORMAT,
-        "seed": seed,
+        "seed": data.seed,
         "data": {
             **facts,
             "cleaning": data.cleaning.model_dump(mode="json"),
@@ -165,30 +158,33 @@ def _build(
     settings: TokenizerSettings,
     folder: Path,
     record: dict[str, Any],
-    seed: int,
     tokenizers: TokenizerPair | None,
 ) -> None:
     """Fill a new folder of the cache, held-out sets first: they are small, so that their errors appear at once."""
+    most = data.cleaning.max_unreadable
     held_out = {
-        split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors))) for split in ("valid", "test")
+        split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors, most)))
+        for split in ("valid", "test")
     }
     report = CleaningReport()
-    raw = RawText.write(folder, read_corpora(data.train, data.errors), report)
+    raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):
         report.require_any_kept()
+    missing = [split for split in held_out if not getattr(data, split)]
+    _require_enough(len(raw), data.holdout, missing)
     taken: list[Pair] = []
     for number, (split, pairs) in enumerate(held_out.items()):
-        if not getattr(data, split):
-            pairs += raw.hold_out(data.holdout, seed + number)
+        if split in missing:
+            pairs += raw.hold_out(data.holdout, data.seed + number)
             taken += pairs
         write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
     report.held_out += len(taken)
     raw.drop_sources(taken, report)
     tags = sorted({tag_symbol(source.target_tag) for source in _sources(data) if source.target_tag})
     if tokenizers is None:
-        tokenizers = train_tokenizers(settings, raw.pairs, seed, tags)
+        tokenizers = train_tokenizers(settings, raw.pairs, data.seed, tags)
     else:
         require_tags(tokenizers.source, tags, "the given tokenizer")
     tokenizers.save(folder / _TOKENIZER)
@@ -209,6 +205,24 @@ def _build(
     )
 
 
+def _require_enough(pairs: int, holdout: int, splits: Sequence[str]) -> None:
+    """Check that at least `holdout` pairs are left for training when as many are held out for each split.
+
+    Raises:
+        DataError: they are not; the hint is a number that works, if there is one.
+    """
+    shares = len(splits) + 1
+    if shares * holdout <= pairs:
+        return
+    most = min(max(1, pairs // 20), pairs // shares)
+    files = " and ".join(f"data.{split}" for split in splits)
+    raise DataError(
+        f"{holdout:,} pairs cannot be held out of {pairs:,} for {' and for '.join(splits)}",
+        hint=f"data.holdout={most}" if most else f"give files of their own as {files}, or data.holdout=0",
+        code="data.too-few",
+    )
+
+
 def _open(folder: Path) -> Prepared | None:
     """Open an entry of the cache; None if it is missing or damaged."""
     record = read_record(folder)
@@ -222,7 +236,7 @@ def _open(folder: Path) -> Prepared | None:
             test_pairs=_load_pairs(folder / _PAIRS.format("test")),
             tokenizers=TokenizerPair.load(folder / _TOKENIZER),
             report=CleaningReport.from_dict(record["counts"]),
-            record={name: value for name, value in record.items() if name not in ("sizes", "sha256", "key")},
+            record={name: value for name, value in record.items() if name not in ("sha256", "key")},
         )
     except (DataError, CheckpointError, OSError, ValueError, KeyError):
         return None

@@ -14,7 +14,6 @@ import pyarrow as pa
 from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
 from seq2seq.data.files import Pair
-from seq2seq.errors import DataError
 from seq2seq.tokenizers.base import TAG
 
 Rows = npt.NDArray[np.int64]
@@ -107,17 +106,7 @@ class RawText:
         return np.concatenate(values), np.concatenate(rows)
 
     def hold_out(self, count: int, seed: int) -> list[Pair]:
-        """Remove `count` random pairs and return them in random order.
-
-        Raises:
-            DataError: there are fewer than `2 * count` pairs.
-        """
-        if 2 * count > len(self):
-            raise DataError(
-                f"{count:,} pairs cannot be held out of {len(self):,} for validation or test",
-                hint=f"data.holdout={max(1, len(self) // 20)}",
-                code="data.too-few",
-            )
+        """Remove `count` random pairs and return them in random order."""
         if self._data is None or count == 0:
             return []
         chosen = np.random.default_rng(seed).choice(len(self), size=count, replace=False)

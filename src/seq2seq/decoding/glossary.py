@@ -11,8 +11,6 @@ left to right, the longest one first, and every occurrence counts:
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +20,7 @@ from seq2seq.data.files import read_lines
 from seq2seq.decoding.segmentation import in_word, is_blank, is_unspaced, readable
 from seq2seq.errors import DataError
 from seq2seq.special_tokens import UNK
-from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.base import Tokenizer, normalize
 
 _ANCHOR = "\uf8ff"
 """A private-use character, which no vocabulary merges with others."""
@@ -56,7 +54,7 @@ class Glossary:
 
     def entries(self, text: str) -> list[Entry]:
         """The entries that occur in a source line, in order, one for each occurrence, without overlaps."""
-        text = _normal(text)
+        text = normalize(text, "nfc")
         found, end = [], 0
         for begin in range(len(text)):
             if begin >= end and (entry := self._at(text, begin)):
@@ -137,7 +135,7 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
     for number, line in enumerate(read_lines(path), start=1):
         if is_blank(line):
             continue
-        sides = [_normal(readable(side)) for side in line.split("\t")]
+        sides = [normalize(readable(side), "nfc") for side in line.split("\t")]
         if len(sides) != 2:
             raise DataError(
                 f"{len(sides) - 1} tabs; an entry is a source phrase, one tab and a target phrase",
@@ -161,10 +159,6 @@ def _tab_hint(sides: Sequence[str]) -> str:
     if len(filled) == 2:
         return f"one tab alone: '{filled[0]}', tab, '{filled[1]}'"
     return "one tab alone; `cut -f 1,2` keeps the first two columns of a file"
-
-
-def _normal(text: str) -> str:
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
 
 
 def _lower(text: str) -> str:

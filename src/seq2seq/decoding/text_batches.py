@@ -13,10 +13,12 @@ from torch import Tensor
 from seq2seq import console
 from seq2seq.decoding.interface import Sentence
 from seq2seq.decoding.segmentation import is_blank, readable, split_sentences, split_to_fit
+from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.special_tokens import PAD
 
 _CHUNK_CHARACTERS = 2_000_000
 """Maximum characters of a chunk: bounds its memory, and the work that is lost when the process is killed."""
+_EMPTY_LINES = 8192
 _ENCODED_LINES = 512
 """Lines encoded at a time: enough to sort by length, few enough for the model to start soon."""
 _MIN_BATCH, _MIN_SHARE = 16, 8
@@ -29,11 +31,17 @@ _MULTIPLE = 8
 Encode = Callable[[list[str]], list[list[int]]]
 """Token ids of each text, without BOS and EOS."""
 
+More = Callable[[], bool]
+"""Whether the next line of an input is there, or comes in a moment."""
+
 Split = Callable[[str], list[str]]
 """The sentences of a text."""
 
 _SPLIT_LONG: Split = partial(split_sentences, language="de")
 """Splits long lines of any language: as in German, a full stop after a number may belong to an ordinal."""
+
+
+_NO_TAGS = TargetTags(())
 
 
 class Line(NamedTuple):
@@ -44,19 +52,22 @@ class Line(NamedTuple):
     """Text that the translation begins with."""
 
 
-def split_chunks(lines: Iterable[Line], max_lines: int) -> Iterator[list[Line]]:
-    """Chunks of at most `max_lines` lines, fewer if they are long.
+def split_chunks(lines: Iterable[Line], max_lines: int, more: More | None = None) -> Iterator[list[Line]]:
+    """Chunks of at most `max_lines` lines, fewer if they are long or if there are no more for the moment.
 
-    The lines of a chunk are sorted by length for batches with little padding.
+    The lines of a chunk are sorted by length for batches with little padding. Empty lines cost next to nothing: a chunk
+    may have some thousands in addition.
     """
     chunk: list[Line] = []
-    size = 0
+    size = full = 0
     for line in lines:
         chunk.append(line)
         size += len(line.text)
-        if len(chunk) >= max_lines or size >= _CHUNK_CHARACTERS:
+        full += bool(line.text)
+        enough = full >= max_lines or len(chunk) >= max_lines + _EMPTY_LINES or size >= _CHUNK_CHARACTERS
+        if enough or (more is not None and not more()):
             yield chunk
-            chunk, size = [], 0
+            chunk, size, full = [], 0, 0
     if chunk:
         yield chunk
 
@@ -72,30 +83,39 @@ def encode_texts(encode: Encode, texts: Sequence[str]) -> list[list[int]]:
 
 
 def encode_chunk(
-    chunk: Sequence[Line], start: int, encode: Encode, limit: int, split: Split | None = None
+    chunk: Sequence[Line],
+    start: int,
+    encode: Encode,
+    limit: int,
+    split: Split | None = None,
+    tags: TargetTags = _NO_TAGS,
 ) -> Iterator[Sentence]:
     """Sentences of 1 to `limit` tokens, roughly by falling length: none of a blank line, several of a long one.
 
     `Sentence.key` is (number of the line, number of the sentence in it), both counted from 0, the line from `start`.
     With `split` every line is split into sentences; without, only a line that is too long, as a model of sentences
-    would leave out much of several at once. Warns of lines (with `split`, of sentences) that are too long.
+    would leave out much of several at once. Each part has the target tag of its line. Warns of lines (with `split`, of
+    sentences) that are too long.
     """
     too_long: list[tuple[int, str]] = []
-    order = sorted(range(len(chunk)), key=lambda index: -len(chunk[index].text))
+    order = sorted((i for i, line in enumerate(chunk) if line.text), key=lambda index: -len(chunk[index].text))
     for begin in range(0, len(order), _ENCODED_LINES):
         indices = order[begin : begin + _ENCODED_LINES]
-        texts = [readable(chunk[index].text) for index in indices]
-        parts = [[text] if split is None else split(text) for text in texts]
+        texts = [tags.split(readable(chunk[index].text)) for index in indices]
+        parts = [
+            [tag + part for part in ([text] if split is None else split(text)) if not is_blank(part)]
+            for tag, text in texts
+        ]
         rows = iter(encode_texts(encode, [text for part in parts for text in part]))
         sentences: list[Sentence] = []
-        for index, part in zip(indices, parts, strict=True):
+        for index, (tag, _), part in zip(indices, texts, parts, strict=True):
             encoded: list[tuple[list[int], str]] = []
             for text in part:
                 ids = next(rows)
                 if len(ids) <= limit:
                     encoded.append((ids, text))
                     continue
-                pieces = _split_to_fit(text, encode, limit, split or _SPLIT_LONG)
+                pieces = _split_to_fit(text.removeprefix(tag), tag, encode, limit, split or _SPLIT_LONG)
                 encoded += pieces
                 reason = f"{len(ids)} tokens, more than the {limit} read at once; translated in {len(pieces)} parts"
                 too_long.append((start + index + 1, reason))
@@ -108,13 +128,14 @@ def encode_chunk(
         console.warn(f"{len(too_long) - _MAX_WARNINGS:,} more of these {len(chunk):,} lines are translated in parts")
 
 
-def _split_to_fit(text: str, encode: Encode, limit: int, split: Split) -> list[tuple[list[int], str]]:
-    """The ids and texts of the sentences, and of the parts of sentences that are too long themselves."""
+def _split_to_fit(text: str, tag: str, encode: Encode, limit: int, split: Split) -> list[tuple[list[int], str]]:
+    """The ids and texts of the sentences, and of the parts of sentences that are too long themselves, with the tag."""
 
     def measure(parts: Sequence[str]) -> list[int]:
         return [len(part) for part in encode(list(parts))]
 
-    texts = [part for sentence in split(text) for part in split_to_fit(sentence, limit, measure)]
+    room = max(1, limit - (measure([tag])[0] if tag else 0))
+    texts = [tag + part for sentence in split(text) for part in split_to_fit(sentence, room, measure)]
     return [(ids[:limit], part) for ids, part in zip(encode(texts), texts, strict=True) if ids]
 
 

@@ -17,7 +17,8 @@ from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.mbr import MBREngine, MBROptions
 from seq2seq.decoding.segmentation import join_sentences, single_line, word_tokens
-from seq2seq.decoding.text_batches import Line, Split, encode_chunk, make_batches, split_chunks
+from seq2seq.decoding.target_tags import TargetTags
+from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.unknown_words import replace_unknowns
 from seq2seq.decoding.workers import Job, Parallelism, PoolCache, WorkerPool, open_pool
 from seq2seq.errors import UsageError
@@ -95,6 +96,7 @@ class Translator:
 
     Attributes:
         scorer: scores, states and attention of the engine's own model.
+        tags: the target tags of the source vocabulary.
         outputs_cut: number of lines so far whose best output was cut off at the maximum length.
     """
 
@@ -110,6 +112,7 @@ class Translator:
         self.engine, self.tokenizers, self.settings = engine, tokenizers, settings
         self.parallelism = parallelism or Parallelism()
         self.outputs_cut = 0
+        self.tags = TargetTags(tuple(tokenizers.source.tags))
         self._word_tokens: WordTokens | None = None
         self._scorer = scorer
         self._pools = PoolCache(engine, self.parallelism)
@@ -165,7 +168,12 @@ class Translator:
         return chain.from_iterable(self.stream_chunks(lines, options))
 
     def stream_chunks(
-        self, lines: Iterable[str | Line], options: TranslationOptions | None = None, *, start: int = 0
+        self,
+        lines: Iterable[str | Line],
+        options: TranslationOptions | None = None,
+        *,
+        start: int = 0,
+        more: More | None = None,
     ) -> Iterator[list[list[Translation]]]:
         """As `stream`, for up to `parallelism.chunk_lines` lines at a time.
 
@@ -175,22 +183,23 @@ class Translator:
             lines: source lines.
             options: by default the search of the translator's settings.
             start: number of the first line, counted from 0, for warnings and for the random numbers of samples.
+            more: whether the next line comes in a moment. If not, the lines so far are translated before it is read.
         """
         options = options or translation_options(self.settings)
         typed = (Line(line) if isinstance(line, str) else line for line in lines)
-        chunks = split_chunks(typed, self.parallelism.chunk_lines)
-        first = next(chunks, None)
-        if first is None:
-            return
-        with self._pool(options, sum(len(line.text) for line in first)) as pool:
-            submitted: deque[_Chunk] = deque()
-            for chunk in chain([first], chunks):
-                submitted.append(self._submit(pool, chunk, start, options))
-                start += len(chunk)
-                if len(submitted) > pool.chunks_ahead:
+        chunks = split_chunks(typed, self.parallelism.chunk_lines, more)
+        while (first := next(chunks, None)) is not None:
+            with self._pool(options, sum(len(line.text) for line in first)) as pool:
+                submitted: deque[_Chunk] = deque()
+                for chunk in chain([first], chunks):
+                    submitted.append(self._submit(pool, chunk, start, options))
+                    start += len(chunk)
+                    if more is not None and not more():
+                        break
+                    if len(submitted) > pool.chunks_ahead:
+                        yield self._finish(submitted.popleft(), options)
+                while submitted:
                     yield self._finish(submitted.popleft(), options)
-            while submitted:
-                yield self._finish(submitted.popleft(), options)
 
     def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[WorkerPool]:
         if options.mbr is None:
@@ -201,18 +210,19 @@ class Translator:
         limit = self.settings.max_source_tokens
         if self.engine.max_source_length is not None:
             limit = max(1, min(limit, self.engine.max_source_length - 1))
-        sentences = encode_chunk(lines, start, self.tokenizers.source.encode, limit, options.split)
+        sentences = encode_chunk(lines, start, self.tokenizers.source.encode, limit, options.split, self.tags)
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
             self._word_tokens = self._word_tokens or word_tokens(self.tokenizers.target)
             search = search._replace(words=self._word_tokens)
+        full = sum(bool(line.text) for line in lines)
         if size := self.parallelism.call_sentences:
-            batches = make_batches(sentences, len(lines), size * limit, min(size, -(-len(lines) // _MIN_CALLS)))
+            batches = make_batches(sentences, full, size * limit, min(size, -(-full // _MIN_CALLS)))
         else:
-            is_last = len(lines) < self.parallelism.chunk_lines
+            is_last = full < self.parallelism.chunk_lines
             share = _SHARE / pool.size if pool.size > 1 and is_last else 0.0
             settings = self.settings
-            batches = make_batches(sentences, len(lines), settings.batch_tokens, settings.batch_sentences, share)
+            batches = make_batches(sentences, full, settings.batch_tokens, settings.batch_sentences, share)
         chunk = _Chunk(start, lines, deque())
         for batch in batches:
             demanding = self._with_demands(batch, chunk, options.glossary)
@@ -239,6 +249,9 @@ class Translator:
                 translations[sentence.key] = self._decode(line, sentence, hypotheses, options.replace_unknown)
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
+            if not line.text:
+                finished.append([_empty(line)])
+                continue
             parts: list[list[Translation]] = []
             while part := translations.pop((number, len(parts)), None):
                 parts.append(part)
@@ -262,10 +275,14 @@ class Translator:
         ]
 
 
+def _empty(line: Line) -> Translation:
+    return Translation(line, "", 0.0, 0.0, [])
+
+
 def _join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[Translation]:
     """The translations of a line: the k-th ones of its parts joined and scored as one; an empty one for no parts."""
     if not parts:
-        return [Translation(line, "", 0.0, 0.0, [])]
+        return [_empty(line)]
     if len(parts) == 1:
         return parts[0]
     joined = []

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
-from seq2seq.tokenizers.base import TAG
+from seq2seq.tokenizers.base import TAG, normalize
 from seq2seq.tokenizers.pair import TokenizerPair
-from seq2seq.tokenizers.symbols import SymbolTokenizer, normalize
+from seq2seq.tokenizers.symbols import SymbolTokenizer
 
 _LEAST_SHARE = 0.2
 """Share of the largest attention weight with which an unknown source symbol is preferred to known ones."""

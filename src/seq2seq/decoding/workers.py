@@ -40,6 +40,8 @@ BatchResult = list[list[Hypothesis]]
 _MIN_CHARACTERS = 4000
 """Shortest text for processes: they cost 0.1 s (to fork, to warm up, to end), which 45 captions with beam 5 win back,
 or 90 with greedy search."""
+_SHORT_CHARACTERS = 1000
+"""Longest text for `Parallelism.short_text_threads`."""
 _JOBS_OF_A_WORKER = 2
 """Batches that a worker process holds: the one that it searches, and the next one."""
 
@@ -53,6 +55,9 @@ class Parallelism(NamedTuple):
     """Fork for short texts too."""
     threads: int = 0
     """Threads of this process that call the engine; 0 is the caller's thread alone."""
+    short_text_threads: int = 0
+    """Threads of torch for a few sentences, without processes; 0 is torch's own setting. Threads wait for each other at
+    every operator, which takes seconds on a busy machine."""
     call_sentences: int = 0
     """Maximum sentences of a call, for an engine that makes its own batches; 0 follows the decoding settings."""
 
@@ -98,7 +103,7 @@ def _new_pool(engine: Engine, parallelism: Parallelism, characters: int) -> Work
     worthwhile = parallelism.always_fork or (characters >= _MIN_CHARACTERS and _is_fork_safe())
     if parallelism.processes > 1 and worthwhile:
         return ProcessPool(engine, parallelism.processes)
-    return SerialPool(engine)
+    return SerialPool(engine, parallelism.short_text_threads if characters <= _SHORT_CHARACTERS else 0)
 
 
 def can_fork() -> bool:
@@ -155,19 +160,19 @@ class PoolCache:
 
 
 class SerialPool:
-    """No workers: a batch is searched when its result is asked for."""
+    """No workers: a batch is searched when its result is asked for, with a number of torch's threads; 0 is its own."""
 
     chunks_ahead = 0
     size = 1
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, threads: int = 0) -> None:
+        self.engine, self.threads = engine, threads
         self._unchanged = ExitStack()
         self._unchanged.enter_context(engine.unchanged())
 
     def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
         """See `WorkerPool`."""
-        return _SerialJob(self.engine, sentences, options)
+        return _SerialJob(self.engine, sentences, options, self.threads)
 
     def close(self) -> None:
         """See `WorkerPool`."""
@@ -178,9 +183,15 @@ class _SerialJob(NamedTuple):
     engine: Engine
     sentences: Sequence[Sentence]
     options: SearchOptions
+    threads: int
 
     def result(self) -> BatchResult:
-        return self.engine.search(self.sentences, self.options)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            return self.engine.search(self.sentences, self.options)
+        finally:
+            torch.set_num_threads(before)
 
 
 class ThreadPool:

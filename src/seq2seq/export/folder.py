@@ -136,6 +136,8 @@ def holds_export(folder: Path) -> bool:
 
 def is_export(folder: Path) -> bool:
     """Whether the folder is an export for CTranslate2."""
+    if not holds_export(folder):
+        return False
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -201,6 +203,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
     hint = _EXPORT_AGAIN.format(manifest["library"])
+    for path in folder.rglob("*"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            what = f"{path} is neither a file nor a folder, which an export must not hold"
+            raise CheckpointError(what, hint="remove it", code="run.unsafe")
     for name, record in manifest["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.config import Source
-from seq2seq.config.sources import BuiltinSource, HubSource, JsonlSource, TextSource
+from seq2seq.config.sources import BuiltinSource, HubSource, TextSource
 from seq2seq.export.folder import Trained
 from seq2seq.export.parity import Parity
 
@@ -65,10 +65,8 @@ def _named(source: Source) -> str:
             return f"`{source.hub}` ({source.split})"
         case BuiltinSource():
             return f"built-in task `{source.builtin}` ({source.split})"
-        case JsonlSource():
-            return f"`{Path(source.jsonl).name}`"
         case _:
-            return f"`{Path(source.tsv).name}`"
+            return f"`{Path(source.file).name}`"
 
 
 def _scores(trained: Trained) -> str:

@@ -17,7 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
-from seq2seq.atomic_files import disk_error, make_folder, write_json, write_text
+from seq2seq.atomic_files import TEMPORARY_PREFIXES, disk_error, make_folder, no_follow, write_json, write_text
+from seq2seq.checkpoints.folder import MARKS
 from seq2seq.checkpoints.manifest import refuse_pickles
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.config.compare import differences
@@ -54,6 +55,13 @@ _FREE_SETTINGS = (
 _SECTIONS = ("data", "tokenizer", "model", "training", "decoding")
 _AGAIN = "repeat the command that trained the run, which writes it again"
 
+_FOLDERS = ("checkpoints", "tokenizer", "validation", "tensorboard", "export")
+_FILES = (
+    *("config.yaml", "data.json", "env.json", "batch_size.json", "results.json", "metrics.jsonl", "diverged.json"),
+    *("train.log", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
+)
+"""What seq2seq itself reads and writes in a run directory."""
+
 _ENDING_SECONDS = 1.0
 """Time for a killed process to give up its lock: it holds it until its last thread has ended."""
 _MOST_CHANGES = 10
@@ -61,9 +69,15 @@ _MOST_CHANGES = 10
 
 
 class RunDirectory:
-    """Paths of one run."""
+    """Paths of one run.
+
+    Raises:
+        CheckpointError: a symbolic link or a special file stands where the run has files of its own.
+    """
 
     def __init__(self, path: Path) -> None:
+        for entry in _own_entries(path):
+            _refuse_link_or_special_file(entry)
         self.path = path
         self.config = path / "config.yaml"
         self.tokenizer = path / "tokenizer"
@@ -99,7 +113,7 @@ class RunDirectory:
             yield
             return
         try:
-            file = (self.path / ".lock").open("a+", encoding="utf-8")
+            file = open(self.path / ".lock", "a+", encoding="utf-8", opener=no_follow)  # noqa: SIM115
         except OSError as error:
             raise disk_error(error, self.path, 0) from None
         with file:
@@ -108,6 +122,17 @@ class RunDirectory:
             file.write(f"PID {os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
+
+    def with_data_seed(self, config: Config) -> Config:
+        """Set `data.seed` as a run of a version without it needs: there, `seed` decided which pairs are held out.
+
+        Raises:
+            CheckpointError: the stored config is damaged.
+        """
+        if "seed" in config.data.model_fields_set or not any(self.checkpoints.glob("*")) or not self.config.exists():
+            return config
+        stored = _read_whole(self.config)
+        return _with_data_seed(config, stored.seed) if stored.data.seed == stored.seed else config
 
     def in_use(self) -> bool:
         """Whether a process trains in this folder; unknown, and so False, without file locks."""
@@ -249,6 +274,44 @@ class RunDirectory:
         return results
 
 
+def _own_entries(folder: Path, *, is_run: bool = True) -> Iterator[os.DirEntry[str]]:
+    """Entries of a run directory that belong to seq2seq, and everything in its folders."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # missing, not a folder, or just removed by the run itself
+        return
+    for entry in entries:
+        if is_run and entry.name not in (*_FOLDERS, *_FILES) and not entry.name.startswith(TEMPORARY_PREFIXES):
+            continue
+        yield entry
+        if entry.is_dir(follow_symlinks=False):
+            yield from _own_entries(Path(entry.path), is_run=False)
+
+
+def _refuse_link_or_special_file(entry: os.DirEntry[str]) -> None:
+    """Raise `CheckpointError` unless the entry is a file or a folder.
+
+    A run directory may come from elsewhere: files of the user would be read, overwritten or deleted through a link,
+    and a FIFO would be waited for. The links `best` and `last` of earlier versions are allowed.
+    """
+    path = Path(entry.path)
+    if entry.is_symlink():
+        target = str(path.readlink())
+        beside = Path(target).name == target.rstrip("/") not in ("", "..")
+        if path.parent.name == "checkpoints" and path.name in MARKS and beside:
+            return
+        kind = f"a symbolic link to {target}"
+    elif entry.is_file() or entry.is_dir() or not path.exists():
+        return
+    else:
+        kind = "neither a file nor a folder"
+    raise CheckpointError(
+        f"{path} is {kind}, which a run directory must not hold",
+        hint="remove it, or put a copy of the real file or folder in its place; nothing was changed",
+        code="run.unsafe",
+    )
+
+
 def _read_whole(file: Path) -> Config:
     """Load the stored config of a run, where any fault is damage and not a mistake of the user.
 
@@ -270,7 +333,12 @@ def _read_whole(file: Path) -> Config:
         fault = "holds no settings" if len(missing) == len(_SECTIONS) else f"is cut: it has no `{missing[0]}`"
         hint = f"put a copy of it back; or remove it and {_AGAIN}"
         raise CheckpointError(f"{file} {fault}", hint=hint, code="run.damaged")
-    return config
+    # Versions without `data.seed` used `seed` for both.
+    return config if "seed" in config.data.model_fields_set else _with_data_seed(config, config.seed)
+
+
+def _with_data_seed(config: Config, seed: int) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update={"seed": seed})})
 
 
 def _lock(file: TextIO, folder: Path) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from seq2seq.checkpoints.checkpoint import load_checkpoint
+from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.errors import CheckpointError, UserError
 from seq2seq.export.folder import check_export, holds_export
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import shown_path
-from seq2seq.runs.load import load_model, load_tokenizers
+from seq2seq.runs.load import best_checkpoint, load_model, load_tokenizers
 from seq2seq.tokenizers.pair import TokenizerPair
 
 Result = TypeVar("Result")
@@ -74,10 +75,12 @@ def examine(directory: RunDirectory) -> RunReport:
         facts["tokenizer"] = vocabulary + (", joint" if config.tokenizer.joint else "")
     facts["made with"] = _made_with(_json(directory.environment))
     remarks: list[str] = []
-    used = next((name for name in ("best", "last") if (directory.checkpoints / name).exists()), None)
-    facts |= _checkpoints(directory.checkpoints, used, results is not None, faults, remarks)
+    used = _result_or_fault(lambda: best_checkpoint(directory), faults)
     if used is not None:
-        _result_or_fault(lambda: _use(directory, config, tokenizers, used), faults)
+        if used[1]:
+            remarks.append(used[1].replace(f"{directory.path}/", "").partition(" (")[0])
+        facts |= _checkpoints(directory.checkpoints, used[0], results is not None, faults, remarks)
+        _result_or_fault(lambda: _use(directory, config, tokenizers, used[0]), faults)
     facts |= _exports(directory.path, remarks)
     facts["finished"] = "no" if results is None else "yes"
     facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
@@ -110,52 +113,36 @@ def _result_or_fault(look: Callable[[], Result], faults: list[UserError]) -> Res
         return None
 
 
-def _use(directory: RunDirectory, config: Config | None, tokenizers: TokenizerPair | None, name: str) -> None:
+def _use(directory: RunDirectory, config: Config | None, tokenizers: TokenizerPair | None, path: Path) -> None:
     """Load a checkpoint as translating does, as far as the rest of the run allows."""
     if config is None or tokenizers is None:
-        load_checkpoint((directory.checkpoints / name).resolve(), with_training=False)
+        load_checkpoint(path, with_training=False)
     else:
-        load_model(directory, config, tokenizers, name)
+        load_model(directory, config, tokenizers, path.name)
 
 
 def _checkpoints(
-    folder: Path, used: str | None, finished: bool, faults: list[UserError], remarks: list[str]
+    folder: Path, used: Path, finished: bool, faults: list[UserError], remarks: list[str]
 ) -> dict[str, str]:
-    """Condition of each checkpoint, and the targets of the links; commands follow `used` by default."""
-    facts: dict[str, str] = {}
-    checkpoints = [path for path in sorted(folder.glob("*")) if not path.is_symlink() and not path.name.startswith(".")]
+    """Condition of each checkpoint, and which ones are `best` and `last`; commands take `used` by default."""
+    marks = {mark: name for mark in MARKS if (name := CheckpointFolder(folder).name_of(mark))}
+    # In a copy that followed links, `best` and `last` may be folders.
+    checkpoints = [path for path in sorted(folder.glob("[!.]*")) if path == used or path.name not in MARKS]
     states = {path: _state(path) for path in checkpoints}
-    facts |= {path.name: state.text for path, state in states.items()}
-    target = (folder / used).resolve() if used else None
+    facts = {path.name: state.text for path, state in states.items()} | marks
     for path in checkpoints:
         if states[path].whole:
             continue
-        if path.resolve() != target:
+        if path != used:
             remarks.append(f"checkpoint {path.name} cannot be used")
         elif _translates(path):  # else the fault itself is reported
             remarks.append(f"checkpoint {path.name} can translate, but training cannot resume from it")
-    for name in ("best", "last"):
-        link = folder / name
-        if link.exists():
-            facts[name] = link.resolve().name
-        elif checkpoints:
-            lost = f"points to {link.readlink()}, which is gone" if link.is_symlink() else "is missing"
-            instead = ", and last is used instead" if name == "best" and used == "last" else ""
-            remarks.append(f"checkpoints/{name} {lost}{instead}")
-    what = hint = None
-    if not checkpoints:
-        what, hint = (
-            f"no checkpoint in {folder}",
-            "put a copy of checkpoints/ back; let a new run continue",
-        )
-    elif used is None:
-        whole = [path.name for path in checkpoints if states[path].whole]
-        what = f"the links best and last in {folder} are broken"
-        hint = f"--checkpoint {whole[-1]} uses that one" if whole else "put a copy of checkpoints/ back"
-    elif not finished and not any(states[path].resumable for path in checkpoints):
+    if not CheckpointFolder(folder).marked("last"):
+        gone = f"names {marks['last']}, which is gone" if "last" in marks else "is missing"
+        remarks.append(f"checkpoints/last {gone}")
+    if not finished and not any(states[path].resumable for path in checkpoints):
         what = f"no checkpoint in {folder} can be resumed from"
         hint = "put one back from a copy, or start again in another folder with -o"
-    if what:
         faults.append(CheckpointError(what, hint=hint, code="checkpoint.missing"))
     return facts
 

@@ -12,7 +12,7 @@ import torch
 
 from seq2seq.atomic_files import write_json, write_text
 from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
-from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.console import say, warn
 from seq2seq.data.batches import collate, plan_epoch
@@ -120,9 +120,25 @@ def evaluate(
     """Translate sources with the decoding settings of the run and score against the raw references."""
     ranks = ranks or Ranks.single()
     sources = [source for source, _ in pairs]
-    hypotheses = ranks.gather_texts(run.translate(sources[ranks.rank :: ranks.size]))
+    hypotheses = ranks.gather_texts(run.translator.translate(sources[ranks.rank :: ranks.size]))
     references = [target for _, target in pairs]
     return hypotheses, corpus_metrics(hypotheses, references, target_language=run.config.data.target_language)
+
+
+def metrics_by_target_tag(
+    run: LoadedRun, pairs: Sequence[tuple[str, str]], hypotheses: Sequence[str], target_language: str
+) -> dict[str, list[MetricResult]]:
+    """The metrics of the pairs of each target tag, by language: `de`; none if the pairs have no tags or a single one.
+
+    Scores of several languages at once hide a language that fails.
+    """
+    languages = [run.target_tags.language(source) for source, _ in pairs]
+    results = {}
+    for language in sorted(set(languages)) if len(set(languages)) > 1 else ():
+        rows = [row for row, name in enumerate(languages) if name == language]
+        found = [hypotheses[row] for row in rows], [pairs[row][1] for row in rows]
+        results[language or "none"] = corpus_metrics(*found, target_language=language or target_language)
+    return results
 
 
 def average_checkpoints(config: Config, trainer: Trainer) -> None:
@@ -147,10 +163,10 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
         + (f"BLEU {result.bleu:.2f}" if result.bleu is not None else f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    before = best_metric_of(folder.path / "averaged")  # of an earlier end of this run; it may still be the best
+    before = best_metric_of(folder.path / AVERAGED)  # of an earlier end of this run; it may still be the best
     if trainer.ranks.is_first and metric > max(value for value in (best, before, -math.inf) if value is not None):
         state = replace(trainer.state, best_metric=metric, validated=False)
-        folder.mark_best(folder.save(model_tensors(model), {}, state, name="averaged"))
+        folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
 
 
 def score_test_set(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks) -> None:
@@ -169,6 +185,10 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
             "metrics": [metric._asdict() for metric in metrics],
             "decoding": config.decoding.model_dump(mode="json"),
         }
+        if by_tag := metrics_by_target_tag(run, pairs, hypotheses, config.data.target_language):
+            results["test"]["by_target_tag"] = {
+                tag: [metric._asdict() for metric in found] for tag, found in by_tag.items()
+            }
     last = CheckpointFolder(directory.checkpoints).load_last()
     if last is not None:
         results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}

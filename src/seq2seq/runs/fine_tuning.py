@@ -13,7 +13,7 @@ from seq2seq.config.compare import as_yaml
 from seq2seq.console import warn
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.runs.directory import RunDirectory
-from seq2seq.runs.load import check_tokenizer, load_best
+from seq2seq.runs.load import check_tokenizer, find_checkpoint, load_best
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.sentencepiece import read_model
 
@@ -57,20 +57,15 @@ def initial_weights(path: str, config: Config) -> InitialModel:
 
 
 def _locate(path: Path) -> tuple[RunDirectory, Checkpoint]:
-    # Relative links such as `best` must be followed before the run is looked for above them.
-    within = path.resolve().parent if path.is_dir() else path.parent
-    if within.name == "checkpoints" and (within.parent / "config.yaml").exists():
-        # The run keeps the name that the user gave it.
-        directory = RunDirectory(path.parent.parent if path.parent.name == "checkpoints" else within.parent)
-        if not path.is_dir():
-            names = ", ".join(sorted(found.name for found in within.glob("*") if found.is_dir()))
-            raise CheckpointError(
-                f"no checkpoint {path}",
-                where="training.init_from",
-                hint=f"there are: {names}",
-                code="checkpoint.missing",
-            )
-        return directory, load_checkpoint(path.resolve(), with_training=False)
+    # A link to a checkpoint is followed, but a run keeps the name that the user gave it.
+    within = path if path.parent.name == "checkpoints" else path.resolve()
+    if within.parent.name == "checkpoints" and (within.parent.parent / "config.yaml").exists():
+        directory = RunDirectory(within.parent.parent)
+        try:
+            return directory, load_checkpoint(find_checkpoint(directory, within.name), with_training=False)
+        except CheckpointError as error:
+            error.where = error.where or "training.init_from"
+            raise
     if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
         path = path.parent
     directory = RunDirectory(path)

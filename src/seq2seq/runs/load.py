@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, overload
 
 import torch
 
@@ -13,13 +14,12 @@ from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
-from seq2seq.checkpoints.manifest import MANIFEST
 from seq2seq.config import Config
-from seq2seq.console import warn
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer
-from seq2seq.decoding.translator import Translator
+from seq2seq.decoding.target_tags import TargetTags
+from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
 from seq2seq.decoding.workers import Parallelism, can_fork
 from seq2seq.distributed.placement import choose_device, usable_cores
 from seq2seq.errors import CheckpointError, UsageError, UserError
@@ -63,33 +63,183 @@ class LoadedRun:
         self.translator = translator
         self.weights = tuple(weights)
 
+    @property
+    def target_tags(self) -> TargetTags:
+        """The target tags that the model knows, required if it was trained with one before every text."""
+        tags = self.translator.tags
+        return tags._replace(required=bool(tags.tags) and all(source.target_tag for source in self.config.data.train))
+
+    @overload
+    def translate(  # type: ignore[overload-overlap]  # a string is a sequence of strings, too
+        self,
+        texts: str,
+        *,
+        target_tag: str | None = None,
+        n_best: None = None,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> str: ...
+
+    @overload
     def translate(
-        self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
-    ) -> list[str]:
-        """The best translation of each text, in order; a blank text gives a blank one."""
-        return self.translator.translate(list(texts), beam_size=beam_size, length_penalty=length_penalty)
+        self,
+        texts: Iterable[str],
+        *,
+        target_tag: str | None = None,
+        n_best: None = None,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> list[str]: ...
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """log P(target | source) of each pair, in nats, end mark included."""
-        return [scored.log_probability for scored in self.translator.scorer.score(list(pairs))]
+    @overload
+    def translate(  # type: ignore[overload-overlap]
+        self,
+        texts: str,
+        *,
+        target_tag: str | None = None,
+        n_best: int,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> list[str]: ...
 
-    def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """The encoder's states [B S D] and their mask [B S], for use downstream."""
-        return self.translator.scorer.encode(list(texts))
+    @overload
+    def translate(
+        self,
+        texts: Iterable[str],
+        *,
+        target_tag: str | None = None,
+        n_best: int,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> list[list[str]]: ...
 
-    def attention(self, source: str, target: str | None = None) -> AttentionMatrix:
+    def translate(
+        self,
+        texts: str | Iterable[str],
+        *,
+        target_tag: str | None = None,
+        n_best: int | None = None,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> str | list[str] | list[list[str]]:
+        """The best translation of each text, in order; a blank text gives a blank one.
+
+        Args:
+            texts: one text, which gives one translation, or several texts.
+            target_tag: target language of a run that was trained with target tags, `de`.
+            n_best: return a list of up to this many translations of each text, best first.
+            beam_size: hypotheses kept; 1 is greedy. The run's own by default, as the length penalty.
+            length_penalty: alpha in score = log P(target | source) / length^alpha.
+            max_length: longest output in tokens, however long the source is.
+
+        Raises:
+            TypeError: an argument has another type.
+            UsageError: a value is impossible, or the target tag is missing or unknown.
+        """
+        lines = self.target_tags.add(_checked_texts(texts), _checked_tag(target_tag), "target_tag")
+        options = self._options(n_best, beam_size, length_penalty, max_length)
+        found = [[item.text for item in translations] for translations in self.translator.stream(lines, options)]
+        results = found if n_best is not None else [translations[0] for translations in found]
+        return results[0] if isinstance(texts, str) else results
+
+    def _options(
+        self, n_best: int | None, beam_size: int | None, length_penalty: float | None, max_length: int | None
+    ) -> TranslationOptions:
+        _check_number("n_best", n_best, Integral, 1)
+        _check_number("beam_size", beam_size, Integral, 1)
+        _check_number("length_penalty", length_penalty, Real, 0)
+        _check_number("max_length", max_length, Integral, 1)
+        if n_best is not None and beam_size is not None and beam_size < n_best:
+            raise UsageError(
+                f"a beam of {beam_size} cannot give {n_best} translations",
+                where="n_best",
+                hint=f"beam_size={n_best}, or leave beam_size out",
+                code="usage.conflict",
+            )
+        options = translation_options(self.translator.settings)
+        search = options.search
+        search = search._replace(
+            beam_size=max(n_best or 1, beam_size or search.beam_size),
+            n_best=n_best or 1,
+            length_penalty=search.length_penalty if length_penalty is None else length_penalty,
+        )
+        if max_length is not None:
+            search = search._replace(max_length_ratio=0.0, max_length_offset=max_length)
+        return options._replace(search=search)
+
+    def score(self, pairs: Iterable[tuple[str, str]], *, target_tag: str | None = None) -> list[float]:
+        """log P(target | source) of each pair, in nats, end mark included. Raises as `translate`."""
+        chosen = list(pairs)
+        if not all(isinstance(pair, (tuple, list)) and list(map(type, pair)) == [str, str] for pair in chosen):
+            raise TypeError('give a list of pairs of strings: run.score([("a source", "its target")])')
+        sources = self.target_tags.add([source for source, _ in chosen], _checked_tag(target_tag), "target_tag")
+        scored = self.translator.scorer.score(list(zip(sources, [target for _, target in chosen], strict=True)))
+        return [score.log_probability for score in scored]
+
+    def encode(self, texts: str | Iterable[str], *, target_tag: str | None = None) -> EncodedTexts:
+        """The encoder's states [B S D] and their mask [B S], for use downstream; one row for one text.
+
+        Raises as `translate`.
+        """
+        lines = self.target_tags.add(_checked_texts(texts), _checked_tag(target_tag), "target_tag")
+        return self.translator.scorer.encode(list(lines))
+
+    def attention(self, source: str, target: str | None = None, *, target_tag: str | None = None) -> AttentionMatrix:
         """Cross-attention [T S] of the layer that aligns best, while `target` is written.
 
         Rows are target pieces, columns source pieces, both with the end mark last. The target defaults to the best
-        translation. Raises `UsageError` for a model without attention.
+        translation. Raises `UsageError` for a model without attention, and as `translate`.
         """
-        written = self.translate([source])[0] if target is None else target
-        return self.aligner().attention([(source, written)])[0].matrix(AlignmentOptions(), words=False)
+        if not isinstance(source, str) or not isinstance(target, str | None):
+            raise TypeError('give one text, and its translation or None: run.attention("a source", "its target")')
+        [line] = self.target_tags.add([source], _checked_tag(target_tag), "target_tag")
+        written = self.translate(line) if target is None else target
+        return self.aligner().attention([(line, written)])[0].matrix(AlignmentOptions(), words=False)
 
     def aligner(self) -> WordAligner:
         """Word alignments from this model's attention. Raises `UsageError` for an export and for a model without it."""
         scorer = self.translator.scorer
         return WordAligner(scorer.model, scorer.tokenizers, scorer.settings, scorer.device)
+
+
+def _checked_texts(texts: str | Iterable[str]) -> list[str]:
+    """The texts as a list: of one for a string, which is not a list of characters."""
+    if isinstance(texts, str):
+        return [texts]
+    chosen = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, (Mapping, Set)) else None
+    if chosen is None or not all(isinstance(text, str) for text in chosen):
+        odd = texts if chosen is None else next(text for text in chosen if not isinstance(text, str))
+        raise TypeError(f'give a string or a list of strings, as in run.translate(["a text"]), not {_shown(odd)}')
+    return chosen
+
+
+def _checked_tag(target_tag: str | None) -> str | None:
+    if not isinstance(target_tag, str | None):
+        raise TypeError(f'target_tag must be a string, as in target_tag="de", not {_shown(target_tag)}')
+    return target_tag
+
+
+def _check_number(name: str, value: Any, kind: type, least: int) -> None:
+    """Check an optional number as the command line does."""
+    if value is None:
+        return
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number:
+        number = "a whole number" if kind is Integral else "a number"
+        raise TypeError(f"{name} must be {number}, as in {name}={max(least, 1)}, not {_shown(value)}")
+    if not value >= least:  # NaN too
+        raise UsageError(
+            f"{name} must be {least} or more, not {value}", hint=f"{name}={max(least, 1)}", code="usage.value"
+        )
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
 
 
 def load(
@@ -111,7 +261,7 @@ def load(
         run: the run directory, or the folder of a CTranslate2 export.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         checkpoint: a name under `checkpoints/`, e.g. `last`; the best if None.
-        threads: CPU threads of torch; 0 uses every core.
+        threads: CPU threads of torch; 0 uses every core, but one for a short text.
         workers: single-threaded processes that translate in parallel on a CPU; `decoding.workers` of the run if None.
         precision: number format of the computation; `decoding.precision` of the run if None.
         ensemble: further runs with the same vocabulary; the probabilities of all best models are averaged.
@@ -156,7 +306,9 @@ def load(
         tokenizers,
         config.decoding,
         scorer=Scorer(model, tokenizers, config.decoding, chosen),
-        parallelism=_parallelism(chosen, config.decoding.workers if workers is None else workers, cores),
+        parallelism=_parallelism(chosen, config.decoding.workers if workers is None else workers, cores)._replace(
+            short_text_threads=threads or 1
+        ),
     )
     return LoadedRun(directory, config, path.name, translator, weights)
 
@@ -175,7 +327,7 @@ def load_model(
     if checkpoint is None:
         loaded = load_best(directory)
     else:
-        loaded = load_checkpoint(_named(directory, checkpoint), with_training=False)
+        loaded = load_checkpoint(find_checkpoint(directory, checkpoint), with_training=False)
     model = build_model(config.model, tokenizers.source.size, tokenizers.target.size)
     try:
         load_model_tensors(model, loaded.model, str(loaded.path))
@@ -186,41 +338,41 @@ def load_model(
 
 
 def load_best(directory: RunDirectory) -> Checkpoint:
-    """Load the best checkpoint of a run; the last one if no validation has marked one, or, with a warning, if the mark
-    is lost.
+    """Load the best checkpoint of a run; see `CheckpointFolder.best`.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    best, last = directory.checkpoints / "best", directory.checkpoints / "last"
-    if best.exists() or not last.exists():
-        return CheckpointFolder(directory.checkpoints).load_best()
-    loaded = load_checkpoint(last.resolve(), with_training=False)
-    marked = _best_of(directory, loaded)
-    if best.is_symlink() or (loaded.state.best_step and marked != loaded.path.name):
-        lost = f"points to {best.readlink()}, which is gone" if best.is_symlink() else "is missing"
-        hint = "put it back from a copy of the run, or take another one with --checkpoint"
-        if (directory.checkpoints / marked / MANIFEST).exists():
-            hint = f"to put it back: ln -sfn {marked} {best}"
-        warn(f"{best} {lost}, so the last checkpoint is used, {loaded.path.name}; {hint}")
-    return loaded
+    return CheckpointFolder(directory.checkpoints).load_best(_result_checkpoint(directory))
 
 
-def _best_of(directory: RunDirectory, last: Checkpoint) -> str:
-    """Name of the best checkpoint according to the results or the training state."""
+def best_checkpoint(directory: RunDirectory) -> tuple[Path, str]:
+    """The best checkpoint of a run, and a warning or ""; see `CheckpointFolder.best`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    return CheckpointFolder(directory.checkpoints).best(_result_checkpoint(directory))
+
+
+def _result_checkpoint(directory: RunDirectory) -> str:
+    """Name of the checkpoint that a finished run was scored with."""
     try:
-        results = directory.load_results() or {}
+        return str((directory.load_results() or {}).get("checkpoint", ""))
     except UserError:
-        results = {}
-    return str(results.get("checkpoint") or f"step-{last.state.best_step:08d}")
+        return ""
 
 
-def _named(directory: RunDirectory, checkpoint: str) -> Path:
-    path = directory.checkpoints / checkpoint
-    if not path.exists():
-        names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("*")))
-        raise CheckpointError(f"no checkpoint {path}", hint=f"there are: {names}", code="checkpoint.missing")
-    return path.resolve()
+def find_checkpoint(directory: RunDirectory, name: str) -> Path:
+    """The checkpoint of this name, `best` and `last` included. Raises `CheckpointError` if there is none."""
+    if name == "best":
+        return best_checkpoint(directory)[0]
+    if path := CheckpointFolder(directory.checkpoints).find(name):
+        return path
+    names = ", ".join(sorted(found.name for found in directory.checkpoints.glob("[!.]*")))
+    raise CheckpointError(
+        f"no checkpoint {directory.checkpoints / name}", hint=f"there are: {names}", code="checkpoint.missing"
+    )
 
 
 def _weights(path: Path) -> str:
@@ -252,7 +404,7 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
     else:
         directory = RunDirectory(folder)
         require_transformer_kind(directory.load_config().model)
-        path = _named(directory, "best" if checkpoint is None else checkpoint)
+        path = find_checkpoint(directory, checkpoint or "best")
         export = find_export(folder, _weights(path))
     engine = CTranslate2Engine(export, device=device, workers=workers)
     parallelism = Parallelism(threads=_CALLS_AT_ONCE, call_sentences=_SENTENCES_OF_A_CALL)

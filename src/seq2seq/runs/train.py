@@ -19,6 +19,7 @@ from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches
 from seq2seq.data.cache import cache_folder
 from seq2seq.data.order import Mixture
+from seq2seq.data.pipes import spool_sources
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement, place
@@ -69,6 +70,7 @@ def train(config: Config) -> RunResult:
         Interrupted: a signal came; the same call continues.
     """
     directory = RunDirectory(run_folder(config))
+    config = directory.with_data_seed(config.model_copy(update={"data": spool_sources(config.data)}))
     try:
         placement = place(config)
         if placement.ranks > 1 and not is_rank():
@@ -158,7 +160,6 @@ def _set_up(
             config.data,
             config.tokenizer,
             cache=cache_folder(),
-            seed=config.seed,
             tokenizers=None if initial is None else initial.tokenizers,
         )
         if ranks.is_first:

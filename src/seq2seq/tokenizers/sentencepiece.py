@@ -2,17 +2,26 @@
 
 Each byte has a token of its own (byte fallback), so that no text is unknown; white space is kept, so that decoding
 restores the encoded text exactly (with normalization: identity).
+
+With normalization: nfc, texts are normalized before they reach the library. The model file carries nearly the same
+rules, so that programs without this package (exports, sentencepiece itself) need no step of their own; only marks in
+an unusual order that form no single character, as in pointed Hebrew and Arabic, stay as they are there.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, cached_property
+from itertools import chain, permutations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import sentencepiece
@@ -23,7 +32,7 @@ from seq2seq.atomic_files import suggest_file
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, ConfigError, DataError
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
+from seq2seq.tokenizers.base import UNKNOWN, Tokenizer, normalize
 
 # sentencepiece writes a space as U+2581, so that a U+2581 of the text would be decoded as a space. It is escaped with
 # two private-use characters; an escape character of the text is doubled.
@@ -34,7 +43,17 @@ _ESCAPED = re.compile(f"{_ESCAPE}([{_ESCAPE}{_ESCAPED_MARK}])")
 _TRAINING_CHARACTERS = 2000
 """Longer lines are split for the trainer, which would skip them, and is slow on lines of megabytes."""
 
-_UNTRAINABLE = str.maketrans("\n\0\u2585", "   ")
+_CHARACTER_SHARE = 0.75
+"""Share of the entries, without bytes and special tokens, that single characters take where not all of them fit."""
+
+_BYTES = 256
+
+_NFC_TRIAL, _NFC_RESULT = "e\u0301\u00a0 \ufb01", "\u00e9\u2581\ufb01"
+"""A text, and its end as a model with the rules of `nfc` normalizes it."""
+
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+
+_UNTRAINABLE: dict[int, str] = dict.fromkeys(map(ord, "\n\0\u2585"), " ")
 """The trainer skips lines that hold NUL or U+2585, its own mark for unknown text."""
 
 _TRAINING_THREADS = 8
@@ -84,6 +103,7 @@ class SubwordTokenizer(Tokenizer):
         for ours, theirs in enumerate(self._theirs):
             if theirs >= 0:
                 self._ours[theirs] = ours
+        self._nfc = str(processor.normalize(_NFC_TRIAL)).endswith(_NFC_RESULT)
         self._same = self._theirs == list(range(len(self._theirs)))
 
     @property
@@ -91,6 +111,8 @@ class SubwordTokenizer(Tokenizer):
         return len(self._theirs)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._nfc:
+            texts = [normalize(text, "nfc") for text in texts]
         rows: list[list[int]] = self._processor.encode([_escape(text) for text in texts])
         if self._same:
             return rows
@@ -193,19 +215,25 @@ def train_subwords(
         ConfigError: the characters alone need more entries.
         DataError: there is no text.
     """
-    model = io.BytesIO()
     if not any(sentence.strip() for sentence in sentences):
         raise DataError("the tokenizer has no text to learn from", hint="check data.train", code="data.tokenizer-text")
+    nfc, coverage, left_out = settings.normalization == "nfc", settings.character_coverage, _UNTRAINABLE
+    if nfc:
+        sentences = [normalize(sentence, "nfc") for sentence in sentences]
+    if coverage == "auto":
+        # The library takes no share below 0.98, and shares of its own count of the characters only.
+        coverage, left_out = 1.0, left_out | _rare_characters(sentences, settings.vocabulary_size - len(tags), side)
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_training_parts(sentences),
+            sentence_iterator=_training_parts(sentences, left_out),
             model_writer=model,
             model_type=settings.kind,
             vocab_size=settings.vocabulary_size,
             hard_vocab_limit=False,
             byte_fallback=True,
-            character_coverage=settings.character_coverage,
-            normalization_rule_name=settings.normalization,
+            character_coverage=coverage,
+            normalization_rule_name="identity" if nfc else settings.normalization,
             remove_extra_whitespaces=False,
             max_sentence_length=8 * _TRAINING_CHARACTERS,
             num_threads=_TRAINING_THREADS,
@@ -220,7 +248,10 @@ def train_subwords(
         )
     except RuntimeError as error:
         raise _explain(error, settings, side) from None
-    tokenizer = SubwordTokenizer.from_bytes(model.getvalue(), f"{side} tokenizer")
+    content = model.getvalue()
+    if nfc:
+        content = _with_nfc(content, hangul=any(map(_HANGUL.search, sentences)))
+    tokenizer = SubwordTokenizer.from_bytes(content, f"{side} tokenizer")
     if tokenizer.size < settings.vocabulary_size:
         console.say(
             f"{side} vocabulary: {tokenizer.size:,} entries instead of {settings.vocabulary_size:,}; "
@@ -229,10 +260,10 @@ def train_subwords(
     return tokenizer
 
 
-def _training_parts(sentences: Sequence[str]) -> Iterator[str]:
-    """Prepare sentences for the trainer: escaped, without the characters that it skips, split at spaces if long."""
+def _training_parts(sentences: Iterable[str], left_out: dict[int, str]) -> Iterator[str]:
+    """Prepare sentences for the trainer: escaped, without some characters, split at spaces if long."""
     for sentence in sentences:
-        rest = _escape(sentence.translate(_UNTRAINABLE))
+        rest = _escape(sentence.translate(left_out))
         while len(rest) > _TRAINING_CHARACTERS:
             cut = rest.rfind(" ", 1, _TRAINING_CHARACTERS)
             cut = cut if cut > 0 else _TRAINING_CHARACTERS
@@ -241,13 +272,88 @@ def _training_parts(sentences: Sequence[str]) -> Iterator[str]:
         yield rest
 
 
+def _rare_characters(sentences: Sequence[str], entries: int, side: str) -> dict[int, str]:
+    """Table that leaves out the characters for which a vocabulary has no room; a message counts them."""
+    free = entries - _BYTES - len(SPECIAL_TOKENS)
+    room = int(_CHARACTER_SHARE * free)
+    distinct = set(chain.from_iterable(sentences))
+    if room < 1 or len(distinct) + 2 <= free:  # 2 for what `_escape` may add
+        return {}
+    counts = Counter(chain.from_iterable(sentences))
+    ordered = sorted(distinct, key=lambda character: (-counts[character], character))
+    covered = sum(counts[character] for character in ordered[:room]) / counts.total()
+    console.say(
+        f"{side} vocabulary: {room:,} of {len(distinct):,} characters have entries ({covered:.1%} of the text), bytes "
+        f"spell the others; tokenizer.vocabulary_size={size_for_characters(len(distinct))} has room for all"
+    )
+    return {ord(character): " " for character in ordered[room:]}
+
+
+def size_for_characters(count: int) -> int:
+    """The smallest size of a vocabulary, in hundreds, that has entries for `count` characters and for subwords."""
+    return 100 * math.ceil((_BYTES + len(SPECIAL_TOKENS) + count / _CHARACTER_SHARE) / 100)
+
+
+def _with_nfc(model: bytes, hangul: bool) -> bytes:
+    """Put the rules of `nfc` into a model that was trained on normalized text."""
+    proto = parse_model(model)
+    proto.normalizer_spec.name = "nfc"
+    proto.normalizer_spec.precompiled_charsmap = _nfc_rules(hangul)
+    proto.normalizer_spec.remove_extra_whitespaces = True
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+@cache
+def _nfc_rules(hangul: bool) -> bytes:
+    """Rules of NFC and of white space as sentencepiece compiles them, which knows NFKC alone by name.
+
+    The 22,000 rules of Korean are left out where a model has no use for them.
+    """
+    rules = {character: " " for character in map(chr, range(0x3001)) if character.isspace() and character != " "}
+    for character in map(chr, range(0xAC00, 0xD7A4) if hangul else ()):
+        decomposed = unicodedata.normalize("NFD", character)
+        rules[decomposed] = character
+        if len(decomposed) == 3:
+            rules[unicodedata.normalize("NFC", decomposed[:2]) + decomposed[2]] = character
+    for character in map(chr, chain(range(0xAC00), range(0xF900, 0x30000))):
+        if unicodedata.decomposition(character)[:1] in ("", "<") or character in rules:
+            continue
+        composed, decomposed = unicodedata.normalize("NFC", character), unicodedata.normalize("NFD", character)
+        base, marks = decomposed[0], decomposed[1:]
+        spellings = {character, *(base + "".join(order) for order in permutations(marks))}
+        # Letters that are composed in part, such as e with circumflex and a dot below that stands alone.
+        spellings |= {
+            unicodedata.normalize("NFC", text[:end]) + text[end:] for text in spellings for end in range(2, len(text))
+        }
+        rules |= {text: composed for text in spellings if unicodedata.normalize("NFC", text) == composed != text}
+    with TemporaryDirectory() as folder:
+        table = Path(folder) / "rules.tsv"
+        lines = ("\t".join(" ".join(f"{ord(each):X}" for each in side) for side in rule) for rule in rules.items())
+        table.write_text("\n".join(lines) + "\n", encoding="ascii")
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a b c"]),
+            model_writer=model,
+            model_type="char",
+            vocab_size=8,
+            hard_vocab_limit=False,
+            normalization_rule_tsv=str(table),
+            minloglevel=2,
+        )
+    compiled: bytes = parse_model(model.getvalue()).normalizer_spec.precompiled_charsmap
+    return compiled
+
+
 def _explain(error: RuntimeError, settings: TokenizerSettings, side: str) -> ConfigError | DataError:
     match = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
     if match:
+        fixed = settings.character_coverage != "auto" and settings.vocabulary_size > _BYTES + 10
         return ConfigError(
             f"tokenizer.vocabulary_size {settings.vocabulary_size} is too small: "
             f"the {side} characters and bytes alone need {match[1]} entries",
-            hint=f"tokenizer.vocabulary_size={2 * int(match[1])} or tokenizer.character_coverage=0.9995",
+            hint=f"tokenizer.vocabulary_size={2 * int(match[1])}"
+            + (", or tokenizer.character_coverage=auto, which spells rare characters in bytes" if fixed else ""),
             code="config.vocabulary",
         )
     return DataError(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Literal
+from typing import get_args
 
 from typing_extensions import Self
 
@@ -17,9 +16,7 @@ from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, DataError
 from seq2seq.special_tokens import SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
-
-Normalization = Literal["identity", "nfkc"]
+from seq2seq.tokenizers.base import UNKNOWN, Normalization, Tokenizer, normalize
 
 
 class SymbolTokenizer(Tokenizer):
@@ -87,7 +84,7 @@ class SymbolTokenizer(Tokenizer):
         try:
             data = json.loads(content)
             symbols, normalization = data["symbols"], data["normalization"]
-            sound = data["kind"] == cls.kind and normalization in ("identity", "nfkc")
+            sound = data["kind"] == cls.kind and normalization in get_args(Normalization)
             sound = sound and all(isinstance(symbol, str) for symbol in symbols) and len(set(symbols)) == len(symbols)
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -143,11 +140,6 @@ class WordPunctTokenizer(SymbolTokenizer):
 
     def join(self, symbols: Iterable[str]) -> str:
         return "".join(f" {UNKNOWN}" if symbol == UNKNOWN else symbol for symbol in symbols).removeprefix(" ")
-
-
-def normalize(text: str, normalization: Normalization) -> str:
-    """Apply Unicode NFKC, or nothing."""
-    return unicodedata.normalize("NFKC", text) if normalization == "nfkc" else text
 
 
 def train_symbols(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from seq2seq.atomic_files import write_json, write_text
+from seq2seq.atomic_files import no_follow, write_json, write_text
 from seq2seq.console import Progress, say, warn
 from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
@@ -119,7 +119,7 @@ class RunReport:
         line = json.dumps({"kind": kind, "time": round(time.time(), 3), **data}, ensure_ascii=False)
         try:
             reach("report.write")
-            with self._metrics.open("a", encoding="utf-8") as file:
+            with open(self._metrics, "a", encoding="utf-8", opener=no_follow) as file:
                 file.write(line + "\n")
         except OSError as error:
             self._warn_once(error)

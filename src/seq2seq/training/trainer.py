@@ -162,7 +162,7 @@ class Trainer:
         load_optimizer_tensors(self.model, self.optimizer, moments)
         self.precision.load_state(self.state.precision)
         if self.ranks.is_first:
-            self.checkpoints.relink(checkpoint)
+            self.checkpoints.restore_marks(checkpoint)
         say(f"resuming from step {self.state.step:,} (epoch {self.state.cursor.epoch + 1})")
         max_steps = self.settings.max_steps
         if self.state.step > max_steps and not self.state.finished:

@@ -1,0 +1,175 @@
+"""Recognition of files that are not UTF-8 text: other encodings and compressed files, with the command that converts.
+
+A wrong reading seldom fails: Latin-1 reads any bytes at all. Proposals therefore show the text as it would be read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import shlex
+import unicodedata
+from pathlib import Path
+
+from seq2seq.errors import DataError
+
+SAMPLE_BYTES = 1 << 15
+
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", ".gz"),
+    b"\xfd7zXZ\x00": ("xz", ".xz"),
+    b"BZh": ("bzip2", ".bz2"),
+    b"\x28\xb5\x2f\xfd": ("zstd", ".zst"),
+    b"PK\x03\x04": ("zip", ".zip"),
+}
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+_WIDE = ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE")
+
+_ENCODINGS = {
+    "cp1252": ("Windows-1252", "CP1252"),
+    "cp1251": ("Windows-1251", "CP1251"),
+    "koi8_r": ("KOI8-R", "KOI8-R"),
+    "gb18030": ("GB18030", "GB18030"),
+    "big5": ("Big5", "BIG5"),
+    "cp932": ("Shift-JIS", "CP932"),
+    "cp949": ("EUC-KR", "UHC"),
+    "euc_jp": ("EUC-JP", "EUC-JP"),
+    "cp1250": ("Windows-1250", "CP1250"),
+    "cp1253": ("Windows-1253", "CP1253"),
+    "cp1254": ("Windows-1254", "CP1254"),
+    "cp1255": ("Windows-1255", "CP1255"),
+    "cp1256": ("Windows-1256", "CP1256"),
+    "cp437": ("code page 437", "CP437"),
+}
+"""Python's names of encodings with the usual name and that of iconv, likelier ones first."""
+
+_UNSURE = 0.1
+"""Difference of two scores (disorder minus likeness to a language) below which both readings are shown."""
+
+_DECOMPRESS = {".gz": "gzip -dc", ".xz": "xz -dc", ".bz2": "bzip2 -dc", ".zst": "zstd -dc"}
+_SHOWN_CHARACTERS = 60
+
+
+def refuse_other_formats(head: bytes, name: str) -> None:
+    """Raise `DataError` if the first bytes of a text are those of a compressed file, or of UTF-16 or UTF-32.
+
+    ASCII text in UTF-16 is valid UTF-8, with a NUL in every character: it would be dropped line by line.
+    """
+    for magic, (kind, suffix) in _COMPRESSED.items():
+        if head.startswith(magic):
+            what = "a zip archive" if kind == "zip" else f"compressed by {kind}"
+            hint = f"unpack it first, e.g. {_DECOMPRESS.get(suffix, 'unzip -p')}"
+            if Path(name).is_file():
+                old, new = shlex.quote(name), shlex.quote(name + suffix)
+                then = f"then name {new}" + ("/FILE, a text in it" if kind == "zip" else "")
+                hint = f"mv {old} {new}; {then}"
+            raise DataError(f"{name} is {what}, not a text", where=name, hint=hint, code="data.compression")
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            raise _other_encoding(name, head, encoding, encoding)
+    if b"\0" in head and not _is_utf8_with_nul(head):
+        for encoding in _WIDE:
+            if _is_text(_decode_whole(head, encoding)):
+                raise _other_encoding(name, head, encoding, encoding)
+
+
+def not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int, sample: bytes, option: str) -> DataError:
+    """The error for a line that is not UTF-8, with the likeliest encodings of the text.
+
+    `sample` is the line with the text that follows it. `option` is the setting that replaces the bytes, if any.
+    """
+    readings = _readings(sample, raw)
+    if not readings:
+        hint = "is it a text file? its bytes fit no encoding in wide use"
+    else:
+        (label, encoding, shown), *others = readings
+        hint = f"it reads as {label}: '{shown}'; {_command(name, encoding)}"
+        for label, encoding, shown in others:
+            hint += f"; or as {label} (-f {encoding}): '{shown}'"
+    if option:
+        hint += f"; or {option} puts U+FFFD there"
+    return DataError(
+        f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the line",
+        where=f"{name}:{number}",
+        hint=hint,
+        code="data.encoding",
+    )
+
+
+def _readings(sample: bytes, line: bytes) -> list[tuple[str, str, str]]:
+    """Name, name for iconv, and the line as it reads, of the likeliest encoding, or of two if neither is sure."""
+    # Imported here, since only files with a fault need it.
+    from charset_normalizer import from_bytes
+
+    matches = from_bytes(
+        sample[:SAMPLE_BYTES], cp_isolation=list(_ENCODINGS), threshold=0.5, preemptive_behaviour=False
+    )
+    order = list(_ENCODINGS)
+    scores: dict[str, float] = {}
+    for match in matches:
+        # The library reports encodings that read the sample alike under one of their names.
+        name = min((each for each in {match.encoding, *match.could_be_from_charset} if each in order), key=order.index)
+        scores[name] = min(scores.get(name, 1.0), match.chaos - match.coherence)
+    ranked = sorted(scores, key=lambda name: (scores[name], order.index(name)))
+    readings: list[tuple[str, str, str]] = []
+    for name in ranked:
+        shown = _shown(line.decode(name, "replace"))
+        if scores[name] - scores[ranked[0]] < _UNSURE and shown not in [each for *_, each in readings]:
+            readings.append((*_ENCODINGS[name], shown))
+    return readings[:2]
+
+
+def _other_encoding(name: str, head: bytes, label: str, encoding: str) -> DataError:
+    line = _decode_whole(head, encoding).split("\n")[0]
+    return DataError(
+        f"{name} is {label} text, not UTF-8",
+        where=name,
+        hint=f"it reads '{_shown(line)}'; {_command(name, encoding)}",
+        code="data.encoding",
+    )
+
+
+def _command(name: str, encoding: str) -> str:
+    """The command that converts a file, or the text of a pipe or of an archive's member."""
+    path, convert = Path(name), f"iconv -f {encoding} -t UTF-8"
+    if not path.is_file():
+        return convert
+    decompress = _DECOMPRESS.get(path.suffix.lower())
+    plain = path.with_suffix("") if decompress else path
+    new = shlex.quote(str(plain.with_name(f"{plain.stem}.utf8{plain.suffix}")))
+    if decompress:
+        return f"{decompress} {shlex.quote(name)} | {convert} > {new}"
+    return f"{convert} {shlex.quote(name)} > {new}"
+
+
+def _decode_whole(sample: bytes, encoding: str) -> str:
+    """Decode a sample that may end within a character; empty if it does not decode."""
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(sample)
+    except UnicodeDecodeError:
+        return ""
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text has characters, and none of them are control characters or unassigned."""
+    return bool(text) and not any(
+        unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs") and character not in "\t\n\r\ufeff"
+        for character in text
+    )
+
+
+def _is_utf8_with_nul(sample: bytes) -> bool:
+    """Whether a sample is UTF-8 with a NUL here and there."""
+    rest = sample.replace(b"\0", b"")
+    return len(sample) - len(rest) < 0.1 * len(sample) and _is_text(_decode_whole(rest, "utf-8"))
+
+
+def _shown(line: str) -> str:
+    text = " ".join(line.strip("\ufeff\r\n").split())
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

@@ -1,0 +1,72 @@
+"""Configs for files of one's own: sizes that work, names that can be kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from seq2seq.cli.init import named_corpora, settings_for
+from seq2seq.config import load_config
+from seq2seq.data.files import read_lines
+from seq2seq.tokenizers.pair import train_tokenizers
+from tests.cli.conftest import Runner
+
+SCRIPTS = {"ja": range(0x4E00, 0x5600), "am": range(0x1200, 0x1340), "de": [*range(97, 123)]}
+
+
+@pytest.mark.parametrize(("language", "least", "most"), [("de", 500, 500), ("am", 600, 800), ("ja", 700, 3100)])
+def test_the_vocabulary_fits_the_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, least: int, most: int
+) -> None:
+    """500 entries were chosen for 300 lines of Japanese, and then refused: the characters alone needed 1,300."""
+    monkeypatch.chdir(tmp_path)
+    letters, randomness = [chr(code) for code in SCRIPTS[language]], random.Random(1)
+    frequencies = [1 / rank for rank in range(1, len(letters) + 1)]
+    lines = ["".join(randomness.choices(letters, frequencies, k=20)) for _ in range(400)]
+    Path(f"c.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    Path("c.en").write_text("a small dog\n" * 400, encoding="utf-8")
+    corpora = named_corpora("c.en", f"c.{language}", None, None, None)
+    assert corpora is not None
+    config = load_config([], settings_for(corpora))
+    assert least <= config.tokenizer.vocabulary_size <= most
+    pair = train_tokenizers(config.tokenizer, lambda: zip(*map(read_lines, ("c.en", f"c.{language}")), strict=True), 1)
+    frequent = lines[0][:1] + letters[0] * 3
+    assert "<0x" not in "".join(pair.target.pieces(pair.target.encode([frequent])[0]))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("init", "-s", "caf\udce9.en", "-t", "c.de"),
+        ("train", "-s", "c.en", "-t", "c.de", "-o", "r\udce9"),
+        ("tokenizer", "train", "-s", "caf\udce9.en", "-t", "c.de", "-o", "tok"),
+        ("data", "prepare", "data.train=[{source: caf\udce9.en, target: c.de}]"),
+    ],
+)
+def test_a_name_that_is_not_utf8_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seq2seq: Runner, command: tuple[str, ...]
+) -> None:
+    """File names of old disks and zips ended in a UnicodeEncodeError, since configs and records are UTF-8."""
+    monkeypatch.chdir(tmp_path)
+    outcome = seq2seq(*command)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "not UTF-8" in outcome.err
+    assert "\\xe9" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_hint_renames_a_file_whose_name_is_not_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seq2seq: Runner
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        Path(os.fsdecode(b"it's caf\xe9.en")).write_text("x\n")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    outcome = seq2seq("init", "-s", os.fsdecode(b"it's caf\xe9.en"), "-t", "c.de")
+    subprocess.run(["bash", "-c", outcome.err.partition("rename it: ")[2]], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["it's café.en"]
