@@ -168,11 +168,11 @@ class Child:
         if fresh:
             os.execv(sys.executable, [sys.executable, "-m", "seq2seq", *words])
         sys.argv = ["seq2seq", *words]
-        from seq2seq.cli import main
+        from seq2seq.__main__ import run as start
 
         code: object = 1
         try:
-            main()
+            start()
         except SystemExit as end:
             code = end.code
         with suppress(OSError):  # a terminal that is gone
@@ -236,6 +236,26 @@ def default_signals() -> None:
 def run(command: Sequence[object], *, log: Path, seconds: float = 120.0, **options: Any) -> Outcome:
     """A `Child` to its end."""
     return Child(command, log=log, **options).end(seconds)
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and theirs."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
+    found = [pid]
+    for parent in found:  # it grows
+        found += children.get(parent, [])
+    return found[1:]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def warm_up() -> None:

@@ -1,15 +1,16 @@
 """SIGKILL at any instant: the same command goes on from the last checkpoint and ends in the same bits.
 
-    python scripts/chaos/kills.py --json kills.json          # 50 kills, failpoints three times, every write
-    python scripts/chaos/kills.py --quick                    # 2 kills
+    python scripts/chaos/kills.py --json kills.json          # 80 kills, failpoints three times, every write
+    python scripts/chaos/kills.py --quick                    # 4 kills
 
 Kills come at random times, at failpoints (in the middle of a write, before and after every rename, in pruning), and
 before each single rename of a run. Tiny runs of both architectures with dropout, accumulation over two batches, subword
-sampling and the mean of checkpoints, with 0 and 2 loader processes. A trial passes where the run goes on from the
-newest checkpoint that was complete at the kill, ends with exit code 0 and has weights, optimizer and random state, best
-model, test output and logged steps of the run that nobody disturbed.
+sampling and the mean of checkpoints, with 0 and 2 loader processes. Of runs of two ranks the parent is killed, half the
+times before the first step and with an empty cache; all other processes must end within 5 s. A trial passes where the
+run goes on from the newest checkpoint that was complete at the kill, ends with exit code 0 and has weights, optimizer
+and random state, best model, test output and logged steps of the run that nobody disturbed.
 
-Rows: 1, 2, 3
+Rows: 1, 2, 3, 52
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ from common import (
     arguments,
     conclude,
     corpus,
+    descendants,
     failpoint_names,
     hashes,
+    is_running,
     logged_steps,
     warm_up,
 )
 
 STEPS, LOOK = 10, 2
+ENDING_SECONDS = 5.0
 SETTINGS = [
     *SHORT,
     f"training.max_steps={STEPS}",
@@ -50,9 +54,10 @@ SETTINGS = [
 ]
 
 
-def command(files: list[str], kind: str, workers: int, run: Path) -> list[str]:
+def command(files: list[str], kind: str, workers: int, devices: int, run: Path) -> list[str]:
     """The training that is disturbed."""
-    return ["train", *files, "-o", str(run), *TINY[kind], *SETTINGS, f"training.num_workers={workers}"]
+    counts = [f"training.num_workers={workers}", f"devices={devices}"]
+    return ["train", *files, "-o", str(run), *TINY[kind], *SETTINGS, *counts]
 
 
 def complete_steps(run: Path) -> list[int]:
@@ -65,10 +70,12 @@ def complete_steps(run: Path) -> list[int]:
 class Disturbed:
     """One kind of run that is disturbed again and again, and what it is when nobody disturbs it."""
 
-    def __init__(self, folder: Path, kind: str, workers: int, dice: random.Random, *, quick: bool) -> None:
+    def __init__(
+        self, folder: Path, kind: str, workers: int, dice: random.Random, *, devices: int = 1, quick: bool
+    ) -> None:
         self.kind, self.dice, self.folder = kind, dice, folder
         self.run, self.log = folder / "run", folder / "log"
-        self.command = command(corpus(folder), kind, workers, self.run)
+        self.command = command(corpus(folder), kind, workers, devices, self.run)
         self.environment = {"SEQ2SEQ_CACHE": str(folder.parent / "cache")}
         for _ in range(1 if quick else 2):  # the first fills the cache, the second takes the time of a run
             shutil.rmtree(self.run, ignore_errors=True)
@@ -100,6 +107,28 @@ class Kills(Disturbed):
         child.send(signal.SIGKILL)
         child.end()
         return self.conclude(f"{self.kind} at a random time: {moment:.3f} s")
+
+    def of_the_parent(self, *, early: bool) -> Trial:
+        """One kill of the parent of two ranks, or a kill before the first step."""
+        shutil.rmtree(self.run)
+        planned = {"SEQ2SEQ_CACHE": str(self.folder / "cold")} if early else {}
+        shutil.rmtree(self.folder / "cold", ignore_errors=True)
+        started = time.monotonic()
+        child = self.child(**planned)
+        if early:
+            time.sleep(self.dice.uniform(0.0, 0.3 * self.seconds))
+        else:
+            child.wait_until(lambda: bool(logged_steps(self.run)))
+            time.sleep(self.dice.uniform(0.0, 0.6 * self.seconds))
+        moment, processes = time.monotonic() - started, descendants(child.pid)
+        child.send(signal.SIGKILL)
+        child.end()
+        deadline = time.monotonic() + ENDING_SECONDS
+        while (left := [pid for pid in processes if is_running(pid)]) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        name = f"{self.kind}, two ranks, parent {'before step 1' if early else 'in training'}: {moment:.3f} s"
+        trial = self.conclude(name)
+        return trial._replace(passed=False, detail=f"processes {left} stay; {trial.detail}") if left else trial
 
     def at_a_failpoint(self, name: str, highest: int = 24) -> Trial:
         """One kill at a failpoint, the N-th time that the run comes there."""
@@ -156,6 +185,12 @@ def main() -> int:
             trials.append(series[number % len(series)].at_a_time())
         for number, name in enumerate(points):
             trials.append(series[number % len(series)].at_a_failpoint(name))
+        pairs = [
+            Kills(Path(folder) / f"{kind}ranks", kind, n, dice, devices=2, quick=options.quick)
+            for kind, n in (("gru", 1), ("transformer", 0))[: 1 if options.quick else 2]
+        ]
+        for number in range(2 if options.quick else 30):
+            trials.append(pairs[number // 2 % len(pairs)].of_the_parent(early=number % 2 == 0))
         if not options.quick:
             trials += series[0].at_every("write.before_rename")
     return conclude(options, trials, {"seconds": round(time.monotonic() - started)})

@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import SHORT, TINY, Child, Trial, arguments, conclude, corpus, hashes, logged_steps, warm_up
+from common import SHORT, TINY, Child, Trial, arguments, conclude, corpus, descendants, hashes, logged_steps, warm_up
 
 LIMIT_SECONDS, TIMEOUT_SECONDS = 30.0, 5.0
 TIMES = ((signal.SIGKILL, 10), (signal.SIGSTOP, 10))
@@ -37,19 +37,6 @@ SETTINGS = [
     "model.dropout=0.2",
     "devices=2",
 ]
-
-
-def processes_of(group: int) -> list[int]:
-    """Children of a process, in their order."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[1]) == group and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return sorted(found)
 
 
 def left_over(folder: Path) -> list[str]:
@@ -85,8 +72,8 @@ class Ranks:
         shutil.rmtree(self.run)
         rank = self.dice.randrange(2)
         child = self.child()
-        child.wait_until(lambda: len(processes_of(child.pid)) == 2)
-        ranks = processes_of(child.pid)
+        child.wait_until(lambda: len(descendants(child.pid)) == 2)
+        ranks = sorted(descendants(child.pid))
         child.wait_until(lambda: bool(logged_steps(self.run)))
         time.sleep(self.dice.uniform(0.0, 0.5 * self.seconds))
         name = f"{number.name}: {self.kind} rank {rank}"

@@ -6,11 +6,12 @@ import os
 from contextlib import suppress
 from typing import NoReturn
 
-from seq2seq.system import HINT, what_ran_out
+from seq2seq.system import HINT, end_children_with_parent, what_ran_out
 
 
 def run() -> NoReturn:
     """The command line, from the first import on: Ctrl-C or a lack of memory end it without a traceback."""
+    end_children_with_parent()
     try:
         from seq2seq.cli import main
 

@@ -9,14 +9,19 @@ import re
 import signal
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import _set_pg_timeout as set_timeout
 
 from seq2seq.config import Config, load_config
+from seq2seq.distributed import failures
 from seq2seq.distributed import gradients as gradient_sum
+from seq2seq.distributed import launch as launcher
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
@@ -57,7 +62,7 @@ def check_memory_of_gradients(ranks: Ranks) -> None:
         check_gradients(ranks, None)
         patch.setattr(gradient_sum, "free_memory", lambda device: 0)
         check_gradients(ranks, None)
-    assert not [place for place in Path("/proc/self/fd").glob("*") if "seq2seq" in os.path.realpath(place)]
+    assert not [place for place in Path("/proc/self/fd").glob("*") if "seq2seq-gradients" in os.path.realpath(place)]
 
 
 def check_gradients(ranks: Ranks, memory: str | None) -> None:
@@ -122,6 +127,9 @@ def test_one_process_exchanges_nothing() -> None:
 def fail(config: Config, placement: Placement) -> None:
     """Rank 1 fails as the config's name says while the others wait for it."""
     ranks = Ranks.start("cpu")
+    if config.name == "hang":  # rank 1 answers nothing at all, however short the others wait
+        set_timeout(timedelta(seconds=0.2), dist.group.WORLD)
+        failures._ROLL_CALL_SECONDS = 0.2
     with ranks.membership():
         if ranks.rank == 1:
             match config.name:
@@ -154,7 +162,7 @@ def test_the_failure_of_a_rank_is_raised_here_once(
     how: str, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch's launcher shows a table and a traceback, and names whichever rank it saw first."""
-    monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", "8" if how == "hang" else "300")
+    monkeypatch.setenv("SEQ2SEQ_RANK_TIMEOUT", "300")
     raised, said, left = called(failure, how)
     assert raised == kind.__name__
     assert re.search(message, said), said
@@ -163,6 +171,7 @@ def test_the_failure_of_a_rank_is_raised_here_once(
 
 def failure(how: str) -> tuple[str, str, int]:
     """What `launch` raises when rank 1 fails, and the number of processes that are left."""
+    launcher._LEAVING_SECONDS = 2.0 if how != "hang" else 0.2
     try:
         launch(fail, Config(name=how), Placement(torch.device("cpu"), 2, 1))
     except Exception as error:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Json
+from seq2seq.console import warn
+from seq2seq.errors import UserError
 from seq2seq.redaction import presentable
+from seq2seq.system import user_cache
 
 if TYPE_CHECKING:
     from seq2seq.runs.doctor import RunReport
@@ -31,14 +34,13 @@ def doctor(
       seq2seq doctor runs/demo --json
     """
     from seq2seq.config import Config
-    from seq2seq.data.cache import cache_folder
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.doctor import examine
     from seq2seq.runs.environment import machine_facts
 
     report = None if run is None else examine(RunDirectory(run))
     config = Config() if report is None or report.config is None else report.config
-    facts: dict[str, dict[str, Any]] = dict(machine_facts(config, cache_folder()))
+    facts: dict[str, dict[str, Any]] = dict(machine_facts(config, _cache()))
     if report is not None:
         facts["run"] = _run_section(report, as_json)
     if as_json:
@@ -47,6 +49,17 @@ def doctor(
         _print(facts)
     if report is not None and report.faults:
         raise report.faults[0]
+
+
+def _cache() -> Path:
+    """Folder of prepared data, with a warning if it cannot be used: a report must not end because of that."""
+    from seq2seq.data.cache import cache_folder
+
+    try:
+        return cache_folder()
+    except UserError as error:
+        warn(error.report())
+        return user_cache()
 
 
 def _run_section(report: RunReport, as_json: bool) -> dict[str, Any]:

@@ -189,10 +189,13 @@ def _unexpected(error: Exception, debug: bool) -> int:
     if debug:
         write_stderr(traceback.format_exc())
         return 1
-    name = f"seq2seq-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    log = Path(tempfile.gettempdir()) / name
+    log = "the traceback that --debug shows"
     try:
-        log.write_text(redact(traceback.format_exc()), encoding="utf-8", errors="backslashreplace")
+        # A new file of this user alone: a predictable name in /tmp could be somebody else's link.
+        prefix = f"seq2seq-crash-{time.strftime('%Y%m%d-%H%M%S')}-"
+        descriptor, log = tempfile.mkstemp(prefix=prefix, suffix=".log")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(redact(traceback.format_exc()))
     except OSError:
         warn("the traceback could not be written; --debug shows it")
     kind = type(error).__name__

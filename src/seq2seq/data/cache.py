@@ -23,6 +23,7 @@ from seq2seq.config.sources import BuiltinSource, HubSource, Source, TextSource
 from seq2seq.data.demo import DEMO_PAIRS
 from seq2seq.data.files import digest_content, digest_file, locate, open_binary
 from seq2seq.errors import NetworkError
+from seq2seq.system import private_folder, user_cache
 
 RECORD = "record.json"
 _MEMORY = "inputs.json"
@@ -37,11 +38,12 @@ _FRESH_SECONDS = 2.0
 
 
 def cache_folder() -> Path:
-    """Folder of prepared data: SEQ2SEQ_CACHE, or seq2seq in the user's cache folder."""
-    root = os.environ.get("SEQ2SEQ_CACHE")
-    if root:
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seq2seq"
+    """Folder of prepared data, private to the user: SEQ2SEQ_CACHE, or seq2seq in the user's cache folder.
+
+    Raises:
+        UserError: it cannot be created, or belongs to another user.
+    """
+    return private_folder(Path(os.environ.get("SEQ2SEQ_CACHE") or user_cache()))
 
 
 class Inputs:

@@ -1,9 +1,9 @@
 """Launcher of the ranks of a run on this machine.
 
 The parent does not train. It forwards signals; if a rank fails, it stops the others and raises the error of that rank
-as its own. Ranks are forked where that is safe, so that torch is imported once: two ranks start 0.1 s later than one
-process, while torch's own launcher takes 2 s and 220 MB. For several machines use torchrun, which sets the same
-environment.
+as its own. If the parent ends, even by SIGKILL, so do the ranks and their loader processes. Ranks are forked where that
+is safe, so that torch is imported once: two ranks start 0.1 s later than one process, while torch's own launcher takes
+2 s and 220 MB. For several machines use torchrun, which sets the same environment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from seq2seq.distributed.placement import Placement, on_local_device
 from seq2seq.distributed.rendezvous import RENDEZVOUS
 from seq2seq.errors import UserError, WorkerError
 from seq2seq.signals import STOPPING_SIGNALS, Interrupted, handled_signals
-from seq2seq.system import available_cores
+from seq2seq.system import available_cores, end_children_with_parent, end_with_parent
 
 _SAVING_SECONDS, _LEAVING_SECONDS = 15.0, 2.0
 _MOST_TEXT = 20_000
@@ -54,12 +54,12 @@ def launch(work: Work, config: Config, placement: Placement) -> None:
         UserError: the first failure of a rank; `WorkerError` names a rank that was killed.
         Interrupted: a signal came, and the state was saved.
     """
-    with tempfile.TemporaryDirectory(prefix="seq2seq-ranks-") as folder:
+    with _rendezvous() as file:
         forks = _may_fork()
         if forks:
             import torch._dynamo  # noqa: F401  every optimizer imports it; forked ranks share the import
         with _signals_blocked():
-            ranks = [_Rank(number, placement, folder, work, config, forks) for number in range(placement.ranks)]
+            ranks = [_Rank(number, placement, file, work, config, forks) for number in range(placement.ranks)]
             watch = _Watch(ranks)
             before = watch.take_signals()
         try:
@@ -75,7 +75,7 @@ def launch(work: Work, config: Config, placement: Placement) -> None:
 class _Rank:
     """One rank's process, and its report of how it ended."""
 
-    def __init__(self, number: int, placement: Placement, folder: str, work: Work, config: Config, forks: bool) -> None:
+    def __init__(self, number: int, placement: Placement, file: Path, work: Work, config: Config, forks: bool) -> None:
         self.number = number
         self.report: dict[str, Any] = {}
         self.was_killed = False
@@ -86,10 +86,10 @@ class _Rank:
             "LOCAL_RANK": str(number),
             "WORLD_SIZE": str(placement.ranks),
             "LOCAL_WORLD_SIZE": str(placement.ranks),
-            RENDEZVOUS: (Path(folder) / "rendezvous").as_uri(),
+            RENDEZVOUS: file.as_uri(),
             "OMP_NUM_THREADS": str(placement.threads),
         }
-        arguments = (work, config.model_dump_json(), placement, environment, folder, sender)
+        arguments = (work, config.model_dump_json(), placement, environment, os.getpid(), file, sender)
         process: BaseProcess = context.Process(target=_run_rank, args=arguments, name=f"rank {number}")
         with warnings.catch_warnings():
             # Python 3.12 warns about forking with threads, including the idle ones of numerical libraries.
@@ -214,9 +214,17 @@ def _rank_of_cause(rank: _Rank) -> tuple[int, int]:
 
 
 def _run_rank(
-    work: Work, config: str, placement: Placement, environment: dict[str, str], folder: str, sender: Connection
+    work: Work,
+    config: str,
+    placement: Placement,
+    environment: dict[str, str],
+    parent: int,
+    file: Path,
+    sender: Connection,
 ) -> None:
     """Entry point of one rank."""
+    end_with_parent(parent, lambda: shutil.rmtree(file.parent, ignore_errors=True))
+    end_children_with_parent()
     os.environ.update(environment)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C reaches the parent, which forwards it once
@@ -225,7 +233,7 @@ def _run_rank(
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     report: dict[str, Any] = {}
-    code, parent = 0, os.getppid()
+    code = 0
     try:
         work(Config.model_validate_json(config), on_local_device(placement))
     except Interrupted as end:
@@ -245,10 +253,25 @@ def _run_rank(
         if report:
             sender.send_bytes(json.dumps({"lost": False, "reported": False, **report}).encode())
         sender.close()
-    if os.getppid() != parent:
-        # The parent was killed and cannot remove the rendezvous folder.
-        shutil.rmtree(folder, ignore_errors=True)
     exit_now(code)
+
+
+@contextmanager
+def _rendezvous() -> Iterator[Path]:
+    """File through which the ranks find each other, private to this user and without a port.
+
+    It is anonymous memory where the system has that, so that nothing is left however this process ends.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("seq2seq-rendezvous")
+        try:
+            # Not /proc/self: ranks that are not forked do not inherit it.
+            yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+    else:
+        with tempfile.TemporaryDirectory(prefix="seq2seq-ranks-") as folder:
+            yield Path(folder) / "rendezvous"
 
 
 def _may_fork() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -64,6 +65,8 @@ def connect(device: str) -> Connection:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     timeout = _timeout()
+    if are_on_one_machine(size):
+        _listen_on_loopback()
     try:
         method = os.environ.get(RENDEZVOUS, "env://")
         store, _, _ = next(iter(rendezvous(method, rank, size, timeout=timeout)))
@@ -86,6 +89,15 @@ def connect(device: str) -> Connection:
         ) from error
     store.set_timeout(timeout)
     return Connection(rank, size, local_rank, PrefixStore("seq2seq", store), host, everyone)
+
+
+def _listen_on_loopback() -> None:
+    """Keep gloo and NCCL, which trust whoever connects, off the network; interfaces that the user has set stay."""
+    names = {name for _, name in socket.if_nameindex()}
+    loopback = next((name for name in ("lo", "lo0") if name in names), None)
+    if loopback is not None:
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
 
 
 def _timeout() -> timedelta:

@@ -1,12 +1,14 @@
 """Compilation of the loops with numba, or loading of their machine code; search uses torch if that fails.
 
-numba keeps machine code in `__pycache__` beside Python's own, or in the user's cache if that is not writable. Loading
-takes 0.8 s, most of it for numba itself, and compiling 8 to 20 s. This pays only for long texts, so it is done on
-demand. A process that is forked afterwards has the loops as well.
+numba keeps machine code as pickles, so they lie in a folder that is private to the user, and are hashed before they
+are loaded: one flipped bit can end the process. Loading takes 0.8 s, most of it for numba itself, and compiling 8 to
+20 s. This pays only for long texts, so it is done on demand. A process that is forked afterwards has the loops as well.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -15,6 +17,10 @@ from hashlib import sha256
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
+
+from seq2seq.atomic_files import write_json
+from seq2seq.errors import UserError
+from seq2seq.system import private_folder, user_cache
 
 
 class Kernels(NamedTuple):
@@ -92,13 +98,12 @@ def used() -> Kernels | None:
 def _load_or_compile(compiling: Callable[[], object]) -> Kernels:
     notify = cache(compiling)  # at most once
     with suppress(Exception):
-        return _compiled(notify, cached=True)
-    with suppress(Exception):  # the cached machine code may be damaged
-        return _compiled(notify, cached=True, renew=True)
-    return _compiled(notify, cached=False)  # no folder is writable
+        return _compiled(notify, private_folder(Path(os.environ.get("NUMBA_CACHE_DIR") or user_cache() / "kernels")))
+    return _compiled(notify, None)  # no folder is private and writable
 
 
-def _compiled(compiling: Callable[[], object], cached: bool, renew: bool = False) -> Kernels:
+def _compiled(compiling: Callable[[], object], folder: Path | None) -> Kernels:
+    """The loops, from machine code in `folder`, or compiled and written there."""
     from numba import config, njit
 
     if config.DISABLE_JIT:
@@ -114,21 +119,62 @@ def _compiled(compiling: Callable[[], object], cached: bool, renew: bool = False
         function = FunctionType(plain.__code__, plain.__globals__, name)
         # The name in numba's cache. numba checks a loop's own file for changes, but not the files of its callees.
         function.__module__, function.__qualname__ = plain.__module__, f"{name}-{version}"
-        made = njit(cache=cached, fastmath=vectors.CALCULUS, error_model="numpy")(function)
-        files: list[Path] = []
-        if cached:
-            folder = Path(made.stats.cache_path)
-            _remove_outdated(folder, sources)
-            files = list(folder.glob(f"*.{name}-{version}-*.nb[ci]"))
-        for file in files if renew else []:
-            file.unlink(missing_ok=True)
-        if renew or not files:
+        made = njit(cache=folder is not None, fastmath=vectors.CALCULUS, error_model="numpy")(function)
+        if folder is None:
             compiling()
-        made.compile(signature)
+            made.compile(signature)
+        else:
+            files = _MachineCode(Path(made.stats.cache_path), f"{name}-{version}")
+            _remove_outdated(files.folder, sources)
+            if not files.are_sound():
+                files.remove()
+                compiling()
+            made.compile(signature)
+            files.record()
         made.disable_compile()
         return made
 
-    return Kernels(**{name: compiled(name, signature) for name, signature in _SIGNATURES.items()})
+    # numba reads the setting when a function is decorated.
+    before, config.CACHE_DIR = config.CACHE_DIR, "" if folder is None else str(folder)
+    try:
+        return Kernels(**{name: compiled(name, signature) for name, signature in _SIGNATURES.items()})
+    finally:
+        config.CACHE_DIR = before
+
+
+class _MachineCode:
+    """numba's files of one loop, and the record of their hashes."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self._name = folder, name
+        self._record = folder / f"{name}.json"
+
+    def _hashes(self) -> dict[str, str]:
+        files = self.folder.glob(f"*.{self._name}-*.nb[ci]")
+        return {file.name: sha256(file.read_bytes()).hexdigest() for file in files}
+
+    def _recorded(self) -> object:
+        try:
+            return json.loads(self._record.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def are_sound(self) -> bool:
+        """Whether there are files, and all are as they were written."""
+        hashes = self._hashes()
+        return bool(hashes) and hashes == self._recorded()
+
+    def remove(self) -> None:
+        """Remove the files: numba would load them."""
+        for name in self._hashes():
+            (self.folder / name).unlink(missing_ok=True)
+
+    def record(self) -> None:
+        """Record the hashes; numba has compiled again if another CPU or numba wrote the files."""
+        hashes = self._hashes()
+        if hashes != self._recorded():
+            with suppress(UserError):  # a full disk
+                write_json(self._record, hashes)
 
 
 def _sources() -> str:
@@ -140,8 +186,8 @@ def _sources() -> str:
 
 
 def _remove_outdated(folder: Path, sources: str) -> None:
-    """Remove machine code of other source files, for any CPU."""
-    for file in folder.glob("*.nb[ci]"):
+    """Remove machine code of other source files, for any CPU, and its records."""
+    for file in [*folder.glob("*.nb[ci]"), *folder.glob("*.json")]:
         if f"-{sources}p" not in file.name:
             with suppress(OSError):
                 file.unlink()

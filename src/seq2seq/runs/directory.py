@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -60,6 +62,8 @@ _FILES = (
 )
 """What seq2seq itself reads and writes in a run directory."""
 
+_ENDING_SECONDS = 1.0
+"""Time for a killed process to give up its lock: it holds it until its last thread has ended."""
 _MOST_CHANGES = 10
 """Changes that a message lists."""
 
@@ -355,19 +359,37 @@ def _with_data_seed(config: Config, seed: int) -> Config:
 def _lock(file: TextIO, folder: Path) -> None:
     import fcntl
 
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
         file.seek(0)
-        owner = file.read().strip() or "another process"
         raise UsageError(
-            f"{folder} is in use by {owner}",
+            f"{folder} is in use by {_owner(file.read())}",
             hint="wait for it, or choose another run directory with -o",
             code="usage.in-use",
-        ) from None
+        )
     if hasattr(os, "register_at_fork"):
         # Data loader processes would inherit the lock, and outlive a killed run by some seconds.
         os.register_at_fork(after_in_child=file.close)
+
+
+def _owner(record: str) -> str:
+    """The process that a lock file names, unless it has ended."""
+    match = re.fullmatch(r"PID (\d+) on (.+)", record)
+    if match and match[2] == socket.gethostname():
+        try:
+            os.kill(int(match[1]), 0)
+        except PermissionError:  # it is another user's
+            pass
+        except (OSError, OverflowError):
+            match = None
+    return record if match else "another process"
 
 
 def _is_of(key: str, settings: Sequence[str]) -> bool:
