@@ -18,7 +18,8 @@ from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.errors import CheckpointError
 from seq2seq.failpoints import reach
 
-_MODEL, _TRAINING, _STATE = "model.safetensors", "training.safetensors", "state.json"
+MODEL = "model.safetensors"
+_TRAINING, _STATE = "training.safetensors", "state.json"
 
 
 class Checkpoint(NamedTuple):
@@ -41,7 +42,7 @@ def write_checkpoint(
     """
     with new_folder(path) as folder:
         # Serialised in memory and written by us: torch's and safetensors' own writers abort on a full disk.
-        files = {_MODEL: _write(folder / _MODEL, safetensors.torch.save(_contiguous(model)))}
+        files = {MODEL: _write(folder / MODEL, safetensors.torch.save(_contiguous(model)))}
         if training:
             files[_TRAINING] = _write(folder / _TRAINING, safetensors.torch.save(_contiguous(training)))
         files[_STATE] = _write(folder / _STATE, (json.dumps(state.to_json(), indent=2) + "\n").encode())
@@ -57,26 +58,38 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
         CheckpointError: a file is missing or damaged, or a newer version wrote it.
     """
     files = read_manifest(path)
-    for name in (_MODEL, _STATE):
-        if name not in files:
-            raise CheckpointError(
-                f"{path / MANIFEST} does not list {name}",
-                hint="choose another one: --checkpoint step-N",
-                code="checkpoint.damaged",
-            )
-    names = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
-    content = {name: read_verified(path / name, files[name]) for name in names}
+    names = [MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
+    content = {name: _read(path, name, files) for name in names}
     try:
-        model = safetensors.torch.load(content[_MODEL])
+        model = safetensors.torch.load(content[MODEL])
         training = safetensors.torch.load(content[_TRAINING]) if _TRAINING in content else {}
         state = json.loads(content[_STATE])
     except (safetensors.SafetensorError, ValueError, RecursionError):
-        raise CheckpointError(
-            f"{path} is damaged: its files are not what their names say",
-            hint="choose another one: --checkpoint step-N",
-            code="checkpoint.damaged",
-        ) from None
+        raise _damaged(f"{path} is damaged: its files are not what their names say") from None
     return Checkpoint(path, model, training, TrainState.from_json(state))
+
+
+def read_state(path: Path) -> TrainState:
+    """Verify and read the training state of one checkpoint folder.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or a newer version wrote it.
+    """
+    content = _read(path, _STATE, read_manifest(path))
+    try:
+        return TrainState.from_json(json.loads(content))
+    except (ValueError, RecursionError):
+        raise _damaged(f"{path / _STATE} is damaged: it is not valid JSON") from None
+
+
+def _read(path: Path, name: str, files: Mapping[str, FileRecord]) -> bytes:
+    if name not in files:
+        raise _damaged(f"{path / MANIFEST} does not list {name}")
+    return read_verified(path / name, files[name])
+
+
+def _damaged(what: str) -> CheckpointError:
+    return CheckpointError(what, hint="choose another one: --checkpoint step-N", code="checkpoint.damaged")
 
 
 def forget_training(path: Path) -> None:
@@ -95,20 +108,19 @@ def forget_training(path: Path) -> None:
 
 
 def is_validated(path: Path) -> bool:
-    """Whether a checkpoint was saved right after a validation."""
+    """Whether a checkpoint was saved right after a validation; false if that cannot be read."""
     try:
-        return bool(json.loads((path / _STATE).read_bytes())["validated"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_state(path).validated
+    except CheckpointError:
         return False
 
 
 def best_metric_of(path: Path) -> float | None:
-    """Best validation metric recorded in a checkpoint; None if it records none."""
+    """Best validation metric recorded in a checkpoint; None if it records none or cannot be read."""
     try:
-        metric = json.loads((path / _STATE).read_bytes())["best_metric"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_state(path).best_metric
+    except CheckpointError:
         return None
-    return float(metric) if isinstance(metric, (int, float)) else None
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

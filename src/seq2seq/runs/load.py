@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,9 +10,9 @@ import torch
 
 from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
-from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_model_tensors
+from seq2seq.checkpoints.checkpoint import MODEL, Checkpoint, load_checkpoint, load_model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
-from seq2seq.checkpoints.manifest import MANIFEST
+from seq2seq.checkpoints.manifest import MANIFEST, read_manifest
 from seq2seq.config import Config
 from seq2seq.console import warn
 from seq2seq.decoding.engine import NativeEngine
@@ -209,10 +208,10 @@ def load_best(directory: RunDirectory) -> Checkpoint:
 def _best_of(directory: RunDirectory, last: Checkpoint) -> str:
     """Name of the best checkpoint according to the results or the training state."""
     try:
-        results = directory.load_results() or {}
+        results = directory.load_results()
     except UserError:
-        results = {}
-    return str(results.get("checkpoint") or f"step-{last.state.best_step:08d}")
+        results = None
+    return (results and results.checkpoint) or f"step-{last.state.best_step:08d}"
 
 
 def _named(directory: RunDirectory, checkpoint: str) -> Path:
@@ -225,15 +224,14 @@ def _named(directory: RunDirectory, checkpoint: str) -> Path:
 
 def _weights(path: Path) -> str:
     """SHA-256 of the weights of a checkpoint, from its manifest."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        return str(manifest["files"]["model.safetensors"]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    files = read_manifest(path)
+    if MODEL not in files:
         raise CheckpointError(
             f"{path} is not a complete checkpoint",
             hint="choose another one: --checkpoint step-N",
             code="checkpoint.damaged",
-        ) from None
+        )
+    return files[MODEL].sha256
 
 
 def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int) -> LoadedRun:
@@ -291,11 +289,9 @@ def load_tokenizers(directory: RunDirectory) -> TokenizerPair:
 
 def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
     """Raise `CheckpointError` if the tokenizer of a run is not the one that its model was trained with."""
-    try:
-        expected = str(json.loads(directory.data_record.read_text(encoding="utf-8"))["tokenizer"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # no comparison is possible; the checksum of the tokenizer itself was verified
-    if expected != tokenizers.fingerprint:
+    record = directory.load_data_record()
+    expected = None if record is None else record.tokenizer
+    if expected is not None and expected != tokenizers.fingerprint:
         raise CheckpointError(
             f"the tokenizer in {directory.tokenizer} is not the one that the model was trained with "
             f"(expected {expected[:12]}, found {tokenizers.fingerprint[:12]})",

@@ -132,6 +132,9 @@ class Trainer:
         self.ranks.require_equal("checkpoint", f"step {self.state.step}")
         self._agreed_seconds = self.state.seconds
         if self.state.finished and self._is_done():
+            if self.ranks.is_first:  # the last save may have been interrupted before it
+                self.checkpoints.prune(keep=self.settings.average_checkpoints)
+            self.ranks.barrier()
             return self.state
         self.state.finished = False
         if self.state.step == 0:
