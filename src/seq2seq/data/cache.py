@@ -39,7 +39,7 @@ def cache_folder() -> Path:
 
 
 class Inputs:
-    """Sizes and hashes of inputs, remembered by path, size and time stamps, so that a file is hashed once."""
+    """Sizes and hashes of inputs, remembered by path, size and time stamp, so that a file is hashed once."""
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / _MEMORY
@@ -75,12 +75,11 @@ class Inputs:
         with open_binary(path):  # raises the error with similar names if it is missing
             local, member = locate(path)
             stat = local.stat()
-        # The time of the last change of the inode cannot be set back, unlike that of the content.
-        name, stamp = str(local.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        name, stamp = str(local.resolve()), [stat.st_size, stat.st_mtime_ns]
         if member is not None:
             name = f"{name}/{member}"
         known = self._known.get(name)
-        settled = time.time() - max(stat.st_mtime, stat.st_ctime) > _FRESH_SECONDS
+        settled = time.time() - stat.st_mtime > _FRESH_SECONDS
         if not (settled and isinstance(known, dict) and known.get("stamp") == stamp and "bytes" in known):
             size, sha256 = (stat.st_size, digest_file(local)) if member is None else digest_content(path)
             known = {"stamp": stamp, "bytes": size, "sha256": sha256}
