@@ -62,6 +62,9 @@ ROWS = {
     47: "translate is killed: whole lines only, the old output stays",
     48: "traps of YAML and slips in a config: file, line, remedy; exit 2",
     49: "secrets are neither printed nor stored",
+    50: "the corpus, tokenizer or revision changed between stop and resume: named, ways on, nothing written; exit 2",
+    51: "a kill in averaging, test scoring or export: the same best model and scores after the rerun",
+    57: "held-out text or results of a run are damaged: named; exit 5",
     61: "a redirect to another scheme: refused; exit 4",
 }
 

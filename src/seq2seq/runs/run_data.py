@@ -129,10 +129,11 @@ def _differences(before: Input, now: Input) -> Iterator[str]:
                 f"{new.file}: {old.bytes:,} bytes (SHA-256 {old.sha256[:12]}) -> "
                 f"{new.bytes:,} bytes (SHA-256 {new.sha256[:12]})"
             )
-    if now.revision is not None and before.revision not in (None, now.revision):
-        yield f"{now.settings.get('hub')}: revision {before.revision} -> {now.revision}"
-    if now.sha256 is not None and before.sha256 not in (None, now.sha256):
-        yield f"built-in {now.settings.get('builtin')}: SHA-256 {str(before.sha256)[:12]} -> {now.sha256[:12]}"
+    if now.revision and before.revision and now.revision != before.revision:
+        back = "" if before.revision.startswith("local:") else f" (`revision: {before.revision}` names the old one)"
+        yield f"{now.settings.get('hub')}: revision {before.revision[:18]} -> {now.revision[:18]}{back}"
+    if now.sha256 and before.sha256 and now.sha256 != before.sha256:
+        yield f"built-in {now.settings.get('builtin')}: SHA-256 {before.sha256[:12]} -> {now.sha256[:12]}"
 
 
 def _tokenizer_changes(directory: RunDirectory, config: Config) -> Iterator[str]:
@@ -175,8 +176,8 @@ def _changed(directory: RunDirectory, changes: list[str]) -> ConfigError:
         f"the data of the run in {directory.path} are not those that it was started with:"
         + "".join(f"\n    {change}" for change in changes),
         where=str(directory.data_record),
-        hint="put the old data back (of a hub dataset: set its revision to the old one), or train into another run "
-        f"directory with -o, if wanted from this model: training.init_from={directory.path}",
+        hint="put the old data back, or train into another run directory with -o "
+        f"(training.init_from={directory.path} starts from this model)",
         code="config.data-changed",
     )
 
