@@ -25,6 +25,7 @@ from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.errors import CheckpointError
 from seq2seq.evaluation.metrics import MetricResult, bleu, corpus_metrics
+from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
@@ -129,6 +130,7 @@ def evaluate(
 
 def average_checkpoints(config: Config, trainer: Trainer) -> None:
     """Average the last checkpoints, and make the average the best model if its validation metric is better."""
+    reach("average.begin")
     model, folder, count = trainer.model, trainer.checkpoints, config.training.average_checkpoints
     validated = folder.validated()
     if count == 1 or len(validated) < 2 or trainer.validate is None:

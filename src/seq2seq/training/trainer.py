@@ -218,6 +218,8 @@ class Trainer:
                     self._save_and_stop(number)
                 if self._is_done():
                     break
+        if state.validated:  # a smaller patience or max_steps ends the run at a step that was validated before
+            state.finished = True
         if not state.finished:
             self._validate_and_save(report, stop)
 
