@@ -105,7 +105,7 @@ def test_odd_text_line_for_line_at_every_batch_size_and_order(name: str, capsys:
     model = sharp(MODELS[name], tokenizers)
     lines = odd_lines(30)
     results = []
-    for batch_lines in (1, 7, 64):
+    for batch_lines in (1, 64):
         settings = DecodingSettings(
             beam_size=2,
             max_length_ratio=0.3,
@@ -114,9 +114,10 @@ def test_odd_text_line_for_line_at_every_batch_size_and_order(name: str, capsys:
             batch_tokens=batch_lines * 41,
         )
         results.append(translator(model, tokenizers, settings).translate(lines))
-    assert results[0] == results[1] == results[2]
+    assert results[0] == results[1]
     order = random.Random(2).sample(range(len(lines)), len(lines))
-    shuffled = translator(model, tokenizers, settings).translate([lines[place] for place in order])
+    sevens = settings.model_copy(update={"batch_tokens": 7 * 41})
+    shuffled = translator(model, tokenizers, sevens).translate([lines[place] for place in order])
     assert shuffled == [results[0][place] for place in order]
     assert len(results[0]) == len(lines)
     for line, text in zip(lines, results[0], strict=True):

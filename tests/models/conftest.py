@@ -24,12 +24,14 @@ def _modules() -> list[ModuleType]:
     return [module for name, module in sys.modules.items() if name == prefix or name.startswith(prefix + ".")]
 
 
-def _execute_shapes() -> None:
+@pytest.fixture(scope="package", autouse=True)
+def _executed_shapes() -> Iterator[None]:
+    """Check every call, in this folder's tests alone: elsewhere it would take most of their time."""
     modules = _modules()
     names = {module.__name__ for module in modules}
     checked = {}
-    for module in modules:
-        for thing in list(vars(module).values()):
+    with pytest.MonkeyPatch.context() as patch:
+        for thing in (thing for module in modules for thing in list(vars(module).values())):
             if getattr(thing, "__module__", None) not in names:
                 continue
             if isinstance(thing, FunctionType):
@@ -39,14 +41,12 @@ def _execute_shapes() -> None:
                     if isinstance(method, FunctionType) and not hasattr(method, "shapes_executed"):
                         wrapped = jaxtyped(method, typechecker=beartype)
                         wrapped.shapes_executed = True
-                        setattr(thing, name, wrapped)
-    for module in modules:
-        for name, thing in list(vars(module).items()):
-            if isinstance(thing, FunctionType) and thing in checked:
-                setattr(module, name, checked[thing])
-
-
-_execute_shapes()
+                        patch.setattr(thing, name, wrapped)
+        for module in modules:
+            for name, thing in list(vars(module).items()):
+                if isinstance(thing, FunctionType) and thing in checked:
+                    patch.setattr(module, name, checked[thing])
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -111,6 +111,21 @@ class RunDirectory:
             file.flush()
             yield
 
+    def in_use(self) -> bool:
+        """Whether a process trains in this folder; unknown, and so False, without file locks."""
+        if find_spec("fcntl") is None:  # on Windows
+            return False
+        import fcntl
+
+        try:
+            with (self.path / ".lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     @property
     def has_checkpoints(self) -> bool:
         """Whether the first checkpoint has been saved: from then on the data and most settings are fixed."""

@@ -1,0 +1,193 @@
+"""`seq2seq compare` and `seq2seq runs`"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seq2seq.cli.options import Json
+from seq2seq.console import format_table
+from seq2seq.errors import UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.reports.compare import Comparison
+    from seq2seq.reports.run_summary import RunSummary
+
+_CURVE_ROWS = 10
+_WIDEST_CELL = 24
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; the first is the baseline.")],
+    as_json: Json = False,
+) -> None:
+    """Compare runs: settings that differ, curves, cost, and test scores with 95 % intervals and significance.
+
+    Scores are compared if the runs have the same test set: by paired bootstrap resampling and by approximate
+    randomisation, both sacrebleu's.
+
+    \b
+      seq2seq compare runs/baseline runs/wider
+      seq2seq compare runs/* --json
+    """
+    from seq2seq.reports.compare import compare as compare_runs
+
+    comparison = compare_runs(runs)
+    if as_json:
+        typer.echo(json.dumps(_as_json(comparison), ensure_ascii=False))
+        return
+    typer.echo("\n\n".join(_sections(comparison)))
+
+
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Folder to look in, with all folders below it.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder, the newest first: state, steps, best validation score, test BLEU and age.
+
+    \b
+      seq2seq runs
+      seq2seq runs experiments --json
+    """
+    from seq2seq.reports.run_summary import find_runs
+
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder}", hint="seq2seq runs FOLDER", code="usage.nothing-to-do")
+    summaries, damaged = find_runs(folder)
+    if as_json:
+        listed = [_summary_as_json(summary) for summary in summaries]
+        broken = [{"run": str(path), "state": "damaged", "fault": fault} for path, fault in damaged]
+        typer.echo(json.dumps([*listed, *broken], ensure_ascii=False))
+        return
+    rows = [_row(summary, folder) for summary in summaries]
+    rows += [(str(path.relative_to(folder)), "damaged", "", "", "", "", "") for path, _ in damaged]
+    if not rows:
+        typer.echo(f"no runs in {folder}; train one: seq2seq train CONFIG")
+        return
+    typer.echo(format_table(("run", "state", "model", "steps", "best validation", "test BLEU", "age"), rows))
+    for summary in summaries:
+        if summary.state == "stopped":
+            typer.echo(f"\nto continue {summary.path}: seq2seq train {summary.path}/config.yaml")
+            break
+    for path, fault in damaged:
+        typer.echo(f"\n{path}: {fault} (seq2seq doctor {path})")
+
+
+def _row(summary: RunSummary, folder: Path) -> tuple[str, ...]:
+    best = summary.best
+    return (
+        str(summary.path.relative_to(folder)),
+        summary.state,
+        summary.config.model.kind,
+        f"{summary.step:,}/{summary.config.training.max_steps:,}",
+        f"{summary.metric} {best.score:.2f}" if best else "",
+        f"{summary.scores['BLEU']:.2f}" if "BLEU" in summary.scores else "",
+        _age(time.time() - summary.changed),
+    )
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return "now"
+
+
+def _sections(comparison: Comparison) -> list[str]:
+    runs, names = comparison.runs, comparison.names
+    cost = [
+        ("state", [run.state for run in runs]),
+        ("parameters", [f"{run.parameters:,}" if run.parameters else "" for run in runs]),
+        ("steps", [f"{run.step:,}" for run in runs]),
+        ("minutes", [f"{run.minutes:.1f}" if run.minutes is not None else "" for run in runs]),
+        ("tokens/s", [f"{run.tokens_per_second:,.0f}" if run.tokens_per_second else "" for run in runs]),
+    ]
+    sections = [_table("", names, cost)]
+    if comparison.settings:
+        rows = [(key, [_short(value) for value in values]) for key, values in comparison.settings.items()]
+        sections.append(_table("settings that differ", names, rows))
+    sections.append(_curves(names, runs))
+    if comparison.tests:
+        tests = [
+            (
+                test.metric,
+                [f"{score.value:.2f} ± {score.interval:.2f}{'*' * score.significant}" for score in test.scores],
+            )
+            for test in comparison.tests
+        ]
+        title = f"test ({runs[0].test_sentences:,})"
+        explained = "± 95 % confidence interval   * different from the first run in both tests"
+        signatures = "\n".join(f"{test.metric}: {test.signature}" for test in comparison.tests)
+        sections.append(f"{_table(title, names, tests)}\n{explained}\n{signatures}")
+        sections += comparison.verdicts
+    else:
+        sections.append(comparison.remark)
+    return [section for section in sections if section]
+
+
+def _curves(names: Sequence[str], runs: Sequence[RunSummary]) -> str:
+    """Validation scores side by side at about ten steps."""
+    metrics = {run.metric for run in runs if run.curve}
+    if len(metrics) != 1:
+        return "the validation metrics differ: " + ", ".join(sorted(metrics)) if metrics else ""
+    steps = sorted({point.step for run in runs for point in run.curve})
+    shown = {*steps[:: -(-len(steps) // _CURVE_ROWS)], steps[-1]}
+    scores = [{point.step: f"{point.score:.2f}" for point in run.curve} for run in runs]
+    rows = [(f"{step:,}", [found.get(step, "") for found in scores]) for step in sorted(shown)]
+    rows.append(("best", [f"{run.best.score:.2f}" if run.best else "" for run in runs]))
+    return _table(f"validation {metrics.pop()}", names, rows)
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> str:
+    return format_table([title, *(_short(name) for name in names)], [[name, *cells] for name, cells in rows])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDEST_CELL else "..." + text[3 - _WIDEST_CELL :]
+
+
+def _as_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "runs": [_summary_as_json(run) for run in comparison.runs],
+        "settings": {
+            key: dict(zip(comparison.names, values, strict=True)) for key, values in comparison.settings.items()
+        },
+        "tests": [
+            {
+                "metric": test.metric,
+                "signature": test.signature,
+                "scores": [
+                    {"run": name, **score._asdict(), "significant": score.significant}
+                    for name, score in zip(comparison.names, test.scores, strict=True)
+                ],
+            }
+            for test in comparison.tests
+        ],
+        "verdicts": comparison.verdicts,
+        "remark": comparison.remark,
+    }
+
+
+def _summary_as_json(run: RunSummary) -> dict[str, Any]:
+    best = run.best
+    return {
+        "run": str(run.path),
+        "state": run.state,
+        "model": run.config.model.kind,
+        "step": run.step,
+        "max_steps": run.config.training.max_steps,
+        "metric": run.metric,
+        "best": best._asdict() if best else None,
+        "curve": [point._asdict() for point in run.curve],
+        "scores": run.scores,
+        "signatures": run.signatures,
+        "minutes": run.minutes,
+        "tokens_per_second": run.tokens_per_second,
+        "parameters": run.parameters,
+        "changed": run.changed,
+    }

@@ -1,0 +1,92 @@
+"""Paired significance tests of BLEU and chrF, as sacrebleu computes them.
+
+Paired bootstrap resampling (Koehn 2004) also gives 95 % confidence intervals; approximate randomisation (Riezler and
+Maxwell 2005) makes fewer assumptions. Both are about the choice of test sentences, not about the seed of a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest, Result
+
+from seq2seq.evaluation.metrics import bleu_tokenizer
+
+LEVEL = 0.05
+"""Differences with p-values below it are called significant."""
+_MOST_LINES = 10_000  # sacrebleu keeps resamples times lines of statistics in memory
+_RESAMPLES = 1_000
+_TRIALS = 2_000
+
+
+class SystemScore(NamedTuple):
+    """Score of one system beside a baseline."""
+
+    value: float
+    interval: float
+    """Half of the width of the 95 % confidence interval."""
+    p_bootstrap: float | None = None
+    """None for the baseline."""
+    p_randomisation: float | None = None
+
+    @property
+    def significant(self) -> bool:
+        """Whether both tests call the difference from the baseline significant."""
+        values = (self.p_bootstrap, self.p_randomisation)
+        return all(value is not None and value < LEVEL for value in values)
+
+
+class MetricTest(NamedTuple):
+    """One metric of all systems, in the order given; the first is the baseline."""
+
+    metric: str
+    signature: str
+    scores: list[SystemScore]
+
+
+def paired_tests(
+    systems: Mapping[str, Sequence[str]], references: Sequence[str], *, target_language: str = ""
+) -> list[MetricTest]:
+    """Compare the hypotheses of each system with those of the first.
+
+    Sets of more than 10,000 lines are represented by 10,000 of them, at equal distances. The random numbers are
+    sacrebleu's, with its fixed seed.
+
+    Args:
+        systems: hypotheses by the name of the system, one for each reference.
+        references: raw reference lines.
+    """
+    places = range(len(references))
+    if len(references) > _MOST_LINES:
+        places = range(0, len(references), -(-len(references) // _MOST_LINES))
+    named = [(name, [lines[place] for place in places]) for name, lines in systems.items()]
+    chosen = [[references[place] for place in places]]
+
+    def test(kind: str, samples: int) -> tuple[list[str], list[list[Result]]]:
+        # A metric caches what it has counted in the references: each test has metrics of its own.
+        metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_language), force=True), "chrF": CHRF()}
+        signatures, scores = PairedTest(named, metrics, chosen, test_type=kind, n_samples=samples)()
+        return list(map(str, signatures.values())), [scores[name] for name in signatures]
+
+    signatures, resampled = test("bs", _RESAMPLES)
+    _, randomised = test("ar", _TRIALS)
+    return [
+        MetricTest(
+            name,
+            signature,
+            [_system_score(one, other, by_resampling[0]) for one, other in zip(by_resampling, by_trials, strict=True)],
+        )
+        for name, signature, by_resampling, by_trials in zip(
+            ("BLEU", "chrF"), signatures, resampled, randomised, strict=True
+        )
+    ]
+
+
+def _system_score(resampled: Result, randomised: Result, baseline: Result) -> SystemScore:
+    score = SystemScore(float(resampled.score), float(resampled.ci), resampled.p_value, randomised.p_value)
+    if resampled is not baseline and resampled.score == baseline.score:
+        # sacrebleu gives equal systems the smallest p-value there is.
+        return score._replace(p_bootstrap=1.0, p_randomisation=1.0)
+    return score

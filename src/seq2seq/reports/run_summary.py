@@ -1,0 +1,164 @@
+"""Summary of a run from its records: state, scores, validation curve and cost, without loading the model."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from seq2seq.config import Config
+from seq2seq.errors import UserError
+from seq2seq.runs.directory import RunDirectory
+
+_CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
+
+
+class Point(NamedTuple):
+    """One validation."""
+
+    step: int
+    score: float
+    """BLEU or chrF, 0 to 100; the loss in nats per target token if the metric is the loss."""
+    loss: float
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the records of a run say about it."""
+
+    path: Path
+    config: Config
+    state: str
+    """`finished`, `running` or `stopped`."""
+    step: int
+    """Last step that was logged."""
+    metric: str
+    """Name of the validation score: BLEU, chrF or loss."""
+    curve: list[Point]
+    scores: dict[str, float]
+    """Test scores by name; empty before the end."""
+    signatures: dict[str, str]
+    test_sentences: int
+    minutes: float | None
+    """Wall time of training and validation; None before the end."""
+    tokens_per_second: float | None
+    """Source and target tokens per second, the median of all log lines."""
+    parameters: int | None
+    """Stored weights of the best model, tied ones counted once."""
+    changed: float
+    """Time of the last change, in seconds since the epoch."""
+
+    @property
+    def best(self) -> Point | None:
+        """The best validation: the highest score, or the lowest loss."""
+        choose = min if self.metric == "loss" else max
+        return choose(self.curve, key=lambda point: point.score, default=None)
+
+    def test_set(self) -> tuple[list[str], list[str], list[str]] | None:
+        """Sources, references and translations of the test set; None if the run has none yet.
+
+        Raises:
+            CheckpointError: the files are damaged.
+        """
+        pairs = RunDirectory(self.path).load_pairs("test")
+        hypotheses = self.path / "test.hyp"
+        if not pairs or not hypotheses.is_file():
+            return None
+        lines = hypotheses.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+        if len(lines) != len(pairs):
+            return None
+        return [source for source, _ in pairs], [target for _, target in pairs], lines
+
+
+def summarise(path: Path) -> RunSummary:
+    """Summary of the run in a folder.
+
+    Raises:
+        CheckpointError: it is no run, or its records are damaged.
+    """
+    directory = RunDirectory(path)
+    config = directory.load_config()
+    results = directory.load_results()
+    rows = read_metrics(directory.path / "metrics.jsonl")
+    validations = [row for row in rows if row.get("kind") == "validation"]
+    key, metric = next(
+        ((key, name) for key, name in _CURVES if any(_is_number(row.get(key)) for row in validations)),
+        ("loss", "loss"),
+    )
+    curve = [
+        Point(int(row["step"]), float(row[key]), float(row["loss"]))
+        for row in validations
+        if all(_is_number(row.get(name)) for name in ("step", key, "loss"))
+    ]
+    speeds = [row["tokens_per_second"] for row in rows if _is_number(row.get("tokens_per_second"))]
+    test = None if results is None else results.test
+    state = "finished" if results is not None else "running" if directory.in_use() else "stopped"
+    return RunSummary(
+        path=path,
+        config=config,
+        state=state,
+        step=max((int(row["step"]) for row in rows if _is_number(row.get("step"))), default=0),
+        metric=metric,
+        curve=curve,
+        scores={score.name: score.value for score in test.metrics} if test else {},
+        signatures={score.name: score.signature for score in test.metrics} if test else {},
+        test_sentences=test.sentences if test else 0,
+        minutes=None if results is None else results.minutes,
+        tokens_per_second=statistics.median(speeds) if speeds else None,
+        parameters=_parameters(directory.checkpoints),
+        changed=max(
+            file.stat().st_mtime for file in (directory.config, directory.path / "metrics.jsonl") if file.exists()
+        ),
+    )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; cut or damaged lines, which only cost a point of a curve, are left out."""
+    rows = []
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, Mapping):
+            rows.append(dict(row))
+    return rows
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _parameters(checkpoints: Path) -> int | None:
+    """Number of weights by the header of the newest checkpoint's file."""
+    for file in sorted(checkpoints.glob("[!.]*/model.safetensors"), reverse=True):
+        try:
+            with safe_open(file, "pt") as tensors:
+                return sum(int(prod(tensors.get_slice(name).get_shape())) for name in tensors.keys())  # noqa: SIM118
+        except (OSError, SafetensorError):
+            continue
+    return None
+
+
+def find_runs(folder: Path) -> tuple[list[RunSummary], list[tuple[Path, str]]]:
+    """Summaries of all runs below a folder, the newest first, and what is wrong with those that cannot be read."""
+    summaries, damaged = [], []
+    for file in sorted(folder.rglob("config.yaml")):
+        path = file.parent
+        if not (path / "checkpoints").is_dir() and not (path / "data.json").is_file():
+            continue
+        try:
+            summaries.append(summarise(path))
+        except UserError as error:
+            damaged.append((path, error.what.splitlines()[0]))
+    return sorted(summaries, key=lambda summary: -summary.changed), damaged

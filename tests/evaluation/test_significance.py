@@ -1,0 +1,64 @@
+"""Significance of differences between systems."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from seq2seq.evaluation.metrics import bleu
+from seq2seq.evaluation.significance import paired_tests
+
+WORDS = [
+    "the",
+    "old",
+    "man",
+    "drinks",
+    "a",
+    "cup",
+    "of",
+    "tea",
+    "in",
+    "his",
+    "small",
+    "garden",
+    "near",
+    "the",
+    "river",
+    "today",
+]
+
+
+def noisy(lines: list[str], share: float, seed: int) -> list[str]:
+    """Lines of which some words are replaced."""
+    draws = random.Random(seed)
+    return [
+        " ".join(word if draws.random() > share else draws.choice("xyz") for word in line.split()) for line in lines
+    ]
+
+
+@pytest.fixture(scope="module")
+def references() -> list[str]:
+    draws = random.Random(1)
+    return [" ".join(draws.choices(WORDS, k=draws.randrange(6, 14))) for _ in range(60)]
+
+
+def test_a_clear_difference_is_significant_and_none_is_not(references: list[str]) -> None:
+    good = noisy(references, 0.1, 1)
+    systems = {"good": good, "good again": list(good), "bad": noisy(references, 0.5, 2)}
+    for test in paired_tests(systems, references):
+        baseline, again, bad = test.scores
+        assert (baseline.p_bootstrap, baseline.significant) == (None, False)
+        assert again.value == baseline.value > bad.value
+        assert (again.significant, bad.significant) == (False, True)
+        assert 0 < baseline.interval < 15
+
+
+def test_scores_are_those_of_the_metrics(references: list[str]) -> None:
+    systems = {"one": noisy(references, 0.2, 3), "other": noisy(references, 0.2, 4)}
+    test = paired_tests(systems, references)[0]
+    assert [score.value for score in test.scores] == pytest.approx(
+        [bleu(lines, references).value for lines in systems.values()], abs=1e-4
+    )
+    assert "tok:13a" in test.signature
+    assert test.scores == paired_tests(systems, references)[0].scores

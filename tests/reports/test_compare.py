@@ -1,0 +1,84 @@
+"""Comparisons and lists of runs, on copies of a small run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Runner
+
+from seq2seq.reports.compare import short_names
+
+
+@pytest.fixture
+def runs(gru: Path, tmp_path: Path) -> Path:
+    """A folder with a run and one that differs from it in a setting, a score and its test output."""
+    for name in ("first", "second"):
+        shutil.copytree(gru, tmp_path / "runs" / name, symlinks=True)
+    second = tmp_path / "runs" / "second"
+    config = second / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert "learning_rate: 0.005" in text
+    config.write_text(text.replace("learning_rate: 0.005", "learning_rate: 0.001"), encoding="utf-8")
+    return tmp_path / "runs"
+
+
+def compared(seq2seq: Runner, *arguments: object) -> dict[str, object]:
+    outcome = seq2seq("compare", *arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    found: dict[str, object] = json.loads(outcome.out)
+    return found
+
+
+def test_settings_curves_and_equal_scores(runs: Path, seq2seq: Runner) -> None:
+    found = compared(seq2seq, runs / "first", runs / "second")
+    assert found["settings"] == {"training.optimizer.learning_rate": {"first": "0.005", "second": "0.001"}}
+    first, second = found["runs"]  # type: ignore[misc]
+    assert [point["step"] for point in first["curve"]] == [30, 60]
+    assert first["scores"] == second["scores"]
+    (verdict,) = found["verdicts"]  # type: ignore[misc]
+    assert verdict == "second and first have the same BLEU"
+    shown = seq2seq("compare", runs / "first", runs / "second").out
+    assert "training.optimizer.learning_rate" in shown
+    assert shown.index("settings that differ") < shown.index("validation BLEU") < shown.index("± 95 %")
+
+
+def test_other_test_sets_are_not_compared(runs: Path, seq2seq: Runner) -> None:
+    for name in ("test.source", "test.target", "test.hyp"):
+        path = runs / "second" / name
+        path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+    found = compared(seq2seq, runs / "first", runs / "second")
+    assert (found["tests"], found["verdicts"]) == ([], [])
+    assert "the test sets differ" in str(found["remark"])
+
+
+def test_one_run_is_no_comparison(runs: Path, seq2seq: Runner) -> None:
+    for given in ([runs / "first"], [runs / "first", runs / "second" / ".." / "first"]):
+        assert seq2seq("compare", *given).code == 2
+
+
+def test_the_list_of_runs_knows_their_states(runs: Path, seq2seq: Runner) -> None:
+    (runs / "second" / "results.json").unlink()
+    shutil.copytree(runs / "first", runs / "deeper" / "third", symlinks=True)
+    (runs / "deeper" / "third" / "config.yaml").write_text("model: {}\n", encoding="utf-8")
+
+    def states() -> dict[str, str]:
+        outcome = seq2seq("runs", runs, "--json")
+        assert outcome.code == 0, outcome.err
+        return {Path(run["run"]).name: run["state"] for run in json.loads(outcome.out)}
+
+    assert states() == {"first": "finished", "second": "stopped", "third": "damaged"}
+    with (runs / "second" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert states()["second"] == "running"
+    text = seq2seq("runs", runs).out
+    assert f"seq2seq train {runs / 'second' / 'config.yaml'}" in text
+    assert f"seq2seq doctor {runs / 'deeper' / 'third'}" in text
+    assert "no runs" in seq2seq("runs", runs / "first" / "checkpoints").out
+
+
+def test_names_are_as_short_as_they_can_be() -> None:
+    assert short_names([Path("/a/b/x"), Path("/a/c/x"), Path("/a/c/y")]) == ["b/x", "c/x", "c/y"]
