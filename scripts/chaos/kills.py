@@ -4,13 +4,14 @@
     python scripts/chaos/kills.py --quick                    # 4 kills
 
 Kills come at random times, at failpoints (in the middle of a write, before and after every rename, in pruning), and
-before each single rename of a run. Tiny runs of both architectures with dropout, accumulation over two batches, subword
+before each single rename of a run. In a run whose averaged model is the best, they come at every failpoint of the end:
+averaging, test scoring, results. Tiny runs of both architectures with dropout, accumulation over two batches, subword
 sampling and the mean of checkpoints, with 0 and 2 loader processes. Of runs of two ranks the parent is killed, half the
 times before the first step and with an empty cache; all other processes must end within 5 s. A trial passes where the
 run goes on from the newest checkpoint that was complete at the kill, ends with exit code 0 and has weights, optimizer
 and random state, best model, test output and logged steps of the run that nobody disturbed.
 
-Rows: 1, 2, 3, 52
+Rows: 1, 2, 3, 51, 52
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import (
@@ -54,6 +56,21 @@ SETTINGS = [
 ]
 
 
+# Steps that overshoot, so that the average of the last checkpoints is better than each of them.
+AVERAGED = [
+    "model.dropout=0.4",
+    "tokenizer.sampling=0",
+    "training.optimizer.learning_rate=0.03",
+    "training.schedule.kind=constant",
+    "training.schedule.warmup_steps=1",
+    "training.max_steps=40",
+    "training.validate_every=4",
+    "training.average_checkpoints=4",
+]
+END_FAILPOINTS = ("save.before_manifest", "save.before_rename", "save.after_rename", "save.before_best", "write.half")
+END_FAILPOINTS += ("write.before_rename", "write.after_rename", "folder.after_rename")
+
+
 def command(files: list[str], kind: str, workers: int, devices: int, run: Path) -> list[str]:
     """The training that is disturbed."""
     counts = [f"training.num_workers={workers}", f"devices={devices}"]
@@ -71,11 +88,19 @@ class Disturbed:
     """One kind of run that is disturbed again and again, and what it is when nobody disturbs it."""
 
     def __init__(
-        self, folder: Path, kind: str, workers: int, dice: random.Random, *, devices: int = 1, quick: bool
+        self,
+        folder: Path,
+        kind: str,
+        workers: int,
+        dice: random.Random,
+        *,
+        devices: int = 1,
+        quick: bool,
+        more: Sequence[str] = (),
     ) -> None:
         self.kind, self.dice, self.folder = kind, dice, folder
         self.run, self.log = folder / "run", folder / "log"
-        self.command = command(corpus(folder), kind, workers, devices, self.run)
+        self.command = [*command(corpus(folder), kind, workers, devices, self.run), *more]
         self.environment = {"SEQ2SEQ_CACHE": str(folder.parent / "cache")}
         for _ in range(1 if quick else 2):  # the first fills the cache, the second takes the time of a run
             shutil.rmtree(self.run, ignore_errors=True)
@@ -169,6 +194,37 @@ class Kills(Disturbed):
         return Trial(name, not faults, "; ".join(faults))
 
 
+class Ends(Disturbed):
+    """Kills in the end of a run that has done all its steps."""
+
+    def __init__(self, folder: Path, dice: random.Random) -> None:
+        super().__init__(folder, "gru", 0, dice, quick=True, more=AVERAGED)
+        shutil.rmtree(self.run)
+        self.child(SEQ2SEQ_FAILPOINTS="average.begin=kill").end()
+        self.stepped = Path(shutil.copytree(self.run, folder / "stepped", symlinks=True))
+        whole = self.child().end()
+        assert whole.code == 0, whole.said
+        self.results = (self.run / "results.json").read_bytes()
+        assert self.run.joinpath("checkpoints/averaged").exists(), whole.said
+
+    def at_every(self, name: str) -> list[Trial]:
+        """One kill each time that the end of the run comes to a failpoint."""
+        trials: list[Trial] = []
+        while True:
+            shutil.rmtree(self.run)
+            shutil.copytree(self.stepped, self.run, symlinks=True)
+            number = len(trials) + 1
+            end = self.child(SEQ2SEQ_FAILPOINTS=f"{name}=kill@{number}").end()
+            if end.code != -signal.SIGKILL:
+                return trials
+            again = self.child().end()
+            faults = [] if again.code == 0 else [f"exit code {again.code}: {again.said[-1500:]}"]
+            faults += self.differences()
+            if (self.run / "results.json").read_bytes() != self.results:
+                faults.append("other results")
+            trials.append(Trial(f"end of a run, every {name}: {number}", not faults, "; ".join(faults)))
+
+
 def main() -> int:
     """See the module."""
     options = arguments(__doc__)
@@ -193,6 +249,9 @@ def main() -> int:
             trials.append(pairs[number // 2 % len(pairs)].of_the_parent(early=number % 2 == 0))
         if not options.quick:
             trials += series[0].at_every("write.before_rename")
+            ends = Ends(Path(folder) / "ends", dice)
+            for name in END_FAILPOINTS:
+                trials += ends.at_every(name)
     return conclude(options, trials, {"seconds": round(time.monotonic() - started)})
 
 

@@ -43,6 +43,7 @@ CATALOGUE = {
     "config.conflict": Entry(2, "Two settings contradict each other.", "Change one of them as the hint says."),
     "config.no-data": Entry(2, "The config has no training data.", "Add data.train: [{source: FILE, target: FILE}]."),
     "config.changed": Entry(2, "The run was started with different settings.", "Restore the old settings, or choose another folder with -o."),
+    "config.data-changed": Entry(2, "A corpus, tokenizer file or dataset revision has changed since the run was started.", "Restore the old data, or choose another folder with -o."),
     "config.secret": Entry(2, "A setting contains a password or token, which the run would store.", "Download the file yourself, and give its path."),
     "config.batch-size": Entry(2, "The batch size is smaller than the longest pair.", "Increase training.batch_size."),
     "config.vocabulary": Entry(2, "The vocabulary cannot be built or used with these settings.", "Use the size or file in the hint."),

@@ -17,6 +17,7 @@ import torch
 from seq2seq import __version__
 from seq2seq.config import Config, load_config
 from seq2seq.export.folder import Trained, seal
+from seq2seq.records import write_record
 from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, shared_run, train_tiny
@@ -140,7 +141,7 @@ BROKEN: list[tuple[str, int, str, Damage]] = [
         "tokenizer.swapped",
         5,
         "not the one that the model",
-        lambda run: (run / "data.json").write_text('{"tokenizer":0}'),
+        lambda run: (run / "data.json").write_text('{"tokenizer":"0"}'),
     ),
     ("checkpoint.missing", 5, "no checkpoint in", lambda run: shutil.rmtree(run / "checkpoints")),
     ("checkpoint.damaged", 5, "SHA-256", lambda run: [cut(path) for path in run.rglob("model.safetensors")]),
@@ -157,9 +158,10 @@ BROKEN: list[tuple[str, int, str, Damage]] = [
     ("run.damaged", 5, "unknown key", lambda run: edit(run / "config.yaml", "seed:", "sed:")),
     ("run.damaged", 5, "not UTF-8", lambda run: (run / "config.yaml").write_bytes(b"\xff\xfe")),
     ("run.damaged", 5, "results.json is damaged", lambda run: (run / "results.json").write_text("[]")),
+    ("run.damaged", 5, "data.json is damaged", lambda run: (run / "data.json").write_text("[" * 100_000)),
     ("run.damaged", 5, "valid.source", lambda run: (run / "valid.source").write_bytes(b"\xff\n")),
     ("run.damaged", 5, "test.source is damaged", lambda run: (run / "test.source").unlink()),
-    ("run.damaged", 5, "differ in length", lambda run: (run / "test.source").write_text("one\n")),
+    ("run.damaged", 5, "test.source is damaged", lambda run: (run / "test.source").write_text("one\n")),
 ]
 
 
@@ -205,12 +207,12 @@ REMARKS: list[tuple[str, Damage]] = [
     ("best names step-9, which is gone", lambda run: mark(run, "best", "step-9")),
     ("best is missing or damaged", lambda run: (run / "checkpoints/best").unlink()),
     ("last is missing", lambda run: (run / "checkpoints/last").write_text("..")),
-    ("data.json is missing or damaged", lambda run: (run / "data.json").write_text("[" * 100_000)),
+    ("data.json is missing or incomplete", lambda run: (run / "data.json").unlink()),
     ("env.json is missing or damaged", lambda run: (run / "env.json").unlink()),
     ("train.log is missing", lambda run: (run / "train.log").unlink()),
     ("metrics.jsonl is missing", lambda run: (run / "metrics.jsonl").unlink()),
     ("metrics.jsonl: line 1 is damaged", lambda run: edit(run / "metrics.jsonl", "{", "")),
-    ("was written with 20", lambda run: [(run / f"valid.{side}").write_text("a\n") for side in ("source", "target")]),
+    ("test.hyp is damaged", lambda run: edit(run / "test.hyp", "\n", " \n")),
 ]
 
 
@@ -294,7 +296,8 @@ def test_a_lost_mark_of_the_best_is_told(copied: Path, seq2seq: Runner, tmp_path
     mark(copied, "best", "step-00000002")
     expected = seq2seq("translate", copied, stdin=b"a man sleeps\n")
     assert "checkpoint" not in expected.err
-    edit(copied / "results.json", json.loads((copied / "results.json").read_text())["checkpoint"], "step-00000002")
+    results = json.loads((copied / "results.json").read_text())
+    write_record(copied / "results.json", {**results, "checkpoint": "step-00000002"})
     best.unlink()
     for arguments in (("translate", copied), ("evaluate", copied, "--split", "valid"), ("align", copied)):
         outcome = seq2seq(*arguments, stdin=b"a man sleeps\n")

@@ -240,6 +240,16 @@ def test_fewer_steps_than_were_made_are_told(tmp_path: Path, capsys: pytest.Capt
     assert "training.max_steps 5 has been passed: the run ends here" in capsys.readouterr().err
 
 
+def test_a_smaller_patience_on_resume_ends_at_the_validated_step(tmp_path: Path) -> None:
+    """The step was validated and counted once more: two lines in metrics.jsonl, and one more stalled validation."""
+    make_trainer(tmp_path, tiny_model("gru"), bleus=[3.0, 2.0, 1.0]).fit(Copying())
+    state = make_trainer(tmp_path, tiny_model("gru"), max_steps=24, patience=2).fit(Copying())
+    assert (state.step, state.stalled, state.finished) == (12, 2, True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [(line["kind"], line["step"]) for line in lines]
+    assert len(steps) == len(set(steps))
+
+
 def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     model = tiny_model("gru")
     trainer = make_trainer(tmp_path, model, max_steps=100)

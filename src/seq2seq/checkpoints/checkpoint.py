@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -18,7 +18,8 @@ from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.errors import CheckpointError
 from seq2seq.failpoints import reach
 
-_MODEL, _TRAINING, _STATE = "model.safetensors", "training.safetensors", "state.json"
+MODEL = "model.safetensors"
+_TRAINING, _STATE = "training.safetensors", "state.json"
 
 
 class Checkpoint(NamedTuple):
@@ -41,7 +42,7 @@ def write_checkpoint(
     """
     with new_folder(path) as folder:
         # Serialised in memory and written by us: torch's and safetensors' own writers abort on a full disk.
-        files = {_MODEL: _write(folder / _MODEL, safetensors.torch.save(_contiguous(model)))}
+        files = {MODEL: _write(folder / MODEL, safetensors.torch.save(_contiguous(model)))}
         if training:
             files[_TRAINING] = _write(folder / _TRAINING, safetensors.torch.save(_contiguous(training)))
         files[_STATE] = _write(folder / _STATE, (json.dumps(state.to_json(), indent=2) + "\n").encode())
@@ -57,26 +58,38 @@ def load_checkpoint(path: Path, *, with_training: bool) -> Checkpoint:
         CheckpointError: a file is missing or damaged, or a newer version wrote it.
     """
     files = read_manifest(path)
-    for name in (_MODEL, _STATE):
-        if name not in files:
-            raise CheckpointError(
-                f"{path / MANIFEST} does not list {name}",
-                hint="choose another one: --checkpoint step-N",
-                code="checkpoint.damaged",
-            )
-    names = [_MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
-    content = {name: read_verified(path / name, files[name]) for name in names}
+    names = [MODEL, _STATE, *([_TRAINING] if with_training and _TRAINING in files else [])]
+    content = {name: _read(path, name, files) for name in names}
     try:
-        model = safetensors.torch.load(content[_MODEL])
+        model = safetensors.torch.load(content[MODEL])
         training = safetensors.torch.load(content[_TRAINING]) if _TRAINING in content else {}
         state = json.loads(content[_STATE])
     except (safetensors.SafetensorError, ValueError, RecursionError):
-        raise CheckpointError(
-            f"{path} is damaged: its files are not what their names say",
-            hint="choose another one: --checkpoint step-N",
-            code="checkpoint.damaged",
-        ) from None
+        raise _damaged(f"{path} is damaged: its files are not what their names say") from None
     return Checkpoint(path, model, training, TrainState.from_json(state))
+
+
+def read_state(path: Path) -> TrainState:
+    """Verify and read the training state of one checkpoint folder.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or a newer version wrote it.
+    """
+    content = _read(path, _STATE, read_manifest(path))
+    try:
+        return TrainState.from_json(json.loads(content))
+    except (ValueError, RecursionError):
+        raise _damaged(f"{path / _STATE} is damaged: it is not valid JSON") from None
+
+
+def _read(path: Path, name: str, files: Mapping[str, FileRecord]) -> bytes:
+    if name not in files:
+        raise _damaged(f"{path / MANIFEST} does not list {name}")
+    return read_verified(path / name, files[name])
+
+
+def _damaged(what: str) -> CheckpointError:
+    return CheckpointError(what, hint="choose another one: --checkpoint step-N", code="checkpoint.damaged")
 
 
 def forget_training(path: Path) -> None:
@@ -95,40 +108,38 @@ def forget_training(path: Path) -> None:
 
 
 def is_validated(path: Path) -> bool:
-    """Whether a checkpoint was saved right after a validation."""
-    return bool(_peek(path).get("validated"))
+    """Whether a checkpoint was saved right after a validation; false if that cannot be read."""
+    state = _readable_state(path)
+    return state is not None and state.validated
 
 
 def best_metric_of(path: Path) -> float | None:
-    """Best validation metric recorded in a checkpoint; None if it records none."""
-    return _number(_peek(path).get("best_metric"))
+    """Best validation metric recorded in a checkpoint; None if it records none or cannot be read."""
+    state = _readable_state(path)
+    return None if state is None else state.best_metric
 
 
 def best_step_of(path: Path) -> int:
-    """Step of the best validation recorded in a checkpoint; 0 if it records none."""
-    step = _peek(path).get("best_step")
-    return step if isinstance(step, int) else 0
+    """Step of the best validation recorded in a checkpoint; 0 if it records none or cannot be read."""
+    state = _readable_state(path)
+    return 0 if state is None else state.best_step
 
 
 def metric_of(path: Path) -> float | None:
     """Validation metric of a checkpoint itself; None if it is not known."""
-    state = _peek(path)
+    state = _readable_state(path)
+    if state is None:
+        return None
     # Earlier versions recorded only the best one.
-    was_best = "metric" not in state and state.get("best_step") == state.get("step")
-    return _number(state.get("best_metric" if was_best else "metric"))
+    was_best = state.metric is None and state.best_step == state.step
+    return state.best_metric if was_best else state.metric
 
 
-def _peek(path: Path) -> dict[str, Any]:
-    """The training state of a checkpoint, not verified; empty if it cannot be read."""
+def _readable_state(path: Path) -> TrainState | None:
     try:
-        state = json.loads((path / _STATE).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+        return read_state(path)
+    except CheckpointError:
+        return None
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ import torch
 
 from seq2seq.atomic_files import read_bytes, write_text
 from seq2seq.errors import CheckpointError
+from seq2seq.records import checksum
 from seq2seq.version import __version__
 
 FORMAT_VERSION = 2
@@ -53,7 +54,7 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord]) -> None:
         "torch": str(torch.__version__),
         "files": {name: record._asdict() for name, record in files.items()},
     }
-    write_text(folder / MANIFEST, _text({**content, "check": _check(content)}))
+    write_text(folder / MANIFEST, _text({**content, "check": checksum(content)}))
 
 
 def read_manifest(folder: Path) -> dict[str, FileRecord]:
@@ -69,7 +70,7 @@ def read_manifest(folder: Path) -> dict[str, FileRecord]:
         content = json.loads(raw)
         version, writer = int(content["format"]), str(content.get("seq2seq", ""))
         if "check" in content:
-            whole = content["check"] == _check(content) and raw == _text(content).encode()
+            whole = content["check"] == checksum(content) and raw == _text(content).encode()
         else:
             whole = set(content) <= _KEYS
         # A newer version may compute the checksum differently; a damaged version digit is not a newer version.
@@ -143,8 +144,3 @@ def _damaged(path: Path) -> CheckpointError:
 
 def _text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"
-
-
-def _check(content: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in content.items() if name != "check"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

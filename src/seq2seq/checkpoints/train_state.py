@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from seq2seq.data.batches import Cursor
 from seq2seq.errors import CheckpointError
@@ -76,11 +76,43 @@ class TrainState:
             state = cls(**{**data, "cursor": Cursor(*data["cursor"])})
         except (TypeError, KeyError) as error:
             raise CheckpointError(f"{wrong}: {error}", code="checkpoint.version") from None
-        for name, default in asdict(cls(metric=0.0, best_metric=0.0, best_loss=0.0)).items():
-            value = getattr(state, name)
-            kinds = (int, float) if isinstance(default, float) else type(default)
-            if not isinstance(value, kinds) and not (name in ("metric", "best_metric", "best_loss") and value is None):
-                raise CheckpointError(f"{wrong}: {name} is {value!r}", code="checkpoint.damaged")
-        if not all(isinstance(number, int) and number >= 0 for number in state.cursor):
-            raise CheckpointError(f"{wrong}: cursor is {list(state.cursor)}", code="checkpoint.damaged")
+        flags = (state.validated, state.finished)
+        counts = (state.step, state.tokens_seen, state.best_step, state.stalled, *state.cursor)
+        scales = state.precision.values() if isinstance(state.precision, dict) else [None]
+        fits = {
+            "validated or finished": all(type(flag) is bool for flag in flags),
+            "a count": all(_is_count(count) for count in counts),
+            "seconds": _is_number(state.seconds) and 0 <= state.seconds < math.inf,
+            **{
+                name: value is None or (_is_number(value) and not math.isnan(value))
+                for name, value in (("metric", state.metric), ("best_metric", state.best_metric))
+            },
+            "best_loss": state.best_loss is None or _is_number(state.best_loss),
+            "pace": isinstance(state.pace, dict)
+            and all(_is_number(part) and math.isfinite(part) for part in state.pace.values()),
+            "precision": all(_is_number(scale) and math.isfinite(scale) for scale in scales),
+            "window": _is_window(state.window),
+        }
+        if unfit := [name for name, fit in fits.items() if not fit]:
+            raise CheckpointError(f"{wrong}: {unfit[0]} has an impossible value", code="checkpoint.damaged")
         return state
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53  # not a bool
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) is float or (type(value) is int and abs(value) < 2**53)
+
+
+def _is_window(window: object) -> bool:
+    """Whether it is a window; its sums may be NaN, since fp16 overflows now and then."""
+    if not isinstance(window, dict):
+        return False
+    sums = [window.get(name, []) for name in ("loss", "nll")]
+    return (
+        all(isinstance(parts, list) and all(map(_is_number, parts)) for parts in sums)
+        and all(_is_count(window.get(name, 0)) for name in ("target_tokens", "source_tokens"))
+        and _is_number(window.get("seconds", 0.0))
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from seq2seq.config import Source
 from seq2seq.config.sources import BuiltinSource, HubSource, TextSource
 from seq2seq.export.folder import Trained
 from seq2seq.export.parity import Parity
+from seq2seq.records import DataRecord, Results, read_record
 
 _UNNAMED = ("src", "tgt")
 _USE = """\
@@ -48,10 +48,10 @@ def model_card(trained: Trained, parity: Parity, architecture: str, example: str
 
 def _data(trained: Trained) -> str:
     """Names of the corpora, without folders, and their sizes if known."""
-    counts: dict[str, Any] = _read(trained.run / "data.json").get("counts", {})
-    kept = counts.get("kept")
+    record = read_record(trained.run / "data.json", DataRecord, hint="remove it") or DataRecord()
+    kept, read = record.counts.kept, record.counts.read
     lines = [f"- training: {_named(source)}" for source in trained.config.data.train]
-    lines += [f"- {kept:,} pairs after cleaning, of {counts.get('read', kept):,}"] if kept else []
+    lines += [f"- {kept:,} pairs after cleaning, of {kept if read is None else read:,}"] if kept else []
     lines += [f"- validation: {_named(source)}" for source in trained.config.data.valid]
     lines += [f"- test: {_named(source)}" for source in trained.config.data.test]
     return "\n".join(lines) or "Not recorded."
@@ -71,18 +71,17 @@ def _named(source: Source) -> str:
 
 def _scores(trained: Trained) -> str:
     """The run's test scores with their signatures and decoding settings."""
-    results = _read(trained.run / "results.json")
-    test = results.get("test") or {}
-    if results.get("checkpoint") != trained.checkpoint or not test.get("metrics"):
+    results = read_record(trained.run / "results.json", Results, hint="remove it") or Results()
+    test = results.test
+    if results.checkpoint != trained.checkpoint or test is None or not test.metrics:
         return "This checkpoint has not been scored on a test set."
     rows = [
-        f"| {metric['name']} | {metric['value']:.2f} | `{metric['signature'].replace('|', chr(92) + '|')}` |"
-        for metric in test["metrics"]
+        f"| {score.name} | {score.value:.2f} | `{score.signature.replace('|', chr(92) + '|')}` |"
+        for score in test.metrics
     ]
-    decoding = test.get("decoding", {})
-    search = f"beam size {decoding.get('beam_size')}, length penalty {decoding.get('length_penalty')}"
+    search = f"beam size {test.decoding.get('beam_size')}, length penalty {test.decoding.get('length_penalty')}"
     table = ["| metric | score | signature |", "|---|---|---|", *rows]
-    return f"Test set of {test.get('sentences')} sentences, {search}.\n\n" + "\n".join(table)
+    return f"Test set of {test.sentences} sentences, {search}.\n\n" + "\n".join(table)
 
 
 def _model(trained: Trained) -> str:
@@ -106,12 +105,3 @@ def _check(parity: Parity) -> str:
     text += f", {result.ties} differ where two tokens are equally likely" if result.ties else ""
     change = parity.difference(result)
     return text + ("." if change is None else f"; BLEU {result.bleu:.2f} ({change:+.2f}, `{parity.signature}`).")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON file of the run; empty if it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

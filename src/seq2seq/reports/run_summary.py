@@ -97,8 +97,7 @@ def summarise(path: Path) -> RunSummary:
         if all(_is_number(row.get(name)) for name in ("step", key, "loss"))
     ]
     speeds = [row["tokens_per_second"] for row in rows if _is_number(row.get("tokens_per_second"))]
-    test = (results or {}).get("test") or {}
-    metrics = test.get("metrics") or []
+    test = None if results is None else results.test
     state = "finished" if results is not None else "running" if directory.in_use() else "stopped"
     return RunSummary(
         path=path,
@@ -107,10 +106,10 @@ def summarise(path: Path) -> RunSummary:
         step=max((int(row["step"]) for row in rows if _is_number(row.get("step"))), default=0),
         metric=metric,
         curve=curve,
-        scores={score["name"]: score["value"] for score in metrics},
-        signatures={score["name"]: score["signature"] for score in metrics},
-        test_sentences=test.get("sentences", 0),
-        minutes=(results or {}).get("minutes"),
+        scores={score.name: score.value for score in test.metrics} if test else {},
+        signatures={score.name: score.signature for score in test.metrics} if test else {},
+        test_sentences=test.sentences if test else 0,
+        minutes=None if results is None else results.minutes,
         tokens_per_second=statistics.median(speeds) if speeds else None,
         parameters=_parameters(directory.checkpoints),
         changed=max(

@@ -6,6 +6,7 @@ runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.tar
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from seq2seq.atomic_files import TEMPORARY_PREFIXES, disk_error, make_folder, no_follow, write_json, write_text
 from seq2seq.checkpoints.folder import MARKS
@@ -24,7 +25,8 @@ from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.config.compare import differences
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
-from seq2seq.errors import CheckpointError, ConfigError, ResourceError, UsageError
+from seq2seq.errors import CheckpointError, ConfigError, UsageError
+from seq2seq.records import DataRecord, Results, read_record
 from seq2seq.runs.environment import environment
 
 # Settings that may change before a run is resumed: they do not affect the steps that were done. The first group decides
@@ -50,6 +52,9 @@ _FREE_SETTINGS = (
     "training.activation_checkpointing",
     "devices",
 )
+
+# The commit of a dataset is compared with the one that was used, so a branch may be replaced by it.
+_PINNED = re.compile(r"data\.\w+\.\d+\.revision")
 
 # The config of a run is complete: without one of these sections it was cut, and defaults would replace what was used.
 _SECTIONS = ("data", "tokenizer", "model", "training", "decoding")
@@ -149,33 +154,42 @@ class RunDirectory:
             return False
         return False
 
-    def save_config(self, config: Config) -> None:
-        """Write the complete config, after comparing it with the config that the run was started with.
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether the first checkpoint has been saved: from then on the data and most settings are fixed."""
+        return any(not path.name.startswith(".") for path in self.checkpoints.glob("*"))
 
-        The config of a finished run is left unchanged; a warning lists settings that therefore have no effect.
+    def check_config(self, config: Config) -> None:
+        """Compare a config with the one that the run was started with.
 
         Raises:
             ConfigError: a setting that training depends on has changed.
             CheckpointError: the stored config is damaged.
         """
-        if self.config.exists():
-            # Before the first checkpoint it may be a file of the user, which need not be complete.
-            read = _read_whole if any(self.checkpoints.glob("*")) else lambda file: load_config([file])
-            before = read(self.config)
-            changes = config_changes(before, config)
-            if changes:
-                more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
-                shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
-                raise ConfigError(
-                    f"the run in {self.path} was started with other settings:{shown}",
-                    where=str(self.config),
-                    code="config.changed",
-                    hint="put the old values back, or train into another run directory with -o",
-                )
-            if self.load_results() is not None:
-                self._warn_about_unused_settings(before, config)
-                return
-        write_text(self.config, config_to_yaml(config))
+        if not self.config.exists():
+            return
+        # Before the first checkpoint it may be a file of the user, which need not be complete.
+        before = _read_whole(self.config) if self.has_checkpoints else load_config([self.config])
+        if changes := config_changes(before, config):
+            more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
+            shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
+            raise ConfigError(
+                f"the run in {self.path} was started with other settings:{shown}",
+                where=str(self.config),
+                code="config.changed",
+                hint="put the old values back, or train into another run directory with -o",
+            )
+
+    def save_config(self, config: Config) -> None:
+        """Write the complete config, after `check_config`.
+
+        The config of a finished run is left unchanged; a warning lists settings that therefore have no effect.
+        """
+        self.check_config(config)
+        if self.config.exists() and self.load_results() is not None:
+            self._warn_about_unused_settings(load_config([self.config]), config)
+        else:
+            write_text(self.config, config_to_yaml(config))
 
     def with_metric_of_the_start(self, config: Config) -> Config:
         """The config with `training.metric: bleu` for a run that was started when `bleu` was the default.
@@ -226,32 +240,51 @@ class RunDirectory:
 
     def save_pairs(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
         """Save the raw text of a validation or test set."""
+        for path, text in self.pair_texts(split, pairs):
+            write_text(path, text)
+
+    def pair_texts(self, split: str, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Path, str]]:
+        """Both files of a validation or test set, with their text."""
         for side, name in enumerate(("source", "target")):
-            write_text(self.path / f"{split}.{name}", "".join(pair[side] + "\n" for pair in pairs))
+            yield self.path / f"{split}.{name}", "".join(pair[side] + "\n" for pair in pairs)
 
     def load_pairs(self, split: str) -> list[tuple[str, str]]:
         """Load the raw text that `save_pairs` wrote; empty if the run has no such split.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: it is damaged, or data.json is.
         """
         columns = []
         paths = [self.path / f"{split}.{name}" for name in ("source", "target")]
         if not any(path.exists() for path in paths):
             return []
+        record = self.load_data_record() or DataRecord()
         for path in paths:
+            expected, why = record.held_out.get(path.name), None
             try:
-                columns.append(path.read_bytes().decode("utf-8").split("\n")[:-1])
+                content = path.read_bytes()
+                if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+                    why = "its SHA-256 is not the one recorded"
+                columns.append(content.decode("utf-8").split("\n")[:-1])
             except (OSError, UnicodeDecodeError) as error:
                 why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+            if why:
                 raise CheckpointError(
                     f"{path} is damaged: {why}", hint="put a copy of it back, or train again", code="run.damaged"
-                ) from None
+                )
         if len(columns[0]) != len(columns[1]):
             raise CheckpointError(
                 f"{self.path}/{split}.source and .target differ in length", hint="train again", code="run.damaged"
             )
         return list(zip(*columns, strict=True))
+
+    def load_data_record(self) -> DataRecord | None:
+        """Load data.json; None if it is missing.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return read_record(self.data_record, DataRecord, hint="remove it: then nothing is compared with it")
 
     def save_environment(self) -> None:
         """Record the versions of libraries."""
@@ -262,31 +295,30 @@ class RunDirectory:
         write_json(self.batch_size, size)
 
     def load_batch_size(self) -> int | None:
-        """Load what `save_batch_size` wrote; None if nothing was."""
+        """Load what `save_batch_size` wrote; None if nothing was.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         try:
-            return int(json.loads(self.batch_size.read_text(encoding="utf-8")))
+            size = json.loads(self.batch_size.read_text(encoding="utf-8"))
+            if type(size) is not int or not 0 < size < 2**31:
+                raise ValueError("no batch size")
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
+        except (OSError, ValueError, RecursionError):
             raise CheckpointError(
                 f"{self.batch_size} is damaged", hint="train into another run directory", code="run.damaged"
             ) from None
+        return size
 
-    def load_results(self) -> dict[str, Any] | None:
-        """Load results.json; None before the end of training."""
-        try:
-            results: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
-            if not isinstance(results, dict):
-                raise ValueError("no mapping")
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError):
-            raise CheckpointError(
-                f"{self.results} is damaged", hint="remove it and run the same command again", code="run.damaged"
-            ) from None
-        except OSError as error:
-            raise ResourceError(f"cannot read {self.results}: {error.strerror}", code="disk.error") from None
-        return results
+    def load_results(self) -> Results | None:
+        """Load results.json; None before the end of training.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return read_record(self.results, Results, hint="remove it and run the same command again")
 
 
 def _own_entries(folder: Path, *, is_run: bool = True) -> Iterator[os.DirEntry[str]]:
@@ -399,7 +431,7 @@ def _is_of(key: str, settings: Sequence[str]) -> bool:
 def config_changes(
     before: Config,
     after: Config,
-    counts: Callable[[str], bool] = lambda key: not _is_of(key, _FREE_SETTINGS),
+    counts: Callable[[str], bool] = lambda key: not (_is_of(key, _FREE_SETTINGS) or _PINNED.fullmatch(key)),
 ) -> list[str]:
     """Changed settings as `key: old -> new`; by default those that forbid resuming."""
     return [f"{key}: {old} -> {new}" for key, old, new in differences(before, after) if counts(key)]

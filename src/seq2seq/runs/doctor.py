@@ -15,11 +15,14 @@ from typing import Any, NamedTuple, TypeVar
 from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.config import Config
+from seq2seq.data.files import digest_file
 from seq2seq.errors import CheckpointError, UserError
 from seq2seq.export.folder import check_export, holds_export
+from seq2seq.records import DataRecord, Results
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import shown_path
 from seq2seq.runs.load import best_checkpoint, load_model, load_tokenizers
+from seq2seq.runs.run_data import input_changes
 from seq2seq.tokenizers.pair import TokenizerPair
 
 Result = TypeVar("Result")
@@ -92,13 +95,14 @@ def examine(directory: RunDirectory) -> RunReport:
     facts["finished"] = "no" if results is None else "yes"
     facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
     _result_or_fault(directory.load_batch_size, faults)
-    counts = _json(directory.data_record).get("counts", {})
-    for split in ("valid", "test"):
+    record = _result_or_fault(directory.load_data_record, faults)
+    for split, expected in (("valid", record and record.counts.valid), ("test", record and record.counts.test)):
         pairs = _result_or_fault(lambda split=split: directory.load_pairs(split), faults)  # type: ignore[misc]
-        expected = counts.get(split) if isinstance(counts, dict) else None
         if pairs is not None and expected not in (None, len(pairs)):
             remarks.append(f"{split}.source has {len(pairs):,} lines, and was written with {expected:,}")
-    remarks += _records(directory)
+    if record is not None and config is not None:
+        remarks += _changed_corpora(record, config)
+    remarks += _records(directory, record, results)
     return RunReport(config, facts, faults, remarks)
 
 
@@ -193,11 +197,23 @@ def _translates(path: Path) -> bool:
     return True
 
 
-def _records(directory: RunDirectory) -> Iterator[str]:
+def _changed_corpora(record: DataRecord, config: Config) -> Iterator[str]:
+    """Corpora that are no longer those that the run was started with, as far as this machine has them."""
+    for change in input_changes(record, config, skip_missing=True, skip_network=True):
+        yield f"the corpus has changed, and training cannot go on with it: {change}"
+
+
+def _records(directory: RunDirectory, data: DataRecord | None, results: Results | None) -> Iterator[str]:
     """Defects of the files that only record how the run was made."""
-    if not isinstance(_json(directory.data_record).get("tokenizer"), str):
+    if not directory.data_record.exists() or (data is not None and data.tokenizer is None):
         name = directory.data_record.name
-        yield f"{name} is missing or damaged: the tokenizer cannot be compared with the one of training"
+        yield f"{name} is missing or incomplete: the tokenizer cannot be compared with the one of training"
+    written = directory.path / "test.hyp"
+    if results is not None and results.test is not None and (expected := results.test.hypotheses) is not None:
+        if not written.is_file():
+            yield f"{written.name} is missing"
+        elif digest_file(written) != expected:
+            yield f"{written.name} is damaged: its SHA-256 is not the one recorded"
     if not _json(directory.environment):
         yield f"{directory.environment.name} is missing or damaged: the versions it was made with are lost"
     if not directory.log.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from seq2seq.atomic_files import write_json, write_text
+from seq2seq.atomic_files import write_text
 from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
 from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
 from seq2seq.config import Config
@@ -32,10 +33,12 @@ from seq2seq.evaluation.metrics import (
     corpus_metrics,
     unknown_language,
 )
+from seq2seq.failpoints import reach
 from seq2seq.languages import suggested_code
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
+from seq2seq.records import write_record
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import LoadedRun, load
 from seq2seq.signals import StopRequest
@@ -178,6 +181,7 @@ def metrics_by_target_tag(
 
 def average_checkpoints(config: Config, trainer: Trainer) -> None:
     """Average the last checkpoints, and make the average the best model if its validation metric is better."""
+    reach("average.begin")
     model, folder, count = trainer.model, trainer.checkpoints, config.training.average_checkpoints
     validated = folder.validated()
     if count == 1 or len(validated) < 2 or trainer.validate is None:
@@ -198,11 +202,11 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
         + (result.score or f"loss {result.loss:.2f}")
         + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
-    before = best_metric_of(folder.path / AVERAGED)  # of an earlier end of this run; it may still be the best
-    loss = trainer.state.best_loss
-    ties = metric == best and before is None and loss is not None and result.loss < loss
-    better = metric > max(value for value in (best, before, -math.inf) if value is not None)
-    if trainer.ranks.is_first and (better or ties):
+    # The average of an earlier end of this run may still be the best. If this end was interrupted after its average was
+    # saved, that average has the same metric: it is saved and marked again.
+    before = best_metric_of(folder.path / AVERAGED)
+    is_best = (best is None or metric > best) and (before is None or metric >= before)
+    if trainer.ranks.is_first and is_best:
         state = replace(trainer.state, best_metric=metric, best_loss=result.loss, validated=False)
         folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
 
@@ -216,12 +220,14 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
     if pairs:
         say(f"translating {len(pairs):,} test sentences with beam {config.decoding.beam_size}")
         hypotheses, metrics = evaluate(run, pairs, ranks)
+        text = "".join(line + "\n" for line in hypotheses)
         if ranks.is_first:
-            write_text(directory.path / "test.hyp", "".join(line + "\n" for line in hypotheses))
+            write_text(directory.path / "test.hyp", text)
         results["test"] = {
             "sentences": len(pairs),
             "metrics": [metric._asdict() for metric in metrics],
             "decoding": config.decoding.model_dump(mode="json"),
+            "hypotheses": hashlib.sha256(text.encode("utf-8")).hexdigest(),
         }
         if by_tag := metrics_by_target_tag(run, pairs, hypotheses, config.data.target_language):
             results["test"]["by_target_tag"] = {
@@ -231,4 +237,4 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
     if last is not None:
         results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}
     if ranks.is_first:
-        write_json(directory.results, results)
+        write_record(directory.results, results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 from pathlib import Path
@@ -12,8 +11,9 @@ import torch
 
 from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
-from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_model_tensors
+from seq2seq.checkpoints.checkpoint import MODEL, Checkpoint, load_checkpoint, load_model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.manifest import read_manifest
 from seq2seq.config import Config
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
@@ -358,9 +358,10 @@ def best_checkpoint(directory: RunDirectory) -> tuple[Path, str]:
 def _result_checkpoint(directory: RunDirectory) -> str:
     """Name of the checkpoint that a finished run was scored with."""
     try:
-        return str((directory.load_results() or {}).get("checkpoint", ""))
+        results = directory.load_results()
     except UserError:
         return ""
+    return "" if results is None else results.checkpoint
 
 
 def find_checkpoint(directory: RunDirectory, name: str) -> Path:
@@ -377,15 +378,14 @@ def find_checkpoint(directory: RunDirectory, name: str) -> Path:
 
 def _weights(path: Path) -> str:
     """SHA-256 of the weights of a checkpoint, from its manifest."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        return str(manifest["files"]["model.safetensors"]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    files = read_manifest(path)
+    if MODEL not in files:
         raise CheckpointError(
             f"{path} is not a complete checkpoint",
             hint="choose another one: --checkpoint step-N",
             code="checkpoint.damaged",
-        ) from None
+        )
+    return files[MODEL].sha256
 
 
 def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int) -> LoadedRun:
@@ -443,11 +443,9 @@ def load_tokenizers(directory: RunDirectory) -> TokenizerPair:
 
 def check_tokenizer(directory: RunDirectory, tokenizers: TokenizerPair) -> None:
     """Raise `CheckpointError` if the tokenizer of a run is not the one that its model was trained with."""
-    try:
-        expected = str(json.loads(directory.data_record.read_text(encoding="utf-8"))["tokenizer"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # no comparison is possible; the checksum of the tokenizer itself was verified
-    if expected != tokenizers.fingerprint:
+    record = directory.load_data_record()
+    expected = None if record is None else record.tokenizer
+    if expected is not None and expected != tokenizers.fingerprint:
         raise CheckpointError(
             f"the tokenizer in {directory.tokenizer} is not the one that the model was trained with "
             f"(expected {expected[:12]}, found {tokenizers.fingerprint[:12]})",

@@ -11,16 +11,14 @@ from typing import NamedTuple
 
 import torch
 
-from seq2seq.atomic_files import write_json
 from seq2seq.checkpoints.checkpoint import load_checkpoint, load_model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches
-from seq2seq.data.cache import cache_folder
 from seq2seq.data.order import Mixture
 from seq2seq.data.pipes import spool_sources
-from seq2seq.data.prepare import Prepared, prepare
+from seq2seq.data.prepare import Prepared
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
@@ -30,10 +28,12 @@ from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
+from seq2seq.records import Results
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, initial_weights
+from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
 from seq2seq.system import keep_freed_memory
@@ -136,6 +136,8 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
     directory.create()
     with directory.locked():  # an error here leaves alone what another process has just begun
         try:
+            directory.check_config(config)  # nothing is written to a run that cannot go on like this
+            check_data(directory, config)
             with logging_to(directory.log):
                 directory.save_config(config)
                 directory.save_environment()
@@ -155,16 +157,13 @@ def _set_up(
     torch.set_num_threads(threads)
     precision = Precision(choose_precision(config.training.precision, device), device)
     keep_freed_memory()
-    initial = None if config.training.init_from is None else initial_weights(config.training.init_from, config)
+    init_from = config.training.init_from
+    # A run that goes on takes everything from its own checkpoint.
+    initial = None if init_from is None or directory.has_checkpoints else initial_weights(init_from, config)
     with ranks.first_then_others("data"):
-        prepared = prepare(
-            config.data,
-            config.tokenizer,
-            cache=cache_folder(),
-            tokenizers=None if initial is None else initial.tokenizers,
-        )
+        prepared = prepare_data(config, directory, None if initial is None else initial.tokenizers)
         if ranks.is_first:
-            _save_data(directory, prepared)
+            save_data(directory, prepared)
     ranks.require_equal("data", f"{prepared.record['fingerprint']} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
     model = _build(config, prepared, initial).to(device)
     ranks.seed(config.seed)
@@ -269,20 +268,13 @@ def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepa
     return fitted
 
 
-def _save_data(directory: RunDirectory, prepared: Prepared) -> None:
-    prepared.tokenizers.save(directory.tokenizer)
-    directory.save_pairs("valid", prepared.valid_pairs)
-    directory.save_pairs("test", prepared.test_pairs)
-    write_json(directory.data_record, {**prepared.record, "tokenizer": prepared.tokenizers.fingerprint})
-
-
 def _load_result(directory: RunDirectory) -> RunResult:
-    results = directory.load_results() or {}
-    test = results.get("test") or {}
+    results = directory.load_results() or Results()
+    scores = results.test.metrics if results.test else []
     return RunResult(
         directory=directory.path,
-        metrics=[MetricResult(**metric) for metric in test.get("metrics", [])],
-        checkpoint=results.get("checkpoint", ""),
-        minutes=results.get("minutes", 0.0),
-        steps=results.get("steps", 0),
+        metrics=[MetricResult(score.name, score.value, score.signature) for score in scores],
+        checkpoint=results.checkpoint,
+        minutes=results.minutes,
+        steps=results.steps,
     )

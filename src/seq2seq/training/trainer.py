@@ -134,6 +134,9 @@ class Trainer:
         self.ranks.require_equal("checkpoint", f"step {self.state.step}")
         self._agreed_seconds = self.state.seconds
         if self.state.finished and self._is_done():
+            if self.ranks.is_first:  # the last save may have been interrupted before it
+                self.checkpoints.prune(keep=self.settings.average_checkpoints)
+            self.ranks.barrier()
             return self.state
         self.state.finished = False
         if self.state.step == 0:
@@ -215,6 +218,8 @@ class Trainer:
                     self._save_and_stop(number)
                 if self._is_done():
                     break
+        if state.validated:  # a smaller patience or max_steps ends the run at a step that was validated before
+            state.finished = True
         if not state.finished:
             self._validate_and_save(report, stop)
         self._tell_end_by_limit()

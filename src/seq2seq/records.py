@@ -1,0 +1,150 @@
+"""Records of a run in JSON, sealed by a checksum when written and validated when read.
+
+    data.json     {"inputs": ..., "counts": ..., "tokenizer": SHA-256, "held_out": {FILE: SHA-256}, ...}
+    results.json  {"checkpoint": ..., "test": {"metrics": ...}, "steps": ..., "minutes": ..., ...}
+
+Both end in "format" and "check". `check` is the SHA-256 of all other entries; records of the first versions have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from seq2seq.atomic_files import write_json
+from seq2seq.errors import CheckpointError, ResourceError
+
+_FORMAT = 1
+_LARGEST = 2**53
+"""Every whole number up to this one is a float, too."""
+
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+
+
+class Record(BaseModel):
+    """Part of a record; further entries are kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+
+class Score(Record):
+    """A test score."""
+
+    name: str
+    value: float = Field(allow_inf_nan=False)
+    signature: str
+
+
+class TestScores(Record):
+    """Scores of the best model on the test set."""
+
+    sentences: Count
+    metrics: list[Score]
+    decoding: dict[str, Any] = {}
+    hypotheses: str | None = None
+    """SHA-256 of test.hyp."""
+
+
+class Results(Record):
+    """Results of a finished run."""
+
+    checkpoint: str = ""
+    test: TestScores | None = None
+    """None without a test set."""
+    steps: Count = 0
+    minutes: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+
+class InputFile(Record):
+    """A corpus file as it was read."""
+
+    file: str
+    bytes: Count
+    sha256: str
+
+
+class Input(Record):
+    """Content of one source of a corpus: its files, or the revision of a dataset of the hub, or a hash."""
+
+    settings: dict[str, Any] = {}
+    files: list[InputFile] = []
+    revision: str | None = None
+    sha256: str | None = None
+
+
+class Counts(Record):
+    """Numbers of pairs; those dropped by each filter are further entries."""
+
+    read: Count | None = None
+    kept: Count | None = None
+    valid: Count | None = None
+    test: Count | None = None
+
+
+class DataRecord(Record):
+    """The data that a run is trained with."""
+
+    inputs: dict[str, list[Input]] = {}
+    """Sources of the splits `train`, `valid` and `test`."""
+    counts: Counts = Counts()
+    tokens: dict[str, Count] = {}
+    """Training tokens of each side."""
+    corpora: list[Count] = []
+    """Training pairs of each source."""
+    tokenizer: str | None = None
+    """Fingerprint of the tokenizers."""
+    held_out: dict[str, str] = {}
+    """SHA-256 of valid.source, valid.target, test.source and test.target."""
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all entries but `check`."""
+    rest = {name: value for name, value in content.items() if name != "check"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a record with its checksum atomically."""
+    sealed = {**content, "format": _FORMAT}
+    write_json(path, {**sealed, "check": checksum(sealed)})
+
+
+def read_record(path: Path, kind: type[AnyRecord], *, hint: str) -> AnyRecord | None:
+    """Read and validate a record; None if there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+        ResourceError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it is no mapping")
+        if ("check" in content or "format" in content) and content.get("check") != checksum(content):
+            raise ValueError("its checksum is not the one recorded")
+        return kind.model_validate(content)
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: {_reason(error)}",
+            hint=f"put a copy of it back, or {hint}",
+            code="run.damaged",
+        ) from None
+    except OSError as error:
+        raise ResourceError(f"cannot read {path}: {error.strerror}", code="disk.error") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error) if type(error) is ValueError else "it is not valid JSON"
