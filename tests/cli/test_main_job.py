@@ -243,8 +243,8 @@ def test_python_interface(run: Path) -> None:
 
 
 def test_tokenizer_commands_round_trip(gru: Path, seq2seq: Runner) -> None:
-    text = "The old man drinks tea.\n\n  two  spaces \n"
-    ids = seq2seq("tokenizer", "encode", gru, "--ids", stdin=text.encode())
+    text = "The old man drinks tea.\n\ntwo spaces\n"
+    ids = seq2seq("tokenizer", "encode", gru, "--ids", stdin=text.replace("two", "  two ").encode())
     assert seq2seq("tokenizer", "decode", gru, "--side", "source", stdin=ids.out.encode()).out == text
 
 
