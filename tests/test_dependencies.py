@@ -37,7 +37,10 @@ def declared_packages() -> set[str]:
     extras = project["optional-dependencies"]
     return {
         normalized(text)
-        for text in [*project["dependencies"], *extras["ctranslate2"], *extras["huggingface"], *extras["mtdata"]]
+        for text in [
+            *project["dependencies"],
+            *(text for name in ("ctranslate2", "huggingface", "mtdata", "langid") for text in extras[name]),
+        ]
     }
 
 

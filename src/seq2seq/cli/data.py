@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seq2seq.cli.options import HELP, Json, Quiet, split_arguments
+from seq2seq.cli.options import (
+    HELP,
+    Json,
+    PairsFile,
+    Quiet,
+    SourceFile,
+    TargetFile,
+    TestFiles,
+    ValidFiles,
+    split_arguments,
+)
 from seq2seq.console import format_table, say, set_quiet
-from seq2seq.errors import UsageError
+from seq2seq.errors import DataError, UsageError
+from seq2seq.redaction import presentable
+
+if TYPE_CHECKING:
+    from seq2seq.config.sources import Source
 
 app = typer.Typer(
-    help="Download and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
+    help="Download, check and prepare corpora.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -104,3 +119,76 @@ def prepare(
         f"validation {len(prepared.valid_pairs):,} pairs, test {len(prepared.test_pairs):,} pairs, "
         f"vocabulary {prepared.tokenizers.source.size:,} / {prepared.tokenizers.target.size:,}"
     )
+
+
+@app.command()
+def check(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
+    ] = None,
+    source: SourceFile = None,
+    target: TargetFile = None,
+    pairs: PairsFile = None,
+    valid: ValidFiles = None,
+    test: TestFiles = None,
+    fix: Annotated[
+        str | None, typer.Option("--fix", help="Write a cleaned copy, OUT.LANGUAGE, and OUT.receipt.tsv.", metavar="OUT")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find faults in a parallel corpus: misaligned, swapped, foreign, copied or damaged pairs, test pairs in training.
+
+    Exit code 3 if one of the faults is an error.
+
+    \b
+      seq2seq data check --source corpus.en --target corpus.de
+      seq2seq data check --pairs corpus.tsv --test test.tsv --fix clean
+      seq2seq data check my.yaml --json
+    """
+    set_quiet(quiet)
+    from seq2seq.checks.corpus import CorpusCheck, clean_copy, copy_paths
+
+    train, held_out, languages = _corpora_to_check(arguments, source, target, pairs, valid, test)
+    with nullcontext() if fix is None else clean_copy(fix, languages) as copy:
+        checker = CorpusCheck(languages, held_out, copy)
+        if not checker.identifies_languages:
+            say("py3langid is not installed: a third language is found by its script alone")
+        reports = [checker.check(corpus) for corpus in train]
+    if as_json:
+        typer.echo(json.dumps([report.as_dict() for report in reports], ensure_ascii=False))
+    else:
+        for report in reports:
+            typer.echo(presentable(report.text()))
+    if fix is not None:
+        say(f"wrote {', '.join(map(str, copy_paths(fix, languages)))}")
+    if any(report.failed for report in reports):
+        raise typer.Exit(DataError.exit_code)
+
+
+def _corpora_to_check(
+    arguments: list[str] | None,
+    source: str | None,
+    target: str | None,
+    pairs: str | None,
+    valid: list[str] | None,
+    test: list[str] | None,
+) -> tuple[list[Source], list[Source], tuple[str, str]]:
+    """Training corpora, validation and test corpora, and languages, of options or a config."""
+    from seq2seq.cli.init import named_corpora
+
+    named = [option for option, given in (("--pairs", pairs), ("--source", source), ("--target", target)) if given]
+    if named and arguments:
+        what = f"{named[0]} is for a check without a config, and {arguments[0]} is given"
+        raise UsageError(what, hint=f"leave {named[0]} or {arguments[0]} out", code="usage.conflict")
+    if corpora := named_corpora(source, target, pairs, valid, test):
+        return [corpora.train], [*corpora.valid, *corpora.test], corpora.languages
+    if not arguments:
+        hint = "give a config, --pairs FILE, or --source FILE --target FILE"
+        raise UsageError("nothing to check", hint=hint, code="usage.nothing-to-do")
+    from seq2seq.config import load_config
+    from seq2seq.data.pipes import spool_sources
+
+    data = spool_sources(load_config(*split_arguments(arguments)).data)
+    return list(data.train), [*data.valid, *data.test], (data.source_language, data.target_language)

@@ -90,7 +90,7 @@ class RowReport:
         )
 
 
-def show(text: str) -> str:
+def show(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
     """A text for a message: shortened, with control characters as escapes."""
-    shown = text[:_SHOWN_CHARACTERS] + ("..." if len(text) > _SHOWN_CHARACTERS else "")
+    shown = text[:limit] + ("..." if len(text) > limit else "")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)

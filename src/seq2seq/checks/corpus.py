@@ -1,0 +1,325 @@
+"""Check of a parallel corpus in two passes: lengths and a sample first, then every pair; and its cleaned copy.
+
+Memory for each pair is 8 bytes of lengths and a hash; the text itself is never held.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from seq2seq.atomic_files import disk_error
+from seq2seq.checks.characters import repair, text_faults
+from seq2seq.checks.findings import KINDS, SourceReport
+from seq2seq.checks.languages import Identifier, SideLanguages
+from seq2seq.checks.lengths import LengthModel
+from seq2seq.config.sources import BuiltinSource, FileSource, HubSource, Source, TextSource
+from seq2seq.console import Progress
+from seq2seq.data.cleaning import is_invisible
+from seq2seq.data.corpus import read_pairs
+from seq2seq.data.files import Pair
+from seq2seq.data.rows import show
+from seq2seq.errors import DataError, UsageError
+
+_SAMPLE = 20_000
+"""Pairs from which lengths, words and languages are learned."""
+_BATCH = 1000
+_LEAST_COPIED_WORDS = 3
+"""Shorter copies may be right: names, "OK", "Taxi"."""
+_SEVERAL = 3
+_NUMBER = re.compile(r"\d+(?:[.,:\u00a0\u202f' ]\d+)*")
+_GROUP = re.compile(r"\D+")
+_DIGIT = re.compile(r"\d")
+
+
+class HeldOut:
+    """Hashes of validation and test pairs."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._pairs: set[int] = set()
+        for source in sources:
+            for left, right in read_pairs(source, "replace"):
+                if not (is_invisible(left) or is_invisible(right)):
+                    self._pairs.add(hash((_folded(left), _folded(right))))
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._pairs
+
+
+class CleanCopy(NamedTuple):
+    """Open files of a cleaned copy and its receipt."""
+
+    source: TextIO
+    target: TextIO
+    receipt: TextIO
+
+    def write(self, pair: Pair) -> None:
+        """Write a pair that is kept."""
+        self.source.write(pair[0] + "\n")
+        self.target.write(pair[1] + "\n")
+
+    def note(self, name: str, line: int, action: str, faults: Sequence[tuple[str, str]]) -> None:
+        """Write one line of the receipt."""
+        kinds = ", ".join(kind for kind, _ in faults)
+        details = "; ".join(detail for _, detail in faults if detail)
+        self.receipt.write("\t".join([show(name, 10_000), str(line), action, kinds, show(details, 1000)]) + "\n")
+
+
+@contextmanager
+def clean_copy(output: str, languages: tuple[str, str]) -> Iterator[CleanCopy]:
+    """Context with the files OUTPUT.LANGUAGE, twice, and OUTPUT.receipt.tsv, which appear together at its end.
+
+    Raises:
+        UsageError: a file exists already, or cannot be written.
+        ResourceError: the disk is full.
+    """
+    paths = copy_paths(output, languages)
+    for path in paths:
+        if path.exists():
+            raise UsageError(f"{path} exists", hint="give another name with --fix", code="usage.exists")
+    partial = [path.with_name(f".partial-{path.name}") for path in paths]
+    try:
+        with ExitStack() as stack:
+            files = [stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in partial]
+            files[2].write("corpus\tline\taction\tkinds\tdetails\n")
+            yield CleanCopy(*files)
+        for temporary, path in zip(partial, paths, strict=True):
+            temporary.replace(path)
+    except OSError as error:
+        raise disk_error(error, paths[0], 0) from None
+    finally:
+        for path in partial:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def copy_paths(output: str, languages: tuple[str, str]) -> list[Path]:
+    """Names of a cleaned copy and of its receipt."""
+    left, right = languages if languages[0] != languages[1] else ("src", "tgt")
+    return [Path(f"{output}.{ending}") for ending in (left, right, "receipt.tsv")]
+
+
+class CorpusCheck:
+    """Check of the corpora of a training, one after another; duplicates are found across all of them."""
+
+    def __init__(self, languages: tuple[str, str], held_out: Sequence[Source] = (), copy: CleanCopy | None = None) -> None:
+        self.languages = languages
+        self._held_out = HeldOut(held_out)
+        self._copy = copy
+        self._seen: set[int] = set()
+        self._identifier = Identifier()
+
+    @property
+    def identifies_languages(self) -> bool:
+        """Whether py3langid is installed."""
+        return self._identifier.available
+
+    def check(self, source: Source) -> SourceReport:
+        """Check one corpus, and write its cleaned copy.
+
+        Raises:
+            DataError: it cannot be read, or has no text.
+            NetworkError: a dataset of the hub cannot be fetched.
+        """
+        name = _name(source)
+        report = SourceReport(name)
+        first = _FirstPass(source, report)
+        if not report.pairs:
+            raise DataError(f"{name} is empty", hint="is it the right file?", code="data.no-lines")
+        languages = SideLanguages(first.sample, self.languages, self._identifier)
+        if what := languages.exchanged():
+            report.add("languages", 0, ("", ""), what)
+            report.findings["languages"].lines.pop()
+        model = LengthModel(*([len(pair[side]) for pair in first.sample] for side in (0, 1)))
+        report.ratio = model.ratio
+        outliers, shifts = first.judge(model)
+        report.statistics = first.statistics(languages)
+        with Progress(f"checking {name}", report.pairs, "pairs") as progress:
+            for number, pair in enumerate(_pairs(source)):
+                faults = self._faults(pair, languages)
+                if shift := shifts.get(number):
+                    faults.append(("misaligned", f"its translation stands {abs(shift)} {_direction(shift)}"))
+                elif outliers[number] and not any(kind in ("blank", "copy") for kind, _ in faults):
+                    faults.append(("length", f"{len(pair[0])} and {len(pair[1])} characters"))
+                for kind, detail in faults:
+                    report.add(kind, number + 1, pair, detail)
+                if self._copy is not None:
+                    _clean(self._copy, name, number + 1, pair, faults)
+                if number % _BATCH == _BATCH - 1:
+                    progress.update(_BATCH)
+        return report
+
+    def _faults(self, pair: Pair, languages: SideLanguages) -> list[tuple[str, str]]:
+        """The faults of one pair by itself, each kind once."""
+        source, target = pair
+        if (blank := _blank_side(source, target)) is not None:
+            return [("blank", blank)]
+        faults: list[tuple[str, str]] = []
+        folded = _folded(source), _folded(target)
+        number = hash(folded)
+        if number in self._seen:
+            faults.append(("duplicate", ""))
+        self._seen.add(number)
+        if number in self._held_out:
+            faults.append(("leaked", ""))
+        if folded[0] == folded[1]:
+            if len(source.split()) >= _LEAST_COPIED_WORDS and any(map(str.isalpha, source)):
+                faults.append(("copy", ""))
+        elif fault := languages.fault(source, target):
+            faults.append(fault)
+        for side, text in (("source", source), ("target", target)):
+            for kind, detail in text_faults(text):
+                if all(kind != known for known, _ in faults):
+                    faults.append((kind, f"{side}: {detail}" if detail else side))
+        if not any(kind in ("mojibake", "entities") for kind, _ in faults) and (different := _numbers(source, target)):
+            faults.append(("numbers", different))
+        return faults
+
+
+class _FirstPass:
+    """Lengths of all pairs, and a random sample of them."""
+
+    def __init__(self, source: Source, report: SourceReport) -> None:
+        self.lengths = (array("I"), array("I"))
+        self.sample: list[Pair] = []
+        draw = random.Random(1)
+        left, right = self.lengths
+        with Progress("reading", None, "pairs") as progress:
+            for number, pair in enumerate(_pairs(source, report), start=1):
+                blank = _blank_side(*pair) is not None
+                left.append(0 if blank else len(pair[0]))
+                right.append(0 if blank else len(pair[1]))
+                if not blank:
+                    if len(self.sample) < _SAMPLE:
+                        self.sample.append(pair)
+                    elif (place := int(draw.random() * number)) < _SAMPLE:
+                        self.sample[place] = pair
+                if number % _BATCH == 0:
+                    progress.update(_BATCH)
+        draw.shuffle(self.sample)
+        report.pairs = len(left)
+
+    def judge(self, model: LengthModel) -> tuple[npt.NDArray[np.bool_], dict[int, int]]:
+        """Mask of the length outliers, and the shifts of the misaligned pairs by their numbers from 0."""
+        source, target = (np.frombuffer(side, dtype=np.uint32).astype(np.float64) for side in self.lengths)
+        blocks = model.misaligned(source, target)
+        shifts = {number: block.shift for block in blocks for number in range(block.first, block.last + 1)}
+        return model.outliers(source, target), shifts
+
+    def statistics(self, languages: SideLanguages) -> dict[str, dict[str, float | int | str]]:
+        """Figures of both sides."""
+        figures: dict[str, dict[str, float | int | str]] = {}
+        for side, (name, lengths) in enumerate(zip(("source", "target"), self.lengths, strict=True)):
+            counts = np.frombuffer(lengths, dtype=np.uint32)
+            words = [len(pair[side].split()) for pair in self.sample]
+            figures[name] = {
+                "characters": int(counts.sum(dtype=np.int64)),
+                "mean": float(counts.mean()),
+                "median": int(np.median(counts)),
+                "longest": int(counts.max()),
+                "words a line": float(np.mean(words)) if words else 0.0,
+            }
+            if language := languages.languages[side]:
+                figures[name]["language"] = language
+        return figures
+
+
+def _pairs(source: Source, report: SourceReport | None = None) -> Iterator[Pair]:
+    """The pairs of a corpus up to the end of its shorter side, whose fault is noted."""
+    try:
+        yield from read_pairs(source, "replace")
+    except DataError as error:
+        if error.code != "data.line-counts":
+            raise
+        if report is not None:
+            report.add("line-counts", 0, ("", ""), error.what)
+            report.findings["line-counts"].lines.pop()
+
+
+def _name(source: Source) -> str:
+    match source:
+        case TextSource():
+            return f"{source.source} | {source.target}"
+        case FileSource():
+            return source.file
+        case HubSource():
+            return f"{source.hub} ({source.split})"
+        case BuiltinSource():
+            return f"{source.builtin} ({source.split})"
+
+
+def _folded(text: str) -> str:
+    """A text without differences of case, spaces and composition, for comparisons."""
+    text = " ".join(text.split()).casefold()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _blank_side(source: str, target: str) -> str | None:
+    sides = [side for side, text in (("source", source), ("target", target)) if is_invisible(text)]
+    return " and ".join(sides) if sides else None
+
+
+def _direction(shift: int) -> str:
+    return ("line" if abs(shift) == 1 else "lines") + (" further on" if shift > 0 else " before")
+
+
+def _numbers(source: str, target: str) -> str:
+    """Describe numbers that only one side has while the other has other ones; empty if there are none.
+
+    A number that one side lacks may be written as a word. Separators of thousands and decimals, zeros at the end
+    ("2.5 million"), halves of the day and short years differ between languages.
+    """
+    if _DIGIT.search(source) is None or _DIGIT.search(target) is None:
+        return ""
+    sides = [Counter(map(_plain_number, _NUMBER.findall(text))) for text in (source, target)]
+    left, right = (list((one - other).elements()) for one, other in (sides, sides[::-1]))
+    if not left or not right or "".join(sorted("".join(left))) == "".join(sorted("".join(right))):
+        return ""
+    for number in left.copy():
+        if match := next((other for other in right if _same_number(number, other)), None):
+            left.remove(number)
+            right.remove(match)
+    return f"{', '.join(left[:_SEVERAL])} | {', '.join(right[:_SEVERAL])}" if left and right else ""
+
+
+def _plain_number(text: str) -> str:
+    digits = _GROUP.sub("", text)
+    return digits if digits.isascii() else "".join(str(unicodedata.digit(char, 0)) for char in digits)
+
+
+def _same_number(one: str, other: str) -> bool:
+    if one.strip("0") == other.strip("0") or one.endswith(other) or other.endswith(one):
+        return True
+    hours = int(one[:-2] or one), int(other[:-2] or other)
+    ends_alike = len(one) <= 2 or len(other) <= 2 or one[-2:] == other[-2:]
+    return len(one) <= 4 and len(other) <= 4 and ends_alike and abs(hours[0] - hours[1]) == 12 and max(hours) <= 24
+
+
+def _clean(copy: CleanCopy, name: str, line: int, pair: Pair, faults: Sequence[tuple[str, str]]) -> None:
+    """Write a pair, repaired where it can be, or leave it out; the receipt says why."""
+    actions = {KINDS[kind].action for kind, _ in faults}
+    if "drop" in actions:
+        reasons = [fault for fault in faults if KINDS[fault[0]].action == "drop"]
+        copy.note(name, line, "dropped", reasons)
+        return
+    source, target = pair
+    if "repair" in actions:
+        if any(kind == "swapped" for kind, _ in faults):
+            source, target = target, source
+        source, target = repair(source), repair(target)
+        reasons = [fault for fault in faults if KINDS[fault[0]].action == "repair"]
+        if _blank_side(source, target) is not None:
+            copy.note(name, line, "dropped", [*reasons, ("blank", "after the repair")])
+            return
+        copy.note(name, line, "repaired", reasons)
+    copy.write((source, target))

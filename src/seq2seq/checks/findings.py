@@ -1,0 +1,173 @@
+"""Findings of the check of a corpus: kinds, counts, examples and verdicts."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, NamedTuple
+
+from seq2seq.data.files import Pair
+from seq2seq.data.rows import show
+
+_EXAMPLES = 3
+_SHOWN_RANGES = 8
+_JSON_RANGES = 1000
+_LONGEST_EXAMPLE = 160
+
+
+class Kind(NamedTuple):
+    """One kind of fault."""
+
+    title: str
+    error_share: float
+    """Share of the pairs from which on it is an error; below it is a warning."""
+    action: str
+    """What `--fix` does: `drop` the pair, `repair` its text, or `keep` it."""
+    advice: str
+
+
+# fmt: off
+KINDS = {
+    "line-counts": Kind("different numbers of lines", 0, "keep", "find the line that is missing on one side; the misaligned pairs begin there"),
+    "languages": Kind("other languages than named", 0, "keep", "exchange the two files, or correct data.source_language and data.target_language"),
+    "leaked": Kind("pairs of the validation or test set", 0, "drop", "leave them out of training: they make the scores too high"),
+    "misaligned": Kind("misaligned pairs", 0, "drop", "line i no longer translates line i: find the missing or extra line where each range begins"),
+    "swapped": Kind("swapped sides", 0.01, "repair", "exchange source and target of these pairs"),
+    "language": Kind("wrong language", 0.05, "drop", "leave these pairs out"),
+    "copy": Kind("source copied to target", 0.1, "drop", "leave these pairs out: they teach the model to copy"),
+    "blank": Kind("blank sides", 0.2, "drop", "training leaves them out"),
+    "duplicate": Kind("duplicate pairs", 0.5, "drop", "training keeps the first of them"),
+    "length": Kind("length outliers", 0.05, "drop", "one side is cut off, or translates another sentence"),
+    "encoding": Kind("damaged characters", 0.01, "drop", "read the original file in its true encoding"),
+    "mojibake": Kind("mojibake", 0.001, "repair", "UTF-8 was read as Latin-1 or Windows-1252: convert it back"),
+    "tags": Kind("markup tags", 0.1, "repair", "take the tags out"),
+    "entities": Kind("character entities", 0.1, "repair", "write the characters that they stand for"),
+    "controls": Kind("control characters", 0.05, "repair", "take them out"),
+    "bidi": Kind("bidirectional overrides", 0.05, "repair", "take them out"),
+    "bom": Kind("byte-order marks inside the text", 0.05, "repair", "take them out: files were joined, each with its mark"),
+    "invisible": Kind("zero-width characters", 0.1, "repair", "take them out"),
+    "numbers": Kind("different numbers", 0.1, "keep", "compare these pairs by eye"),
+}
+# fmt: on
+
+
+class Finding:
+    """The pairs with one kind of fault: their number, their lines and the first examples.
+
+    `lines` takes at most eight bytes for each pair.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.count = 0
+        self.lines = array("Q")
+        self.examples: list[dict[str, Any]] = []
+
+    def add(self, line: int, pair: Pair, detail: str) -> None:
+        """Add a pair; `line` counts from 1."""
+        self.count += 1
+        self.lines.append(line)
+        if len(self.examples) < _EXAMPLES:
+            source, target = (_shown(text) for text in pair)
+            self.examples.append({"line": line, "why": _shown(detail), "source": source, "target": target})
+
+    def verdict(self, pairs: int) -> str:
+        """`error` or `warning`, by the share of the pairs."""
+        return "error" if self.count >= KINDS[self.kind].error_share * max(pairs, 1) else "warning"
+
+    def ranges(self, limit: int = _SHOWN_RANGES) -> list[list[int]]:
+        """The first ranges of consecutive lines, as [first, last]."""
+        found: list[list[int]] = []
+        for line in self.lines:
+            if found and line == found[-1][1] + 1:
+                found[-1][1] = line
+            elif len(found) == limit:
+                break
+            else:
+                found.append([line, line])
+        return found
+
+
+def _shown(text: str) -> str:
+    """A text for the terminal: shortened, with every character that does not print as an escape."""
+    return show(text, _LONGEST_EXAMPLE)
+
+
+class SourceReport:
+    """What the check found in one corpus."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pairs = 0
+        self.statistics: dict[str, dict[str, float | int | str]] = {}
+        """Figures of the source and the target side."""
+        self.ratio = 0.0
+        """Median of target length / source length, in characters."""
+        self.findings: dict[str, Finding] = {}
+
+    def add(self, kind: str, line: int, pair: Pair, detail: str = "") -> None:
+        """Add a pair to the finding of a kind."""
+        self.findings.setdefault(kind, Finding(kind)).add(line, pair, detail)
+
+    def sorted(self) -> list[Finding]:
+        """Errors first, in the order of `KINDS`."""
+        order = list(KINDS)
+        return sorted(
+            self.findings.values(),
+            key=lambda finding: (finding.verdict(self.pairs) != "error", order.index(finding.kind)),
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether a finding is an error."""
+        return any(finding.verdict(self.pairs) == "error" for finding in self.findings.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, for JSON."""
+        return {
+            "name": show(self.name, 10_000),
+            "pairs": self.pairs,
+            "length_ratio": round(self.ratio, 3),
+            "sides": self.statistics,
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "verdict": finding.verdict(self.pairs),
+                    "count": finding.count,
+                    "share": round(finding.count / max(self.pairs, 1), 6),
+                    "lines": finding.ranges(_JSON_RANGES),
+                    "examples": finding.examples,
+                    "advice": KINDS[finding.kind].advice,
+                }
+                for finding in self.sorted()
+            ],
+        }
+
+    def text(self) -> str:
+        """The report for people."""
+        lines = [f"{self.name}: {self.pairs:,} pairs, {self.ratio:.2f} target characters for one of the source"]
+        for side, figures in self.statistics.items():
+            lines.append(f"  {side}: " + ", ".join(f"{name} {_figure(value)}" for name, value in figures.items()))
+        for finding in self.sorted():
+            kind = KINDS[finding.kind]
+            share = f" ({finding.count / max(self.pairs, 1):.2%})" if finding.lines else ""
+            count = f": {finding.count:,}{share}" if finding.lines else ""
+            lines += ["", f"{finding.verdict(self.pairs)}  {kind.title}{count}  [{finding.kind}]"]
+            if finding.lines:
+                ranges = finding.ranges()
+                listed = ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
+                more = ", ..." if sum(last - first + 1 for first, last in ranges) < finding.count else ""
+                lines.append(f"  lines {listed}{more}")
+            for example in finding.examples:
+                why = f" ({example['why']})" if example["why"] else ""
+                place = f"{example['line']}" if example["line"] else "whole corpus"
+                lines.append(f"  {place}{why}")
+                if example["source"] or example["target"]:
+                    lines += [f"    {example['source']}", f"    {example['target']}"]
+            lines.append(f"  do: {kind.advice}")
+        if not self.findings:
+            lines += ["", "nothing found"]
+        return "\n".join(lines)
+
+
+def _figure(value: float | int | str) -> str:
+    return value if isinstance(value, str) else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"

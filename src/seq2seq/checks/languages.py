@@ -1,0 +1,181 @@
+"""Languages of the two sides of a corpus, learned from a sample of it: swapped sides, wrong language and script."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from seq2seq.data.files import Pair
+from seq2seq.languages import language_of
+
+_WORD = re.compile(r"[^\W\d_]+")
+_LEAST_COUNT = 3
+_LEAST_SCORE = 5.0
+"""Log odds from which on the words of a text decide between the two sides."""
+_LARGEST_WEIGHT = 4.0
+_ROUNDS = 3
+"""Rounds of the estimate; each leaves out the pairs that the one before judged swapped."""
+
+_IDENTIFIED = 4000
+"""Sample texts of each side whose language is identified."""
+_KNOWN_SHARE = 0.6
+"""Share of known words from which on a text is taken to be in its side's language."""
+_LEAST_LETTERS = 25
+_LEAST_WORDS = 4
+_LEAST_PROBABILITY = 0.95
+_OWN_SHARE = 0.3
+"""Least share of a side's own scripts among the letters of a text."""
+
+
+@cache
+def _script(char: str) -> str:
+    name = unicodedata.name(char, "").partition(" ")[0]
+    return {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK", "FULLWIDTH": "LATIN"}.get(name, name)
+
+
+def _scripts(text: str) -> Counter[str]:
+    return Counter(_script(char) for char in text if char.isalpha())
+
+
+class Identifier:
+    """Language identification by py3langid, an extra; `available` is false without it."""
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        with suppress(ImportError):
+            from py3langid import langid
+
+            self._model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+        self.available = self._model is not None
+
+    def __call__(self, text: str) -> str:
+        """Language code of a text; empty if it is short or not clear."""
+        if self._model is None or sum(map(str.isalpha, text)) < _LEAST_LETTERS:
+            return ""
+        language, probability = self._model.classify(text)
+        return str(language) if probability >= _LEAST_PROBABILITY else ""
+
+
+class SideLanguages:
+    """What the two sides of a corpus are written in. `named` are their languages where a config or a file says them."""
+
+    def __init__(self, sample: Sequence[Pair], named: tuple[str, str], identifier: Identifier) -> None:
+        self._identify = identifier
+        self.named = tuple(language_of(name) for name in named)
+        self.scripts = tuple(self._own_scripts([pair[side] for pair in sample]) for side in (0, 1))
+        self._weights = _side_weights(sample)
+        self.languages = ["", ""]
+        self._known: list[frozenset[str]] = [frozenset(), frozenset()]
+        if identifier.available:
+            for side in (0, 1):
+                self._learn_words(side, [pair[side] for pair in sample[:_IDENTIFIED]])
+
+    @staticmethod
+    def _own_scripts(texts: Sequence[str]) -> frozenset[str]:
+        """The scripts of at least a quarter of the letters of a side."""
+        counts: Counter[str] = Counter()
+        for text in texts[:_IDENTIFIED]:
+            counts.update(_scripts(text))
+        return frozenset(name for name, count in counts.items() if count >= 0.25 * counts.total())
+
+    def _learn_words(self, side: int, texts: Sequence[str]) -> None:
+        """Find a side's main language, and the words of its texts."""
+        codes = [self._identify(text) for text in texts]
+        counted = Counter(code for code in codes if code)
+        if not counted:
+            return
+        self.languages[side] = counted.most_common(1)[0][0]
+        words: Counter[str] = Counter()
+        for text, code in zip(texts, codes, strict=True):
+            if code == self.languages[side]:
+                words.update(_WORD.findall(text.casefold()))
+        self._known[side] = frozenset(word for word, count in words.items() if count >= 2)
+
+    def exchanged(self) -> str:
+        """Say whether the whole corpus has the languages the other way round than named; empty if not."""
+        found, named = self.languages, self.named
+        if all(found) and all(named) and found[0] != found[1] and (found[1], found[0]) == named:
+            return f"the source is {found[0]} and the target {found[1]}, named {named[0]} and {named[1]}"
+        return ""
+
+    def fault(self, source: str, target: str) -> tuple[str, str] | None:
+        """`swapped` or `language` with a detail, for a pair whose texts differ; None if nothing is wrong."""
+        foreign = [self._foreign_script(side, text) for side, text in enumerate((source, target))]
+        if all(foreign) and foreign[0] in self.scripts[1] and foreign[1] in self.scripts[0]:
+            return "swapped", "by script"
+        for side, script in zip(("source", "target"), foreign, strict=True):
+            if script:
+                return "language", f"{side} in {script.capitalize()} script"
+        words = [_WORD.findall(text.casefold()) for text in (source, target)]
+        left, right = (self._score(found) for found in words)
+        if left < -_LEAST_SCORE and right > _LEAST_SCORE:
+            return "swapped", "by its words"
+        for side, score, found in (("source", left, words[0]), ("target", -right, words[1])):
+            if score < -2 * _LEAST_SCORE and len(found) >= _LEAST_WORDS:
+                other = "target" if side == "source" else "source"
+                return "language", f"{side} in the language of the {other}"
+        for number, (side, text) in enumerate((("source", source), ("target", target))):
+            if self.languages[number] and (code := self._foreign_language(number, text, words[number])):
+                return "language", f"{side} in {code}"
+        return None
+
+    def _foreign_script(self, side: int, text: str) -> str:
+        """The main script of a text that is hardly written in its side's own; else empty."""
+        own = self.scripts[side]
+        if not own or (text.isascii() and "LATIN" in own):
+            return ""
+        counts = _scripts(text)
+        letters = counts.total()
+        if letters < _LEAST_WORDS or sum(counts[name] for name in own) >= _OWN_SHARE * letters:
+            return ""
+        # Names and terms in Latin letters are common in every language.
+        main = counts.most_common(1)[0][0]
+        return "" if main == "LATIN" and letters < _LEAST_LETTERS else main
+
+    def _foreign_language(self, side: int, text: str, words: Sequence[str]) -> str:
+        """The language of a text that is surely not in its side's main language; else empty."""
+        known = self._known[side]
+        if len(words) < _LEAST_WORDS or sum(word in known for word in words) >= _KNOWN_SHARE * len(words):
+            return ""
+        code = self._identify(text)
+        return "" if code in ("", self.languages[side]) else code
+
+    def _score(self, words: Sequence[str]) -> float:
+        """Log odds of the source side over the target side."""
+        weights = self._weights
+        return sum(weights[word] for word in words if word in weights)
+
+
+def _side_weights(sample: Sequence[Pair]) -> dict[str, float]:
+    """Log odds of words between the sides: large for words of one side, such as its articles.
+
+    Words that both sides have alike (names) have a weight near 0 and are left out.
+    """
+    words = [tuple(_WORD.findall(text.casefold()) for text in pair) for pair in sample]
+    weights: dict[str, float] = {}
+    for _ in range(_ROUNDS):
+        counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+        for left, right in words:
+            if weights:
+                scores = [sum(weights.get(word, 0.0) for word in side) for side in (left, right)]
+                if scores[0] < scores[1]:  # swapped
+                    left, right = right, left
+                elif scores[0] < 0 or scores[1] > 0:  # both in one language
+                    continue
+            counts[0].update(left)
+            counts[1].update(right)
+        totals = [max(side.total(), 1) for side in counts]
+        weights = {}
+        for word in counts[0].keys() | counts[1].keys():
+            one, other = counts[0][word], counts[1][word]
+            if one + other >= _LEAST_COUNT:
+                odds = math.log((one + 0.5) / totals[0] * totals[1] / (other + 0.5))
+                if abs(odds) > 0.5:
+                    weights[word] = max(-_LARGEST_WEIGHT, min(_LARGEST_WEIGHT, odds))
+    return weights

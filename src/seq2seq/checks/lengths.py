@@ -1,0 +1,117 @@
+"""Length model of a corpus: outliers, and blocks of pairs that are misaligned by some lines.
+
+The log of the length ratio is normally distributed with a spread that falls with length (Gale and Church 1993); both
+are estimated robustly, so that faults do not hide themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+
+_BINS = 12
+_LEAST_SPREAD = 0.08
+_OUTLIER = 6.0
+"""Spreads from the median beyond which a pair is an outlier."""
+_OUTLIER_RATIO = math.log(2.0)
+"""And the least deviation from the usual ratio."""
+_SHIFTS = (-3, -2, -1, 1, 2, 3)
+_LARGEST_GAIN = 6.0
+_DRIFT = 0.5
+"""Loss of each line: random gains and losses sum to nothing, as with sorted corpora in which neighbours are alike."""
+_EVIDENCE = 30.0
+"""Sum of log-likelihood gains from which on a block is misaligned."""
+
+
+class Block(NamedTuple):
+    """Pairs `first` to `last` (from 0) whose translations stand `shift` lines further on."""
+
+    first: int
+    last: int
+    shift: int
+    evidence: float
+
+
+class LengthModel:
+    """Distribution of log((target + 3) / (source + 3)), lengths in characters."""
+
+    def __init__(self, source: Sequence[int], target: Sequence[int]) -> None:
+        left, right = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+        usable = (left > 0) & (right > 0)
+        left, right = left[usable], right[usable]
+        ratios = _log_ratio(left, right)
+        self.median = float(np.median(ratios)) if len(ratios) else 0.0
+        total = np.log(left + right + 6)
+        edges = np.quantile(total, np.linspace(0, 1, _BINS + 1)) if len(total) else np.zeros(2)
+        centres, spreads = [], []
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            inside = (total >= low) & (total <= high)
+            if inside.sum() >= 10:
+                centres.append((low + high) / 2)
+                spreads.append(max(_LEAST_SPREAD, 1.4826 * float(np.median(np.abs(ratios[inside] - self.median)))))
+        self._centres, self._spreads = np.array(centres or [0.0]), np.array(spreads or [0.5])
+
+    @property
+    def ratio(self) -> float:
+        """Usual ratio of target to source length."""
+        return math.exp(self.median)
+
+    def deviations(self, source: Numbers, target: Numbers) -> Numbers:
+        """Deviations from the usual ratio in spreads."""
+        spread = np.interp(np.log(source + target + 6), self._centres, self._spreads)
+        return np.asarray((_log_ratio(source, target) - self.median) / spread)
+
+    def outliers(self, source: Numbers, target: Numbers) -> npt.NDArray[np.bool_]:
+        """Mask of the pairs with an extreme ratio."""
+        far = np.abs(self.deviations(source, target)) > _OUTLIER
+        return np.asarray(far & (np.abs(_log_ratio(source, target) - self.median) > _OUTLIER_RATIO))
+
+    def misaligned(self, source: Numbers, target: Numbers) -> list[Block]:
+        """Blocks of pairs that fit far better with a target some lines further on or back, by cumulative sums.
+
+        Blocks do not overlap. About ten lines of different lengths are enough.
+        """
+        found: list[Block] = []
+        here = np.minimum(self.deviations(source, target) ** 2, 16)
+        for shift in _SHIFTS:
+            if len(source) <= abs(shift):
+                continue
+            begin, end = max(0, -shift), len(source) - max(0, shift)
+            there = np.minimum(self.deviations(source[begin:end], target[begin + shift : end + shift]) ** 2, 16)
+            gains = np.clip((here[begin:end] - there) / 2, -_LARGEST_GAIN, _LARGEST_GAIN) - _DRIFT
+            found += _segments(gains.tolist(), begin, shift)
+        kept: list[Block] = []
+        for block in sorted(found, key=lambda block: -block.evidence):
+            if all(block.last < other.first or block.first > other.last for other in kept):
+                kept.append(block)
+        return sorted(kept)
+
+
+def _log_ratio(source: Numbers, target: Numbers) -> Numbers:
+    return np.asarray(np.log((target + 3) / (source + 3)))
+
+
+def _segments(gains: Sequence[float], offset: int, shift: int) -> list[Block]:
+    """Segments with a large sum: each begins where the sum leaves 0, and ends at its peak."""
+    found: list[Block] = []
+    total = peak = 0.0
+    first = last = 0
+    for number, gain in enumerate(gains):
+        total += gain
+        if total > peak:
+            peak, last = total, number
+        # Far below the peak another block may begin: the one before is complete.
+        if total <= 0 or total < peak - _EVIDENCE:
+            if peak >= _EVIDENCE:
+                found.append(Block(first + offset, last + offset, shift, peak))
+            total = peak = 0.0
+            first = number + 1
+    if peak >= _EVIDENCE:
+        found.append(Block(first + offset, last + offset, shift, peak))
+    return found
