@@ -16,8 +16,10 @@ from seq2seq.languages import language_of
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LEAST_COUNT = 3
-_LEAST_SCORE = 5.0
-"""Log odds from which on the words of a text decide between the two sides."""
+_LEAST_SCORE = 10.0
+"""Log odds from which on the words of one text decide between the languages of the two sides."""
+_LEAST_OF_ONE, _LEAST_OF_BOTH = 1.5, 7.0
+"""The same of a pair with swapped sides, for each text and for both."""
 _LARGEST_WEIGHT = 4.0
 _ROUNDS = 3
 """Rounds of the estimate; each leaves out the pairs that the one before judged swapped."""
@@ -26,9 +28,12 @@ _IDENTIFIED = 4000
 """Sample texts of each side whose language is identified."""
 _KNOWN_SHARE = 0.6
 """Share of known words from which on a text is taken to be in its side's language."""
-_LEAST_LETTERS = 25
+_HARDLY_KNOWN = 0.25
+_LEAST_LETTERS = 20
 _LEAST_WORDS = 4
 _LEAST_PROBABILITY = 0.95
+_LEAST_OF_UNKNOWN = 0.7
+"""The same for a text with hardly any word of its side."""
 _OWN_SHARE = 0.3
 """Least share of a side's own scripts among the letters of a text."""
 
@@ -54,12 +59,12 @@ class Identifier:
             self._model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
         self.available = self._model is not None
 
-    def __call__(self, text: str) -> str:
-        """Language code of a text; empty if it is short or not clear."""
+    def __call__(self, text: str, least: float = _LEAST_PROBABILITY) -> str:
+        """Language code of a text; empty if it is short, or less probable than `least`."""
         if self._model is None or sum(map(str.isalpha, text)) < _LEAST_LETTERS:
             return ""
         language, probability = self._model.classify(text)
-        return str(language) if probability >= _LEAST_PROBABILITY else ""
+        return str(language) if probability >= least else ""
 
 
 class SideLanguages:
@@ -114,10 +119,10 @@ class SideLanguages:
                 return "language", f"{side} in {script.capitalize()} script"
         words = [_WORD.findall(text.casefold()) for text in (source, target)]
         left, right = (self._score(found) for found in words)
-        if left < -_LEAST_SCORE and right > _LEAST_SCORE:
+        if min(-left, right) > _LEAST_OF_ONE and right - left > _LEAST_OF_BOTH:
             return "swapped", "by its words"
         for side, score, found in (("source", left, words[0]), ("target", -right, words[1])):
-            if score < -2 * _LEAST_SCORE and len(found) >= _LEAST_WORDS:
+            if score < -_LEAST_SCORE and len(found) >= _LEAST_WORDS:
                 other = "target" if side == "source" else "source"
                 return "language", f"{side} in the language of the {other}"
         for number, (side, text) in enumerate((("source", source), ("target", target))):
@@ -141,9 +146,10 @@ class SideLanguages:
     def _foreign_language(self, side: int, text: str, words: Sequence[str]) -> str:
         """The language of a text that is surely not in its side's main language; else empty."""
         known = self._known[side]
-        if len(words) < _LEAST_WORDS or sum(word in known for word in words) >= _KNOWN_SHARE * len(words):
+        share = sum(word in known for word in words) / max(len(words), 1)
+        if len(words) < _LEAST_WORDS or share >= _KNOWN_SHARE:
             return ""
-        code = self._identify(text)
+        code = self._identify(text, _LEAST_OF_UNKNOWN if share < _HARDLY_KNOWN else _LEAST_PROBABILITY)
         return "" if code in ("", self.languages[side]) else code
 
     def _score(self, words: Sequence[str]) -> float:

@@ -1,4 +1,4 @@
-"""Length model of a corpus: outliers, and blocks of pairs that are misaligned by some lines.
+"""Length model of a corpus: outliers, and blocks of pairs that are misaligned by some lines, with the words' evidence.
 
 The log of the length ratio is normally distributed with a spread that falls with length (Gale and Church 1993); both
 are estimated robustly, so that faults do not hide themselves.
@@ -7,22 +7,25 @@ are estimated robustly, so that faults do not hide themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from seq2seq.checks.translations import SHIFTS
+
 Numbers = npt.NDArray[np.float64]
 
 _BINS = 12
 _LEAST_SPREAD = 0.08
-_OUTLIER = 6.0
+_OUTLIER = 5.0
 """Spreads from the median beyond which a pair is an outlier."""
 _OUTLIER_RATIO = math.log(2.0)
 """And the least deviation from the usual ratio."""
-_SHIFTS = (-3, -2, -1, 1, 2, 3)
 _LARGEST_GAIN = 6.0
+_WORD_GAIN = 1.5
+"""Gain of one more translated word: less than its log odds, since words of a sentence depend on each other."""
 _DRIFT = 0.5
 """Loss of each line: random gains and losses sum to nothing, as with sorted corpora in which neighbours are alike."""
 _EVIDENCE = 30.0
@@ -72,19 +75,21 @@ class LengthModel:
         far = np.abs(self.deviations(source, target)) > _OUTLIER
         return np.asarray(far & (np.abs(_log_ratio(source, target) - self.median) > _OUTLIER_RATIO))
 
-    def misaligned(self, source: Numbers, target: Numbers) -> list[Block]:
+    def misaligned(self, source: Numbers, target: Numbers, hits: Mapping[int, Numbers]) -> list[Block]:
         """Blocks of pairs that fit far better with a target some lines further on or back, by cumulative sums.
 
-        Blocks do not overlap. About ten lines of different lengths are enough.
+        `hits` are the numbers of translated words of each pair, by shift. Blocks do not overlap. About ten lines are
+        enough.
         """
         found: list[Block] = []
         here = np.minimum(self.deviations(source, target) ** 2, 16)
-        for shift in _SHIFTS:
+        for shift in SHIFTS:
             if len(source) <= abs(shift):
                 continue
             begin, end = max(0, -shift), len(source) - max(0, shift)
             there = np.minimum(self.deviations(source[begin:end], target[begin + shift : end + shift]) ** 2, 16)
-            gains = np.clip((here[begin:end] - there) / 2, -_LARGEST_GAIN, _LARGEST_GAIN) - _DRIFT
+            gains = (here[begin:end] - there) / 2 + _WORD_GAIN * (hits[shift] - hits[0])[begin:end]
+            gains = np.clip(gains, -_LARGEST_GAIN, _LARGEST_GAIN) - _DRIFT
             found += _segments(gains.tolist(), begin, shift)
         kept: list[Block] = []
         for block in sorted(found, key=lambda block: -block.evidence):
