@@ -10,7 +10,7 @@ _SUSPECT = re.compile(
     "[^\t !-%'-;=?-~\u00a1-\u00ac\u00ae-\u00c1\u00c4\u00c6-\u00cd\u00d2-\u00d6\u00da-\u00df\u00e4-\u00ef\u00f1-\u00ff"
     "\u0100-\u017f\u0391-\u03c9\u0410-\u044f\u4e00-\u9fff]"
 )
-"""A quick test: other texts have none of the faults below."""
+"""Texts without such a character have none of the faults below."""
 
 _TAG = re.compile(
     r"</?(?:a|abbr|b|big|blockquote|body|br|cite|code|center|dd|del|div|dl|dt|em|font|h[1-6]|head|hr|html|i|img|ins|"
@@ -36,10 +36,13 @@ _FOLLOWS_A_LETTER = frozenset("\x85\x91\x92\x93\x94\x95\x96\x97\xa0\xab\xb0\xb7\
 """Bytes of characters that can rightly follow a capital letter: dots, quotation marks, dashes, spaces."""
 
 
+def is_suspect(text: str) -> bool:
+    """Whether a text may have a fault: a quick test."""
+    return _SUSPECT.search(text) is not None
+
+
 def text_faults(text: str) -> Iterator[tuple[str, str]]:
     """Yield the kinds of faults in a text, each once, with a detail."""
-    if _SUSPECT.search(text) is None:
-        return
     if found := _DAMAGED.search(text):
         yield "encoding", f"U+{ord(found[0]):04X}"
     # The controls of mojibake are a part of it.
@@ -61,10 +64,8 @@ def text_faults(text: str) -> Iterator[tuple[str, str]]:
 
 def repair(text: str) -> str:
     """Repair what `text_faults` finds and can be repaired."""
-    if _SUSPECT.search(text) is None:
-        return text
     text = _undo_mojibake(text)
-    # Entities before tags: a tag may have been escaped. One level only, so that the text of a lesson on HTML stays.
+    # Tags before entities: an escaped tag is text, as in a lesson on HTML.
     text = _TAG.sub(" ", text)
     text = _ENTITY.sub(lambda found: _character(found[1]) or found[0], text)
     text = _CONTROL.sub(" ", text)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seq2seq.atomic_files import disk_error
-from seq2seq.checks.characters import repair, text_faults
+from seq2seq.checks.characters import is_suspect, repair, text_faults
 from seq2seq.checks.findings import KINDS, SourceReport
 from seq2seq.checks.languages import Identifier, SideLanguages
 from seq2seq.checks.lengths import LengthModel
@@ -180,7 +180,7 @@ class CorpusCheck:
         elif fault := languages.fault(source, target):
             faults.append(fault)
         for side, text in (("source", source), ("target", target)):
-            for kind, detail in text_faults(text):
+            for kind, detail in text_faults(text) if is_suspect(text) else ():
                 if all(kind != known for known, _ in faults):
                     faults.append((kind, f"{side}: {detail}" if detail else side))
         if not any(kind in ("mojibake", "entities") for kind, _ in faults) and (different := _numbers(source, target)):
@@ -322,7 +322,7 @@ def _clean(copy: CleanCopy, name: str, line: int, pair: Pair, faults: Sequence[t
     if "repair" in actions:
         if any(kind == "swapped" for kind, _ in faults):
             source, target = target, source
-        source, target = repair(source), repair(target)
+        source, target = (repair(text) if is_suspect(text) else text for text in (source, target))
         reasons = [fault for fault in faults if KINDS[fault[0]].action == "repair"]
         if _blank_side(source, target) is not None:
             copy.note(name, line, "dropped", [*reasons, ("blank", "after the repair")])

@@ -24,7 +24,7 @@ _LARGEST_WEIGHT = 4.0
 _ROUNDS = 3
 """Rounds of the estimate; each leaves out the pairs that the one before judged swapped."""
 
-_IDENTIFIED = 4000
+_IDENTIFIED = 2000
 """Sample texts of each side whose language is identified."""
 _KNOWN_SHARE = 0.6
 """Share of known words from which on a text is taken to be in its side's language."""
@@ -79,7 +79,7 @@ class SideLanguages:
         self._known: list[frozenset[str]] = [frozenset(), frozenset()]
         if identifier.available:
             for side in (0, 1):
-                self._learn_words(side, [pair[side] for pair in sample[:_IDENTIFIED]])
+                self._learn_words(side, [pair[side] for pair in sample])
 
     @staticmethod
     def _own_scripts(texts: Sequence[str]) -> frozenset[str]:
@@ -91,16 +91,16 @@ class SideLanguages:
 
     def _learn_words(self, side: int, texts: Sequence[str]) -> None:
         """Find a side's main language, and the words of its texts."""
-        codes = [self._identify(text) for text in texts]
+        codes = [self._identify(text) for text in texts[:_IDENTIFIED]]
         counted = Counter(code for code in codes if code)
         if not counted:
             return
         self.languages[side] = counted.most_common(1)[0][0]
-        words: Counter[str] = Counter()
-        for text, code in zip(texts, codes, strict=True):
-            if code == self.languages[side]:
-                words.update(_WORD.findall(text.casefold()))
-        self._known[side] = frozenset(word for word, count in words.items() if count >= 2)
+        words = [_WORD.findall(text.casefold()) for text in texts]
+        own = [found for found, code in zip(words, codes, strict=False) if code == self.languages[side]]
+        self._known[side] = _frequent(own)
+        # Texts whose words are known are in the same language, and have further words.
+        self._known[side] = _frequent([*own, *(found for found in words if self._share(side, found) >= _KNOWN_SHARE)])
 
     def exchanged(self) -> str:
         """Say whether the whole corpus has the languages the other way round than named; empty if not."""
@@ -145,17 +145,27 @@ class SideLanguages:
 
     def _foreign_language(self, side: int, text: str, words: Sequence[str]) -> str:
         """The language of a text that is surely not in its side's main language; else empty."""
-        known = self._known[side]
-        share = sum(word in known for word in words) / max(len(words), 1)
+        share = self._share(side, words)
         if len(words) < _LEAST_WORDS or share >= _KNOWN_SHARE:
             return ""
         code = self._identify(text, _LEAST_OF_UNKNOWN if share < _HARDLY_KNOWN else _LEAST_PROBABILITY)
         return "" if code in ("", self.languages[side]) else code
 
+    def _share(self, side: int, words: Sequence[str]) -> float:
+        """Share of words that are known as words of a side's main language."""
+        known = self._known[side]
+        return len([word for word in words if word in known]) / max(len(words), 1)
+
     def _score(self, words: Sequence[str]) -> float:
         """Log odds of the source side over the target side."""
         weights = self._weights
-        return sum(weights[word] for word in words if word in weights)
+        return sum([weights[word] for word in words if word in weights])
+
+
+def _frequent(texts: Sequence[Sequence[str]]) -> frozenset[str]:
+    """Words that occur at least twice."""
+    counts = Counter(word for words in texts for word in words)
+    return frozenset(word for word, count in counts.items() if count >= 2)
 
 
 def _side_weights(sample: Sequence[Pair]) -> dict[str, float]:

@@ -60,8 +60,8 @@ class WordTranslations:
                 continue
             looked_for = sources[0]
             for shift, counts in found.items():
-                words = targets[_REACH + shift]
-                counts.append(sum(not words.isdisjoint(wanted) for wanted in looked_for) if words else 0)
+                apart = targets[_REACH + shift].isdisjoint
+                counts.append(len(looked_for) - sum(map(apart, looked_for)))
         return found
 
 

@@ -1,0 +1,180 @@
+"""`data check`: faults put into a small corpus are found with their lines, and cleaned."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from seq2seq.checks.corpus import CorpusCheck, _numbers
+from seq2seq.checks.findings import SourceReport
+from seq2seq.config.sources import TextSource
+from seq2seq.data.demo import builtin_pairs
+from tests.cli.conftest import run_command
+
+Pairs = list[list[str]]
+
+
+@pytest.fixture(autouse=True)
+def without_py3langid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests mean the same whether it is installed or not."""
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    return [list(pair) for pair in dict.fromkeys(builtin_pairs("demo", "train")[:900])][:600]
+
+
+def write(pairs: Pairs, folder: Path, name: str = "corpus") -> TextSource:
+    files = [folder / f"{name}.{language}" for language in ("en", "de")]
+    for side, path in enumerate(files):
+        path.write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
+    return TextSource(source=str(files[0]), target=str(files[1]))
+
+
+def report_of(pairs: Pairs, folder: Path, *held_out: TextSource) -> SourceReport:
+    return CorpusCheck(("en", "de"), held_out).check(write(pairs, folder))
+
+
+def lines(report: SourceReport, kind: str) -> list[int]:
+    return list(report.findings[kind].lines) if kind in report.findings else []
+
+
+def test_a_clean_corpus_has_no_findings(pairs: Pairs, tmp_path: Path) -> None:
+    report = report_of(pairs, tmp_path)
+    assert report.pairs == len(pairs)
+    assert report.findings == {}
+    assert not report.failed
+    assert report.text().endswith("nothing found")
+
+
+def test_faults_are_found_with_their_lines(pairs: Pairs, tmp_path: Path) -> None:
+    held_out = write([pairs[400]], tmp_path, "test")
+    changes = {
+        10: ("blank", ["", pairs[10][1]]),
+        20: ("duplicate", pairs[5]),
+        30: ("copy", [pairs[30][0], pairs[30][0]]),
+        40: ("swapped", pairs[40][::-1]),
+        50: ("language", [pairs[50][0], "Это предложение написано по-русски."]),
+        60: ("length", [pairs[60][0], pairs[60][1] * 8]),
+        70: ("encoding", [pairs[70][0] + " \ufffd", pairs[70][1]]),
+        80: ("mojibake", [pairs[80][0], "für Öl über".encode().decode("latin-1") + " " + pairs[80][1]]),
+        90: ("tags", [f"<b>{pairs[90][0]}</b>", pairs[90][1]]),
+        100: ("entities", [pairs[100][0] + " &amp; tea", pairs[100][1]]),
+        110: ("controls", [pairs[110][0] + "\x1b[2J", pairs[110][1]]),
+        120: ("bidi", [pairs[120][0] + "\u202e", pairs[120][1]]),
+        130: ("bom", [pairs[130][0], "\ufeff" + pairs[130][1]]),
+        140: ("invisible", [pairs[140][0] + "\u200b", pairs[140][1]]),
+        150: ("numbers", [pairs[150][0] + " in 1984", pairs[150][1] + " um 1985"]),
+    }
+    for number, (_, pair) in changes.items():
+        pairs[number] = list(pair)
+    report = report_of(pairs, tmp_path, held_out)
+    found = {kind: list(finding.lines) for kind, finding in report.findings.items()}
+    assert found == {"leaked": [401], **{kind: [number + 1] for number, (kind, _) in changes.items()}}
+    assert report.failed  # leaked pairs are always an error
+    assert [finding.verdict(600) for finding in report.sorted()][:2] == ["error", "error"]  # leaked, mojibake
+    assert not set("\x1b\u202e\ufeff") & set(report.text())
+    assert all(example["line"] for finding in report.as_dict()["findings"] for example in finding["examples"])
+
+
+@pytest.mark.parametrize("shift", [1, -1, 3])
+def test_a_shift_in_the_middle_is_found_where_it_begins_and_ends(pairs: Pairs, shift: int, tmp_path: Path) -> None:
+    targets = [pair[1] for pair in pairs]
+    for number in range(200, 300):
+        pairs[number][1] = targets[number - shift]
+    report = report_of(pairs, tmp_path)
+    (first, last), *others = report.findings["misaligned"].ranges()
+    assert not others
+    assert abs(first - 201) <= 4
+    assert abs(last - 300) <= 4
+    assert ("before" if shift < 0 else "further") in report.findings["misaligned"].examples[0]["why"]
+
+
+def test_a_missing_line_is_found_although_the_files_differ_in_length(pairs: Pairs, tmp_path: Path) -> None:
+    """Training refuses two files of different length, and said nothing about where the line is missing."""
+    source = write(pairs, tmp_path)
+    target = Path(source.target)
+    text = target.read_text(encoding="utf-8").split("\n")
+    target.write_text("\n".join(text[:300] + text[301:]), encoding="utf-8")
+    report = CorpusCheck(("en", "de")).check(source)
+    assert "600 lines" in report.findings["line-counts"].examples[0]["why"]
+    assert abs(report.findings["misaligned"].ranges()[0][0] - 301) <= 4
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "differ"),
+    [
+        ("It costs 1,000.50 dollars", "Es kostet 1.000,50 Dollar", False),
+        ("at 2:30 pm", "um 14:30 Uhr", False),
+        ("2.5 million people", "2.500.000 Menschen", False),
+        ("the 1990s", "die 90er", False),
+        ("two dogs", "2 Hunde", False),
+        ("March 3, 2020", "3. März 2020", False),
+        ("in 1984", "um 1985", True),
+        ("36 men and 4 dogs", "63 Männer und 5 Hunde", True),
+    ],
+)
+def test_numbers_are_compared_as_numbers(source: str, target: str, differ: bool) -> None:
+    assert bool(_numbers(source, target)) is differ
+
+
+def test_the_cleaned_copy_repairs_drops_and_says_why(pairs: Pairs, tmp_path: Path) -> None:
+    clean = [list(pair) for pair in pairs]
+    pairs[10] = ["", pairs[10][1]]
+    pairs[40] = pairs[40][::-1]
+    pairs[80] = [pairs[80][0], pairs[80][1] + " Grüße".encode().decode("cp1252")]
+    pairs[90] = [f"<b>{pairs[90][0]}</b>", "\ufeff" + pairs[90][1]]
+    clean[80][1] += " Grüße"
+    del clean[10]
+    source = write(pairs, tmp_path)
+    options = ("--source", source.source, "--target", source.target, "--fix", tmp_path / "clean")
+    outcome = run_command("data", "check", *options, "--json")
+    (report,) = json.loads(outcome.out)
+    assert {finding["kind"]: finding["lines"] for finding in report["findings"]} == {
+        "blank": [[11, 11]],
+        "swapped": [[41, 41]],
+        "mojibake": [[81, 81]],
+        "tags": [[91, 91]],
+        "bom": [[91, 91]],
+    }
+    assert outcome.code == 3, outcome.err  # mojibake
+    for side, language in enumerate(("en", "de")):
+        written = (tmp_path / f"clean.{language}").read_text(encoding="utf-8").split("\n")
+        assert written == [*(pair[side] for pair in clean), ""]
+    rows = (tmp_path / "clean.receipt.tsv").read_text(encoding="utf-8").splitlines()
+    assert [row.split("\t")[1:4] for row in rows] == [
+        ["line", "action", "kinds"],
+        ["11", "dropped", "blank"],
+        ["41", "repaired", "swapped"],
+        ["81", "repaired", "mojibake"],
+        ["91", "repaired", "tags, bom"],
+    ]
+    assert run_command("data", "check", *options).code == 2  # never over existing files
+
+
+def test_a_config_is_checked_with_its_test_set(pairs: Pairs, tmp_path: Path) -> None:
+    train, test = write(pairs, tmp_path), write(pairs[:2], tmp_path, "test")
+    config = tmp_path / "mine.yaml"
+    sources = {"train": [train.model_dump(exclude_none=True)], "test": [test.model_dump(exclude_none=True)]}
+    config.write_text(json.dumps({"data": {"source_language": "en", "target_language": "de", **sources}}))
+    outcome = run_command("data", "check", config)
+    assert outcome.code == 3
+    assert "[leaked]" in outcome.out
+    assert run_command("data", "check").code == 2
+
+
+def test_a_third_language_and_exchanged_files_are_found_by_py3langid(
+    pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    pytest.importorskip("py3langid")
+    pairs = pairs[:100]
+    pairs[30][1] = "Les enfants jouent dans la rue devant la maison de leur grand-mère."
+    report = CorpusCheck(("de", "en")).check(write(pairs, tmp_path))
+    assert lines(report, "language") == [31]
+    assert report.findings["language"].examples[0]["why"] == "target in fr"
+    assert "languages" in report.findings
