@@ -2,9 +2,9 @@
 
     python scripts/bench/data_check.py SOURCE TARGET --foreign FILE [--shares 0.01 0.05 0.2] [--pairs 20000]
 
-`--foreign` is text in a third language. Every n-th pair is taken, in order. Each fault is injected alone, at each share of the pairs. A pair is found if
-the check reports it as that kind. Pairs that the check reports in the untouched corpus, too, count neither for nor
-against it; their number is in the table, since some are real faults. Prints Markdown.
+`--foreign` is text in a third language. Every n-th pair is taken, in order. Each fault is injected alone, at each share
+of the pairs. A pair is found if the check reports it as that kind. Pairs that the check reports in the untouched corpus,
+too, count neither for nor against it; their number is in the table, since some are real faults. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def _tags(pair: list[str], draw: random.Random) -> bool:
     side = draw.randrange(2)
     words = pair[side].split()
     place = draw.randrange(len(words))
-    words[place] = draw.choice(["<b>{}</b>", "<i>{}</i>", "{}<br/>", "<p>{}", '<a href="x">{}</a>']).format(words[place])
+    words[place] = draw.choice(["<b>{}</b>", "<i>{}</i>", "{}<br/>", "<p>{}", '<a href="x">{}</a>']).format(
+        words[place]
+    )
     pair[side] = " ".join(words)
     return True
 
@@ -176,9 +178,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print some of the wrong judgements")
     arguments = parser.parse_args()
     set_quiet(True)
-    clean = [
-        list(pair) for pair in zip(read_lines(arguments.source), read_lines(arguments.target), strict=True)
-    ]
+    clean = [list(pair) for pair in zip(read_lines(arguments.source), read_lines(arguments.target), strict=True)]
     clean = clean[:: max(1, len(clean) // arguments.pairs)][: arguments.pairs]
     foreign = list(read_lines(arguments.foreign))
     languages = (arguments.source.suffix[1:], arguments.target.suffix[1:])
@@ -196,7 +196,6 @@ def main() -> None:
                 pairs = [list(pair) for pair in clean]
                 draw = random.Random(7)
                 true = INJECTIONS[kind](pairs, int(share * len(pairs)), draw, foreign) - known
-                # A pair whose fault was injected by changing nothing visible would be a fault of this script.
                 reported = found(pairs, Path(name), languages).get(kind, set()) - known
                 right = len(true & reported)
                 print(

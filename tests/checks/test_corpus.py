@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import run_command
 
 from seq2seq.checks.corpus import CorpusCheck, _numbers
 from seq2seq.checks.findings import SourceReport
 from seq2seq.config.sources import TextSource
 from seq2seq.data.demo import builtin_pairs
-from tests.cli.conftest import run_command
 
 Pairs = list[list[str]]
 

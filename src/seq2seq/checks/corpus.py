@@ -113,7 +113,9 @@ def copy_paths(output: str, languages: tuple[str, str]) -> list[Path]:
 class CorpusCheck:
     """Check of the corpora of a training, one after another; duplicates are found across all of them."""
 
-    def __init__(self, languages: tuple[str, str], held_out: Sequence[Source] = (), copy: CleanCopy | None = None) -> None:
+    def __init__(
+        self, languages: tuple[str, str], held_out: Sequence[Source] = (), copy: CleanCopy | None = None
+    ) -> None:
         self.languages = languages
         self._held_out = HeldOut(held_out)
         self._copy = copy
@@ -211,9 +213,7 @@ class _FirstPass:
         draw.shuffle(self.sample)
         report.pairs = len(left)
 
-    def judge(
-        self, model: LengthModel, hits: Mapping[int, array[int]]
-    ) -> tuple[npt.NDArray[np.bool_], dict[int, int]]:
+    def judge(self, model: LengthModel, hits: Mapping[int, array[int]]) -> tuple[npt.NDArray[np.bool_], dict[int, int]]:
         """Mask of the length outliers, and the shifts of the misaligned pairs by their numbers from 0."""
         source, target = (np.frombuffer(side, dtype=np.uint32).astype(np.float64) for side in self.lengths)
         translated = {shift: np.frombuffer(counts, dtype=np.uint8).astype(np.float64) for shift, counts in hits.items()}

@@ -25,12 +25,20 @@ class Kind(NamedTuple):
     advice: str
 
 
-# fmt: off
 KINDS = {
-    "line-counts": Kind("different numbers of lines", 0, "keep", "find the line that is missing on one side; the misaligned pairs begin there"),
-    "languages": Kind("other languages than named", 0, "keep", "exchange the two files, or correct data.source_language and data.target_language"),
-    "leaked": Kind("pairs of the validation or test set", 0, "drop", "leave them out of training: they make the scores too high"),
-    "misaligned": Kind("misaligned pairs", 0, "drop", "line i no longer translates line i: find the missing or extra line where each range begins"),
+    "line-counts": Kind(
+        "different numbers of lines", 0, "keep", "find the missing line: the misaligned pairs begin there"
+    ),
+    "languages": Kind(
+        "other languages than named",
+        0,
+        "keep",
+        "exchange the two files, or correct data.source_language and data.target_language",
+    ),
+    "leaked": Kind(
+        "pairs of the validation or test set", 0, "drop", "leave them out of training: they make the scores too high"
+    ),
+    "misaligned": Kind("misaligned pairs", 0, "drop", "find the missing or extra line where each range begins"),
     "swapped": Kind("swapped sides", 0.01, "repair", "exchange source and target of these pairs"),
     "language": Kind("wrong language", 0.05, "drop", "leave these pairs out"),
     "copy": Kind("source copied to target", 0.1, "drop", "leave these pairs out: they teach the model to copy"),
@@ -43,11 +51,12 @@ KINDS = {
     "entities": Kind("character entities", 0.1, "repair", "write the characters that they stand for"),
     "controls": Kind("control characters", 0.05, "repair", "take them out"),
     "bidi": Kind("bidirectional overrides", 0.05, "repair", "take them out"),
-    "bom": Kind("byte-order marks inside the text", 0.05, "repair", "take them out: files were joined, each with its mark"),
+    "bom": Kind(
+        "byte-order marks inside the text", 0.05, "repair", "take them out: files were joined, each with its mark"
+    ),
     "invisible": Kind("zero-width characters", 0.1, "repair", "take them out"),
     "numbers": Kind("different numbers", 0.1, "keep", "compare these pairs by eye"),
 }
-# fmt: on
 
 
 class Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ class LengthModel:
         total = np.log(left + right + 6)
         edges = np.quantile(total, np.linspace(0, 1, _BINS + 1)) if len(total) else np.zeros(2)
         centres, spreads = [], []
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges.tolist()):
             inside = (total >= low) & (total <= high)
             if inside.sum() >= 10:
                 centres.append((low + high) / 2)

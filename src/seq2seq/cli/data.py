@@ -133,7 +133,8 @@ def check(
     valid: ValidFiles = None,
     test: TestFiles = None,
     fix: Annotated[
-        str | None, typer.Option("--fix", help="Write a cleaned copy, OUT.LANGUAGE, and OUT.receipt.tsv.", metavar="OUT")
+        str | None,
+        typer.Option("--fix", help="Write a cleaned copy, OUT.LANGUAGE, and OUT.receipt.tsv.", metavar="OUT"),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
