@@ -3,7 +3,7 @@
     python scripts/bench/data_check.py SOURCE TARGET --foreign FILE [--shares 0.01 0.05 0.2] [--pairs 20000]
 
 `--foreign` is text in a third language. Every n-th pair is taken, in order. Each fault is injected alone, at each share
-of the pairs. A pair is found if the check reports it as that kind. Pairs that the check reports in the untouched corpus,
+of the pairs. A pair is found if the check reports it as that kind. Pairs that it reports in the untouched corpus,
 too, count neither for nor against it; their number is in the table, since some are real faults. Prints Markdown.
 """
 
