@@ -31,6 +31,7 @@ from seq2seq.data.corpus import read_pairs
 from seq2seq.data.files import Pair
 from seq2seq.data.rows import show
 from seq2seq.errors import DataError, UsageError
+from seq2seq.languages import language_of
 
 _SAMPLE = 20_000
 """Pairs from which lengths, words and languages are learned."""
@@ -49,7 +50,7 @@ class HeldOut:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._pairs: set[int] = set()
         for source in sources:
-            for left, right in read_pairs(source, "replace"):
+            for left, right in _pairs(source):
                 if not (is_invisible(left) or is_invisible(right)):
                     self._pairs.add(hash((_folded(left), _folded(right))))
 
@@ -106,7 +107,8 @@ def clean_copy(output: str, languages: tuple[str, str]) -> Iterator[CleanCopy]:
 
 def copy_paths(output: str, languages: tuple[str, str]) -> list[Path]:
     """Names of a cleaned copy and of its receipt."""
-    left, right = languages if languages[0] != languages[1] else ("src", "tgt")
+    codes = [language_of(language) for language in languages]
+    left, right = languages if all(codes) and languages[0] != languages[1] else ("src", "tgt")
     return [Path(f"{output}.{ending}") for ending in (left, right, "receipt.tsv")]
 
 
@@ -152,6 +154,7 @@ class CorpusCheck:
             for number, pair in enumerate(_pairs(source)):
                 faults = self._faults(pair, languages)
                 if shift := shifts.get(number):
+                    faults = [fault for fault in faults if fault[0] != "numbers"]
                     faults.append(("misaligned", f"its translation stands {abs(shift)} {_direction(shift)}"))
                 elif outliers[number] and not any(kind in ("blank", "copy") for kind, _ in faults):
                     faults.append(("length", f"{len(pair[0])} and {len(pair[1])} characters"))
@@ -242,7 +245,7 @@ class _FirstPass:
 def _pairs(source: Source, report: SourceReport | None = None) -> Iterator[Pair]:
     """The pairs of a corpus up to the end of its shorter side, whose fault is noted."""
     try:
-        yield from read_pairs(source, "replace")
+        yield from read_pairs(source.model_copy(update={"target_tag": None}), "replace")
     except DataError as error:
         if error.code != "data.line-counts":
             raise
