@@ -51,11 +51,11 @@ class LengthModel:
         left, right = left[usable], right[usable]
         ratios = _log_ratio(left, right)
         self.median = float(np.median(ratios)) if len(ratios) else 0.0
-        total = np.log(left + right + 6)
-        edges = np.quantile(total, np.linspace(0, 1, _BINS + 1)) if len(total) else np.zeros(2)
+        sizes = self._size(left, right)
+        edges = np.quantile(sizes, np.linspace(0, 1, _BINS + 1)) if len(sizes) else np.zeros(2)
         centres, spreads = [], []
         for low, high in pairwise(edges.tolist()):
-            inside = (total >= low) & (total <= high)
+            inside = (sizes >= low) & (sizes <= high)
             if inside.sum() >= 10:
                 centres.append((low + high) / 2)
                 spreads.append(max(_LEAST_SPREAD, 1.4826 * float(np.median(np.abs(ratios[inside] - self.median)))))
@@ -66,9 +66,14 @@ class LengthModel:
         """Usual ratio of target to source length."""
         return math.exp(self.median)
 
+    def _size(self, source: Numbers, target: Numbers) -> Numbers:
+        """Log length of the longer side. By the mean, pairs with a cut side would gather among the short ones and be
+        the usual case there."""
+        return np.asarray(np.log(np.maximum(source * self.ratio, target) + 3))
+
     def deviations(self, source: Numbers, target: Numbers) -> Numbers:
         """Deviations from the usual ratio in spreads."""
-        spread = np.interp(np.log(source + target + 6), self._centres, self._spreads)
+        spread = np.interp(self._size(source, target), self._centres, self._spreads)
         return np.asarray((_log_ratio(source, target) - self.median) / spread)
 
     def outliers(self, source: Numbers, target: Numbers) -> npt.NDArray[np.bool_]:
