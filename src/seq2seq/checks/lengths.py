@@ -59,7 +59,8 @@ class LengthModel:
             if inside.sum() >= 10:
                 centres.append((low + high) / 2)
                 spreads.append(max(_LEAST_SPREAD, 1.4826 * float(np.median(np.abs(ratios[inside] - self.median)))))
-        self._centres, self._spreads = np.array(centres or [0.0]), np.array(spreads or [0.5])
+        # The spread falls with length; where it seems to grow, faults are common.
+        self._centres, self._spreads = np.array(centres or [0.0]), np.minimum.accumulate(spreads or [0.5])
 
     @property
     def ratio(self) -> float:
