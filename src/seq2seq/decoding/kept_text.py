@@ -30,7 +30,7 @@ _KINDS = {
     "placeholders": r"\$?\{[^{}\s]*\}|\{\{[^{}]*\}\}|%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdifgexXr](?!\w)",
     "tags": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
     # At least two digits: a model may well write a single one as a word.
-    "numbers": r"\+?\d+(?:[.,:/-]\d+)+|\+?\d{2,}",
+    "numbers": r"\+\d+(?:[ .,:/-]\d+)*|\d+(?:[.,:/-]\d+)+|\d{2,}",
 }
 _PATTERN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
 
