@@ -135,7 +135,13 @@ def private_folder(path: Path) -> Path:
         owner = next((found.st_uid for found in (path.lstat(), path.stat()) if found.st_uid not in (os.getuid(), 0)), 0)
         shared = path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     except OSError as error:
-        raise disk_error(error, path, 0) from None
+        if error.errno == errno.ENOSPC:
+            raise disk_error(error, path, 0) from None
+        raise UsageError(
+            f"cannot use the cache {path}: {error.strerror}",
+            hint="set SEQ2SEQ_CACHE to a folder that can be written to",
+            code="usage.unwritable",
+        ) from None
     if owner:
         what = f"{path} is no private folder: it belongs to another user (uid {owner})"
         raise UsageError(what, hint="choose a folder of your own: SEQ2SEQ_CACHE=DIR", code="usage.unwritable")

@@ -119,7 +119,7 @@ def test_collate_wants_pairs() -> None:
 
 
 PAIRS = [
-    (f"the red cat {n} sat " + "on the mat " * (n % 6), "die rote Katze " * (n % 5 + 1) + f"{n}") for n in range(300)
+    (f"the red cat {n} sat" + " on the mat" * (n % 6), "die rote Katze " * (n % 5 + 1) + f"{n}") for n in range(300)
 ]
 Read = list[tuple[Batch, Cursor]]
 
@@ -239,9 +239,9 @@ def test_shares_of_all_ranks_are_the_batch(
 ) -> None:
     """Also batches of fewer pairs than ranks: the idle rank takes part with a loss of zero."""
     chosen = sampler if with_sampler else None
-    whole = list(open_text(text_store, chosen, batch_size=80).epoch(Cursor(2)))
+    whole = list(open_text(text_store, chosen, batch_size=60).epoch(Cursor(2)))
     shares = [
-        list(open_text(text_store, chosen, batch_size=80, share=(rank, ranks)).epoch(Cursor(2)))
+        list(open_text(text_store, chosen, batch_size=60, share=(rank, ranks)).epoch(Cursor(2)))
         for rank in range(ranks)
     ]
     idle = 0

@@ -293,7 +293,7 @@ def test_a_cache_that_cannot_be_made_is_told_with_its_variable(monkeypatch: pyte
     write_pairs()
     write("file", [""])
     monkeypatch.setenv("SEQ2SEQ_CACHE", "file/cache")
-    refused(prepare(), 2, "cannot use the cache of prepared data", "hint: set SEQ2SEQ_CACHE to a folder")
+    refused(prepare(), 2, "cannot use the cache file/cache", "hint: set SEQ2SEQ_CACHE to a folder")
 
 
 @pytest.mark.fault(39)

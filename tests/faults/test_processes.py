@@ -232,7 +232,7 @@ def test_a_signal_outside_of_the_steps_says_what_was_kept(
 
     config = tiny_config(corpus, tmp_path / "run", "training.max_steps=4")
     for place, number, message in [
-        ("train.prepare", signal.SIGINT, "before the first step was saved"),
+        ("run_data.prepare", signal.SIGINT, "before the first step was saved"),
         ("evaluate.evaluate", signal.SIGTERM, "all 4 steps are saved, their test scores are not"),
         # The look at the mean of checkpoints; nothing but this is left to look at.
         ("evaluate._loss_and_tokens", signal.SIGTERM, "all 4 steps are saved, their test scores are not"),

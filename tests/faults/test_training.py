@@ -146,7 +146,7 @@ def test_a_host_too_small_for_the_imports(library: str, error: str, what: str, t
 
 
 @pytest.mark.fault(29)
-@pytest.mark.parametrize("mebibytes", [200, 400])
+@pytest.mark.parametrize("mebibytes", [200])  # with more, torch itself may abort
 def test_a_limit_below_what_torch_needs(mebibytes: int) -> None:
     """The same by a real limit: whatever fails first, and however the libraries wrap it."""
     resource = pytest.importorskip("resource")

@@ -220,7 +220,8 @@ def _user_path(loc: Sequence[str | int]) -> Path:
     for place, part in enumerate(loc):
         is_model_tag = place == 1 and loc[0] == "model" and part in ("transformer", "rnn")
         is_source_tag = place == 3 and isinstance(loc[2], int) and loc[0] == "data" and part in _VARIANTS
-        is_choice_of_types = path[-1:] == ["batch_size"] or str(part).removeprefix("constrained-") in ("int", "str")
+        is_choice_of_types = path[-1:] in (["batch_size"], ["character_coverage"])
+        is_choice_of_types |= str(part).removeprefix("constrained-") in ("int", "str")
         if not is_model_tag and not is_source_tag and not is_choice_of_types:
             path.append(part)
     return tuple(path)
