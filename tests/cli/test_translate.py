@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -419,7 +420,9 @@ def test_what_is_not_there_has_no_score(transformer: Path, seq2seq: Runner) -> N
     blank = 0
     for place, found in enumerate(listed):
         group = scored[4 * place : 4 * place + 4]
-        expected = [(f"{item['score']:.4f}", item["text"]) for item in found] + [("-inf", "")] * (4 - len(found))
+        scores = [-math.inf if item["score"] is None else item["score"] for item in found]
+        expected = [(f"{score:.4f}", item["text"]) for score, item in zip(scores, found, strict=True)]
+        expected += [("-inf", "")] * (4 - len(found))
         assert [tuple(row) for row in group] == expected
         blank += 4 - len(found)
     assert blank

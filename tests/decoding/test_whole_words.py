@@ -15,7 +15,10 @@ def test_letters_of_scripts_with_spaces_go_on_in_words() -> None:
 
 
 def test_words_of_a_vocabulary() -> None:
-    letters = word_tokens(CharTokenizer(["a", " ", ".", "中", "7"], "identity"))
+    letters = word_tokens(CharTokenizer(["a", " ", "(", "中", "7"], "identity"))
     assert letters.inner == (FIRST, FIRST + 4)
     assert letters.endings == {FIRST, FIRST + 4}
+    signs = "+})%.\"('-$/"
+    closed = word_tokens(CharTokenizer(list(signs), "identity")).endings
+    assert [sign for number, sign in enumerate(signs, FIRST) if number in closed] == ["+", "}", ")", "%", "."]
     assert word_tokens(WordTokenizer(["ein", "Hut", "."], "identity")).inner == ()

@@ -15,7 +15,21 @@ from typing import NoReturn
 
 import typer
 
-from seq2seq.cli import align, compare, config, data, demo, doctor, export, help, init, tokenizer, train, translate
+from seq2seq.cli import (
+    align,
+    check,
+    compare,
+    config,
+    data,
+    demo,
+    doctor,
+    export,
+    help,
+    init,
+    tokenizer,
+    train,
+    translate,
+)
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
 from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, refuse_repeated_options, usage_error
@@ -43,6 +57,7 @@ app.command("train")(train.train_command)
 app.command("translate")(translate.translate)
 app.command("evaluate")(score.evaluate)
 app.command("score")(score.score)
+app.command("check")(check.check)
 app.command("align")(align.align)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")

@@ -77,6 +77,14 @@ TargetTag = Annotated[
     str | None,
     typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        help="Text that stays as it is: urls,emails,placeholders,tags,numbers,lines,unseen or none."
+        " [default: the run's]",
+    ),
+]
 SourceFile = Annotated[
     str | None,
     typer.Option("--source", "-s", help="Source side, one sentence a line; with --pairs its column or language."),
@@ -124,6 +132,15 @@ def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None
         number = "neither" if len(choices) == 2 else "none of"
         listed = f"{most[0]} nor {last}" if len(choices) == 2 else f"{', '.join(most)} and {last}"
         raise UsageError(f"{option} {value} is {number} {listed}", hint=f"{option} {choices[0]}", code="usage.choice")
+
+
+def parse_kinds(keep: str | None) -> tuple[str, ...] | None:
+    """The kinds of text of `--keep`. Raises `UsageError` for an unknown one."""
+    if keep is None:
+        return None
+    from seq2seq.decoding.kept_text import check_kinds
+
+    return check_kinds(keep, "--keep")
 
 
 def exclude(option: str, others: Sequence[tuple[str, bool]], why: str) -> None:

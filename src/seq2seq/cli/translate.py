@@ -17,6 +17,7 @@ from seq2seq.cli.options import (
     Engine,
     Errors,
     Json,
+    Keep,
     LengthPenalty,
     MaxLength,
     MaxLengthRatio,
@@ -30,6 +31,7 @@ from seq2seq.cli.options import (
     Workers,
     check_choice,
     exclude,
+    parse_kinds,
     require,
 )
 from seq2seq.cli.output import Output, is_finished, open_output
@@ -68,7 +70,9 @@ def translate(
     ] = 1,
     scores: Annotated[
         bool,
-        typer.Option("--scores", help="Print the score and a tab before each translation; -inf for a missing one."),
+        typer.Option(
+            "--scores", help="Print the score and a tab before each translation; -inf for none, and for copies."
+        ),
     ] = False,
     token_scores: Annotated[
         bool, typer.Option("--token-scores", help="With --json: log P of each piece and of the end mark.")
@@ -121,6 +125,7 @@ def translate(
     replace_unknown: Annotated[
         bool, typer.Option("--replace-unknown", help="Replace unknown words by source words (vocabularies of words).")
     ] = False,
+    keep: Keep = None,
     target_tag: TargetTag = None,
     errors: Errors = "strict",
     # Model.
@@ -162,6 +167,7 @@ def translate(
         glossary,
         replace_unknown,
         paragraphs,
+        parse_kinds(keep),
     )
     output_format = OutputFormat(n_best, as_json, scores, token_scores, alignments)
     decoding.check()

@@ -41,6 +41,7 @@ class DecodingOptions(NamedTuple):
     glossary: Path | None
     replace_unknown: bool
     paragraphs: bool
+    keep: tuple[str, ...] | None
 
     def check(self) -> None:
         """Raise `UsageError` for options that exclude each other."""
@@ -91,6 +92,7 @@ class DecodingOptions(NamedTuple):
         from seq2seq.decoding.unknown_words import check_unknowns
         from seq2seq.evaluation.metrics import bleu_tokenizer
 
+        decoding = loaded.config.decoding
         tokenizers, data = loaded.translator.tokenizers, loaded.config.data
         if self.replace_unknown:
             check_unknowns(tokenizers)
@@ -103,7 +105,8 @@ class DecodingOptions(NamedTuple):
             split=partial(split_sentences, language=data.source_language) if self.paragraphs else None,
             glossary=None if self.glossary is None else read_glossary(self.glossary, tokenizers.target),
             mbr=mbr,
-            replace_unknown=self.replace_unknown or loaded.config.decoding.replace_unknown,
+            replace_unknown=self.replace_unknown or decoding.replace_unknown,
+            keep=decoding.keep if self.keep is None else self.keep,
         )
 
     def _search(self, loaded: LoadedRun) -> SearchOptions:
@@ -181,7 +184,9 @@ class OutputFormat(NamedTuple):
         return f"{text} ||| {links}" if self.alignments else text
 
     def _entry(self, item: Translation, links: str) -> Mapping[str, Any]:
-        entry: dict[str, Any] = {"text": item.text, "score": item.score, "log_probability": item.log_probability}
+        scores = {"score": item.score, "log_probability": item.log_probability}
+        entry: dict[str, Any] = {"text": item.text}
+        entry |= {name: None if value == -math.inf else value for name, value in scores.items()}
         if item.cut:
             entry["cut"] = True
         if self.token_scores:

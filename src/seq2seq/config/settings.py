@@ -28,6 +28,10 @@ Share = Annotated[float, BeforeValidator(_percentage), Field(ge=0.0, le=1.0)]
 """A share, also as a percentage: 0.01 or `1 %`."""
 
 
+KeptKind = Literal["unseen", "lines", "urls", "emails", "placeholders", "tags", "numbers"]
+"""Kinds of text that a translation keeps as it is."""
+
+
 class CleaningSettings(Settings):
     """Filters of training pairs; both sides of a pair stay or go together."""
 
@@ -227,6 +231,10 @@ class DecodingSettings(Settings):
     replace_unknown: bool = False
     """With words or characters as vocabulary: replace `<unk>` by the source word with most attention (Luong et al.
     2015)."""
+    keep: tuple[KeptKind, ...] = ("unseen",)
+    """Text that stays as it is, some of: `urls`, `emails`, `placeholders` (`{name}`, `%s`), `tags` (`<b>`), `numbers`
+    of two digits and more, `lines` without a letter. `unseen` is lines without a letter, and of the other kinds what
+    the vocabulary can only spell; [] keeps nothing by force."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers that the model computes with while it translates. `auto` is fp32: scores are the same on every machine.
     bf16 is within 0.1 BLEU; on a CPU it is slower than fp32 wherever loops are compiled."""

@@ -34,7 +34,7 @@ class WordTokens(NamedTuple):
     """The tokens that end and continue words, so that prefixes and phrases stay whole words."""
 
     endings: frozenset[int]
-    """Tokens that end with a letter or digit."""
+    """Tokens that end with a letter, a digit, or a sign that ends words."""
     inner: tuple[int, ...]
     """Tokens that would continue the word before them: none follows a prefix or phrase that ends in `endings`, unless
     it continues with a phrase."""
@@ -100,6 +100,11 @@ class Engine(Protocol):
     def prepare(self, characters: int) -> None:
         """Prepare for a text of about `characters` characters, e.g. load compiled code if the text is long enough."""
         return
+
+    @property
+    def takes_phrases(self) -> bool:
+        """Whether `search` takes `Sentence.phrases`."""
+        return True
 
     def unchanged(self) -> AbstractContextManager[None]:
         """Context for many searches, during which the model does not change; this makes each one cheaper."""

@@ -203,9 +203,24 @@ def word_tokens(tokenizer: Tokenizer) -> WordTokens:
     pieces = tokenizer.pieces(range(tokenizer.size)) if tokenizer.kind != "word" else []
     real = [(number, piece) for number, piece in enumerate(pieces) if piece and number >= len(SPECIAL_TOKENS)]
     return WordTokens(
-        frozenset(number for number, piece in real if in_word(piece[-1])),
+        frozenset(number for number, piece in real if _ends_word(piece[-1])),
         tuple(number for number, piece in real if in_word(piece[0])),
     )
+
+
+_OPEN_SIGNS = frozenset("\"'/@&#*")
+_OPEN_CATEGORIES = ("Ps", "Pi", "Pf", "Pd", "Pc", "Sc")
+
+
+def _ends_word(letter: str) -> bool:
+    """Whether a word with this last character is complete: after letters, and after signs as in `C++` and `{name}`.
+
+    Brackets, quotes, hyphens and currency signs may begin a word, or be within one.
+    """
+    category = unicodedata.category(letter)
+    if in_word(letter):
+        return True
+    return category[0] in "PS" and letter not in _OPEN_SIGNS | {"\u2581"} and category not in _OPEN_CATEGORIES
 
 
 @lru_cache(maxsize=4096)

@@ -52,6 +52,10 @@ class Line(NamedTuple):
     """Text that the translation begins with."""
 
 
+def _text(line: Line) -> str:
+    return readable(line.text)
+
+
 def split_chunks(lines: Iterable[Line], max_lines: int, more: More | None = None) -> Iterator[list[Line]]:
     """Chunks of at most `max_lines` lines, fewer if they are long or if there are no more for the moment.
 
@@ -89,19 +93,20 @@ def encode_chunk(
     limit: int,
     split: Split | None = None,
     tags: TargetTags = _NO_TAGS,
+    text_of: Callable[[Line], str] = _text,
 ) -> Iterator[Sentence]:
     """Sentences of 1 to `limit` tokens, roughly by falling length: none of a blank line, several of a long one.
 
     `Sentence.key` is (number of the line, number of the sentence in it), both counted from 0, the line from `start`.
     With `split` every line is split into sentences; without, only a line that is too long, as a model of sentences
     would leave out much of several at once. Each part has the target tag of its line. Warns of lines (with `split`, of
-    sentences) that are too long.
+    sentences) that are too long. `text_of` gives the text of a line that is translated; a blank one is no sentence.
     """
     too_long: list[tuple[int, str]] = []
     order = sorted((i for i, line in enumerate(chunk) if line.text), key=lambda index: -len(chunk[index].text))
     for begin in range(0, len(order), _ENCODED_LINES):
         indices = order[begin : begin + _ENCODED_LINES]
-        texts = [tags.split(readable(chunk[index].text)) for index in indices]
+        texts = [tags.split(text_of(chunk[index])) for index in indices]
         parts = [
             [tag + part for part in ([text] if split is None else split(text)) if not is_blank(part)]
             for tag, text in texts

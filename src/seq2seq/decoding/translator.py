@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,8 +17,9 @@ from seq2seq.config import DecodingSettings
 from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
+from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.segmentation import join_sentences, single_line, word_tokens
+from seq2seq.decoding.segmentation import join_sentences, readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.unknown_words import replace_unknowns
@@ -39,7 +42,8 @@ class Translation(NamedTuple):
     text: str
     """One line: line breaks that the model writes become spaces."""
     score: float
-    """log_probability / length^alpha; the length counts the end mark."""
+    """log_probability / length^alpha; the length counts the end mark. -inf for a line that is not translated: a blank
+    or a copied one."""
     log_probability: float
     """Natural log of P(target | source)."""
     pieces: list[str]
@@ -62,6 +66,8 @@ class TranslationOptions(NamedTuple):
     """Minimum Bayes risk decoding of samples in place of a search."""
     replace_unknown: bool = False
     """Replace an unknown word by the source word with the most attention."""
+    keep: tuple[str, ...] = ()
+    """Text that is kept, as `decoding.keep`."""
 
 
 def search_options(settings: DecodingSettings) -> SearchOptions:
@@ -77,7 +83,9 @@ def search_options(settings: DecodingSettings) -> SearchOptions:
 
 def translation_options(settings: DecodingSettings) -> TranslationOptions:
     """The translation options of a run's settings."""
-    return TranslationOptions(search_options(settings), replace_unknown=settings.replace_unknown)
+    return TranslationOptions(
+        search_options(settings), replace_unknown=settings.replace_unknown, keep=tuple(settings.keep)
+    )
 
 
 class _Chunk(NamedTuple):
@@ -87,6 +95,12 @@ class _Chunk(NamedTuple):
     """Number of the first line, counted from 0."""
     lines: list[Line]
     batches: deque[tuple[list[Sentence], Job]]
+    kept: KeptText
+    search: SearchOptions
+
+    def line(self, sentence: Sentence) -> Line:
+        """The line of a sentence."""
+        return self.lines[sentence.key[0] - self.start]
 
 
 class Translator:
@@ -113,7 +127,7 @@ class Translator:
         self.parallelism = parallelism or Parallelism()
         self.outputs_cut = 0
         self.tags = TargetTags(tuple(tokenizers.source.tags))
-        self._word_tokens: WordTokens | None = None
+        self._kept: dict[tuple[tuple[str, ...], bool], KeptText] = {}
         self._scorer = scorer
         self._pools = PoolCache(engine, self.parallelism)
         weakref.finalize(self, self._pools.close)
@@ -197,9 +211,9 @@ class Translator:
                     if more is not None and not more():
                         break
                     if len(submitted) > pool.chunks_ahead:
-                        yield self._finish(submitted.popleft(), options)
+                        yield self._finish(pool, submitted.popleft(), options)
                 while submitted:
-                    yield self._finish(submitted.popleft(), options)
+                    yield self._finish(pool, submitted.popleft(), options)
 
     def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[WorkerPool]:
         if options.mbr is None:
@@ -210,10 +224,11 @@ class Translator:
         limit = self.settings.max_source_tokens
         if self.engine.max_source_length is not None:
             limit = max(1, min(limit, self.engine.max_source_length - 1))
-        sentences = encode_chunk(lines, start, self.tokenizers.source.encode, limit, options.split, self.tags)
+        kept = self._kept_text(options)
+        text_of = partial(self._text_of, kept=kept, glossary=options.glossary)
+        sentences = encode_chunk(lines, start, self.tokenizers.source.encode, limit, options.split, self.tags, text_of)
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
-            self._word_tokens = self._word_tokens or word_tokens(self.tokenizers.target)
             search = search._replace(words=self._word_tokens)
         full = sum(bool(line.text) for line in lines)
         if size := self.parallelism.call_sentences:
@@ -223,7 +238,7 @@ class Translator:
             share = _SHARE / pool.size if pool.size > 1 and is_last else 0.0
             settings = self.settings
             batches = make_batches(sentences, full, settings.batch_tokens, settings.batch_sentences, share)
-        chunk = _Chunk(start, lines, deque())
+        chunk = _Chunk(start, lines, deque(), kept, search)
         for batch in batches:
             demanding = self._with_demands(batch, chunk, options.glossary)
             chunk.batches.append((batch, pool.submit(demanding, search)))
@@ -231,58 +246,133 @@ class Translator:
 
     def _with_demands(self, batch: list[Sentence], chunk: _Chunk, glossary: Glossary | None) -> list[Sentence]:
         """The sentences with the phrases of the glossary, and with the prefix of the line if they are its first."""
-        firsts = (None if sentence.key[1] else chunk.lines[sentence.key[0] - chunk.start] for sentence in batch)
+        firsts = (None if sentence.key[1] else chunk.line(sentence) for sentence in batch)
         texts = [line.prefix.strip() if line else "" for line in firsts]
         prefixes = self.tokenizers.target.encode(texts) if any(texts) else [[]] * len(batch)
         return [
-            sentence._replace(prefix=tuple(prefix), phrases=glossary.phrases(sentence.text) if glossary else ())
+            sentence._replace(
+                prefix=tuple(prefix),
+                phrases=(*sentence.phrases, *(glossary.phrases(sentence.text) if glossary else ())),
+            )
             for sentence, prefix in zip(batch, prefixes, strict=True)
         ]
 
-    def _finish(self, chunk: _Chunk, options: TranslationOptions) -> list[list[Translation]]:
+    @cached_property
+    def _word_tokens(self) -> WordTokens:
+        return word_tokens(self.tokenizers.target)
+
+    def _kept_text(self, options: TranslationOptions) -> KeptText:
+        key = (options.keep, options.replace_unknown)
+        if key not in self._kept:
+            self._kept[key] = KeptText(self.tokenizers, *key)
+        return self._kept[key]
+
+    def _text_of(self, line: Line, kept: KeptText, glossary: Glossary | None) -> str:
+        """The text of a line that is translated: nothing of one that is copied, stand-ins for spans that are kept."""
+        text = readable(line.text)
+        if self._is_copied(line, kept) and not (glossary and glossary.entries(text)):
+            return ""
+        return kept.masked(text)
+
+    def _is_copied(self, line: Line, kept: KeptText) -> bool:
+        return not line.prefix and kept.copies(self.tags.split(readable(line.text))[1])
+
+    def _finish(self, pool: WorkerPool, chunk: _Chunk, options: TranslationOptions) -> list[list[Translation]]:
         """Wait for the batches of a chunk, and return the translations of its lines."""
         translations: dict[tuple[int, ...], list[Translation]] = {}
+        sentences: list[Sentence] = []
         while chunk.batches:
             batch, job = chunk.batches.popleft()
+            sentences += batch
             for sentence, hypotheses in zip(batch, job.result(), strict=True):
-                line = chunk.lines[sentence.key[0] - chunk.start]
-                translations[sentence.key] = self._decode(line, sentence, hypotheses, options.replace_unknown)
+                translations[sentence.key] = self._decode(chunk, sentence, hypotheses, options)
+        self._search_again(pool, chunk, sentences, translations, options)
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
-            if not line.text:
-                finished.append([_empty(line)])
-                continue
             parts: list[list[Translation]] = []
             while part := translations.pop((number, len(parts)), None):
                 parts.append(part)
             self.outputs_cut += any(part[0].cut for part in parts)
+            if not parts:
+                copied = line.text and self._is_copied(line, chunk.kept)
+                text = single_line(self.tags.split(readable(line.text))[1]) if copied else ""
+                parts.append([Translation(line, text, -math.inf, -math.inf, [])])
             finished.append(_join(line, parts, options.search.length_penalty))
         return finished
 
+    def _search_again(
+        self,
+        pool: WorkerPool,
+        chunk: _Chunk,
+        sentences: Sequence[Sentence],
+        translations: dict[tuple[int, ...], list[Translation]],
+        options: TranslationOptions,
+    ) -> None:
+        """Search again where an output has lost text that is kept, and where texts that are equal leave too few."""
+        search = chunk.search
+        if search.sampling is not None or options.mbr is not None or search.diversity:
+            return
+        wider = search._replace(beam_size=2 * search.beam_size, n_best=2 * search.n_best)
+        demanding: list[Sentence] = []
+        short: list[Sentence] = []
+        for sentence in sentences:
+            line, found = readable(chunk.line(sentence).text), translations[sentence.key]
+            if self.engine.takes_phrases and chunk.kept.lost(sentence.text, line, found[0].text):
+                phrases = chunk.kept.phrases(sentence.text, sentence.ids, line)
+                if phrases and self._fits(sum(map(len, phrases))):
+                    demanding.append(sentence._replace(phrases=phrases))
+                    continue
+            if len(found) < search.n_best:
+                short.append(sentence)
+        size = max(1, self.settings.batch_sentences // 2)
+        again: list[tuple[bool, list[Sentence], Job]] = []
+        for group, chosen in ((demanding, search._replace(words=self._word_tokens)), (short, wider)):
+            for begin in range(0, len(group), size):
+                batch = self._with_demands(group[begin : begin + size], chunk, options.glossary)
+                again.append((group is short, batch, pool.submit(batch, chosen)))
+        for is_wider, batch, job in again:
+            for sentence, hypotheses in zip(batch, job.result(), strict=True):
+                new = self._decode(chunk, sentence, hypotheses, options)
+                if is_wider:
+                    both = sorted([*translations[sentence.key], *new], key=lambda item: -item.score)
+                    translations[sentence.key] = _distinct(both)[: search.n_best]
+                elif not chunk.kept.lost(sentence.text, readable(chunk.line(sentence).text), new[0].text):
+                    translations[sentence.key] = new
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether phrases of this many tokens leave at least half of the longest output."""
+        longest = self.engine.max_target_length
+        return longest is None or 2 * tokens < longest
+
     def _decode(
-        self, line: Line, sentence: Sentence, hypotheses: Sequence[Hypothesis], replace_unknown: bool
+        self, chunk: _Chunk, sentence: Sentence, hypotheses: Sequence[Hypothesis], options: TranslationOptions
     ) -> list[Translation]:
-        target = self.tokenizers.target
-        if replace_unknown:
+        """The translations of a sentence; without sampling, no two of them have the same text."""
+        target, line = self.tokenizers.target, chunk.line(sentence)
+        if options.replace_unknown:
             texts = [replace_unknowns(self.tokenizers, sentence.text, h.tokens, h.attention) for h in hypotheses]
+            texts = [chunk.kept.restored(text, readable(line.text)) for text in texts]
         else:
             texts = target.decode([h.tokens for h in hypotheses])
-        return [
+        translations = [
             Translation(
                 line, single_line(text), h.score, h.log_probability, target.pieces(h.tokens), h.token_scores, h.cut
             )
             for text, h in zip(texts, hypotheses, strict=True)
         ]
+        return translations if options.search.sampling else _distinct(translations)
 
 
-def _empty(line: Line) -> Translation:
-    return Translation(line, "", 0.0, 0.0, [])
+def _distinct(translations: Iterable[Translation]) -> list[Translation]:
+    """The first translation with each text: several hypotheses may be segmentations of one text."""
+    found: dict[str, Translation] = {}
+    for translation in translations:
+        found.setdefault(translation.text, translation)
+    return list(found.values())
 
 
 def _join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[Translation]:
-    """The translations of a line: the k-th ones of its parts joined and scored as one; an empty one for no parts."""
-    if not parts:
-        return [_empty(line)]
+    """The translations of a line: the k-th ones of its parts joined and scored as one."""
     if len(parts) == 1:
         return parts[0]
     joined = []

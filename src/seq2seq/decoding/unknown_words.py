@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from seq2seq.decoding.kept_text import has_stand_in
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import TAG, normalize
@@ -39,8 +40,8 @@ def replace_unknowns(
         source_text: the source text, as it was encoded.
         tokens: the output without BOS and EOS.
         attention: [T+1, S] or [T, S], row t are the weights that wrote token t; S counts the source's EOS. Unknown
-            source symbols with some attention come first, each once; EOS and target tags are never copied. `<unk>`
-            remains if the source has no other symbols.
+            source symbols with some attention come first, each once, then spans that are kept; EOS and target tags are
+            never copied. `<unk>` remains if the source has no other symbols.
 
     Raises:
         UsageError: there is no attention, or the vocabulary has subwords.
@@ -62,7 +63,8 @@ def replace_unknowns(
             if token == UNK and places:
                 weights = attention[row].tolist()
                 near = [place for place in unknown if weights[place] >= _LEAST_SHARE * max(weights)]
-                place = max(near or places, key=lambda place: weights[place])
+                spans = [place for place in unknown if has_stand_in(symbols[place])]
+                place = max(near or spans or places, key=lambda place: weights[place])
                 unknown.discard(place)
                 texts[row] = symbols[place]
     return target.join(texts)

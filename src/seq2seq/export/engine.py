@@ -62,6 +62,8 @@ class CTranslate2Engine(Engine):
     removed before the others are ranked, and with several beams an output at its maximum length may differ.
     """
 
+    takes_phrases = False
+
     def __init__(
         self,
         export: Export,

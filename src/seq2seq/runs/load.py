@@ -18,6 +18,7 @@ from seq2seq.config import Config
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer
+from seq2seq.decoding.kept_text import check_kinds
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
 from seq2seq.decoding.workers import Parallelism, can_fork
@@ -79,6 +80,7 @@ class LoadedRun:
         beam_size: int | None = None,
         length_penalty: float | None = None,
         max_length: int | None = None,
+        keep: str | Iterable[str] | None = None,
     ) -> str: ...
 
     @overload
@@ -91,6 +93,7 @@ class LoadedRun:
         beam_size: int | None = None,
         length_penalty: float | None = None,
         max_length: int | None = None,
+        keep: str | Iterable[str] | None = None,
     ) -> list[str]: ...
 
     @overload
@@ -103,6 +106,7 @@ class LoadedRun:
         beam_size: int | None = None,
         length_penalty: float | None = None,
         max_length: int | None = None,
+        keep: str | Iterable[str] | None = None,
     ) -> list[str]: ...
 
     @overload
@@ -115,6 +119,7 @@ class LoadedRun:
         beam_size: int | None = None,
         length_penalty: float | None = None,
         max_length: int | None = None,
+        keep: str | Iterable[str] | None = None,
     ) -> list[list[str]]: ...
 
     def translate(
@@ -126,6 +131,7 @@ class LoadedRun:
         beam_size: int | None = None,
         length_penalty: float | None = None,
         max_length: int | None = None,
+        keep: str | Iterable[str] | None = None,
     ) -> str | list[str] | list[list[str]]:
         """The best translation of each text, in order; a blank text gives a blank one.
 
@@ -136,6 +142,7 @@ class LoadedRun:
             beam_size: hypotheses kept; 1 is greedy. The run's own by default, as the length penalty.
             length_penalty: alpha in score = log P(target | source) / length^alpha.
             max_length: longest output in tokens, however long the source is.
+            keep: kinds of text that stay as they are, `["urls", "numbers"]` or `"urls,numbers"`; see `decoding.keep`.
 
         Raises:
             TypeError: an argument has another type.
@@ -143,6 +150,8 @@ class LoadedRun:
         """
         lines = self.target_tags.add(_checked_texts(texts), _checked_tag(target_tag), "target_tag")
         options = self._options(n_best, beam_size, length_penalty, max_length)
+        if keep is not None:
+            options = options._replace(keep=check_kinds(keep, "keep"))
         found = [[item.text for item in translations] for translations in self.translator.stream(lines, options)]
         results = found if n_best is not None else [translations[0] for translations in found]
         return results[0] if isinstance(texts, str) else results

@@ -1,0 +1,154 @@
+"""Text that a translation keeps as it is: lines without a letter, URLs, e-mail addresses, placeholders, tags, numbers.
+
+A line without a letter is copied. A span within a line is kept in one of two ways:
+
+* With a vocabulary of symbols, a character that stands for the span takes its place: one unknown symbol, which
+  `replace_unknown` copies into the output, where the span takes its place again.
+* With subwords, and where an output has lost a span, the sentence is searched a second time with the spans as phrases
+  that the output must hold (`constraints.py`). Only such sentences cost more time.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import get_args
+
+from seq2seq.config.settings import KeptKind
+from seq2seq.decoding.glossary import phrase_tokens
+from seq2seq.decoding.segmentation import is_blank
+from seq2seq.errors import UsageError
+from seq2seq.special_tokens import UNK
+from seq2seq.tokenizers.pair import TokenizerPair
+from seq2seq.tokenizers.symbols import SymbolTokenizer
+
+_KINDS = {
+    "urls": r"(?:(?:https?|ftps?|file)://|www\.)[^\s<>\"]*[\w/#=&%~-]",
+    "emails": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    # {name}, {{ name }}, ${name}, {0:.2f}; %s, %d, %5.2f, %(name)s, %1$s
+    "placeholders": r"\$?\{[^{}\s]*\}|\{\{[^{}]*\}\}|%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdifgexXr](?!\w)",
+    "tags": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
+    # At least two digits: a model may well write a single one as a word.
+    "numbers": r"\+\d+(?:[ .,:/-]\d+)*|\d+(?:[.,:/-]\d+)+|\d{2,}",
+}
+_PATTERN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+_STAND_IN = 0xF0000
+"""First of the private-use characters that stand for spans; no vocabulary has them."""
+_MAX_SPANS = 8
+"""Spans of a line that are required in a second search: the states of the constraints grow with their product."""
+
+
+def check_kinds(kinds: str | Iterable[str], option: str) -> tuple[str, ...]:
+    """The kinds of a list, or of a string with commas; `none` is no kind. Raises `UsageError` for an unknown one."""
+    known = get_args(KeptKind)
+    chosen = [kind.strip() for kind in kinds.split(",")] if isinstance(kinds, str) else list(kinds)
+    for kind in filter(None, chosen):
+        if kind not in (*known, "none"):
+            raise UsageError(
+                f"{option} knows no {kind!r}",
+                where=option,
+                hint=f"some of {', '.join(known)}, with commas between them, or none",
+                code="usage.choice",
+            )
+    return tuple(kind for kind in dict.fromkeys(chosen) if kind not in ("", "none"))
+
+
+class KeptText:
+    """The text that a model keeps.
+
+    Args:
+        tokenizers: of the model.
+        kinds: values of `decoding.keep`.
+        replaces_unknown: whether unknown symbols of the output are replaced by those of the source.
+    """
+
+    def __init__(self, tokenizers: TokenizerPair, kinds: Sequence[str], replaces_unknown: bool) -> None:
+        self.tokenizers = tokenizers
+        self.kinds = frozenset(kinds)
+        self._has_symbols = isinstance(tokenizers.source, SymbolTokenizer)
+        self._is_useful = bool(self.kinds - {"lines"}) and (not self._has_symbols or replaces_unknown)
+        self._copies_lines = bool(self.kinds & {"lines", "unseen"}) and _has_letters(tokenizers)
+
+    def copies(self, text: str) -> bool:
+        """Whether a line is copied: it has no letter outside of URLs, e-mail addresses, placeholders and tags."""
+        if not self._copies_lines or is_blank(text):
+            return False
+        return not any(unicodedata.category(character)[0] == "L" for character in _PATTERN.sub(" ", text))
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Begin and end of the spans of a text that are kept."""
+        if not self._is_useful:
+            return []
+        found = list(_PATTERN.finditer(text))
+        if not found or "unseen" not in self.kinds:
+            return [match.span() for match in found if match.lastgroup in self.kinds]
+        rows = self.tokenizers.source.encode([match[0] for match in found])
+        return [
+            match.span()
+            for match, row in zip(found, rows, strict=True)
+            if match.lastgroup in self.kinds or self._is_unseen(match[0], row)
+        ]
+
+    def _is_unseen(self, span: str, tokens: Sequence[int]) -> bool:
+        """Whether the vocabulary spells a span: unknown symbols, bytes, or subwords of under two characters each."""
+        if self._has_symbols or UNK in tokens:
+            return UNK in tokens
+        pieces = [piece.strip("▁") for piece in self.tokenizers.source.pieces(tokens)]
+        return any(map(_BYTE.fullmatch, pieces)) or 2 * sum(map(bool, pieces)) > len(span)
+
+    def masked(self, text: str) -> str:
+        """The text with a stand-in for each span, if the vocabulary has unknown symbols; otherwise the text itself."""
+        if not self._has_symbols:
+            return text
+        parts, end = [], 0
+        for number, (begin, stop) in enumerate(self.spans(text)):
+            parts += [text[end:begin], chr(_STAND_IN + number)]
+            end = stop
+        return "".join([*parts, text[end:]])
+
+    def restored(self, output: str, line: str) -> str:
+        """The output for a line with the spans in place of their stand-ins."""
+        if not self._has_symbols or not has_stand_in(output):
+            return output
+        return output.translate({_STAND_IN + n: line[begin:end] for n, (begin, end) in enumerate(self.spans(line))})
+
+    def lost(self, source: str, line: str, output: str) -> bool:
+        """Whether the output for a part of a line lacks a span. `source` is the part as it was encoded."""
+        return any(output.count(span) < count for span, count in self._required(source, line).items())
+
+    def phrases(self, source: str, ids: Sequence[int], line: str) -> tuple[tuple[int, ...], ...]:
+        """The phrases that make an output hold the spans of a part of a line; none if they cannot be written."""
+        if self._has_symbols:
+            return ((UNK,),) * min(ids.count(UNK), _MAX_SPANS)
+        target = self.tokenizers.target
+        required = list(self._required(source, line).items())[:_MAX_SPANS]
+        rows = phrase_tokens(target, [span for span, _ in required])
+        texts = target.decode(rows)
+        return tuple(
+            row
+            for (span, count), row, text in zip(required, rows, texts, strict=True)
+            for _ in range(count)
+            if text == span and UNK not in row
+        )
+
+    def _required(self, source: str, line: str) -> dict[str, int]:
+        """How often each span of a part must occur in its output."""
+        if self._has_symbols:
+            spans = [line[b:e] for n, (b, e) in enumerate(self.spans(line)) if chr(_STAND_IN + n) in source]
+        else:
+            spans = [source[begin:end] for begin, end in self.spans(source)]
+        return {span: spans.count(span) for span in spans}
+
+
+def has_stand_in(text: str) -> bool:
+    """Whether a text has a character that stands for a span."""
+    return any(ord(character) >= _STAND_IN for character in text)
+
+
+def _has_letters(tokenizers: TokenizerPair) -> bool:
+    """Whether the source vocabulary has a letter: a model of symbols alone translates lines without letters."""
+    pieces = tokenizers.source.pieces(range(4, tokenizers.source.size))
+    return any(character.isalpha() for piece in pieces if not _BYTE.fullmatch(piece) for character in piece)

@@ -1,0 +1,60 @@
+"""The table of `seq2seq check`, for models whose behaviour is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from seq2seq.checks.behaviour import Summary, check_behaviour, summaries
+from seq2seq.decoding.target_tags import TargetTags
+from seq2seq.errors import DataError
+
+PAIRS = [(f"The {word} man drinks tea today.", "x") for word in ("old", "young", "tall", "sad", "happy", "tired")]
+
+
+def behaviour(model: Callable[[str], str], pairs: Sequence[tuple[str, str]] = PAIRS) -> dict[str, Summary]:
+    def translate(texts: Sequence[str], **options: object) -> list[str]:
+        return [model(text) for text in texts]
+
+    run: Any = SimpleNamespace(
+        translate=translate,
+        target_tags=TargetTags(()),
+        directory=SimpleNamespace(load_pairs=lambda split: pairs if split == "valid" else []),
+    )
+    return {summary.kind: summary for summary in summaries(check_behaviour(run))}
+
+
+def test_a_model_that_copies_keeps_everything() -> None:
+    found = behaviour(lambda text: text.strip())
+    assert len(found) == 21
+    assert not [kind for kind, summary in found.items() if summary.altered or summary.lost]
+
+
+def test_a_model_that_writes_nothing_loses_everything() -> None:
+    found = behaviour(lambda text: "")
+    assert {kind for kind, summary in found.items() if summary.kept} == {"blank lines"}
+
+
+def test_each_fault_is_found_in_its_own_kind() -> None:
+    found = behaviour(lambda text: "drinks " * 9 if text.isupper() else text.replace("://", " ").replace("%", ""))
+    assert found["ALL CAPS"].lost == 5
+    assert found["ALL CAPS"].example.source == PAIRS[0][0].upper()
+    assert found["URLs"].altered == 2
+    assert found["URLs"].kept == 2
+    assert found["printf forms"].kept == 0
+    assert found["tags"].kept == 6
+    assert found["lower case"].kept == 5
+
+
+def test_loops_are_found() -> None:
+    found = behaviour(lambda text: text + " tea" * 40 if len(text.split()) == 1 else text)
+    assert found["single words"].altered > 0
+    assert found["single words"].kept == 0
+
+
+def test_a_run_without_validation_set() -> None:
+    with pytest.raises(DataError, match="no validation set"):
+        behaviour(str, [])
