@@ -1,0 +1,1 @@
+"""Checks of data and of the behaviour of runs."""
