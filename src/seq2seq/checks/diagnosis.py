@@ -55,16 +55,19 @@ def diagnose(
     """
     findings: list[Finding] = []
     if hypotheses:
-        findings += _output_findings(sources, references, hypotheses)
+        steps = str(2 * plan.max_steps) if plan else "STEPS"
+        findings += _output_findings(sources, references, hypotheses, steps)
     if plan is not None:
         findings += _curve_findings(metrics, plan)
     return sorted(findings, key=lambda finding: -finding.weight)
 
 
-def _output_findings(sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> Iterator[Finding]:
+def _output_findings(
+    sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], steps: str
+) -> Iterator[Finding]:
     triples = list(zip(sources, references, hypotheses, strict=True))
     total = len(triples)
-    longer = "seq2seq train RUN/config.yaml training.max_steps=STEPS -o RUN-longer"
+    longer = f"seq2seq train RUN/config.yaml training.max_steps={steps} -o RUN-longer"
     kinds: list[tuple[str, str, str, list[int]]] = [
         (
             "empty",

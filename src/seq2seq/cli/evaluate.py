@@ -149,8 +149,8 @@ def _evaluate_run(
 ) -> tuple[list[MetricResult], dict[str, list[MetricResult]]]:
     """The metrics of the whole text, and those by target tag if it has several."""
     from seq2seq.atomic_files import write_text
-    from seq2seq.decoding.translator import translation_options
     from seq2seq.cli.train import print_findings
+    from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
     from seq2seq.reports.report import Translations, run_findings
     from seq2seq.runs.evaluate import metrics_by_target_tag

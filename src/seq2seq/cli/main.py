@@ -15,7 +15,21 @@ from typing import NoReturn
 
 import typer
 
-from seq2seq.cli import align, compare, config, data, demo, doctor, export, help, init, tokenizer, train, translate
+from seq2seq.cli import (
+    align,
+    compare,
+    config,
+    data,
+    demo,
+    doctor,
+    export,
+    help,
+    init,
+    report,
+    tokenizer,
+    train,
+    translate,
+)
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
 from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, refuse_repeated_options, usage_error
@@ -49,6 +63,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("runs")(compare.list_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")

@@ -55,7 +55,7 @@ def refresh_report(path: Path) -> bool:
     """Write the report of a run into its folder; a failure is a warning, since a training must go on."""
     try:
         write_text(path / FILE_NAME, report(path))
-    except Exception as error:  # noqa: BLE001  no fault of a report may end a training
+    except Exception as error:
         warn(f"cannot write {path / FILE_NAME}: {' '.join(str(error).split()) or type(error).__name__}")
         return False
     return True

@@ -45,7 +45,6 @@ from seq2seq.training.freeze import freeze
 from seq2seq.training.report import NoReport, RunReport
 from seq2seq.training.trainer import Trainer
 
-
 Refresh = Callable[[Path], bool]
 """A function that writes the report of a run directory, and returns whether it could."""
 
