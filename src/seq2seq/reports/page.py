@@ -66,11 +66,13 @@ th { color: var(--soft); font-weight: 600; } td { max-width: 34rem; overflow-wra
 pre { background: var(--box); padding: .6rem; margin: .3rem 0; white-space: pre-wrap; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem; }
 figure { margin: 0; } svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--soft); font-size: 13px; } .grid { stroke: var(--line); } polyline { fill: none; stroke-width: 2; }
+svg text { fill: var(--soft); font-size: 13px; } .grid { stroke: var(--line); }
+polyline { fill: none; stroke-width: 2; }
 svg .curve circle { fill: currentColor; } svg .curve polyline { stroke: currentColor; } .legend { margin: 0; }
 .c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
 .c4 { color: var(--c4); } .c5 { color: var(--c5); }
-dl { background: var(--box); padding: .6rem; margin: .5rem 0; display: grid; grid-template-columns: 7rem 1fr; gap: .2rem; }
+dl { background: var(--box); padding: .6rem; margin: .5rem 0;
+  display: grid; grid-template-columns: 7rem 1fr; gap: .2rem; }
 dt { color: var(--soft); } dd { margin: 0; white-space: pre-wrap; }
 @media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } dl { grid-template-columns: 1fr; } }
 """
