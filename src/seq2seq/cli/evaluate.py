@@ -152,7 +152,7 @@ def _evaluate_run(
     from seq2seq.cli.train import print_findings
     from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
-    from seq2seq.reports.report import Translations, run_findings
+    from seq2seq.reports.report import Translations
     from seq2seq.runs.evaluate import metrics_by_target_tag
     from seq2seq.runs.load import load
 
@@ -174,7 +174,7 @@ def _evaluate_run(
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))
     sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    print_findings(run_findings(run, Translations(split, sources, wanted, translated)))
+    print_findings(run, Translations(split, sources, wanted, translated))
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
     return metrics, metrics_by_target_tag(loaded, pairs, translated, target_language)

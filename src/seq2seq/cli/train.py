@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,10 +23,10 @@ from seq2seq.cli.options import (
     split_arguments,
 )
 from seq2seq.console import say, set_quiet, write_stderr
-from seq2seq.errors import UsageError
+from seq2seq.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from seq2seq.checks.diagnosis import Finding
+    from seq2seq.reports.report import Translations
     from seq2seq.runs.train import RunResult
 
 _MOST_FINDINGS = 3
@@ -120,15 +120,16 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
             f"next: seq2seq translate {result.directory} FILE"
         )
     if not quiet:
-        from seq2seq.reports.report import run_findings
-
-        print_findings(run_findings(result.directory))
+        print_findings(result.directory)
 
 
-def print_findings(findings: Sequence[Finding]) -> None:
-    """Print the three gravest findings about a run on stderr."""
-    for finding in findings[:_MOST_FINDINGS]:
-        say(f"finding: {finding.message}: {finding.evidence}\n    {finding.command}")
+def print_findings(run: Path, translations: Translations | None = None) -> None:
+    """Print the three gravest findings about a run on stderr; a run with damaged records has none."""
+    from seq2seq.reports.report import run_findings
+
+    with suppress(UserError):
+        for finding in run_findings(run, translations)[:_MOST_FINDINGS]:
+            say(f"finding: {finding.message}: {finding.evidence}\n    {finding.command}")
 
 
 def _plain(result: RunResult) -> dict[str, Any]:
