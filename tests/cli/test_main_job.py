@@ -57,6 +57,7 @@ def test_training_leaves_a_complete_run(run: Path) -> None:
         "checkpoints",
         "metrics.jsonl",
         "train.log",
+        "report.html",
     }
     assert expected | {"tensorboard", "validation", "results.json", "test.hyp"} <= {path.name for path in run.iterdir()}
     results = json.loads((run / "results.json").read_text())

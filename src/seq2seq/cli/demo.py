@@ -42,9 +42,10 @@ def demo(
     folder = output or Path(f"runs/demo-{model}")
     settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
     from seq2seq.config import load_config
+    from seq2seq.reports.report import refresh_report
     from seq2seq.runs.train import train
 
-    print_result(train(load_config([], settings)), as_json=False, quiet=quiet)
+    print_result(train(load_config([], settings), refresh=refresh_report), as_json=False, quiet=quiet)
 
     from seq2seq.alignment.matrix import draw_attention
     from seq2seq.runs.load import load

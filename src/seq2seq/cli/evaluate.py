@@ -149,8 +149,10 @@ def _evaluate_run(
 ) -> tuple[list[MetricResult], dict[str, list[MetricResult]]]:
     """The metrics of the whole text, and those by target tag if it has several."""
     from seq2seq.atomic_files import write_text
+    from seq2seq.cli.train import print_findings
     from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
+    from seq2seq.reports.report import Translations
     from seq2seq.runs.evaluate import metrics_by_target_tag
     from seq2seq.runs.load import load
 
@@ -171,8 +173,10 @@ def _evaluate_run(
     translated = [translations[0].text for translations in stream]
     if output is not None:
         write_text(output, "".join(line + "\n" for line in translated))
+    sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    print_findings(run, Translations(split, sources, wanted, translated))
     target_language = language or loaded.config.data.target_language
-    metrics = corpus_metrics(translated, [pair[1] for pair in pairs], *others, target_language=target_language)
+    metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
     return metrics, metrics_by_target_tag(loaded, pairs, translated, target_language)
 
 

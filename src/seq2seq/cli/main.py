@@ -26,6 +26,7 @@ from seq2seq.cli import (
     export,
     help,
     init,
+    report,
     tokenizer,
     train,
     translate,
@@ -64,6 +65,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("runs")(compare.list_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,14 @@ from seq2seq.cli.options import (
     ValidFiles,
     split_arguments,
 )
-from seq2seq.console import set_quiet, write_stderr
-from seq2seq.errors import UsageError
+from seq2seq.console import say, set_quiet, write_stderr
+from seq2seq.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from seq2seq.reports.report import Translations
     from seq2seq.runs.train import RunResult
+
+_MOST_FINDINGS = 3
 
 
 def train_command(
@@ -89,16 +93,18 @@ def train_command(
     if threads:
         overrides.append(f"threads={threads}")
     from seq2seq.config import load_config
+    from seq2seq.reports.report import refresh_report
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.train import train
 
     if output is not None:
         RunDirectory(output)  # refuses a run with links or FIFOs before its config is read
-    print_result(train(load_config(files, overrides, suggested)), as_json=as_json, quiet=quiet)
+    result = train(load_config(files, overrides, suggested), refresh=refresh_report)
+    print_result(result, as_json=as_json, quiet=quiet)
 
 
 def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
-    """Print the test scores of a run; under torchrun the first rank alone prints."""
+    """Print the test scores of a run and its gravest findings; under torchrun the first rank alone prints."""
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
@@ -113,6 +119,17 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
             f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}\n"
             f"next: seq2seq translate {result.directory} FILE"
         )
+    if not quiet:
+        print_findings(result.directory)
+
+
+def print_findings(run: Path, translations: Translations | None = None) -> None:
+    """Print the three gravest findings about a run on stderr; a run with damaged records has none."""
+    from seq2seq.reports.report import run_findings
+
+    with suppress(UserError):
+        for finding in run_findings(run, translations)[:_MOST_FINDINGS]:
+            say(f"finding: {finding.message}: {finding.evidence}\n    {finding.command}")
 
 
 def _plain(result: RunResult) -> dict[str, Any]:

@@ -38,6 +38,14 @@ class SystemScore(NamedTuple):
         return all(value is not None and value < LEVEL for value in values)
 
 
+class Interval(NamedTuple):
+    """95 % confidence interval of one metric of one system."""
+
+    metric: str
+    low: float
+    high: float
+
+
 class MetricTest(NamedTuple):
     """One metric of all systems, in the order given; the first is the baseline."""
 
@@ -58,9 +66,7 @@ def paired_tests(
         systems: hypotheses by the name of the system, one for each reference.
         references: raw reference lines.
     """
-    places = range(len(references))
-    if len(references) > _MOST_LINES:
-        places = range(0, len(references), -(-len(references) // _MOST_LINES))
+    places = _places(len(references))
     named = [(name, [lines[place] for place in places]) for name, lines in systems.items()]
     chosen = [[references[place] for place in places]]
 
@@ -82,6 +88,32 @@ def paired_tests(
             ("BLEU", "chrF"), signatures, resampled, randomised, strict=True
         )
     ]
+
+
+def confidence_intervals(
+    hypotheses: Sequence[str], references: Sequence[str], *, target_language: str = ""
+) -> list[Interval]:
+    """95 % confidence intervals of BLEU and chrF by bootstrap resampling of the sentences, with sacrebleu's fixed seed.
+
+    Sets of more than 10,000 lines are represented as in `paired_tests`. Fewer than two lines have no interval.
+    """
+    places = _places(len(references))
+    if len(places) < 2:
+        return []
+    chosen, wanted = [hypotheses[place] for place in places], [[references[place] for place in places]]
+    metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_language, references), force=True), "chrF": CHRF()}
+    intervals = []
+    for name, metric in metrics.items():
+        score = metric.corpus_score(chosen, wanted, n_bootstrap=_RESAMPLES)
+        # sacrebleu adds these two attributes to scores that it has resampled.
+        mean, half = float(vars(score)["_mean"]), float(vars(score)["_ci"])
+        intervals.append(Interval(name, max(0.0, mean - half), min(100.0, mean + half)))
+    return intervals
+
+
+def _places(lines: int) -> range:
+    """Places of at most 10,000 lines, at equal distances."""
+    return range(0, lines, max(1, -(-lines // _MOST_LINES)))
 
 
 def _system_score(resampled: Result, randomised: Result, baseline: Result) -> SystemScore:

@@ -63,7 +63,7 @@ _AGAIN = "repeat the command that trained the run, which writes it again"
 _FOLDERS = ("checkpoints", "tokenizer", "validation", "tensorboard", "export")
 _FILES = (
     *("config.yaml", "data.json", "env.json", "batch_size.json", "results.json", "metrics.jsonl", "diverged.json"),
-    *("train.log", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
+    *("train.log", "report.html", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
 )
 """What seq2seq itself reads and writes in a run directory."""
 

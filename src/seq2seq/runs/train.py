@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,9 @@ from seq2seq.training.freeze import freeze
 from seq2seq.training.report import NoReport, RunReport
 from seq2seq.training.trainer import Trainer
 
+Refresh = Callable[[Path], bool]
+"""A function that writes the report of a run directory, and returns whether it could."""
+
 
 class RunResult(NamedTuple):
     """Result of a finished run."""
@@ -62,8 +66,12 @@ def run_folder(config: Config) -> Path:
     return Path(config.run_directory or f"runs/{config.name or 'run'}")
 
 
-def train(config: Config) -> RunResult:
+def train(config: Config, *, refresh: Refresh | None = None) -> RunResult:
     """Prepare the data, train (or resume), average, and score the best model on the test set.
+
+    Args:
+        refresh: writes the report of the run directory after each validation and at the end; importable, since
+            several ranks may be started with it.
 
     Raises:
         UserError: an error that the user can mend; see `seq2seq.errors`.
@@ -75,9 +83,9 @@ def train(config: Config) -> RunResult:
     try:
         placement = place(config)
         if placement.ranks > 1 and not is_rank():
-            launch(train_rank, config, placement)
+            launch(partial(train_rank, refresh=refresh), config, placement)
         else:
-            train_rank(config, placement)
+            train_rank(config, placement, refresh=refresh)
     except Interrupted as end:
         end.kept = end.kept or _saved_so_far(directory)
         if os.environ.get("RANK", "0") == "0":
@@ -93,7 +101,7 @@ def train(config: Config) -> RunResult:
     return _load_result(directory)
 
 
-def train_rank(config: Config, placement: Placement) -> None:
+def train_rank(config: Config, placement: Placement, *, refresh: Refresh | None = None) -> None:
     """The whole run, as one rank of several or as the only process."""
     ranks = Ranks.start(placement.device.type)
     # With several ranks a signal before the first step ends each of them, and the parent reports it.
@@ -108,11 +116,13 @@ def train_rank(config: Config, placement: Placement) -> None:
         if directory.load_results() is not None:
             say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
             return
-        trainer, data = _set_up(config, directory, placement, ranks)
+        trainer, data = _set_up(config, directory, placement, ranks, refresh)
         state = trainer.fit(data)
         say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
         average_checkpoints(config, trainer)
         score_test_set(config, directory, placement, ranks)
+        if refresh is not None and ranks.is_first:
+            refresh(directory.path)
 
 
 def _saved_so_far(directory: RunDirectory) -> str:
@@ -149,7 +159,7 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
 
 
 def _set_up(
-    config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks
+    config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, refresh: Refresh | None
 ) -> tuple[Trainer, TrainingBatches]:
     """Prepare the data, build the model, and fit the batch size."""
     log_only(log_header(config))
@@ -174,7 +184,13 @@ def _set_up(
         precision,
         CheckpointFolder(directory.checkpoints),
         report=lambda step: (
-            RunReport(directory.path, resumed_step=step, max_steps=config.training.max_steps, texts=_texts(prepared))
+            RunReport(
+                directory.path,
+                resumed_step=step,
+                max_steps=config.training.max_steps,
+                texts=_texts(prepared),
+                refresh=refresh,
+            )
             if ranks.is_first
             else NoReport()
         ),

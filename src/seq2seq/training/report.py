@@ -71,10 +71,21 @@ class Validation(NamedTuple):
 class RunReport:
     """Writes metrics.jsonl and TensorBoard events, and shows progress.
 
-    If the disk is full, one warning is given and training continues. `texts` decodes a batch, for `diverged`.
+    If the disk is full, one warning is given and training continues. `texts` decodes a batch, for `diverged`;
+    `refresh` writes the page of the run after each validation, and returns whether it could.
     """
 
-    def __init__(self, folder: Path, *, resumed_step: int, max_steps: int, texts: Texts | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        resumed_step: int,
+        max_steps: int,
+        texts: Texts | None = None,
+        refresh: Callable[[Path], bool] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._refresh = refresh
         self._metrics = folder / "metrics.jsonl"
         self._details = folder / "diverged.json"
         self._texts = texts
@@ -117,6 +128,8 @@ class RunReport:
         )
         for source, reference, translation in result.samples:
             say(f"    {source}\n      = {reference}\n      > {translation}")
+        if self._refresh is not None and not self._broken and not self._refresh(self._folder):
+            self._refresh = None  # one warning is enough
 
     def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
         """Write diverged.json with the figures and texts of a failed update; None if it cannot be written."""

@@ -1,0 +1,71 @@
+"""Scores by slice of a test set: source length, rare words, numbers, capitals, and no final full stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from sacrebleu.metrics import BLEU, CHRF
+
+from seq2seq.evaluation.metrics import bleu_tokenizer
+
+_LEAST = 5
+"""Smaller slices have no score."""
+
+
+class Slice(NamedTuple):
+    """Scores of some sentences of a test set."""
+
+    name: str
+    sentences: int
+    bleu: float
+    chrf: float
+
+
+def slice_scores(
+    sources: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    *,
+    tags: Sequence[str] = (),
+    target_language: str = "",
+) -> list[Slice]:
+    """Scores of every slice that has at least 5 sentences, but not all of them.
+
+    Args:
+        tags: target tag of each sentence; empty if there is a single target language.
+    """
+    # A metric caches what it has counted in the references: each slice has metrics of its own.
+    tokenizer = bleu_tokenizer(target_language, references)
+    scores = []
+    for name, places in _slices(sources, tags):
+        if not _LEAST <= len(places) < len(sources):
+            continue
+        chosen, wanted = [hypotheses[place] for place in places], [[references[place] for place in places]]
+        bleu = BLEU(tokenize=tokenizer, force=True).corpus_score(chosen, wanted).score
+        scores.append(Slice(name, len(places), float(bleu), float(CHRF().corpus_score(chosen, wanted).score)))
+    return scores
+
+
+def _slices(sources: Sequence[str], tags: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    lengths = [len(source.split()) for source in sources]
+    for low, high in ((0, 5), (6, 10), (11, 20), (21, 40), (41, None)):
+        name = f"source of {low} to {high} words" if high else f"source of more than {low - 1} words"
+        yield name, [n for n, length in enumerate(lengths) if low <= length and (high is None or length <= high)]
+    counts = Counter(word for source in sources for word in source.split())
+    yield (
+        "a word that is unique in the test set",
+        [n for n, source in enumerate(sources) if any(counts[word] == 1 for word in source.split())],
+    )
+    yield "numbers", [n for n, source in enumerate(sources) if any(map(str.isdigit, source))]
+    yield (
+        "capitals after the first word",
+        [n for n, source in enumerate(sources) if any(word[0].isupper() for word in source.split()[1:])],
+    )
+    yield (
+        "no final full stop",
+        [n for n, source in enumerate(sources) if not source.rstrip(" \"')»”’").endswith((".", "。", "।", "．"))],
+    )
+    for tag in dict.fromkeys(tags):
+        yield f"target tag {tag}", [n for n, other in enumerate(tags) if other == tag]

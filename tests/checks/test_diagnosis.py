@@ -1,0 +1,72 @@
+"""Findings about constructed translations and curves."""
+
+from __future__ import annotations
+
+import pytest
+
+from seq2seq.checks.diagnosis import TrainingPlan, diagnose, is_copy, main_script, repeats
+
+_SOURCES = [f"the number {n} stands in a line of its own here" for n in range(300)]
+_REFERENCES = [f"die Zahl {n} steht hier in einer eigenen Zeile" for n in range(300)]
+_PLAN = TrainingPlan(max_steps=100, warmup_steps=10)
+
+
+def codes(hypotheses: list[str]) -> list[str]:
+    return [finding.code for finding in diagnose(_SOURCES, _REFERENCES, hypotheses)]
+
+
+def test_good_translations_have_no_findings() -> None:
+    assert codes(_REFERENCES) == []
+    assert diagnose([], [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "wrong"),
+    [
+        ("empty", [""] * 12),
+        ("copied", _SOURCES[:12]),
+        ("repeated", [f"{n} und das und das und das und das und" for n in range(12)]),
+        ("cut", [f"die {n}" for n in range(12)]),
+        ("identical", ["das ist immer derselbe Satz hier drin"] * 12),
+    ],
+)
+def test_a_fault_of_some_lines_is_found_with_its_share(code: str, wrong: list[str]) -> None:
+    found = diagnose(_SOURCES, _REFERENCES, [*wrong, *_REFERENCES[12:]])
+    assert [finding.code for finding in found] == [code]
+    assert found[0].evidence.startswith("12 of 300 lines (4 %)")
+    assert found[0].command.startswith("seq2seq ")
+
+
+def test_faults_of_the_whole_text() -> None:
+    assert "length" in codes([line + " " + line[:20] for line in _REFERENCES])
+    assert "script" in codes([f"число {n} стоит здесь на отдельной строке" for n in range(300)])
+    few = diagnose(_SOURCES[:25], _REFERENCES[:25], _REFERENCES[:25])
+    assert [finding.code for finding in few] == ["few-sentences"]
+
+
+def validations(*rows: tuple[int, float, float]) -> list[dict[str, object]]:
+    return [{"kind": "validation", "step": step, "bleu": bleu, "loss": loss} for step, bleu, loss in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "plan", "expected"),
+    [
+        (validations((30, 10, 3), (60, 20, 2), (100, 20.1, 2)), _PLAN, []),
+        (validations((30, 10, 3), (60, 20, 2), (100, 25, 1.9)), _PLAN, ["still-improving"]),
+        (validations((30, 10, 3), (60, 20, 2), (70, 25, 1.9)), _PLAN, []),
+        (validations((30, 10, 2), (60, 9, 2.2), (100, 9, 2.9)), _PLAN, ["overfitting"]),
+        (validations((100, 10, 2)), _PLAN._replace(warmup_steps=1000), ["warm-up"]),
+        ([{"kind": "validation", "step": "x", "loss": None}], _PLAN, []),
+    ],
+)
+def test_curves(rows: list[dict[str, object]], plan: TrainingPlan, expected: list[str]) -> None:
+    assert [finding.code for finding in diagnose([], [], [], rows, plan)] == expected
+
+
+def test_names_and_intended_repetitions_are_no_faults() -> None:
+    assert not is_copy("Anna Maria", "Anna Maria", "Anna Maria")
+    assert not is_copy("a b c d e", "a b c d e", "a b c d e")
+    assert not repeats("nein, nein, nein!")
+    assert repeats("哈你好你好你好你好")
+    assert main_script(["これは本です"]) == "CJK"
+    assert main_script(["12 ..."]) == ""
