@@ -129,7 +129,7 @@ def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
         raise ConfigError(
             f"{name} does not know {' and '.join(missing)} as one token; its tags: {', '.join(known) or 'none'}",
             where="target_tag",
-            hint="let a tokenizer be trained (no tokenizer.source_model, no training.init_from), or take its tags",
+            hint="let a tokenizer be trained (no tokenizer.source_model), or take its tags",
             code="config.vocabulary",
         )
 
