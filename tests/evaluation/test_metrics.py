@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from seq2seq.errors import DataError
 from seq2seq.evaluation import metrics
-from seq2seq.evaluation.metrics import bleu, bleu_tokenizer, choose_metric, corpus_metrics, unknown_language
+from seq2seq.evaluation.metrics import bleu, bleu_tokenizer, choose_metric, chrf, corpus_metrics, unknown_language
 
-SYSTEMS = ["FBK.4870", "PROMT-Rule-based.4735", "uedin-nmt.4722"]
+SYSTEMS = ["PROMT-Rule-based.4735", "uedin-nmt.4722"]
 ENGLISH = [
     "the small cat sat on the mat",
     "a dog runs through the park today",
@@ -44,21 +44,14 @@ def test_published_bleu_of_wmt17(system: str, published: tuple[Path, dict[str, d
     assert result.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("system", ["FBK.4870"])  # TER takes four seconds
-def test_published_chrf_and_ter_of_wmt17(system: str, published: tuple[Path, dict[str, dict[str, str]]]) -> None:
+@pytest.mark.parametrize("system", ["FBK.4870"])
+def test_published_chrf_of_wmt17(system: str, published: tuple[Path, dict[str, dict[str, str]]]) -> None:
     folder, scores = published
-    results = {
-        result.name: result
-        for result in corpus_metrics(lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de"))
-    }
+    result = chrf(lines(folder / f"newstest2017.{system}.en-de.txt"), lines(folder / "REF0.de"))
     row = scores[f"{system}.en-de"]
-    assert round(results["BLEU"].value, 2) == float(row["mteval_v13a_bleu_published"])
-    assert round(results["chrF"].value, 2) == round(float(row["sacrebleu_2.6.0_chrf2"]), 2)
+    assert round(result.value, 2) == round(float(row["sacrebleu_2.6.0_chrf2"]), 2)
     if row["chrf_published(eps_smoothing)"]:
-        assert round(results["chrF"].value, 2) == round(float(row["chrf_published(eps_smoothing)"]), 2)
-    assert round(results["TER"].value / 100, 3) == float(row["ter_published"])
-    assert "case:lc" in results["BLEU lowercased"].signature
+        assert round(result.value, 2) == round(float(row["chrf_published(eps_smoothing)"]), 2)
 
 
 def test_identical_and_empty() -> None:

@@ -7,8 +7,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -323,12 +321,3 @@ def test_forged_states_are_no_traceback(two: CheckpointFolder) -> None:
         data = TrainState().to_json() | {key: value}
         with pytest.raises(UserError):
             TrainState.from_json(json.loads(json.dumps(data)))
-
-
-@pytest.mark.fault(4)
-@pytest.mark.skipif(not sys.platform.startswith("linux") or shutil.which("strace") is None, reason="needs strace")
-def test_every_file_is_written_synced_renamed_and_its_folder_synced() -> None:
-    """After a power failure a renamed file may be empty where it was not synced before, and the rename may be gone."""
-    script = Path(__file__).resolve().parents[2] / "scripts" / "chaos" / "write_order.py"
-    done = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,6 @@
-"""Executes the shapes: every function and method of seq2seq.models is checked against its annotations.
+"""One thread and a seed for every test, and the execution of shapes.
 
-Done on the loaded modules and not by jaxtyping's import hook, which comes too late where another folder's
+Shapes are checked on the loaded modules and not by jaxtyping's import hook, which comes too late where another folder's
 tests have imported the models before.
 """
 
@@ -24,9 +24,9 @@ def _modules() -> list[ModuleType]:
     return [module for name, module in sys.modules.items() if name == prefix or name.startswith(prefix + ".")]
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _executed_shapes() -> Iterator[None]:
-    """Check every call, in this folder's tests alone: elsewhere it would take most of their time."""
+@pytest.fixture(scope="module")
+def executed_shapes() -> Iterator[None]:
+    """Check every call against its annotations; it would take most of the time of other tests."""
     modules = _modules()
     names = {module.__name__ for module in modules}
     checked = {}

@@ -192,7 +192,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str, autocast: bool) -> No
         assert parameter.grad.abs().max() > 0, path
 
 
-@SOME
+@pytest.mark.parametrize("name", ["transformer-modern", "gru-multi-head", "lstm-additive"])
 def test_one_batch_can_be_overfitted(name: str) -> None:
     torch.manual_seed(3)
     model = build_model(CONFIGURATIONS[name], SOURCE_SIZE, TARGET_SIZE)
@@ -224,7 +224,7 @@ def decode_lines(model: Seq2SeqModel, source: Tensor, lines: list[list[int]]) ->
     ("name", "widths"),
     [
         *((name, (2, 5, 5, 3, 3)) for name in CONFIGURATIONS),
-        *((name, widths) for name in DISTINCT for widths in ((1, 1, 1, 1, 1), (3, 3, 2, 1, 1), (12, 12, 12, 4, 1))),
+        *((name, widths) for name in DISTINCT for widths in ((1, 1, 1, 1, 1), (12, 12, 12, 4, 1))),
     ],
 )
 @torch.inference_mode()

@@ -25,13 +25,10 @@ RUNS = {
         "tokenizer.sampling=0.2",
         "training.r_drop=2",
         "training.ema_decay=0.9",
-    ],
-    "gru": ["model.kind=gru", "model.embedding_size=16", "training.optimizer.kind=schedule_free"],
-    "muon": [
-        *(f"model.{key}" for key in ("ff_size=32", "encoder_layers=1", "decoder_layers=1")),
         "training.optimizer.kind=muon",
         "training.num_workers=2",
     ],
+    "gru": ["model.kind=gru", "model.embedding_size=16", "training.optimizer.kind=schedule_free"],
 }
 STEPS = 6
 
@@ -87,7 +84,7 @@ def last_state(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize(("name", "stop_at"), [("transformer", 3), ("gru", 5), ("muon", 1)])
+@pytest.mark.parametrize(("name", "stop_at"), [("transformer", 3), ("gru", 5)])
 def test_weights_and_optimizer_are_the_same_bits(name: str, stop_at: int, corpus: Path, tmp_path: Path) -> None:
     settings = [*SIZE, *RUNS[name]]
     run(corpus, tmp_path / "whole", settings, None)
