@@ -48,7 +48,7 @@ CATALOGUE = {
     "config.batch-size": Entry(2, "The batch size is smaller than the longest pair.", "Increase training.batch_size."),
     "config.vocabulary": Entry(2, "The vocabulary cannot be built or used with these settings.", "Use the size or file in the hint."),
     "config.freeze": Entry(2, "training.freeze matches no parameters, or all of them.", "Use a pattern of parameter names, such as encoder.*."),
-    "config.init-from": Entry(2, "The model of training.init_from has other sizes than the config.", "Leave the model's settings out: they are copied from that run."),
+    "config.init-from": Entry(2, "The model of training.init_from does not fit the config or the new text.", "Leave the model's settings out: they are copied from that run; the hint names the way for the text."),
     "config.ranks": Entry(2, "The processes of a distributed training differ, or there are too many.", "Start the same command on every machine."),
     "device.unknown": Entry(2, "The device name is unknown.", "Use auto, cpu, cuda, cuda:N or mps."),
     "device.missing": Entry(2, "This machine does not have the device.", "Use device=auto; `seq2seq doctor` lists the devices."),

@@ -12,12 +12,13 @@ from tests.cli.conftest import checkpoint_of
 from seq2seq.checkpoints.checkpoint import load_model_tensors
 from seq2seq.config import Config, load_config
 from seq2seq.data.demo import builtin_pairs
+from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.models import build_model
-from seq2seq.runs.fine_tuning import initial_weights
+from seq2seq.runs.fine_tuning import check_new_text, initial_weights, load_initial_weights
 from seq2seq.runs.load import load
 from seq2seq.runs.train import train
-from seq2seq.tokenizers.pair import train_tokenizers
+from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 
 TINY = [
     "model.hidden_size=16",
@@ -112,6 +113,89 @@ def test_another_model_is_refused_by_key_and_values(run: Path, setting: str, sai
         initial_weights(str(run), config(setting))
     assert said.format(run=run) in caught.value.what
     assert hint in str(caught.value.hint)
+
+
+def test_a_new_target_tag_is_an_entry_of_its_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A new tag was refused. Its rows are drawn as those of a new model, and no other weight changes."""
+    wanted = config()
+    data = {"train": [{"source": "a", "target": "b", "target_tag": "fr"}]}
+    wanted = Config.model_validate({**wanted.model_dump(), "data": {**wanted.data.model_dump(), **data}})
+    before, initial = initial_weights(str(run), config()), initial_weights(str(run), wanted)
+    assert "<2fr>" in capsys.readouterr().err
+    size = before.tokenizers.source.size
+    assert initial.tokenizers.source.size == size + 1
+    torch.manual_seed(7)
+    model = build_model(wanted.model, size + 1, size + 1)
+    drawn = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    load_initial_weights(model, initial)
+    for name, parameter in model.named_parameters():
+        old = before.tensors[name]
+        assert torch.equal(parameter[: len(old)], old)
+        assert torch.equal(parameter[len(old) :], drawn[name][len(old) :])
+    assert sum(len(parameter) - len(before.tensors[name]) for name, parameter in model.named_parameters()) == 1
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word", "wordpunct"])
+def test_tags_are_added_to_every_kind_of_vocabulary(kind: str, tmp_path: Path) -> None:
+    old = _tokenizers(kind, ["<2de>"], joint=kind != "word")
+    new = old.with_tags(["<2de>", "<2fr>"])
+    assert old.with_tags(["<2de>"]) is old
+    assert new.joint == old.joint
+    assert new.source.size == old.source.size + 1
+    assert new.source.tags == ["<2de>", "<2fr>"]
+    texts = ["<2de> a small house", "the dog  sleeps"]
+    assert new.source.encode(texts) == old.source.encode(texts)
+    assert new.target.encode(texts[1:]) == old.target.encode(texts[1:])
+    new.save(tmp_path)
+    loaded = TokenizerPair.load(tmp_path)
+    assert loaded.fingerprint == new.fingerprint
+    assert loaded.source.encode(["<2fr> a dog"])[0].count(old.source.size) == 1
+
+
+def test_text_that_the_vocabulary_does_not_know_is_refused_or_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Russian was trained into a vocabulary of German words: every token was unknown, and the run ended with 0."""
+    russian = ["Собака спит в доме.", "Кошка видит большую птицу.", "Мы читаем новую книгу."] * 4
+    with pytest.raises(
+        ConfigError, match="100% of the target tokens are unknown to the vocabulary of runs/old"
+    ) as caught:
+        check_new_text(_prepared(tmp_path, _tokenizers("word", joint=False), russian), "runs/old")
+    assert "leave training.init_from out" in str(caught.value.hint)
+    capsys.readouterr()
+    check_new_text(_prepared(tmp_path, _tokenizers("unigram", joint=False), russian), "runs/old")
+    said = capsys.readouterr().err
+    assert "of the target tokens are single bytes" in said
+    assert "source tokens" not in said
+
+
+def test_text_without_tags_is_refused_by_a_run_with_tags(tmp_path: Path) -> None:
+    """It was trained without a word, and the model lost the languages that it had."""
+    targets = [pair[1] for pair in builtin_pairs("demo", "train")[:12]]
+    for kind in ("unigram", "char"):
+        tokenizers = _tokenizers(kind, ["<2de>", "<2fr>"])
+        with pytest.raises(ConfigError, match="target tags \\(<2de>, <2fr>\\), and 100% of the new") as caught:
+            check_new_text(_prepared(tmp_path, tokenizers, targets), "runs/old")
+        assert "target_tag: de" in str(caught.value.hint)
+        check_new_text(_prepared(tmp_path, tokenizers, targets, tag="fr"), "runs/old")
+
+
+def _tokenizers(kind: str, tags: list[str] | None = None, *, joint: bool = True) -> TokenizerPair:
+    pairs = builtin_pairs("demo", "train")[:120]
+    settings = config(f"tokenizer.kind={kind}", f"tokenizer.joint={str(joint).lower()}", "model.tied_embeddings=none")
+    tagged = [
+        (f"{tags[number % len(tags)]} {pair[0]}" if tags else pair[0], pair[1]) for number, pair in enumerate(pairs)
+    ]
+    return train_tokenizers(settings.tokenizer, lambda: iter(tagged), 1, tags or ())
+
+
+def _prepared(folder: Path, tokenizers: TokenizerPair, targets: list[str], tag: str | None = None) -> Prepared:
+    sources = [pair[0] for pair in builtin_pairs("demo", "train")[: len(targets)]]
+    for name, lines in (("new.en", sources), ("new.xx", targets)):
+        (folder / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
+    source = {"source": str(folder / "new.en"), "target": str(folder / "new.xx"), "target_tag": tag}
+    data = Config.model_validate({"data": {"train": [source], "holdout": 0}}).data
+    return prepare(data, config().tokenizer, cache=folder / "cache", tokenizers=tokenizers)
 
 
 def test_another_architecture_is_refused(run: Path) -> None:

@@ -173,11 +173,12 @@ class RunDirectory:
         if changes := config_changes(before, config):
             more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
             shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
+            start = f" (training.init_from={self.path} starts from this model)" if self.has_checkpoints else ""
             raise ConfigError(
                 f"the run in {self.path} was started with other settings:{shown}",
                 where=str(self.config),
                 code="config.changed",
-                hint="put the old values back, or train into another run directory with -o",
+                hint=f"put the old values back, or train into another run directory with -o{start}",
             )
 
     def save_config(self, config: Config) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
-from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_model_tensors
 from seq2seq.config import Config, ModelSettings, TokenizerSettings
 from seq2seq.config.compare import as_yaml
-from seq2seq.console import warn
+from seq2seq.console import say, warn
+from seq2seq.data.corpus import tag_symbol
+from seq2seq.data.prepare import Prepared
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import check_tokenizer, find_checkpoint, load_best
+from seq2seq.special_tokens import UNK
+from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.sentencepiece import read_model
 
@@ -22,13 +29,20 @@ _FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", 
 # Model files are compared by content, and sampling acts on a given vocabulary too.
 _EFFECTIVE_TOKENIZER_SETTINGS = ("source_model", "target_model", "sampling")
 
+_SAMPLE_PAIRS = 2_000
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+_NOTABLE_UNKNOWN, _MOST_UNKNOWN = 0.05, 0.4
+"""Shares of unknown tokens from which a warning and a refusal are due. A run on text of its own kind has far fewer."""
+_NOTABLE_BYTES = 0.15
+
 
 class InitialModel(NamedTuple):
     """Weights and vocabulary that training starts from."""
 
     tokenizers: TokenizerPair
+    """The run's own, and the target tags of the new data after its entries."""
     tensors: dict[str, Tensor]
-    """The model's parameters by name, for `load_model_tensors`."""
+    """The run's parameters by name, for `load_initial_weights`."""
     model: ModelSettings
     """Settings that the weights were trained with."""
     name: str
@@ -39,8 +53,9 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     """Load the weights that `training.init_from` names, checked against the config of the new run.
 
     `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
-    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). A warning names
-    tokenizer settings that have no effect with the vocabulary of that run.
+    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Target tags that the
+    vocabulary of that run does not know are added to it. A warning names tokenizer settings that
+    have no effect with it.
 
     Raises:
         CheckpointError: there is no run or checkpoint, or a file is damaged.
@@ -53,7 +68,89 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     check_tokenizer(directory, tokenizers)
     _check_vocabulary(tokenizers, config, directory.path)
     _warn_about_unused_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
-    return InitialModel(tokenizers, checkpoint.model, before.model, str(checkpoint.path))
+    extended = tokenizers.with_tags(_tags(config))
+    if added := extended.source.tags[len(tokenizers.source.tags) :]:
+        say(f"new in the vocabulary of {directory.path}: {' '.join(added)} (its other entries and weights stay)")
+    return InitialModel(extended, checkpoint.model, before.model, str(checkpoint.path))
+
+
+def load_initial_weights(model: nn.Module, initial: InitialModel) -> None:
+    """Copy the weights into a model; rows of new vocabulary entries stay as the model has drawn them.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    tensors = dict(initial.tensors)
+    sizes = {side.size for side in initial.tokenizers}
+    for name, parameter in model.named_parameters():
+        rows = len(tensors[name]) if name in tensors and tensors[name].dim() else 0
+        # Embeddings and the output have one row per entry, and new entries come last.
+        if rows and rows < len(parameter) and len(parameter) in sizes:
+            whole = parameter.detach().clone()
+            whole[:rows] = tensors[name]
+            tensors[name] = whole
+    load_model_tensors(model, tensors, initial.name)
+
+
+def check_new_text(prepared: Prepared, run: str) -> None:
+    """Check on a sample of the training pairs that the vocabulary of an earlier run fits the new text.
+
+    Warnings count unknown tokens, and characters that are spelled in bytes.
+
+    Raises:
+        ConfigError: most of a side is unknown, or the run has target tags and the text has none.
+    """
+    store, tokenizers = prepared.train, prepared.tokenizers
+    sample = np.unique(np.linspace(0, len(store) - 1, min(len(store), _SAMPLE_PAIRS)).astype(np.int64))
+    sources, targets = store.rows(sample)
+    if tags := tokenizers.source.tags:
+        numbers = [number for number, piece in _entries(tokenizers.source) if piece in tags]
+        # A word boundary may stand before the tag.
+        if untagged := sum(not np.isin(row[:2], numbers).any() for row in sources):
+            raise ConfigError(
+                f"{run} was trained with target tags ({', '.join(tags)}), and "
+                f"{untagged / len(sources):.0%} of the new training pairs have none",
+                where="data.train",
+                hint=f"data.train: [{{source: FILE, target: FILE, target_tag: {tags[0][2:-1]}}}]; another tag is added "
+                "to the vocabulary",
+                code="config.init-from",
+            )
+    for side, tokenizer, rows in (("source", tokenizers.source, sources), ("target", tokenizers.target, targets)):
+        _check_side(side, tokenizer, np.concatenate(rows), run)
+
+
+def _check_side(side: str, tokenizer: Tokenizer, ids: np.ndarray[tuple[int], np.dtype[np.int32]], run: str) -> None:
+    unknown = float(np.mean(ids == UNK))
+    if unknown >= _MOST_UNKNOWN:
+        raise ConfigError(
+            f"{unknown:.0%} of the {side} tokens are unknown to the vocabulary of {run}",
+            where="training.init_from",
+            hint="leave training.init_from out, so that a vocabulary is made from this text, or start from a run with "
+            "subwords (tokenizer.kind unigram or bpe), which spell any text",
+            code="config.init-from",
+        )
+    if unknown >= _NOTABLE_UNKNOWN:
+        warn(f"{unknown:.0%} of the {side} tokens are unknown to the vocabulary of {run} (training.init_from)")
+    if tokenizer.kind == "sentencepiece":
+        spelled = float(
+            np.mean(np.isin(ids, [number for number, piece in _entries(tokenizer) if _BYTE.fullmatch(piece)]))
+        )
+        if spelled >= _NOTABLE_BYTES:
+            warn(
+                f"{spelled:.0%} of the {side} tokens are single bytes, since the vocabulary of {run} "
+                "(training.init_from) does not know these characters: training and translation take longer, and need "
+                "more text, than with a vocabulary of this text"
+            )
+
+
+def _entries(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
+    return enumerate(tokenizer.pieces(range(tokenizer.size)))
+
+
+def _tags(config: Config) -> list[str]:
+    data = config.data
+    named = (source.target_tag for source in (*data.train, *data.valid, *data.test))
+    return sorted({tag_symbol(tag) for tag in named if tag})
 
 
 def _locate(path: Path) -> tuple[RunDirectory, Checkpoint]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from seq2seq.checkpoints.checkpoint import load_checkpoint, load_model_tensors
+from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
@@ -33,7 +33,7 @@ from seq2seq.records import Results
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_test_set
-from seq2seq.runs.fine_tuning import InitialModel, initial_weights
+from seq2seq.runs.fine_tuning import InitialModel, check_new_text, initial_weights, load_initial_weights
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
@@ -172,6 +172,8 @@ def _set_up(
     initial = None if init_from is None or directory.has_checkpoints else initial_weights(init_from, config)
     with ranks.first_then_others("data"):
         prepared = prepare_data(config, directory, None if initial is None else initial.tokenizers)
+        if initial is not None:
+            check_new_text(prepared, str(init_from))
         if ranks.is_first:
             save_data(directory, prepared)
     ranks.require_equal("data", f"{prepared.record['fingerprint']} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
@@ -224,7 +226,7 @@ def _build(config: Config, prepared: Prepared, initial: InitialModel | None) -> 
     torch.manual_seed(config.seed)
     model = build_model(config.model, prepared.tokenizers.source.size, prepared.tokenizers.target.size)
     if initial is not None:
-        load_model_tensors(model, initial.tensors, initial.name)
+        load_initial_weights(model, initial)
         say(f"starting from the weights of {initial.name}")
     if frozen := freeze(model, config.training.freeze):
         say(f"{len(frozen)} parameters stay as they are: {', '.join(frozen[:4])}{', ...' if len(frozen) > 4 else ''}")

@@ -62,6 +62,10 @@ class Tokenizer(ABC):
         return [piece for piece in self.pieces(range(self.size)) if TAG.fullmatch(piece)]
 
     @abstractmethod
+    def with_tags(self, tags: Sequence[str]) -> Tokenizer:
+        """This tokenizer with new target tags after its entries, whose ids stay as they are."""
+
+    @abstractmethod
     def to_bytes(self) -> bytes:
         """Serialize for `from_bytes`."""
 

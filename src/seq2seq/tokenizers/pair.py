@@ -36,6 +36,14 @@ class TokenizerPair(NamedTuple):
         """SHA-256 over the kinds and contents of both sides, in hexadecimal."""
         return _sha256(json.dumps([(side.kind, _sha256(side.to_bytes())) for side in self]).encode())
 
+    def with_tags(self, tags: Sequence[str]) -> TokenizerPair:
+        """These tokenizers, whose source side knows each of `tags`; new tags follow the old entries."""
+        known = self.source.tags
+        if not (new := [tag for tag in dict.fromkeys(tags) if tag not in known]):
+            return self
+        source = self.source.with_tags(new)
+        return TokenizerPair(source, source if self.joint else self.target)
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer files and, last, `tokenizer.json` with their SHA-256."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +129,7 @@ def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
         raise ConfigError(
             f"{name} does not know {' and '.join(missing)} as one token; its tags: {', '.join(known) or 'none'}",
             where="target_tag",
-            hint="let a tokenizer be trained (no tokenizer.source_model, no training.init_from), or take its tags",
+            hint="let a tokenizer be trained (no tokenizer.source_model), or take its tags",
             code="config.vocabulary",
         )
 

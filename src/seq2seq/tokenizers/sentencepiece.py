@@ -146,6 +146,14 @@ class SubwordTokenizer(Tokenizer):
         scores = [piece.score if piece else 0.0 for piece in pieces]
         return texts, scores, model.trainer_spec.model_type == model.trainer_spec.BPE
 
+    def with_tags(self, tags: Sequence[str]) -> Self:
+        model = parse_model(self._model)
+        for tag in tags:
+            model.pieces.add(piece=tag, score=0.0, type=model.SentencePiece.USER_DEFINED)
+        model.trainer_spec.user_defined_symbols.extend(tags)
+        model.trainer_spec.vocab_size = len(model.pieces)
+        return type(self)(model.SerializeToString(deterministic=True))
+
     def to_bytes(self) -> bytes:
         return self._model
 

@@ -75,6 +75,9 @@ class SymbolTokenizer(Tokenizer):
             for number in ids
         ]
 
+    def with_tags(self, tags: Sequence[str]) -> Self:
+        return type(self)([*self.symbols, *tags], self.normalization)
+
     def to_bytes(self) -> bytes:
         content = {"kind": self.kind, "normalization": self.normalization, "symbols": self.symbols}
         return (json.dumps(content, ensure_ascii=False, indent=0) + "\n").encode()
