@@ -142,6 +142,9 @@ class LetterTokenizer(Tokenizer):
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return ["".join(self.pieces(row)) for row in ids]
 
+    def with_tags(self, tags: Sequence[str]) -> LetterTokenizer:
+        raise NotImplementedError
+
     def to_bytes(self) -> bytes:
         return self.alphabet.encode()
 
