@@ -78,7 +78,7 @@ def _output_findings(
         (
             "copied",
             "translations copy the source",
-            "seq2seq data prepare RUN/config.yaml",
+            "seq2seq data check RUN/config.yaml",
             [n for n, triple in enumerate(triples) if is_copy(*triple)],
         ),
         (
@@ -153,7 +153,7 @@ def _whole_text_findings(references: Sequence[str], hypotheses: Sequence[str]) -
             "script",
             "the translations have another script than the references",
             f"{found} in place of {wanted}",
-            "seq2seq data prepare RUN/config.yaml",
+            "seq2seq data check RUN/config.yaml",
             1.0,
         )
     if len(references) < _FEW_SENTENCES:
