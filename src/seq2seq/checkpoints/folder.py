@@ -315,7 +315,7 @@ class CheckpointFolder:
         state.best_step = int(chosen.name.removeprefix("step-")) if chosen else 0
         state.best_metric = metrics[chosen] if chosen else None
         state.best_loss = None  # it was that of the damaged model
-        instead = f"{chosen.name} is the best of the others" if chosen else "the next validation decides anew"
+        instead = f"{chosen.name} is the best of the others" if chosen else "the next validation chooses another"
         warn(f"the best model is lost: {fault}; {instead} (to keep it, put {best} back from a copy before training)")
 
     def _adopt_copy(self, mark: str) -> None:
@@ -352,7 +352,7 @@ class CheckpointFolder:
 
 
 def _fault(path: Path) -> str | None:
-    """What keeps the weights of a checkpoint from being used; None if they are whole."""
+    """Reason why the weights of a checkpoint cannot be used; None if they are whole."""
     try:
         load_checkpoint(path, with_training=False)
     except CheckpointError as error:

@@ -47,7 +47,7 @@ class Case(NamedTuple):
     kind: str
     source: str
     part: str = ""
-    """What the output should hold unchanged."""
+    """Text that the output should hold unchanged."""
     like: tuple[str, ...] | None = None
     """Sentences whose translations, joined, the output should be; None if only `part` matters."""
 
@@ -187,6 +187,6 @@ def _similarity(one: str, other: str) -> float:
 
 
 def _copies(text: str) -> int:
-    """How often the most frequent word occurs."""
+    """Number of occurrences of the most frequent word."""
     words = _WORD.findall(text.casefold())
     return max((words.count(word) for word in set(words)), default=0)

@@ -21,7 +21,7 @@ class Kind(NamedTuple):
     error_share: float
     """Share of the pairs from which on it is an error; below it is a warning."""
     action: str
-    """What `--fix` does: `drop` the pair, `repair` its text, or `keep` it."""
+    """Action of `--fix`: `drop` the pair, `repair` its text, or `keep` it."""
     advice: str
 
 
@@ -102,7 +102,7 @@ def _shown(text: str) -> str:
 
 
 class SourceReport:
-    """What the check found in one corpus."""
+    """Findings of the check in one corpus."""
 
     def __init__(self, name: str) -> None:
         self.name = name

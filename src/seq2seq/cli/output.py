@@ -97,13 +97,13 @@ class _Step(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """What is whole of a record. Its first entry are the options of the command, each further one is a `_Step`."""
+    """The undamaged entries of a record: first the options of the command, then a `_Step` each."""
 
     identity: dict[str, Any] | None
     """None if the record is damaged from its beginning, or was written by another version."""
     steps: list[_Step]
     ends: list[int]
-    """Where the entries end in the file, in bytes: that of the options first."""
+    """Ends of the entries in the file, in bytes: that of the options first."""
     damaged: bool
     """Whether something other than a torn last line follows."""
 

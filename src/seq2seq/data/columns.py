@@ -53,7 +53,7 @@ def _is_known(name: str) -> bool:
 
 
 def kind_of_column(cells: Sequence[str]) -> str | None:
-    """What a column holds, if it is plainly not text: numbers, web addresses, or nearly the same in every row."""
+    """Content of a column that is plainly not text: numbers, web addresses, or nearly the same in every row."""
     cells = [cell for cell in cells if cell.strip()]
     if len(cells) < _FEWEST:
         return None

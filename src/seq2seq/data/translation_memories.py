@@ -312,7 +312,7 @@ def _collect(
 
 
 def _placeholder(child: Element, tag: str, numbers: dict[tuple[bool, str], int] | None, opened: dict[str, int]) -> str:
-    """What stands for native code: a placeholder, a space for a line break, or nothing."""
+    """Replacement of native code: a placeholder, a space for a line break, or nothing."""
     if numbers is None:
         return " " if (child.get("ctype") or child.get("type") or child.get("subType") or "").endswith("lb") else ""
     key = child.get("x") or child.get("rid") or child.get("id") or child.get("i") or f"#{len(opened)}"

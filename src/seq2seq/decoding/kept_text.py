@@ -135,7 +135,7 @@ class KeptText:
         )
 
     def _required(self, source: str, line: str) -> dict[str, int]:
-        """How often each span of a part must occur in its output."""
+        """Number of times that each span of a part must occur in its output."""
         if self._has_symbols:
             spans = [line[b:e] for n, (b, e) in enumerate(self.spans(line)) if chr(_STAND_IN + n) in source]
         else:

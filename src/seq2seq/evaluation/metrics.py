@@ -119,7 +119,7 @@ def bleu_tokenizer(target_language: str, references: Sequence[str] = ()) -> str:
 
 
 def unknown_language(code: str) -> str | None:
-    """What to say of a language code that is none; None for a code."""
+    """Message about a text that is no language code; None for a code."""
     if language_of(code):
         return None
     near = suggested_code(code)

@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the records of a run say about it."""
+    """Summary of one run."""
 
     path: Path
     config: Config

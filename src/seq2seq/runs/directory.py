@@ -65,7 +65,7 @@ _FILES = (
     *("config.yaml", "data.json", "env.json", "batch_size.json", "results.json", "metrics.jsonl", "diverged.json"),
     *("train.log", "report.html", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
 )
-"""What seq2seq itself reads and writes in a run directory."""
+"""Names that seq2seq itself reads and writes in a run directory."""
 
 _ENDING_SECONDS = 1.0
 """Time for a killed process to give up its lock: it holds it until its last thread has ended."""
