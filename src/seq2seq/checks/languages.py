@@ -68,7 +68,7 @@ class Identifier:
 
 
 class SideLanguages:
-    """Languages and scripts of the two sides of a corpus. `named` are their languages where a config or a file says them."""
+    """Languages and scripts of the two sides of a corpus; `named` are those that a config or a file name states."""
 
     def __init__(self, sample: Sequence[Pair], named: tuple[str, str], identifier: Identifier) -> None:
         self._identify = identifier
