@@ -125,10 +125,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(corpus: Path, tmp_path: Path) -> 
     scripts/chaos/kills.py kills at random times and at every failpoint.
     """
     interrupted = Interruptions(corpus, tmp_path, *GRU)
-    interrupted.killed("step.begin=kill@2")  # nothing is saved yet
     interrupted.killed("step.begin=kill@5")  # in a step
     interrupted.killed("save.before_manifest=kill@1")  # in a save
-    interrupted.killed("save.after_rename=kill@1")  # between a save and the links to it
     interrupted.killed("folder.half_removed=kill@1")  # while pruning
     interrupted.ends_in_the_same_bits()
 
