@@ -33,7 +33,7 @@ from seq2seq.records import Results
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_test_set
-from seq2seq.runs.fine_tuning import InitialModel, check_new_text, initial_weights, load_initial_weights
+from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
@@ -41,7 +41,6 @@ from seq2seq.system import keep_freed_memory
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.failures import is_out_of_memory
-from seq2seq.training.freeze import freeze
 from seq2seq.training.report import NoReport, RunReport
 from seq2seq.training.trainer import Trainer
 

@@ -12,7 +12,7 @@ from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
-from seq2seq.training.freeze import freeze
+from seq2seq.runs.fine_tuning import freeze
 
 TINY = [
     "model.hidden_size=8",
