@@ -83,3 +83,19 @@ def test_the_list_of_runs_knows_their_states(runs: Path, seq2seq: Runner) -> Non
 
 def test_names_are_as_short_as_they_can_be() -> None:
     assert short_names([Path("/a/b/x"), Path("/a/c/x"), Path("/a/c/y")]) == ["b/x", "c/x", "c/y"]
+
+
+def test_an_evaluation_beside_a_baseline(runs: Path, seq2seq: Runner, tmp_path: Path) -> None:
+    first, references = runs / "first", runs / "first" / "test.target"
+    found = json.loads(seq2seq("evaluate", first, "--baseline", runs / "second", "--json").out)
+    assert [entry["significant"] for entry in found if "baseline" in entry] == [False, False]
+    lines = references.read_text(encoding="utf-8").splitlines()
+    (tmp_path / "good").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    outcome = seq2seq("evaluate", first, "--baseline", tmp_path / "good")
+    assert "BLEU worse than" in outcome.out
+    assert "unlikely to be chance" in outcome.out
+    given = ("evaluate", "--hypotheses", tmp_path / "good", "-r", references, "--baseline")
+    assert "100.00" in seq2seq(*given, first / "test.hyp").out
+    assert seq2seq(*given, first).code == 2
+    (tmp_path / "short").write_text("one\n", encoding="utf-8")
+    assert seq2seq(*given, tmp_path / "short").code == 3

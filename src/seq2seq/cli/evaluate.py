@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -27,12 +27,24 @@ from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from seq2seq.evaluation.metrics import MetricResult
+    from seq2seq.evaluation.significance import MetricTest
     from seq2seq.runs.load import LoadedRun
 
 RunOption = Annotated[
     list[Path] | None,
     typer.Argument(metavar="[RUN]", help="Run directory; not needed with --hypotheses.", show_default=False),
 ]
+
+
+class _Evaluation(NamedTuple):
+    metrics: list[MetricResult]
+    by_language: dict[str, list[MetricResult]]
+    """Metrics by target tag, if the text has several."""
+    hypotheses: list[str]
+    references: list[str]
+    target_language: str
+    baseline: list[str]
+    """Translations by the baseline; empty without one."""
 
 
 def evaluate(
@@ -49,6 +61,10 @@ def evaluate(
         typer.Option("--language", "-l", help="Target language, e.g. zh. [default: by the script of the text]"),
     ] = None,
     target_tag: TargetTag = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", help="Test the difference from another run, or from a file of its translations."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -63,6 +79,7 @@ def evaluate(
     \b
       seq2seq evaluate runs/demo
       seq2seq evaluate runs/demo --source news.en --references news.de
+      seq2seq evaluate runs/demo --baseline runs/other
       seq2seq evaluate --hypotheses output.de --references news.de
       seq2seq evaluate --hypotheses output.de --references news.de other.de
     """
@@ -72,6 +89,8 @@ def evaluate(
     if language is not None:
         _check_language(language)
     folder, files = _run_and_references(run or [], references or [])
+    if baseline is not None:
+        exclude("--baseline", [("several references", len(files) > 1)], "differences are tested with one reference")
     if hypotheses is not None:
         if not files:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
@@ -80,8 +99,10 @@ def evaluate(
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if any(same_file(hypotheses, file) for file in files):
             warn(f"{hypotheses} is compared with itself")
-        metrics = corpus_metrics(_lines(hypotheses), *map(_lines, files), target_language=language or "")
-        by_language: dict[str, list[MetricResult]] = {}
+        lines, targets = _lines(hypotheses), [_lines(file) for file in files]
+        metrics = corpus_metrics(lines, *targets, target_language=language or "")
+        others = [] if baseline is None else _baseline_lines(baseline, len(targets[0]))
+        done = _Evaluation(metrics, {}, lines, targets[0], language or "", others)
     else:
         if folder is None:
             raise UsageError(
@@ -89,27 +110,79 @@ def evaluate(
                 hint="give a run directory, or --hypotheses and --references",
                 code="usage.nothing-to-do",
             )
-        metrics, by_language = _evaluate_run(
+        done = _evaluate_run(
             folder,
             split=split,
             source=source,
             references=files,
             target_tag=target_tag,
+            baseline=baseline,
             output=output,
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
             options=(device, checkpoint, threads),
             language=language,
         )
+    _print(done, str(baseline), as_json=as_json, quiet=quiet)
+
+
+def _print(done: _Evaluation, baseline: str, *, as_json: bool, quiet: bool) -> None:
+    tests = _tests(done)
     if as_json:
-        parts = [metric._asdict() | {"target_tag": tag} for tag, found in by_language.items() for metric in found]
-        typer.echo(json.dumps([metric._asdict() for metric in metrics] + parts, ensure_ascii=False))
-    elif quiet:
-        typer.echo(f"{metrics[0].value:.2f}")
-    else:
-        print_metrics(metrics)
-        for tag, found in by_language.items():
-            typer.echo(f"\ntarget tag {tag}")
-            print_metrics(found)
+        differences = {test.metric: _difference(test) for test in tests}
+        whole = [metric._asdict() | differences.get(metric.name, {}) for metric in done.metrics]
+        parts = [metric._asdict() | {"target_tag": tag} for tag, found in done.by_language.items() for metric in found]
+        typer.echo(json.dumps(whole + parts, ensure_ascii=False))
+        return
+    if quiet:
+        typer.echo(f"{done.metrics[0].value:.2f}")
+        return
+    print_metrics(done.metrics)
+    for tag, found in done.by_language.items():
+        typer.echo(f"\ntarget tag {tag}")
+        print_metrics(found)
+    if tests:
+        from seq2seq.evaluation.significance import describe_difference
+
+        for test in tests:
+            typer.echo(f"\n{describe_difference(test.metric, test.scores[1], 'this', test.scores[0], baseline)}")
+
+
+def _tests(done: _Evaluation) -> list[MetricTest]:
+    if not done.baseline:
+        return []
+    from seq2seq.evaluation.significance import paired_tests
+
+    systems = {"baseline": done.baseline, "this": done.hypotheses}
+    return paired_tests(systems, done.references, target_language=done.target_language)
+
+
+def _difference(test: MetricTest) -> dict[str, float | bool | None]:
+    baseline, score = test.scores
+    return {
+        "baseline": baseline.value,
+        "p_bootstrap": score.p_bootstrap,
+        "p_randomisation": score.p_randomisation,
+        "significant": score.significant,
+    }
+
+
+def _baseline_lines(baseline: Path, count: int) -> list[str]:
+    """Translations by the baseline in a file."""
+    if baseline.is_dir():
+        raise UsageError(
+            f"{baseline} is a run, and lines that are scored without a model have no source that it could translate",
+            where="--baseline",
+            hint="give a file with its translations",
+            code="usage.conflict",
+        )
+    lines = _lines(baseline)
+    if len(lines) != count:
+        raise DataError(
+            f"{baseline} has {len(lines):,} lines, and there are {count:,} references",
+            hint="the baseline must translate the same lines",
+            code="data.line-counts",
+        )
+    return lines
 
 
 def _check_language(code: str) -> None:
@@ -142,12 +215,12 @@ def _evaluate_run(
     source: Path | None,
     references: list[Path],
     target_tag: str | None,
+    baseline: Path | None,
     output: Path | None,
     changes: dict[str, float | int | None],
     options: tuple[str, str | None, int],
     language: str | None,
-) -> tuple[list[MetricResult], dict[str, list[MetricResult]]]:
-    """The metrics of the whole text, and those by target tag if it has several."""
+) -> _Evaluation:
     from seq2seq.atomic_files import write_text
     from seq2seq.cli.train import print_findings
     from seq2seq.decoding.translator import translation_options
@@ -177,7 +250,13 @@ def _evaluate_run(
     print_findings(run, Translations(split, sources, wanted, translated))
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
-    return metrics, metrics_by_target_tag(loaded, pairs, translated, target_language)
+    by_language = metrics_by_target_tag(loaded, pairs, translated, target_language)
+    lines: list[str] = []
+    if baseline is not None and baseline.is_dir():
+        lines = load(baseline, device=device, threads=threads).translate(sources)
+    elif baseline is not None:
+        lines = _baseline_lines(baseline, len(wanted))
+    return _Evaluation(metrics, by_language, translated, wanted, target_language, lines)
 
 
 def _pairs(

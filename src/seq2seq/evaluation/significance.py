@@ -90,6 +90,24 @@ def paired_tests(
     ]
 
 
+def describe_difference(metric: str, score: SystemScore, name: str, baseline: SystemScore, baseline_name: str) -> str:
+    """One sentence about the difference of a system from the baseline: its size, and whether it may be chance."""
+    difference = score.value - baseline.value
+    if difference == 0:
+        return f"{name} and {baseline_name} have the same {metric}"
+    way = "better" if difference > 0 else "worse"
+    judged = "the difference is unlikely to be chance" if score.significant else "that may be chance"
+    return (
+        f"{name} is {abs(difference):.2f} {metric} {way} than {baseline_name}, and {judged}: "
+        f"p {_p_value(score.p_bootstrap)} by paired bootstrap, {_p_value(score.p_randomisation)} by approximate "
+        f"randomisation (significant below {LEVEL})"
+    )
+
+
+def _p_value(value: float | None) -> str:
+    return "unknown" if value is None else "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
 def confidence_intervals(
     hypotheses: Sequence[str], references: Sequence[str], *, target_language: str = ""
 ) -> list[Interval]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from seq2seq.config.compare import differences
 from seq2seq.errors import UsageError
-from seq2seq.evaluation.significance import LEVEL, MetricTest, paired_tests
+from seq2seq.evaluation.significance import MetricTest, describe_difference, paired_tests
 from seq2seq.reports.run_summary import RunSummary, summarise
 
 _UNINTERESTING = ("name", "run_directory")
@@ -33,24 +33,11 @@ class Comparison(NamedTuple):
         if not self.tests:
             return []
         test = self.tests[0]
-        return [self._verdict(test, place) for place in range(1, len(self.names))]
-
-    def _verdict(self, test: MetricTest, place: int) -> str:
-        baseline, score = test.scores[0], test.scores[place]
-        difference = score.value - baseline.value
-        if difference == 0:
-            return f"{self.names[place]} and {self.names[0]} have the same {test.metric}"
-        way = "better" if difference > 0 else "worse"
-        judged = "the difference is unlikely to be chance" if score.significant else "that may be chance"
-        return (
-            f"{self.names[place]} is {abs(difference):.2f} {test.metric} {way} than {self.names[0]}, and {judged}: "
-            f"p {_p_value(score.p_bootstrap)} by paired bootstrap, {_p_value(score.p_randomisation)} by approximate "
-            f"randomisation (significant below {LEVEL})"
-        )
-
-
-def _p_value(value: float | None) -> str:
-    return "unknown" if value is None else "< 0.001" if value < 0.001 else f"= {value:.3f}"
+        return [
+            describe_difference(test.metric, score, self.names[place], test.scores[0], self.names[0])
+            for place, score in enumerate(test.scores)
+            if place > 0
+        ]
 
 
 def compare(paths: Sequence[Path]) -> Comparison:
