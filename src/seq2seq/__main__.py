@@ -6,7 +6,8 @@ import os
 from contextlib import suppress
 from typing import NoReturn
 
-from seq2seq.system import HINT, end_children_with_parent, what_ran_out
+from seq2seq.processes import end_children_with_parent
+from seq2seq.system import HINT, what_ran_out
 
 
 def run() -> NoReturn:

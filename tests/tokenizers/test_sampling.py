@@ -19,7 +19,7 @@ from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import ConfigError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers import sampling
-from seq2seq.tokenizers.base import normalize
+from seq2seq.tokenizers.normalization import normalize
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.tokenizers.sentencepiece import SubwordTokenizer, parse_model

@@ -276,7 +276,7 @@ def _passes(sizes: Sizes, preset: str) -> int:
 def _count(source: Source, alphabet: Counter[str]) -> tuple[int, int]:
     """Pairs, and characters of the longer side; each character of the first pairs is counted in `alphabet`."""
     from seq2seq.data.corpus import read_pairs
-    from seq2seq.tokenizers.base import normalize
+    from seq2seq.tokenizers.normalization import normalize
 
     lines = left = right = 0
     for pair in read_pairs(source, option=""):

@@ -20,7 +20,8 @@ from seq2seq.data.files import read_lines
 from seq2seq.decoding.segmentation import in_word, is_blank, is_unspaced, readable
 from seq2seq.errors import DataError
 from seq2seq.special_tokens import UNK
-from seq2seq.tokenizers.base import Tokenizer, normalize
+from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.normalization import normalize
 
 _ANCHOR = "\uf8ff"
 """A private-use character, which no vocabulary merges with others."""

@@ -36,8 +36,9 @@ from seq2seq.distributed.failures import RankLostError
 from seq2seq.distributed.placement import Placement, on_local_device
 from seq2seq.distributed.rendezvous import RENDEZVOUS
 from seq2seq.errors import UserError, WorkerError
+from seq2seq.processes import end_children_with_parent, end_with_parent
 from seq2seq.signals import STOPPING_SIGNALS, Interrupted, handled_signals
-from seq2seq.system import available_cores, end_children_with_parent, end_with_parent
+from seq2seq.system import available_cores
 
 _SAVING_SECONDS, _LEAVING_SECONDS = 15.0, 2.0
 _MOST_TEXT = 20_000

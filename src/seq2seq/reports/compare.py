@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seq2seq.config.compare import differences
+from seq2seq.config.differences import differences
 from seq2seq.errors import UsageError
 from seq2seq.evaluation.significance import MetricTest, describe_difference, paired_tests
 from seq2seq.reports.run_summary import RunSummary, summarise

@@ -13,7 +13,7 @@ from sacrebleu.metrics import CHRF
 from seq2seq.atomic_files import write_text
 from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose
 from seq2seq.config import Config
-from seq2seq.config.compare import differences
+from seq2seq.config.differences import differences
 from seq2seq.console import warn
 from seq2seq.evaluation.significance import confidence_intervals
 from seq2seq.evaluation.slices import slice_scores

@@ -22,7 +22,7 @@ from seq2seq.atomic_files import TEMPORARY_PREFIXES, disk_error, make_folder, no
 from seq2seq.checkpoints.folder import MARKS
 from seq2seq.checkpoints.manifest import refuse_pickles
 from seq2seq.config import Config, config_to_yaml, load_config
-from seq2seq.config.compare import differences
+from seq2seq.config.differences import differences
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError, UsageError

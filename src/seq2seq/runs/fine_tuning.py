@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_model_tensors
 from seq2seq.config import Config, ModelSettings, TokenizerSettings
-from seq2seq.config.compare import as_yaml
+from seq2seq.config.differences import as_yaml
 from seq2seq.console import say, warn
 from seq2seq.data.corpus import tag_symbol
 from seq2seq.data.prepare import Prepared

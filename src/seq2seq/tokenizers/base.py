@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from seq2seq.atomic_files import write_bytes
 
@@ -16,21 +14,6 @@ UNKNOWN = "⁇"
 
 TAG = re.compile("<2[A-Za-z0-9_-]+>")
 """A target tag, as `data.corpus` puts it before a source text."""
-
-
-Normalization = Literal["identity", "nfc", "nfkc"]
-
-
-def normalize(text: str, normalization: Normalization) -> str:
-    """Normalize a text: `nfc` composes letters and accents and makes any run of white space one space, `nfkc` is
-    Unicode NFKC alone, `identity` changes nothing."""
-    match normalization:
-        case "nfc":
-            return " ".join(unicodedata.normalize("NFC", text).split())
-        case "nfkc":
-            return unicodedata.normalize("NFKC", text)
-        case "identity":
-            return text
 
 
 class Tokenizer(ABC):

@@ -32,7 +32,8 @@ from seq2seq.atomic_files import suggest_file
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, ConfigError, DataError
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.base import UNKNOWN, Tokenizer, normalize
+from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
+from seq2seq.tokenizers.normalization import normalize
 
 # sentencepiece writes a space as U+2581, so that a U+2581 of the text would be decoded as a space. It is escaped with
 # two private-use characters; an escape character of the text is doubled.

@@ -16,7 +16,8 @@ from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, DataError
 from seq2seq.special_tokens import SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.base import UNKNOWN, Normalization, Tokenizer, normalize
+from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
+from seq2seq.tokenizers.normalization import Normalization, normalize
 
 
 class SymbolTokenizer(Tokenizer):

@@ -30,14 +30,12 @@ from seq2seq.optimization.evaluation_weights import PREFIX as AVERAGE_PREFIX
 from seq2seq.optimization.evaluation_weights import EvaluationWeights
 from seq2seq.optimization.optimizers import (
     build_optimizer,
-    expected_steps,
-    fitted_schedule,
-    learning_rate,
     load_optimizer_tensors,
     optimizer_tensors,
     set_learning_rate,
 )
 from seq2seq.optimization.precision import Precision
+from seq2seq.optimization.schedules import expected_steps, fitted_schedule, learning_rate
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left
 from seq2seq.training.failures import DivergenceWatch, batch_shape, is_out_of_memory, loader_error, out_of_memory_error
