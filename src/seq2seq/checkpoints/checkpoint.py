@@ -108,7 +108,7 @@ def forget_training(path: Path) -> None:
 
 
 def is_validated(path: Path) -> bool:
-    """Whether a checkpoint was saved right after a validation; false if that cannot be read."""
+    """True if a checkpoint was saved right after a validation; false if its state cannot be read."""
     state = _readable_state(path)
     return state is not None and state.validated
 

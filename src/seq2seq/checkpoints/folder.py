@@ -288,7 +288,7 @@ class CheckpointFolder:
         return AVERAGED if self._average_is_better_than(metric) else _step_name(step) if step else ""
 
     def _average_is_better_than(self, metric: float | None) -> bool:
-        """Whether this run has ended before, with an average of checkpoints that has a better metric."""
+        """True if an earlier end of this run left an average of checkpoints with a better metric."""
         path = self.path / AVERAGED
         mean = None if path in self._skipped or not (path / MANIFEST).exists() else best_metric_of(path)
         return mean is not None and (metric is None or mean > metric)

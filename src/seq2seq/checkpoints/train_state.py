@@ -107,7 +107,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _is_window(window: object) -> bool:
-    """Whether it is a window; its sums may be NaN, since fp16 overflows now and then."""
+    """True for valid totals of the log window; sums may be NaN, since fp16 overflows now and then."""
     if not isinstance(window, dict):
         return False
     sums = [window.get(name, []) for name in ("loss", "nll")]

@@ -37,7 +37,7 @@ _FOLLOWS_A_LETTER = frozenset("\x85\x91\x92\x93\x94\x95\x96\x97\xa0\xab\xb0\xb7\
 
 
 def is_suspect(text: str) -> bool:
-    """Whether a text may have a fault: a quick test."""
+    """Fast test that is true for every text with a fault, and for some without."""
     return _SUSPECT.search(text) is not None
 
 
@@ -99,7 +99,7 @@ def _undo_mojibake(text: str) -> str:
 
 
 def _is_mojibake(coded: str, match: re.Match[str], count: int) -> bool:
-    """Whether a sequence cannot be text of its own: a letter before quotation marks, dots or dashes, as in `MENÜ»`."""
+    """True unless a sequence may be intended: a letter before quotation marks, dots or dashes, as in `MENÜ»`."""
     sequence, before, after = match[0], coded[match.start() - 1 : match.start()], coded[match.end() : match.end() + 1]
     lead = sequence[0]
     natural = all(char in _FOLLOWS_A_LETTER for char in sequence[1:])

@@ -107,13 +107,13 @@ def _output_findings(
 
 
 def is_copy(source: str, reference: str, hypothesis: str) -> bool:
-    """Whether the hypothesis is the source, and the reference is not."""
+    """Copied source: the hypothesis equals the source, and the reference does not."""
     words = hypothesis.split()
     return len(words) >= _LEAST_WORDS and words == source.split() and words != reference.split()
 
 
 def repeats(line: str) -> bool:
-    """Whether one to four words, or two to eight letters of a text without spaces, stand four times in a row."""
+    """Repetition: one to four words, or two to eight letters of a text without spaces, four times in a row."""
     return bool(
         re.search(r"(?<!\S)(\S+(?: \S+){0,3})(?: \1){3}(?!\S)", " ".join(line.split()))
         or re.search(r"([^\W\d_]{2,8})\1{3}", line)
@@ -121,7 +121,7 @@ def repeats(line: str) -> bool:
 
 
 def is_cut(reference: str, hypothesis: str) -> bool:
-    """Whether the hypothesis has less than half of the reference's length, which is no short line."""
+    """Truncation: the hypothesis has less than half the length of a reference that is not short."""
     return len(reference) >= 30 and 0 < len(hypothesis.strip()) < 0.5 * len(reference)
 
 

@@ -127,7 +127,7 @@ class SourceReport:
 
     @property
     def failed(self) -> bool:
-        """Whether a finding is an error."""
+        """True if any finding is an error."""
         return any(finding.verdict(self.pairs) == "error" for finding in self.findings.values())
 
     def as_dict(self) -> dict[str, Any]:

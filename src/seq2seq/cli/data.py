@@ -11,6 +11,7 @@ import typer
 
 from seq2seq.cli.options import (
     HELP,
+    ConfigArguments,
     Json,
     PairsFile,
     Quiet,
@@ -123,10 +124,7 @@ def prepare(
 
 @app.command()
 def check(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
-    ] = None,
+    arguments: ConfigArguments = None,
     source: SourceFile = None,
     target: TargetFile = None,
     pairs: PairsFile = None,

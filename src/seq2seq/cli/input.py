@@ -100,7 +100,7 @@ class _Stream:
         return line[:limit]
 
     def more(self) -> bool:
-        """Whether `readline` returns in a moment."""
+        """True if `readline` would not block for long."""
         while not self._lines and not self._ended:
             if not select.select([self._number], [], [], _PAUSE_SECONDS)[0]:
                 return False

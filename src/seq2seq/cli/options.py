@@ -19,6 +19,10 @@ HELP = {
 }
 
 Run = Annotated[Path, typer.Argument(help="Run directory, e.g. runs/demo.", show_default=False)]
+ConfigArguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 uses every core.")]
 Workers = Annotated[

@@ -105,7 +105,7 @@ class _Record(NamedTuple):
     ends: list[int]
     """Ends of the entries in the file, in bytes: that of the options first."""
     damaged: bool
-    """Whether something other than a torn last line follows."""
+    """True if more than a torn last line follows."""
 
 
 def _entry(content: Any) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import (
+    ConfigArguments,
     Device,
     Json,
     PairsFile,
@@ -33,10 +34,7 @@ _MOST_FINDINGS = 3
 
 
 def train_command(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
-    ] = None,
+    arguments: ConfigArguments = None,
     source: SourceFile = None,
     target: TargetFile = None,
     pairs: PairsFile = None,
