@@ -1,9 +1,10 @@
 """Records of a run in JSON, sealed by a checksum when written and validated when read.
 
     data.json     {"inputs": ..., "counts": ..., "tokenizer": SHA-256, "held_out": {FILE: SHA-256}, ...}
+    estimate.json {"steps": ..., "step_seconds": ..., "memory": ..., ...}
     results.json  {"checkpoint": ..., "test": {"metrics": ...}, "steps": ..., "minutes": ..., ...}
 
-Both end in "format" and "check". `check` is the SHA-256 of all other entries; records of the first versions have none.
+All end in "format" and "check". `check` is the SHA-256 of all other entries; records of the first versions have none.
 """
 
 from __future__ import annotations
@@ -58,6 +59,36 @@ class Results(Record):
     """None without a test set."""
     steps: Count = 0
     minutes: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+
+class Estimate(Record):
+    """Cost of a run as foreseen before its first step, from a few timed steps; with a budget also its schedule."""
+
+    parameters: Count
+    steps: Count
+    """Updates until the first limit of the run ends it."""
+    passes: float = Field(ge=0, allow_inf_nan=False)
+    warmup_steps: Count
+    validate_every: Count
+    step_seconds: float = Field(ge=0, allow_inf_nan=False)
+    validation_seconds: float = Field(ge=0, allow_inf_nan=False)
+    preparation_seconds: float = Field(ge=0, allow_inf_nan=False)
+    """From the start of the command to the first step."""
+    end_seconds: float = Field(ge=0, allow_inf_nan=False)
+    """Averaging and the test score."""
+    memory: Count
+    """Peak bytes of all processes of the run; on a GPU, of its memory."""
+    budget_minutes: float | None = None
+
+    @property
+    def training_seconds(self) -> float:
+        """Updates and validations."""
+        return self.steps * self.step_seconds + -(-self.steps // max(1, self.validate_every)) * self.validation_seconds
+
+    @property
+    def seconds(self) -> float:
+        """The whole command."""
+        return self.preparation_seconds + self.training_seconds + self.end_seconds
 
 
 class InputFile(Record):

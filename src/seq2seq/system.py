@@ -155,6 +155,21 @@ def free_memory(device: torch.device) -> int:
     return max(0, min(rooms))
 
 
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes of this process so far: of the memory of its GPU, else of main memory."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_reserved(device))
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+    except (OSError, ValueError, IndexError):  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def address_space_left() -> int | None:
     """Bytes that this process may still address; None without a limit (`ulimit -v`)."""
     try:

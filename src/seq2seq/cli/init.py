@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from seq2seq.cli.options import PairsFile, SourceFile, TargetFile, TestFiles, ValidFiles
-from seq2seq.console import say
+from seq2seq.cli.options import Budget, PairsFile, SourceFile, TargetFile, TestFiles, ValidFiles, parse_minutes
+from seq2seq.console import Progress, say
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
 if TYPE_CHECKING:
+    from seq2seq.config.choices import Choice
     from seq2seq.config.sources import Source
 
 _COUNTED_LINES = 100_000
@@ -24,18 +25,9 @@ _COUNTED_LINES = 100_000
 _LEARNED_FROM = 3
 """Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
 
-
-class Sizes(NamedTuple):
-    """Choices made from the size of a corpus."""
-
-    lines: int
-    preset: str
-    vocabulary: int
-    """Entries for about four pairs each, and for the characters of both sides."""
-    holdout: int
-    steps: int
-    characters: float
-    """Mean characters of a line on the longer side."""
+_SMALLEST_VOCABULARY = 500
+_TRIAL_PAIRS = 60_000
+_SHOWN_LINES = 10_000
 
 
 class Corpora(NamedTuple):
@@ -55,6 +47,7 @@ def init(
     valid: ValidFiles = None,
     test: TestFiles = None,
     model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
+    budget: Budget = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented config for your own files, sizes chosen from the corpus.
@@ -62,18 +55,20 @@ def init(
     \b
       seq2seq init --source corpus.en --target corpus.de my.yaml
       seq2seq init --pairs corpus.tsv --test test.tsv my.yaml
+      seq2seq init --pairs corpus.tsv --budget 30m my.yaml
       seq2seq train my.yaml
     """
     if model not in ("transformer", "gru"):
         raise UsageError(
             f"--model {model} is neither transformer nor gru", hint="--model transformer", code="usage.choice"
         )
+    minutes = None if budget is None else parse_minutes("--budget", budget)
     corpora = named_corpora(source, target, pairs, valid, test)
     if corpora is None:
         raise UsageError(
             "no corpus is named", hint="--source FILE --target FILE, or --pairs FILE", code="usage.nothing-to-do"
         )
-    text = config_for(corpora, model=model, name=output.stem if str(output) != "-" else "mine")
+    text = config_for(corpora, model=model, name=output.stem if str(output) != "-" else "mine", minutes=minutes)
     if str(output) == "-":
         typer.echo(text, nl=False)
         return
@@ -153,68 +148,69 @@ def _held_out(option: str, files: list[str] | None, columns: tuple[str | None, s
             )
 
 
-def settings_for(corpora: Corpora) -> list[str]:
-    """Settings that `seq2seq train` adds for files without a config, as `key=value`."""
-    sizes = _sizes(corpora)
+def settings_for(
+    corpora: Corpora, *, minutes: float | None = None, overrides: Sequence[str] = (), kind: str = "transformer"
+) -> dict[str, Choice]:
+    """Settings that `seq2seq train` adds for files without a config, with their reasons.
+
+    Args:
+        minutes: a time budget; the speed of this machine is then measured.
+        overrides: settings of the command line, such as the device, for that measurement.
+        kind: `transformer` or `gru`.
+    """
+    return {**data_settings(corpora), **_chosen(corpora, minutes, overrides, kind)}
+
+
+def data_settings(corpora: Corpora) -> dict[str, Choice]:
+    """Settings that name the corpora of a command line, and the run."""
+    from seq2seq.config.choices import Choice
+
     listed = {"train": [corpora.train], "valid": corpora.valid, "test": corpora.test}
-    return [
-        f"preset={sizes.preset}",
-        f"name={json.dumps('-'.join(corpora.languages))}",
-        *(
-            f"data.{split}={json.dumps([_entry(source) for source in sources], ensure_ascii=False)}"
+    source_language, target_language = corpora.languages
+    return {
+        "name": Choice("-".join(corpora.languages), ""),
+        "data.source_language": Choice(source_language, ""),
+        "data.target_language": Choice(target_language, "chooses the tokenizer of BLEU, with the text"),
+        **{
+            f"data.{split}": Choice([_entry(source) for source in sources], "")
             for split, sources in listed.items()
             if sources
-        ),
-        f"data.source_language={json.dumps(corpora.languages[0])}",
-        f"data.target_language={json.dumps(corpora.languages[1])}",
-        f"data.holdout={sizes.holdout}",
-        f"tokenizer.vocabulary_size={sizes.vocabulary}",
-        f"training.max_steps={sizes.steps}",
-    ]
+        },
+    }
 
 
-def config_for(corpora: Corpora, *, model: str, name: str) -> str:
+def as_overrides(settings: Mapping[str, Choice]) -> list[str]:
+    """Settings as `key=value`."""
+    return [f"{key}={json.dumps(choice.value, ensure_ascii=False)}" for key, choice in settings.items()]
+
+
+def config_for(corpora: Corpora, *, model: str, name: str, minutes: float | None = None) -> str:
     """A commented config for a corpus."""
-    sizes = _sizes(corpora)
+    from seq2seq.config.choices import Choice
+    from seq2seq.config.yaml import add_comments, write_yaml
+
+    settings = settings_for(corpora, minutes=minutes, kind=model) | {"name": Choice(name, "")}
+    tree: dict[str, Any] = {} if model == "transformer" else {"preset": "gru"}
+    for key, choice in settings.items():
+        *groups, last = key.split(".")
+        group = tree
+        for part in groups:
+            group = group.setdefault(part, {})
+        group[last] = choice.value
+    text = add_comments(write_yaml(tree), {key: choice.reason for key, choice in settings.items() if choice.reason})
     source_language, target_language = corpora.languages
-    preset = "gru" if model == "gru" else sizes.preset
-    passes = _passes(sizes, preset)
-    held_out = "".join(
-        f"  {split}:\n{_yaml_entry(sources[0])}"
-        for split, sources in (("valid", corpora.valid), ("test", corpora.test))
-        if sources
-    )
-    if not held_out:
-        held_out = f"""\
+    if not corpora.valid and not corpora.test:
+        text = text.replace(
+            "\ntokenizer:\n",
+            f"""
   # Your own validation and test files are better than pairs held out of the training text:
   # valid: [{{source: valid.{source_language}, target: valid.{target_language}}}]
   # test: [{{source: test.{source_language}, target: test.{target_language}}}]
-"""
-    if not (corpora.valid and corpora.test):
-        what = "the test" if corpora.valid else "validation" if corpora.test else "validation, and as many for the test"
-        held_out += f"  holdout: {sizes.holdout}                       # pairs for {what}, never trained on\n"
-    return f"""\
-# Train with: seq2seq train {name}.yaml      Every key: seq2seq config reference
-name: {json.dumps(name)}
-preset: {preset}                  # chosen for {sizes.lines:,} pairs
-seed: 1
-
-data:
-  source_language: {json.dumps(source_language)}
-  target_language: {json.dumps(target_language)}             # chooses the tokenizer of BLEU, with the text
-  train:
-{_yaml_entry(corpora.train)}{held_out}
 tokenizer:
-  vocabulary_size: {sizes.vocabulary}             # small corpora want small vocabularies
-
-training:
-  max_steps: {sizes.steps}                  # about {passes:,} passes at most; patience may end it earlier
-  # max_minutes: 60
-  # precision: auto
-
-decoding:
-  beam_size: 5
-"""
+""",
+            1,
+        )
+    return f"# Train with: seq2seq train {name}.yaml      Every key: seq2seq config reference\n{text}"
 
 
 def _entry(source: Source) -> dict[str, Any]:
@@ -226,12 +222,9 @@ def _entry(source: Source) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _yaml_entry(source: Source) -> str:
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in _entry(source).items()]
-    return "    - " + "      ".join(lines)
-
-
-def _sizes(corpora: Corpora) -> Sizes:
+def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], kind: str) -> dict[str, Choice]:
+    """The choices of the table for a corpus, and the pairs to hold out."""
+    from seq2seq.config.choices import Choice, choose
     from seq2seq.data.corpus import check_sides
     from seq2seq.tokenizers.sentencepiece import size_for_characters
 
@@ -243,34 +236,33 @@ def _sizes(corpora: Corpora) -> Sizes:
         raise DataError(f"{file} is empty", hint="is it the right file?", code="data.no-lines")
     if lines < 10:
         raise DataError(f"{file} has only {lines} lines", hint="a model needs thousands of pairs", code="data.too-few")
-    if lines <= 60_000:
-        preset, tokens_per_step = "transformer-tiny", 3500
-    elif lines <= 600_000:
-        preset, tokens_per_step = "transformer-small", 5200
-    else:
-        preset, tokens_per_step = "transformer-base", 20_000
-    # One entry for about four pairs, rounded up to hundreds, between 500 and 32,000.
-    vocabulary = min(32_000, max(500, math.ceil(lines / 4 / 100) * 100))
-    if preset == "transformer-tiny":
-        vocabulary = min(vocabulary, 6000)
     learned = sum(count >= _LEARNED_FROM for count in alphabet.values())
-    vocabulary = max(vocabulary, min(32_000, size_for_characters(learned)))
-    # About 15 tokens per pair; never so few steps that training ends within the warm-up.
-    steps = min(200_000, max(3000, 30 * lines * 15 // tokens_per_step))
-    return Sizes(lines, preset, vocabulary, max(1, min(1000, lines // 20)), steps, characters / lines)
+    needed = size_for_characters(learned)
+    holdout = 0 if corpora.valid and corpora.test else max(1, min(1000, lines // 20))
+    held_out = [split for split in ("valid", "test") if not getattr(corpora, split)]
+    facts: dict[str, Any] = {
+        "characters": characters / lines,
+        "least_vocabulary": 0 if needed <= _SMALLEST_VOCABULARY else min(32_000, needed),
+    }
+    pairs = lines - len(held_out) * holdout
+    choices = choose(pairs, **facts, minutes=minutes)
+    if minutes is not None and kind == "transformer":
+        from seq2seq.config import load_config
+        from seq2seq.runs.estimate import machine_speed
 
-
-def _passes(sizes: Sizes, preset: str) -> int:
-    """Approximate number of passes over the corpus, to two digits."""
-    from seq2seq.config.presets import PRESETS
-
-    # English and German captions have 1.9 characters per token with 500 entries, 3.4 with 2,000, 4.4 with 6,000.
-    token = min(4.6, 1.9 + 0.75 * math.log2(sizes.vocabulary / 500))
-    pairs = sizes.lines - 2 * sizes.holdout
-    tokens = pairs * (sizes.characters / token + 1)
-    batch: float = 0.95 * PRESETS[preset]["training"]["batch_size"]  # some of it is padding
-    passes = sizes.steps / math.ceil(tokens / batch)
-    return max(1, 10 * round(passes / 10) if passes >= 100 else round(passes))
+        # Larger models reach more FLOP/s, so the speed is that of one whose size the budget may allow.
+        trial = choose(min(pairs, _TRIAL_PAIRS), **facts)
+        speed = machine_speed(load_config([], overrides, as_overrides(trial.settings())), trial)
+        choices = choose(pairs, **facts, minutes=minutes, speed=speed)
+    chosen = choices.settings(kind=kind)
+    if held_out:
+        what = (
+            "validation, and as many for the test" if len(held_out) == 2 else {"valid": "validation"}.get(held_out[0])
+        )
+        chosen = {"data.holdout": Choice(holdout, f"pairs for {what or 'the test'}, never trained on"), **chosen}
+    if choices.expected_score:
+        say(f"for comparison: {choices.expected_score} from about as many pairs")
+    return chosen
 
 
 def _count(source: Source, alphabet: Counter[str]) -> tuple[int, int]:
@@ -279,10 +271,13 @@ def _count(source: Source, alphabet: Counter[str]) -> tuple[int, int]:
     from seq2seq.tokenizers.normalization import normalize
 
     lines = left = right = 0
-    for pair in read_pairs(source, option=""):
-        lines += 1
-        left += len(pair[0])
-        right += len(pair[1])
-        if lines <= _COUNTED_LINES:
-            alphabet.update(normalize(" ".join(pair), "nfc"))
+    with Progress("counting", None, "pairs") as progress:
+        for pair in read_pairs(source, option=""):
+            lines += 1
+            left += len(pair[0])
+            right += len(pair[1])
+            if lines <= _COUNTED_LINES:
+                alphabet.update(normalize(" ".join(pair), "nfc"))
+            if lines % _SHOWN_LINES == 0:
+                progress.update(_SHOWN_LINES)
     return lines, max(left, right)

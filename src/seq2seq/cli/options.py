@@ -103,6 +103,12 @@ ValidFiles = Annotated[
     typer.Option("--valid", help="Validation set, a file like --pairs; for two text files give it twice."),
 ]
 TestFiles = Annotated[list[str] | None, typer.Option("--test", help="Test set, as --valid.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="TIME", help="Time for everything, such as 90s, 30m or 2h; it shapes model and schedule."
+    ),
+]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
 Errors = Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -127,6 +133,15 @@ def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
         what = f"{corpus} is a corpus by its name, not a config"
         raise ConfigError(what, hint=f"seq2seq train --pairs {corpus}", code="config.no-file")
     return files, [text for text in arguments if "=" in text]
+
+
+def parse_minutes(option: str, text: str) -> float:
+    """Minutes of a time such as 90s, 30m, 2h or 1.5 (minutes). Raises `UsageError` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|sec|m|min|h|d)?", text.strip().lower())
+    minutes = float(match[1]) * {"s": 1 / 60, "h": 60, "d": 1440}.get((match[2] or "m")[0], 1) if match else 0.0
+    if not minutes:
+        raise UsageError(f"{option} {text} is not a time", hint=f"{option} 30m, or 90s, 2h, 1d", code="usage.value")
+    return round(minutes, 4)
 
 
 def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import (
+    Budget,
     ConfigArguments,
     Device,
     Json,
@@ -21,16 +25,22 @@ from seq2seq.cli.options import (
     TestFiles,
     Threads,
     ValidFiles,
+    exclude,
+    parse_minutes,
     split_arguments,
 )
 from seq2seq.console import say, set_quiet, write_stderr
 from seq2seq.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from seq2seq.checks.diagnosis import Finding
+    from seq2seq.cli.init import Corpora
+    from seq2seq.records import Estimate
     from seq2seq.reports.report import Translations
     from seq2seq.runs.train import RunResult
 
 _MOST_FINDINGS = 3
+_NEXT_STEPS = 3
 
 
 def train_command(
@@ -47,6 +57,10 @@ def train_command(
         typer.Option("--devices", min=0, help="Ranks on this machine, one GPU or CPU thread each; 0 decides itself."),
     ] = None,
     threads: Threads = 0,
+    budget: Budget = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what training would cost here, and leave no run behind.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,7 +72,10 @@ def train_command(
       seq2seq train my.yaml model.kind=gru training.max_steps=5000 -o runs/gru
       seq2seq train --source corpus.en --target corpus.de -o runs/mine
       seq2seq train --pairs corpus.tsv --test test.tsv -o runs/mine
+      seq2seq train --pairs corpus.tsv --budget 30m -o runs/mine
+      seq2seq train my.yaml --dry-run
     """
+    started = time.monotonic()
     set_quiet(quiet)
     if output == Path():  # also -o "", of a variable that is not set
         raise UsageError("a run wants a folder of its own", where="-o", hint="-o runs/NAME", code="usage.value")
@@ -76,12 +93,11 @@ def train_command(
             hint="give a config, --pairs FILE, or --source FILE --target FILE",
             code="usage.nothing-to-do",
         )
-    suggested: list[str] = []
-    if named or valid or test:
-        from seq2seq.cli.init import named_corpora, settings_for
-
-        if corpora := named_corpora(source, target, pairs, valid, test):
-            suggested = settings_for(corpora)
+    under_torchrun = "RANK" in os.environ
+    minutes = None if budget is None else parse_minutes("--budget", budget)
+    for option, given in (("--budget", budget is not None), ("--dry-run", dry_run)):
+        if given:
+            exclude(option, [("torchrun", under_torchrun)], "it measures the ranks that this command starts itself")
     if output is not None:
         overrides.append(f"run_directory={json.dumps(str(output))}")
     if device:
@@ -90,15 +106,80 @@ def train_command(
         overrides.append(f"devices={devices}")
     if threads:
         overrides.append(f"threads={threads}")
+    if minutes is not None:
+        overrides.append(f"training.budget_minutes={minutes}")
     from seq2seq.config import load_config
     from seq2seq.reports.report import refresh_report
     from seq2seq.runs.directory import RunDirectory
-    from seq2seq.runs.train import train
+    from seq2seq.runs.train import estimate, train
 
-    if output is not None:
+    suggested: list[str] = []
+    reasons: dict[str, str] = {}
+    if named or valid or test:
+        from seq2seq.cli.init import named_corpora
+
+        if corpora := named_corpora(source, target, pairs, valid, test):
+            files, suggested, reasons = _without_config(corpora, overrides, minutes, is_new=dry_run)
+            if files:
+                suggested, overrides = [], [*suggested, *overrides]
+    if output is not None and not dry_run:
         RunDirectory(output)  # refuses a run with links or FIFOs before its config is read
-    result = train(load_config(files, overrides, suggested), refresh=refresh_report)
+    config = load_config(files, overrides, suggested)
+    if dry_run:
+        print_estimate(estimate(config, started=started), as_json=as_json)
+        return
+    result = train(config, refresh=refresh_report, reasons=reasons, started=started)
     print_result(result, as_json=as_json, quiet=quiet)
+
+
+def _without_config(
+    corpora: Corpora, overrides: Sequence[str], minutes: float | None, *, is_new: bool
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Config files, suggested settings and their reasons for files without a config.
+
+    A run that was begun has its stored config, so that neither another speed of the machine nor another table of
+    choices keeps it from being resumed; the corpora are those of the command line.
+    """
+    from seq2seq.cli.init import as_overrides, data_settings, settings_for
+    from seq2seq.config import load_config
+    from seq2seq.runs.directory import RunDirectory
+    from seq2seq.runs.train import run_folder
+
+    named = as_overrides(data_settings(corpora))
+    directory = RunDirectory(run_folder(load_config([], overrides, named)))
+    if not is_new and directory.environment.exists() and directory.config.exists():
+        directory.load_config()  # a damaged one is no mistake of the command line
+        return [str(directory.config)], named, {}
+    chosen = settings_for(corpora, minutes=minutes, overrides=overrides)
+    value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
+    say(
+        f"chosen: vocabulary {value['vocabulary_size']:,}; {value['encoder_layers']} + {value['decoder_layers']} layers "
+        f"of width {value['hidden_size']} ({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}; "
+        f"batches of {value['batch_size']:,} tokens; {value['max_steps']:,} steps at most "
+        f"({chosen['training.max_steps'].reason}). Reasons: config.yaml of the run"
+    )
+    return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
+
+
+def print_estimate(found: Estimate, *, as_json: bool) -> None:
+    """Print the cost of a run that was not trained."""
+    from seq2seq.console import format_table
+    from seq2seq.runs.estimate import show_bytes, show_time
+
+    if as_json:
+        typer.echo(json.dumps({**found.model_dump(), "seconds": found.seconds}))
+        return
+    rows = [
+        ("parameters", f"{found.parameters:,}"),
+        ("memory", show_bytes(found.memory)),
+        ("steps", f"{found.steps:,}"),
+        ("passes over the data", f"{found.passes:,.1f}"),
+        ("preparation", show_time(found.preparation_seconds)),
+        ("training", show_time(found.training_seconds)),
+        ("test score", show_time(found.end_seconds)),
+        ("time in all", show_time(found.seconds)),
+    ]
+    typer.echo(format_table(("to expect", "about"), rows))
 
 
 def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
@@ -113,21 +194,32 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
         from seq2seq.cli.evaluate import print_metrics
 
         print_metrics(result.metrics)
-        write_stderr(
-            f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}\n"
-            f"next: seq2seq translate {result.directory} FILE"
-        )
+        write_stderr(f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}")
     if not quiet:
-        print_findings(result.directory)
+        print_next_steps(result.directory, print_findings(result.directory))
 
 
-def print_findings(run: Path, translations: Translations | None = None) -> None:
-    """Print the three gravest findings about a run on stderr; a run with damaged records has none."""
+def print_next_steps(run: Path, findings: Sequence[Finding]) -> None:
+    """Print the report's path and the three best next commands on stderr."""
+    name = shlex.quote(str(run))
+    commands = [f"seq2seq translate {name} FILE"]
+    commands += [finding.command for finding in findings[:1]]
+    commands += [f"seq2seq check {name}", f"seq2seq evaluate {name} --source FILE --references FILE"]
+    if (run / "report.html").is_file():
+        say(f"report: {run / 'report.html'}")
+    say("next: " + "\n      ".join(list(dict.fromkeys(commands))[:_NEXT_STEPS]))
+
+
+def print_findings(run: Path, translations: Translations | None = None) -> list[Finding]:
+    """Print the three gravest findings about a run on stderr, and return them; a run with damaged records has none."""
     from seq2seq.reports.report import run_findings
 
+    findings: list[Finding] = []
     with suppress(UserError):
-        for finding in run_findings(run, translations)[:_MOST_FINDINGS]:
+        findings = run_findings(run, translations)[:_MOST_FINDINGS]
+        for finding in findings:
             say(f"finding: {finding.message}: {finding.evidence}\n    {finding.command}")
+    return findings
 
 
 def _plain(result: RunResult) -> dict[str, Any]:

@@ -169,6 +169,10 @@ class TrainingSettings(Settings):
     max_minutes: float | None = Field(None, gt=0)
     """Maximum minutes of training, resumed runs counted together; the last validation follows. Where fewer than
     `max_steps` fit, the warm-up takes a quarter of them at most, and the schedule ends with them."""
+    budget_minutes: float | None = Field(None, gt=0)
+    """Minutes for the whole command: preparation, training, averaging and the test score. Timed steps before the first
+    update decide once how many steps fit, `max_steps` at most, and with them warm-up, schedule and validations; the run
+    keeps them in estimate.json. A machine that becomes slower ends the run early, in time."""
     validate_every: int = Field(500, ge=1)
     """Updates between validations, each of which saves a checkpoint."""
     log_every: int = Field(50, ge=1)

@@ -8,6 +8,7 @@ may not unfold without end.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from io import StringIO
 from typing import Any, NamedTuple
 
@@ -102,6 +103,21 @@ def write_yaml(value: Any, *, one_line: bool = False) -> str:
     stream = StringIO()
     yaml.dump(value, stream)
     return stream.getvalue()
+
+
+def add_comments(text: str, comments: Mapping[str, str]) -> str:
+    """Text of `write_yaml` with comments at the end of lines, by dotted key, one below the other."""
+    lines, found = text.splitlines(), {}
+    path: list[str] = []
+    for number, line in enumerate(lines):
+        if match := re.match(r"((?:  )*)(\w+):", line):
+            path = [*path[: len(match[1]) // 2], match[2]]
+            if comment := comments.get(".".join(path)):
+                found[number] = comment
+    width = max((len(lines[number]) for number in found), default=0)
+    for number, comment in found.items():
+        lines[number] = f"{lines[number]:<{width}}  # {comment}"
+    return "".join(line + "\n" for line in lines)
 
 
 class _Reader:

@@ -135,6 +135,12 @@ class TrainingBatches:
         """Number of pairs in an epoch, over all ranks."""
         return self.mixture.pairs
 
+    @property
+    def batches_per_epoch(self) -> float:
+        """Number of batches in an epoch, by those of its first pool."""
+        plan = self.plan(0, 0)
+        return len(plan) * self.pairs_per_epoch / len(plan.order)
+
     def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
         """Yield the rest of the cursor's epoch, each batch with the position after it.
 

@@ -1,7 +1,7 @@
 """The run directory: its files, its lock, and the check that a config still fits the trained model.
 
 runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
-            checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
+            estimate.json  checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,10 +23,11 @@ from seq2seq.checkpoints.folder import MARKS
 from seq2seq.checkpoints.manifest import refuse_pickles
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.config.differences import differences
+from seq2seq.config.yaml import add_comments
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
-from seq2seq.records import DataRecord, Results, read_record
+from seq2seq.records import DataRecord, Estimate, Results, read_record
 from seq2seq.runs.environment import environment
 
 # Settings that may change before a run is resumed: they do not affect the steps that were done. The first group decides
@@ -34,6 +35,7 @@ from seq2seq.runs.environment import environment
 _END_SETTINGS = (
     "decoding",
     "data.test",
+    "training.budget_minutes",
     "training.max_minutes",
     "training.max_epochs",
     "training.max_steps",
@@ -62,7 +64,16 @@ _AGAIN = "repeat the command that trained the run, which writes it again"
 
 _FOLDERS = ("checkpoints", "tokenizer", "validation", "tensorboard", "export")
 _FILES = (
-    *("config.yaml", "data.json", "env.json", "batch_size.json", "results.json", "metrics.jsonl", "diverged.json"),
+    *(
+        "config.yaml",
+        "data.json",
+        "env.json",
+        "batch_size.json",
+        "estimate.json",
+        "results.json",
+        "metrics.jsonl",
+        "diverged.json",
+    ),
     *("train.log", "report.html", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
 )
 """Names that seq2seq itself reads and writes in a run directory."""
@@ -93,6 +104,7 @@ class RunDirectory:
         self.results = path / "results.json"
         self.validation = path / "validation"
         self.batch_size = path / "batch_size.json"
+        self.estimate = path / "estimate.json"
 
     def create(self) -> None:
         """Create the folder.
@@ -181,16 +193,17 @@ class RunDirectory:
                 hint=f"put the old values back, or train into another run directory with -o{start}",
             )
 
-    def save_config(self, config: Config) -> None:
-        """Write the complete config, after `check_config`.
+    def save_config(self, config: Config, reasons: Mapping[str, str] | None = None) -> None:
+        """Write the complete config, after `check_config`; `reasons` of settings become comments.
 
-        The config of a finished run is left unchanged; a warning lists settings that therefore have no effect.
+        A config with the same settings, which may have comments, is kept. That of a finished run is left unchanged; a
+        warning lists settings that therefore have no effect.
         """
         self.check_config(config)
         if self.config.exists() and self.load_results() is not None:
             self._warn_about_unused_settings(load_config([self.config]), config)
-        else:
-            write_text(self.config, config_to_yaml(config))
+        elif not self.config.exists() or load_config([self.config]) != config:
+            write_text(self.config, add_comments(config_to_yaml(config), reasons or {}))
 
     def with_metric_of_the_start(self, config: Config) -> Config:
         """The config with `training.metric: bleu` for a run that was started when `bleu` was the default.
@@ -312,6 +325,14 @@ class RunDirectory:
                 f"{self.batch_size} is damaged", hint="train into another run directory", code="run.damaged"
             ) from None
         return size
+
+    def load_estimate(self) -> Estimate | None:
+        """Load estimate.json; None before the first step, and in runs of earlier versions.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return read_record(self.estimate, Estimate, hint="train into another run directory")
 
     def load_results(self) -> Results | None:
         """Load results.json; None before the end of training.

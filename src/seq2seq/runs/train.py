@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -29,9 +31,10 @@ from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
-from seq2seq.records import Results
+from seq2seq.records import Estimate, Results
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
+from seq2seq.runs.estimate import announce, compare_with_truth, estimate_run, fitted
 from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
@@ -65,12 +68,29 @@ def run_folder(config: Config) -> Path:
     return Path(config.run_directory or f"runs/{config.name or 'run'}")
 
 
-def train(config: Config, *, refresh: Refresh | None = None) -> RunResult:
+class Start(NamedTuple):
+    """Facts about the start of a run beside its config."""
+
+    refresh: Refresh | None
+    reasons: Mapping[str, str]
+    time: float
+    only_estimates: bool = False
+
+
+def train(
+    config: Config,
+    *,
+    refresh: Refresh | None = None,
+    reasons: Mapping[str, str] | None = None,
+    started: float | None = None,
+) -> RunResult:
     """Prepare the data, train (or resume), average, and score the best model on the test set.
 
     Args:
         refresh: writes the report of the run directory after each validation and at the end; importable, since
             several ranks may be started with it.
+        reasons: why the tool has chosen settings, by dotted key: comments of the stored config.
+        started: when the command was started, by `time.monotonic`, for estimate and budget; now by default.
 
     Raises:
         UserError: an error that the user can mend; see `seq2seq.errors`.
@@ -80,27 +100,48 @@ def train(config: Config, *, refresh: Refresh | None = None) -> RunResult:
     config = directory.with_data_seed(config.model_copy(update={"data": spool_sources(config.data)}))
     config = directory.with_metric_of_the_start(config)
     try:
-        placement = place(config)
-        if placement.ranks > 1 and not is_rank():
-            launch(partial(train_rank, refresh=refresh), config, placement)
-        else:
-            train_rank(config, placement, refresh=refresh)
+        _run_ranks(config, Start(refresh, reasons or {}, time.monotonic() if started is None else started))
     except Interrupted as end:
         end.kept = end.kept or _saved_so_far(directory)
         if os.environ.get("RANK", "0") == "0":
             end.kept += "; run the same command to continue"
         silence_if_stderr_is_gone()  # the signal may be the end of the terminal
         raise
+    return _load_result(directory)
+
+
+def estimate(config: Config, *, started: float | None = None) -> Estimate:
+    """The cost of a run, from all that it does before its first step; only the prepared data stay, in the cache.
+
+    Raises:
+        UserError: an error that the user can mend; see `seq2seq.errors`.
+    """
+    with tempfile.TemporaryDirectory(prefix="seq2seq-estimate-") as folder:
+        config = config.model_copy(update={"run_directory": f"{folder}/run", "data": spool_sources(config.data)})
+        now = time.monotonic() if started is None else started
+        _run_ranks(config, Start(None, {}, now, only_estimates=True))
+        found = RunDirectory(run_folder(config)).load_estimate()
+        assert found is not None, "it is written before the first step"
+        return found
+
+
+def _run_ranks(config: Config, start: Start) -> None:
+    """Run all ranks of a run on this machine."""
+    try:
+        placement = place(config)
+        if placement.ranks > 1 and not is_rank():
+            launch(partial(train_rank, start=start), config, placement)
+        else:
+            train_rank(config, placement, start=start)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise ResourceError(
             "out of memory", hint="a smaller model or training.batch_size, or fewer devices", code="memory.host"
         ) from error
-    return _load_result(directory)
 
 
-def train_rank(config: Config, placement: Placement, *, refresh: Refresh | None = None) -> None:
+def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
     """The whole run, as one rank of several or as the only process."""
     ranks = Ranks.start(placement.device.type)
     # With several ranks a signal before the first step ends each of them, and the parent reports it.
@@ -111,17 +152,23 @@ def train_rank(config: Config, placement: Placement, *, refresh: Refresh | None 
         ranks.require_equal("config", config_to_yaml(config))
         with ranks.first_then_others("directory"):
             if ranks.is_first:
-                held.enter_context(_opened(directory, config))
+                held.enter_context(_opened(directory, config, start.reasons))
         if directory.load_results() is not None:
             say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
             return
-        trainer, data = _set_up(config, directory, placement, ranks, refresh)
+        trainer, data, expected = _set_up(config, directory, placement, ranks, start)
+        if start.only_estimates:
+            return
         state = trainer.fit(data)
+        ended = time.monotonic()
         say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
         average_checkpoints(config, trainer)
         score_test_set(config, directory, placement, ranks)
-        if refresh is not None and ranks.is_first:
-            refresh(directory.path)
+        if expected is not None:
+            seconds = expected.preparation_seconds + state.seconds + time.monotonic() - ended
+            compare_with_truth(expected, seconds, ranks, placement.device)
+        if start.refresh is not None and ranks.is_first:
+            start.refresh(directory.path)
 
 
 def _saved_so_far(directory: RunDirectory) -> str:
@@ -139,7 +186,7 @@ def _saved_so_far(directory: RunDirectory) -> str:
 
 
 @contextmanager
-def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
+def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str]) -> Iterator[None]:
     """Context that holds the run directory; a new one is removed if the run is refused before it has begun."""
     is_new = not directory.path.exists()
     directory.create()
@@ -148,7 +195,7 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
             directory.check_config(config)  # nothing is written to a run that cannot go on like this
             check_data(directory, config)
             with logging_to(directory.log):
-                directory.save_config(config)
+                directory.save_config(config, reasons)
                 directory.save_environment()
                 yield
         except UserError:
@@ -158,9 +205,9 @@ def _opened(directory: RunDirectory, config: Config) -> Iterator[None]:
 
 
 def _set_up(
-    config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, refresh: Refresh | None
-) -> tuple[Trainer, TrainingBatches]:
-    """Prepare the data, build the model, and fit the batch size."""
+    config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, start: Start
+) -> tuple[Trainer, TrainingBatches, Estimate | None]:
+    """Prepare the data, build the model, fit the batch size, and estimate the cost."""
     log_only(log_header(config))
     device, threads = placement.device, placement.threads
     torch.set_num_threads(threads)
@@ -188,9 +235,9 @@ def _set_up(
             RunReport(
                 directory.path,
                 resumed_step=step,
-                max_steps=config.training.max_steps,
+                max_steps=trainer.settings.max_steps,
                 texts=_texts(prepared),
-                refresh=refresh,
+                refresh=start.refresh,
             )
             if ranks.is_first
             else NoReport()
@@ -202,7 +249,12 @@ def _set_up(
     )
     with ranks.first_then_others("batch size"):
         batch_size = _batch_size(config, directory, trainer, prepared)
-    return trainer, training_data(config, prepared, batch_size, ranks.share)
+    data = training_data(config, prepared, batch_size, ranks.share)
+    expected = estimate_run(config, directory, trainer, data, prepared, started=start.time)
+    if expected is not None and not directory.has_checkpoints:
+        announce(expected, config.training)
+    trainer.settings = fitted(config.training, expected)
+    return trainer, data, expected
 
 
 def _model_line(

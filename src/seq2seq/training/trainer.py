@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import signal
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -40,9 +41,15 @@ from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left
 from seq2seq.training.failures import DivergenceWatch, batch_shape, is_out_of_memory, loader_error, out_of_memory_error
 from seq2seq.training.random_state import random_states, set_random_states
-from seq2seq.training.rehearsal import rehearse
+from seq2seq.training.rehearsal import rehearse, rehearsing
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.step import LossModule, RunningTotals, UpdateReport, train_step
+
+_TIMED_STEPS, _TIMED_SECONDS = 16, 3.0
+"""Most steps of an estimate, and the time after which three are enough."""
+
+_EARLY, _TOLERANCE = 0.05, 0.1
+"""Share of the steps that say little about the speed, and lateness that leaves the schedule of a budget alone."""
 
 
 class TrainingData(Protocol):
@@ -109,7 +116,8 @@ class Trainer:
         self.state = TrainState()
         self.ranks = ranks or Ranks.single()
         self.validate = validate
-        self._distributed_losses: nn.Module = self.losses
+        self._distributed_losses: nn.Module | None = None
+        self._was_rehearsed = False
         self._agreed_seconds = 0.0
         self._totals = RunningTotals(self.ranks)
         self._open_report = report
@@ -137,7 +145,7 @@ class Trainer:
             self.ranks.barrier()
             return self.state
         self.state.finished = False
-        if self.state.step == 0:
+        if self.state.step == 0 and not self._was_rehearsed:
             self.rehearse(data)
         if self.ranks.is_first:
             self._warn_if_disk_is_small()
@@ -182,6 +190,38 @@ class Trainer:
             source=batch.source[::ranks], target_in=batch.target_in[::ranks], target_out=batch.target_out[::ranks]
         )
         rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
+        self._was_rehearsed = True
+
+    def time_steps(self, data: TrainingData) -> float:
+        """Seconds of one update: the median of a few, without a trace. Every rank must call it."""
+        losses, seconds = self._wrapped_losses(), [0.0]
+        with rehearsing(self.model, self.optimizer, self.precision), StopRequest() as stop:
+            self.model.train()
+            groups = grouped(data.epoch(Cursor()), self.settings.accumulation_steps)
+            for group, _ in groups:
+                begin = time.monotonic()
+                totals = sum_update(self.ranks, group, sum(seconds), stop)
+                if totals.stop or (totals.seconds > _TIMED_SECONDS and len(seconds) > 3):
+                    break
+                update = train_step(
+                    losses,
+                    group,
+                    self.optimizer,
+                    self.precision,
+                    max_gradient_norm=self.settings.max_gradient_norm,
+                    target_tokens=totals.target_tokens,
+                )
+                float(update.loss)  # waits for the device
+                seconds.append(time.monotonic() - begin)
+                if len(seconds) > _TIMED_STEPS:
+                    break
+        # The first one fills caches.
+        return statistics.median(seconds[2:] or seconds[1:] or [0.0])
+
+    def _wrapped_losses(self) -> nn.Module:
+        if self._distributed_losses is None:
+            self._distributed_losses = self.ranks.wrap(self.losses)
+        return self._distributed_losses
 
     def _run_updates(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
         settings, state = self.settings, self.state
@@ -189,7 +229,7 @@ class Trainer:
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
         self._totals = RunningTotals(self.ranks, state.window)
         report.expect(self._expected_steps())
-        self._distributed_losses = self.ranks.wrap(self.losses)
+        self._wrapped_losses()
         if self._validation_was_interrupted():
             self._validate_and_save(report, stop)
         clock = time.monotonic()
@@ -232,7 +272,7 @@ class Trainer:
         reach("step.begin")
         try:
             update = train_step(
-                self._distributed_losses,
+                self._wrapped_losses(),
                 group,
                 self.optimizer,
                 self.precision,
@@ -329,6 +369,8 @@ class Trainer:
         if settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs:
             return f"training.max_epochs={settings.max_epochs}"
         if settings.max_minutes is not None and self._seconds() >= 60.0 * settings.max_minutes:
+            if settings.budget_minutes is not None:
+                return f"training.budget_minutes={settings.budget_minutes:g}"
             return f"training.max_minutes={settings.max_minutes:g}"
         return None
 
@@ -338,7 +380,8 @@ class Trainer:
     def _measure_pace(self, pairs_per_epoch: int, report: RunReport) -> None:
         """Foresee the end set by a limit, at steps 8, 16, 32, ..., so that schedule and validations fit into it.
 
-        The state keeps the pace: a resumed run continues with the same schedule.
+        The state keeps the pace: a resumed run continues with the same schedule. A budget has fitted all of this to
+        the run already, and only a machine that has become much slower shortens it.
         """
         settings, state = self.settings, self.state
         has_limit = settings.max_epochs is not None or settings.max_minutes is not None
@@ -346,7 +389,12 @@ class Trainer:
             return
         epochs = state.cursor.epoch + state.cursor.pairs / pairs_per_epoch
         is_first = not state.pace
-        state.pace = {"seconds": self._seconds() / state.step, "epochs": epochs / state.step}
+        pace = {"seconds": self._seconds() / state.step, "epochs": epochs / state.step}
+        if settings.budget_minutes is not None and is_first:
+            is_early = state.step < _EARLY * settings.max_steps
+            if is_early or expected_steps(settings, pace) > (1 - _TOLERANCE) * settings.max_steps:
+                return
+        state.pace = pace
         steps = self._expected_steps()
         report.expect(steps)
         if is_first and state.step < steps < settings.max_steps:

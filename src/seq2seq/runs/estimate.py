@@ -1,0 +1,282 @@
+"""The cost of a run before its first step: time by a few timed steps of this machine, memory, steps and passes.
+
+A budget (`training.budget_minutes`) becomes steps, warm-up and validations here. They are decided once and kept in
+estimate.json, so that a resumed run has the same schedule.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from seq2seq.config import Config, TrainingSettings
+from seq2seq.config.choices import Choices
+from seq2seq.console import say, warn
+from seq2seq.data.batches import Batch, TrainingBatches, collate
+from seq2seq.data.prepare import Prepared
+from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.translator import Translator
+from seq2seq.distributed.launch import launch
+from seq2seq.distributed.placement import Placement, place
+from seq2seq.distributed.ranks import Ranks
+from seq2seq.models import build_model
+from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.optimization.optimizers import build_optimizer
+from seq2seq.optimization.precision import Precision, choose_precision
+from seq2seq.records import Estimate, write_record
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.system import keep_freed_memory, peak_memory
+from seq2seq.training.step import LossModule, train_step
+from seq2seq.training.trainer import Trainer
+
+_WORTH_SECONDS = 60.0
+"""Validations of shorter trainings are not timed: that would take longer than what it foresees."""
+_SAMPLE = 64
+"""Sentences whose translation is timed."""
+_MARGIN = 0.95
+"""Share of a budget that is planned for: steps may become a little slower."""
+_VALIDATION_SHARE = 0.1
+"""Share of the training time that the validations of a budget may take."""
+_MOST_VALIDATIONS, _LEAST_VALIDATIONS = 20, 2
+_LOADING_SECONDS = 1.0
+"""Loading the best model before the test score."""
+_LONG_HOURS = 12
+
+
+def estimate_run(
+    config: Config,
+    directory: RunDirectory,
+    trainer: Trainer,
+    data: TrainingBatches,
+    prepared: Prepared,
+    *,
+    started: float,
+) -> Estimate | None:
+    """The estimate of a run, measured before its first step; later the recorded one. Every rank must call it.
+
+    Args:
+        started: time of the start of the command, by `time.monotonic`.
+
+    Returns:
+        None for a run that was begun by an earlier version.
+
+    Raises:
+        ResourceError: the largest batch does not fit into memory.
+        CheckpointError: the record is damaged.
+    """
+    ranks, settings = trainer.ranks, config.training
+    if directory.has_checkpoints:
+        known = directory.load_estimate()
+        if known is not None and known.budget_minutes != settings.budget_minutes:
+            known = with_budget(known, settings)  # a longer budget continues the run with a longer schedule
+            _save(directory, known, ranks)
+        return known
+    trainer.rehearse(data)
+    workers, data.num_workers = data.num_workers, 0  # loader processes need not start for a few steps
+    step_seconds = trainer.time_steps(data)
+    data.num_workers = workers
+    shares = {"greedy": 0.0, "beam": 0.0}
+    is_long = settings.max_steps * step_seconds > _WORTH_SECONDS
+    if is_long:
+        shares = {
+            name: _seconds_per_sentence(config, trainer.model, prepared, trainer.precision, ranks, beam_size)
+            for name, beam_size in (("greedy", settings.validation_beam_size), ("beam", config.decoding.beam_size))
+        }
+    validation = 0.0
+    if prepared.valid_pairs and prepared.valid is not None:
+        share = len(prepared.valid) / max(1, len(prepared.train))  # a forward pass is a third of an update
+        validation = share * step_seconds * data.batches_per_epoch / 3 + len(prepared.valid_pairs) * shares["greedy"]
+    found = Estimate(
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        steps=settings.max_steps,
+        passes=settings.max_steps * settings.accumulation_steps / max(1, data.batches_per_epoch),
+        warmup_steps=settings.schedule.warmup_steps,
+        validate_every=settings.validate_every,
+        step_seconds=step_seconds,
+        validation_seconds=validation,
+        preparation_seconds=time.monotonic() - started,
+        end_seconds=validation + _LOADING_SECONDS + len(prepared.test_pairs) * shares["beam"],
+        memory=round(sum(ranks.sum_host([float(peak_memory(trainer.precision.device))]))),
+        budget_minutes=None,
+    )
+    found = Estimate.model_validate_json(ranks.gather_texts([found.model_dump_json()])[0])  # that of the first rank
+    found = with_budget(within_limits(found, settings), settings)
+    _save(directory, found, ranks)
+    return found
+
+
+def _save(directory: RunDirectory, estimate: Estimate, ranks: Ranks) -> None:
+    if ranks.is_first:
+        write_record(directory.estimate, estimate.model_dump())
+    ranks.barrier()
+
+
+def within_limits(estimate: Estimate, settings: TrainingSettings) -> Estimate:
+    """The estimate of a run that `max_epochs` or `max_minutes` ends before `max_steps`."""
+    steps = float(estimate.steps)
+    if settings.max_epochs is not None and estimate.passes > 0:
+        steps = min(steps, settings.max_epochs * estimate.steps / estimate.passes)
+    if settings.max_minutes is not None and estimate.training_seconds > 60.0 * settings.max_minutes:
+        steps = min(steps, estimate.steps * 60.0 * settings.max_minutes / estimate.training_seconds)
+    return _with_steps(estimate, max(1, round(steps)))
+
+
+def with_budget(estimate: Estimate, settings: TrainingSettings) -> Estimate:
+    """The estimate with the steps, the warm-up and the validations that fit into `budget_minutes`."""
+    if settings.budget_minutes is None:
+        return estimate.model_copy(update={"budget_minutes": None})
+    left = 60.0 * settings.budget_minutes - estimate.preparation_seconds - estimate.end_seconds
+    seconds = max(0.0, _MARGIN * left)
+    count = _MOST_VALIDATIONS
+    if estimate.validation_seconds > 0:
+        count = round(_VALIDATION_SHARE * seconds / estimate.validation_seconds)
+        count = min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
+    fitting = int((seconds - count * estimate.validation_seconds) / max(estimate.step_seconds, 1e-6))
+    most = within_limits(_with_steps(estimate, settings.max_steps), settings).steps
+    steps = max(1, min(most, fitting))
+    return _with_steps(estimate, steps).model_copy(
+        update={
+            "budget_minutes": settings.budget_minutes,
+            "validate_every": max(1, -(-steps // count)),
+            "warmup_steps": min(settings.schedule.warmup_steps, max(1, steps // 9)),
+        }
+    )
+
+
+def _with_steps(estimate: Estimate, steps: int) -> Estimate:
+    return estimate.model_copy(update={"steps": steps, "passes": estimate.passes * steps / max(1, estimate.steps)})
+
+
+def fitted(settings: TrainingSettings, estimate: Estimate | None) -> TrainingSettings:
+    """The training settings with what a budget has decided; without a budget as they are."""
+    if estimate is None or estimate.budget_minutes is None:
+        return settings
+    left = 60.0 * estimate.budget_minutes - estimate.preparation_seconds - estimate.end_seconds
+    minutes = max(left / 60.0, 1e-3)
+    return settings.model_copy(
+        update={
+            "max_steps": estimate.steps,
+            "validate_every": estimate.validate_every,
+            "max_minutes": minutes if settings.max_minutes is None else min(minutes, settings.max_minutes),
+            "schedule": settings.schedule.model_copy(update={"warmup_steps": estimate.warmup_steps}),
+        }
+    )
+
+
+def announce(estimate: Estimate, settings: TrainingSettings) -> None:
+    """Say what a run will cost before it begins, and warn of what will go wrong."""
+    limit = "" if estimate.steps >= settings.max_steps else f" of {settings.max_steps:,}"
+    passes = f"{estimate.passes:,.0f}" if estimate.passes >= 9.5 else f"{estimate.passes:.1f}"
+    say(
+        f"to expect: {estimate.steps:,}{limit} steps, {passes} passes over the data, {show_time(estimate.seconds)} in "
+        f"all ({show_time(estimate.step_seconds)} a step), {show_bytes(estimate.memory)} of memory"
+    )
+    if estimate.budget_minutes is not None:
+        left = 60.0 * estimate.budget_minutes - estimate.preparation_seconds - estimate.end_seconds
+        if left < 60.0 * estimate.budget_minutes / 4:
+            warn(
+                f"preparation and the test score take most of training.budget_minutes={estimate.budget_minutes:g}; "
+                "the data are prepared once: the next run with them has more time"
+            )
+        say(
+            f"fitted to {estimate.budget_minutes:g} minutes: warm-up of {estimate.warmup_steps:,} steps, "
+            f"validation every {estimate.validate_every:,} steps"
+        )
+    elif estimate.seconds > 3600.0 * _LONG_HOURS:
+        say(
+            "to train within a time of your choice: training.budget_minutes=120, or --budget 2h for a model of its size"
+        )
+
+
+def compare_with_truth(estimate: Estimate, seconds: float, ranks: Ranks, device: torch.device) -> None:
+    """Say what a run has cost beside what was expected; every rank must call it."""
+    memory = sum(ranks.sum_host([float(peak_memory(device))]))
+    say(
+        f"took {show_time(seconds)} (estimated {show_time(estimate.seconds)}), "
+        f"peak {show_bytes(memory)} (estimated {show_bytes(estimate.memory)})"
+    )
+
+
+def show_time(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    if seconds < 1.0:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 90.0:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400.0 else f"{seconds / 3600:.1f} h"
+
+
+def show_bytes(size: float) -> str:
+    """A size of memory."""
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+@torch.inference_mode()
+def _seconds_per_sentence(
+    config: Config, model: Seq2SeqModel, prepared: Prepared, precision: Precision, ranks: Ranks, beam_size: int
+) -> float:
+    """Seconds of this run's ranks for one sentence of the held-out text.
+
+    A model without training rarely ends a sentence, so outputs may be as long as their sources.
+    """
+    texts = [source for source, _ in (prepared.valid_pairs or prepared.test_pairs)][: _SAMPLE * ranks.size]
+    mine = texts[ranks.rank :: ranks.size]
+    if not mine:
+        return 0.0
+    update = {"beam_size": beam_size, "max_length_ratio": 1.0, "max_length_offset": 1}
+    model.eval()
+    translator = Translator(
+        NativeEngine(model, precision.device), prepared.tokenizers, config.decoding.model_copy(update=update)
+    )
+    translator.translate(mine[:4])  # caches and kernels
+    begin = time.monotonic()
+    translator.translate(mine)
+    return (time.monotonic() - begin) / len(mine) / ranks.size
+
+
+def machine_speed(config: Config, choices: Choices) -> float:
+    """FLOP/s of training steps like those of `choices` on this machine: all ranks at once, on random tokens.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    placement = place(config)
+    with tempfile.TemporaryDirectory(prefix="seq2seq-speed-") as folder:
+        work = partial(_time_machine, Path(folder), choices)
+        # Processes of their own: ranks cannot be forked once torch has computed here.
+        launch(work, config, placement)
+        return sum(float(file.read_text()) for file in Path(folder).iterdir())
+
+
+def _time_machine(folder: Path, choices: Choices, config: Config, placement: Placement) -> None:
+    """Time training steps as one rank, and write FLOP/s to a file."""
+    torch.set_num_threads(placement.threads)
+    keep_freed_memory()
+    precision = Precision(choose_precision(config.training.precision, placement.device), placement.device)
+    model = build_model(config.model, choices.vocabulary, choices.vocabulary).to(placement.device)
+    losses = LossModule(model, label_smoothing=config.training.label_smoothing)
+    optimizer = build_optimizer(model, config.training.optimizer)
+    length = max(2, round(choices.tokens))
+    rows = max(1, choices.batch_size // length // placement.ranks)
+    text = torch.randint(4, choices.vocabulary, (rows, length)).tolist()
+    batch: Batch = collate(text, text)
+    model.train()
+    tokens, begin = 0, time.monotonic()
+    for number in range(50):
+        update = train_step(losses, [batch], optimizer, precision, max_gradient_norm=1.0)
+        float(update.loss)  # waits for the device
+        tokens += batch.tokens
+        if number == 0:  # caches and kernels
+            tokens, begin = 0, time.monotonic()
+        elif time.monotonic() - begin > 2.0 and number >= 2:
+            break
+    speed = choices.flops * tokens / (time.monotonic() - begin)
+    file = tempfile.NamedTemporaryFile("w", dir=folder, delete=False)  # noqa: SIM115
+    with file:
+        file.write(str(speed))
+    sys.stderr.flush()
