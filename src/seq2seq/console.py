@@ -151,10 +151,10 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> st
 class Progress:
     """Progress of counted work: a bar on a terminal, elsewhere a plain line from time to time.
 
-    `initial` units were done by an earlier process.
+    `initial` units were done by an earlier process. The bar of work that is done within `delay` seconds is not shown.
     """
 
-    def __init__(self, description: str, total: int | None, unit: str, *, initial: int = 0) -> None:
+    def __init__(self, description: str, total: int | None, unit: str, *, initial: int = 0, delay: float = 0.0) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.done = self._initial = initial
         self._started = self._shown = time.monotonic()
@@ -170,6 +170,7 @@ class Progress:
                 file=sys.stderr,
                 dynamic_ncols=True,
                 leave=False,
+                delay=delay,
             )
 
     def update(self, count: int = 1) -> None:

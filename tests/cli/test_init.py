@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.cli.init import named_corpora, settings_for
+from seq2seq.cli.init import as_overrides, named_corpora, settings_for
 from seq2seq.config import load_config
 from seq2seq.data.files import read_lines
 from seq2seq.tokenizers.pair import train_tokenizers
@@ -31,7 +31,7 @@ def test_the_vocabulary_fits_the_characters(
     Path("c.en").write_text("a small dog\n" * 400, encoding="utf-8")
     corpora = named_corpora("c.en", f"c.{language}", None, None, None)
     assert corpora is not None
-    config = load_config([], settings_for(corpora))
+    config = load_config([], as_overrides(settings_for(corpora)))
     assert least <= config.tokenizer.vocabulary_size <= most
     pair = train_tokenizers(config.tokenizer, lambda: zip(*map(read_lines, ("c.en", f"c.{language}")), strict=True), 1)
     frequent = lines[0][:1] + letters[0] * 3

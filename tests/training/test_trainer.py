@@ -317,6 +317,20 @@ def test_a_limit_shapes_schedule_and_validations(tmp_path: Path, capsys: pytest.
     assert [line["step"] for line in logged if line["kind"] == "validation"] == [18, 36]
 
 
+def test_timed_steps_leave_no_trace(tmp_path: Path) -> None:
+    """The time of a step is measured before the first one, which must not change what training computes."""
+    results = []
+    for name in ("timed", "plain"):
+        torch.manual_seed(1)
+        trainer = make_trainer(tmp_path / name, tiny_model("transformer", dropout=0.3), max_steps=6)
+        if name == "timed":
+            assert trainer.time_steps(Copying()) > 0
+        trainer.fit(Copying())
+        results.append(weights(trainer.model))
+    for timed, plain in zip(*results, strict=True):
+        torch.testing.assert_close(timed, plain, rtol=0, atol=0)
+
+
 def test_a_limited_run_resumes_with_the_same_schedule(tmp_path: Path) -> None:
     """Without the measured pace in the state, a resumed run would fall back to the schedule of `max_steps`."""
 

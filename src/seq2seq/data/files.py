@@ -244,20 +244,26 @@ def require_local(folder: Path) -> None:
 def digest_file(path: Path) -> str:
     """Compute the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with path.open("rb") as stream, _hashing(path, path.stat().st_size) as progress:
         while piece := stream.read(1 << 20):
             digest.update(piece)
+            progress.update(len(piece))
     return digest.hexdigest()
 
 
 def digest_content(path: Path) -> tuple[int, str]:
     """Count and hash (SHA-256) the bytes that `open_binary` reads. Raises as `read_lines`."""
     sha256, size = hashlib.sha256(), 0
-    with reading(path) as stream:
+    with reading(path) as stream, _hashing(path, None) as progress:
         while piece := stream.read(1 << 20):
             sha256.update(piece)
             size += len(piece)
+            progress.update(len(piece))
     return size, sha256.hexdigest()
+
+
+def _hashing(path: Path, size: int | None) -> console.Progress:
+    return console.Progress(f"hashing {path.name}", size, "bytes", delay=1.0)
 
 
 def url_file_name(url: str) -> str:

@@ -86,13 +86,15 @@ class RawText:
     def drop_duplicates(self, report: CleaningReport) -> None:
         """Keep the first of equal pairs. Hashes are compared in portions, chosen by their upper bits."""
         portions = -(-self.rows // _SCANNED)
-        for portion in range(portions):
-            values, rows = self._portion(portion, portions)
-            _, first = np.unique(values, return_index=True)
-            repeated = np.delete(rows, first)
-            self._kept[repeated] = False
-            self._kept_count -= len(repeated)
-            report.duplicate += len(repeated)
+        with self._progress("looking for duplicates") as progress:
+            for portion in range(portions):
+                values, rows = self._portion(portion, portions)
+                _, first = np.unique(values, return_index=True)
+                repeated = np.delete(rows, first)
+                self._kept[repeated] = False
+                self._kept_count -= len(repeated)
+                report.duplicate += len(repeated)
+                progress.update(len(rows))
 
     def _portion(self, portion: int, portions: int) -> tuple[npt.NDArray[np.uint64], Rows]:
         """Hashes whose upper bits fall into one of `portions` equal ranges, and their rows in ascending order."""
@@ -141,10 +143,12 @@ class RawText:
         """Numbers of held-out pairs whose source, and whose target, occurs in training; target tags are ignored."""
         texts = [{_untagged(source) for source, _ in held_out}, {target for _, target in held_out}]
         seen: list[set[str]] = [set(), set()]
-        for _, part in self.slices(_READ_ROWS) if held_out else ():
-            rows = part[:]
-            seen[0].update(text for source in rows["source"] if (text := _untagged(source)) in texts[0])
-            seen[1].update(texts[1].intersection(rows["target"]))
+        with self._progress("comparing with held-out text") as progress:
+            for _, part in self.slices(_READ_ROWS) if held_out else ():
+                rows = part[:]
+                seen[0].update(text for source in rows["source"] if (text := _untagged(source)) in texts[0])
+                seen[1].update(texts[1].intersection(rows["target"]))
+                progress.update(len(part))
         return {
             "source": sum(_untagged(source) in seen[0] for source, _ in held_out),
             "target": sum(target in seen[1] for _, target in held_out),
@@ -168,14 +172,19 @@ class RawText:
         """Flags of the kept pairs with one of these texts, source texts without target tags, and their number."""
         marks = np.memmap(self.folder / _AGAIN, dtype=np.bool_, mode="w+", shape=(self.rows,))
         found = 0
-        for rows, part in self.slices(_READ_ROWS):
-            texts = part[:]
-            pairs = zip(texts["source"], texts["target"], strict=True)
-            matches = (_untagged(source) in sources or target in targets for source, target in pairs)
-            mine = rows[np.fromiter(matches, np.bool_, len(rows))]
-            marks[mine] = True
-            found += len(mine)
+        with self._progress("looking for held-out sources") as progress:
+            for rows, part in self.slices(_READ_ROWS):
+                texts = part[:]
+                pairs = zip(texts["source"], texts["target"], strict=True)
+                matches = (_untagged(source) in sources or target in targets for source, target in pairs)
+                mine = rows[np.fromiter(matches, np.bool_, len(rows))]
+                marks[mine] = True
+                found += len(mine)
+                progress.update(len(part))
         return marks, found
+
+    def _progress(self, description: str) -> console.Progress:
+        return console.Progress(description, len(self), "pairs", delay=1.0)
 
     def _drop(self, marks: npt.NDArray[np.bool_], found: int) -> None:
         for start in range(0, self.rows, _SCANNED):

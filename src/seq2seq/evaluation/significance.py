@@ -122,7 +122,10 @@ def confidence_intervals(
     metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_language, references), force=True), "chrF": CHRF()}
     intervals = []
     for name, metric in metrics.items():
-        score = metric.corpus_score(chosen, wanted, n_bootstrap=_RESAMPLES)
+        try:
+            score = metric.corpus_score(chosen, wanted, n_bootstrap=_RESAMPLES)
+        except TypeError:  # sacrebleu cannot average a score that is 0 in some of the resamples
+            continue
         # sacrebleu adds these two attributes to scores that it has resampled.
         mean, half = float(vars(score)["_mean"]), float(vars(score)["_ci"])
         intervals.append(Interval(name, max(0.0, mean - half), min(100.0, mean + half)))

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from seq2seq.config import Config
 from seq2seq.errors import UserError
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.estimate import as_trained
 
 _CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
 
@@ -83,7 +84,7 @@ def summarise(path: Path) -> RunSummary:
         CheckpointError: it is no run, or its records are damaged.
     """
     directory = RunDirectory(path)
-    config = directory.load_config()
+    config = as_trained(directory, directory.load_config())
     results = directory.load_results()
     rows = read_metrics(directory.path / "metrics.jsonl")
     validations = [row for row in rows if row.get("kind") == "validation"]

@@ -36,8 +36,8 @@ from seq2seq.training.trainer import Trainer
 
 _WORTH_SECONDS = 60.0
 """Validations of shorter trainings are not timed: that would take longer than what it foresees."""
-_SAMPLE = 64
-"""Sentences whose translation is timed."""
+_SAMPLE, _FEW, _ENOUGH_SECONDS = 64, 8, 0.5
+"""Sentences of each rank whose translation is timed: a few where that takes long enough."""
 _MARGIN = 0.95
 """Share of a budget that is planned for: steps may become a little slower."""
 _VALIDATION_SHARE = 0.1
@@ -168,6 +168,13 @@ def fitted(settings: TrainingSettings, estimate: Estimate | None) -> TrainingSet
     )
 
 
+def as_trained(directory: RunDirectory, config: Config) -> Config:
+    """The stored config of a run with the steps and the schedule that a budget has decided."""
+    if config.training.budget_minutes is None:
+        return config
+    return config.model_copy(update={"training": fitted(config.training, directory.load_estimate())})
+
+
 def announce(estimate: Estimate, settings: TrainingSettings) -> None:
     """Say what a run will cost before it begins, and warn of what will go wrong."""
     limit = "" if estimate.steps >= settings.max_steps else f" of {settings.max_steps:,}"
@@ -233,10 +240,14 @@ def _seconds_per_sentence(
     translator = Translator(
         NativeEngine(model, precision.device), prepared.tokenizers, config.decoding.model_copy(update=update)
     )
-    translator.translate(mine[:4])  # caches and kernels
-    begin = time.monotonic()
-    translator.translate(mine)
-    return (time.monotonic() - begin) / len(mine) / ranks.size
+    translator.translate(mine[:2])  # caches and kernels
+    for some in (mine[:_FEW], mine):
+        begin = time.monotonic()
+        translator.translate(some)
+        seconds = time.monotonic() - begin
+        if seconds > _ENOUGH_SECONDS:
+            break
+    return seconds / len(some) / ranks.size
 
 
 def machine_speed(config: Config, choices: Choices) -> float:

@@ -16,6 +16,9 @@ from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.tokenizers.base import Tokenizer
 
 _FORMAT = 1
+_SHOWN_PAIRS = 10_000
+_SLOW_SENTENCES = 500_000
+
 _RESTORE = "restore it from a copy, or train again"
 _INDEX = "tokenizer.json"
 
@@ -135,6 +138,8 @@ def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
 
 
 def _train(settings: TokenizerSettings, sentences: list[str], side: str, tags: Sequence[str]) -> Tokenizer:
+    if len(sentences) >= _SLOW_SENTENCES:
+        console.say(f"training the {side} {settings.kind} tokenizer on {len(sentences):,} sentences takes minutes")
     with console.timed(f"{side} {settings.kind} tokenizer trained on {len(sentences):,} sentences"):
         match settings.kind:
             case "unigram" | "bpe":
@@ -151,11 +156,14 @@ def _sample(pairs: Iterator[tuple[str, str]], size: int, seed: int) -> list[tupl
     """Draw `size` pairs with equal probability; fewer pairs are returned all, in their order."""
     randomness = random.Random(seed)
     sample: list[tuple[str, str]] = []
-    for number, pair in enumerate(pairs):
-        if number < size:
-            sample.append(pair)
-        elif (place := int(randomness.random() * (number + 1))) < size:
-            sample[place] = pair
+    with console.Progress("sampling text for the tokenizer", None, "pairs", delay=1.0) as progress:
+        for number, pair in enumerate(pairs):
+            if number < size:
+                sample.append(pair)
+            elif (place := int(randomness.random() * (number + 1))) < size:
+                sample[place] = pair
+            if number % _SHOWN_PAIRS == _SHOWN_PAIRS - 1:
+                progress.update(_SHOWN_PAIRS)
     return sample
 
 

@@ -1,0 +1,147 @@
+"""Cost of a run before its first step, and budgets: decided once, kept with the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from seq2seq.cli.main import app
+from seq2seq.config import TrainingSettings, load_config
+from seq2seq.console import set_quiet
+from seq2seq.errors import UsageError
+from seq2seq.records import Estimate
+from seq2seq.runs import estimate as module
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.estimate import fitted, show_time, with_budget, within_limits
+from seq2seq.runs.train import estimate, train
+from seq2seq.signals import Interrupted
+from seq2seq.training.trainer import Trainer
+
+ESTIMATE = Estimate(
+    parameters=1000,
+    steps=10_000,
+    passes=50.0,
+    warmup_steps=1000,
+    validate_every=500,
+    step_seconds=0.5,
+    validation_seconds=10.0,
+    preparation_seconds=60.0,
+    end_seconds=40.0,
+    memory=10**9,
+)
+
+
+def settings(corpus: Path, run: Path, *more: str) -> list[str]:
+    """A tiny run on one CPU thread."""
+    return [
+        f"data.train=[{{source: {corpus}/corpus.en, target: {corpus}/corpus.de}}]",
+        *("data.holdout=4", "tokenizer.vocabulary_size=400", "devices=1", f"run_directory={run}", "model.kind=gru"),
+        *("model.hidden_size=16", "model.embedding_size=16", "training.batch_size=160", "training.metric=loss"),
+        *more,
+    ]
+
+
+def test_the_time_in_all_holds_every_part() -> None:
+    assert ESTIMATE.training_seconds == 10_000 * 0.5 + 20 * 10
+    assert ESTIMATE.seconds == 60 + 5200 + 40
+
+
+def test_limits_and_budgets_shape_a_run() -> None:
+    def made(**values: object) -> TrainingSettings:
+        schedule = {"kind": "wsd", "warmup_steps": 1000}
+        return TrainingSettings.model_validate({"max_steps": 10_000, "schedule": schedule, **values})
+
+    assert within_limits(ESTIMATE, made(max_epochs=10)).steps == 2000
+    half = within_limits(ESTIMATE, made(max_minutes=5200 / 120))
+    assert (half.steps, half.passes) == (5000, 25.0)
+    assert fitted(made(), ESTIMATE) == made()
+    for minutes in (5, 30, 60):
+        planned = with_budget(ESTIMATE, made(budget_minutes=minutes))
+        assert 0.85 * 60 * minutes < planned.seconds <= 60 * minutes
+        assert planned.steps / planned.validate_every >= 1.9
+        assert planned.warmup_steps <= planned.steps / 9
+        changed = fitted(made(budget_minutes=minutes), planned)
+        assert (changed.max_steps, changed.schedule.kind) == (planned.steps, "wsd")
+        assert changed.max_minutes == pytest.approx(minutes - 100 / 60)
+    assert with_budget(ESTIMATE, made(budget_minutes=1000)).steps == 10_000
+    assert with_budget(ESTIMATE, made(budget_minutes=1)).steps == 1
+    longer = with_budget(with_budget(ESTIMATE, made(budget_minutes=30)), made(budget_minutes=60))
+    assert longer == with_budget(ESTIMATE, made(budget_minutes=60))
+
+
+def test_an_estimate_leaves_no_run(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_WORTH_SECONDS", 0.0)
+    found = estimate(load_config([], settings(corpus, tmp_path / "run", "training.max_steps=5")))
+    assert not list(tmp_path.iterdir())
+    assert found.steps == 5
+    assert found.memory > 10**7
+    assert found.step_seconds > 0 < found.validation_seconds < found.end_seconds
+    assert "to expect: 5 steps, " in capsys.readouterr().err
+
+
+def test_a_budget_is_decided_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another speed of the machine must not change the schedule of a run that is resumed."""
+    given = settings(corpus, tmp_path / "run", "training.budget_minutes=10", "training.schedule.kind=wsd")
+    monkeypatch.setattr(Trainer, "time_steps", lambda self, data: 50.0)
+    steps = 0
+
+    def update(self: Trainer, *arguments: object) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    original = Trainer._update
+    monkeypatch.setattr(Trainer, "_update", update)
+    with pytest.raises(Interrupted):
+        train(load_config([], given))
+    known = RunDirectory(tmp_path / "run").load_estimate()
+    assert known is not None
+    assert 5 <= known.steps <= 11
+    assert "of 20,000 steps" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "time_steps", lambda self, data: 0.1)
+    assert train(load_config([], given)).steps == known.steps
+    assert f"(estimated {show_time(known.seconds)}), peak " in capsys.readouterr().err
+    assert RunDirectory(tmp_path / "run").load_estimate() == known
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    last = [row for row in map(json.loads, lines) if row["kind"] == "train"][-1]
+    assert last["learning_rate"] < 0.7e-3  # the decay has come to its end
+
+
+def test_files_without_a_config_are_resumed_with_their_choices(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The speed of the machine chooses the model: measured again, it would choose another one, and be refused."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "machine_speed", lambda config, choices: speeds.pop())
+    speeds, run = [1e13, 1e8], tmp_path / "runs" / "en-de"
+    command = ["train", "--source", f"{corpus}/corpus.en", "--target", f"{corpus}/corpus.de", "--budget", "6s"]
+    command += ["devices=1", "training.max_steps=2", "model.hidden_size=16", "model.ff_size=16", "data.holdout=4"]
+    for number in range(2):
+        result = CliRunner().invoke(app, command, catch_exceptions=False)
+        set_quiet(False)
+        assert result.exit_code == 0
+        assert len(speeds) == 1, number
+        assert "report.html" in result.stderr
+        (run / "results.json").unlink()
+    text = (run / "config.yaml").read_text()
+    assert "# warm-up, flat, decay" in text
+    assert yaml.safe_load(text)["training"]["budget_minutes"] == 0.1
+    assert f"next: seq2seq translate {Path('runs/en-de')} FILE" in result.stderr
+
+
+@pytest.mark.parametrize("time", ["soon", "0m", "-3m", "30x"])
+def test_a_budget_is_a_time(time: str, corpus: Path) -> None:
+    with pytest.raises(UsageError, match="is not a time"):
+        CliRunner().invoke(app, ["train", "c.yaml", f"--budget={time}"], catch_exceptions=False)
