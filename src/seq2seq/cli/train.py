@@ -153,8 +153,8 @@ def _without_config(
     chosen = settings_for(corpora, minutes=minutes, overrides=overrides)
     value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
     say(
-        f"chosen: vocabulary {value['vocabulary_size']:,}; {value['encoder_layers']} + {value['decoder_layers']} layers "
-        f"of width {value['hidden_size']} ({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}; "
+        f"chosen: vocabulary {value['vocabulary_size']:,}; {value['encoder_layers']} + {value['decoder_layers']} "
+        f"layers of width {value['hidden_size']} ({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}; "
         f"batches of {value['batch_size']:,} tokens; {value['max_steps']:,} steps at most "
         f"({chosen['training.max_steps'].reason}). Reasons: config.yaml of the run"
     )
