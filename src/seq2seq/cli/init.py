@@ -28,6 +28,7 @@ _LEARNED_FROM = 3
 _SMALLEST_VOCABULARY = 500
 _TRIAL_PAIRS = 60_000
 _SHOWN_LINES = 10_000
+_MACHINE_SETTINGS = ("device", "devices", "threads", "training.precision")
 
 
 class Corpora(NamedTuple):
@@ -252,7 +253,8 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
 
         # Larger models reach more FLOP/s, so the speed is that of one whose size the budget may allow.
         trial = choose(min(pairs, _TRIAL_PAIRS), **facts)
-        speed = machine_speed(load_config([], overrides, as_overrides(trial.settings())), trial)
+        own = [setting for setting in overrides if setting.partition("=")[0] in _MACHINE_SETTINGS]
+        speed = machine_speed(load_config([], own, as_overrides(trial.settings())), trial)
         choices = choose(pairs, **facts, minutes=minutes, speed=speed)
     chosen = choices.settings(kind=kind)
     if held_out:
@@ -271,7 +273,7 @@ def _count(source: Source, alphabet: Counter[str]) -> tuple[int, int]:
     from seq2seq.tokenizers.normalization import normalize
 
     lines = left = right = 0
-    with Progress("counting", None, "pairs") as progress:
+    with Progress("counting", None, "pairs", delay=1.0) as progress:
         for pair in read_pairs(source, option=""):
             lines += 1
             left += len(pair[0])

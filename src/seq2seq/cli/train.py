@@ -138,7 +138,7 @@ def _without_config(
     """Config files, suggested settings and their reasons for files without a config.
 
     A run that was begun has its stored config, so that neither another speed of the machine nor another table of
-    choices keeps it from being resumed; the corpora are those of the command line.
+    choices keeps it from being resumed; corpora and devices are those of the command line.
     """
     from seq2seq.cli.init import as_overrides, data_settings, settings_for
     from seq2seq.config import load_config
@@ -149,7 +149,7 @@ def _without_config(
     directory = RunDirectory(run_folder(load_config([], overrides, named)))
     if not is_new and directory.environment.exists() and directory.config.exists():
         directory.load_config()  # a damaged one is no mistake of the command line
-        return [str(directory.config)], named, {}
+        return [str(directory.config)], [*named, "device=auto", "devices=0", "threads=0"], {}
     chosen = settings_for(corpora, minutes=minutes, overrides=overrides)
     value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
     say(

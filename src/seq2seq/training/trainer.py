@@ -45,7 +45,7 @@ from seq2seq.training.rehearsal import rehearse, rehearsing
 from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.step import LossModule, RunningTotals, UpdateReport, train_step
 
-_TIMED_STEPS, _TIMED_SECONDS = 16, 3.0
+_TIMED_STEPS, _TIMED_SECONDS = 16, 2.0
 """Most steps of an estimate, and the time after which three are enough."""
 
 _EARLY, _TOLERANCE = 0.05, 0.1
