@@ -134,7 +134,7 @@ def with_budget(estimate: Estimate, settings: TrainingSettings) -> Estimate:
     seconds = max(0.0, _MARGIN * left)
     count = _MOST_VALIDATIONS
     if estimate.validation_seconds > 0:
-        count = round(_VALIDATION_SHARE * seconds / estimate.validation_seconds)
+        count = round(_VALIDATION_SHARE * seconds / max(estimate.validation_seconds, 1e-6))
         count = min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
     fitting = int((seconds - count * estimate.validation_seconds) / max(estimate.step_seconds, 1e-6))
     most = within_limits(_with_steps(estimate, settings.max_steps), settings).steps
@@ -160,8 +160,8 @@ def fitted(settings: TrainingSettings, estimate: Estimate | None) -> TrainingSet
     minutes = max(left / 60.0, 1e-3)
     return settings.model_copy(
         update={
-            "max_steps": estimate.steps,
-            "validate_every": estimate.validate_every,
+            "max_steps": max(1, estimate.steps),
+            "validate_every": max(1, estimate.validate_every),
             "max_minutes": minutes if settings.max_minutes is None else min(minutes, settings.max_minutes),
             "schedule": settings.schedule.model_copy(update={"warmup_steps": estimate.warmup_steps}),
         }
