@@ -130,13 +130,13 @@ def with_budget(estimate: Estimate, settings: TrainingSettings) -> Estimate:
     """The estimate with the steps, the warm-up and the validations that fit into `budget_minutes`."""
     if settings.budget_minutes is None:
         return estimate.model_copy(update={"budget_minutes": None})
-    left = 60.0 * settings.budget_minutes - estimate.preparation_seconds - estimate.end_seconds
-    seconds = max(0.0, _MARGIN * left)
+    seconds = _MARGIN * _seconds_to_train(estimate, settings.budget_minutes)
     count = _MOST_VALIDATIONS
     if estimate.validation_seconds > 0:
         count = round(_VALIDATION_SHARE * seconds / max(estimate.validation_seconds, 1e-6))
         count = min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
-    fitting = int((seconds - count * estimate.validation_seconds) / max(estimate.step_seconds, 1e-6))
+    validations = min(count * estimate.validation_seconds, seconds / 2)
+    fitting = int((seconds - validations) / max(estimate.step_seconds, 1e-6))
     most = within_limits(_with_steps(estimate, settings.max_steps), settings).steps
     steps = max(1, min(most, fitting))
     return _with_steps(estimate, steps).model_copy(
@@ -148,6 +148,12 @@ def with_budget(estimate: Estimate, settings: TrainingSettings) -> Estimate:
     )
 
 
+def _seconds_to_train(estimate: Estimate, budget_minutes: float) -> float:
+    """Seconds of a budget for updates and validations. The end, timed on an untrained model, has a third at most."""
+    left = max(0.0, 60.0 * budget_minutes - estimate.preparation_seconds)
+    return left - min(estimate.end_seconds, left / 3)
+
+
 def _with_steps(estimate: Estimate, steps: int) -> Estimate:
     return estimate.model_copy(update={"steps": steps, "passes": estimate.passes * steps / max(1, estimate.steps)})
 
@@ -156,8 +162,7 @@ def fitted(settings: TrainingSettings, estimate: Estimate | None) -> TrainingSet
     """The training settings with what a budget has decided; without a budget as they are."""
     if estimate is None or estimate.budget_minutes is None:
         return settings
-    left = 60.0 * estimate.budget_minutes - estimate.preparation_seconds - estimate.end_seconds
-    minutes = max(left / 60.0, 1e-3)
+    minutes = max(_seconds_to_train(estimate, estimate.budget_minutes) / 60.0, 1e-3)
     return settings.model_copy(
         update={
             "max_steps": max(1, estimate.steps),
@@ -184,8 +189,7 @@ def announce(estimate: Estimate, settings: TrainingSettings) -> None:
         f"all ({show_time(estimate.step_seconds)} a step), {show_bytes(estimate.memory)} of memory"
     )
     if estimate.budget_minutes is not None:
-        left = 60.0 * estimate.budget_minutes - estimate.preparation_seconds - estimate.end_seconds
-        if left < 60.0 * estimate.budget_minutes / 4:
+        if _seconds_to_train(estimate, estimate.budget_minutes) < 60.0 * estimate.budget_minutes / 4:
             warn(
                 f"preparation and the test score take most of training.budget_minutes={estimate.budget_minutes:g}; "
                 "the data are prepared once: the next run with them has more time"
