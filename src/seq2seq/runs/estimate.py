@@ -45,6 +45,8 @@ _VALIDATION_SHARE = 0.1
 _MOST_VALIDATIONS, _LEAST_VALIDATIONS = 20, 2
 _LOADING_SECONDS = 1.0
 """Loading the best model before the test score."""
+_LATER_BYTES = 100 << 20
+"""Logs, validations and scorers, beside a second model for the test score."""
 _LONG_HOURS = 12
 
 
@@ -101,13 +103,20 @@ def estimate_run(
         validation_seconds=validation,
         preparation_seconds=time.monotonic() - started,
         end_seconds=validation + _LOADING_SECONDS + len(prepared.test_pairs) * shares["beam"],
-        memory=round(sum(ranks.sum_host([float(peak_memory(trainer.precision.device))]))),
+        memory=round(ranks.sum_host([_foreseen_memory(trainer)])[0]),
         budget_minutes=None,
     )
     found = Estimate.model_validate_json(ranks.gather_texts([found.model_dump_json()])[0])  # that of the first rank
     found = with_budget(within_limits(found, settings), settings)
     _save(directory, found, ranks)
     return found
+
+
+def _foreseen_memory(trainer: Trainer) -> float:
+    """Peak bytes of this process after the largest batch, and what the end adds in main memory."""
+    device, model = trainer.precision.device, trainer.model
+    later = 0 if device.type == "cuda" else _LATER_BYTES + 8 * sum(weights.numel() for weights in model.parameters())
+    return float(peak_memory(device) + later)
 
 
 def _save(directory: RunDirectory, estimate: Estimate, ranks: Ranks) -> None:
