@@ -203,7 +203,9 @@ data:
   source_language: {json.dumps(source_language)}
   target_language: {json.dumps(target_language)}             # chooses the tokenizer of BLEU, with the text
   train:
-{_yaml_entry(corpora.train)}{held_out}
+{_yaml_entry(corpora.train)}{held_out}\
+  # augment: true                    # also train on copies in CAPITALS, in small letters, with typing errors
+
 tokenizer:
   vocabulary_size: {sizes.vocabulary}             # small corpora want small vocabularies
 
