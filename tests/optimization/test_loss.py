@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from seq2seq.optimization import loss as loss_module
-from seq2seq.optimization.loss import summed_loss
+from seq2seq.optimization.loss import TwoPasses, summed_loss
 from seq2seq.special_tokens import PAD
 
 
@@ -71,10 +71,12 @@ def test_a_batch_of_padding_alone_costs_nothing() -> None:
     assert summed_loss(nn.Linear(4, 9), torch.randn(1, 2, 4), torch.full((1, 2), PAD)).loss == 0
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("chunk_numbers", [62, 500, 1 << 20])
-def test_r_drop_equals_its_definition(bias: bool, chunk_numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Liang et al. (2021), equation 4, halved, with torch's own cross-entropy and divergence."""
+@pytest.mark.parametrize("method", ["r_drop", "simcut"])
+@pytest.mark.parametrize(("bias", "chunk_numbers"), [(False, 62), (True, 62), (True, 500), (False, 1 << 20)])
+def test_two_passes_equal_their_definition(
+    method: str, bias: bool, chunk_numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of Liang et al. (2021), equation 4, and Gao et al. (2022), with torch's own cross-entropy and divergence."""
     monkeypatch.setitem(loss_module._CHUNK_NUMBERS, "cpu", chunk_numbers)
     torch.manual_seed(3)
     output = nn.Linear(8, 31, bias=bias).double()
@@ -82,18 +84,21 @@ def test_r_drop_equals_its_definition(bias: bool, chunk_numbers: int, monkeypatc
     targets = torch.randint(1, 31, (3, 5))
     targets[1, 3:] = PAD
 
-    ours = summed_loss(output, hidden, targets, 0.1, r_drop=5.0)
+    passes = TwoPasses.r_drop(5.0) if method == "r_drop" else TwoPasses.simcut(3.0)
+    ours = summed_loss(output, hidden, targets, 0.1, passes)
     logits = output(hidden).view(2, 15, 31)[:, targets.flatten() != PAD]
     wanted = targets.flatten()[targets.flatten() != PAD]
-    entropies = [F.cross_entropy(one, wanted, label_smoothing=0.1, reduction="sum") for one in logits]
     first, second = logits.log_softmax(-1)
-    apart = F.kl_div(first, second, reduction="sum", log_target=True) + F.kl_div(
-        second, first, reduction="sum", log_target=True
-    )
-    theirs = sum(entropies) / 2 + 5.0 / 4 * apart
+    smoothed = [F.cross_entropy(one, wanted, label_smoothing=0.1, reduction="sum") for one in logits]
+    plain = [F.cross_entropy(one, wanted, reduction="sum") for one in logits]
+    forward = F.kl_div(second, first, reduction="sum", log_target=True)
+    backward = F.kl_div(first, second, reduction="sum", log_target=True)
+    if method == "r_drop":
+        theirs, nll = sum(smoothed) / 2 + 5.0 / 4 * (forward + backward), sum(plain) / 2
+    else:
+        theirs, nll = smoothed[0] + 3.0 * forward, plain[0]
     assert ours.loss.item() == pytest.approx(theirs.item(), rel=1e-6)
-    plain = sum(F.cross_entropy(one, wanted, reduction="sum") for one in logits) / 2
-    assert ours.nll.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert ours.nll.item() == pytest.approx(nll.item(), rel=1e-6)
     inputs = [hidden, *output.parameters()]
     for got, expected in zip(
         torch.autograd.grad(ours.loss / 7, inputs), torch.autograd.grad(theirs / 7, inputs), strict=True
@@ -101,11 +106,12 @@ def test_r_drop_equals_its_definition(bias: bool, chunk_numbers: int, monkeypatc
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_r_drop_of_equal_passes_is_the_plain_loss() -> None:
+@pytest.mark.parametrize("passes", [TwoPasses.r_drop(3.0), TwoPasses.simcut(3.0)])
+def test_equal_passes_are_the_plain_loss(passes: TwoPasses) -> None:
     torch.manual_seed(0)
     output, hidden, targets = nn.Linear(8, 31), torch.randn(2, 3, 8), torch.randint(1, 31, (2, 3))
     plain = summed_loss(output, hidden, targets, 0.1)
-    twice = summed_loss(output, torch.cat([hidden, hidden]), targets, 0.1, r_drop=3.0)
+    twice = summed_loss(output, torch.cat([hidden, hidden]), targets, 0.1, passes)
     assert twice.loss.item() == pytest.approx(plain.loss.item(), rel=1e-5)
 
 

@@ -28,7 +28,7 @@ RUNS = {
         "training.optimizer.kind=muon",
         "training.num_workers=2",
     ],
-    "gru": ["model.kind=gru", "model.embedding_size=16", "training.optimizer.kind=schedule_free"],
+    "gru": ["model.kind=gru", "model.embedding_size=16", "training.optimizer.kind=schedule_free", "training.simcut=3"],
 }
 STEPS = 6
 

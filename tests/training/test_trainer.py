@@ -20,6 +20,7 @@ from seq2seq.data.batches import Batch, Cursor, collate
 from seq2seq.errors import DivergenceError
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.models.layers import Dropout
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
 from seq2seq.signals import Interrupted, StopRequest
@@ -115,6 +116,22 @@ def test_accumulation_equals_one_large_batch(kind: str) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for accumulated, whole in zip(*results, strict=True):
         torch.testing.assert_close(accumulated, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_simcut_cuts_tokens_of_the_second_pass_alone(kind: str) -> None:
+    model, batch = tiny_model(kind), batch_of(pairs(9, 2))
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.probability = 0.0
+    plain = LossModule(model, label_smoothing=0.1)(batch)
+    cut = LossModule(model, label_smoothing=0.1, simcut=3.0, cutoff=0.5)(batch)
+    assert cut.nll.item() == pytest.approx(plain.nll.item(), rel=1e-5)
+    assert cut.loss.item() > 1.001 * plain.loss.item()
+    model.eval()  # the second pass is the first
+    assert LossModule(model, label_smoothing=0.1, simcut=3.0, cutoff=0.5)(batch).loss.item() == pytest.approx(
+        plain.loss.item(), rel=1e-5
+    )
 
 
 def test_left_over_batches_of_an_epoch_are_an_update(tmp_path: Path) -> None:

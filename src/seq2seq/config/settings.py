@@ -227,6 +227,11 @@ class TrainingSettings(Settings):
     r_drop: float = Field(0.0, ge=0)
     """R-Drop (Liang et al. 2021): every batch twice with other dropout, and this weight on how far the two outputs
     differ (symmetric Kullback-Leibler divergence); 5 is usual for small corpora, 0 is off."""
+    simcut: float = Field(0.0, ge=0)
+    """SimCut (Gao et al. 2022): every batch a second time with tokens cut off, and this weight on how far its output
+    differs from the first one's (Kullback-Leibler divergence); 3 is usual, 0 is off."""
+    cutoff: Probability = 0.05
+    """Share of the tokens whose embeddings are zeroed in SimCut's second pass."""
     init_from: str | None = Field(None, min_length=1)
     """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning); settings of `model`
     and `tokenizer` that are not given are those of that run."""
@@ -305,6 +310,8 @@ class Config(Settings):
             raise ValueError(
                 "model.tied_embeddings: all needs one vocabulary; set tokenizer.joint: true or tied_embeddings: target"
             )
+        if self.training.r_drop and self.training.simcut:
+            raise ValueError("training.r_drop and training.simcut exclude each other; set one of them to 0")
         if self.training.activation_checkpointing and self.model.kind != "transformer":
             raise ValueError("training.activation_checkpointing is for model.kind: transformer; set it to false")
         if self.decoding.replace_unknown and self.tokenizer.kind in ("unigram", "bpe"):

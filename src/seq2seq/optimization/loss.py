@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from seq2seq.special_tokens import PAD
 
@@ -28,9 +29,33 @@ class SummedLoss(NamedTuple):
     """Sums over real target tokens."""
 
     loss: Float[Tensor, ""]
-    """Training objective: the label-smoothed loss in nats, with R-Drop's term."""
+    """Training objective: the label-smoothed loss in nats, with the divergence of two passes."""
     nll: Float[Tensor, ""]
     """Negative log-likelihood in nats, for the perplexity. No gradient."""
+
+
+class TwoPasses(NamedTuple):
+    """Weights of a loss over two passes of the same pairs, which are perturbed in different ways.
+
+        c_1 CE_1 + c_2 CE_2 + d_12 KL(P_1 || P_2) + d_21 KL(P_2 || P_1)
+
+    Gradients flow through both sides of both divergences.
+    """
+
+    entropies: tuple[float, float]
+    """c_1 and c_2, which sum to 1."""
+    divergences: tuple[float, float]
+    """d_12 and d_21."""
+
+    @classmethod
+    def r_drop(cls, strength: float) -> Self:
+        """Half of R-Drop's loss (Liang et al. 2021, equation 4), so that its scale stays that of one pass."""
+        return cls((0.5, 0.5), (strength / 4, strength / 4))
+
+    @classmethod
+    def simcut(cls, strength: float) -> Self:
+        """SimCut's loss (Gao et al. 2022, equation 4): the second pass, with tokens cut off, follows the first."""
+        return cls((1.0, 0.0), (strength, 0.0))
 
 
 def summed_loss(
@@ -38,22 +63,18 @@ def summed_loss(
     hidden: Float[Tensor, "B T D"],
     target_out: Int[Tensor, "C T"],
     label_smoothing: float = 0.0,
-    r_drop: float = 0.0,
+    passes: TwoPasses | None = None,
 ) -> SummedLoss:
     """Cross-entropy of `output(hidden)` against `target_out`, summed over positions that are not PAD.
 
     With smoothing e the target gives 1 - e to the reference and spreads e evenly over all V entries (Szegedy et al.
-    2016, section 7), as `torch.nn.functional.cross_entropy(label_smoothing=e)` does.
-
-    With `r_drop` = a > 0, `hidden` holds every pair twice (B = 2 C: the whole batch, then again, under other dropout)
-    and the loss is half of Liang et al.'s (2021, equation 4), so that its scale stays that of one pass:
-
-        (CE_1 + CE_2) / 2 + a / 4 (KL(P_1 || P_2) + KL(P_2 || P_1))
+    2016, section 7), as `torch.nn.functional.cross_entropy(label_smoothing=e)` does. With `passes`, `hidden` holds
+    every pair twice (B = 2 C: the whole batch, then again).
     """
     real = target_out.reshape(-1).ne(PAD).nonzero().squeeze(1)
     targets = target_out.reshape(-1).index_select(0, real)
     flat = hidden.reshape(-1, hidden.shape[-1])
-    if r_drop:
+    if passes is not None:
         real = torch.cat([real, real + target_out.numel()])
     rows = flat.index_select(0, real)
     device = hidden.device.type
@@ -61,7 +82,7 @@ def summed_loss(
         rows = rows.to(torch.get_autocast_dtype(device))
     with torch.autocast(device, enabled=False):
         loss, nll = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            rows, output.weight, output.bias, targets, label_smoothing, r_drop
+            rows, output.weight, output.bias, targets, label_smoothing, passes
         )
     return SummedLoss(loss, nll)
 
@@ -92,33 +113,34 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         smoothing: float,
-        r_drop: float,
+        passes: TwoPasses | None,
     ) -> tuple[Tensor, Tensor]:
-        vocabulary, passes, count = weight.shape[0], 2 if r_drop else 1, targets.shape[0]
+        vocabulary, count = weight.shape[0], targets.shape[0]
+        shares = (1.0,) if passes is None else passes.entropies
         cast_weight, weight_sum = weight.to(rows.dtype), weight.sum(dim=0, dtype=torch.float32)
         bias_sum = 0.0 if bias is None else bias.sum()
         loss, nll = torch.zeros((), device=rows.device), torch.zeros((), device=rows.device)
-        chunk = max(1, _CHUNK_NUMBERS.get(rows.device.type, _USUAL_CHUNK) // (vocabulary * passes))
-        gradients = _Gradients(ctx.needs_input_grad, rows, weight, bias, at_once=chunk * passes)
+        chunk = max(1, _CHUNK_NUMBERS.get(rows.device.type, _USUAL_CHUNK) // (vocabulary * len(shares)))
+        gradients = _Gradients(ctx.needs_input_grad, rows, weight, bias, at_once=chunk * len(shares))
         for start in range(0, count, chunk):
             wanted = targets[start : start + chunk]
-            places = [slice(number * count + start, number * count + start + len(wanted)) for number in range(passes)]
-            buffers = gradients.buffers(passes, len(wanted))
+            places = [slice(first, first + len(wanted)) for first in range(start, start + count * len(shares), count)]
+            buffers = gradients.buffers(len(shares), len(wanted))
             chunks = [
                 _softmax(rows[place], cast_weight, bias, wanted, room)
                 for place, room in zip(places, buffers, strict=True)
             ]
-            for one in chunks:
-                nll += (one.log_normalizer - one.reference).sum() / passes
+            for one, share in zip(chunks, shares, strict=True):
+                nll += share * (one.log_normalizer - one.reference).sum()
                 if smoothing:
                     mean_logit = (one.rows.float() @ weight_sum + bias_sum) / vocabulary
-                    loss += smoothing / passes * (one.log_normalizer.sum() - mean_logit.sum())
-            if r_drop:
-                loss += _r_drop(chunks[0], chunks[1], cast_weight, r_drop)
+                    loss += smoothing * share * (one.log_normalizer.sum() - mean_logit.sum())
+            if passes is not None:
+                loss += _divergence(chunks[0], chunks[1], cast_weight, passes)
             for place, one in zip(places, chunks, strict=True):
                 gradients.add(place, one, cast_weight)
         loss += (1.0 - smoothing) * nll
-        gradients.finish(targets, rows, weight, weight_sum, smoothing, passes)
+        gradients.finish(targets, rows, weight, weight_sum, smoothing, shares)
         ctx.save_for_backward(gradients.rows, gradients.weight, gradients.bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
@@ -143,23 +165,24 @@ def _softmax(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, 
     return _Chunk(rows, exp, total, total.log() + top, reference)
 
 
-def _r_drop(first: _Chunk, second: _Chunk, weight: Tensor, strength: float) -> Tensor:
-    """a / 4 times the divergence; the chunks' slopes (over a total of 1) become those of the whole loss: half of P, and
-    the divergence's gradient.
+def _divergence(first: _Chunk, second: _Chunk, weight: Tensor, passes: TwoPasses) -> Tensor:
+    """The weighted divergences; the chunks' slopes (over a total of 1) become those of the whole loss: the share of P,
+    and the gradient of the divergences.
 
-    With r = log P_1 - log P_2: d (KL_12 + KL_21) / d logits_1 = P_1 (r - KL_12) + P_1 - P_2, and so for 2.
+    With r = log P_1 - log P_2: d KL_12 / d logits_1 = P_1 (r - KL_12), d KL_12 / d logits_2 = P_2 - P_1; and so for
+    KL_21, with -r.
     """
-    quarter = strength / 4
     left, right = first.slopes / first.total, second.slopes / second.total
     ratio = torch.mm(first.rows - second.rows, weight.t()).float() - (first.log_normalizer - second.log_normalizer)
     forward = (left * ratio).sum(dim=-1, keepdim=True)
     backward = -(right * ratio).sum(dim=-1, keepdim=True)
     apart = left - right
-    first.slopes.copy_(0.5 * left + quarter * (left * (ratio - forward) + apart))
-    second.slopes.copy_(0.5 * right + quarter * (right * (-ratio - backward) - apart))
+    (c_1, c_2), (d_12, d_21) = passes
+    first.slopes.copy_(c_1 * left + d_12 * left * (ratio - forward) + d_21 * apart)
+    second.slopes.copy_(c_2 * right - d_21 * right * (ratio + backward) - d_12 * apart)
     for one in (first, second):
         one.total.fill_(1.0)
-    return quarter * (forward + backward).sum()
+    return (d_12 * forward + d_21 * backward).sum()
 
 
 class _Gradients:
@@ -202,18 +225,27 @@ class _Gradients:
         self._used = 0
 
     def finish(
-        self, targets: Tensor, rows: Tensor, weight: Tensor, weight_sum: Tensor, smoothing: float, passes: int
+        self,
+        targets: Tensor,
+        rows: Tensor,
+        weight: Tensor,
+        weight_sum: Tensor,
+        smoothing: float,
+        shares: tuple[float, ...],
     ) -> None:
-        """Subtract the part of the smoothed reference, (1 - e) onehot + e / V, for all positions at once."""
+        """Subtract each pass's share of the smoothed reference, (1 - e) onehot + e / V, for all positions at once."""
         self._multiply()
-        share, spread = (1.0 - smoothing) / passes, smoothing / weight.shape[0] / passes
-        repeated = targets.repeat(passes)
-        if self.rows is not None:
-            reference = weight.index_select(0, repeated).mul_(share)
-            self.rows -= reference.add_(weight_sum, alpha=spread).to(rows.dtype)
-        if self.weight is not None:
-            self.weight.index_add_(0, repeated, rows.to(weight.dtype), alpha=-share)
-            self.weight -= spread * rows.sum(dim=0, dtype=weight.dtype)
-        if self.bias is not None:
-            self.bias.index_add_(0, repeated, torch.full_like(repeated, 1, dtype=self.bias.dtype), alpha=-share)
-            self.bias -= spread * len(repeated)
+        for number, share in enumerate(shares):
+            if not share:
+                continue
+            place = slice(number * len(targets), (number + 1) * len(targets))
+            one, spread = (1.0 - smoothing) * share, smoothing / weight.shape[0] * share
+            if self.rows is not None:
+                reference = weight.index_select(0, targets).mul_(one)
+                self.rows[place] -= reference.add_(weight_sum, alpha=spread).to(rows.dtype)
+            if self.weight is not None:
+                self.weight.index_add_(0, targets, rows[place].to(weight.dtype), alpha=-one)
+                self.weight -= spread * rows[place].sum(dim=0, dtype=weight.dtype)
+            if self.bias is not None:
+                self.bias.index_add_(0, targets, torch.full_like(targets, 1, dtype=self.bias.dtype), alpha=-one)
+                self.bias -= spread * len(targets)

@@ -14,7 +14,8 @@ from seq2seq.data.batches import Batch
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.loss import SummedLoss, summed_loss
+from seq2seq.models.layers import Embedding
+from seq2seq.optimization.loss import SummedLoss, TwoPasses, summed_loss
 from seq2seq.optimization.precision import Precision
 
 
@@ -31,21 +32,48 @@ class UpdateReport(NamedTuple):
 
 
 class LossModule(nn.Module):
-    """Model and loss as one module, so that one forward pass can be distributed or compiled."""
+    """Model and loss as one module, so that one forward pass can be distributed or compiled.
 
-    def __init__(self, model: Seq2SeqModel, *, label_smoothing: float, r_drop: float = 0.0) -> None:
+    With R-Drop or SimCut every pair passes through the model twice; SimCut zeroes the embeddings of a share `cutoff` of
+    the tokens of the second pass, on both sides (token cut-off, Shen et al. 2020).
+    """
+
+    def __init__(
+        self,
+        model: Seq2SeqModel,
+        *,
+        label_smoothing: float,
+        r_drop: float = 0.0,
+        simcut: float = 0.0,
+        cutoff: float = 0.0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.label_smoothing = label_smoothing
-        self.r_drop = r_drop
+        self.passes: TwoPasses | None = None
+        if r_drop:
+            self.passes = TwoPasses.r_drop(r_drop)
+        elif simcut:
+            self.passes = TwoPasses.simcut(simcut)
+            self.cutoff = cutoff
+            for module in model.modules():
+                if isinstance(module, Embedding):
+                    module.register_forward_hook(self._cut_second_pass)
 
     def forward(self, batch: Batch) -> SummedLoss:
-        """The summed loss of a batch; with R-Drop every pair passes through the model twice."""
+        """The summed loss of a batch."""
         source, target_in = batch.source, batch.target_in
-        if self.r_drop:
+        if self.passes is not None:
             source, target_in = torch.cat([source, source]), torch.cat([target_in, target_in])
         hidden = self.model(source, target_in)
-        return summed_loss(self.model.output, hidden, batch.target_out, self.label_smoothing, self.r_drop)
+        return summed_loss(self.model.output, hidden, batch.target_out, self.label_smoothing, self.passes)
+
+    def _cut_second_pass(self, embedding: nn.Module, _: object, embedded: Tensor) -> Tensor:
+        if not embedding.training:
+            return embedded
+        first, second = embedded.chunk(2)
+        kept = torch.rand(second.shape[:-1], device=second.device) >= self.cutoff
+        return torch.cat([first, second * kept[..., None]])
 
 
 def train_step(

@@ -103,7 +103,13 @@ class Trainer:
         self.settings = settings
         self.precision = precision
         self.checkpoints = checkpoints
-        self.losses = LossModule(model, label_smoothing=settings.label_smoothing, r_drop=settings.r_drop)
+        self.losses = LossModule(
+            model,
+            label_smoothing=settings.label_smoothing,
+            r_drop=settings.r_drop,
+            simcut=settings.simcut,
+            cutoff=settings.cutoff,
+        )
         self.optimizer = build_optimizer(model, settings.optimizer)
         self.weights = EvaluationWeights(model, self.optimizer, settings.ema_decay)
         self.state = TrainState()
