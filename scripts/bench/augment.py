@@ -5,15 +5,15 @@
 
 Each command trains configs/multi30k-en-de.yaml on train, val and test_2016_flickr (.en, .de) of the folder, or goes on
 with a run that was stopped, translates the test set in several forms, and prints Markdown. Both runs take equally many
-updates, so the augmented one reads each pair less often (28 times in place of 33). `--pairs` and `--steps` make it short.
+updates, so the augmented one reads each pair less often (28 times in place of 33). `--pairs` and `--steps` shorten it.
 
 Forms of the test set: as it is, and what `data.augment` makes of all of its sources: capitals, initial capitals, small
 letters, no full stop, typing errors. References stay as they are, but lose their full stop where the source does.
 
 * BLEU: cased, for the test set as it is, small letters, initial capitals and typing errors; for capitals the references
   are in capitals, too.
-* caseless: BLEU of hypotheses and references both in capitals, so that `ß` and `SS` are equal; next to it its share of the
-  caseless BLEU of the same run on the test set as it is.
+* caseless: BLEU of hypotheses and references both in capitals, so that `ß` and `SS` are equal; next to it its share of
+  the caseless BLEU of the same run on the test set as it is.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from seq2seq.config import Config
 
     Texts = list[str]
+    Scores = dict[str, dict[str, float]]
 
 _CONFIG = Path(__file__).resolve().parents[2] / "configs" / "multi30k-en-de.yaml"
 _SPLITS = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
@@ -79,29 +78,26 @@ def forms(sources: Texts, references: Texts) -> dict[str, tuple[Texts, Texts]]:
     }
 
 
-def measure(output: Path, threads: int) -> dict[str, dict[str, float | str]]:
-    """BLEU and caseless BLEU of each form, and examples."""
+def measure(output: Path, threads: int) -> tuple[Scores, str]:
+    """BLEU and caseless BLEU of each form, and the signature."""
     from seq2seq import load
     from seq2seq.evaluation.metrics import bleu
 
     run = load(output, threads=threads)
     sources, references = map(list, zip(*run.directory.load_pairs("test"), strict=True))
-    capitals: Callable[[Texts], Texts] = lambda texts: [text.upper() for text in texts]  # noqa: E731
-    found: dict[str, dict[str, float | str]] = {}
+    found: Scores = {}
+    signature = ""
     for form, (texts, expected) in forms(sources, references).items():
         hypotheses = run.translate(texts)
+        print(f"{form}: {texts[0]} -> {hypotheses[0]}")
         score = bleu(hypotheses, expected, target_language="de")
-        caseless = bleu(capitals(hypotheses), capitals(expected), target_language="de")
-        found[form] = {
-            "bleu": score.value,
-            "caseless": caseless.value,
-            "signature": score.signature,
-            "example": f"{texts[0]} -> {hypotheses[0]}",
-        }
-    return found
+        capitals = [[text.upper() for text in side] for side in (hypotheses, expected)]
+        found[form] = {"bleu": score.value, "caseless": bleu(*capitals, target_language="de").value}
+        signature = score.signature
+    return found, signature
 
 
-def table(runs: dict[str, dict[str, dict[str, float]]]) -> str:
+def table(runs: dict[str, Scores]) -> str:
     """Markdown: a row for each form, three columns for each run."""
     head = "| test set | " + " | ".join(f"{name}: BLEU | caseless | of its own" for name in runs) + " |"
     lines = [head, "|---" * (1 + 3 * len(runs)) + "|"]
@@ -120,7 +116,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="train, val and test_2016_flickr, .en and .de")
     parser.add_argument("-o", "--output", type=Path, required=True, help="run directory")
     parser.add_argument("--augment", default="false", help="value of data.augment, such as true or {uppercase: 0.1}")
-    parser.add_argument("--baseline", type=Path, action="append", default=[], help="another measured run, for the table")
+    parser.add_argument("--baseline", type=Path, action="append", default=[], help="another measured run")
     parser.add_argument("--steps", type=int, default=0, help="updates; those of the config by default")
     parser.add_argument("--pairs", type=int, default=0, help="the first lines of each file alone")
     parser.add_argument("--threads", type=int, default=1)
@@ -130,12 +126,12 @@ def main() -> None:
     from seq2seq.runs.train import train
 
     result = train(config_of(arguments.folder.resolve(), arguments.output.resolve(), arguments))
-    scores = measure(arguments.output, arguments.threads)
-    (arguments.output / _RESULT).write_text(json.dumps(scores, ensure_ascii=False, indent=1), encoding="utf-8")
+    scores, signature = measure(arguments.output, arguments.threads)
+    (arguments.output / _RESULT).write_text(json.dumps(scores, indent=1), encoding="utf-8")
     known = {path.name: json.loads((path / _RESULT).read_text(encoding="utf-8")) for path in arguments.baseline}
-    print(f"{result.steps:,} updates, {result.minutes:.1f} minutes\n")
+    print(f"\n{result.steps:,} updates, {result.minutes:.1f} minutes\n")
     print(table({**known, arguments.output.name: scores}))
-    print(f"\n{scores['as it is']['signature']}")
+    print(f"\n{signature}")
 
 
 if __name__ == "__main__":
