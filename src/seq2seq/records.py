@@ -127,6 +127,8 @@ class DataRecord(Record):
     """Training tokens of each side."""
     corpora: list[Count] = []
     """Training pairs of each source."""
+    copies: dict[str, Any] = {}
+    """Noisy copies of training pairs, by kind."""
     tokenizer: str | None = None
     """Fingerprint of the tokenizers."""
     held_out: dict[str, str] = {}

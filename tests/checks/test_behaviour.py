@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from seq2seq.checks.behaviour import Summary, check_behaviour, summaries
+from seq2seq.config import Config
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.errors import DataError
 
@@ -22,6 +23,7 @@ def behaviour(model: Callable[[str], str], pairs: Sequence[tuple[str, str]] = PA
     run: Any = SimpleNamespace(
         translate=translate,
         target_tags=TargetTags(()),
+        config=Config(),
         directory=SimpleNamespace(load_pairs=lambda split: pairs if split == "valid" else []),
     )
     return {summary.kind: summary for summary in summaries(check_behaviour(run))}
@@ -29,7 +31,7 @@ def behaviour(model: Callable[[str], str], pairs: Sequence[tuple[str, str]] = PA
 
 def test_a_model_that_copies_keeps_everything() -> None:
     found = behaviour(lambda text: text.strip())
-    assert len(found) == 21
+    assert len(found) == 22
     assert not [kind for kind, summary in found.items() if summary.altered or summary.lost]
 
 

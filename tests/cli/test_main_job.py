@@ -111,6 +111,7 @@ def test_a_finished_run_tells_what_it_does_not_use(gru: Path, corpus: Path, tmp_
         tmp_path / "tuned",
         f"training.init_from={copy}",
         "training.max_steps=1",
+        "training.schedule.warmup_steps=0",
         "decoding.beam_size=1",
     )
     assert tuned.code == 0, tuned.err

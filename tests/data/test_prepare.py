@@ -285,7 +285,7 @@ def test_many_processes_store_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     assert alone.report == helped.report
 
 
-def die(rows: object, tokenizers: object) -> None:
+def die(rows: object, tokenizers: object, noise: object) -> None:
     os._exit(9)
 
 

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
+from seq2seq.data.augment import lowercase, misspell, titlecase, uppercase
 from seq2seq.decoding.segmentation import is_blank, join_sentences
 from seq2seq.errors import DataError
+from seq2seq.languages import language_of
 from seq2seq.runs.load import LoadedRun
 
 Verdict = Literal["kept", "altered", "lost"]
@@ -82,7 +84,7 @@ def check_behaviour(
         UsageError: as `LoadedRun.translate`.
     """
     chosen = _sentences(run, sentences)
-    cases = list(_cases(chosen))
+    cases = list(_cases(chosen, language_of(run.config.data.source_language)))
     texts = [*(case.source for case in cases), *chosen]
     outputs = run.translate(texts, target_tag=target_tag, keep=keep)
     expected = dict(zip(chosen, outputs[len(cases) :], strict=True))
@@ -118,7 +120,7 @@ def _sentences(run: LoadedRun, count: int) -> list[str]:
     return usual[:: max(1, len(usual) // count)][:count]
 
 
-def _cases(sentences: Sequence[str]) -> Iterator[Case]:
+def _cases(sentences: Sequence[str], language: str) -> Iterator[Case]:
     for kind, parts in _INSERTED.items():
         for number, part in enumerate(parts):
             sentence = sentences[number % len(sentences)]
@@ -129,9 +131,10 @@ def _cases(sentences: Sequence[str]) -> Iterator[Case]:
             yield Case(kind, part, part, ())
     for sentence in sentences:
         bare = sentence.rstrip(" .!?…。！？")
-        yield Case("ALL CAPS", sentence.upper(), like=(sentence,))
-        yield Case("Title Case", sentence.title(), like=(sentence,))
-        yield Case("lower case", sentence.lower(), like=(sentence,))
+        yield Case("ALL CAPS", uppercase(sentence, language), like=(sentence,))
+        yield Case("Title Case", titlecase(sentence, language), like=(sentence,))
+        yield Case("lower case", lowercase(sentence, language), like=(sentence,))
+        yield Case("typing errors", misspell(sentence, seed=1), like=(sentence,))
         yield Case("no full stop", bare, like=(sentence,))
         yield Case("odd spaces", "  " + sentence.replace(" ", "  ").replace("  ", "\u00a0", 1) + "\t", like=(sentence,))
         yield Case("quotes", f"“{sentence}”", like=(sentence,))

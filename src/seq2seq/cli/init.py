@@ -199,18 +199,15 @@ def config_for(corpora: Corpora, *, model: str, name: str, minutes: float | None
             group = group.setdefault(part, {})
         group[last] = choice.value
     text = add_comments(write_yaml(tree), {key: choice.reason for key, choice in settings.items() if choice.reason})
-    source_language, target_language = corpora.languages
+    hints = ["# augment: true         # also train on copies in CAPITALS, in small letters, with typing errors"]
     if not corpora.valid and not corpora.test:
-        text = text.replace(
-            "\ntokenizer:\n",
-            f"""
-  # Your own validation and test files are better than pairs held out of the training text:
-  # valid: [{{source: valid.{source_language}, target: valid.{target_language}}}]
-  # test: [{{source: test.{source_language}, target: test.{target_language}}}]
-tokenizer:
-""",
-            1,
-        )
+        left, right = corpora.languages
+        hints += [
+            "# Your own validation and test files are better than pairs held out of the training text:",
+            f"# valid: [{{source: valid.{left}, target: valid.{right}}}]",
+            f"# test: [{{source: test.{left}, target: test.{right}}}]",
+        ]
+    text = text.replace("\ntokenizer:\n", "".join(f"\n  {hint}" for hint in hints) + "\ntokenizer:\n", 1)
     return f"# Train with: seq2seq train {name}.yaml      Every key: seq2seq config reference\n{text}"
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from seq2seq.config.messages import explain, known_key, no_number
 from seq2seq.config.model import current_names
 from seq2seq.config.presets import PRESETS
-from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings
+from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings, augment_rates
 from seq2seq.config.yaml import Document, Path, read_value, read_yaml, write_yaml
 from seq2seq.console import say
 from seq2seq.errors import ConfigError
@@ -58,6 +58,8 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
             before = merged.get("model", {})
             if model.get("kind") and isinstance(before, dict) and before.get("kind", "transformer") != model["kind"]:
                 merged.pop("model", None)
+        if isinstance(augment := _value(data, ("data", "augment")), bool):  # single rates may follow
+            data = {**data, "data": {**data["data"], "augment": augment_rates(augment)}}
         merged = _merge(merged, data)
     if not any(_value(document.data, _WARMUP) is not None for document in given):
         merged = _shorten_warmup(merged)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from seq2seq.config.base import Settings, Strings
@@ -51,6 +51,39 @@ class CleaningSettings(Settings):
     targets are labels, so that more than half of the corpus would go."""
 
 
+AUGMENT_RATES = {"uppercase": 0.05, "titlecase": 0.02, "lowercase": 0.05, "no_full_stop": 0.05, "typos": 0.02}
+"""Rates of `data.augment: true`."""
+
+
+def augment_rates(value: Any) -> Any:
+    """The rates that `data.augment: true` or `false` stands for; any other value as it is."""
+    return {kind: rate * value for kind, rate in AUGMENT_RATES.items()} if isinstance(value, bool) else value
+
+
+class AugmentSettings(Settings):
+    """Noisy copies of training pairs, so that text as people type it is translated like other text. Rates are copies
+    per pair in an epoch, others in each; `data.augment: true` takes 0.05 of uppercase, lowercase and no_full_stop, and
+    0.02 of titlecase and typos. URLs, placeholders, tags and target tags stay as they are."""
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "boolean"]})
+
+    uppercase: Probability = 0.0
+    """BOTH SIDES IN CAPITALS."""
+    titlecase: Probability = 0.0
+    """The Source With Initial Capitals, as in headings; the target stays as it is."""
+    lowercase: Probability = 0.0
+    """the source in small letters; the target stays as it is."""
+    no_full_stop: Probability = 0.0
+    """Both sides without their full stop."""
+    typos: Probability = 0.0
+    """Typing errors in about one of ten words of the source: letters swapped, left out, doubled or replaced."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return augment_rates(value)
+
+
 class DataSettings(Settings):
     """The corpora, their languages and their cleaning."""
 
@@ -74,6 +107,7 @@ class DataSettings(Settings):
     """Pairs taken out of the cleaned training corpora for validation where `valid` is empty, and as many for the test
     where `test` is empty; drawn with `data.seed`. Other pairs with the source text of one of them are left out, too."""
     cleaning: CleaningSettings = CleaningSettings()
+    augment: AugmentSettings = AugmentSettings()
     errors: Literal["strict", "replace"] = "strict"
     """Treatment of bytes that are not UTF-8: stop and name the place, or replace them by U+FFFD."""
     num_processes: int = Field(0, ge=0, le=1024)

@@ -70,12 +70,12 @@ def _turn(values: Words, sides: tuple[int, int], keys: Sequence[Words]) -> Words
 
 
 class Mixture(NamedTuple):
-    """Number of draws from each corpus in an epoch. Corpora follow one another in the store."""
+    """Number of draws from each corpus in an epoch. Corpora follow one another in the store, then their copies."""
 
     sizes: tuple[int, ...]
     """Number of pairs of each corpus."""
     draws: tuple[int, ...]
-    """Number of pairs drawn from each corpus in an epoch; the sum is that of `sizes`."""
+    """Number of pairs drawn from each corpus in an epoch; without noisy copies, the sum is that of `sizes`."""
 
     @classmethod
     def of(cls, sizes: Sequence[int], weights: Sequence[float] | None = None, temperature: float = 1.0) -> Mixture:
@@ -101,6 +101,13 @@ class Mixture(NamedTuple):
         for number in by_remainder[: total - sum(draws)]:
             draws[number] += 1
         return cls(tuple(sizes), tuple(draws))
+
+    def with_copies(self, sizes: Sequence[int], rate: float) -> Mixture:
+        """This mixture, and noisy copies of one kind behind it: `sizes` of each corpus, drawn as often as the pairs of
+        their corpus times `rate`, and at least once where there are copies."""
+        per_pair = [draws / max(1, size) for size, draws in zip(self.sizes, self.draws, strict=False)]
+        draws = [max(round(size * rate * often), min(1, size)) for size, often in zip(sizes, per_pair, strict=False)]
+        return Mixture((*self.sizes, *sizes), (*self.draws, *draws))
 
     @property
     def pairs(self) -> int:

@@ -6,6 +6,7 @@ import errno
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from seq2seq import console
 from seq2seq.atomic_files import write_bytes
 from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSettings
 from seq2seq.config.sources import Source
+from seq2seq.data.augment import Augmentation
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
 from seq2seq.data.corpus import check_sides, read_corpora, tag_symbol, warn_of_copies, warn_of_shared_sources
@@ -26,6 +28,7 @@ from seq2seq.data.files import Pair
 from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
+from seq2seq.special_tokens import UNK
 from seq2seq.system import available_cores
 from seq2seq.tokenizers.pair import TokenizerPair, require_tags, train_tokenizers
 
@@ -48,7 +51,8 @@ class Prepared(NamedTuple):
     report: CleaningReport
     record: dict[str, Any]
     """For JSON: fingerprint, inputs with sizes and hashes, counts, tokens, overlap with held-out data, and `corpora`,
-    the number of pairs of each training source in the store, where the sources follow one another."""
+    the number of pairs of each training source in the store, where the sources follow one another. Noisy copies follow
+    them: `copies` has their number by source, and how often an epoch reads each, for each kind (`data.augment`)."""
 
 
 def prepare(
@@ -130,6 +134,7 @@ def _key(
     elif models:
         made_by["files"] = [known.file(name) for name in models]
     known.save()
+    augmentation = Augmentation.of(data)
     return {
         "format": FORMAT,
         "seed": data.seed,
@@ -141,6 +146,7 @@ def _key(
             ),
             "errors": data.errors,
             "holdout": data.holdout,
+            **({"augment": augmentation.key()} if augmentation.rates else {}),  # absent as above
         },
         "tokenizer": made_by,
     }, facts
@@ -189,12 +195,16 @@ def _build(
         raw.drop_overlap([*held_out["valid"], *held_out["test"]], report)
     shared = {split: raw.overlap(pairs) for split, pairs in held_out.items()}
     tags = sorted({tag_symbol(source.target_tag) for source in _sources(data) if source.target_tag})
+    augmentation = Augmentation.of(data)
     if tokenizers is None:
-        tokenizers = train_tokenizers(settings, raw.pairs, data.seed, tags)
+        seen = partial(augmentation.tokenizer_pairs, raw) if augmentation.rates else raw.pairs
+        tokenizers = train_tokenizers(settings, seen, data.seed, tags)
     else:
         require_tags(tokenizers.source, tags, "the given tokenizer")
     tokenizers.save(folder / _TOKENIZER)
-    written = write_train(raw, tokenizers, data.cleaning, folder / _TRAIN, report, data.num_processes, held_out)
+    written = write_train(
+        raw, tokenizers, data.cleaning, folder / _TRAIN, report, data.num_processes, held_out, augmentation
+    )
     report.require_any_kept()
     raw.remove()
     stored = write_valid(held_out["valid"], tokenizers, folder / _VALID) if held_out["valid"] else 0
@@ -296,11 +306,12 @@ def write_train(
     report: CleaningReport,
     processes: int,
     held_out: Mapping[str, Sequence[Pair]],
+    augmentation: Augmentation,
 ) -> dict[str, Any]:
-    """Encode the training pairs, filter by length, and store them.
+    """Encode the training pairs, filter by length, and store them, and noisy copies of them behind.
 
-    Returns entries of the record: `tokens` of both sides, pairs of each of the `corpora`, and the `overlap`, the number
-    of pairs of each held-out set that are stored too.
+    Returns entries of the record: `tokens` of both sides, pairs of each of the `corpora`, the `overlap`, the number of
+    pairs of each held-out set that are stored too, and `copies`. Only the last counts copies.
     """
     corpora = np.zeros(len(raw.sizes), dtype=np.int64)
     held = {split: hash_pairs(pairs) for split, pairs in held_out.items()}
@@ -317,15 +328,54 @@ def write_train(
             for split, hashes in held.items():
                 seen[split] |= np.isin(hashes, raw.hashes[rows[keep]])
             progress.update(len(table))
+        copies = {
+            kind: _write_copies(raw, tokenizers, cleaning, writer, path.parent, processes, augmentation, kind)
+            for kind in augmentation.rates
+        }
     return {
         "tokens": tokens,
         "corpora": corpora.tolist(),
         "overlap": {split: int(found.sum()) for split, found in seen.items()},
+        **({"copies": copies} if copies else {}),
     }
 
 
-def _encoded(raw: RawText, tokenizers: TokenizerPair, folder: Path, processes: int) -> Iterator[tuple[Any, pa.Table]]:
+def _write_copies(
+    raw: RawText,
+    tokenizers: TokenizerPair,
+    cleaning: CleaningSettings,
+    writer: StoreWriter,
+    folder: Path,
+    processes: int,
+    augmentation: Augmentation,
+    kind: str,
+) -> dict[str, Any]:
+    """Store the noisy copies of one kind; returns their number by corpus, and how often an epoch reads each."""
+    noise = Noise(augmentation, kind, augmentation.share(kind, len(raw)))
+    stored = np.zeros(len(raw.sizes), dtype=np.int64)
+    for rows, table in _encoded(raw, tokenizers, folder, processes, noise):
+        sources, targets = (pc.list_value_length(table[side]).to_numpy() for side in ("source", "target"))
+        keep = judge_lengths(sources, targets, cleaning, CleaningReport())
+        writer.write(table.filter(pa.array(keep)))
+        stored += np.bincount(raw.corpus_of(rows[keep]), minlength=len(stored))
+    return {"pairs": stored.tolist(), "rate": augmentation.rates[kind] / noise.share}
+
+
+class Noise(NamedTuple):
+    """One kind of noisy copies."""
+
+    augmentation: Augmentation
+    kind: str
+    share: float
+    """Share of the pairs that have one."""
+
+
+def _encoded(
+    raw: RawText, tokenizers: TokenizerPair, folder: Path, processes: int, noise: Noise | None = None
+) -> Iterator[tuple[Any, pa.Table]]:
     """Yield the row numbers and the token ids of each slice in order; `folder` takes temporary files.
+
+    With `noise`, the ids are those of noisy copies of a part of the rows; without ids where there is no copy.
 
     Raises:
         WorkerError: an encoding process died.
@@ -333,7 +383,12 @@ def _encoded(raw: RawText, tokenizers: TokenizerPair, folder: Path, processes: i
     processes = processes or available_cores()
     parallel = processes > 1 and len(raw) > PARALLEL_PAIRS
     for rows, part in raw.slices(_PARALLEL_SLICE_ROWS if parallel else _SLICE_ROWS):
-        yield rows, _encode_slice(part, tokenizers, folder, processes if parallel else None)
+        if noise is not None:
+            chosen = np.flatnonzero(noise.augmentation.chosen(noise.kind, raw.hashes[rows], noise.share))
+            if not len(chosen):
+                continue
+            rows, part = rows[chosen], part.select(chosen)
+        yield rows, _encode_slice(part, tokenizers, folder, processes if parallel else None, noise)
         for file in folder.glob("slice*.arrow"):
             file.unlink()
 
@@ -352,7 +407,9 @@ def write_valid(pairs: Sequence[Pair], tokenizers: TokenizerPair, path: Path) ->
     return stored
 
 
-def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Path, processes: int | None) -> pa.Table:
+def _encode_slice(
+    part: datasets.Dataset, tokenizers: TokenizerPair, folder: Path, processes: int | None, noise: Noise | None
+) -> pa.Table:
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -362,7 +419,7 @@ def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Pat
             encoded = part.map(
                 _encode_rows,
                 batched=True,
-                fn_kwargs={"tokenizers": tokenizers},
+                fn_kwargs={"tokenizers": tokenizers, "noise": noise},
                 remove_columns=part.column_names,
                 features=_FEATURES,
                 num_proc=processes,
@@ -382,8 +439,28 @@ def _encode_slice(part: datasets.Dataset, tokenizers: TokenizerPair, folder: Pat
     return encoded.data.table
 
 
-def _encode_rows(rows: dict[str, list[str]], tokenizers: TokenizerPair) -> dict[str, list[list[int]]]:
+def _encode_rows(
+    rows: dict[str, list[str]], tokenizers: TokenizerPair, noise: Noise | None
+) -> dict[str, list[list[int]]]:
+    if noise is not None:
+        return _encode_copies(rows, tokenizers, noise)
     return {
         "source": tokenizers.source.encode(rows["source"]),
         "target": tokenizers.target.encode(rows["target"]),
     }
+
+
+def _encode_copies(rows: dict[str, list[str]], tokenizers: TokenizerPair, noise: Noise) -> dict[str, list[list[int]]]:
+    """Encode noisy copies. A copy with more unknown tokens than its pair is left out: a vocabulary of words cannot
+    write it, and a model of it would learn to write `<unk>`."""
+    pairs = list(zip(rows["source"], rows["target"], strict=True))
+    copies = [noise.augmentation.copy(noise.kind, pair) or ("", "") for pair in pairs]
+    ids: dict[str, list[list[int]]] = {}
+    unfit = np.zeros(len(pairs), dtype=np.bool_)
+    for number, (side, tokenizer) in enumerate(zip(("source", "target"), tokenizers, strict=True)):
+        ids[side] = tokenizer.encode([copy[number] for copy in copies])
+        unknown = np.flatnonzero([UNK in row for row in ids[side]])
+        before = tokenizer.encode([pairs[place][number] for place in unknown])
+        for place, row in zip(unknown.tolist(), before, strict=True):
+            unfit[place] |= ids[side][place].count(UNK) > row.count(UNK)
+    return {side: [[] if no else row for row, no in zip(rows, unfit, strict=True)] for side, rows in ids.items()}

@@ -19,20 +19,10 @@ from seq2seq.config.settings import KeptKind
 from seq2seq.decoding.glossary import phrase_tokens
 from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UsageError
+from seq2seq.fixed_text import FIXED_TEXT
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.symbols import SymbolTokenizer
-
-_KINDS = {
-    "urls": r"(?:(?:https?|ftps?|file)://|www\.)[^\s<>\"]*[\w/#=&%~-]",
-    "emails": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
-    # {name}, {{ name }}, ${name}, {0:.2f}; %s, %d, %5.2f, %(name)s, %1$s
-    "placeholders": r"\$?\{[^{}\s]*\}|\{\{[^{}]*\}\}|%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdifgexXr](?!\w)",
-    "tags": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
-    # At least two digits: a model may well write a single one as a word.
-    "numbers": r"\+\d+(?:[ .,:/-]\d+)*|\d+(?:[.,:/-]\d+)+|\d{2,}",
-}
-_PATTERN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _STAND_IN = 0xF0000
@@ -76,13 +66,13 @@ class KeptText:
         """Whether a line is copied: it has no letter outside of URLs, e-mail addresses, placeholders and tags."""
         if not self._copies_lines or is_blank(text):
             return False
-        return not any(unicodedata.category(character)[0] == "L" for character in _PATTERN.sub(" ", text))
+        return not any(unicodedata.category(character)[0] == "L" for character in FIXED_TEXT.sub(" ", text))
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Begin and end of the spans of a text that are kept."""
         if not self._is_useful:
             return []
-        found = list(_PATTERN.finditer(text))
+        found = list(FIXED_TEXT.finditer(text))
         if not found or "unseen" not in self.kinds:
             return [match.span() for match in found if match.lastgroup in self.kinds]
         rows = self.tokenizers.source.encode([match[0] for match in found])

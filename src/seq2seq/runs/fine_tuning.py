@@ -103,7 +103,8 @@ def check_new_text(prepared: Prepared, run: str) -> None:
         ConfigError: most of a side is unknown, or the run has target tags and the text has none.
     """
     store, tokenizers = prepared.train, prepared.tokenizers
-    sample = np.unique(np.linspace(0, len(store) - 1, min(len(store), _SAMPLE_PAIRS)).astype(np.int64))
+    pairs = sum(prepared.record["corpora"])  # noisy copies follow them
+    sample = np.unique(np.linspace(0, pairs - 1, min(pairs, _SAMPLE_PAIRS)).astype(np.int64))
     sources, targets = store.rows(sample)
     if tags := tokenizers.source.tags:
         numbers = [number for number, piece in _entries(tokenizers.source) if piece in tags]

@@ -154,8 +154,12 @@ def _tokenizer_changes(directory: RunDirectory, config: Config) -> Iterator[str]
 
 def _prepared_changes(record: DataRecord, prepared: Prepared) -> Iterator[str]:
     """Prepared pairs and tokens that are not the recorded ones, though the files are the same."""
-    before, now = (record.corpora, record.tokens), (prepared.record["corpora"], prepared.record["tokens"])
-    for name, old, new in zip(("pairs", "tokens"), before, now, strict=True):
+    now = DataRecord.model_validate(prepared.record)
+    for name, old, new in (
+        ("pairs", record.corpora, now.corpora),
+        ("tokens", record.tokens, now.tokens),
+        ("copies", record.copies, now.copies),
+    ):
         if old and old != new:
             yield f"training {name}, as this version prepares them: {old} -> {new}"
 

@@ -261,6 +261,9 @@ def _model_line(
     config: Config, prepared: Prepared, model: Seq2SeqModel, placement: Placement, precision: Precision
 ) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
+    pairs = sum(prepared.record["corpora"])
+    read = training_mixture(config, prepared).pairs - pairs
+    copies = f" and {read:,} noisy copies in each epoch" if read else ""
     tokenizers, threads = prepared.tokenizers, placement.threads
     spread = f"{placement.device} with {threads} thread{'s' if threads > 1 else ''}"
     if placement.ranks > 1:
@@ -268,7 +271,7 @@ def _model_line(
     return (
         f"{config.model.kind}: {size:,} parameters, vocabulary {tokenizers.source.size:,}"
         + ("" if tokenizers.joint else f" and {tokenizers.target.size:,}")
-        + f"; {len(prepared.train):,} pairs; {spread}, {precision.choice.name} ({precision.choice.reason})"
+        + f"; {pairs:,} pairs{copies}; {spread}, {precision.choice.name} ({precision.choice.reason})"
     )
 
 
@@ -302,18 +305,27 @@ def training_data(
 ) -> TrainingBatches:
     """Batches of the prepared pairs; `share` is (rank, ranks)."""
     sampling = config.tokenizer.sampling
-    weights = [source.weight for source in config.data.train]
     return TrainingBatches(
         prepared.train,
         batch_size=batch_size,
         batch_type=config.training.batch_type,
         seed=config.seed,
         num_workers=config.training.num_workers,
-        mixture=Mixture.of(prepared.record["corpora"], weights, config.data.temperature),
+        mixture=training_mixture(config, prepared),
         sampler=SubwordSampler(prepared.tokenizers, sampling, config.seed) if sampling else None,
         share=share,
         pin_memory=True,
     )
+
+
+def training_mixture(config: Config, prepared: Prepared) -> Mixture:
+    """Draws from each corpus, and from the noisy copies of it."""
+    weights = [source.weight for source in config.data.train]
+    corpora: list[int] = prepared.record["corpora"]
+    mixture = Mixture.of(corpora, weights, config.data.temperature)
+    for copies in prepared.record.get("copies", {}).values():
+        mixture = mixture.with_copies(copies["pairs"], copies["rate"])
+    return mixture
 
 
 def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepared: Prepared) -> int:
