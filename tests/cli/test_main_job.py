@@ -258,13 +258,13 @@ def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_pat
     assert seq2seq("init", *files, config).code == 0
     assert seq2seq("init", *files, config).code == 2  # never overwrites
     printed = seq2seq("init", *files, "-").out
-    assert "600 pairs" in printed
+    assert "for 540 pairs" in printed  # 60 are held out
     run = tmp_path / "run"
     steps = ("training.max_steps=4", "training.schedule.warmup_steps=1")
     outcome = seq2seq("train", config, "model.hidden_size=32", "model.ff_size=32", *steps, "-q", "-o", run)
     assert outcome.code == 0, outcome.err
     assert float(outcome.out) >= 0
-    told = re.search(r"max_steps: (\d+) .*about ([\d,]+) passes at most", printed)
+    told = re.search(r"max_steps: (\d+) .*about ([\d,]+) passes over the corpus", printed)
     assert told is not None
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().split("\n")[:-1]]
     (done,) = [row for row in rows if "epoch" in row]

@@ -151,14 +151,24 @@ def _without_config(
         directory.load_config()  # a damaged one is no mistake of the command line
         return [str(directory.config)], [*named, "device=auto", "devices=0", "threads=0"], {}
     chosen = settings_for(corpora, minutes=minutes, overrides=overrides)
+    given = {setting.partition("=")[0] for setting in overrides}
+    own_model = bool(given & {"model.kind", "preset", "training.init_from"})
     value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
+    model = (
+        f"{value['encoder_layers']} + {value['decoder_layers']} layers of width {value['hidden_size']} "
+        f"({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}; "
+    )
     say(
-        f"chosen: vocabulary {value['vocabulary_size']:,}; {value['encoder_layers']} + {value['decoder_layers']} "
-        f"layers of width {value['hidden_size']} ({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}; "
+        f"chosen: vocabulary {value['vocabulary_size']:,}; {'' if own_model else model}"
         f"batches of {value['batch_size']:,} tokens; {value['max_steps']:,} steps at most "
         f"({chosen['training.max_steps'].reason}). Reasons: config.yaml of the run"
     )
-    return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
+    reasons = {
+        key: choice.reason
+        for key, choice in chosen.items()
+        if choice.reason and key not in given and not (own_model and key.startswith("model."))
+    }
+    return [], as_overrides(chosen), reasons
 
 
 def print_estimate(found: Estimate, *, as_json: bool) -> None:
