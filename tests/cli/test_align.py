@@ -28,7 +28,8 @@ def backward(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     swapped = tmp_path_factory.mktemp("swapped")
     for name, other in (("corpus.en", "corpus.de"), ("corpus.de", "corpus.en")):
         (swapped / name).write_bytes((corpus / other).read_bytes())
-    settings = ("training.max_steps=10", "training.validate_every=10", "data.holdout=2", "decoding.beam_size=1")
+    steps = ("training.max_steps=10", "training.validate_every=10", "training.schedule.warmup_steps=3")
+    settings = (*steps, "data.holdout=2", "decoding.beam_size=1")
     languages = ("data.source_language=de", "data.target_language=en")
 
     def train(folder: Path) -> Outcome:
