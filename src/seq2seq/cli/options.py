@@ -14,8 +14,8 @@ from seq2seq.errors import ConfigError, UsageError
 HELP = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
-    # typer validates a missing --help of a group (None) with pydantic, whose import would slow down every --help below.
-    "default_map": {"help": False},
+    # typer validates missing flags of a group (None) with pydantic, whose import would slow down every --help below.
+    "default_map": {"help": False, "install_completion": False, "show_completion": False},
 }
 
 
