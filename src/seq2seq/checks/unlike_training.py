@@ -124,7 +124,7 @@ class _Pieces(NamedTuple):
 
 
 def _writing_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText) -> Iterator[Finding]:
-    """Sources or references that are written otherwise than those of the run: tokenized or not, in lower case or not."""
+    """Sources or references that are written otherwise than those of the run: tokenized, or in lower case."""
     own = [pair for pair in run.pairs[:_MOST_JUDGED] if all(map(str.strip, pair))]
     given = [(source, reference) for _, source, reference, _ in judged if source.strip() and reference.strip()]
     if min(len(own), len(given)) < _LEAST_LINES:

@@ -54,6 +54,8 @@ class RunSummary:
     """Stored weights of the best model, tied ones counted once."""
     changed: float
     """Time of the last change, in seconds since the epoch."""
+    memory: int | None
+    """Peak bytes of training, as estimated before the first step."""
     metrics: list[dict[str, Any]]
     """Lines of metrics.jsonl."""
 
@@ -126,6 +128,7 @@ def summarise(path: Path) -> RunSummary:
         changed=max(
             file.stat().st_mtime for file in (directory.config, directory.path / "metrics.jsonl") if file.exists()
         ),
+        memory=None if (estimate := directory.load_estimate()) is None else estimate.memory,
         metrics=rows,
     )
 
