@@ -27,6 +27,7 @@ from seq2seq.cli import (
     help,
     init,
     report,
+    serve,
     tokenizer,
     train,
     translate,
@@ -66,6 +67,7 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
 app.command("runs")(compare.list_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")
