@@ -6,6 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -114,7 +115,7 @@ class PairFilter:
         self._least = max(options.min_score, quantile if options.drop_worst else -math.inf)
         some = zip(originals, islice(read_translations(path), len(originals)), strict=True)
         sample = [*genuine, *((original.text, found.text) for original, found in some)]
-        self._languages = SideLanguages(sample, languages, Identifier())
+        self._languages = SideLanguages(sample, languages, _identifier())
 
     def fault(self, original: Original, found: Translated) -> tuple[str, str] | None:
         """Reason to drop a pair, and its detail; None for a good one."""
@@ -132,6 +133,12 @@ class PairFilter:
         if found.score < self._least:
             return "score", f"{found.score:.3f}"
         return None
+
+
+@cache
+def _identifier() -> Identifier:
+    """Language identification, loaded once: it takes a second."""
+    return Identifier()
 
 
 def write_pairs(
@@ -194,7 +201,7 @@ def check_direction(
     """
     if len(genuine) < _LEAST_PAIRS:
         return
-    sides = SideLanguages(genuine, languages, Identifier())
+    sides = SideLanguages(genuine, languages, _identifier())
     judged = Counter(sides.side_of(original.text) for original in originals[:_JUDGED])
     if judged[1] > _MOST_OF_THE_OTHER * max(1, judged[0]):
         raise DataError(
