@@ -289,12 +289,15 @@ class Translator:
         self._search_again(pool, chunk, sentences, translations, options)
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
+            if not line.text:
+                finished.append([Translation(line, "", -math.inf, -math.inf, [])])
+                continue
             parts: list[list[Translation]] = []
             while part := translations.pop((number, len(parts)), None):
                 parts.append(part)
             self.outputs_cut += any(part[0].cut for part in parts)
             if not parts:
-                copied = line.text and self._is_copied(line, chunk.kept)
+                copied = self._is_copied(line, chunk.kept)
                 text = single_line(self.tags.split(readable(line.text))[1]) if copied else ""
                 parts.append([Translation(line, text, -math.inf, -math.inf, [])])
             finished.append(_join(line, parts, options.search.length_penalty))
