@@ -58,7 +58,9 @@ def test_every_message_is_ours() -> None:
         r"Input|a valid|after valid|should|equal to|items|union|NoneType|None|True|False|constrained|tuple"
     )
     forms = [f"{'.'.join(path)}=VALUE" for path, _ in leaves(Config().model_dump(mode="json"))]
-    forms += [f"data.train=[{{source: a, target: b, {key}: VALUE}}]" for key in ("weight", "target_tag", "reverse")]
+    forms += [
+        f"data.train=[{{source: a, target: b, {key}: VALUE}}]" for key in ("weight", "target_tag", "tag", "reverse")
+    ]
     forms += ["model=VALUE", "training.optimizer.betas=[0.9, VALUE]", "data.train=[{tsv: a, source: VALUE}]"]
     for form in forms:
         for value in ("", "x", "-1", "0.5", "1e999", "true", "[]", "[x, 1, 2]", "{a: 1}", "9" * 30, "[{source: 3}]"):

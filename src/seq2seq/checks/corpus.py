@@ -245,7 +245,7 @@ class _FirstPass:
 def _pairs(source: Source, report: SourceReport | None = None) -> Iterator[Pair]:
     """The pairs of a corpus up to the end of its shorter side, whose fault is noted."""
     try:
-        yield from read_pairs(source.model_copy(update={"target_tag": None}), "replace")
+        yield from read_pairs(source.model_copy(update={"target_tag": None, "tag": None}), "replace")
     except DataError as error:
         if error.code != "data.line-counts":
             raise

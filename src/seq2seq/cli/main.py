@@ -48,7 +48,6 @@ app = typer.Typer(
     "  seq2seq translate runs/x input.en -o output.de        translate a file",
     context_settings=HELP,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -74,6 +73,9 @@ refuse_repeated_options(app)
 
 _RECORDS_NAMES = ("init", "train", "demo", "tokenizer", "data", "export", "config")
 """Commands that write the names of files and runs into configs and records, which are UTF-8."""
+
+_COMPLETION = "_SEQ2SEQ_COMPLETE"
+"""Variable that the scripts of `--install-completion` set."""
 
 
 def _version(wanted: bool) -> None:
@@ -120,6 +122,8 @@ def _run() -> int:
     try:
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(app)
+        if _COMPLETION in os.environ:  # the shell asks what may follow
+            command.main(arguments, prog_name="seq2seq")
         # Ranks of torchrun end without a message until training begins: rank 0 reports.
         alone = nullcontext() if "RANK" in os.environ else interruptible()
         if arguments and arguments[0] in _RECORDS_NAMES and (odd := name_not_utf8(arguments)):

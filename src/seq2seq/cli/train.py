@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seq2seq.cli.notify import Notify, notifying
 from seq2seq.cli.options import (
     Budget,
     ConfigArguments,
@@ -61,6 +62,7 @@ def train_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what training would cost here, and leave no run behind.")
     ] = False,
+    notify: Notify = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -111,7 +113,7 @@ def train_command(
     from seq2seq.config import load_config
     from seq2seq.reports.report import refresh_report
     from seq2seq.runs.directory import RunDirectory
-    from seq2seq.runs.train import estimate, train
+    from seq2seq.runs.train import estimate, run_folder, train
 
     suggested: list[str] = []
     reasons: dict[str, str] = {}
@@ -128,7 +130,9 @@ def train_command(
     if dry_run:
         print_estimate(estimate(config, started=started), as_json=as_json)
         return
-    result = train(config, refresh=refresh_report, reasons=reasons, started=started)
+    with notifying(notify, run_folder(config)) as outcome:
+        result = train(config, refresh=refresh_report, reasons=reasons, started=started)
+        outcome.score = "".join(f"{metric.name} {metric.value:.2f}" for metric in result.metrics[:1])
     print_result(result, as_json=as_json, quiet=quiet)
 
 

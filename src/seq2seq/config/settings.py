@@ -113,6 +113,13 @@ class DataSettings(Settings):
     num_processes: int = Field(0, ge=0, le=1024)
     """Processes that prepare the data; 0 takes every core."""
 
+    @model_validator(mode="after")
+    def _tags_are_for_training(self) -> Self:
+        for split in ("valid", "test"):
+            if any(source.tag for source in getattr(self, split)):
+                raise ValueError(f"tag marks training corpora; leave it out of data.{split}")
+        return self
+
 
 class TokenizerSettings(Settings):
     """The tokenizer, trained on the cleaned training corpus unless a model file is given."""

@@ -48,9 +48,9 @@ def read_pairs(
     """Yield the (source, target) pairs of a source in order, uncleaned. Nothing is held in memory.
 
     A text is always one line: newlines inside a cell of a table or hub source become spaces, because everything after
-    this (references, translations) works line for line. A `target_tag` is put before each source text. `option` is the
-    setting that asks for errors="replace", for the hint. Rows of a table that cannot be read are left out with a
-    warning, and added to `counts`.
+    this (references, translations) works line for line. A `target_tag` is put before each source text, and a `tag`
+    behind it. `option` is the setting that asks for errors="replace", for the hint. Rows of a table that cannot be read
+    are left out with a warning, and added to `counts`.
 
     Raises:
         DataError: a file is missing or damaged; the two files of a text source differ in length (raised when the
@@ -60,12 +60,15 @@ def read_pairs(
     pairs = _read(source, errors, option, max_unreadable, counts)
     if isinstance(source, FileSource | HubSource):
         pairs = _judge_columns(pairs, source)
-    return pairs if source.target_tag is None else _tagged(pairs, tag_symbol(source.target_tag))
+    symbols = tag_symbols([source])  # sorted: the target tag comes first, as it does in text to translate
+    return _tagged(pairs, " ".join(symbols)) if symbols else pairs
 
 
-def tag_symbol(tag: str) -> str:
-    """The token before a source text that asks for a target language: `<2de>` for `de` (Johnson et al. 2017)."""
-    return f"<2{tag}>"
+def tag_symbols(sources: Sequence[Source]) -> list[str]:
+    """The tokens before the source texts of corpora, sorted: `<2de>` for the target language `de` (Johnson et al.
+    2017), `<BT>` for the corpus tag `BT` (Caswell et al. 2019)."""
+    languages = {f"<2{source.target_tag}>" for source in sources if source.target_tag}
+    return sorted(languages | {f"<{source.tag}>" for source in sources if source.tag})
 
 
 def add_tag(text: str, symbol: str) -> str:

@@ -23,7 +23,7 @@ from seq2seq.config.sources import Source
 from seq2seq.data.augment import Augmentation
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
-from seq2seq.data.corpus import check_sides, read_corpora, tag_symbol, warn_of_copies, warn_of_shared_sources
+from seq2seq.data.corpus import check_sides, read_corpora, tag_symbols, warn_of_copies, warn_of_shared_sources
 from seq2seq.data.files import Pair
 from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
@@ -176,13 +176,14 @@ def _build(
         for split in ("valid", "test")
     }
     report = CleaningReport()
-    raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report)
+    corpus_tags = [f"<{source.tag}>" if source.tag else "" for source in data.train]
+    raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report, corpus_tags)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):
         report.require_any_kept()
     missing = [split for split in held_out if not getattr(data, split)]
-    _require_enough(len(raw), data.holdout, missing)
+    _require_enough(raw.untagged(), data.holdout, missing)
     taken: list[Pair] = []
     for number, (split, pairs) in enumerate(held_out.items()):
         if split in missing:
@@ -194,7 +195,7 @@ def _build(
     if data.cleaning.drop_test_overlap:
         raw.drop_overlap([*held_out["valid"], *held_out["test"]], report)
     shared = {split: raw.overlap(pairs) for split, pairs in held_out.items()}
-    tags = sorted({tag_symbol(source.target_tag) for source in _sources(data) if source.target_tag})
+    tags = tag_symbols(_sources(data))
     augmentation = Augmentation.of(data)
     if tokenizers is None:
         seen = partial(augmentation.tokenizer_pairs, raw) if augmentation.rates else raw.pairs
@@ -259,8 +260,8 @@ def _open(folder: Path) -> Prepared | None:
         return None
 
 
-def _sources(data: DataSettings) -> Iterator[Source]:
-    return chain(data.train, data.valid, data.test)
+def _sources(data: DataSettings) -> Sequence[Source]:
+    return [*data.train, *data.valid, *data.test]
 
 
 def _warn_of_overlap(prepared: Prepared) -> None:

@@ -16,7 +16,7 @@ from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_mod
 from seq2seq.config import Config, ModelSettings, TokenizerSettings
 from seq2seq.config.differences import as_yaml
 from seq2seq.console import say, warn
-from seq2seq.data.corpus import tag_symbol
+from seq2seq.data.corpus import tag_symbols
 from seq2seq.data.prepare import Prepared
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.runs.directory import RunDirectory
@@ -42,7 +42,7 @@ class InitialModel(NamedTuple):
     """Weights and vocabulary that training starts from."""
 
     tokenizers: TokenizerPair
-    """The run's own, and the target tags of the new data after its entries."""
+    """The run's own, and the tags of the new data after its entries."""
     tensors: dict[str, Tensor]
     """The run's parameters by name, for `load_initial_weights`."""
     model: ModelSettings
@@ -55,7 +55,7 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     """Load the weights that `training.init_from` names, checked against the config of the new run.
 
     `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
-    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Target tags that the
+    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Tags that the
     vocabulary of that run does not know are added to it. A warning names tokenizer settings that
     have no effect with it.
 
@@ -70,8 +70,9 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     check_tokenizer(directory, tokenizers)
     _check_vocabulary(tokenizers, config, directory.path)
     _warn_about_unused_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
-    extended = tokenizers.with_tags(_tags(config))
-    if added := extended.source.tags[len(tokenizers.source.tags) :]:
+    data = config.data
+    extended = tokenizers.with_tags(tag_symbols([*data.train, *data.valid, *data.test]))
+    if added := extended.source.pieces(range(tokenizers.source.size, extended.source.size)):
         say(f"new in the vocabulary of {directory.path}: {' '.join(added)} (its other entries and weights stay)")
     return InitialModel(extended, checkpoint.model, before.model, str(checkpoint.path))
 
@@ -148,12 +149,6 @@ def _check_side(side: str, tokenizer: Tokenizer, ids: np.ndarray[tuple[int], np.
 
 def _entries(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
     return enumerate(tokenizer.pieces(range(tokenizer.size)))
-
-
-def _tags(config: Config) -> list[str]:
-    data = config.data
-    named = (source.target_tag for source in (*data.train, *data.valid, *data.test))
-    return sorted({tag_symbol(tag) for tag in named if tag})
 
 
 def _locate(path: Path) -> tuple[RunDirectory, Checkpoint]:
