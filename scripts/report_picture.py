@@ -1,8 +1,8 @@
 """Open the report of a run in Chromium, point at a word, and save what is seen: the picture in the README.
 
-    scripts/demo        # trains runs/demo-transformer
-    pip install playwright pillow && apt-get install chromium
-    python scripts/report_picture.py docs/report.png
+scripts/demo        # trains runs/demo-transformer
+pip install playwright pillow && apt-get install chromium
+python scripts/report_picture.py docs/report.png
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from seq2seq.reports.report import report
 
 WIDTH = 1100
 _PARTS = ("Summary", "Training curves", "Worst translations of the test set")
-_COLOURS = 64
+_COLOURS = 200
 """A palette keeps the file small."""
 
 

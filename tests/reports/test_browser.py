@@ -117,7 +117,7 @@ def test_the_report(browser: Any, run: Path) -> None:
     assert source.evaluate(shade) != before
     value = page.locator(".curve .value").first
     assert not value.is_visible()
-    page.locator(".curve .hit").first.hover()
+    page.locator(".curve .dot").first.hover()
     assert value.is_visible()
     opened.close()
     Opened(browser, path, 400, "light").close()

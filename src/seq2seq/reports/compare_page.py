@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from seq2seq.reports.charts import Curve, line_chart
 from seq2seq.reports.compare import Comparison
-from seq2seq.reports.page import Block, Chart, Note, Page, Paragraph, Section, Table, to_html
+from seq2seq.reports.page import Block, Chart, Level, Note, Page, Paragraph, Section, Table, to_html
 
 
 def compare_page(comparison: Comparison) -> str:
@@ -32,7 +32,7 @@ def _verdicts(comparison: Comparison) -> list[Block]:
     notes: list[Block] = []
     scores = comparison.tests[0].scores
     for score, verdict in zip(scores[1:], comparison.verdicts, strict=True):
-        level = "" if not score.significant else "good" if score.value > scores[0].value else "bad"
+        level: Level = "" if not score.significant else "good" if score.value > scores[0].value else "bad"
         notes.append(Note(level, verdict))
     return notes
 
@@ -47,7 +47,7 @@ def _scores(comparison: Comparison) -> Section:
         "approximate randomisation."
     )
     signatures = [(test.metric, test.signature) for test in comparison.tests]
-    blocks = [Table(("metric", *comparison.names), rows), Paragraph(explained), Table((), signatures)]
+    blocks: list[Block] = [Table(("metric", *comparison.names), rows), Paragraph(explained), Table((), signatures)]
     return Section(f"Scores of {comparison.runs[0].test_sentences:,} test sentences", blocks)
 
 

@@ -36,7 +36,7 @@ from seq2seq.reports.page import (
     to_html,
     to_markdown,
 )
-from seq2seq.reports.run_summary import RunSummary, summarise
+from seq2seq.reports.run_summary import BEFORE_AND_AFTER, RunSummary, summarise
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load_tokenizers
 
@@ -120,8 +120,8 @@ def _facts(summary: RunSummary) -> list[tuple[str, str]]:
     best = summary.best
     rows = [(name, f"{value:.2f}") for name, value in summary.scores.items()]
     rows += [
-        (f"best validation {summary.metric}", f"{best.score:.2f}" if best else ""),
-        ("at step", f"{best.step:,}" if best else ""),
+        (f"validation {summary.metric}", f"{best.score:.2f}" if best else ""),
+        ("best step", f"{best.step:,}" if best else ""),
         ("steps", f"{summary.step:,} of {summary.config.training.max_steps:,}"),
         ("minutes", f"{summary.minutes:.1f}" if summary.minutes is not None else ""),
         ("tokens per second", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""),
@@ -202,6 +202,8 @@ def _scores(summary: RunSummary, translations: Translations | None) -> Iterator[
     ]
     columns = ("metric", "score", "95 % interval", "sacrebleu signature")
     yield Section(f"Scores of {summary.test_sentences:,} test sentences", [Table(columns, rows)])
+    if summary.before_and_after:
+        yield Section("Before and after fine-tuning", [Table(BEFORE_AND_AFTER, summary.before_and_after)])
     if texts is None:
         return
     slices = slice_scores(
@@ -282,6 +284,9 @@ def _data(summary: RunSummary) -> Iterator[Section]:
     rows = counts + [(f"{side} tokens", f"{count:,}") for side, count in record.tokens.items()]
     if len(record.corpora) > 1:
         rows += [(f"pairs of corpus {number}", f"{count:,}") for number, count in enumerate(record.corpora)]
+    if record.replay is not None:
+        share = f"{summary.config.training.replay:.0%} of an epoch"
+        rows.append((f"pairs of {record.replay.run}, {share}", f"{sum(record.replay.sizes):,}"))
     if rows:
         blocks.append(Table(("pairs", "count"), rows))
     files = [
