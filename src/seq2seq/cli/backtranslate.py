@@ -142,6 +142,7 @@ def backtranslate(
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     _check_tag(tag)
+    _check_output(output)
     from seq2seq.runs.load import load
     from seq2seq.synthesis.filters import FilterOptions
 
@@ -153,13 +154,12 @@ def backtranslate(
         workers=workers,
         precision=cast("Numbers | None", precision),
     )
-    _check_output(output)
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:
         limits = limits._replace(min_score=min_score)
     decoding_errors = cast(Literal["strict", "replace"], errors)
     counts = _make_pairs(loaded, files, output, making, limits, target_tag, decoding_errors, resume=resume)
-    _report(loaded, output, counts, None if tag == "none" else tag, weight, as_json=as_json)
+    _report(loaded, output, counts, None if tag == "none" else tag, weight, as_json=as_json, quiet=quiet)
 
 
 def _check_tag(tag: str) -> None:
@@ -228,7 +228,14 @@ def _make_pairs(
 
 
 def _report(
-    loaded: LoadedRun, output: str, counts: Counts, tag: str | None, weight: float | None, *, as_json: bool
+    loaded: LoadedRun,
+    output: str,
+    counts: Counts,
+    tag: str | None,
+    weight: float | None,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write OUT.yaml, and print counts and config."""
     from seq2seq.atomic_files import write_text
@@ -248,6 +255,9 @@ def _report(
         files = {"source": source, "target": target, "receipt": receipt, "config": config}
         facts = {**counts.as_dict(), "tag": tag, "weight": weight, "genuine": genuine, "files": files}
         typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    if quiet:
+        typer.echo(str(counts.kept))
         return
     typer.echo(presentable(f"{counts.table()}\n\n{text}"), nl=False)
     say(f"wrote {source}, {target}, {receipt} and {config}\nnext: seq2seq train my.yaml {config}")
