@@ -180,6 +180,19 @@ def _check_output(output: str) -> None:
         raise UsageError(f"cannot write {output}.LANGUAGE: {what}", hint="-o synthetic", code="usage.unwritable")
 
 
+def _check_existing(loaded: LoadedRun, output: str, translations: Path, *, resume: bool) -> None:
+    """Raise `UsageError` where a file of the output exists that no earlier such command has written."""
+    from seq2seq.checks.corpus import copy_paths
+
+    if resume and translations.exists():
+        return
+    data = loaded.config.data
+    paths = [*copy_paths(output, (data.target_language, data.source_language)), Path(f"{output}.yaml")]
+    if found := next((path for path in [translations, *paths] if path.exists()), None):
+        again = "--resume filters its translations again" if found == translations else "give another name with -o"
+        raise UsageError(f"{found} exists", hint=again, code="usage.exists")
+
+
 def _make_pairs(
     loaded: LoadedRun,
     files: list[str],
@@ -199,6 +212,8 @@ def _make_pairs(
     from seq2seq.synthesis.originals import Original, Originals, file_lines
     from seq2seq.synthesis.translations import Contents, Translated
 
+    path = Path(f"{output}.translations.tsv")
+    _check_existing(loaded, output, path, resume=resume)
     files = spool_pipes(files)
     data = loaded.config.data
     genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
@@ -213,7 +228,6 @@ def _make_pairs(
     languages = data.source_language, data.target_language
     check_direction(sample, genuine, languages, loaded.directory.path)
     contents = Contents.of(originals.read())
-    path = Path(f"{output}.translations.tsv")
     identity = {"weights": list(loaded.weights), "target_tag": target_tag, **method.identity()}
     translate_all(
         loaded, originals, contents, method.options(loaded), path, identity, target_tag=target_tag, resume=resume

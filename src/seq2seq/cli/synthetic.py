@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from seq2seq.cli.output import is_begun, open_output
 from seq2seq.console import Progress, say, warn
-from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line
@@ -48,15 +47,11 @@ def translate_all(
         resume: continue an interrupted file; None does that wherever there is one, without an option of the command.
 
     Raises:
-        UsageError: the file exists, or was begun with other options.
+        UsageError: the file was begun with other options.
         DataError: it has the translations of other lines.
     """
     from seq2seq.synthesis.translations import Translated, is_complete, last_row
 
-    if path.exists() and resume is False:
-        raise UsageError(
-            f"{path} exists", hint="--resume filters it again; or give another name with -o", code="usage.exists"
-        )
     if is_complete(path, identity, contents):
         say(f"{path} is complete: nothing is translated again")
         return
