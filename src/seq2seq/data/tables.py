@@ -143,10 +143,10 @@ def _quoted_record(number: int, taken: list[str], ahead: deque[str], lines: Iter
     try:
         cells = next(csv.reader(rows, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"))
     except csv.Error as error:
-        if '\\"' in taken[0] and (cells := _escaped_cells(taken[0], delimiter)):
+        if '\\"' in taken[0] and (escaped := _escaped_cells(taken[0], delimiter)):
             ahead.extendleft(reversed(taken[1:]))
             del taken[1:]
-            return Record(number, taken[0], cells)
+            return Record(number, taken[0], escaped)
         fault = "unclosed quotation mark" if "unexpected end" in str(error) else "quotation mark that is not doubled"
         return Record(number, taken[0], [], fault)
     return Record(number, "\n".join(taken) if taken[1:] else taken[0], cells)
