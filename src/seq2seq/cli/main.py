@@ -17,16 +17,19 @@ import typer
 
 from seq2seq.cli import (
     align,
+    backtranslate,
     check,
     compare,
     config,
     data,
     demo,
+    distill,
     doctor,
     export,
     help,
     init,
     report,
+    serve,
     tokenizer,
     train,
     translate,
@@ -61,19 +64,22 @@ app.command("evaluate")(score.evaluate)
 app.command("score")(score.score)
 app.command("check")(check.check)
 app.command("align")(align.align)
+app.command("backtranslate")(backtranslate.backtranslate)
+app.command("distill")(distill.distill)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
 app.command("runs")(compare.list_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")
 refuse_repeated_options(app)
 
 
-_RECORDS_NAMES = ("init", "train", "tune", "demo", "tokenizer", "data", "export", "config")
+_RECORDS_NAMES = ("init", "train", "tune", "demo", "tokenizer", "data", "export", "config", "backtranslate", "distill")
 """Commands that write the names of files and runs into configs and records, which are UTF-8."""
 
 _COMPLETION = "_SEQ2SEQ_COMPLETE"

@@ -146,6 +146,10 @@ class DecodingOptions(NamedTuple):
         return self._asdict() | {"glossary": glossary}
 
 
+_json = json.JSONEncoder(ensure_ascii=False).encode
+"""`json.dumps` makes an encoder for each line."""
+
+
 class OutputFormat(NamedTuple):
     """Format of the output."""
 
@@ -169,7 +173,7 @@ class OutputFormat(NamedTuple):
         for number, translations in enumerate(chunk, start=start + 1):
             if self.as_json:
                 entries = [self._entry(item, next(links)) for item in translations]
-                rows.append(json.dumps({"line": number, "translations": entries}, ensure_ascii=False))
+                rows.append(_json({"line": number, "translations": entries}))
                 continue
             rows += [self._row(item, next(links)) for item in translations]
             # Always n_best rows for a line, so that those of line i begin at row (i - 1) n_best + 1.

@@ -19,7 +19,7 @@ from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.segmentation import join_sentences, readable, single_line, word_tokens
+from seq2seq.decoding.segmentation import is_blank, join_sentences, readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.unknown_words import replace_unknowns
@@ -216,6 +216,7 @@ class Translator:
                     yield self._finish(pool, submitted.popleft(), options)
 
     def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[WorkerPool]:
+        characters = max(characters, self.parallelism.least_characters)
         if options.mbr is None:
             return self._pools.open(characters)
         return open_pool(MBREngine(self.engine, self.tokenizers.target, options.mbr), self.parallelism, characters)
@@ -230,7 +231,7 @@ class Translator:
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
             search = search._replace(words=self._word_tokens)
-        full = sum(bool(line.text) for line in lines)
+        full = sum(not is_blank(line.text) for line in lines)
         if size := self.parallelism.call_sentences:
             batches = make_batches(sentences, full, size * limit, min(size, -(-full // _MIN_CALLS)))
         else:
@@ -289,12 +290,15 @@ class Translator:
         self._search_again(pool, chunk, sentences, translations, options)
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
+            if is_blank(line.text):
+                finished.append([Translation(line, "", -math.inf, -math.inf, [])])
+                continue
             parts: list[list[Translation]] = []
             while part := translations.pop((number, len(parts)), None):
                 parts.append(part)
             self.outputs_cut += any(part[0].cut for part in parts)
             if not parts:
-                copied = line.text and self._is_copied(line, chunk.kept)
+                copied = self._is_copied(line, chunk.kept)
                 text = single_line(self.tags.split(readable(line.text))[1]) if copied else ""
                 parts.append([Translation(line, text, -math.inf, -math.inf, [])])
             finished.append(_join(line, parts, options.search.length_penalty))
