@@ -89,7 +89,8 @@ def tune(
         result = search(setup, folder, minutes, sampler=kind, refresh=refresh_report)
         outcome.score = f"validation {show_score(result.best.scores[-1])}"
     runs = [folder / trial.name for trial in result.finalists]
-    _print_result(result, compare(runs) if len(runs) > 1 else None, as_json=as_json, quiet=quiet)
+    comparison = compare(runs) if len(runs) > 1 and (as_json or not quiet) else None
+    _print_result(result, comparison, as_json=as_json, quiet=quiet)
 
 
 def _print_plan(setup: Setup, preparation: Preparation, *, as_json: bool) -> None:

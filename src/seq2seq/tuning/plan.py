@@ -16,8 +16,8 @@ from seq2seq.records import Estimate
 FACTOR = 3
 """One of so many trials goes on."""
 MOST_TRIALS = 81
-_SPARE = 1.5
-"""A trial whose steps are slower than those of the config by more than this has fewer of them."""
+_SPARE, _SPARE_SHARE = 1.5, 0.05
+"""A trial has fewer steps if it would take this many times as long as the config, and this share of the budget."""
 _SHORTEST_SECONDS, _LEAST_STEPS = 8.0, 30
 """Training below which the order of trials is chance."""
 _VALIDATION_SHARE, _MOST_VALIDATIONS, _LEAST_VALIDATIONS = 0.1, 20, 2
@@ -37,14 +37,13 @@ class Plan(NamedTuple):
     trials: int
     """Trials that fit."""
 
-    @property
-    def minutes(self) -> float:
-        """`training.budget_minutes` of a trial, whatever its model."""
-        return round((_SPARE * self.seconds + self.end_seconds) / 60.0, 3)
+    def most_minutes(self, budget: float) -> float:
+        """`training.budget_minutes` of a trial, whatever its model, for the minutes of the whole search."""
+        return round(max(_SPARE * self.seconds + self.end_seconds, 60.0 * _SPARE_SHARE * budget) / 60.0, 3)
 
     def survivors(self, trials: int, rung: int) -> int:
         """Trials that take part in a rung."""
-        return math.ceil(trials / FACTOR**rung)
+        return -(-trials // int(FACTOR**rung))
 
     def cost(self, trials: int, start_seconds: float, *, first: int = 0) -> float:
         """Seconds of the rungs from `first` on, where each trial of each rung takes a while to start."""
@@ -72,16 +71,16 @@ def make_plan(minutes: float, spent: float, estimate: Estimate, start_seconds: f
     own, end = estimate.training_seconds, estimate.end_seconds
     for count, shares in ((FACTOR**2, (1 / 9, 1 / 3, 1.0)), (FACTOR, (1 / 3, 1.0)), (2, (1 / 3, 1.0))):
         whole = min(own, _whole_seconds(seconds, shares, count, end, start_seconds))
-        shares = _at_validations(shares, whole, estimate.validation_seconds)
-        whole = min(own, _whole_seconds(seconds, shares, count, end, start_seconds))
+        rounded = _at_validations(shares, whole, estimate.validation_seconds)
+        whole = min(own, _whole_seconds(seconds, rounded, count, end, start_seconds))
         steps = None if whole == own else max(1, int(estimate.steps * whole / own))
-        plan = Plan(whole, steps, end, shares, count)
-        first = shares[0] * whole
+        plan = Plan(whole, steps, end, rounded, count)
+        first = rounded[0] * whole
         is_short = whole < own and (first < _SHORTEST_SECONDS or first < _LEAST_STEPS * estimate.step_seconds)
         if count <= most and not (is_short and count > 2):
             break
     if whole < own and whole < FACTOR * _LEAST_STEPS * estimate.step_seconds:
-        needed = Plan(min(own, 2 * FACTOR * _LEAST_STEPS * estimate.step_seconds), None, end, shares, 2)
+        needed = Plan(min(own, 2 * FACTOR * _LEAST_STEPS * estimate.step_seconds), None, end, plan.shares, 2)
         raise UsageError(
             f"a budget of {minutes:.3g} minutes is too short for two trials of this config",
             hint=f"--budget {math.ceil((spent + needed.cost(2, start_seconds)) / 60)}m, or a smaller model",

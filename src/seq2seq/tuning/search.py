@@ -381,7 +381,7 @@ class _Tuner:
 
     def _limits(self, trial: Trial) -> list[str]:
         """The time of a trial, and its steps where the budget does not allow all: as many passes for all of them."""
-        limits = [f"training.budget_minutes={self._plan.minutes}"]
+        limits = [f"training.budget_minutes={self._plan.most_minutes(self.minutes)}"]
         if (steps := self.search.steps_per_trial) is not None:
             training = self.setup.trial_config(trial.settings).training
             steps = max(2, round(steps * training.max_steps / self.setup.config.training.max_steps))
