@@ -226,7 +226,7 @@ class Translator:
         if self.engine.max_source_length is not None:
             limit = max(1, min(limit, self.engine.max_source_length - 1))
         kept = self._kept_text(options)
-        text_of = partial(self._text_of, kept=kept, glossary=options.glossary)
+        text_of = partial(self._text_of, kept=kept)
         sentences = encode_chunk(lines, start, self.tokenizers.source.encode, limit, options.split, self.tags, text_of)
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
@@ -266,12 +266,12 @@ class Translator:
         key = (options.keep, options.replace_unknown)
         if key not in self._kept:
             self._kept[key] = KeptText(self.tokenizers, *key)
-        return self._kept[key]
+        return self._kept[key].with_glossary(options.glossary)
 
-    def _text_of(self, line: Line, kept: KeptText, glossary: Glossary | None) -> str:
+    def _text_of(self, line: Line, kept: KeptText) -> str:
         """The text of a line that is translated: nothing of one that is copied, stand-ins for spans that are kept."""
         text = readable(line.text)
-        if self._is_copied(line, kept) and not (glossary and glossary.entries(text)):
+        if self._is_copied(line, kept) and not (kept.glossary and kept.glossary.entries(text)):
             return ""
         return kept.masked(text)
 

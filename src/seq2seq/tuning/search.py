@@ -25,6 +25,7 @@ from seq2seq.records import Estimate
 from seq2seq.reports.run_summary import CURVES, read_metrics
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained, show_time
+from seq2seq.runs.recipe import choose_recipe
 from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.signals import Interrupted, Stop
@@ -93,6 +94,10 @@ def read_setup(files: Sequence[str], overrides: Sequence[str]) -> Setup:
     """
     single, lists = split_lists(overrides)
     config = load_config(files, single)
+    if config.training.init_from is not None:  # what is tried is around the recipe of a fine-tuning
+        recipe = [f"{key}={json.dumps(choice.value)}" for key, choice in choose_recipe(config).items()]
+        single = [*recipe, *single]
+        config = load_config(files, single)
     for key, values in lists:  # all mistakes before the first trial
         for value in values:
             try:
