@@ -186,7 +186,7 @@ class ScheduleSettings(Settings):
     flat."""
     warmup_steps: int = Field(1000, ge=0)
     """Updates of linear warm-up from 0 to the peak; for `cosine` and `wsd` a tenth of `max_steps` where that is no
-    larger and nothing is set here."""
+    larger, unless one file sets both."""
     decay_fraction: float = Field(0.4, gt=0, le=1)
     """`wsd`: the last share of `max_steps` over which the rate falls linearly."""
     final_ratio: float = Field(0.02, ge=0, le=1)
