@@ -1,4 +1,4 @@
-"""The page in a real browser: typing, attention, alternatives, the swap of languages, errors, small and dark screens."""
+"""The page in a real browser: typing, attention, alternatives, swapped languages, errors, small and dark screens."""
 
 from __future__ import annotations
 
