@@ -77,6 +77,7 @@ CATALOGUE = {
     "data.unreadable": Entry(3, "Too many rows of a table cannot be read.", "Correct the rows, or raise data.cleaning.max_unreadable."),
     "data.xml": Entry(3, "A TMX or XLIFF file is damaged or unsafe.", "Export the file again; `xmllint FILE` tests it."),
     "data.language": Entry(3, "A TMX or XLIFF file does not have the languages that were asked for, or has more than two.", "Name the languages of both sides: source: en, target: de."),
+    "data.direction": Entry(3, "The text is in the language that the run writes, not in the one that it reads.", "Give a run of the other direction."),
     "data.format": Entry(3, "A file has another format than the source that names it.", "Use the form in the hint, or export the file as CSV or TMX."),
     "data.line-ends": Entry(3, "A file has carriage returns for line ends, as on Macs before 2001.", "Convert it with the command in the hint."),
     "data.line-length": Entry(3, "A line is too long to be a sentence.", "Check that the file is text with line breaks."),
