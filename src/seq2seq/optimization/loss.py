@@ -64,14 +64,20 @@ def summed_loss(
     target_out: Int[Tensor, "C T"],
     label_smoothing: float = 0.0,
     passes: TwoPasses | None = None,
+    tokens: int | None = None,
 ) -> SummedLoss:
     """Cross-entropy of `output(hidden)` against `target_out`, summed over positions that are not PAD.
 
     With smoothing e the target gives 1 - e to the reference and spreads e evenly over all V entries (Szegedy et al.
     2016, section 7), as `torch.nn.functional.cross_entropy(label_smoothing=e)` does. With `passes`, `hidden` holds
-    every pair twice (B = 2 C: the whole batch, then again).
+    every pair twice (B = 2 C: the whole batch, then again). `tokens` is the number of positions that are not PAD, if it
+    is known: otherwise a GPU must be waited for.
     """
-    real = target_out.reshape(-1).ne(PAD).nonzero().squeeze(1)
+    is_real = target_out.reshape(-1).ne(PAD)
+    if tokens is None or hidden.device.type == "mps":  # which has no `nonzero_static`
+        real = is_real.nonzero().squeeze(1)
+    else:
+        real = is_real.nonzero_static(size=tokens).squeeze(1)
     targets = target_out.reshape(-1).index_select(0, real)
     flat = hidden.reshape(-1, hidden.shape[-1])
     if passes is not None:
