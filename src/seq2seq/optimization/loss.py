@@ -7,6 +7,7 @@ chunk is in the cache.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from seq2seq.models.linear import compute_dtype
 from seq2seq.special_tokens import PAD
 
 # Logits of one chunk, in numbers. On a CPU they should stay in the cache, which ranks share.
@@ -84,9 +86,8 @@ def summed_loss(
         real = torch.cat([real, real + target_out.numel()])
     rows = flat.index_select(0, real)
     device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        rows = rows.to(torch.get_autocast_dtype(device))
-    with torch.autocast(device, enabled=False):
+    rows = rows.to(compute_dtype(rows))
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         loss, nll = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             rows, output.weight, output.bias, targets, label_smoothing, passes
         )
