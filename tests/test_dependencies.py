@@ -39,7 +39,7 @@ def declared_packages() -> set[str]:
         normalized(text)
         for text in [
             *project["dependencies"],
-            *(text for name in ("ctranslate2", "huggingface", "mtdata", "langid") for text in extras[name]),
+            *(text for name in ("ctranslate2", "huggingface", "mtdata", "langid", "serve") for text in extras[name]),
         ]
     }
 

@@ -86,6 +86,12 @@ def language_of(code: str) -> str:
     return language if len(language) == 3 or language in _CODES else ""
 
 
+def language_name(code: str) -> str:
+    """English name of a language code, `German`; the code itself if it has none here."""
+    names = (name for name, language in _NAMES.items() if language == language_of(code))
+    return next(names, code).capitalize() if language_of(code) else code
+
+
 def suggested_code(text: str) -> str:
     """Language code that was probably meant by a text that is none: `ja` for `Japanese`; empty if nothing is near."""
     name = text.strip().lower().replace("_", "-")

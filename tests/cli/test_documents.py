@@ -1,5 +1,7 @@
 """Every command, config and Python example of the README and of docs/ runs, in the order in which it is read.
 
+A server that a document starts runs to the end of the document, and its curl commands go to it.
+
 A block under the comment `<!-- not run: REASON -->` is only checked for commands and options that exist.
 """
 
@@ -9,6 +11,9 @@ import fcntl
 import re
 import shlex
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +23,7 @@ import yaml
 
 from seq2seq.cli.main import app
 from seq2seq.config import load_config
+from tests.children import Child
 from tests.cli.conftest import SHORT, Runner, shared_between_processes
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +118,39 @@ def run(seq2seq: Runner, command: str) -> None:
         stdin = outcome.out.encode()
 
 
+class Servers:
+    """The servers that a document starts by `seq2seq serve RUN &`, and its curl commands."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._address = ""
+
+    def start(self, command: str) -> None:
+        words = [*shlex.split(command.removesuffix("&"))[1:], "--port", "0", "--workers", "1"]
+        child = self._stack.enter_context(
+            Child(*words, folder=Path("server"), environment={"NUMBA_DISABLE_JIT": "1"})  # compiling takes long
+        )
+        child.wait_for(lambda: child.out.endswith("\n"))
+        self._address = child.out.strip()
+
+    def curl(self, command: str) -> None:
+        if shutil.which("curl") is None:
+            return
+        words = [word.replace("http://127.0.0.1:5000", self._address) for word in shlex.split(command)]
+        outcome = subprocess.run([*words, "-sSf"], capture_output=True, text=True)
+        assert outcome.returncode == 0, f"{command}\n{outcome.stderr}{outcome.stdout}"
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    started = Servers()
+    yield started
+    started.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("document", EXECUTED, ids=name_of)
 def test_documents_run_in_order(
@@ -121,6 +160,7 @@ def test_documents_run_in_order(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     seq2seq: Runner,
+    servers: Servers,
 ) -> None:
     if document.name == "README.md":
         lay_out(tmp_path, corpus)
@@ -134,7 +174,11 @@ def test_documents_run_in_order(
             exec(compile(block.text, str(document), "exec"), {})
             continue
         for command in commands(block):
-            if block.runs and "seq2seq" in command:
+            if block.runs and command.startswith("curl "):
+                servers.curl(command)
+            elif block.runs and command.endswith("&"):
+                servers.start(command)
+            elif block.runs and "seq2seq" in command:
                 run(seq2seq, command)
     if document.name == "README.md":
         assert Path("output.de").read_text().count("\n") == 5
@@ -154,7 +198,7 @@ def fault_of(command: str) -> str | None:
     match words[0]:
         case "torchrun":
             words = words[words.index("-m") + 1 :]
-        case "pip" | "pre-commit" | "source":
+        case "pip" | "pre-commit" | "source" | "curl":
             return None
         case script if "/" in script:
             return None if (ROOT / script).is_file() else f"no such script: {script}"

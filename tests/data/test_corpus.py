@@ -133,5 +133,8 @@ def test_tags_go_before_text_that_shows(tmp_path: Path) -> None:
     """A blank line with a tag would no longer be blank: it could be trained on, and would get a translation."""
     source = text_source(tmp_path, "a b\n\n \u200b\nc\n", "x\ny\nz\n\n").model_copy(update={"target_tag": "pt-BR"})
     assert [left for left, _ in read_pairs(source)] == ["<2pt-BR> a b", "", " \u200b", "<2pt-BR> c"]
-    with pytest.raises(ValueError, match="target_tag"):
-        TextSource(source="s", target="t", target_tag="no spaces")
+    both = source.model_copy(update={"tag": "BT"})
+    assert [left for left, _ in read_pairs(both)] == ["<2pt-BR> <BT> a b", "", " \u200b", "<2pt-BR> <BT> c"]
+    for key, value in (("target_tag", "no spaces"), ("tag", "no spaces"), ("tag", "s"), ("tag", "2de")):
+        with pytest.raises(ValueError, match=key):
+            TextSource.model_validate({"source": "s", "target": "t", key: value})

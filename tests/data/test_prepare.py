@@ -464,8 +464,14 @@ def test_weights_do_not_rebuild_but_tags_do(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     run(tmp_path, DataSettings(train=(source.model_copy(update={"weight": 3.0}),), temperature=5.0))
     assert "using prepared data" in capsys.readouterr().err
-    run(tmp_path, DataSettings(train=(source.model_copy(update={"target_tag": "de"}),)))
-    assert "rebuilding: data.train[0].settings.target_tag changed" in capsys.readouterr().err
+    for key, value in (("target_tag", "de"), ("tag", "BT")):
+        run(tmp_path, DataSettings(train=(source.model_copy(update={key: value}),)))
+        assert f"data.train[0].settings.{key}" in capsys.readouterr().err
+
+
+def test_data_prepared_before_there_were_tags_stay_valid(tmp_path: Path) -> None:
+    """A run with checkpoints would be refused, since its data would not be those that it was started with."""
+    assert set(Inputs(tmp_path).facts(corpus(tmp_path, TRAIN))["settings"]) == {"source", "target", "target_tag"}
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
@@ -491,6 +497,50 @@ def test_tags_are_one_token(tmp_path: Path, kind: str) -> None:
     assert prepared.record["corpora"] == [50, 50]
     if kind in ("unigram", "bpe"):
         assert [text for text, _ in texts(prepared)][50] == "<2fr> source 0 text"
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word", "wordpunct"])
+def test_a_corpus_tag_is_one_token_of_training_alone(tmp_path: Path, kind: str) -> None:
+    """Held-out pairs of back-translated text would measure how well the model imitates the other one."""
+    genuine = corpus(tmp_path, TRAIN, "genuine").model_copy(update={"target_tag": "de"})
+    synthetic = [(f"backward {n} text", f"ziel {n} zurück") for n in range(50)]
+    tagged = corpus(tmp_path, synthetic, "synthetic").model_copy(update={"target_tag": "de", "tag": "BT"})
+    settings = TokenizerSettings(kind=kind, vocabulary_size={"char": 40, "word": 140}.get(kind, 400))
+    prepared = run(tmp_path, DataSettings(train=(genuine, tagged), holdout=10), settings)
+    assert prepared.record["corpora"] == [30, 50]
+    assert not any("<BT>" in source for source, _ in [*prepared.valid_pairs, *prepared.test_pairs])
+    tokenizer = prepared.tokenizers.source
+    assert (tokenizer.tags, tokenizer.corpus_tags) == (["<2de>"], ["<BT>"])
+    sources, _ = prepared.train.rows(range(80))
+    rows = [[piece for piece in tokenizer.pieces(row) if piece in ("<2de>", "<BT>")] for row in sources]
+    assert rows == [["<2de>"]] * 30 + [["<2de>", "<BT>"]] * 50
+    (plain,) = tokenizer.encode(["<2de> source 1 text"])
+    assert "<BT>" not in tokenizer.pieces(plain)
+
+
+def test_all_pairs_that_may_be_held_out_are_counted(tmp_path: Path) -> None:
+    tagged = corpus(tmp_path, [(f"back {n}", f"ziel {n}") for n in range(90)], "bt").model_copy(update={"tag": "BT"})
+    with pytest.raises(DataError, match="30 pairs cannot be held out of 50"):
+        run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN), tagged), holdout=30))
+
+
+def test_a_tag_hides_neither_a_held_out_source_nor_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "_SCANNED", 7)
+    monkeypatch.setattr(raw, "_READ_ROWS", 9)
+    again = [(source, f"noch {n}") for n, (source, _) in enumerate(TRAIN)]
+    copies = [(f"kopie {n}", f"kopie {n}") for n in range(40)]
+    train = (
+        corpus(tmp_path, again, "again").model_copy(update={"tag": "BT"}),
+        corpus(tmp_path, TRAIN, "genuine"),
+        corpus(tmp_path, copies, "copies").model_copy(update={"tag": "COPY"}),
+    )
+    prepared = run(tmp_path, DataSettings(train=train, holdout=5))
+    held = {source for source, _ in [*prepared.valid_pairs, *prepared.test_pairs]}
+    assert len(held) == 10
+    assert held <= {source for source, _ in TRAIN}
+    assert (prepared.report.held_out_source, prepared.report.copies) == (10, 40)
+    trained = {source.removeprefix("<BT> ") for source, _ in texts(prepared)}
+    assert not held & trained
 
 
 def test_tags_that_a_given_tokenizer_takes_apart(tmp_path: Path) -> None:

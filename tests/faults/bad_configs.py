@@ -89,6 +89,10 @@ TRAPS = [
         "spaces in a tag", "data: {train: [{source: a, target: b, target_tag: d e}]}\n", "letters, digits", 1, "train"
     ),
     _bad(
+        "end mark as a tag", "data: {train: [{source: a, target: b, tag: s}]}\n", "a capital letter, then", 1, "train"
+    ),
+    _bad("tag at use", "data: {valid: [{source: a, target: b, tag: BT}]}\n", "tag marks training", 1, "data.valid"),
+    _bad(
         "no name of a file", "data: {train: [{source: a, target: ''}]}\n", "cannot be empty", 1, "reference data.train"
     ),
     _bad("column below 0", "data: {train: [{tsv: a, source: -1}]}\n", "must be 0 or more, or text", 1, "data.train"),

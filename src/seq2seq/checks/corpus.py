@@ -78,8 +78,12 @@ class CleanCopy(NamedTuple):
 
 
 @contextmanager
-def clean_copy(output: str, languages: tuple[str, str]) -> Iterator[CleanCopy]:
+def clean_copy(
+    output: str, languages: tuple[str, str], *, option: str = "--fix", replace: bool = False
+) -> Iterator[CleanCopy]:
     """Context with the files OUTPUT.LANGUAGE, twice, and OUTPUT.receipt.tsv, which appear together at its end.
+
+    `option` names the output, for messages; with `replace`, files of these names are replaced.
 
     Raises:
         UsageError: a file exists already, or cannot be written.
@@ -87,8 +91,8 @@ def clean_copy(output: str, languages: tuple[str, str]) -> Iterator[CleanCopy]:
     """
     paths = copy_paths(output, languages)
     for path in paths:
-        if path.exists():
-            raise UsageError(f"{path} exists", hint="give another name with --fix", code="usage.exists")
+        if path.exists() and not replace:
+            raise UsageError(f"{path} exists", hint=f"give another name with {option}", code="usage.exists")
     partial = [path.with_name(f".partial-{path.name}") for path in paths]
     try:
         with ExitStack() as stack:
@@ -245,7 +249,7 @@ class _FirstPass:
 def _pairs(source: Source, report: SourceReport | None = None) -> Iterator[Pair]:
     """The pairs of a corpus up to the end of its shorter side, whose fault is noted."""
     try:
-        yield from read_pairs(source.model_copy(update={"target_tag": None}), "replace")
+        yield from read_pairs(source.model_copy(update={"target_tag": None, "tag": None}), "replace")
     except DataError as error:
         if error.code != "data.line-counts":
             raise

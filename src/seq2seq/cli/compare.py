@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.options import Json
+from seq2seq.cli.options import Json, complete_runs
 from seq2seq.console import format_table
 from seq2seq.errors import UsageError
 from seq2seq.redaction import presentable
@@ -24,7 +24,9 @@ _WIDEST_CELL = 24
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories; the first is the baseline.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories; the first is the baseline.", autocompletion=complete_runs)
+    ],
     as_json: Json = False,
 ) -> None:
     """Compare runs: settings that differ, curves, cost, and test scores with 95 % intervals and significance.

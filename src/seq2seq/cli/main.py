@@ -17,16 +17,19 @@ import typer
 
 from seq2seq.cli import (
     align,
+    backtranslate,
     check,
     compare,
     config,
     data,
     demo,
+    distill,
     doctor,
     export,
     help,
     init,
     report,
+    serve,
     tokenizer,
     train,
     translate,
@@ -48,7 +51,6 @@ app = typer.Typer(
     "  seq2seq translate runs/x input.en -o output.de        translate a file",
     context_settings=HELP,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -60,20 +62,26 @@ app.command("evaluate")(score.evaluate)
 app.command("score")(score.score)
 app.command("check")(check.check)
 app.command("align")(align.align)
+app.command("backtranslate")(backtranslate.backtranslate)
+app.command("distill")(distill.distill)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
 app.command("runs")(compare.list_runs)
 app.command("doctor")(doctor.doctor)
 app.add_typer(help.app, name="help")
 refuse_repeated_options(app)
 
 
-_RECORDS_NAMES = ("init", "train", "demo", "tokenizer", "data", "export", "config")
+_RECORDS_NAMES = ("init", "train", "demo", "tokenizer", "data", "export", "config", "backtranslate", "distill")
 """Commands that write the names of files and runs into configs and records, which are UTF-8."""
+
+_COMPLETION = "_SEQ2SEQ_COMPLETE"
+"""Variable that the scripts of `--install-completion` set."""
 
 
 def _version(wanted: bool) -> None:
@@ -120,6 +128,8 @@ def _run() -> int:
     try:
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(app)
+        if _COMPLETION in os.environ:  # the shell asks what may follow
+            command.main(arguments, prog_name="seq2seq")
         # Ranks of torchrun end without a message until training begins: rank 0 reports.
         alone = nullcontext() if "RANK" in os.environ else interruptible()
         if arguments and arguments[0] in _RECORDS_NAMES and (odd := name_not_utf8(arguments)):

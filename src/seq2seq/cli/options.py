@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +14,52 @@ from seq2seq.errors import ConfigError, UsageError
 HELP = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
-    # typer validates a missing --help of a group (None) with pydantic, whose import would slow down every --help below.
-    "default_map": {"help": False},
+    # typer validates missing flags of a group (None) with pydantic, whose import would slow down every --help below.
+    "default_map": {"help": False, "install_completion": False, "show_completion": False},
 }
 
-Run = Annotated[Path, typer.Argument(help="Run directory, e.g. runs/demo.", show_default=False)]
+
+def complete_runs(incomplete: str) -> list[str]:
+    """For the shell: run directories whose paths begin like this."""
+    return _complete(incomplete, lambda path: (path / "config.yaml").is_file())
+
+
+def complete_configs(incomplete: str) -> list[str]:
+    """For the shell: YAML files whose paths begin like this."""
+    return _complete(incomplete, lambda path: path.suffix in (".yaml", ".yml") and path.is_file())
+
+
+def _complete(incomplete: str, fits: Callable[[Path], bool]) -> list[str]:
+    """Paths that fit and begin like this; [] if there are folders to choose from, which the shell completes itself.
+
+    A single folder stands for what is in it.
+    """
+    folder, _, name = incomplete.rpartition("/")
+    try:
+        entries = sorted(Path(folder or ("/" if incomplete.startswith("/") else ".")).iterdir())
+    except OSError:
+        return []
+    begun = [path for path in entries if path.name.startswith(name) and (name or not path.name.startswith("."))]
+    found, folders = (
+        [path for path in begun if fits(path)],
+        [path for path in begun if path.is_dir() and not fits(path)],
+    )
+    if not folders:
+        return [str(path) for path in found]
+    return _complete(f"{folders[0]}/", fits) if len(folders) == 1 and not found else []
+
+
+Run = Annotated[
+    Path, typer.Argument(help="Run directory, e.g. runs/demo.", show_default=False, autocompletion=complete_runs)
+]
 ConfigArguments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CONFIG...] [KEY=VALUE...]", help="YAML files, then settings.", show_default=False),
+    typer.Argument(
+        metavar="[CONFIG...] [KEY=VALUE...]",
+        help="YAML files, then settings.",
+        show_default=False,
+        autocompletion=complete_configs,
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 uses every core.")]
@@ -103,6 +141,12 @@ ValidFiles = Annotated[
     typer.Option("--valid", help="Validation set, a file like --pairs; for two text files give it twice."),
 ]
 TestFiles = Annotated[list[str] | None, typer.Option("--test", help="Test set, as --valid.")]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from", metavar="RUN", help="Fine-tune this run: its weights and vocabulary, and a recipe for the size."
+    ),
+]
 Budget = Annotated[
     str | None,
     typer.Option(

@@ -49,6 +49,11 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
     return True
 
 
+def is_begun(output: Path) -> bool:
+    """Whether an interrupted command has left a part of the output that can be resumed."""
+    return _record(output).exists()
+
+
 class Output:
     """Output to a stream.
 
@@ -82,6 +87,10 @@ class Output:
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".partial-{path.name}")
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f".partial-{path.name}.json")
 
 
 class _Step(NamedTuple):
@@ -150,7 +159,7 @@ class _FileOutput(Output):
         self.path = path
         self.identity = None if identity is None else json.loads(json.dumps(dict(identity)))
         self.partial = _partial(path)
-        self.record = path.with_name(f".partial-{path.name}.json")
+        self.record = _record(path)
         self._input, self._output = hashlib.sha256(), hashlib.sha256()
         self._expected = ""
         self._header = _entry({"format": _FORMAT, "identity": self.identity})

@@ -60,7 +60,10 @@ _BOUNDS = {
     "less_than": "less than {}",
     "less_than_equal": "{} or less",
     "string_too_short": "a name, which cannot be empty",
-    "string_pattern_mismatch": "letters, digits, _ and - alone",
+}
+_PATTERNS = {
+    "^[A-Za-z0-9_-]+$": "letters, digits, _ and - alone",
+    "^[A-Z][A-Za-z0-9_-]*$": "a capital letter, then letters, digits, _ and - alone",
 }
 _NO_VALUE = ("no", "off", "none", "false", "never", "nil", "~")
 _THOUSANDS = {"k": 1_000, "m": 1_000_000}
@@ -122,6 +125,8 @@ def expected(problem: Mapping[str, Any]) -> str:
     kind = str(problem["type"])
     if kind == "literal_error":
         return str(problem["ctx"]["expected"]).replace("'", "")
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS[problem["ctx"]["pattern"]]
     if kind in _BOUNDS:
         return _BOUNDS[kind].format(*bounds(problem))
     return _KINDS.get(kind.partition("_")[0], "of another kind")

@@ -20,6 +20,10 @@ class SourceSettings(Settings):
     """Relative sampling rate of a training corpus; 2 draws from it twice as often as its size implies."""
     target_tag: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
     """Put `<2TAG>` before each source text, for one model with several target languages (Johnson et al. 2017)."""
+    tag: str | None = Field(None, pattern=r"^[A-Z][A-Za-z0-9_-]*$")
+    """Put `<TAG>` before each source text of this training corpus, so that the model tells its text from other text:
+    `BT` for back-translations (Caswell et al. 2019). Text to translate has no such tag, and none of the corpus's pairs
+    is held out."""
 
 
 class TextSource(SourceSettings):

@@ -65,8 +65,8 @@ class Inputs:
             UsageError: a file is named by a URL.
             NetworkError: a new hub dataset cannot be looked up.
         """
-        # The weight of a corpus does not affect the stored data.
-        settings = source.model_dump(exclude={"weight"})
+        # The weight of a corpus does not affect the stored data. Data prepared before there were tags stay valid.
+        settings = source.model_dump(exclude={"weight"} if source.tag else {"weight", "tag"})
         match source:
             case TextSource():
                 files = [source.source, source.target]

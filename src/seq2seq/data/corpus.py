@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -27,11 +28,17 @@ from seq2seq.data.files import DecodingErrors, Pair, read_lines
 from seq2seq.data.formats import require_form
 from seq2seq.data.rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
+from seq2seq.tokenizers.normalization import normalize
 
 _REPLACE = "data.errors=replace"
 
 _MOST_COPIES = 0.8
 """Largest share of pairs with equal sides. In a corpus of spelling corrections, half of the sentences may be right."""
+
+_COUNTED_LINES = 100_000
+"""More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
+
+_SHOWN_LINES = 10_000
 
 _SAMPLE_PAIRS = 1000
 """Pairs by which the columns of a source are judged."""
@@ -48,9 +55,9 @@ def read_pairs(
     """Yield the (source, target) pairs of a source in order, uncleaned. Nothing is held in memory.
 
     A text is always one line: newlines inside a cell of a table or hub source become spaces, because everything after
-    this (references, translations) works line for line. A `target_tag` is put before each source text. `option` is the
-    setting that asks for errors="replace", for the hint. Rows of a table that cannot be read are left out with a
-    warning, and added to `counts`.
+    this (references, translations) works line for line. A `target_tag` is put before each source text, and a `tag`
+    behind it. `option` is the setting that asks for errors="replace", for the hint. Rows of a table that cannot be read
+    are left out with a warning, and added to `counts`.
 
     Raises:
         DataError: a file is missing or damaged; the two files of a text source differ in length (raised when the
@@ -60,12 +67,15 @@ def read_pairs(
     pairs = _read(source, errors, option, max_unreadable, counts)
     if isinstance(source, FileSource | HubSource):
         pairs = _judge_columns(pairs, source)
-    return pairs if source.target_tag is None else _tagged(pairs, tag_symbol(source.target_tag))
+    symbols = tag_symbols([source])  # sorted: the target tag comes first, as it does in text to translate
+    return _tagged(pairs, " ".join(symbols)) if symbols else pairs
 
 
-def tag_symbol(tag: str) -> str:
-    """The token before a source text that asks for a target language: `<2de>` for `de` (Johnson et al. 2017)."""
-    return f"<2{tag}>"
+def tag_symbols(sources: Sequence[Source]) -> list[str]:
+    """The tokens before the source texts of corpora, sorted: `<2de>` for the target language `de` (Johnson et al.
+    2017), `<BT>` for the corpus tag `BT` (Caswell et al. 2019)."""
+    languages = {f"<2{source.target_tag}>" for source in sources if source.target_tag}
+    return sorted(languages | {f"<{source.tag}>" for source in sources if source.tag})
 
 
 def add_tag(text: str, symbol: str) -> str:
@@ -231,6 +241,30 @@ def warn_of_shared_sources(report: CleaningReport) -> None:
             f"{report.shared_source:,} training pairs have the source text of a held-out pair, with another target; "
             "they stay, for less than half would be left without them"
         )
+
+
+def count_pairs(
+    source: Source,
+    alphabet: Counter[str] | None = None,
+    *,
+    errors: DecodingErrors = "strict",
+    max_unreadable: float = 0.01,
+) -> tuple[int, int]:
+    """Pairs, and characters of the longer side; each character of the first pairs is counted in `alphabet`.
+
+    Raises as `read_pairs`.
+    """
+    lines = left = right = 0
+    with console.Progress("counting", None, "pairs", delay=1.0) as progress:
+        for pair in read_pairs(source, errors, option="", max_unreadable=max_unreadable):
+            lines += 1
+            left += len(pair[0])
+            right += len(pair[1])
+            if alphabet is not None and lines <= _COUNTED_LINES:
+                alphabet.update(normalize(" ".join(pair), "nfc"))
+            if lines % _SHOWN_LINES == 0:
+                progress.update(_SHOWN_LINES)
+    return lines, max(left, right)
 
 
 def read_corpora(

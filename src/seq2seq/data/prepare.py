@@ -23,7 +23,7 @@ from seq2seq.config.sources import Source
 from seq2seq.data.augment import Augmentation
 from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, judge_lengths, text_fault
-from seq2seq.data.corpus import check_sides, read_corpora, tag_symbol, warn_of_copies, warn_of_shared_sources
+from seq2seq.data.corpus import check_sides, read_corpora, tag_symbols, warn_of_copies, warn_of_shared_sources
 from seq2seq.data.files import Pair
 from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
@@ -91,15 +91,15 @@ def prepare(
         cache.mkdir(parents=True, exist_ok=True)
         key, inputs = _key(data, tokenizer, cache, tokenizers)
         folder = cache / fingerprint(key)
-        prepared = _open(folder)
+        prepared = open_prepared(folder)
         if prepared is not None:
             console.say(f"using prepared data {folder}")
         else:
             _announce(folder, key)
-            with new_entry(folder, lambda: _open(folder) is not None) as temporary:
+            with new_entry(folder, lambda: open_prepared(folder) is not None) as temporary:
                 record = {"fingerprint": folder.name, "key": key, "inputs": inputs}
                 _build(data, tokenizer, temporary, record, tokenizers)
-            prepared = _open(folder)
+            prepared = open_prepared(folder)
             if prepared is None:
                 raise DataError("prepared data changed while it was written", where=str(folder), code="data.prepared")
             if tell_counts:
@@ -176,13 +176,14 @@ def _build(
         for split in ("valid", "test")
     }
     report = CleaningReport()
-    raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report)
+    corpus_tags = [f"<{source.tag}>" if source.tag else "" for source in data.train]
+    raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report, corpus_tags)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
     if not len(raw):
         report.require_any_kept()
     missing = [split for split in held_out if not getattr(data, split)]
-    _require_enough(len(raw), data.holdout, missing)
+    _require_enough(raw.untagged(), data.holdout, missing)
     taken: list[Pair] = []
     for number, (split, pairs) in enumerate(held_out.items()):
         if split in missing:
@@ -194,7 +195,7 @@ def _build(
     if data.cleaning.drop_test_overlap:
         raw.drop_overlap([*held_out["valid"], *held_out["test"]], report)
     shared = {split: raw.overlap(pairs) for split, pairs in held_out.items()}
-    tags = sorted({tag_symbol(source.target_tag) for source in _sources(data) if source.target_tag})
+    tags = tag_symbols(_sources(data))
     augmentation = Augmentation.of(data)
     if tokenizers is None:
         seen = partial(augmentation.tokenizer_pairs, raw) if augmentation.rates else raw.pairs
@@ -240,7 +241,7 @@ def _require_enough(pairs: int, holdout: int, splits: Sequence[str]) -> None:
     )
 
 
-def _open(folder: Path) -> Prepared | None:
+def open_prepared(folder: Path) -> Prepared | None:
     """Open an entry of the cache; None if it is missing or damaged."""
     record = read_record(folder)
     if record is None:
@@ -259,8 +260,8 @@ def _open(folder: Path) -> Prepared | None:
         return None
 
 
-def _sources(data: DataSettings) -> Iterator[Source]:
-    return chain(data.train, data.valid, data.test)
+def _sources(data: DataSettings) -> Sequence[Source]:
+    return [*data.train, *data.valid, *data.test]
 
 
 def _warn_of_overlap(prepared: Prepared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -28,8 +29,10 @@ _FILES = _TEXT, _HASHES, _MARKS, _AGAIN = "raw.arrow", "raw.hashes", "raw.kept",
 class RawText:
     """Pairs in three files of a folder: text (an Arrow stream), hashes, and flags of the pairs to keep."""
 
-    def __init__(self, folder: Path, sizes: Sequence[int]) -> None:
+    def __init__(self, folder: Path, sizes: Sequence[int], tags: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._tags = _Tags(tags)
+        self._is_tagged = np.array([bool(tag) for tag in tags] or [False] * len(sizes), dtype=np.bool_)
         self.sizes = tuple(sizes)
         """Number of usable pairs of each corpus."""
         self.rows = sum(sizes)
@@ -46,8 +49,14 @@ class RawText:
             self._data = datasets.Dataset.from_file(str(folder / _TEXT))
 
     @classmethod
-    def write(cls, folder: Path, corpora: Iterable[Iterable[Pair]], report: CleaningReport) -> RawText:
-        """Write pairs to disk; pairs with an empty or invisible side are counted and dropped."""
+    def write(
+        cls, folder: Path, corpora: Iterable[Iterable[Pair]], report: CleaningReport, tags: Sequence[str] = ()
+    ) -> RawText:
+        """Write pairs to disk; pairs with an empty or invisible side are counted and dropped.
+
+        `tags` has the tag before the source texts of each corpus (`<BT>`), an empty string for none.
+        """
+        known = _Tags(tags)
         schema = pa.schema([("source", pa.string()), ("target", pa.string())])
         sizes = []
         with (
@@ -59,7 +68,7 @@ class RawText:
             for corpus in corpora:
                 rows, size = iter(corpus), 0
                 while block := list(islice(rows, _READ_ROWS)):
-                    usable = _usable(block, report)
+                    usable = _usable(block, report, known)
                     if usable:
                         hashes.write(hash_pairs(usable).tobytes())
                         sources, targets = zip(*usable, strict=True)
@@ -67,7 +76,7 @@ class RawText:
                     size += len(usable)
                     progress.update(len(block))
                 sizes.append(size)
-        return cls(folder, sizes)
+        return cls(folder, sizes, tags)
 
     def remove(self) -> None:
         """Delete the files."""
@@ -107,15 +116,26 @@ class RawText:
             rows.append(found + start)
         return np.concatenate(values), np.concatenate(rows)
 
+    def untagged(self) -> int:
+        """Number of kept pairs of the corpora without a tag: those that may be held out."""
+        if not self._is_tagged.any():
+            return len(self)
+        return sum(len(rows) for _, rows in self._untagged_rows())
+
+    def _untagged_rows(self) -> Iterator[tuple[int, Rows]]:
+        """Yield the start of each part of the rows, and the kept pairs without a corpus tag in it."""
+        for start in range(0, self.rows, _SCANNED):
+            rows = np.flatnonzero(self._kept[start : start + _SCANNED])
+            yield start, rows[~self._is_tagged[self.corpus_of(start + rows)]] if self._is_tagged.any() else rows
+
     def hold_out(self, count: int, seed: int) -> list[Pair]:
-        """Remove `count` random pairs and return them in random order."""
+        """Remove `count` random pairs of the corpora without a tag, and return them in random order."""
         if self._data is None or count == 0:
             return []
-        chosen = np.random.default_rng(seed).choice(len(self), size=count, replace=False)
+        chosen = np.random.default_rng(seed).choice(self.untagged(), size=count, replace=False)
         rows = np.empty(count, dtype=np.int64)
         before = 0
-        for start in range(0, self.rows, _SCANNED):
-            kept = np.flatnonzero(self._kept[start : start + _SCANNED])
+        for start, kept in self._untagged_rows():
             mine = (chosen >= before) & (chosen < before + len(kept))
             rows[mine] = start + kept[chosen[mine] - before]
             before += len(kept)
@@ -125,14 +145,14 @@ class RawText:
         return list(zip(texts["source"], texts["target"], strict=True))
 
     def drop_sources(self, held_out: Sequence[Pair], report: CleaningReport) -> None:
-        """Drop the pairs whose source text, without a target tag, is that of a held-out pair.
+        """Drop the pairs whose source text, without its tags, is that of a held-out pair.
 
         If less than half of the pairs would be left, sources are labels rather than sentences: all are kept, and
         counted as `shared_source`.
         """
         if not held_out or not self.rows:
             return
-        marks, found = self._mark({_untagged(source) for source, _ in held_out}, set())
+        marks, found = self._mark({self._tags.strip(source) for source, _ in held_out}, set())
         if 2 * found > len(self):
             report.shared_source = found
             return
@@ -140,17 +160,17 @@ class RawText:
         report.held_out_source += found
 
     def overlap(self, held_out: Sequence[Pair]) -> dict[str, int]:
-        """Numbers of held-out pairs whose source, and whose target, occurs in training; target tags are ignored."""
-        texts = [{_untagged(source) for source, _ in held_out}, {target for _, target in held_out}]
+        """Numbers of held-out pairs whose source, and whose target, occurs in training; tags are ignored."""
+        texts = [{self._tags.strip(source) for source, _ in held_out}, {target for _, target in held_out}]
         seen: list[set[str]] = [set(), set()]
         with self._progress("comparing with held-out text") as progress:
             for _, part in self.slices(_READ_ROWS) if held_out else ():
                 rows = part[:]
-                seen[0].update(text for source in rows["source"] if (text := _untagged(source)) in texts[0])
+                seen[0].update(text for source in rows["source"] if (text := self._tags.strip(source)) in texts[0])
                 seen[1].update(texts[1].intersection(rows["target"]))
                 progress.update(len(part))
         return {
-            "source": sum(_untagged(source) in seen[0] for source, _ in held_out),
+            "source": sum(self._tags.strip(source) in seen[0] for source, _ in held_out),
             "target": sum(target in seen[1] for _, target in held_out),
         }
 
@@ -161,7 +181,7 @@ class RawText:
         """
         if not held_out or not self.rows:
             return
-        sources = {_untagged(source) for source, _ in held_out}
+        sources = {self._tags.strip(source) for source, _ in held_out}
         marks, found = self._mark(sources, {target for _, target in held_out})
         if 2 * found > len(self):
             marks, found = self._mark(sources, set())
@@ -169,14 +189,14 @@ class RawText:
         report.overlap += found
 
     def _mark(self, sources: set[str], targets: set[str]) -> tuple[npt.NDArray[np.bool_], int]:
-        """Flags of the kept pairs with one of these texts, source texts without target tags, and their number."""
+        """Flags of the kept pairs with one of these texts, source texts without tags, and their number."""
         marks = np.memmap(self.folder / _AGAIN, dtype=np.bool_, mode="w+", shape=(self.rows,))
         found = 0
         with self._progress("looking for held-out sources") as progress:
             for rows, part in self.slices(_READ_ROWS):
                 texts = part[:]
                 pairs = zip(texts["source"], texts["target"], strict=True)
-                matches = (_untagged(source) in sources or target in targets for source, target in pairs)
+                matches = (self._tags.strip(source) in sources or target in targets for source, target in pairs)
                 mine = rows[np.fromiter(matches, np.bool_, len(rows))]
                 marks[mine] = True
                 found += len(mine)
@@ -208,7 +228,28 @@ class RawText:
             yield from zip(texts["source"], texts["target"], strict=True)
 
 
-def _usable(block: Sequence[Pair], report: CleaningReport) -> list[Pair]:
+class _Tags:
+    """The tags that may stand before a source text: target tags, and those of the training corpora."""
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        corpus_tags = sorted({tag for tag in tags if tag})
+        self._starts = ("<2", *corpus_tags)
+        own = rf"(?:(?:{'|'.join(corpus_tags)})\s*)?" if corpus_tags else ""
+        self._pattern = re.compile(rf"(?:{TAG.pattern}\s*)?{own}")
+
+    def strip(self, source: str) -> str:
+        """The source text without its tags."""
+        if not source.startswith(self._starts):
+            return source
+        found = self._pattern.match(source)
+        return source[found.end() :] if found else source
+
+    def is_copy(self, left: str, right: str) -> bool:
+        """Whether both sides are the same text, apart from tags."""
+        return left == right or self.strip(left) == right
+
+
+def _usable(block: Sequence[Pair], report: CleaningReport, tags: _Tags) -> list[Pair]:
     usable = []
     for pair in block:
         match text_fault(*pair):
@@ -219,16 +260,5 @@ def _usable(block: Sequence[Pair], report: CleaningReport) -> list[Pair]:
             case _:
                 usable.append(pair)
     report.read += len(block)
-    report.copies += sum(_is_copy(left, right) for left, right in usable)
+    report.copies += sum(tags.is_copy(left, right) for left, right in usable)
     return usable
-
-
-def _is_copy(left: str, right: str) -> bool:
-    """Whether both sides are the same text, apart from a target tag."""
-    return left == right or (left.startswith("<2") and _untagged(left) == right)
-
-
-def _untagged(source: str) -> str:
-    """Remove the target tag of a source text, if it has one."""
-    tag = TAG.match(source)
-    return source[tag.end() :].lstrip() if tag else source

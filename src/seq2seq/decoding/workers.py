@@ -60,6 +60,9 @@ class Parallelism(NamedTuple):
     every operator, which takes seconds on a busy machine."""
     call_sentences: int = 0
     """Maximum sentences of a call, for an engine that makes its own batches; 0 follows the decoding settings."""
+    least_characters: int = 0
+    """Length that every text is taken to have at least: a server has short texts without end, which are worth what a
+    long one is worth."""
 
     @property
     def chunk_lines(self) -> int:

@@ -65,15 +65,16 @@ def longest_source(model: TransformerModel, decoding: DecodingSettings) -> int:
 
 def import_ctranslate2() -> Any:
     """The module `ctranslate2`. Raises `UsageError` if it is not installed."""
-    return _import("ctranslate2", "ctranslate2")
+    return import_library("ctranslate2", "ctranslate2")
 
 
 def import_transformers() -> Any:
     """The module `transformers`. Raises `UsageError` if it is not installed."""
-    return _import("transformers", "huggingface")
+    return import_library("transformers", "huggingface")
 
 
-def _import(name: str, extra: str) -> Any:
+def import_library(name: str, extra: str) -> Any:
+    """A module of an extra. Raises `UsageError` if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

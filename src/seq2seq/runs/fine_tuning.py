@@ -16,7 +16,7 @@ from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_mod
 from seq2seq.config import Config, ModelSettings, TokenizerSettings
 from seq2seq.config.differences import as_yaml
 from seq2seq.console import say, warn
-from seq2seq.data.corpus import tag_symbol
+from seq2seq.data.corpus import tag_symbols
 from seq2seq.data.prepare import Prepared
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.runs.directory import RunDirectory
@@ -42,20 +42,23 @@ class InitialModel(NamedTuple):
     """Weights and vocabulary that training starts from."""
 
     tokenizers: TokenizerPair
-    """The run's own, and the target tags of the new data after its entries."""
+    """The run's own, and the tags of the new data after its entries."""
     tensors: dict[str, Tensor]
     """The run's parameters by name, for `load_initial_weights`."""
     model: ModelSettings
     """Settings that the weights were trained with."""
     name: str
     """The checkpoint's folder, for messages."""
+    directory: RunDirectory
+    test_pairs: list[tuple[str, str]]
+    """The run's own test set; empty if it has none."""
 
 
 def initial_weights(path: str, config: Config) -> InitialModel:
     """Load the weights that `training.init_from` names, checked against the config of the new run.
 
     `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
-    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Target tags that the
+    (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Tags that the
     vocabulary of that run does not know are added to it. A warning names tokenizer settings that
     have no effect with it.
 
@@ -63,17 +66,20 @@ def initial_weights(path: str, config: Config) -> InitialModel:
         CheckpointError: there is no run or checkpoint, or a file is damaged.
         ConfigError: the config describes another model, or names another vocabulary.
     """
-    directory, checkpoint = _locate(Path(path))
+    directory, name = find_run(Path(path))
     before = directory.load_config()
+    checkpoint = _load(directory, name)
     _check_model(before.model, config.model, directory.path)
     tokenizers = TokenizerPair.load(directory.tokenizer)
     check_tokenizer(directory, tokenizers)
     _check_vocabulary(tokenizers, config, directory.path)
     _warn_about_unused_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
-    extended = tokenizers.with_tags(_tags(config))
-    if added := extended.source.tags[len(tokenizers.source.tags) :]:
+    data = config.data
+    extended = tokenizers.with_tags(tag_symbols([*data.train, *data.valid, *data.test]))
+    if added := extended.source.pieces(range(tokenizers.source.size, extended.source.size)):
         say(f"new in the vocabulary of {directory.path}: {' '.join(added)} (its other entries and weights stay)")
-    return InitialModel(extended, checkpoint.model, before.model, str(checkpoint.path))
+    test_pairs = directory.load_pairs("test")
+    return InitialModel(extended, checkpoint.model, before.model, str(checkpoint.path), directory, test_pairs)
 
 
 def load_initial_weights(model: nn.Module, initial: InitialModel) -> None:
@@ -150,27 +156,29 @@ def _entries(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
     return enumerate(tokenizer.pieces(range(tokenizer.size)))
 
 
-def _tags(config: Config) -> list[str]:
-    data = config.data
-    named = (source.target_tag for source in (*data.train, *data.valid, *data.test))
-    return sorted({tag_symbol(tag) for tag in named if tag})
+def find_run(path: Path) -> tuple[RunDirectory, str | None]:
+    """The run that `training.init_from` names, and the name of a checkpoint in it; None for the best one.
 
-
-def _locate(path: Path) -> tuple[RunDirectory, Checkpoint]:
+    Raises:
+        CheckpointError: a link or a special file stands in the run.
+    """
     # A link to a checkpoint is followed, but a run keeps the name that the user gave it.
     within = path if path.parent.name == "checkpoints" else path.resolve()
     if within.parent.name == "checkpoints" and (within.parent.parent / "config.yaml").exists():
-        directory = RunDirectory(within.parent.parent)
-        try:
-            return directory, load_checkpoint(find_checkpoint(directory, within.name), with_training=False)
-        except CheckpointError as error:
-            error.where = error.where or "training.init_from"
-            raise
+        return RunDirectory(within.parent.parent), within.name
     if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
         path = path.parent
-    directory = RunDirectory(path)
-    directory.load_config()  # raises the right error for a folder that is not a run
-    return directory, load_best(directory)
+    return RunDirectory(path), None
+
+
+def _load(directory: RunDirectory, name: str | None) -> Checkpoint:
+    if name is None:
+        return load_best(directory)
+    try:
+        return load_checkpoint(find_checkpoint(directory, name), with_training=False)
+    except CheckpointError as error:
+        error.where = error.where or "training.init_from"
+        raise
 
 
 def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> None:

@@ -15,6 +15,9 @@ UNKNOWN = "⁇"
 TAG = re.compile("<2[A-Za-z0-9_-]+>")
 """A target tag, as `data.corpus` puts it before a source text."""
 
+CORPUS_TAG = re.compile("<[A-Z][A-Za-z0-9_-]*>")
+"""The tag of a training corpus, as `data.corpus` puts it before a source text."""
+
 
 class Tokenizer(ABC):
     """Tokenizer of one vocabulary: ids 0 to 3 are PAD, BOS, EOS and UNK of `seq2seq.special_tokens`, text from 4 on."""
@@ -44,9 +47,14 @@ class Tokenizer(ABC):
         """Target tags such as `<2de>` that are one token."""
         return [piece for piece in self.pieces(range(self.size)) if TAG.fullmatch(piece)]
 
+    @property
+    def corpus_tags(self) -> list[str]:
+        """Tags of training corpora such as `<BT>` that are one token."""
+        return [piece for piece in self.pieces(range(self.size)) if CORPUS_TAG.fullmatch(piece)]
+
     @abstractmethod
     def with_tags(self, tags: Sequence[str]) -> Tokenizer:
-        """This tokenizer with new target tags after its entries, whose ids stay as they are."""
+        """This tokenizer with new tags after its entries, whose ids stay as they are."""
 
     @abstractmethod
     def to_bytes(self) -> bytes:

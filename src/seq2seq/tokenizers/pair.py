@@ -41,7 +41,7 @@ class TokenizerPair(NamedTuple):
 
     def with_tags(self, tags: Sequence[str]) -> TokenizerPair:
         """These tokenizers, whose source side knows each of `tags`; new tags follow the old entries."""
-        known = self.source.tags
+        known = set(self.source.pieces(range(self.source.size)))
         if not (new := [tag for tag in dict.fromkeys(tags) if tag not in known]):
             return self
         source = self.source.with_tags(new)
@@ -127,11 +127,12 @@ def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
     Raises:
         ConfigError: the tokenizer would split a tag.
     """
-    known = tokenizer.tags if tags else []
+    known = set(tokenizer.pieces(range(tokenizer.size))) if tags else set()
     if missing := [tag for tag in tags if tag not in known]:
+        own = ", ".join([*tokenizer.tags, *tokenizer.corpus_tags]) or "none"
         raise ConfigError(
-            f"{name} does not know {' and '.join(missing)} as one token; its tags: {', '.join(known) or 'none'}",
-            where="target_tag",
+            f"{name} does not know {' and '.join(missing)} as one token; its tags: {own}",
+            where="target_tag" if missing[0].startswith("<2") else "tag",
             hint="let a tokenizer be trained (no tokenizer.source_model), or take its tags",
             code="config.vocabulary",
         )

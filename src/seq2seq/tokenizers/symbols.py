@@ -30,7 +30,9 @@ class SymbolTokenizer(Tokenizer):
         self.normalization = normalization
         self._ids = {symbol: number for number, symbol in enumerate(self.symbols, start=len(SPECIAL_TOKENS))}
         self._texts = ["", "", "", UNKNOWN, *self.symbols]
-        self._tags = re.compile("(" + "|".join(tags) + ")") if (tags := self.tags) else None
+        # A word `<URL>` of a vocabulary of words needs no such care, and may stand within another word.
+        tags = [*self.tags, *(tag for tag in self.corpus_tags if len(list(self.split(tag))) > 1)]
+        self._tags = re.compile("(" + "|".join(tags) + ")") if tags else None
 
     @staticmethod
     @abstractmethod
@@ -64,7 +66,7 @@ class SymbolTokenizer(Tokenizer):
 
     def symbols_of(self, text: str) -> Iterable[str]:
         """Split a text into symbols; a tag is one symbol."""
-        if self._tags is None or "<2" not in text:
+        if self._tags is None or "<" not in text:
             return self.split(text)
         # The parts with odd numbers are tags.
         parts = enumerate(self._tags.split(text))

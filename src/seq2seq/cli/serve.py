@@ -1,0 +1,135 @@
+"""`seq2seq serve`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seq2seq.cli.options import BeamSize, Device, Keep, Quiet, Threads, Workers, parse_kinds
+from seq2seq.console import say, set_quiet
+from seq2seq.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.runs.load import LoadedRun
+    from seq2seq.serving.limits import Limits
+    from seq2seq.serving.served_run import ServedRun
+
+
+def serve(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run directories or exports, one for each pair of languages."),
+    ],
+    # Address and access.
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 5000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="Another name that the server is reached by. Repeatable."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option("--allow-origin", help="Site whose pages may use the API, https://NAME or *. Repeatable."),
+    ] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy on this machine names the clients (X-Forwarded-For).")
+    ] = False,
+    api_keys: Annotated[
+        Path | None, typer.Option("--api-keys", help="File of API keys, one a line; requests must have one.")
+    ] = None,
+    # Limits.
+    max_characters: Annotated[
+        int, typer.Option("--max-characters", min=1, help="Characters of a request's text; 413 beyond.")
+    ] = 5000,
+    max_waiting: Annotated[
+        int, typer.Option("--max-waiting", min=1, help="Waiting sentences from which requests are refused with 503.")
+    ] = 500,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds for a request; then 504, and the work is dropped.")
+    ] = 30.0,
+    rate: Annotated[
+        int, typer.Option("--rate", min=0, help="Requests of a client in a minute; 429 beyond. 0 is no limit.")
+    ] = 0,
+    # Translation.
+    beam_size: BeamSize = None,
+    glossary: Annotated[
+        Path | None, typer.Option("--glossary", help="As of translate; with a single run.", show_default=False)
+    ] = None,
+    keep: Keep = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Serve runs as a page and as a JSON API in the request forms of LibreTranslate.
+
+    Prints the address, and answers until Ctrl-C or SIGTERM; open requests are finished first.
+
+    \b
+      seq2seq serve runs/demo
+      seq2seq serve runs/en-de runs/de-en --port 8080
+    """
+    set_quiet(quiet)
+    kinds = parse_kinds(keep)
+    if glossary is not None and len(runs) > 1:
+        raise UsageError(
+            "a glossary belongs to one pair of languages, but there are several runs",
+            where="--glossary",
+            hint="serve each run on a port of its own",
+            code="usage.conflict",
+        )
+    keys = () if api_keys is None else _read_keys(api_keys)
+    from seq2seq.export.requirements import import_library
+
+    import_library("uvicorn", "serve")
+    import_library("starlette", "serve")
+    from seq2seq.runs.load import load
+    from seq2seq.serving.app import Access
+    from seq2seq.serving.limits import Limits
+    from seq2seq.serving.server import address_of, listen, started
+    from seq2seq.serving.server import serve as answer
+
+    limits = Limits(max_characters, max_waiting, timeout, rate)
+    served = [
+        _served(load(run, device=device, threads=threads, workers=workers), limits, beam_size, glossary, kinds)
+        for run in runs
+    ]
+    access = Access.on(host, allow_host or (), allow_origin or (), keys)
+    with started(served, limits, access) as service, listen(host, port) as listener:
+        for direction in service.directions.values():
+            say(f"{direction.name} by {direction.run.loaded.directory.path} ({direction.run.loaded.checkpoint})")
+        typer.echo(address_of(listener))
+        answer(service, listener, behind_proxy=behind_proxy)
+
+
+def _served(
+    loaded: LoadedRun, limits: Limits, beam_size: int | None, glossary: Path | None, kinds: tuple[str, ...] | None
+) -> ServedRun:
+    from seq2seq.decoding.glossary import read_glossary
+    from seq2seq.decoding.translator import translation_options
+    from seq2seq.serving.served_run import ServedRun
+
+    translator = loaded.translator
+    options = translation_options(translator.settings)
+    if beam_size is not None:
+        options = options._replace(search=options.search._replace(beam_size=beam_size))
+    if glossary is not None:
+        target, replaces = translator.tokenizers.target, options.replace_unknown
+        options = options._replace(glossary=read_glossary(glossary, target, replaces_unknown=replaces))
+    if kinds is not None:
+        options = options._replace(keep=kinds)
+    return ServedRun(loaded, options, limits)
+
+
+def _read_keys(path: Path) -> tuple[str, ...]:
+    """The keys of a file. Raises `DataError` if it cannot be read or has none."""
+    try:
+        keys = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise DataError(f"cannot read {path}: {reason}", where="--api-keys", code="data.no-file") from None
+    if not keys:
+        raise DataError(f"{path} has no API key", where="--api-keys", hint="one key a line", code="data.no-lines")
+    return keys

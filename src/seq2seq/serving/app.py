@@ -1,0 +1,328 @@
+"""The web application: the JSON API in the request forms of LibreTranslate, and who may use it.
+
+A page of another site must not use a server on the user's own machine: on a loopback address the `Host` header has to
+name it (a DNS name that was rebound to 127.0.0.1 does not), and a request with an `Origin` has to come from the
+server's own page or an allowed one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from seq2seq.console import warn
+from seq2seq.languages import language_name, language_of
+from seq2seq.serving.batcher import Wish
+from seq2seq.serving.detection import Detector
+from seq2seq.serving.documents import Document
+from seq2seq.serving.limits import Limits, RateLimiter, Refusal
+from seq2seq.serving.metrics import Metrics
+from seq2seq.serving.requests import TranslateFields, read_fields, texts_of
+from seq2seq.serving.served_run import Direction, ServedRun, Translated
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CLIENT_GONE = 499
+"""As nginx writes it into its log; nobody receives it."""
+
+
+class Access(NamedTuple):
+    """Who may use the server."""
+
+    hosts: tuple[str, ...] = ()
+    """Names that the `Host` header may have; empty for any."""
+    origins: tuple[str, ...] = ()
+    """Origins of pages, `https://example.org`, that may use the API; `*` is every one."""
+    keys: tuple[str, ...] = ()
+    """API keys, one of which a request for a translation must have; empty for none."""
+
+    @classmethod
+    def on(cls, address: str, hosts: Sequence[str], origins: Sequence[str], keys: Sequence[str]) -> Access:
+        """The access to a server that listens on an address: on the loopback only under its names."""
+        is_loopback = address in _LOOPBACK or address.startswith("127.")
+        names = (*_LOOPBACK, address, *hosts) if is_loopback or hosts else ()
+        return cls(tuple(name.lower() for name in names), tuple(origins), tuple(keys))
+
+
+class JsonResponse(Response):
+    """JSON with characters as they are."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+
+
+class Service:
+    """The endpoints over the served runs.
+
+    Attributes:
+        metrics: the server's counters.
+        app: the ASGI application.
+    """
+
+    def __init__(self, runs: Sequence[ServedRun], limits: Limits, access: Access, detector: Detector) -> None:
+        self.runs, self.limits, self.access = runs, limits, access
+        self.directions = {(each.source, each.target): each for run in runs for each in run.directions()}
+        self.metrics = Metrics()
+        self._limiter = RateLimiter(limits.rate)
+        self._detector = detector
+        self._paths: dict[str, Answer] = {
+            "/translate": self._translate,
+            "/detect": self._detect,
+            "/languages": self._languages,
+            "/frontend/settings": self._settings,
+            "/health": self._health,
+            "/metrics": self._metrics,
+        }
+        posts = ("/translate", "/detect")
+        routes = [
+            Route(path, self._guarded(path, answer), methods=["POST", "OPTIONS"] if path in posts else ["GET"])
+            for path, answer in self._paths.items()
+        ]
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+
+    def _guarded(self, path: str, answer: Answer) -> Answer:
+        """The endpoint behind its checks; every refusal and error becomes a JSON answer."""
+
+        async def guarded(request: Request) -> Response:
+            began = time.monotonic()
+            response: Response
+            try:
+                self._check_sender(request)
+                response = Response() if request.method == "OPTIONS" else await answer(request)
+            except Refusal as refusal:
+                response = _error(refusal.status, refusal.message)
+                if refusal.retry_after:
+                    response.headers["retry-after"] = str(refusal.retry_after)
+            except ClientDisconnect:
+                response = Response(status_code=_CLIENT_GONE)
+            except Exception as error:
+                warn(f"{path}: {type(error).__name__}: {error}")
+                response = _error(500, "the translation failed; the server's log says why")
+            self._add_headers(request, response)
+            self.metrics.finish(path, response.status_code, time.monotonic() - began)
+            return response
+
+        return guarded
+
+    def _check_sender(self, request: Request) -> None:
+        """Raise `Refusal` (403) for a request under another name, or from another site's page."""
+        host = request.headers.get("host", "")
+        if self.access.hosts and _name(host) not in self.access.hosts:
+            raise Refusal(403, "this server does not answer under that Host name (--allow-host)")
+        origin = request.headers.get("origin")
+        if origin and not self._allows(origin) and _host_of(origin) != host.lower():
+            raise Refusal(403, "pages of that origin may not use this server (--allow-origin)")
+
+    def _allows(self, origin: str) -> bool:
+        return "*" in self.access.origins or origin in self.access.origins
+
+    def _add_headers(self, request: Request, response: Response) -> None:
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers.setdefault("cache-control", "no-store")
+        origin = request.headers.get("origin")
+        if origin and self._allows(origin):
+            response.headers["access-control-allow-origin"] = "*" if "*" in self.access.origins else origin
+            response.headers["vary"] = "Origin"
+            response.headers["access-control-allow-methods"] = "GET, POST, OPTIONS"
+            response.headers["access-control-allow-headers"] = "Content-Type, Authorization"
+            response.headers["access-control-max-age"] = "600"
+
+    def _check_client(self, request: Request) -> None:
+        self._limiter.check(request.client.host if request.client else "")
+
+    def _check_key(self, request: Request, fields: Mapping[str, Any]) -> None:
+        """Raise `Refusal` (403) without a valid API key, where one is needed."""
+        if not self.access.keys:
+            return
+        given = fields.get("api_key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not isinstance(given, str) or not any(
+            hmac.compare_digest(given.encode("utf-8", "replace"), key.encode()) for key in self.access.keys
+        ):
+            raise Refusal(403, "a valid api_key is needed")
+
+    async def _translate(self, request: Request) -> Response:
+        began = time.monotonic()
+        self._check_client(request)
+        body = await read_fields(request, self.limits)
+        self._check_key(request, body)
+        fields = TranslateFields.checked(body, self.limits)
+        guesses = [self._detector.detect(text)[0] for text in fields.texts] if fields.source == "auto" else []
+        sources = [guess.language for guess in guesses] or [fields.source] * len(fields.texts)
+        chosen = [self._direction(source, fields.target) for source in sources]
+        wish = Wish(1 + fields.alternatives, fields.attention)
+        documents: list[Document] = []
+        futures: list[Future[list[Translated]]] = []
+        try:
+            for text, direction in zip(fields.texts, chosen, strict=True):
+                tag = "" if direction is None else direction.tag
+                run = self.runs[0] if direction is None else direction.run
+                documents.append(run.read(text, tag, is_html=fields.is_html))
+                if direction is not None:
+                    futures.append(run.submit(documents[-1].sentences, tag, wish))
+                else:
+                    futures.append(_unchanged(documents[-1].sentences))
+            found = await self._wait(request, futures, self.limits.seconds - (time.monotonic() - began))
+        finally:
+            for future in futures:
+                future.cancel()
+        self.metrics.characters += sum(map(len, fields.texts))
+        answers = [_answer(*each, fields) for each in zip(documents, found, strict=True)]
+        for answer, guess in zip(answers, guesses, strict=False):
+            answer["detectedLanguage"] = guess._asdict()
+        if not fields.is_list:
+            return JsonResponse(answers[0])
+        return JsonResponse({name: [answer[name] for answer in answers] for name in answers[0]})
+
+    def _direction(self, source: str, target: str) -> Direction | None:
+        """The run for a pair of languages; None for a pair of equal ones, whose text stays. Raises `Refusal` (400)."""
+        for pair in ((source, target), (language_of(source), language_of(target))):
+            if pair in self.directions:
+                return self.directions[pair]
+        sources = {each.source for each in self.directions.values()}
+        if source == target and source in sources:
+            return None
+        raise Refusal(400, f"{source!r:.20} to {target!r:.20} is not served; GET /languages lists the languages")
+
+    async def _wait(
+        self, request: Request, futures: Sequence[Future[list[Translated]]], seconds: float
+    ) -> list[list[Translated]]:
+        """The results. Raises `Refusal` when the time is over (504), and `ClientDisconnect` when the client goes."""
+        waiting = asyncio.gather(*map(asyncio.wrap_future, futures))
+        gone = asyncio.ensure_future(_disconnected(request))
+        tasks: list[asyncio.Future[Any]] = [waiting, gone]
+        try:
+            await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return list(waiting.result())
+            if gone.done():
+                raise ClientDisconnect
+            raise Refusal(504, f"not translated within {self.limits.seconds:g} s: send less text, or try again", 1)
+        finally:
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _detect(self, request: Request) -> Response:
+        self._check_client(request)
+        body = await read_fields(request, self.limits)
+        self._check_key(request, body)
+        texts = texts_of(body, self.limits)
+        found = [[guess._asdict() for guess in self._detector.detect(text)] for text in texts]
+        return JsonResponse(found if isinstance(body["q"], list) else found[0])
+
+    async def _languages(self, request: Request) -> Response:
+        targets: dict[str, list[str]] = {}
+        for each in self.directions.values():
+            targets.setdefault(each.source, []).append(each.target)
+        for target in {each.target for each in self.directions.values()}:
+            targets.setdefault(target, [])
+        rows = [{"code": code, "name": language_name(code), "targets": targets[code]} for code in sorted(targets)]
+        return JsonResponse(rows)
+
+    async def _settings(self, request: Request) -> Response:
+        """What LibreTranslate tells its page."""
+        first = next(iter(self.directions.values()))
+        languages = {
+            side: {"code": code, "name": language_name(code)}
+            for side, code in (("source", first.source), ("target", first.target))
+        }
+        needs_key = bool(self.access.keys)
+        settings: dict[str, Any] = {"apiKeys": needs_key, "keyRequired": needs_key, "charLimit": self.limits.characters}
+        settings |= {
+            "frontendTimeout": 500,
+            "suggestions": False,
+            "supportedFilesFormat": [],
+            "filesTranslation": False,
+        }
+        return JsonResponse(settings | {"language": languages})
+
+    async def _health(self, request: Request) -> Response:
+        if all(run.batcher is not None and run.batcher.is_alive for run in self.runs):
+            return JsonResponse({"status": "ok"})
+        return JsonResponse({"status": "the translation has stopped"}, 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        figures = {
+            run.name: (run.batcher.waiting, run.batcher.rounds, run.batcher.sentences)
+            for run in self.runs
+            if run.batcher is not None
+        }
+        return Response(self.metrics.text(figures), media_type="text/plain; version=0.0.4")
+
+
+def _answer(document: Document, found: Sequence[Translated], fields: TranslateFields) -> dict[str, Any]:
+    """The answer for one text."""
+    ranks = [
+        document.joined([each.translations[min(rank, len(each.translations) - 1)].text for each in found])
+        for rank in range(max((len(each.translations) for each in found), default=1))
+    ]
+    distinct = list(dict.fromkeys(ranks))
+    answer: dict[str, Any] = {"translatedText": distinct[0]}
+    if fields.alternatives:
+        answer["alternatives"] = distinct[1 : 1 + fields.alternatives]
+    if fields.scores or fields.attention:
+        answer["sentences"] = [
+            {
+                "source": source,
+                "translations": [item._asdict() for item in each.translations],
+                **({"attention": each.attention and each.attention._asdict()} if fields.attention else {}),
+            }
+            for source, each in zip(document.sentences, found, strict=True)
+        ]
+        answer["parts"] = [part if isinstance(part, str) else [part.start, part.stop] for part in document.parts]
+    return answer
+
+
+def _unchanged(sentences: Sequence[str]) -> Future[list[Translated]]:
+    future: Future[list[Translated]] = Future()
+    future.set_result([Translated.copied(sentence) for sentence in sentences])
+    return future
+
+
+async def _disconnected(request: Request) -> None:
+    """Return when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    hint = {404: "there is no such page", 405: "this page is not asked for in that way"}
+    return _error(error.status_code, hint.get(error.status_code, error.detail))
+
+
+def _error(status: int, message: str) -> Response:
+    return JsonResponse({"error": message}, status)
+
+
+def _name(host: str) -> str:
+    """The name of a `Host` header, without its port."""
+    name = host.lower().strip()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if ":" in name else name
+
+
+def _host_of(origin: str) -> str:
+    """Host and port of an origin; empty for `null` and for what is no origin."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,170 @@
+"""Dynamic batching: sentences of concurrent requests are translated together by one thread.
+
+A round takes what waits at the moment it begins, up to a number of tokens, one sentence of each request in turn: a long
+text does not hold up a short one. Requests that come during a round wait for the next. A request that is cancelled,
+as its client has gone or its time is over, gives up the sentences that still wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, NamedTuple, TypeVar
+
+from seq2seq.serving.limits import Refusal
+
+Result = TypeVar("Result")
+
+
+class Wish(NamedTuple):
+    """What a request wants of each sentence. The sentences of a round have the same wish."""
+
+    n_best: int = 1
+    attention: bool = False
+
+
+class Text(NamedTuple):
+    """A sentence, and its length in tokens."""
+
+    text: str
+    tokens: int
+
+
+class _Request(Generic[Result]):
+    def __init__(self, texts: Sequence[Text], wish: Wish) -> None:
+        self.texts, self.wish = texts, wish
+        self.taken = 0
+        """Number of sentences that rounds have taken; they are taken in order."""
+        self.results: list[Result] = []
+        self.future: Future[list[Result]] = Future()
+
+
+class Batcher(Generic[Result]):
+    """A thread that translates the sentences of all requests, batch by batch.
+
+    Attributes:
+        rounds: number of batches so far.
+        sentences: number of sentences so far.
+
+    Args:
+        translate: the results of sentences with one wish, in order.
+        max_tokens: maximum tokens of a round, or a single sentence.
+        max_waiting: number of waiting sentences from which on requests are refused.
+    """
+
+    def __init__(
+        self, translate: Callable[[list[str], Wish], list[Result]], *, max_tokens: int, max_waiting: int
+    ) -> None:
+        self.rounds = self.sentences = 0
+        self._translate, self._max_tokens, self._max_waiting = translate, max_tokens, max_waiting
+        self._requests: list[_Request[Result]] = []
+        self._has_work = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="translate", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Number of sentences that no round has taken yet."""
+        with self._has_work:
+            return self._count()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def submit(self, texts: Sequence[Text], wish: Wish) -> Future[list[Result]]:
+        """The results of a request's sentences. Cancel the future to give up those that still wait.
+
+        Raises:
+            Refusal: too many sentences wait, or the server stops (503).
+        """
+        request = _Request[Result](texts, wish)
+        if not texts:
+            request.future.set_result([])
+            return request.future
+        with self._has_work:
+            if self._is_closed:
+                raise Refusal(503, "the server stops", 5)
+            if (count := self._count()) >= self._max_waiting:
+                raise Refusal(503, f"{count} sentences are waiting: try again in a moment", 1)
+            self._requests.append(request)
+            self._has_work.notify()
+        return request.future
+
+    def abort(self) -> None:
+        """Refuse what waits and all that comes; the running round ends."""
+        with self._has_work:
+            self._is_closed = True
+            requests, self._requests = self._requests, []
+            self._has_work.notify()
+        for request in requests:
+            self._finish(request, Refusal(503, "the server stops", 5))
+
+    def close(self, seconds: float = 60.0) -> None:
+        """As `abort`; waits for the running round, and ends the thread."""
+        self.abort()
+        self._thread.join(seconds)
+
+    def _count(self) -> int:
+        return sum(len(request.texts) - request.taken for request in self._requests if not request.future.done())
+
+    def _run(self) -> None:
+        while True:
+            with self._has_work:
+                self._has_work.wait_for(lambda: self._requests or self._is_closed)
+                if not self._requests:
+                    return
+                taken = self._take()
+            if taken:
+                self._translate_round(taken)
+
+    def _take(self) -> list[tuple[_Request[Result], int]]:
+        """The requests and sentence numbers of a round: one of each in turn, with the wish of the oldest request."""
+        self._requests = [request for request in self._requests if not request.future.done()]
+        taken: list[tuple[_Request[Result], int]] = []
+        tokens = 0
+        turns = deque(request for request in self._requests if request.wish == self._requests[0].wish)
+        while turns:
+            request = turns.popleft()
+            tokens += request.texts[request.taken].tokens
+            if taken and tokens > self._max_tokens:
+                break
+            taken.append((request, request.taken))
+            request.taken += 1
+            if request.taken < len(request.texts):
+                turns.append(request)
+        self._requests = [request for request in self._requests if request.taken < len(request.texts)]
+        return taken
+
+    def _translate_round(self, taken: Sequence[tuple[_Request[Result], int]]) -> None:
+        """Translate the sentences of a round, and finish the requests whose last sentence it holds."""
+        self.rounds += 1
+        self.sentences += len(taken)
+        wish = taken[0][0].wish
+        try:
+            results = self._translate([request.texts[number].text for request, number in taken], wish)
+        except Exception as error:
+            if len(taken) > 1:  # only the request with the fault is to fail
+                for one in taken:
+                    self._translate_round([one])
+            else:
+                self._finish(taken[0][0], error)
+            return
+        for (request, _), result in zip(taken, results, strict=True):
+            request.results.append(result)
+            if len(request.results) == len(request.texts):
+                self._finish(request, None)
+
+    def _finish(self, request: _Request[Result], error: Exception | None) -> None:
+        """Hand over the results or the error, unless the request is cancelled or has failed before."""
+        with self._has_work:  # `abort` is another thread's
+            if request.future.done() or not request.future.set_running_or_notify_cancel():
+                return
+            if error is None:
+                request.future.set_result(request.results)
+            else:
+                request.future.set_exception(error)

@@ -1,0 +1,58 @@
+"""Which of the served source languages a text is in, learned from held-out text of the runs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+_LETTERS = 3
+"""Letters of the n-grams, word edges counted as spaces."""
+_READ = 1000
+"""Characters of a text that are looked at, and sentences of a run."""
+
+
+class Guess(NamedTuple):
+    """A language and how sure it is, in percent."""
+
+    language: str
+    confidence: float
+
+
+class Detector:
+    """A naive Bayes classifier of letter trigrams (Cavnar and Trenkle 1994 rank the same n-grams).
+
+    Args:
+        samples: sentences of each language; a language without any is never preferred to the others.
+    """
+
+    def __init__(self, samples: Mapping[str, Sequence[str]]) -> None:
+        self._counts = {
+            language: Counter(gram for text in texts[:_READ] for gram in _grams(text))
+            for language, texts in samples.items()
+        }
+        self._distinct = len(set().union(*self._counts.values())) + 1 if self._counts else 1
+
+    def detect(self, text: str) -> list[Guess]:
+        """The languages, likeliest first. One language alone is taken for granted."""
+        if len(self._counts) == 1:
+            return [Guess(language, 100.0) for language in self._counts]
+        grams = _grams(text[:_READ])
+        scores = {language: self._score(counts, grams) for language, counts in self._counts.items()}
+        best = max(scores.values(), default=0.0)
+        weights = {language: math.exp(max(-700.0, score - best)) for language, score in scores.items()}
+        total = sum(weights.values())
+        order = sorted(weights, key=lambda language: -weights[language])
+        return [Guess(language, round(100 * weights[language] / total, 1)) for language in order]
+
+    def _score(self, counts: Counter[str], grams: Sequence[str]) -> float:
+        """Log probability of the n-grams, with add-one smoothing."""
+        total = math.log(counts.total() + self._distinct)
+        return sum(math.log(counts[gram] + 1) - total for gram in grams)
+
+
+def _grams(text: str) -> list[str]:
+    letters = "".join(character if character.isalpha() else " " for character in text.casefold())
+    words = f" {' '.join(letters.split())} "
+    return [words[place : place + _LETTERS] for place in range(len(words) - _LETTERS + 1)]
