@@ -25,10 +25,9 @@ from seq2seq.training import trainer
 
 NAME = "simulated"
 
-needs_simulated_device = pytest.mark.skipif(
-    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
-    reason="this torch has no backends in Python",
-)
+_IS_SUPPORTED = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
+
+needs_simulated_device = pytest.mark.skipif(not _IS_SUPPORTED, reason="this torch has no backends in Python")
 
 _WAITS = {
     "aten._local_scalar_dense.default",
@@ -179,22 +178,19 @@ _CASTS = ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm", "scaled_dot_produ
 """Operations that autocast computes in the narrow type."""
 
 _libraries: list[Any] = []
+"""Registrations, which end with these objects."""
 
 
-def simulated_device() -> torch.device:
-    """The simulated device, registered with torch at the first call."""
-    if not _libraries:
-        backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
-        _libraries.extend(torch.library.Library(namespace, "IMPL") for namespace in ("_", "aten"))
-        _libraries[0].fallback(_compute, "PrivateUse1")
-        _libraries[0].fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-        for name in _CASTS:
-            _libraries[1].impl(name, _in_low_precision(getattr(torch.ops.aten, name).default), "AutocastPrivateUse1")
-        # torch makes ranges by resizing an empty tensor, which a tensor in Python cannot follow.
-        _libraries[1].impl("arange", _arange(torch.ops.aten.arange.default), "PrivateUse1")
-        _libraries[1].impl("arange.start", _arange(torch.ops.aten.arange.start), "PrivateUse1")
-        _libraries[1].impl("arange.start_step", _arange(torch.ops.aten.arange.start_step), "PrivateUse1")
-    return torch.device(NAME, 0)
+def _register() -> None:
+    backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
+    _libraries.extend(torch.library.Library(namespace, "IMPL") for namespace in ("_", "aten"))
+    _libraries[0].fallback(_compute, "PrivateUse1")
+    _libraries[0].fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    for name in _CASTS:
+        _libraries[1].impl(name, _in_low_precision(getattr(torch.ops.aten, name).default), "AutocastPrivateUse1")
+    # torch makes ranges by resizing an empty tensor, which a tensor in Python cannot follow.
+    for name, overload in (("arange", "default"), ("arange.start", "start"), ("arange.start_step", "start_step")):
+        _libraries[1].impl(name, _arange(getattr(torch.ops.aten.arange, overload)), "PrivateUse1")
 
 
 def _in_low_precision(operation: Any) -> Any:
@@ -224,7 +220,7 @@ def _arange(operation: Any) -> Any:
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """The simulated device, which `auto` chooses, and which is treated as CUDA is."""
-    device = simulated_device()
+    device = torch.device(NAME, 0)
     tensor = torch.tensor
 
     def moved(data: Any, *args: Any, device: Any = None, **kwargs: Any) -> Tensor:
@@ -249,3 +245,7 @@ def waits() -> Iterator[list[str]]:
     """Operations inside for which the host waits for the device."""
     _waits.clear()
     yield _waits
+
+
+if _IS_SUPPORTED:
+    _register()  # before the first backward pass of the process, which starts a thread for each device
