@@ -46,6 +46,7 @@ CATALOGUE = {
     "config.no-data": Entry(2, "The config has no training data.", "Add data.train: [{source: FILE, target: FILE}]."),
     "config.changed": Entry(2, "The run was started with different settings.", "Restore the old settings, or choose another folder with -o."),
     "config.data-changed": Entry(2, "A corpus, tokenizer file or dataset revision has changed since the run was started.", "Restore the old data, or choose another folder with -o."),
+    "config.no-trial": Entry(2, "Every trial of a search failed.", "The message has the first failure; a smaller space or learning rate may help."),
     "config.secret": Entry(2, "A setting contains a password or token, which the run would store.", "Download the file yourself, and give its path."),
     "config.batch-size": Entry(2, "The batch size is smaller than the longest pair.", "Increase training.batch_size."),
     "config.vocabulary": Entry(2, "The vocabulary cannot be built or used with these settings.", "Use the size or file in the hint."),
