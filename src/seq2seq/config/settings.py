@@ -221,7 +221,10 @@ class TrainingSettings(Settings):
     validate_every: int = Field(500, ge=1)
     """Updates between validations, each of which saves a checkpoint."""
     log_every: int = Field(50, ge=1)
-    """Updates between lines of metrics.jsonl and TensorBoard."""
+    """Updates between lines of metrics.jsonl and of the tracker."""
+    tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
+    """Where curves go beside metrics.jsonl: `wandb` and `trackio` must be installed, and take the project from
+    WANDB_PROJECT or TRACKIO_PROJECT."""
     patience: int | None = Field(10, ge=1)
     """Validations without a new best before stopping; null never stops early."""
     metric: Literal["auto", "bleu", "chrf", "loss"] = "auto"
