@@ -138,6 +138,17 @@ def test_translations_of_another_command_are_kept(
         assert Path("bt.translations.tsv").read_bytes() == before
 
 
+def test_a_config_of_the_user_is_not_replaced(
+    transformer: Path, mono: list[Path], seq2seq: Runner, tmp_path: Path
+) -> None:
+    """`-o mine` beside mine.yaml: nothing says that the name stands for a config, too."""
+    (tmp_path / "mine.yaml").write_text("name: mine\n", encoding="utf-8")
+    for words in ((), ("--resume",)):
+        outcome = seq2seq("backtranslate", transformer, mono[0], "-o", tmp_path / "mine", *words)
+        assert (outcome.code, "mine.yaml exists" in outcome.err) == (2, True)
+    assert [path.name for path in tmp_path.glob("mine*")] == ["mine.yaml"]
+
+
 def test_a_damaged_file_of_translations_is_refused(
     transformer: Path, mono: list[Path], seq2seq: Runner, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.decoding.text_batches import Line
 from seq2seq.decoding.translator import Translation
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.load import load
 from seq2seq.synthesis import distillation
 from seq2seq.synthesis.distillation import nearest_to_reference, student_model
 from seq2seq.synthesis.originals import Original
@@ -29,7 +30,8 @@ def test_a_student_learns_the_translations_of_its_teacher(
     transformer: Path, corpus: Path, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = distillation.training_lines
-    monkeypatch.setattr(distillation, "training_lines", lambda config: islice(every(config), 60))
+    monkeypatch.setattr(distillation, "training_lines", lambda config: islice(every(config), 30))
+    monkeypatch.setattr(distillation, "_TIMED", 5)
     extra = tmp_path / "mono.en"
     extra.write_text("The young woman sees a small red house.\n", encoding="utf-8")
     command = ("distill", transformer, "-o", tmp_path / "small", "--text", extra, "--json", *FEW)
@@ -54,6 +56,18 @@ def test_a_student_learns_the_translations_of_its_teacher(
     assert "is finished" in outcome.err
     # The config that it wrote is one for `train`.
     assert load_config([folder / "student.yaml"]).data.train[0].source == str(folder / "train.en")
+
+
+def test_a_student_may_read_the_human_translations_too(transformer: Path, tmp_path: Path) -> None:
+    """The corpora hold the teacher's validation and test pairs, which it had held out by lot."""
+    teacher = load(transformer, threads=1)
+    text = distillation.student_config(teacher, "same", ("a.en", "a.de"), tmp_path, genuine=True)
+    (tmp_path / "student.yaml").write_text(text, encoding="utf-8")
+    config = load_config([tmp_path / "student.yaml"])
+    assert config.data.train[1:] == teacher.config.data.train
+    assert config.data.cleaning.drop_test_overlap
+    assert (config.model, config.data.holdout) == (teacher.config.model, 0)
+    assert [source.source for source in config.data.test] == [str(transformer / "test.source")]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +112,7 @@ def test_of_several_translations_the_nearest_to_the_reference_is_taken() -> None
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (("--size", "huge"), "neither small nor tiny"),
+        (("--size", "huge"), "none of small, tiny and same"),
         (("--mbr", 4, "-b", 2), "exclude each other"),
         (("--near-reference", "-b", 1), "a beam of 1 has one"),
         (("other.yaml",), "other.yaml is not a setting"),

@@ -142,6 +142,7 @@ def backtranslate(
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     _check_tag(tag)
+    _check_output(output)
     from seq2seq.runs.load import load
     from seq2seq.synthesis.filters import FilterOptions
 
@@ -153,13 +154,12 @@ def backtranslate(
         workers=workers,
         precision=cast("Numbers | None", precision),
     )
-    _check_output(output)
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:
         limits = limits._replace(min_score=min_score)
     decoding_errors = cast(Literal["strict", "replace"], errors)
     counts = _make_pairs(loaded, files, output, making, limits, target_tag, decoding_errors, resume=resume)
-    _report(loaded, output, counts, None if tag == "none" else tag, weight, as_json=as_json)
+    _report(loaded, output, counts, None if tag == "none" else tag, weight, as_json=as_json, quiet=quiet)
 
 
 def _check_tag(tag: str) -> None:
@@ -178,6 +178,19 @@ def _check_output(output: str) -> None:
     if not output or Path(output).is_dir() or not folder.is_dir():
         what = f"{output} is a folder" if Path(output).is_dir() else f"there is no folder {folder}"
         raise UsageError(f"cannot write {output}.LANGUAGE: {what}", hint="-o synthetic", code="usage.unwritable")
+
+
+def _check_existing(loaded: LoadedRun, output: str, translations: Path, *, resume: bool) -> None:
+    """Raise `UsageError` where a file of the output exists that no earlier such command has written."""
+    from seq2seq.checks.corpus import copy_paths
+
+    if resume and translations.exists():
+        return
+    data = loaded.config.data
+    paths = [*copy_paths(output, (data.target_language, data.source_language)), Path(f"{output}.yaml")]
+    if found := next((path for path in [translations, *paths] if path.exists()), None):
+        again = "--resume filters its translations again" if found == translations else "give another name with -o"
+        raise UsageError(f"{found} exists", hint=again, code="usage.exists")
 
 
 def _make_pairs(
@@ -199,6 +212,8 @@ def _make_pairs(
     from seq2seq.synthesis.originals import Original, Originals, file_lines
     from seq2seq.synthesis.translations import Contents, Translated
 
+    path = Path(f"{output}.translations.tsv")
+    _check_existing(loaded, output, path, resume=resume)
     files = spool_pipes(files)
     data = loaded.config.data
     genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
@@ -213,7 +228,6 @@ def _make_pairs(
     languages = data.source_language, data.target_language
     check_direction(sample, genuine, languages, loaded.directory.path)
     contents = Contents.of(originals.read())
-    path = Path(f"{output}.translations.tsv")
     identity = {"weights": list(loaded.weights), "target_tag": target_tag, **method.identity()}
     translate_all(
         loaded, originals, contents, method.options(loaded), path, identity, target_tag=target_tag, resume=resume
@@ -228,7 +242,14 @@ def _make_pairs(
 
 
 def _report(
-    loaded: LoadedRun, output: str, counts: Counts, tag: str | None, weight: float | None, *, as_json: bool
+    loaded: LoadedRun,
+    output: str,
+    counts: Counts,
+    tag: str | None,
+    weight: float | None,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write OUT.yaml, and print counts and config."""
     from seq2seq.atomic_files import write_text
@@ -248,6 +269,9 @@ def _report(
         files = {"source": source, "target": target, "receipt": receipt, "config": config}
         facts = {**counts.as_dict(), "tag": tag, "weight": weight, "genuine": genuine, "files": files}
         typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    if quiet:
+        typer.echo(str(counts.kept))
         return
     typer.echo(presentable(f"{counts.table()}\n\n{text}"), nl=False)
     say(f"wrote {source}, {target}, {receipt} and {config}\nnext: seq2seq train my.yaml {config}")

@@ -28,6 +28,7 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
+from seq2seq.cli.translate import Ensemble
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import UsageError
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from seq2seq.synthesis.distillation import Size
     from seq2seq.synthesis.filters import Counts
 
-SIZES = ("small", "tiny")
+SIZES = ("small", "tiny", "same")
 
 
 class Targets(NamedTuple):
@@ -89,7 +90,7 @@ def distill(
         typer.Option("--output", "-o", help="Run directory of the student; its corpus is put into OUT.distilled."),
     ] = Path(),
     size: Annotated[
-        str, typer.Option("--size", help="small: half the teacher's width; tiny: a quarter. One decoder layer.")
+        str, typer.Option("--size", help="small: half the teacher's width; tiny: a quarter; same: its own model.")
     ] = "small",
     text: Annotated[
         list[str] | None,
@@ -103,6 +104,10 @@ def distill(
     mbr: Annotated[
         int | None, typer.Option("--mbr", min=2, help="Of this many samples, take the one most similar to all.")
     ] = None,
+    genuine: Annotated[
+        bool, typer.Option("--genuine", help="Train on the human translations, too, beside the teacher's.")
+    ] = False,
+    ensemble: Ensemble = None,
     budget: Budget = None,
     checkpoint: Checkpoint = None,
     workers: Workers = None,
@@ -118,6 +123,7 @@ def distill(
     \b
       seq2seq distill runs/mine -o runs/small
       seq2seq distill runs/mine -o runs/tiny --size tiny --text mono.en.gz training.max_steps=4000
+      seq2seq distill runs/mine -o runs/again --size same --ensemble runs/second --genuine
     """
     started = time.monotonic()
     set_quiet(quiet)
@@ -134,21 +140,28 @@ def distill(
     from seq2seq.runs.load import load
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
-    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads, workers=workers, engine="native")
+    loaded = load(
+        run,
+        device=device,
+        checkpoint=checkpoint,
+        threads=threads,
+        workers=workers,
+        ensemble=ensemble or (),
+        engine="native",
+    )
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}.distilled")
     folder.mkdir(parents=True, exist_ok=True)
     counts = _translate(loaded, folder, targets, text or [])
-    config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output)
+    config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output, genuine=genuine)
     _train(config, started, quiet=quiet)
     student = load(output, device=device, threads=threads, workers=workers)
-    _compare(loaded, student, counts, as_json=as_json)
+    _compare(loaded, student, counts, as_json=as_json, quiet=quiet)
 
 
 def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[str]) -> Counts:
     """Translate the training sources and further text, and write the student's corpus."""
-    from seq2seq.cli.output import is_begun
     from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes, spool_sources
     from seq2seq.synthesis.distillation import nearest_to_reference, training_lines
@@ -170,8 +183,7 @@ def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[st
     path = folder / "translations.tsv"
     identity: dict[str, Any] = {"weights": list(loaded.weights), **targets._asdict()}
     choose = partial(nearest_to_reference, target_language=data.target_language) if targets.near_reference else None
-    resume = path.exists() or is_begun(path)
-    translate_all(loaded, originals, contents, targets.options(loaded), path, identity, choose=choose, resume=resume)
+    translate_all(loaded, originals, contents, targets.options(loaded), path, identity, choose=choose, resume=None)
 
     def pair_of(original: Original, found: Translated) -> Pair:
         return original.text, found.text
@@ -184,7 +196,7 @@ def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[st
     return counts
 
 
-def _config(loaded: LoadedRun, size: Size, folder: Path, settings: list[str], output: Path) -> Config:
+def _config(loaded: LoadedRun, size: Size, folder: Path, settings: list[str], output: Path, *, genuine: bool) -> Config:
     """Write the student's config, and load it with the settings of the command line."""
     from seq2seq.atomic_files import write_text
     from seq2seq.checks.corpus import copy_paths
@@ -194,7 +206,7 @@ def _config(loaded: LoadedRun, size: Size, folder: Path, settings: list[str], ou
     data = loaded.config.data
     source, target, _ = map(str, copy_paths(str(folder / "train"), (data.source_language, data.target_language)))
     path = folder / "student.yaml"
-    write_text(path, student_config(loaded, size, (source, target), folder))
+    write_text(path, student_config(loaded, size, (source, target), folder, genuine=genuine))
     return load_config([path], [f"name={output.name}", f"run_directory={json.dumps(str(output))}", *settings])
 
 
@@ -208,7 +220,7 @@ def _train(config: Config, started: float, *, quiet: bool) -> None:
         print_findings(result.directory)
 
 
-def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json: bool) -> None:
+def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json: bool, quiet: bool) -> None:
     from seq2seq.console import format_table
     from seq2seq.synthesis.distillation import comparison, measure
 
@@ -217,6 +229,10 @@ def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json:
     if as_json:
         facts = {"teacher": before._asdict(), "student": after._asdict(), "lines": counts.as_dict()}
         typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    if quiet:
+        split = "test" if "test" in after.scores else "valid"
+        typer.echo(f"{after.scores.get(split, {}).get('BLEU', 0.0):.2f}")
         return
     typer.echo(format_table(("", "teacher", "student", ""), comparison(before, after)))
     beams = teacher.config.decoding.beam_size, student.config.decoding.beam_size

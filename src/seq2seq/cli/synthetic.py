@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.cli.output import open_output
+from seq2seq.cli.output import is_begun, open_output
 from seq2seq.console import Progress, say, warn
-from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line
@@ -32,7 +31,7 @@ def translate_all(
     *,
     target_tag: str | None = None,
     choose: Choose | None = None,
-    resume: bool,
+    resume: bool | None,
 ) -> None:
     """Translate the lines into a file that can be resumed. A complete file is kept, so that it can be filtered anew.
 
@@ -45,25 +44,22 @@ def translate_all(
         identity: what `resume` requires to be equal.
         target_tag: target language of a run with target tags.
         choose: by default the first one of a line's translations.
-        resume: continue an interrupted file.
+        resume: continue an interrupted file; None does that wherever there is one, without an option of the command.
 
     Raises:
-        UsageError: the file exists, or was begun with other options.
+        UsageError: the file was begun with other options.
         DataError: it has the translations of other lines.
     """
     from seq2seq.synthesis.translations import Translated, is_complete, last_row
 
-    if path.exists() and not resume:
-        raise UsageError(
-            f"{path} exists", hint="--resume filters it again; or give another name with -o", code="usage.exists"
-        )
     if is_complete(path, identity, contents):
         say(f"{path} is complete: nothing is translated again")
         return
     ahead: deque[Original] = deque()
     lines = _lines(originals, loaded, target_tag, ahead)
     cut = 0
-    with open_output(path, identity, resume=resume) as output:
+    goes_on = is_begun(path) if resume is None else resume
+    with open_output(path, identity, resume=goes_on, resumes_itself=resume is None) as output:
         output.skip_translated(lines)
         ahead.clear()
         number = output.lines

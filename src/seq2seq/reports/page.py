@@ -157,9 +157,7 @@ class _Body:
             case Note(level, text, evidence, command):
                 told = f"<p>{_html(evidence)}</p>" if evidence else ""
                 typed = f"<pre>{_html(command)}</pre>" if command else ""
-                return (
-                    f'<div class="note {level}"><p><b>{_html(text[:1].upper() + text[1:])}</b></p>{told}{typed}</div>\n'
-                )
+                return f'<div class="note {level}"><p><b>{_html(text)}</b></p>{told}{typed}</div>\n'
             case Table():
                 return _html_table(block)
             case Details(title, table):

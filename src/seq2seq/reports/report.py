@@ -181,7 +181,12 @@ def _findings_section(findings: Sequence[Finding]) -> Section:
     return Section(
         "Findings",
         [
-            Note("bad" if found.weight >= _GRAVE else "warn", found.message, found.evidence, found.command)
+            Note(
+                "bad" if found.weight >= _GRAVE else "warn",
+                found.message[:1].upper() + found.message[1:],
+                found.evidence,
+                found.command,
+            )
             for found in findings
         ],
     )

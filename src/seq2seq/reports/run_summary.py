@@ -19,7 +19,8 @@ from seq2seq.records import Score, StartScores, TestScores
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained
 
-_CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
+CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
+"""Validation scores in metrics.jsonl, and their names."""
 
 
 class Point(NamedTuple):
@@ -105,7 +106,7 @@ def summarise(path: Path) -> RunSummary:
     rows = read_metrics(directory.path / "metrics.jsonl")
     validations = [row for row in rows if row.get("kind") == "validation"]
     key, metric = next(
-        ((key, name) for key, name in _CURVES if any(_is_number(row.get(key)) for row in validations)),
+        ((key, name) for key, name in CURVES if any(_is_number(row.get(key)) for row in validations)),
         ("loss", "loss"),
     )
     curve = [

@@ -24,7 +24,7 @@ from seq2seq.runs.load import LoadedRun
 from seq2seq.synthesis.originals import Original
 from seq2seq.tokenizers.sentencepiece import SubwordTokenizer
 
-Size = Literal["small", "tiny"]
+Size = Literal["small", "tiny", "same"]
 
 _WIDTH = {"small": 2, "tiny": 4}
 """Divisors of the teacher's width."""
@@ -56,7 +56,10 @@ def nearest_to_reference(original: Original, found: Sequence[Translation], targe
 
 
 def student_model(teacher: ModelSettings, size: Size) -> ModelSettings:
-    """Settings of a student: a part of the teacher's width, one decoder layer, and the other layers in the encoder."""
+    """Settings of a student: a part of the teacher's width, one decoder layer, and the other layers in the encoder;
+    `same` is the teacher's own."""
+    if size == "same":
+        return teacher
     width = max(_UNIT, round(teacher.hidden_size / _WIDTH[size] / _UNIT) * _UNIT)
     changes: dict[str, Any] = {
         "hidden_size": width,
@@ -76,21 +79,28 @@ def student_model(teacher: ModelSettings, size: Size) -> ModelSettings:
     return teacher.model_copy(update=changes)
 
 
-def student_config(loaded: LoadedRun, size: Size, corpus: tuple[str, str], folder: Path) -> str:
+def student_config(
+    loaded: LoadedRun, size: Size, corpus: tuple[str, str], folder: Path, *, genuine: bool = False
+) -> str:
     """YAML of a student's training: the teacher's settings, its validation and test set, and the distilled corpus.
 
+    With `genuine`, the teacher's own corpora are read, too, without the pairs that share a text with a held-out one.
     The student shares the teacher's subwords: `folder` gets copies of their files. A vocabulary of words or characters
     is made from the distilled corpus.
     """
     directory, teacher = loaded.directory, loaded.config
     data = teacher.data.model_dump(mode="json")
-    data |= {"train": [{"source": corpus[0], "target": corpus[1]}], "holdout": 0, "temperature": 1.0}
+    data["train"] = [{"source": corpus[0], "target": corpus[1]}, *(data["train"] if genuine else ())]
+    data["holdout"] = 0
+    data["cleaning"]["drop_test_overlap"] |= genuine
     for split in ("valid", "test"):
         sides = [directory.path / f"{split}.{side}" for side in ("source", "target")]
         data[split] = [dict(zip(("source", "target"), map(str, sides), strict=True))] if sides[0].exists() else []
     tokenizer = {**teacher.tokenizer.model_dump(mode="json"), **_tokenizer_files(loaded, folder)}
     training = teacher.training.model_dump(mode="json")
-    training |= {"init_from": None, "freeze": [], "budget_minutes": None, "r_drop": 0.0, "simcut": 0.0}
+    training |= {"init_from": None, "freeze": [], "budget_minutes": None}
+    if size != "same":  # a small model has no room for what keeps a large one from learning by heart
+        training |= {"r_drop": 0.0, "simcut": 0.0}
     model = student_model(teacher.model, size).model_dump(mode="json")
     tree = {
         "seed": teacher.seed,

@@ -79,15 +79,12 @@ class Counts:
         rows = [("read", self.read), *rows, ("kept", self.kept)]
         return format_table(("lines", "count"), [(label, f"{count:,}") for label, count in rows])
 
-    def require_any_kept(self) -> None:
+    def require_any_kept(self, translations: Path) -> None:
         """Raise `DataError` with the table if no pair is left."""
         if not self.kept:
             table = "\n".join("  " + line for line in self.table().splitlines())
-            raise DataError(
-                f"no pair is left\n{table}",
-                hint="check text and run, or relax --min-score, --drop-worst, --max-ratio",
-                code="data.nothing-left",
-            )
+            hint = f"is it the right run? its translations and their scores are in {translations}"
+            raise DataError(f"no pair is left\n{table}", hint=hint, code="data.nothing-left")
 
 
 class PairFilter:
@@ -181,7 +178,7 @@ def write_pairs(
                 continue
             counts.read += 1
             copy.write(pair_of(original, found))
-        counts.require_any_kept()
+        counts.require_any_kept(path)
     return counts
 
 
