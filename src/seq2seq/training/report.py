@@ -1,11 +1,11 @@
-"""Report of a run: one JSON line per event in metrics.jsonl, TensorBoard, and progress on the console."""
+"""Report of a run: one JSON line per event in metrics.jsonl, a tracker, and progress on the console."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import ExceptHookArgs
@@ -18,6 +18,7 @@ from seq2seq.console import Progress, say, warn
 from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
 from seq2seq.failpoints import reach
+from seq2seq.training.tracker import Tracker, TrackerName
 
 Texts = Callable[[Batch], list[tuple[str, str]]]
 
@@ -69,10 +70,11 @@ class Validation(NamedTuple):
 
 
 class RunReport:
-    """Writes metrics.jsonl and TensorBoard events, and shows progress.
+    """Writes metrics.jsonl and the curves of a tracker, and shows progress.
 
     If the disk is full, one warning is given and training continues. `texts` decodes a batch, for `diverged`;
-    `refresh` writes the page of the run after each validation, and returns whether it could.
+    `refresh` writes the page of the run after each validation, and returns whether it could; `config` is the run's,
+    for the tracker.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class RunReport:
         max_steps: int,
         texts: Texts | None = None,
         refresh: Callable[[Path], bool] | None = None,
+        tracker: TrackerName = "tensorboard",
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._refresh = refresh
@@ -92,10 +96,12 @@ class RunReport:
         self._broken = False
         self._status = ""
         self._writer: SummaryWriter | None = None
+        self._tracker = Tracker(tracker, folder, config or {}) if tracker in ("wandb", "trackio") else None
         try:
             _drop_later_lines(self._metrics, resumed_step)
-            _silence_writer_thread()  # it starts writing at once
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+            if tracker == "tensorboard":
+                _silence_writer_thread()  # it starts writing at once
+                self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
         except (OSError, UserError) as error:
             self._warn_once(error)
         self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
@@ -143,6 +149,8 @@ class RunReport:
     def close(self) -> None:
         """Flush and close everything."""
         self._progress.close()
+        if self._tracker is not None:
+            self._tracker.close()
         if self._writer is not None:
             with suppress(OSError):  # reported before
                 self._writer.close()
@@ -155,12 +163,18 @@ class RunReport:
                 file.write(line + "\n")
         except OSError as error:
             self._warn_once(error)
+        values = {
+            f"{kind}/{name}": value
+            for name, value in data.items()
+            if isinstance(value, (int, float)) and name != "step"
+        }
+        if self._tracker is not None:
+            self._tracker.log(values, step)
         if self._writer is None:
             return
         try:
-            for name, value in data.items():
-                if isinstance(value, (int, float)) and name != "step":
-                    self._writer.add_scalar(f"{kind}/{name}", value, step)
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
         except OSError as error:
             self._warn_once(error)
 
