@@ -131,8 +131,9 @@ def _findings(summary: RunSummary, translations: Translations | None) -> list[Fi
     training = summary.config.training
     plan = TrainingPlan(training.max_steps, training.schedule.warmup_steps, summary.metric.lower())
     metrics = read_metrics(summary.path / "metrics.jsonl")
-    if summary.state == "running":
-        plan = plan._replace(warmup_steps=0)  # it has not ended, there or anywhere
+    limits = (training.max_minutes, training.max_epochs, training.budget_minutes)
+    if summary.state == "running" or any(limits):  # it has not ended, or a limit has shortened the warm-up
+        plan = plan._replace(warmup_steps=0)
     texts = translations or Translations("", [], [], [])
     found = diagnose(texts.sources, texts.references, texts.hypotheses, metrics, plan)
     return [finding._replace(command=finding.command.replace("RUN", quote(str(summary.path)))) for finding in found]
