@@ -56,7 +56,7 @@ def test_what_follows_from_given_steps() -> None:
     found = values(500, "training.max_steps=50")
     assert "max_steps" not in found
     assert found["schedule.warmup_steps"] == 5
-    assert found["validate_every"] == 2
+    assert found["validate_every"] == 5
     assert values(500, "training.schedule.warmup_steps=900")["max_steps"] == 1800
 
 

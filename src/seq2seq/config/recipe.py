@@ -21,7 +21,7 @@ _RATE_DIVISOR = 10
 _TOO_HIGH = 3
 """Factor over the rate of the recipe from which a given rate is worth a warning."""
 REPLAY = 0.5
-_VALIDATIONS, _PATIENCE = 20, 5
+_VALIDATIONS, _PATIENCE = 10, 5
 _FULL = 0.95
 """Share of a batch that is not padding."""
 
@@ -90,7 +90,7 @@ def recipe(
     take("training.schedule.kind", "constant", "no decay: validation decides where to stop")
     take("training.schedule.warmup_steps", min(100, steps // 10), "short, while the optimizer measures gradients")
     take("training.validate_every", max(1, min(1000, steps // _VALIDATIONS)), f"{_VALIDATIONS} validations")
-    take("training.patience", _PATIENCE, "validations without a new best: small corpora are soon learned by heart")
+    take("training.patience", _PATIENCE, "half of the validations: small corpora are soon learned by heart")
     return chosen
 
 
