@@ -116,9 +116,10 @@ def distill(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a small, fast student of a run on the run's own translations; ends with speed and scores of both.
+    """Train a small, fast student of a run.
 
-    The same command again goes on where it was interrupted.
+    It learns the run's own translations of its training text; the end is a table of speed and scores of both. The same
+    command again goes on where it was interrupted.
 
     \b
       seq2seq distill runs/mine -o runs/small
