@@ -131,6 +131,8 @@ def distill(
     check_choice("--size", size, SIZES)
     if output == Path():
         raise UsageError("the student wants a folder of its own", where="-o", hint="-o runs/small", code="usage.value")
+    if output.resolve() == run.resolve():
+        raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
     targets = Targets(beam_size, near_reference, mbr)
     targets.check()
     files, settings = split_arguments(arguments)
@@ -238,6 +240,6 @@ def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json:
     typer.echo(format_table(("", "teacher", "student", ""), comparison(before, after)))
     beams = teacher.config.decoding.beam_size, student.config.decoding.beam_size
     say(
-        f"beam {beams[0]} and {beams[1]}, side by side on {teacher.translator.device}; {after.signature}\n"
+        f"beam {beams[0]} and {beams[1]}, one after the other on {teacher.translator.device}; {after.signature}\n"
         f"next: seq2seq translate {student.directory.path} FILE"
     )
