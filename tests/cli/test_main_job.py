@@ -279,15 +279,17 @@ def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_pat
 def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> None:
     """Character-level name -> language, and language -> name by sampling."""
     configs = Path(__file__).parents[2] / "configs"
-    outcome = seq2seq("train", configs / "names.yaml", "training.max_steps=80", "-o", tmp_path / "names")
+    small = ("model.hidden_size=48", "model.embedding_size=32", "training.optimizer.learning_rate=0.01")
+    steps = ("training.max_steps=40", "training.schedule.warmup_steps=5")
+    outcome = seq2seq("train", configs / "names.yaml", *small, *steps, "-o", tmp_path / "names")
     assert outcome.code == 0, outcome.err
     answers = result_lines(seq2seq("translate", tmp_path / "names", tmp_path / "names" / "test.source"))
     references = (tmp_path / "names" / "test.target").read_text().split("\n")[:-1]
     right = sum(answer == reference for answer, reference in zip(answers, references, strict=True))
     assert right / len(references) > 0.2  # chance is 0.1
 
-    steps = ("training.max_steps=20", "training.schedule.warmup_steps=5")
-    assert seq2seq("train", configs / "names-generate.yaml", *steps, "-o", tmp_path / "drawn").code == 0
+    few = ("training.max_steps=6", "training.schedule.warmup_steps=2")
+    assert seq2seq("train", configs / "names-generate.yaml", *small, *few, "-o", tmp_path / "drawn").code == 0
     drawn = result_lines(
         seq2seq("translate", tmp_path / "drawn", "--sample", "--n-best", 8, stdin=b"Finnish\nPolish\n")
     )
