@@ -1,12 +1,12 @@
 """Memory and speed of preparing and reading a corpus against its size.
 
-    python scripts/bench/scale.py SOURCE TARGET [--pairs 100000 1000000] [--folder DIR] [key=value ...]
+    python scripts/bench/scale.py SOURCE TARGET [--pairs 100000 1000000] [--csv] [--folder DIR] [key=value ...]
 
-Corpora of each size are made by repeating the lines of two files with words swapped and replaced. Preparation and
-reading each run in a process of their own; memory is the peak of anonymous pages (RssAnon, pages of mapped files apart)
-over that process and its children. The tokenizer learns from 100,000 sentences at every size unless settings say
-otherwise. Printed is a Markdown table, and what straight lines through it give for 4.5 million pairs (WMT14) and 100
-million.
+Corpora of each size are made by repeating the lines of two files with words swapped and replaced; with `--csv`, each is
+one table of quoted cells. Preparation and reading each run in a process of their own; memory is the peak of anonymous
+pages (RssAnon, pages of mapped files apart) over that process and its children. The tokenizer learns from 100,000
+sentences at every size unless settings say otherwise. Printed is a Markdown table, and what straight lines through it
+give for 4.5 million pairs (WMT14) and 100 million.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 SETTINGS = ["tokenizer.sample_size=100000", "training.batch_size=4096"]
 READ_BATCHES = 200
 COLUMNS = {
+    "corpus": ("corpus, MB", "{:,.0f}"),
     "prepare_seconds": ("prepare, s", "{:,.1f}"),
     "pairs_per_second": ("pairs/s", "{:,.0f}"),
     "prepare_memory": ("prepare, peak MB", "{:,.0f}"),
@@ -54,6 +55,22 @@ def make_corpus(files: list[Path], pairs: int, folder: Path) -> list[Path]:
                     line[0], line[place] = line[place], line[0]
                 stream.write(" ".join(line) + "\n")
     return made
+
+
+def as_csv(files: list[Path]) -> Path:
+    """One table of two files, which are removed."""
+    table = files[0].with_suffix(".csv")
+    with (
+        files[0].open(encoding="utf-8") as source,
+        files[1].open(encoding="utf-8") as target,
+        table.open("w") as stream,
+    ):
+        stream.write("source,target\n")
+        for pair in zip(source, target, strict=True):
+            stream.write(",".join('"' + text.rstrip("\n").replace('"', '""') + '"' for text in pair) + "\n")
+    for file in files:
+        file.unlink()
+    return table
 
 
 def measure(stage: str, settings: list[str], cache: Path) -> dict[str, float]:
@@ -161,6 +178,7 @@ def main() -> None:
     parser.add_argument("target")
     parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="where the corpora are made, about 800 bytes a pair")
+    parser.add_argument("--csv", action="store_true", help="one CSV table instead of two text files")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options, settings = parser.parse_known_args()
     if options.stage:
@@ -170,11 +188,22 @@ def main() -> None:
     for pairs in sorted(options.pairs):
         folder = Path(tempfile.mkdtemp(prefix="seq2seq-scale-", dir=options.folder))
         try:
-            source, target = make_corpus([Path(options.source), Path(options.target)], pairs, folder)
-            chosen = [f"data.train=[{{source: {source}, target: {target}}}]", *SETTINGS, *settings]
+            made = make_corpus([Path(options.source), Path(options.target)], pairs, folder)
+            corpus = f"source: {made[0]}, target: {made[1]}"
+            if options.csv:
+                made = [as_csv(made)]
+                corpus = f"csv: {made[0]}, source: source, target: target"
+            size = sum(file.stat().st_size for file in made) / 1e6
+            chosen = [f"data.train=[{{{corpus}}}]", *SETTINGS, *settings]
             prepared, prepare_memory = run_stage("prepare", chosen, folder)
             read, read_memory = run_stage("read", chosen, folder)
-            rows[pairs] = {**prepared, **read, "prepare_memory": prepare_memory, "read_memory": read_memory}
+            rows[pairs] = {
+                "corpus": size,
+                **prepared,
+                **read,
+                "prepare_memory": prepare_memory,
+                "read_memory": read_memory,
+            }
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     print_table(rows)

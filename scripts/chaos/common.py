@@ -51,6 +51,10 @@ SHORT = [
 """Settings of runs of a few steps on `corpus`."""
 
 
+LONGEST_SECONDS = 900.0
+"""A child that takes longer hangs, on however busy a machine."""
+
+
 class Outcome(NamedTuple):
     """How a command ended."""
 
@@ -199,7 +203,7 @@ class Child:
         """What it has said so far."""
         return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = LONGEST_SECONDS) -> bool:
         """Until the condition holds (True) or the process has ended or time is up (False)."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -208,7 +212,7 @@ class Child:
             time.sleep(0.002)
         return True
 
-    def end(self, seconds: float = 120.0) -> Outcome:
+    def end(self, seconds: float = LONGEST_SECONDS) -> Outcome:
         """Wait for the end; whoever takes longer is killed, and has the code -9."""
         deadline = time.monotonic() + seconds
         while self.poll() is None:
@@ -233,7 +237,7 @@ def default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def run(command: Sequence[object], *, log: Path, seconds: float = 120.0, **options: Any) -> Outcome:
+def run(command: Sequence[object], *, log: Path, seconds: float = LONGEST_SECONDS, **options: Any) -> Outcome:
     """A `Child` to its end."""
     return Child(command, log=log, **options).end(seconds)
 

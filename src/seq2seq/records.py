@@ -2,6 +2,7 @@
 
     data.json     {"inputs": ..., "counts": ..., "tokenizer": SHA-256, "held_out": {FILE: SHA-256}, ...}
     estimate.json {"steps": ..., "step_seconds": ..., "memory": ..., ...}
+    start.json    {"run": ..., "checkpoint": ..., "test": {"metrics": ...}, "old_test": {"metrics": ...}}
     results.json  {"checkpoint": ..., "test": {"metrics": ...}, "steps": ..., "minutes": ..., ...}
 
 All end in "format" and "check". `check` is the SHA-256 of all other entries; records of the first versions have none.
@@ -51,12 +52,27 @@ class TestScores(Record):
     """SHA-256 of test.hyp."""
 
 
+class StartScores(Record):
+    """Scores of the model that a fine-tuning starts from."""
+
+    run: str
+    checkpoint: str
+    test: TestScores | None = None
+    """On the test set of the new run."""
+    old_test: TestScores | None = None
+    """On its own test set."""
+
+
 class Results(Record):
     """Results of a finished run."""
 
     checkpoint: str = ""
     test: TestScores | None = None
     """None without a test set."""
+    start: StartScores | None = None
+    """Before fine-tuning."""
+    old_test: TestScores | None = None
+    """Scores on the test set of the run that fine-tuning started from."""
     steps: Count = 0
     minutes: float = Field(0.0, ge=0, allow_inf_nan=False)
 
@@ -117,9 +133,23 @@ class Counts(Record):
     test: Count | None = None
 
 
+class Replay(Record):
+    """Training pairs of an earlier run that a fine-tuning repeats."""
+
+    run: str
+    fingerprint: str
+    """Name of the prepared data in the cache, which is a hash of the files and settings that they were made from."""
+    sizes: list[Count]
+    """Pairs of each corpus of that run, and noisy copies of each kind."""
+    draws: list[Count]
+    """Pairs of each that an epoch of that run read."""
+
+
 class DataRecord(Record):
     """The data that a run is trained with."""
 
+    fingerprint: str | None = None
+    """Name of the prepared data in the cache."""
     inputs: dict[str, list[Input]] = {}
     """Sources of the splits `train`, `valid` and `test`."""
     counts: Counts = Counts()
@@ -132,7 +162,8 @@ class DataRecord(Record):
     tokenizer: str | None = None
     """Fingerprint of the tokenizers."""
     held_out: dict[str, str] = {}
-    """SHA-256 of valid.source, valid.target, test.source and test.target."""
+    """SHA-256 of valid.source, valid.target, test.source and test.target, and of those of old_test."""
+    replay: Replay | None = None
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

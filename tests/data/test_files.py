@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seq2seq.checks.characters import repair
 from seq2seq.data.files import decode_lines, read_lines
 from seq2seq.errors import DataError
 
@@ -89,6 +90,18 @@ def test_old_mac_line_ends_are_refused_with_a_remedy(tmp_path: Path) -> None:
     assert list(read_lines(tmp_path / "mac.lf.en")) == ["one", "two", "three"]
     # At a pipe, a line in is a line out.
     assert list(decode_lines(io.BytesIO(path.read_bytes()), "stdin")) == ["one\rtwo\rthree"]
+
+
+def test_windows_1252_read_as_latin_1_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`iconv -f LATIN1` never fails, and left control characters for quotation marks without a word."""
+    text = "“Stop”, he said – it’s late…"
+    damaged = text.encode("cp1252").decode("latin-1")
+    path = write(tmp_path, f"a line\n{damaged}\n{damaged}\n".encode())
+    assert list(read_lines(path)) == ["a line", damaged, damaged]
+    assert "2 lines (first: 2)" in capsys.readouterr().err
+    assert repair(damaged) == text
+    assert list(read_lines(write(tmp_path, "naïve “text”\n".encode()))) == ["naïve “text”"]
+    assert not capsys.readouterr().err
 
 
 PACKERS = {"gz": gzip.compress, "XZ": lzma.compress, "bz2": bz2.compress, "Zst": zstd}

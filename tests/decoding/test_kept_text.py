@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.glossary import read_glossary
 from seq2seq.decoding.kept_text import KeptText, check_kinds
 from seq2seq.decoding.text_batches import Line
-from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
+from seq2seq.decoding.translator import TranslationOptions, Translator, search_options, translation_options
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -42,7 +44,7 @@ def translator(tokenizers: TokenizerPair, settings: DecodingSettings | None = No
 )
 def test_spans(text: str, parts: list[str]) -> None:
     kept = KeptText(letters(), KINDS, False)
-    assert [text[begin:end] for begin, end in kept.spans(text)] == parts
+    assert [span.text for span in kept.spans(text)] == parts
     assert KeptText(letters(), (), True).spans(text) == []
 
 
@@ -50,7 +52,7 @@ def test_only_what_the_vocabulary_spells_is_unseen() -> None:
     words = WordPunctTokenizer([" Room", " 31", "."], "nfc")
     kept = KeptText(TokenizerPair(words, words), ("unseen",), True)
     text = "Room 31. Room 4077."
-    assert [text[begin:end] for begin, end in kept.spans(text)] == ["4077"]
+    assert [span.text for span in kept.spans(text)] == ["4077"]
     masked = kept.masked(text)
     assert words.encode([masked])[0].count(UNK) == 1
     assert kept.restored(masked, text) == text
@@ -100,6 +102,27 @@ def test_n_best_holds_no_text_twice_and_is_filled() -> None:
             texts = [item.text for item in found]
             assert len(set(texts)) == len(texts) > 1
             assert [item.score for item in found] == sorted((item.score for item in found), reverse=True)
+
+
+def test_a_glossary_beyond_the_vocabulary_takes_the_place_of_unknown_words(tmp_path: Path) -> None:
+    """Every entry of a glossary was left out where the demo's vocabulary of words could not write it."""
+    words = WordPunctTokenizer([" The", " old", " man", " drinks", " tea", "."], "nfc")
+    tokenizers = TokenizerPair(words, words)
+    (tmp_path / "g.tsv").write_text("tea\tKräutertee (\u201egrün\u201c)\nold man\ttea\n3.50\tdrei\n", encoding="utf-8")
+    glossary = read_glossary(tmp_path / "g.tsv", words, replaces_unknown=True)
+    kept = KeptText(tokenizers, KINDS, True).with_glossary(glossary)
+    line = "The old man drinks tea, Tea, 3.50 or 4.50."
+    masked = kept.masked(line)
+    assert [span.text for span in kept.spans(line)] == ["Kräutertee („grün“)"] * 2 + ["drei", "4.50"]
+    assert kept.restored(masked, line) == "The old man drinks Kräutertee („grün“), Kräutertee („grün“), drei or 4.50."
+    assert glossary.phrases(line) == (tuple(words.encode(["tea"])[0]),)
+    assert kept.lost(masked, line, "Kräutertee („grün“), drei or 4.50")
+
+    options = TranslationOptions(search_options(DecodingSettings()), glossary=glossary, replace_unknown=True)
+    found = translator(tokenizers).translate(["The old man drinks tea."])
+    assert "Kräutertee" not in found[0]
+    [[best, *_]] = translator(tokenizers).stream(["The man drinks tea."], options)
+    assert "Kräutertee („grün“)" in best.text
 
 
 def test_kinds() -> None:

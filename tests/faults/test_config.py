@@ -182,8 +182,20 @@ def test_a_preset_gives_way_to_a_short_try(capsys: pytest.CaptureFixture[str]) -
     assert "shortened to 5 updates" in capsys.readouterr().err
     assert load_config([], ["preset=demo-gru", "training.max_steps=1"]).training.schedule.warmup_steps == 0
     assert load_config([], ["preset=demo-gru", "training.max_steps=51"]).training.schedule.warmup_steps == 50
+
+
+def test_a_warmup_gives_way_to_a_short_try_of_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A schedule that the tool had chosen was refused beside the warm-up of the user, and so was `max_steps=2` beside
+    a config with a warm-up of its own."""
+    warmup, steps = "training.schedule.warmup_steps=60", "training.max_steps=20"
+    chosen = load_config([], [warmup, steps], ["training.schedule.kind=cosine"])
+    assert chosen.training.schedule.warmup_steps == 2
+    (tmp_path / "my.yaml").write_text("training: {max_steps: 300, schedule: {kind: wsd, warmup_steps: 30}}\n")
+    assert load_config([tmp_path / "my.yaml"], [steps]).training.schedule.warmup_steps == 2
+    assert capsys.readouterr().err.count("shortened to 2 updates") == 2
+    (tmp_path / "my.yaml").write_text("training: {max_steps: 30, schedule: {kind: wsd, warmup_steps: 30}}\n")
     with pytest.raises(ConfigError, match="must be below"):
-        load_config([], ["preset=demo-gru", "training.max_steps=50", "training.schedule.warmup_steps=50"])
+        load_config([tmp_path / "my.yaml"])
 
 
 def test_fine_tuning_takes_the_sizes_of_the_run(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ _CP1252 = {
     if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
 _TO_BYTES = str.maketrans(_CP1252)
+_FROM_CONTROLS = {ord(control): character for character, control in _CP1252.items()}
 _AS_BYTES = re.compile("[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _FOLLOWS_A_LETTER = frozenset("\x85\x91\x92\x93\x94\x95\x96\x97\xa0\xab\xb0\xb7\xbb\x9b\x8b")
 """Bytes of characters that can rightly follow a capital letter: dots, quotation marks, dashes, spaces."""
@@ -63,12 +64,15 @@ def text_faults(text: str) -> Iterator[tuple[str, str]]:
 
 
 def repair(text: str) -> str:
-    """Repair what `text_faults` finds and can be repaired."""
+    """Repair what `text_faults` finds and can be repaired.
+
+    C1 controls become the characters of Windows-1252: they are left by a conversion from Latin-1, which has no others.
+    """
     text = _undo_mojibake(text)
     # Tags before entities: an escaped tag is text, as in a lesson on HTML.
     text = _TAG.sub(" ", text)
     text = _ENTITY.sub(lambda found: _character(found[1]) or found[0], text)
-    text = _CONTROL.sub(" ", text)
+    text = _CONTROL.sub(" ", text.translate(_FROM_CONTROLS))
     for pattern in (_BIDI, _ZERO_WIDTH):
         text = pattern.sub("", text)
     return " ".join(text.replace("\ufeff", "").split())

@@ -78,8 +78,12 @@ class CleanCopy(NamedTuple):
 
 
 @contextmanager
-def clean_copy(output: str, languages: tuple[str, str]) -> Iterator[CleanCopy]:
+def clean_copy(
+    output: str, languages: tuple[str, str], *, option: str = "--fix", replace: bool = False
+) -> Iterator[CleanCopy]:
     """Context with the files OUTPUT.LANGUAGE, twice, and OUTPUT.receipt.tsv, which appear together at its end.
+
+    `option` names the output, for messages; with `replace`, files of these names are replaced.
 
     Raises:
         UsageError: a file exists already, or cannot be written.
@@ -87,8 +91,8 @@ def clean_copy(output: str, languages: tuple[str, str]) -> Iterator[CleanCopy]:
     """
     paths = copy_paths(output, languages)
     for path in paths:
-        if path.exists():
-            raise UsageError(f"{path} exists", hint="give another name with --fix", code="usage.exists")
+        if path.exists() and not replace:
+            raise UsageError(f"{path} exists", hint=f"give another name with {option}", code="usage.exists")
     partial = [path.with_name(f".partial-{path.name}") for path in paths]
     try:
         with ExitStack() as stack:

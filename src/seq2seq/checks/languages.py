@@ -109,6 +109,11 @@ class SideLanguages:
             return f"the source is {found[0]} and the target {found[1]}, named {named[0]} and {named[1]}"
         return ""
 
+    def side_of(self, text: str) -> int | None:
+        """The side whose words a text has, 0 or 1; None where they do not tell."""
+        score = self._score(_WORD.findall(text.casefold()))
+        return None if abs(score) < _LEAST_OF_ONE else int(score < 0)
+
     def fault(self, source: str, target: str) -> tuple[str, str] | None:
         """`swapped` or `language` with a detail, for a pair whose texts differ; None if nothing is wrong."""
         foreign = [self._foreign_script(side, text) for side, text in enumerate((source, target))]

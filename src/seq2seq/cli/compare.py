@@ -42,9 +42,9 @@ def compare(
 
     comparison = compare_runs(runs)
     if as_json:
-        typer.echo(json.dumps(_as_json(comparison), ensure_ascii=False))
+        typer.echo(json.dumps(comparison_as_json(comparison), ensure_ascii=False))
         return
-    typer.echo(presentable("\n\n".join(_sections(comparison))))
+    typer.echo(presentable("\n\n".join(sections(comparison))))
 
 
 def list_runs(
@@ -103,7 +103,8 @@ def _age(seconds: float) -> str:
     return "now"
 
 
-def _sections(comparison: Comparison) -> list[str]:
+def sections(comparison: Comparison) -> list[str]:
+    """The tables and sentences of a comparison."""
     runs, names = comparison.runs, comparison.names
     cost = [
         ("state", [run.state for run in runs]),
@@ -156,7 +157,8 @@ def _short(text: str) -> str:
     return text if len(text) <= _WIDEST_CELL else "..." + text[3 - _WIDEST_CELL :]
 
 
-def _as_json(comparison: Comparison) -> dict[str, Any]:
+def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as plain data."""
     return {
         "runs": [_summary_as_json(run) for run in comparison.runs],
         "settings": {

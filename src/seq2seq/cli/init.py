@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from seq2seq.cli.options import Budget, PairsFile, SourceFile, TargetFile, TestFiles, ValidFiles, parse_minutes
-from seq2seq.console import Progress, say
+from seq2seq.cli.options import (
+    Budget,
+    InitFrom,
+    PairsFile,
+    SourceFile,
+    TargetFile,
+    TestFiles,
+    ValidFiles,
+    exclude,
+    parse_minutes,
+)
+from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
@@ -19,15 +29,11 @@ if TYPE_CHECKING:
     from seq2seq.config.choices import Choice
     from seq2seq.config.sources import Source
 
-_COUNTED_LINES = 100_000
-"""More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
-
 _LEARNED_FROM = 3
 """Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
 
 _SMALLEST_VOCABULARY = 500
 _TRIAL_PAIRS = 60_000
-_SHOWN_LINES = 10_000
 _MACHINE_SETTINGS = ("device", "devices", "threads", "training.precision")
 
 
@@ -47,6 +53,7 @@ def init(
     pairs: PairsFile = None,
     valid: ValidFiles = None,
     test: TestFiles = None,
+    init_from: InitFrom = None,
     model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
     budget: Budget = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -57,19 +64,22 @@ def init(
       seq2seq init --source corpus.en --target corpus.de my.yaml
       seq2seq init --pairs corpus.tsv --test test.tsv my.yaml
       seq2seq init --pairs corpus.tsv --budget 30m my.yaml
+      seq2seq init --pairs new.tsv --init-from runs/mine tuned.yaml
       seq2seq train my.yaml
     """
     if model not in ("transformer", "gru"):
         raise UsageError(
             f"--model {model} is neither transformer nor gru", hint="--model transformer", code="usage.choice"
         )
+    exclude("--init-from", [("--model", init_from is not None and model != "transformer")], "that run has a model")
     minutes = None if budget is None else parse_minutes("--budget", budget)
     corpora = named_corpora(source, target, pairs, valid, test)
     if corpora is None:
         raise UsageError(
             "no corpus is named", hint="--source FILE --target FILE, or --pairs FILE", code="usage.nothing-to-do"
         )
-    text = config_for(corpora, model=model, name=output.stem if str(output) != "-" else "mine", minutes=minutes)
+    name = output.stem if str(output) != "-" else "mine"
+    text = config_for(corpora, model=model, name=name, minutes=minutes, init_from=init_from)
     if str(output) == "-":
         typer.echo(text, nl=False)
         return
@@ -162,14 +172,14 @@ def settings_for(
     return {**data_settings(corpora), **_chosen(corpora, minutes, overrides, kind)}
 
 
-def data_settings(corpora: Corpora) -> dict[str, Choice]:
-    """Settings that name the corpora of a command line, and the run."""
+def data_settings(corpora: Corpora, suffix: str = "") -> dict[str, Choice]:
+    """Settings that name the corpora of a command line, and the run, with a suffix."""
     from seq2seq.config.choices import Choice
 
     listed = {"train": [corpora.train], "valid": corpora.valid, "test": corpora.test}
     source_language, target_language = corpora.languages
     return {
-        "name": Choice("-".join(corpora.languages), ""),
+        "name": Choice("-".join(corpora.languages) + suffix, ""),
         "data.source_language": Choice(source_language, ""),
         "data.target_language": Choice(target_language, "chooses the tokenizer of BLEU, with the text"),
         **{
@@ -185,13 +195,19 @@ def as_overrides(settings: Mapping[str, Choice]) -> list[str]:
     return [f"{key}={json.dumps(choice.value, ensure_ascii=False)}" for key, choice in settings.items()]
 
 
-def config_for(corpora: Corpora, *, model: str, name: str, minutes: float | None = None) -> str:
-    """A commented config for a corpus."""
+def config_for(
+    corpora: Corpora, *, model: str, name: str, minutes: float | None = None, init_from: str | None = None
+) -> str:
+    """A commented config for a corpus, to train a model from the start or to fine-tune that of a run."""
     from seq2seq.config.choices import Choice
     from seq2seq.config.yaml import add_comments, write_yaml
 
-    settings = settings_for(corpora, minutes=minutes, kind=model) | {"name": Choice(name, "")}
-    tree: dict[str, Any] = {} if model == "transformer" else {"preset": "gru"}
+    if init_from is None:
+        settings = settings_for(corpora, minutes=minutes, kind=model)
+    else:
+        settings = _fine_tuning(corpora, minutes, init_from)
+    settings |= {"name": Choice(name, "")}
+    tree: dict[str, Any] = {} if model == "transformer" or init_from is not None else {"preset": "gru"}
     for key, choice in settings.items():
         *groups, last = key.split(".")
         group = tree
@@ -222,27 +238,20 @@ def _entry(source: Source) -> dict[str, Any]:
 
 def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], kind: str) -> dict[str, Choice]:
     """The choices of the table for a corpus, and the pairs to hold out."""
-    from seq2seq.config.choices import Choice, choose
-    from seq2seq.data.corpus import check_sides
+    from seq2seq.config.choices import choose
     from seq2seq.tokenizers.sentencepiece import size_for_characters
 
-    check_sides("train", [corpora.train])
     alphabet: Counter[str] = Counter()
-    lines, characters = _count(corpora.train, alphabet)
-    file = next(iter(_entry(corpora.train).values()))
-    if not lines:
-        raise DataError(f"{file} is empty", hint="is it the right file?", code="data.no-lines")
-    if lines < 10:
-        raise DataError(f"{file} has only {lines} lines", hint="a model needs thousands of pairs", code="data.too-few")
+    lines, characters = _counted(corpora, alphabet)
     learned = sum(count >= _LEARNED_FROM for count in alphabet.values())
     needed = size_for_characters(learned)
-    holdout = 0 if corpora.valid and corpora.test else max(1, min(1000, lines // 20))
-    held_out = [split for split in ("valid", "test") if not getattr(corpora, split)]
+    held_out = _held_out_setting(corpora, lines)
     facts: dict[str, Any] = {
         "characters": characters / lines,
         "least_vocabulary": 0 if needed <= _SMALLEST_VOCABULARY else min(32_000, needed),
     }
-    pairs = lines - len(held_out) * holdout
+    missing = (not corpora.valid) + (not corpora.test)
+    pairs = lines - missing * (held_out["data.holdout"].value if held_out else 0)
     choices = choose(pairs, **facts, minutes=minutes)
     if minutes is not None and kind == "transformer":
         from seq2seq.config import load_config
@@ -253,30 +262,52 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
         own = [setting for setting in overrides if setting.partition("=")[0] in _MACHINE_SETTINGS]
         speed = machine_speed(load_config([], own, as_overrides(trial.settings())), trial)
         choices = choose(pairs, **facts, minutes=minutes, speed=speed)
-    chosen = choices.settings(kind=kind)
-    if held_out:
-        what = (
-            "validation, and as many for the test" if len(held_out) == 2 else {"valid": "validation"}.get(held_out[0])
-        )
-        chosen = {"data.holdout": Choice(holdout, f"pairs for {what or 'the test'}, never trained on"), **chosen}
     if choices.expected_score:
         say(f"for comparison: {choices.expected_score} from about as many pairs")
-    return chosen
+    return {**held_out, **choices.settings(kind=kind)}
 
 
-def _count(source: Source, alphabet: Counter[str]) -> tuple[int, int]:
-    """Pairs, and characters of the longer side; each character of the first pairs is counted in `alphabet`."""
-    from seq2seq.data.corpus import read_pairs
-    from seq2seq.tokenizers.normalization import normalize
+def _fine_tuning(corpora: Corpora, minutes: float | None, init_from: str) -> dict[str, Choice]:
+    from seq2seq.config import load_config
+    from seq2seq.config.choices import BUDGET_REASON, Choice
+    from seq2seq.runs.recipe import choose_recipe
 
-    lines = left = right = 0
-    with Progress("counting", None, "pairs", delay=1.0) as progress:
-        for pair in read_pairs(source, option=""):
-            lines += 1
-            left += len(pair[0])
-            right += len(pair[1])
-            if lines <= _COUNTED_LINES:
-                alphabet.update(normalize(" ".join(pair), "nfc"))
-            if lines % _SHOWN_LINES == 0:
-                progress.update(_SHOWN_LINES)
-    return lines, max(left, right)
+    settings = {**data_settings(corpora), **holdout_setting(corpora)}
+    settings["training.init_from"] = Choice(init_from, "weights, sizes and vocabulary")
+    if minutes is not None:
+        settings["training.budget_minutes"] = Choice(minutes, BUDGET_REASON)
+    return {**settings, **choose_recipe(load_config([], as_overrides(settings)))}
+
+
+def holdout_setting(corpora: Corpora) -> dict[str, Choice]:
+    """The setting that takes validation and test sets out of the corpus, where files for them are not named.
+
+    Raises:
+        DataError: the corpus is too small.
+    """
+    return {} if corpora.valid and corpora.test else _held_out_setting(corpora, _counted(corpora)[0])
+
+
+def _held_out_setting(corpora: Corpora, lines: int) -> dict[str, Choice]:
+    from seq2seq.config.choices import Choice
+
+    splits = [split for split in ("valid", "test") if not getattr(corpora, split)]
+    if not splits:
+        return {}
+    what = "validation, and as many for the test" if len(splits) == 2 else {"valid": "validation"}.get(splits[0])
+    reason = f"pairs for {what or 'the test'}, never trained on"
+    return {"data.holdout": Choice(max(1, min(1000, lines // 20)), reason)}
+
+
+def _counted(corpora: Corpora, alphabet: Counter[str] | None = None) -> tuple[int, int]:
+    """Pairs of the training corpus, and characters of its longer side."""
+    from seq2seq.data.corpus import check_sides, count_pairs
+
+    check_sides("train", [corpora.train])
+    lines, characters = count_pairs(corpora.train, alphabet)
+    file = next(iter(_entry(corpora.train).values()))
+    if not lines:
+        raise DataError(f"{file} is empty", hint="is it the right file?", code="data.no-lines")
+    if lines < 10:
+        raise DataError(f"{file} has only {lines} lines", hint="a model needs thousands of pairs", code="data.too-few")
+    return lines, characters

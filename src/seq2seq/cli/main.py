@@ -17,11 +17,13 @@ import typer
 
 from seq2seq.cli import (
     align,
+    backtranslate,
     check,
     compare,
     config,
     data,
     demo,
+    distill,
     doctor,
     export,
     help,
@@ -31,6 +33,7 @@ from seq2seq.cli import (
     tokenizer,
     train,
     translate,
+    tune,
 )
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
@@ -55,11 +58,14 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("train")(train.train_command)
+app.command("tune")(tune.tune)
 app.command("translate")(translate.translate)
 app.command("evaluate")(score.evaluate)
 app.command("score")(score.score)
 app.command("check")(check.check)
 app.command("align")(align.align)
+app.command("backtranslate")(backtranslate.backtranslate)
+app.command("distill")(distill.distill)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
@@ -73,7 +79,7 @@ app.add_typer(help.app, name="help")
 refuse_repeated_options(app)
 
 
-_RECORDS_NAMES = ("init", "train", "demo", "tokenizer", "data", "export", "config")
+_RECORDS_NAMES = ("init", "train", "tune", "demo", "tokenizer", "data", "export", "config", "backtranslate", "distill")
 """Commands that write the names of files and runs into configs and records, which are UTF-8."""
 
 _COMPLETION = "_SEQ2SEQ_COMPLETE"

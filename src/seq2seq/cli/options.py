@@ -141,6 +141,12 @@ ValidFiles = Annotated[
     typer.Option("--valid", help="Validation set, a file like --pairs; for two text files give it twice."),
 ]
 TestFiles = Annotated[list[str] | None, typer.Option("--test", help="Test set, as --valid.")]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from", metavar="RUN", help="Fine-tune this run: its weights and vocabulary, and a recipe for the size."
+    ),
+]
 Budget = Annotated[
     str | None,
     typer.Option(

@@ -49,6 +49,11 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
     return True
 
 
+def is_begun(output: Path) -> bool:
+    """Whether an interrupted command has left a part of the output that can be resumed."""
+    return _record(output).exists()
+
+
 class Output:
     """Output to a stream.
 
@@ -82,6 +87,10 @@ class Output:
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".partial-{path.name}")
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f".partial-{path.name}.json")
 
 
 class _Step(NamedTuple):
@@ -146,11 +155,13 @@ class _FileOutput(Output):
     Without an identity there is no record: the output cannot be resumed, and an unfinished file is removed.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any] | None) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any] | None, resumes_itself: bool) -> None:
         self.path = path
+        self._resumes_itself = resumes_itself
+        self._start_again = "choose another name with -o" if resumes_itself else "leave out --resume to start again"
         self.identity = None if identity is None else json.loads(json.dumps(dict(identity)))
         self.partial = _partial(path)
-        self.record = path.with_name(f".partial-{path.name}.json")
+        self.record = _record(path)
         self._input, self._output = hashlib.sha256(), hashlib.sha256()
         self._expected = ""
         self._header = _entry({"format": _FORMAT, "identity": self.identity})
@@ -226,7 +237,7 @@ class _FileOutput(Output):
             raise UsageError(
                 f"{self.path} was started with different options: {'; '.join(changes)}",
                 where="--resume",
-                hint="use the same options, or leave out --resume to start again",
+                hint=f"use the same options, or {self._start_again}",
                 code="usage.resume",
             )
 
@@ -239,7 +250,7 @@ class _FileOutput(Output):
                 raise DataError(
                     f"the input has {self.lines - left:,} lines, but {self.lines:,} were translated already",
                     where="--resume",
-                    hint="give the same input again, or leave out --resume to start again",
+                    hint=f"give the same input again, or {self._start_again}",
                     code="data.resume",
                 )
             self._add_to_digest(skipped)
@@ -248,7 +259,7 @@ class _FileOutput(Output):
             raise DataError(
                 f"the first {self.lines:,} lines of the input are not those that were translated",
                 where="--resume",
-                hint="give the same input again, or leave out --resume to start again",
+                hint=f"give the same input again, or {self._start_again}",
                 code="data.resume",
             )
 
@@ -294,7 +305,8 @@ class _FileOutput(Output):
             self.record.unlink(missing_ok=True)
             return f"nothing is written to {self.path}"
         self.kept = steps[-1].lines
-        return f"{self.kept:,} lines are kept; the same command with --resume goes on from there"
+        again = "the same command" if self._resumes_itself else "the same command with --resume"
+        return f"{self.kept:,} lines are kept; {again} goes on from there"
 
 
 def _write_durably(file: BinaryIO, content: bytes) -> None:
@@ -316,13 +328,16 @@ def _lock(file: BinaryIO) -> bool:
 
 
 @contextmanager
-def open_output(path: Path | None, identity: Mapping[str, Any] | None, *, resume: bool = False) -> Iterator[Output]:
+def open_output(
+    path: Path | None, identity: Mapping[str, Any] | None, *, resume: bool = False, resumes_itself: bool = False
+) -> Iterator[Output]:
     """Standard output, or a file that appears when it is complete.
 
     Args:
         path: the file; None or `-` is standard output.
         identity: options that must be equal to resume the file; None if it cannot be resumed.
         resume: continue an interrupted file.
+        resumes_itself: whether the command always does that, without an option; for messages.
 
     Raises:
         UsageError: the file cannot be written, or was started with other options.
@@ -338,7 +353,7 @@ def open_output(path: Path | None, identity: Mapping[str, Any] | None, *, resume
         with path.open("w", encoding="utf-8", newline="\n") as file, _interruptible(Output(file)) as special:
             yield special
         return
-    output = _FileOutput(path, identity)
+    output = _FileOutput(path, identity, resumes_itself)
     with output.file:
         output.begin(resume)
         with _interruptible(output):

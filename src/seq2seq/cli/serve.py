@@ -116,7 +116,8 @@ def _served(
     if beam_size is not None:
         options = options._replace(search=options.search._replace(beam_size=beam_size))
     if glossary is not None:
-        options = options._replace(glossary=read_glossary(glossary, translator.tokenizers.target))
+        target, replaces = translator.tokenizers.target, options.replace_unknown
+        options = options._replace(glossary=read_glossary(glossary, target, replaces_unknown=replaces))
     if kinds is not None:
         options = options._replace(keep=kinds)
     return ServedRun(loaded, options, limits)

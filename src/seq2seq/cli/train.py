@@ -18,6 +18,7 @@ from seq2seq.cli.options import (
     Budget,
     ConfigArguments,
     Device,
+    InitFrom,
     Json,
     PairsFile,
     Quiet,
@@ -51,6 +52,7 @@ def train_command(
     pairs: PairsFile = None,
     valid: ValidFiles = None,
     test: TestFiles = None,
+    init_from: InitFrom = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/NAME]")] = None,
     device: Device = "",
     devices: Annotated[
@@ -75,6 +77,7 @@ def train_command(
       seq2seq train --source corpus.en --target corpus.de -o runs/mine
       seq2seq train --pairs corpus.tsv --test test.tsv -o runs/mine
       seq2seq train --pairs corpus.tsv --budget 30m -o runs/mine
+      seq2seq train --pairs new.tsv --init-from runs/mine -o runs/tuned
       seq2seq train my.yaml --dry-run
     """
     started = time.monotonic()
@@ -110,6 +113,8 @@ def train_command(
         overrides.append(f"threads={threads}")
     if minutes is not None:
         overrides.append(f"training.budget_minutes={minutes}")
+    if init_from is not None:
+        overrides.append(f"training.init_from={json.dumps(init_from)}")
     from seq2seq.config import load_config
     from seq2seq.reports.report import refresh_report
     from seq2seq.runs.directory import RunDirectory
@@ -144,19 +149,24 @@ def _without_config(
     A run that was begun has its stored config, so that neither another speed of the machine nor another table of
     choices keeps it from being resumed; corpora and devices are those of the command line.
     """
-    from seq2seq.cli.init import as_overrides, data_settings, settings_for
+    from seq2seq.cli.init import as_overrides, data_settings, holdout_setting, settings_for
     from seq2seq.config import load_config
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.train import run_folder
 
-    named = as_overrides(data_settings(corpora))
+    given = {setting.partition("=")[0] for setting in overrides}
+    tunes = "training.init_from" in given
+    settings = data_settings(corpora, suffix="-tuned" if tunes else "")
+    named = as_overrides(settings)
     directory = RunDirectory(run_folder(load_config([], overrides, named)))
     if not is_new and directory.environment.exists() and directory.config.exists():
         directory.load_config()  # a damaged one is no mistake of the command line
         return [str(directory.config)], [*named, "device=auto", "devices=0", "threads=0"], {}
+    if tunes:  # the recipe for that follows
+        chosen = {**settings, **holdout_setting(corpora)}
+        return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
     chosen = settings_for(corpora, minutes=minutes, overrides=overrides)
-    given = {setting.partition("=")[0] for setting in overrides}
-    own_model = bool(given & {"model.kind", "preset", "training.init_from"})
+    own_model = bool(given & {"model.kind", "preset"})
     value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
     model = (
         f"{value['encoder_layers']} + {value['decoder_layers']} layers of width {value['hidden_size']} "
@@ -208,9 +218,19 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
         from seq2seq.cli.evaluate import print_metrics
 
         print_metrics(result.metrics)
+        print_before_and_after(result)
         write_stderr(f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}")
     if not quiet:
         print_next_steps(result.directory, print_findings(result.directory))
+
+
+def print_before_and_after(result: RunResult) -> None:
+    """Print what a fine-tuning has gained on the new test set, and lost on that of the run it started from."""
+    from seq2seq.console import format_table
+    from seq2seq.reports.run_summary import BEFORE_AND_AFTER, before_and_after
+
+    if rows := before_and_after(result.start, result.metrics, result.old_test):
+        typer.echo("\n" + format_table(BEFORE_AND_AFTER, rows))
 
 
 def print_next_steps(run: Path, findings: Sequence[Finding]) -> None:
@@ -238,4 +258,7 @@ def print_findings(run: Path, translations: Translations | None = None) -> list[
 
 def _plain(result: RunResult) -> dict[str, Any]:
     metrics = [metric._asdict() for metric in result.metrics]
-    return {**result._asdict(), "directory": str(result.directory), "metrics": metrics}
+    scores = {
+        name: part and part.model_dump() for name, part in (("start", result.start), ("old_test", result.old_test))
+    }
+    return {**result._asdict(), "directory": str(result.directory), "metrics": metrics, **scores}

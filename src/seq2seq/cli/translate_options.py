@@ -96,6 +96,7 @@ class DecodingOptions(NamedTuple):
         tokenizers, data = loaded.translator.tokenizers, loaded.config.data
         if self.replace_unknown:
             check_unknowns(tokenizers)
+        replaces_unknown = self.replace_unknown or decoding.replace_unknown
         mbr = None
         if self.mbr is not None:
             tokenize = bleu_tokenizer(data.target_language) if self.mbr_utility == "bleu" else "13a"
@@ -103,9 +104,11 @@ class DecodingOptions(NamedTuple):
         return TranslationOptions(
             self._search(loaded),
             split=partial(split_sentences, language=data.source_language) if self.paragraphs else None,
-            glossary=None if self.glossary is None else read_glossary(self.glossary, tokenizers.target),
+            glossary=None
+            if self.glossary is None
+            else read_glossary(self.glossary, tokenizers.target, replaces_unknown=replaces_unknown),
             mbr=mbr,
-            replace_unknown=self.replace_unknown or decoding.replace_unknown,
+            replace_unknown=replaces_unknown,
             keep=decoding.keep if self.keep is None else self.keep,
         )
 
@@ -146,6 +149,10 @@ class DecodingOptions(NamedTuple):
         return self._asdict() | {"glossary": glossary}
 
 
+_json = json.JSONEncoder(ensure_ascii=False).encode
+"""`json.dumps` makes an encoder for each line."""
+
+
 class OutputFormat(NamedTuple):
     """Format of the output."""
 
@@ -169,7 +176,7 @@ class OutputFormat(NamedTuple):
         for number, translations in enumerate(chunk, start=start + 1):
             if self.as_json:
                 entries = [self._entry(item, next(links)) for item in translations]
-                rows.append(json.dumps({"line": number, "translations": entries}, ensure_ascii=False))
+                rows.append(_json({"line": number, "translations": entries}))
                 continue
             rows += [self._row(item, next(links)) for item in translations]
             # Always n_best rows for a line, so that those of line i begin at row (i - 1) n_best + 1.

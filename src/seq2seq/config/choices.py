@@ -60,6 +60,9 @@ _FULL = 0.95
 """Share of a batch that is not padding."""
 
 
+BUDGET_REASON = "minutes for everything; timed steps then lower max_steps to what fits"
+
+
 class Choice(NamedTuple):
     """The value of a setting, with the reason for it."""
 
@@ -134,8 +137,7 @@ class Choices(NamedTuple):
             "training.patience": Choice(None, "no early stop, which would lose the decay"),
         }
         if self.budget_minutes is not None:
-            reason = "minutes for everything; timed steps then lower max_steps to what fits"
-            training["training.budget_minutes"] = Choice(self.budget_minutes, reason)
+            training["training.budget_minutes"] = Choice(self.budget_minutes, BUDGET_REASON)
         vocabulary = {"tokenizer.vocabulary_size": Choice(self.vocabulary, "small corpora want small vocabularies")}
         return {**vocabulary, **(model if kind == "transformer" else {}), **training}
 

@@ -22,6 +22,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.redaction import redact
 
 _WARMUP = ("training", "schedule", "warmup_steps")
+_STEPS = ("training", "max_steps")
 
 
 def load_config(
@@ -62,7 +63,8 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
         if isinstance(augment := _value(data, ("data", "augment")), bool):  # single rates may follow
             data = {**data, "data": {**data["data"], "augment": augment_rates(augment)}}
         merged = _merge(merged, data)
-    if not any(_value(document.data, _WARMUP) is not None for document in given):
+    warmup_from, steps_from = _last_with(given, _WARMUP), _last_with(given, _STEPS)
+    if warmup_from is None or warmup_from is not steps_from:  # one file with both contradicts itself
         merged = _shorten_warmup(merged)
     merged.pop("preset", None)
     # A group whose keys are all commented out is null.
@@ -177,16 +179,21 @@ def _initial_run(given: Sequence[Document]) -> list[Document]:
 
 
 def _shorten_warmup(merged: dict[str, Any]) -> dict[str, Any]:
-    """Shorten a warm-up that the user did not set if `max_steps` is smaller, so that short tests work."""
+    """Shorten the warm-up if `max_steps` is smaller, so that short tests work."""
     schedule, training = ScheduleSettings(), TrainingSettings()
     kind = _value(merged, ("training", "schedule", "kind")) or schedule.kind
     warmup = _value(merged, _WARMUP)
     warmup = schedule.warmup_steps if warmup is None else warmup
-    steps = _value(merged, ("training", "max_steps")) or training.max_steps
+    steps = _value(merged, _STEPS) or training.max_steps
     if kind not in ("cosine", "wsd") or type(steps) is not int or not 0 < steps <= warmup:
         return merged
     say(f"the warm-up is shortened to {steps // 10:,} updates (training.schedule.warmup_steps), as there are {steps:,}")
     return _merge(merged, {"training": {"schedule": {"warmup_steps": steps // 10}}})
+
+
+def _last_with(documents: Sequence[Document], path: tuple[str, ...]) -> Document | None:
+    """The last document that sets a key; None if there is none."""
+    return next((found for found in reversed(documents) if _value(found.data, path) is not None), None)
 
 
 def _leaves(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:

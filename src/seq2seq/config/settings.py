@@ -186,7 +186,7 @@ class ScheduleSettings(Settings):
     flat."""
     warmup_steps: int = Field(1000, ge=0)
     """Updates of linear warm-up from 0 to the peak; for `cosine` and `wsd` a tenth of `max_steps` where that is no
-    larger and nothing is set here."""
+    larger, unless one file sets both."""
     decay_fraction: float = Field(0.4, gt=0, le=1)
     """`wsd`: the last share of `max_steps` over which the rate falls linearly."""
     final_ratio: float = Field(0.02, ge=0, le=1)
@@ -244,8 +244,12 @@ class TrainingSettings(Settings):
     cutoff: Probability = 0.05
     """Share of the tokens whose embeddings are zeroed in SimCut's second pass."""
     init_from: str | None = Field(None, min_length=1)
-    """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning); settings of `model`
-    and `tokenizer` that are not given are those of that run."""
+    """Run directory or checkpoint whose weights and tokenizer training begins with (fine-tuning). Settings of `model`
+    and `tokenizer` that are not given are those of that run; those of `training` come from a recipe for the size of the
+    new corpus, which is said, and kept with its reasons in the run's config."""
+    replay: Probability = 0.0
+    """Share of the pairs of an epoch that come from the training corpus of the run in `init_from`, so that it is not
+    forgotten; off, with a warning, where that corpus is gone. The recipe of `init_from` takes 0.5."""
     freeze: Strings = ()
     """Parameters that stay as they are, by patterns such as `encoder.*` or `*embedding*`."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
@@ -323,6 +327,8 @@ class Config(Settings):
             )
         if self.training.r_drop and self.training.simcut:
             raise ValueError("training.r_drop and training.simcut exclude each other; set one of them to 0")
+        if self.training.replay and not self.training.init_from:
+            raise ValueError("training.replay repeats the corpus of a run, which training.init_from names")
         if self.training.activation_checkpointing and self.model.kind != "transformer":
             raise ValueError("training.activation_checkpointing is for model.kind: transformer; set it to false")
         if self.decoding.replace_unknown and self.tokenizer.kind in ("unigram", "bpe"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -27,11 +28,17 @@ from seq2seq.data.files import DecodingErrors, Pair, read_lines
 from seq2seq.data.formats import require_form
 from seq2seq.data.rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
+from seq2seq.tokenizers.normalization import normalize
 
 _REPLACE = "data.errors=replace"
 
 _MOST_COPIES = 0.8
 """Largest share of pairs with equal sides. In a corpus of spelling corrections, half of the sentences may be right."""
+
+_COUNTED_LINES = 100_000
+"""More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
+
+_SHOWN_LINES = 10_000
 
 _SAMPLE_PAIRS = 1000
 """Pairs by which the columns of a source are judged."""
@@ -234,6 +241,30 @@ def warn_of_shared_sources(report: CleaningReport) -> None:
             f"{report.shared_source:,} training pairs have the source text of a held-out pair, with another target; "
             "they stay, for less than half would be left without them"
         )
+
+
+def count_pairs(
+    source: Source,
+    alphabet: Counter[str] | None = None,
+    *,
+    errors: DecodingErrors = "strict",
+    max_unreadable: float = 0.01,
+) -> tuple[int, int]:
+    """Pairs, and characters of the longer side; each character of the first pairs is counted in `alphabet`.
+
+    Raises as `read_pairs`.
+    """
+    lines = left = right = 0
+    with console.Progress("counting", None, "pairs", delay=1.0) as progress:
+        for pair in read_pairs(source, errors, option="", max_unreadable=max_unreadable):
+            lines += 1
+            left += len(pair[0])
+            right += len(pair[1])
+            if alphabet is not None and lines <= _COUNTED_LINES:
+                alphabet.update(normalize(" ".join(pair), "nfc"))
+            if lines % _SHOWN_LINES == 0:
+                progress.update(_SHOWN_LINES)
+    return lines, max(left, right)
 
 
 def read_corpora(

@@ -37,6 +37,8 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 
 _LINE_ENDS = re.compile(r"\r*\n")
 _UTF8_BOM = b"\xef\xbb\xbf"
+_C1_CONTROL = re.compile(rb"\xc2[\x80\x82-\x84\x86-\x8c\x8e\x91-\x9c\x9e\x9f]")
+"""Where Windows-1252 has characters, but for U+0085, which ends lines elsewhere."""
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
 
 _LONGEST_LINE = 1 << 26
@@ -69,10 +71,10 @@ def decode_lines(
     """Yield the lines of an open binary stream such as stdin, as `read_lines`; `name` stands for it in messages.
 
     With `whole`, the stream is a file: more of it may be read for a message, and carriage returns alone are refused as
-    line ends, which in a stream are part of the one line. A message at the end counts the carriage returns that were
-    stripped.
+    line ends, which in a stream are part of the one line. Messages at the end count the carriage returns that were
+    stripped and, in a file, the lines with C1 controls.
     """
-    number = returns = 0
+    number = returns = controls = first_control = 0
     mark = False
     try:
         if errors == "strict":
@@ -100,6 +102,9 @@ def decode_lines(
             except UnicodeDecodeError as error:
                 sample = raw + b"\n" + stream.read(SAMPLE_BYTES) if whole else raw
                 raise not_utf8(raw, error, name, number, sample, option) from None
+            if whole and b"\xc2" in raw and _C1_CONTROL.search(raw):
+                controls += 1
+                first_control = first_control or number
             yield text
     except _DAMAGED as error:
         raise _damaged(name, number, error) from None
@@ -117,6 +122,12 @@ def decode_lines(
         stripped = ["a byte-order mark"] if mark else []
         stripped += [f"{returns:,} carriage return{'s'[: returns - 1]}"] if returns else []
         console.say(f"{name}: stripped {' and '.join(stripped)}")
+    if controls:
+        console.warn(
+            f"{name}: {controls:,} line{'s'[: controls - 1]} (first: {first_control:,}) with control characters where "
+            "Windows-1252 has quotation marks and dashes: was it converted as Latin-1? `seq2seq data check --fix` puts "
+            "them right"
+        )
 
 
 def one_line(text: str, place: str, errors: DecodingErrors) -> str:

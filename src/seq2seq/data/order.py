@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +109,14 @@ class Mixture(NamedTuple):
         per_pair = [draws / max(1, size) for size, draws in zip(self.sizes, self.draws, strict=False)]
         draws = [max(round(size * rate * often), min(1, size)) for size, often in zip(sizes, per_pair, strict=False)]
         return Mixture((*self.sizes, *sizes), (*self.draws, *draws))
+
+    def with_replay(self, earlier: Mixture, share: float) -> Mixture:
+        """This mixture, and that of an earlier run behind it, of whose pairs an epoch reads so many that they are
+        `share` of all; rounded, and in the proportions of the earlier run."""
+        wanted = self.pairs * share / (1 - share)
+        bounds = [round(wanted * drawn / max(1, earlier.pairs)) for drawn in np.cumsum((0, *earlier.draws)).tolist()]
+        draws = [end - start for start, end in pairwise(bounds)]
+        return Mixture((*self.sizes, *earlier.sizes), (*self.draws, *draws))
 
     @property
     def pairs(self) -> int:

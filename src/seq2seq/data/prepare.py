@@ -91,15 +91,15 @@ def prepare(
         cache.mkdir(parents=True, exist_ok=True)
         key, inputs = _key(data, tokenizer, cache, tokenizers)
         folder = cache / fingerprint(key)
-        prepared = _open(folder)
+        prepared = open_prepared(folder)
         if prepared is not None:
             console.say(f"using prepared data {folder}")
         else:
             _announce(folder, key)
-            with new_entry(folder, lambda: _open(folder) is not None) as temporary:
+            with new_entry(folder, lambda: open_prepared(folder) is not None) as temporary:
                 record = {"fingerprint": folder.name, "key": key, "inputs": inputs}
                 _build(data, tokenizer, temporary, record, tokenizers)
-            prepared = _open(folder)
+            prepared = open_prepared(folder)
             if prepared is None:
                 raise DataError("prepared data changed while it was written", where=str(folder), code="data.prepared")
             if tell_counts:
@@ -241,7 +241,7 @@ def _require_enough(pairs: int, holdout: int, splits: Sequence[str]) -> None:
     )
 
 
-def _open(folder: Path) -> Prepared | None:
+def open_prepared(folder: Path) -> Prepared | None:
     """Open an entry of the cache; None if it is missing or damaged."""
     record = read_record(folder)
     if record is None:

@@ -1,4 +1,4 @@
-"""Store of token ids: an Arrow file with two list columns, memory-mapped, so that a corpus may exceed memory."""
+"""Store of token ids: Arrow files with two list columns, memory-mapped, so that a corpus may exceed memory."""
 
 from __future__ import annotations
 
@@ -22,21 +22,15 @@ Ids = npt.NDArray[np.int32]
 class Store:
     """Pairs of token ids by row number. Opening reads the index only; rows are views of the mapped file.
 
-    Lengths do not count EOS.
+    Lengths do not count EOS. The rows of `more` files follow those of the first.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: a file is missing or damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with pa.memory_map(str(path)) as mapped:
-                table = pa.ipc.open_file(mapped).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"cannot open prepared data: {error}", where=str(path), code="data.prepared") from None
-        if table.schema != _SCHEMA:
-            raise DataError("not a file of prepared data", where=str(path), code="data.prepared")
+    def __init__(self, path: Path, *more: Path) -> None:
+        self.path, self._more = path, more
+        table = pa.concat_tables([_open_table(file) for file in (path, *more)])
         self._source, self._target = _Column(table["source"]), _Column(table["target"])
 
     def __len__(self) -> int:
@@ -70,9 +64,24 @@ class Store:
         rows = np.asarray(indices, dtype=np.int64)
         return self._source.take(rows), self._target.take(rows)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
-        # Each loader process maps the file for itself.
-        return Store, (self.path,)
+    def followed_by(self, other: Store) -> Store:
+        """This store, and the rows of another behind it."""
+        return Store(self.path, *self._more, other.path, *other._more)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, ...]]:
+        # Each loader process maps the files for itself.
+        return Store, (self.path, *self._more)
+
+
+def _open_table(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            table = pa.ipc.open_file(mapped).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"cannot open prepared data: {error}", where=str(path), code="data.prepared") from None
+    if table.schema != _SCHEMA:
+        raise DataError("not a file of prepared data", where=str(path), code="data.prepared")
+    return table
 
 
 class StoreWriter:

@@ -7,6 +7,9 @@ left to right, the longest one first, and every occurrence counts:
   exactly. An exact match is preferred.
 * words: an entry matches whole words only, except in scripts without spaces between words.
 * white space: any run equals one space. Composed and decomposed letters are equal (Unicode NFC).
+
+A target phrase that a vocabulary of words or characters cannot write takes the place of an unknown word, if the run
+replaces these (`kept_text.py`); otherwise the entry is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class Entry(NamedTuple):
     """With single spaces, in Unicode NFC."""
     target: str
     tokens: tuple[int, ...]
-    """Tokens of the target phrase within a sentence."""
+    """Tokens of the target phrase within a sentence; none of a phrase that the vocabulary cannot write."""
     line: int
     """Line of the file, counted from 1."""
 
@@ -55,17 +58,19 @@ class Glossary:
 
     def entries(self, text: str) -> list[Entry]:
         """The entries that occur in a source line, in order, one for each occurrence, without overlaps."""
-        text = normalize(text, "nfc")
-        found, end = [], 0
+        return [entry for _, entry in self.matches(normalize(text, "nfc"))]
+
+    def matches(self, text: str) -> Iterator[tuple[int, Entry]]:
+        """Begin of each of the `entries` in a text that is in Unicode NFC, and the entry."""
+        end = 0
         for begin in range(len(text)):
             if begin >= end and (entry := self._at(text, begin)):
-                found.append(entry)
+                yield begin, entry
                 end = begin + len(entry.source)
-        return found
 
     def phrases(self, text: str) -> tuple[tuple[int, ...], ...]:
-        """Tokens of the target phrases of a source line, as `Sentence.phrases` takes them."""
-        return tuple(entry.tokens for entry in self.entries(text))
+        """Tokens of the target phrases of a source line that have some, as `Sentence.phrases` takes them."""
+        return tuple(entry.tokens for entry in self.entries(text) if entry.tokens)
 
     def _at(self, text: str, begin: int) -> Entry | None:
         """The longest entry that begins at `begin`."""
@@ -80,10 +85,11 @@ class Glossary:
         return None
 
 
-def read_glossary(path: Path, tokenizer: Tokenizer) -> Glossary:
+def read_glossary(path: Path, tokenizer: Tokenizer, *, replaces_unknown: bool = False) -> Glossary:
     """Read a glossary file, with the tokenizer of the target side.
 
-    Entries that the target vocabulary cannot represent are left out, with a warning.
+    Entries that the target vocabulary cannot represent have no tokens where unknown words are replaced; elsewhere they
+    are left out, with a warning.
 
     Raises:
         DataError: no such file, not UTF-8, a malformed line, or two translations of one phrase.
@@ -93,7 +99,7 @@ def read_glossary(path: Path, tokenizer: Tokenizer) -> Glossary:
     entries: dict[str, Entry] = {}
     unwritable: dict[str, Entry] = {}
     for (source, target, number), tokens in zip(lines, rows, strict=True):
-        entry = Entry(source, target, tokens, number)
+        entry = Entry(source, target, () if UNK in tokens else tokens, number)
         other = entries.setdefault(source, entry)
         if other.target != target:
             raise DataError(
@@ -102,7 +108,7 @@ def read_glossary(path: Path, tokenizer: Tokenizer) -> Glossary:
                 hint="keep one of them",
                 code="data.glossary",
             )
-        if UNK in tokens or not tokens:
+        if not entry.tokens and not replaces_unknown:
             unwritable.setdefault(source, entry)
     if unwritable:
         first = next(iter(unwritable.values()))

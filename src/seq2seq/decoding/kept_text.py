@@ -1,5 +1,7 @@
 """Text that a translation keeps as it is: lines without a letter, URLs, e-mail addresses, placeholders, tags, numbers.
 
+Phrases of a glossary that the vocabulary cannot write are spans, too, with a text of their own in the output.
+
 A line without a letter is copied. A span within a line is kept in one of two ways:
 
 * With a vocabulary of symbols, a character that stands for the span takes its place: one unknown symbol, which
@@ -10,17 +12,19 @@ A line without a letter is copied. A span within a line is kept in one of two wa
 
 from __future__ import annotations
 
+import copy
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from seq2seq.config.settings import KeptKind
-from seq2seq.decoding.glossary import phrase_tokens
+from seq2seq.decoding.glossary import Glossary, phrase_tokens
 from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UsageError
 from seq2seq.fixed_text import FIXED_TEXT
 from seq2seq.special_tokens import UNK
+from seq2seq.tokenizers.normalization import normalize
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.symbols import SymbolTokenizer
 
@@ -46,6 +50,14 @@ def check_kinds(kinds: str | Iterable[str], option: str) -> tuple[str, ...]:
     return tuple(kind for kind in dict.fromkeys(chosen) if kind not in ("", "none"))
 
 
+class Span(NamedTuple):
+    """A span of a source text, and the text that stands for it in the output."""
+
+    begin: int
+    end: int
+    text: str
+
+
 class KeptText:
     """The text that a model keeps.
 
@@ -53,6 +65,9 @@ class KeptText:
         tokenizers: of the model.
         kinds: values of `decoding.keep`.
         replaces_unknown: whether unknown symbols of the output are replaced by those of the source.
+
+    Attributes:
+        glossary: its phrases without tokens are spans where unknown symbols are replaced.
     """
 
     def __init__(self, tokenizers: TokenizerPair, kinds: Sequence[str], replaces_unknown: bool) -> None:
@@ -60,6 +75,8 @@ class KeptText:
         self.kinds = frozenset(kinds)
         self._has_symbols = isinstance(tokenizers.source, SymbolTokenizer)
         self._is_useful = bool(self.kinds - {"lines"}) and (not self._has_symbols or replaces_unknown)
+        self._has_stand_ins = self._has_symbols and replaces_unknown
+        self.glossary: Glossary | None = None
         self._copies_lines = bool(self.kinds & {"lines", "unseen"}) and _has_letters(tokenizers)
 
     def copies(self, text: str) -> bool:
@@ -68,8 +85,29 @@ class KeptText:
             return False
         return not any(unicodedata.category(character)[0] == "L" for character in FIXED_TEXT.sub(" ", text))
 
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Begin and end of the spans of a text that are kept."""
+    def with_glossary(self, glossary: Glossary | None) -> KeptText:
+        """The same with another glossary."""
+        if glossary is self.glossary:
+            return self
+        other = copy.copy(self)
+        other.glossary = glossary
+        return other
+
+    def spans(self, text: str) -> list[Span]:
+        """The spans of a text that are kept, in order; of a text in Unicode NFC if there is a glossary."""
+        fixed = [Span(begin, end, text[begin:end]) for begin, end in self._fixed(text)]
+        if self.glossary is None or not self._has_stand_ins:
+            return fixed
+        phrases = [
+            Span(begin, begin + len(entry.source), entry.target)
+            for begin, entry in self.glossary.matches(text)
+            if not entry.tokens
+        ]
+        apart = (span for span in fixed if all(span.end <= other.begin or other.end <= span.begin for other in phrases))
+        return sorted([*phrases, *apart])
+
+    def _fixed(self, text: str) -> list[tuple[int, int]]:
+        """Begin and end of the URLs, numbers and so on that are kept."""
         if not self._is_useful:
             return []
         found = list(FIXED_TEXT.finditer(text))
@@ -93,17 +131,19 @@ class KeptText:
         """The text with a stand-in for each span, if the vocabulary has unknown symbols; otherwise the text itself."""
         if not self._has_symbols:
             return text
+        text = self._normal(text)
         parts, end = [], 0
-        for number, (begin, stop) in enumerate(self.spans(text)):
-            parts += [text[end:begin], chr(_STAND_IN + number)]
-            end = stop
+        for number, span in enumerate(self.spans(text)):
+            parts += [text[end : span.begin], chr(_STAND_IN + number)]
+            end = span.end
         return "".join([*parts, text[end:]])
 
     def restored(self, output: str, line: str) -> str:
         """The output for a line with the spans in place of their stand-ins."""
         if not self._has_symbols or not has_stand_in(output):
             return output
-        return output.translate({_STAND_IN + n: line[begin:end] for n, (begin, end) in enumerate(self.spans(line))})
+        spans = self.spans(self._normal(line))
+        return output.translate({_STAND_IN + number: span.text for number, span in enumerate(spans)})
 
     def lost(self, source: str, line: str, output: str) -> bool:
         """Whether the output for a part of a line lacks a span. `source` is the part as it was encoded."""
@@ -127,10 +167,14 @@ class KeptText:
     def _required(self, source: str, line: str) -> dict[str, int]:
         """Number of times that each span of a part must occur in its output."""
         if self._has_symbols:
-            spans = [line[b:e] for n, (b, e) in enumerate(self.spans(line)) if chr(_STAND_IN + n) in source]
+            spans = self.spans(self._normal(line))
+            texts = [span.text for number, span in enumerate(spans) if chr(_STAND_IN + number) in source]
         else:
-            spans = [source[begin:end] for begin, end in self.spans(source)]
-        return {span: spans.count(span) for span in spans}
+            texts = [span.text for span in self.spans(source)]
+        return {text: texts.count(text) for text in texts}
+
+    def _normal(self, text: str) -> str:
+        return text if self.glossary is None else normalize(text, "nfc")
 
 
 def has_stand_in(text: str) -> bool:

@@ -25,7 +25,7 @@ Measure = Callable[[Sequence[str]], list[int]]
 
 def is_blank(text: str) -> bool:
     """Whether a text has no visible character: spaces, control characters (NUL too) and zero-width marks only."""
-    return all(unicodedata.category(character) in _INVISIBLE for character in text)
+    return not text or text.isspace() or all(unicodedata.category(character) in _INVISIBLE for character in text)
 
 
 def readable(text: str) -> str:

@@ -18,7 +18,7 @@ from seq2seq.special_tokens import PAD
 
 _CHUNK_CHARACTERS = 2_000_000
 """Maximum characters of a chunk: bounds its memory, and the work that is lost when the process is killed."""
-_EMPTY_LINES = 8192
+_BLANK_LINES = 8192
 _ENCODED_LINES = 512
 """Lines encoded at a time: enough to sort by length, few enough for the model to start soon."""
 _MIN_BATCH, _MIN_SHARE = 16, 8
@@ -59,7 +59,7 @@ def _text(line: Line) -> str:
 def split_chunks(lines: Iterable[Line], max_lines: int, more: More | None = None) -> Iterator[list[Line]]:
     """Chunks of at most `max_lines` lines, fewer if they are long or if there are no more for the moment.
 
-    The lines of a chunk are sorted by length for batches with little padding. Empty lines cost next to nothing: a chunk
+    The lines of a chunk are sorted by length for batches with little padding. Blank lines cost next to nothing: a chunk
     may have some thousands in addition.
     """
     chunk: list[Line] = []
@@ -67,8 +67,8 @@ def split_chunks(lines: Iterable[Line], max_lines: int, more: More | None = None
     for line in lines:
         chunk.append(line)
         size += len(line.text)
-        full += bool(line.text)
-        enough = full >= max_lines or len(chunk) >= max_lines + _EMPTY_LINES or size >= _CHUNK_CHARACTERS
+        full += not is_blank(line.text)
+        enough = full >= max_lines or len(chunk) >= max_lines + _BLANK_LINES or size >= _CHUNK_CHARACTERS
         if enough or (more is not None and not more()):
             yield chunk
             chunk, size, full = [], 0, 0
@@ -103,7 +103,9 @@ def encode_chunk(
     sentences) that are too long. `text_of` gives the text of a line that is translated; a blank one is no sentence.
     """
     too_long: list[tuple[int, str]] = []
-    order = sorted((i for i, line in enumerate(chunk) if line.text), key=lambda index: -len(chunk[index].text))
+    order = sorted(
+        (i for i, line in enumerate(chunk) if not is_blank(line.text)), key=lambda index: -len(chunk[index].text)
+    )
     for begin in range(0, len(order), _ENCODED_LINES):
         indices = order[begin : begin + _ENCODED_LINES]
         texts = [tags.split(text_of(chunk[index])) for index in indices]

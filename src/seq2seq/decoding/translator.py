@@ -19,7 +19,7 @@ from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.segmentation import join_sentences, readable, single_line, word_tokens
+from seq2seq.decoding.segmentation import is_blank, join_sentences, readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.unknown_words import replace_unknowns
@@ -226,12 +226,12 @@ class Translator:
         if self.engine.max_source_length is not None:
             limit = max(1, min(limit, self.engine.max_source_length - 1))
         kept = self._kept_text(options)
-        text_of = partial(self._text_of, kept=kept, glossary=options.glossary)
+        text_of = partial(self._text_of, kept=kept)
         sentences = encode_chunk(lines, start, self.tokenizers.source.encode, limit, options.split, self.tags, text_of)
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
             search = search._replace(words=self._word_tokens)
-        full = sum(bool(line.text) for line in lines)
+        full = sum(not is_blank(line.text) for line in lines)
         if size := self.parallelism.call_sentences:
             batches = make_batches(sentences, full, size * limit, min(size, -(-full // _MIN_CALLS)))
         else:
@@ -266,12 +266,12 @@ class Translator:
         key = (options.keep, options.replace_unknown)
         if key not in self._kept:
             self._kept[key] = KeptText(self.tokenizers, *key)
-        return self._kept[key]
+        return self._kept[key].with_glossary(options.glossary)
 
-    def _text_of(self, line: Line, kept: KeptText, glossary: Glossary | None) -> str:
+    def _text_of(self, line: Line, kept: KeptText) -> str:
         """The text of a line that is translated: nothing of one that is copied, stand-ins for spans that are kept."""
         text = readable(line.text)
-        if self._is_copied(line, kept) and not (glossary and glossary.entries(text)):
+        if self._is_copied(line, kept) and not (kept.glossary and kept.glossary.entries(text)):
             return ""
         return kept.masked(text)
 
@@ -290,12 +290,15 @@ class Translator:
         self._search_again(pool, chunk, sentences, translations, options)
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
+            if is_blank(line.text):
+                finished.append([Translation(line, "", -math.inf, -math.inf, [])])
+                continue
             parts: list[list[Translation]] = []
             while part := translations.pop((number, len(parts)), None):
                 parts.append(part)
             self.outputs_cut += any(part[0].cut for part in parts)
             if not parts:
-                copied = line.text and self._is_copied(line, chunk.kept)
+                copied = self._is_copied(line, chunk.kept)
                 text = single_line(self.tags.split(readable(line.text))[1]) if copied else ""
                 parts.append([Translation(line, text, -math.inf, -math.inf, [])])
             finished.append(_join(line, parts, options.search.length_penalty))

@@ -19,7 +19,7 @@ from seq2seq.evaluation.significance import confidence_intervals
 from seq2seq.evaluation.slices import slice_scores
 from seq2seq.reports.charts import Curve, line_chart
 from seq2seq.reports.page import Chart, Command, Paragraph, Samples, Section, Table, to_html, to_markdown
-from seq2seq.reports.run_summary import RunSummary, read_metrics, summarise
+from seq2seq.reports.run_summary import BEFORE_AND_AFTER, RunSummary, read_metrics, summarise
 from seq2seq.runs.directory import RunDirectory
 
 FILE_NAME = "report.html"
@@ -162,6 +162,8 @@ def _scores(summary: RunSummary, translations: Translations | None) -> Iterator[
     ]
     columns = ("metric", "score", "95 % interval", "sacrebleu signature")
     yield Section(f"Scores of {summary.test_sentences:,} test sentences", [Table(columns, rows)])
+    if summary.before_and_after:
+        yield Section("Before and after fine-tuning", [Table(BEFORE_AND_AFTER, summary.before_and_after)])
     if texts is None:
         return
     slices = slice_scores(
@@ -240,6 +242,9 @@ def _data(summary: RunSummary) -> Iterator[Section]:
     rows = counts + tokens
     if len(record.corpora) > 1:
         rows += [(f"pairs of corpus {number}", f"{count:,}") for number, count in enumerate(record.corpora)]
+    if record.replay is not None:
+        share = f"{summary.config.training.replay:.0%} of an epoch"
+        rows.append((f"pairs of {record.replay.run}, {share}", f"{sum(record.replay.sizes):,}"))
     if rows:
         yield Section("Data", [Table(("pairs", "count"), rows)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,10 +14,13 @@ from safetensors import SafetensorError, safe_open
 
 from seq2seq.config import Config
 from seq2seq.errors import UserError
+from seq2seq.evaluation.metrics import MetricResult
+from seq2seq.records import Score, StartScores, TestScores
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained
 
-_CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
+CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
+"""Validation scores in metrics.jsonl, and their names."""
 
 
 class Point(NamedTuple):
@@ -46,6 +49,8 @@ class RunSummary:
     """Test scores by name; empty before the end."""
     signatures: dict[str, str]
     test_sentences: int
+    before_and_after: list[tuple[str, str, str, str, str, str]]
+    """Rows of `BEFORE_AND_AFTER`."""
     minutes: float | None
     """Wall time of training and validation; None before the end."""
     tokens_per_second: float | None
@@ -89,7 +94,7 @@ def summarise(path: Path) -> RunSummary:
     rows = read_metrics(directory.path / "metrics.jsonl")
     validations = [row for row in rows if row.get("kind") == "validation"]
     key, metric = next(
-        ((key, name) for key, name in _CURVES if any(_is_number(row.get(key)) for row in validations)),
+        ((key, name) for key, name in CURVES if any(_is_number(row.get(key)) for row in validations)),
         ("loss", "loss"),
     )
     curve = [
@@ -110,6 +115,9 @@ def summarise(path: Path) -> RunSummary:
         scores={score.name: score.value for score in test.metrics} if test else {},
         signatures={score.name: score.signature for score in test.metrics} if test else {},
         test_sentences=test.sentences if test else 0,
+        before_and_after=before_and_after(results.start, test.metrics if test else [], results.old_test)
+        if results
+        else [],
         minutes=None if results is None else results.minutes,
         tokens_per_second=statistics.median(speeds) if speeds else None,
         parameters=_parameters(directory.checkpoints),
@@ -134,6 +142,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(row, Mapping):
             rows.append(dict(row))
     return rows
+
+
+def before_and_after(
+    start: StartScores | None, test: Sequence[Score | MetricResult], old_test: TestScores | None
+) -> list[tuple[str, str, str, str, str, str]]:
+    """Rows of `BEFORE_AND_AFTER`: scores of a fine-tuned model on the new and on the old test set, beside those of the
+    model that it started from; none for other runs."""
+    rows = []
+    after = {"new": test, "old": old_test.metrics if old_test else []}
+    for name, before in (("new", start and start.test), ("old", start and start.old_test)):
+        values = {score.name: score.value for score in before.metrics} if before else {}
+        for score in after[name]:
+            if before and score.name in values and score.name in ("BLEU", "chrF"):
+                scores = f"{values[score.name]:.2f}", f"{score.value:.2f}"
+                rows.append((name, f"{before.sentences:,}", score.name, *scores, score.signature))
+    return rows
+
+
+BEFORE_AND_AFTER = ("test set", "sentences", "metric", "before", "after", "signature")
 
 
 def _is_number(value: object) -> bool:

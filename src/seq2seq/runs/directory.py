@@ -1,6 +1,7 @@
 """The run directory: its files, its lock, and the check that a config still fits the trained model.
 
 runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
+            old_test.source old_test.target  start.json
             estimate.json  checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
 """
 
@@ -27,7 +28,7 @@ from seq2seq.config.yaml import add_comments
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
-from seq2seq.records import DataRecord, Estimate, Results, read_record
+from seq2seq.records import DataRecord, Estimate, Results, StartScores, read_record
 from seq2seq.runs.environment import environment
 
 # Settings that may change before a run is resumed: they do not affect the steps that were done. The first group decides
@@ -73,8 +74,10 @@ _FILES = (
         "results.json",
         "metrics.jsonl",
         "diverged.json",
+        "start.json",
     ),
     *("train.log", "report.html", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
+    *("old_test.source", "old_test.target", "old_test.hyp"),
 )
 """Names that seq2seq itself reads and writes in a run directory."""
 
@@ -105,6 +108,7 @@ class RunDirectory:
         self.validation = path / "validation"
         self.batch_size = path / "batch_size.json"
         self.estimate = path / "estimate.json"
+        self.start = path / "start.json"
 
     def create(self) -> None:
         """Create the folder.
@@ -185,7 +189,9 @@ class RunDirectory:
         if changes := config_changes(before, config):
             more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
             shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
-            start = f" (training.init_from={self.path} starts from this model)" if self.has_checkpoints else ""
+            start = ""
+            if self.has_checkpoints:
+                start = f" (training.init_from={self.path} fine-tunes this model, with the settings for that)"
             raise ConfigError(
                 f"the run in {self.path} was started with other settings:{shown}",
                 where=str(self.config),
@@ -333,6 +339,14 @@ class RunDirectory:
             CheckpointError: it is damaged.
         """
         return read_record(self.estimate, Estimate, hint="train into another run directory")
+
+    def load_start(self) -> StartScores | None:
+        """Load start.json; None unless the run is a fine-tuning with a test set.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return read_record(self.start, StartScores, hint="remove it: then nothing is compared with the scores")
 
     def load_results(self) -> Results | None:
         """Load results.json; None before the end of training.

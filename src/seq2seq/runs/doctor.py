@@ -96,7 +96,8 @@ def examine(directory: RunDirectory) -> RunReport:
     facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
     _result_or_fault(directory.load_batch_size, faults)
     record = _result_or_fault(directory.load_data_record, faults)
-    for split, expected in (("valid", record and record.counts.valid), ("test", record and record.counts.test)):
+    counts = None if record is None else record.counts
+    for split, expected in (("valid", counts and counts.valid), ("test", counts and counts.test), ("old_test", None)):
         pairs = _result_or_fault(lambda split=split: directory.load_pairs(split), faults)  # type: ignore[misc]
         if pairs is not None and expected not in (None, len(pairs)):
             remarks.append(f"{split}.source has {len(pairs):,} lines, and was written with {expected:,}")
@@ -208,12 +209,14 @@ def _records(directory: RunDirectory, data: DataRecord | None, results: Results 
     if not directory.data_record.exists() or (data is not None and data.tokenizer is None):
         name = directory.data_record.name
         yield f"{name} is missing or incomplete: the tokenizer cannot be compared with the one of training"
-    written = directory.path / "test.hyp"
-    if results is not None and results.test is not None and (expected := results.test.hypotheses) is not None:
-        if not written.is_file():
-            yield f"{written.name} is missing"
-        elif digest_file(written) != expected:
-            yield f"{written.name} is damaged: its SHA-256 is not the one recorded"
+    scored = {} if results is None else {"test.hyp": results.test, "old_test.hyp": results.old_test}
+    for name, scores in scored.items():
+        if scores is None or scores.hypotheses is None:
+            continue
+        if not (directory.path / name).is_file():
+            yield f"{name} is missing"
+        elif digest_file(directory.path / name) != scores.hypotheses:
+            yield f"{name} is damaged: its SHA-256 is not the one recorded"
     if not _json(directory.environment):
         yield f"{directory.environment.name} is missing or damaged: the versions it was made with are lost"
     if not directory.log.is_file():

@@ -91,8 +91,9 @@ def estimate_run(
         }
     validation = 0.0
     if prepared.valid_pairs and prepared.valid is not None:
-        share = len(prepared.valid) / max(1, len(prepared.train))  # a forward pass is a third of an update
+        share = len(prepared.valid) / max(1, data.pairs_per_epoch)  # a forward pass is a third of an update
         validation = share * step_seconds * data.batches_per_epoch / 3 + len(prepared.valid_pairs) * shares["greedy"]
+    sentences = len(prepared.test_pairs) + len(directory.load_pairs("old_test"))
     found = Estimate(
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         steps=settings.max_steps,
@@ -102,7 +103,7 @@ def estimate_run(
         step_seconds=step_seconds,
         validation_seconds=validation,
         preparation_seconds=time.monotonic() - started,
-        end_seconds=validation + _LOADING_SECONDS + len(prepared.test_pairs) * shares["beam"],
+        end_seconds=validation + _LOADING_SECONDS + sentences * shares["beam"],
         memory=round(ranks.sum_host([_foreseen_memory(trainer)])[0]),
         budget_minutes=None,
     )
@@ -186,7 +187,9 @@ def as_trained(directory: RunDirectory, config: Config) -> Config:
     """The stored config of a run with the steps and the schedule that a budget has decided."""
     if config.training.budget_minutes is None:
         return config
-    return config.model_copy(update={"training": fitted(config.training, directory.load_estimate())})
+    training = fitted(config.training, directory.load_estimate())
+    own = {"max_minutes": config.training.max_minutes}  # that of the budget follows from the speed of the machine
+    return config.model_copy(update={"training": training.model_copy(update=own)})
 
 
 def announce(estimate: Estimate, settings: TrainingSettings) -> None:

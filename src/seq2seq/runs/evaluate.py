@@ -211,28 +211,53 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
         folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
 
 
+def score_start(
+    config: Config, directory: RunDirectory, earlier: RunDirectory, checkpoint: str, placement: Placement, ranks: Ranks
+) -> None:
+    """Score the model that a fine-tuning starts from, on the new test set and on that of its run; every rank must call
+    it, the first writes start.json."""
+    scores: dict[str, Any] = {"run": str(earlier.path), "checkpoint": checkpoint}
+    sets = {split: pairs for split in ("test", "old_test") if (pairs := directory.load_pairs(split))}
+    if not sets:
+        return
+    loaded = load(earlier.path, checkpoint=checkpoint, device=str(placement.device), threads=placement.threads)
+    loaded.translator.settings = config.decoding
+    run = LoadedRun(earlier, config, loaded.checkpoint, loaded.translator)  # decoded and scored like the new run
+    for split, pairs in sets.items():
+        say(f"translating {len(pairs):,} {split.replace('_', ' ')} sentences before fine-tuning")
+        scores[split], _ = _scores(run, pairs, config, ranks)
+    if ranks.is_first:
+        write_record(directory.start, scores)
+
+
+def _scores(run: LoadedRun, pairs: list[tuple[str, str]], config: Config, ranks: Ranks) -> tuple[dict[str, Any], str]:
+    """Scores of a test set as a record, and the translations."""
+    hypotheses, metrics = evaluate(run, pairs, ranks)
+    text = "".join(line + "\n" for line in hypotheses)
+    scores: dict[str, Any] = {
+        "sentences": len(pairs),
+        "metrics": [metric._asdict() for metric in metrics],
+        "decoding": config.decoding.model_dump(mode="json"),
+        "hypotheses": hashlib.sha256(text.encode("utf-8")).hexdigest(),
+    }
+    if by_tag := metrics_by_target_tag(run, pairs, hypotheses, config.data.target_language):
+        scores["by_target_tag"] = {tag: [metric._asdict() for metric in found] for tag, found in by_tag.items()}
+    return scores, text
+
+
 def score_test_set(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks) -> None:
-    """Score the best model on the test set and write results.json."""
+    """Score the best model on the test set, also on that of the run it was fine-tuned from, and write results.json."""
     ranks.barrier()  # rank 0 has marked the best model
     run = load(directory.path, device=str(placement.device), threads=placement.threads)
-    pairs = directory.load_pairs("test")
     results: dict[str, Any] = {"checkpoint": run.checkpoint, "test": None}
-    if pairs:
-        say(f"translating {len(pairs):,} test sentences with beam {config.decoding.beam_size}")
-        hypotheses, metrics = evaluate(run, pairs, ranks)
-        text = "".join(line + "\n" for line in hypotheses)
-        if ranks.is_first:
-            write_text(directory.path / "test.hyp", text)
-        results["test"] = {
-            "sentences": len(pairs),
-            "metrics": [metric._asdict() for metric in metrics],
-            "decoding": config.decoding.model_dump(mode="json"),
-            "hypotheses": hashlib.sha256(text.encode("utf-8")).hexdigest(),
-        }
-        if by_tag := metrics_by_target_tag(run, pairs, hypotheses, config.data.target_language):
-            results["test"]["by_target_tag"] = {
-                tag: [metric._asdict() for metric in found] for tag, found in by_tag.items()
-            }
+    for split in ("test", "old_test"):
+        if pairs := directory.load_pairs(split):
+            say(f"translating {len(pairs):,} {split.replace('_', ' ')} sentences with beam {config.decoding.beam_size}")
+            results[split], text = _scores(run, pairs, config, ranks)
+            if ranks.is_first:
+                write_text(directory.path / f"{split}.hyp", text)
+    if (start := directory.load_start()) is not None:
+        results["start"] = start.model_dump(mode="json", exclude={"format", "check"})
     last = CheckpointFolder(directory.checkpoints).load_last()
     if last is not None:
         results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}

@@ -49,6 +49,9 @@ class InitialModel(NamedTuple):
     """Settings that the weights were trained with."""
     name: str
     """The checkpoint's folder, for messages."""
+    directory: RunDirectory
+    test_pairs: list[tuple[str, str]]
+    """The run's own test set; empty if it has none."""
 
 
 def initial_weights(path: str, config: Config) -> InitialModel:
@@ -63,8 +66,9 @@ def initial_weights(path: str, config: Config) -> InitialModel:
         CheckpointError: there is no run or checkpoint, or a file is damaged.
         ConfigError: the config describes another model, or names another vocabulary.
     """
-    directory, checkpoint = _locate(Path(path))
+    directory, name = find_run(Path(path))
     before = directory.load_config()
+    checkpoint = _load(directory, name)
     _check_model(before.model, config.model, directory.path)
     tokenizers = TokenizerPair.load(directory.tokenizer)
     check_tokenizer(directory, tokenizers)
@@ -74,7 +78,8 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     extended = tokenizers.with_tags(tag_symbols([*data.train, *data.valid, *data.test]))
     if added := extended.source.pieces(range(tokenizers.source.size, extended.source.size)):
         say(f"new in the vocabulary of {directory.path}: {' '.join(added)} (its other entries and weights stay)")
-    return InitialModel(extended, checkpoint.model, before.model, str(checkpoint.path))
+    test_pairs = directory.load_pairs("test")
+    return InitialModel(extended, checkpoint.model, before.model, str(checkpoint.path), directory, test_pairs)
 
 
 def load_initial_weights(model: nn.Module, initial: InitialModel) -> None:
@@ -151,21 +156,29 @@ def _entries(tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
     return enumerate(tokenizer.pieces(range(tokenizer.size)))
 
 
-def _locate(path: Path) -> tuple[RunDirectory, Checkpoint]:
+def find_run(path: Path) -> tuple[RunDirectory, str | None]:
+    """The run that `training.init_from` names, and the name of a checkpoint in it; None for the best one.
+
+    Raises:
+        CheckpointError: a link or a special file stands in the run.
+    """
     # A link to a checkpoint is followed, but a run keeps the name that the user gave it.
     within = path if path.parent.name == "checkpoints" else path.resolve()
     if within.parent.name == "checkpoints" and (within.parent.parent / "config.yaml").exists():
-        directory = RunDirectory(within.parent.parent)
-        try:
-            return directory, load_checkpoint(find_checkpoint(directory, within.name), with_training=False)
-        except CheckpointError as error:
-            error.where = error.where or "training.init_from"
-            raise
+        return RunDirectory(within.parent.parent), within.name
     if path.name == "checkpoints" and (path.parent / "config.yaml").exists():
         path = path.parent
-    directory = RunDirectory(path)
-    directory.load_config()  # raises the right error for a folder that is not a run
-    return directory, load_best(directory)
+    return RunDirectory(path), None
+
+
+def _load(directory: RunDirectory, name: str | None) -> Checkpoint:
+    if name is None:
+        return load_best(directory)
+    try:
+        return load_checkpoint(find_checkpoint(directory, name), with_training=False)
+    except CheckpointError as error:
+        error.where = error.where or "training.init_from"
+        raise
 
 
 def _check_model(trained: ModelSettings, wanted: ModelSettings, run: Path) -> None:

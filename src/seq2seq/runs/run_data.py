@@ -7,7 +7,7 @@ that went on with other data would be neither the old run nor a new one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seq2seq.atomic_files import write_text
@@ -15,7 +15,7 @@ from seq2seq.config import Config, Source
 from seq2seq.config.sources import HubSource
 from seq2seq.console import say
 from seq2seq.data.cache import Inputs, cache_folder
-from seq2seq.data.files import open_binary
+from seq2seq.data.files import Pair, open_binary
 from seq2seq.data.hub import is_local
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.errors import ConfigError, DataError, NetworkError, UsageError
@@ -102,10 +102,15 @@ def prepare_data(config: Config, directory: RunDirectory, tokenizers: TokenizerP
     return prepared
 
 
-def save_data(directory: RunDirectory, prepared: Prepared) -> None:
-    """Write tokenizer, held-out text and data.json; for a run with checkpoints, they are those that it has."""
+def save_data(directory: RunDirectory, prepared: Prepared, old_test: Sequence[Pair] = ()) -> None:
+    """Write tokenizer, held-out text and data.json; for a run with checkpoints, they are those that it has.
+
+    `old_test` is the test set of the run that a fine-tuning starts from.
+    """
     prepared.tokenizers.save(directory.tokenizer)
     held_out = dict(_held_out(directory, prepared))
+    if old_test:
+        held_out |= dict(directory.pair_texts("old_test", old_test))
     for path, text in held_out.items():
         write_text(path, text)
     hashes = {path.name: _sha256(text) for path, text in held_out.items()}
@@ -181,7 +186,7 @@ def _changed(directory: RunDirectory, changes: list[str]) -> ConfigError:
         + "".join(f"\n    {change}" for change in changes),
         where=str(directory.data_record),
         hint="put the old data back, or train into another run directory with -o "
-        f"(training.init_from={directory.path} starts from this model)",
+        f"(training.init_from={directory.path} fine-tunes this model, with the settings for that)",
         code="config.data-changed",
     )
 

@@ -19,7 +19,6 @@ from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches
-from seq2seq.data.order import Mixture
 from seq2seq.data.pipes import spool_sources
 from seq2seq.data.prepare import Prepared
 from seq2seq.distributed.launch import launch
@@ -31,12 +30,14 @@ from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
-from seq2seq.records import Estimate, Results
+from seq2seq.records import Estimate, Results, StartScores, TestScores
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import announce, compare_with_truth, estimate_run, fitted
-from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_test_set
+from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
+from seq2seq.runs.recipe import with_recipe
+from seq2seq.runs.replay import training_mixture, with_replay
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
@@ -61,6 +62,10 @@ class RunResult(NamedTuple):
     minutes: float
     """Training and validation."""
     steps: int
+    start: StartScores | None = None
+    """Scores of the model that a fine-tuning has started from."""
+    old_test: TestScores | None = None
+    """Scores on the test set of the run that a fine-tuning has started from."""
 
 
 def run_folder(config: Config) -> Path:
@@ -73,8 +78,10 @@ class Start(NamedTuple):
 
     refresh: Refresh | None
     reasons: Mapping[str, str]
-    time: float
+    time: float | None
+    """None: preparation does not count towards a budget."""
     only_estimates: bool = False
+    share: float = 1.0
 
 
 def train(
@@ -83,6 +90,7 @@ def train(
     refresh: Refresh | None = None,
     reasons: Mapping[str, str] | None = None,
     started: float | None = None,
+    share: float | None = None,
 ) -> RunResult:
     """Prepare the data, train (or resume), average, and score the best model on the test set.
 
@@ -91,6 +99,8 @@ def train(
             several ranks may be started with it.
         reasons: why the tool has chosen settings, by dotted key: comments of the stored config.
         started: when the command was started, by `time.monotonic`, for estimate and budget; now by default.
+        share: for one of several trials: the run pauses at the first validation after this share of its steps, without
+            a test score unless it is 1, and a budget does not include the preparation, which differs between trials.
 
     Raises:
         UserError: an error that the user can mend; see `seq2seq.errors`.
@@ -98,9 +108,11 @@ def train(
     """
     directory = RunDirectory(run_folder(config))
     config = directory.with_data_seed(config.model_copy(update={"data": spool_sources(config.data)}))
-    config = directory.with_metric_of_the_start(config)
+    begun = time.monotonic() if started is None and share is None else started
+    config, chosen = with_recipe(directory.with_metric_of_the_start(config), directory)
     try:
-        _run_ranks(config, Start(refresh, reasons or {}, time.monotonic() if started is None else started))
+        first = Start(refresh, {**chosen, **(reasons or {})}, begun, share=1.0 if share is None else share)
+        _run_ranks(config, first)
     except Interrupted as end:
         end.kept = end.kept or _saved_so_far(directory)
         if os.environ.get("RANK", "0") == "0":
@@ -117,8 +129,9 @@ def estimate(config: Config, *, started: float | None = None) -> Estimate:
         UserError: an error that the user can mend; see `seq2seq.errors`.
     """
     with tempfile.TemporaryDirectory(prefix="seq2seq-estimate-") as folder:
-        config = config.model_copy(update={"run_directory": f"{folder}/run", "data": spool_sources(config.data)})
         now = time.monotonic() if started is None else started
+        config = config.model_copy(update={"run_directory": f"{folder}/run", "data": spool_sources(config.data)})
+        config, _ = with_recipe(config, RunDirectory(run_folder(config)))
         _run_ranks(config, Start(None, {}, now, only_estimates=True))
         found = RunDirectory(run_folder(config)).load_estimate()
         assert found is not None, "it is written before the first step"
@@ -159,7 +172,10 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
         trainer, data, expected = _set_up(config, directory, placement, ranks, start)
         if start.only_estimates:
             return
-        state = trainer.fit(data)
+        state = trainer.fit(data, start.share)
+        if start.share < 1.0:
+            say(f"paused after {state.step:,} steps")
+            return
         ended = time.monotonic()
         say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
         average_checkpoints(config, trainer)
@@ -220,9 +236,15 @@ def _set_up(
         prepared = prepare_data(config, directory, None if initial is None else initial.tokenizers)
         if initial is not None:
             check_new_text(prepared, str(init_from))
+        prepared = with_replay(prepared, config, directory)
+        old_test = directory.load_pairs("old_test") if initial is None else initial.test_pairs
         if ranks.is_first:
-            save_data(directory, prepared)
-    ranks.require_equal("data", f"{prepared.record['fingerprint']} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
+            save_data(directory, prepared, old_test)
+    fingerprints = [prepared.record["fingerprint"], prepared.record.get("replay", {}).get("fingerprint", "")]
+    ranks.require_equal("data", f"{' '.join(fingerprints)} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
+    if initial is not None:
+        score_start(config, directory, initial.directory, Path(initial.name).name, placement, ranks)
+    started = time.monotonic() if start.time is None else start.time
     model = _build(config, prepared, initial).to(device)
     ranks.seed(config.seed)
     say(_model_line(config, prepared, model, placement, precision))
@@ -250,7 +272,7 @@ def _set_up(
     with ranks.first_then_others("batch size"):
         batch_size = _batch_size(config, directory, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
-    expected = estimate_run(config, directory, trainer, data, prepared, started=start.time)
+    expected = estimate_run(config, directory, trainer, data, prepared, started=started)
     if expected is not None and not directory.has_checkpoints:
         announce(expected, config.training)
     trainer.settings = fitted(config.training, expected)
@@ -262,8 +284,8 @@ def _model_line(
 ) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
     pairs = sum(prepared.record["corpora"])
-    read = training_mixture(config, prepared).pairs - pairs
-    copies = f" and {read:,} noisy copies in each epoch" if read else ""
+    read = sum(training_mixture(config, prepared).draws[len(prepared.record["corpora"]) :])
+    copies = f" and {read:,} noisy copies or earlier pairs in each epoch" if read else ""
     tokenizers, threads = prepared.tokenizers, placement.threads
     spread = f"{placement.device} with {threads} thread{'s' if threads > 1 else ''}"
     if placement.ranks > 1:
@@ -318,16 +340,6 @@ def training_data(
     )
 
 
-def training_mixture(config: Config, prepared: Prepared) -> Mixture:
-    """Draws from each corpus, and from the noisy copies of it."""
-    weights = [source.weight for source in config.data.train]
-    corpora: list[int] = prepared.record["corpora"]
-    mixture = Mixture.of(corpora, weights, config.data.temperature)
-    for copies in prepared.record.get("copies", {}).values():
-        mixture = mixture.with_copies(copies["pairs"], copies["rate"])
-    return mixture
-
-
 def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepared: Prepared) -> int:
     """The batch size of the config; for `auto`, the size of an earlier start or the largest that fits."""
     wanted, batch_type, device = config.training.batch_size, config.training.batch_type, trainer.precision.device
@@ -358,4 +370,6 @@ def _load_result(directory: RunDirectory) -> RunResult:
         checkpoint=results.checkpoint,
         minutes=results.minutes,
         steps=results.steps,
+        start=results.start,
+        old_test=results.old_test,
     )

@@ -1,0 +1,277 @@
+"""`seq2seq backtranslate`"""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
+
+import typer
+
+from seq2seq.cli.input import REPLACE
+from seq2seq.cli.options import (
+    BeamSize,
+    Checkpoint,
+    Device,
+    Errors,
+    Json,
+    Precision,
+    Quiet,
+    Run,
+    TargetTag,
+    Threads,
+    Workers,
+    check_choice,
+    require,
+)
+from seq2seq.console import say, set_quiet
+from seq2seq.errors import UsageError
+from seq2seq.redaction import presentable
+
+if TYPE_CHECKING:
+    from seq2seq.data.files import DecodingErrors, Pair
+    from seq2seq.decoding.translator import TranslationOptions
+    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.load import Precision as Numbers
+    from seq2seq.synthesis.filters import Counts, FilterOptions
+
+METHODS = ("beam", "sampling", "noised-beam")
+
+
+class Method(NamedTuple):
+    """How the synthetic side is made."""
+
+    name: str
+    beam_size: int | None
+    top_k: int
+    temperature: float
+    seed: int
+
+    def check(self) -> None:
+        """Raise `UsageError` for options that exclude each other."""
+        check_choice("--method", self.name, METHODS)
+        samples = self.name == "sampling"
+        require("--top-k", "--method sampling", samples or not self.top_k)
+        require("--temperature", "--method sampling", samples or self.temperature == 1.0)
+        require("--beam-size", "--method beam or noised-beam", not samples or self.beam_size is None)
+
+    def options(self, loaded: LoadedRun) -> TranslationOptions:
+        """The options of the translator."""
+        from seq2seq.decoding.candidates import Sampling
+        from seq2seq.decoding.translator import translation_options
+
+        options = translation_options(loaded.translator.settings)
+        search = options.search
+        if self.name == "sampling":
+            search = search._replace(sampling=Sampling(self.temperature, self.top_k, seed=self.seed))
+        elif self.beam_size is not None:
+            search = search._replace(beam_size=self.beam_size)
+        return options._replace(search=search)
+
+    def identity(self) -> dict[str, Any]:
+        """What translations depend on: not the noise, which is put into them later."""
+        if self.name == "sampling":
+            return {"sampling": [self.top_k, self.temperature, self.seed]}
+        return {"beam_size": self.beam_size}
+
+
+def backtranslate(
+    run: Run,
+    files: Annotated[
+        list[str], typer.Argument(help="Text in the language that RUN reads, a sentence a line.", show_default=False)
+    ],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="OUT.LANGUAGE twice, OUT.yaml, OUT.receipt.tsv.", metavar="OUT"),
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted command, or filter its translations anew.")
+    ] = False,
+    method: Annotated[
+        str, typer.Option("--method", help="beam, sampling, or noised-beam: words dropped, blanked and moved.")
+    ] = "beam",
+    beam_size: BeamSize = None,
+    top_k: Annotated[
+        int, typer.Option("--top-k", min=0, help="For sampling: only the k likeliest tokens; 0 is all.")
+    ] = 0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="For sampling.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="For sampling and noise.")] = 1,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", help="Drop translations below this log P per token, such as -2.")
+    ] = None,
+    drop_worst: Annotated[
+        float, typer.Option("--drop-worst", min=0, max=0.99, help="Drop this share, of the lowest scores: 0.1.")
+    ] = 0.0,
+    max_ratio: Annotated[
+        float, typer.Option("--max-ratio", min=1.01, help="Largest ratio of the two sides' tokens.")
+    ] = 3.0,
+    tag: Annotated[
+        str, typer.Option("--tag", help="Put before each synthetic source in training; none for no tag.")
+    ] = "BT",
+    weight: Annotated[
+        float | None,
+        typer.Option(
+            "--weight", min=0.0001, help="Sampling rate in training. [default: at most as often as genuine pairs]"
+        ),
+    ] = None,
+    target_tag: TargetTag = None,
+    errors: Errors = "strict",
+    as_json: Json = False,
+    checkpoint: Checkpoint = None,
+    precision: Precision = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Make training pairs from monolingual text of the target language, by a run of the opposite direction.
+
+    To train English to German, give German text and a run that translates German to English. The pairs have its
+    translations as sources and your text as targets; OUT.yaml is the data of a config for training on them.
+
+    \b
+      seq2seq backtranslate runs/de-en mono.de.gz -o synthetic
+      seq2seq backtranslate runs/de-en mono.de -o synthetic --method sampling --top-k 10
+      seq2seq backtranslate runs/de-en mono.de -o synthetic --resume --drop-worst 0.1
+      seq2seq train my.yaml synthetic.yaml
+    """
+    set_quiet(quiet)
+    making = Method(method, beam_size, top_k, temperature, seed)
+    making.check()
+    check_choice("--errors", errors, ("strict", "replace"))
+    check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    _check_tag(tag)
+    _check_output(output)
+    from seq2seq.runs.load import load
+    from seq2seq.synthesis.filters import FilterOptions
+
+    loaded = load(
+        run,
+        device=device,
+        checkpoint=checkpoint,
+        threads=threads,
+        workers=workers,
+        precision=cast("Numbers | None", precision),
+    )
+    limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
+    if min_score is not None:
+        limits = limits._replace(min_score=min_score)
+    decoding_errors = cast(Literal["strict", "replace"], errors)
+    counts = _make_pairs(loaded, files, output, making, limits, target_tag, decoding_errors, resume=resume)
+    _report(loaded, output, counts, None if tag == "none" else tag, weight, as_json=as_json, quiet=quiet)
+
+
+def _check_tag(tag: str) -> None:
+    from seq2seq.synthesis.recipe import is_tag
+
+    if tag != "none" and not is_tag(tag):
+        raise UsageError(
+            f"--tag {tag} is no tag: a capital letter, then letters, digits, _ and -",
+            hint="--tag BT, or --tag none",
+            code="usage.value",
+        )
+
+
+def _check_output(output: str) -> None:
+    folder = Path(output).parent
+    if not output or Path(output).is_dir() or not folder.is_dir():
+        what = f"{output} is a folder" if Path(output).is_dir() else f"there is no folder {folder}"
+        raise UsageError(f"cannot write {output}.LANGUAGE: {what}", hint="-o synthetic", code="usage.unwritable")
+
+
+def _check_existing(loaded: LoadedRun, output: str, translations: Path, *, resume: bool) -> None:
+    """Raise `UsageError` where a file of the output exists that no earlier such command has written."""
+    from seq2seq.checks.corpus import copy_paths
+
+    if resume and translations.exists():
+        return
+    data = loaded.config.data
+    paths = [*copy_paths(output, (data.target_language, data.source_language)), Path(f"{output}.yaml")]
+    if found := next((path for path in [translations, *paths] if path.exists()), None):
+        again = "--resume filters its translations again" if found == translations else "give another name with -o"
+        raise UsageError(f"{found} exists", hint=again, code="usage.exists")
+
+
+def _make_pairs(
+    loaded: LoadedRun,
+    files: list[str],
+    output: str,
+    method: Method,
+    limits: FilterOptions,
+    target_tag: str | None,
+    errors: DecodingErrors,
+    *,
+    resume: bool,
+) -> Counts:
+    """Translate, filter, and write the aligned files."""
+    from seq2seq.cli.synthetic import translate_all
+    from seq2seq.data.pipes import spool_pipes
+    from seq2seq.synthesis.filters import SAMPLE, PairFilter, check_direction, write_pairs
+    from seq2seq.synthesis.noise import add_noise
+    from seq2seq.synthesis.originals import Original, Originals, file_lines
+    from seq2seq.synthesis.translations import Contents, Translated
+
+    path = Path(f"{output}.translations.tsv")
+    _check_existing(loaded, output, path, resume=resume)
+    files = spool_pipes(files)
+    data = loaded.config.data
+    genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
+    genuine = [(loaded.target_tags.split(source)[1], target) for source, target in genuine]
+    originals = Originals(
+        lambda: file_lines(files, errors, REPLACE),
+        loaded.translator.tokenizers.source,
+        [source for source, _ in genuine],
+        data.cleaning.max_tokens,
+    )
+    sample = list(islice(originals.read(), SAMPLE))
+    languages = data.source_language, data.target_language
+    check_direction(sample, genuine, languages, loaded.directory.path)
+    contents = Contents.of(originals.read())
+    identity = {"weights": list(loaded.weights), "target_tag": target_tag, **method.identity()}
+    translate_all(
+        loaded, originals, contents, method.options(loaded), path, identity, target_tag=target_tag, resume=resume
+    )
+
+    def pair_of(original: Original, found: Translated) -> Pair:
+        is_noised = method.name == "noised-beam"
+        return add_noise(found.text, method.seed, original.line) if is_noised else found.text, original.text
+
+    judge = PairFilter(path, sample, languages, genuine, limits)
+    return write_pairs(originals, path, judge, output, languages[::-1], pair_of, replace=resume)
+
+
+def _report(
+    loaded: LoadedRun,
+    output: str,
+    counts: Counts,
+    tag: str | None,
+    weight: float | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write OUT.yaml, and print counts and config."""
+    from seq2seq.atomic_files import write_text
+    from seq2seq.checks.corpus import copy_paths
+    from seq2seq.synthesis.recipe import balanced_weight, recipe
+
+    data = loaded.config.data
+    record = loaded.directory.load_data_record()
+    genuine = sum(record.corpora) if record is not None else 0
+    source, target, receipt = map(str, copy_paths(output, (data.target_language, data.source_language)))
+    if weight is None:
+        weight = balanced_weight(counts.kept, genuine)
+    text = recipe(loaded.config, (source, target), tag=tag, weight=weight, pairs=counts.kept, genuine_pairs=genuine)
+    config = f"{output}.yaml"
+    write_text(Path(config), text)
+    if as_json:
+        files = {"source": source, "target": target, "receipt": receipt, "config": config}
+        facts = {**counts.as_dict(), "tag": tag, "weight": weight, "genuine": genuine, "files": files}
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    if quiet:
+        typer.echo(str(counts.kept))
+        return
+    typer.echo(presentable(f"{counts.table()}\n\n{text}"), nl=False)
+    say(f"wrote {source}, {target}, {receipt} and {config}\nnext: seq2seq train my.yaml {config}")

@@ -1,0 +1,242 @@
+"""`seq2seq distill`"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+
+import typer
+
+from seq2seq.cli.input import REPLACE
+from seq2seq.cli.options import (
+    BeamSize,
+    Budget,
+    Checkpoint,
+    Device,
+    Json,
+    Quiet,
+    Run,
+    Threads,
+    Workers,
+    check_choice,
+    exclude,
+    parse_minutes,
+    split_arguments,
+)
+from seq2seq.cli.translate import Ensemble
+from seq2seq.console import say, set_quiet
+from seq2seq.errors import UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.config import Config
+    from seq2seq.data.files import Pair
+    from seq2seq.decoding.translator import TranslationOptions
+    from seq2seq.runs.load import LoadedRun
+    from seq2seq.synthesis.distillation import Size
+    from seq2seq.synthesis.filters import Counts
+
+SIZES = ("small", "tiny", "same")
+
+
+class Targets(NamedTuple):
+    """How the teacher's translations are chosen."""
+
+    beam_size: int | None
+    near_reference: bool
+    mbr: int | None
+
+    def check(self) -> None:
+        """Raise `UsageError` for options that exclude each other."""
+        if self.mbr is not None:
+            conflicts = [("--beam-size", self.beam_size is not None), ("--near-reference", self.near_reference)]
+            exclude("--mbr", conflicts, "it chooses among samples")
+        if self.near_reference and self.beam_size == 1:
+            raise UsageError(
+                "--near-reference chooses among several translations, and a beam of 1 has one",
+                hint="--beam-size 5",
+                code="usage.conflict",
+            )
+
+    def options(self, loaded: LoadedRun) -> TranslationOptions:
+        """The options of the translator."""
+        from seq2seq.decoding.candidates import Sampling
+        from seq2seq.decoding.mbr import MBROptions
+        from seq2seq.decoding.translator import translation_options
+
+        options = translation_options(loaded.translator.settings)
+        search = options.search
+        if self.mbr is not None:
+            return options._replace(
+                search=search._replace(sampling=Sampling()), mbr=MBROptions(self.mbr, "chrf", "13a")
+            )
+        beam_size = self.beam_size or search.beam_size
+        n_best = beam_size if self.near_reference else 1
+        return options._replace(search=search._replace(beam_size=beam_size, n_best=n_best))
+
+
+def distill(
+    run: Run,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE...]", help="Settings of the student.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Run directory of the student; its corpus is put into OUT.distilled."),
+    ] = Path(),
+    size: Annotated[
+        str, typer.Option("--size", help="small: half the teacher's width; tiny: a quarter; same: its own model.")
+    ] = "small",
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Further source text to translate, a sentence a line. Repeatable."),
+    ] = None,
+    beam_size: BeamSize = None,
+    near_reference: Annotated[
+        bool,
+        typer.Option("--near-reference", help="Of the beam, take what has the best sentence BLEU with the reference."),
+    ] = False,
+    mbr: Annotated[
+        int | None, typer.Option("--mbr", min=2, help="Of this many samples, take the one most similar to all.")
+    ] = None,
+    genuine: Annotated[
+        bool, typer.Option("--genuine", help="Train on the human translations, too, beside the teacher's.")
+    ] = False,
+    ensemble: Ensemble = None,
+    budget: Budget = None,
+    checkpoint: Checkpoint = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small, fast student of a run on the run's own translations; ends with speed and scores of both.
+
+    The same command again goes on where it was interrupted.
+
+    \b
+      seq2seq distill runs/mine -o runs/small
+      seq2seq distill runs/mine -o runs/tiny --size tiny --text mono.en.gz training.max_steps=4000
+      seq2seq distill runs/mine -o runs/again --size same --ensemble runs/second --genuine
+    """
+    started = time.monotonic()
+    set_quiet(quiet)
+    check_choice("--size", size, SIZES)
+    if output == Path():
+        raise UsageError("the student wants a folder of its own", where="-o", hint="-o runs/small", code="usage.value")
+    targets = Targets(beam_size, near_reference, mbr)
+    targets.check()
+    files, settings = split_arguments(arguments)
+    if files:
+        raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
+    minutes = None if budget is None else parse_minutes("--budget", budget)
+    from seq2seq.runs.directory import RunDirectory
+    from seq2seq.runs.load import load
+
+    RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
+    loaded = load(
+        run,
+        device=device,
+        checkpoint=checkpoint,
+        threads=threads,
+        workers=workers,
+        ensemble=ensemble or (),
+        engine="native",
+    )
+    machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
+    machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
+    folder = Path(f"{output}.distilled")
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = _translate(loaded, folder, targets, text or [])
+    config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output, genuine=genuine)
+    _train(config, started, quiet=quiet)
+    student = load(output, device=device, threads=threads, workers=workers)
+    _compare(loaded, student, counts, as_json=as_json, quiet=quiet)
+
+
+def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[str]) -> Counts:
+    """Translate the training sources and further text, and write the student's corpus."""
+    from seq2seq.cli.synthetic import translate_all
+    from seq2seq.data.pipes import spool_pipes, spool_sources
+    from seq2seq.synthesis.distillation import nearest_to_reference, training_lines
+    from seq2seq.synthesis.filters import SAMPLE, FilterOptions, PairFilter, write_pairs
+    from seq2seq.synthesis.originals import Original, Originals, file_lines
+    from seq2seq.synthesis.translations import Contents, Translated
+
+    data = loaded.config.data
+    config = loaded.config.model_copy(update={"data": spool_sources(data)})
+    files = spool_pipes(files)
+    genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
+
+    def lines() -> Iterator[Original]:
+        return chain(training_lines(config), file_lines(files, data.errors, REPLACE))
+
+    tokenizer = loaded.translator.tokenizers.source
+    originals = Originals(lines, tokenizer, [source for source, _ in genuine], data.cleaning.max_tokens)
+    contents = Contents.of(originals.read())
+    path = folder / "translations.tsv"
+    identity: dict[str, Any] = {"weights": list(loaded.weights), **targets._asdict()}
+    choose = partial(nearest_to_reference, target_language=data.target_language) if targets.near_reference else None
+    translate_all(loaded, originals, contents, targets.options(loaded), path, identity, choose=choose, resume=None)
+
+    def pair_of(original: Original, found: Translated) -> Pair:
+        return original.text, found.text
+
+    sample = list(islice(originals.read(), SAMPLE))
+    languages = data.source_language, data.target_language
+    judge = PairFilter(path, sample, languages, genuine, FilterOptions())
+    counts = write_pairs(originals, path, judge, str(folder / "train"), languages, pair_of, replace=True)
+    say(counts.table())
+    return counts
+
+
+def _config(loaded: LoadedRun, size: Size, folder: Path, settings: list[str], output: Path, *, genuine: bool) -> Config:
+    """Write the student's config, and load it with the settings of the command line."""
+    from seq2seq.atomic_files import write_text
+    from seq2seq.checks.corpus import copy_paths
+    from seq2seq.config import load_config
+    from seq2seq.synthesis.distillation import student_config
+
+    data = loaded.config.data
+    source, target, _ = map(str, copy_paths(str(folder / "train"), (data.source_language, data.target_language)))
+    path = folder / "student.yaml"
+    write_text(path, student_config(loaded, size, (source, target), folder, genuine=genuine))
+    return load_config([path], [f"name={output.name}", f"run_directory={json.dumps(str(output))}", *settings])
+
+
+def _train(config: Config, started: float, *, quiet: bool) -> None:
+    from seq2seq.cli.train import print_findings
+    from seq2seq.reports.report import refresh_report
+    from seq2seq.runs.train import train
+
+    result = train(config, refresh=refresh_report, started=started)
+    if not quiet:
+        print_findings(result.directory)
+
+
+def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json: bool, quiet: bool) -> None:
+    from seq2seq.console import format_table
+    from seq2seq.synthesis.distillation import comparison, measure
+
+    say("measuring both")
+    before, after = measure(teacher), measure(student)
+    if as_json:
+        facts = {"teacher": before._asdict(), "student": after._asdict(), "lines": counts.as_dict()}
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    if quiet:
+        split = "test" if "test" in after.scores else "valid"
+        typer.echo(f"{after.scores.get(split, {}).get('BLEU', 0.0):.2f}")
+        return
+    typer.echo(format_table(("", "teacher", "student", ""), comparison(before, after)))
+    beams = teacher.config.decoding.beam_size, student.config.decoding.beam_size
+    say(
+        f"beam {beams[0]} and {beams[1]}, side by side on {teacher.translator.device}; {after.signature}\n"
+        f"next: seq2seq translate {student.directory.path} FILE"
+    )

@@ -1,0 +1,91 @@
+"""Translations for training: one resumable file, made by `backtranslate` and `distill`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seq2seq.cli.output import is_begun, open_output
+from seq2seq.console import Progress, say, warn
+
+if TYPE_CHECKING:
+    from seq2seq.decoding.text_batches import Line
+    from seq2seq.decoding.translator import Translation, TranslationOptions
+    from seq2seq.runs.load import LoadedRun
+    from seq2seq.synthesis.originals import Original, Originals
+    from seq2seq.synthesis.translations import Contents
+
+Choose = Callable[["Original", Sequence["Translation"]], "Translation"]
+"""Chooses one of the translations of a line."""
+
+
+def translate_all(
+    loaded: LoadedRun,
+    originals: Originals,
+    contents: Contents,
+    options: TranslationOptions,
+    path: Path,
+    identity: Mapping[str, Any],
+    *,
+    target_tag: str | None = None,
+    choose: Choose | None = None,
+    resume: bool | None,
+) -> None:
+    """Translate the lines into a file that can be resumed. A complete file is kept, so that it can be filtered anew.
+
+    Args:
+        loaded: the run.
+        originals: the lines.
+        contents: their number and hash.
+        options: of the translator.
+        path: the file.
+        identity: what `resume` requires to be equal.
+        target_tag: target language of a run with target tags.
+        choose: by default the first one of a line's translations.
+        resume: continue an interrupted file; None does that wherever there is one, without an option of the command.
+
+    Raises:
+        UsageError: the file was begun with other options.
+        DataError: it has the translations of other lines.
+    """
+    from seq2seq.synthesis.translations import Translated, is_complete, last_row
+
+    if is_complete(path, identity, contents):
+        say(f"{path} is complete: nothing is translated again")
+        return
+    ahead: deque[Original] = deque()
+    lines = _lines(originals, loaded, target_tag, ahead)
+    cut = 0
+    goes_on = is_begun(path) if resume is None else resume
+    with open_output(path, identity, resume=goes_on, resumes_itself=resume is None) as output:
+        output.skip_translated(lines)
+        ahead.clear()
+        number = output.lines
+        with Progress("translating", contents.lines, "lines", initial=number) as progress:
+            for chunk in loaded.translator.stream_chunks(lines, options, start=number):
+                rows = []
+                for translations in chunk:
+                    original = ahead.popleft()
+                    chosen = translations[0] if choose is None else choose(original, translations)
+                    rows.append(Translated.of(chosen).row())
+                    cut += chosen.cut
+                output.write("".join(rows), [translations[0].source for translations in chunk], {})
+                progress.update(len(chunk))
+        output.write(last_row(identity, contents), [], {})
+    if cut:
+        warn(f"{cut:,} translations reached the length limit")
+
+
+def _lines(originals: Originals, loaded: LoadedRun, target_tag: str | None, ahead: deque[Original]) -> Iterator[Line]:
+    """The lines for the translator; `ahead` has those that it has read and not yet translated."""
+    from seq2seq.decoding.text_batches import Line
+
+    def texts() -> Iterator[str]:
+        for original in originals.read():
+            ahead.append(original)
+            yield original.text
+
+    for text in loaded.target_tags.add(texts(), target_tag, "--target-tag"):
+        yield Line(text)

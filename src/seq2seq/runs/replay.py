@@ -1,0 +1,109 @@
+"""Replay: training pairs of the earlier run among those of a fine-tuning, so that they are not forgotten.
+
+They are the prepared pairs of that run, as token ids, which mean the same in the new run, whose vocabulary begins with
+the old one. Its held-out pairs are not among them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seq2seq.config import Config
+from seq2seq.console import say, warn
+from seq2seq.data.cache import cache_folder
+from seq2seq.data.order import Mixture
+from seq2seq.data.prepare import Prepared, open_prepared
+from seq2seq.errors import ConfigError, DataError, UserError
+from seq2seq.records import DataRecord, Replay
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.fine_tuning import find_run
+from seq2seq.runs.run_data import check_data, prepare_data
+
+
+def earlier_data(run: RunDirectory) -> Prepared:
+    """The data of a trained run, by the hashes that it recorded: prepared before, or again from the same files.
+
+    Raises:
+        UserError: they are gone or have changed.
+    """
+    config = run.load_config()
+    record = run.load_data_record()
+    if not run.has_checkpoints or record is None:
+        raise DataError(f"{run.path} has no record of its data", code="data.prepared")
+    check_data(run, config)
+    prepared = _prepared_before(record.fingerprint)
+    if prepared is not None and prepared.tokenizers.fingerprint == record.tokenizer:
+        return prepared
+    return prepare_data(config, run, None)
+
+
+def with_replay(prepared: Prepared, config: Config, directory: RunDirectory) -> Prepared:
+    """The data of a fine-tuning with those of the earlier run behind them, if `training.replay` asks for them.
+
+    A run with checkpoints must have the pairs that it began with.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if directory.has_checkpoints:
+        record = (directory.load_data_record() or DataRecord()).replay
+        return prepared if record is None else _joined(prepared, _same_as_before(record, directory), record)
+    if not config.training.replay:
+        return prepared
+    run, _ = find_run(Path(str(config.training.init_from)))
+    try:
+        earlier = earlier_data(run)
+        mixture = training_mixture(run.load_config(), earlier)
+    except UserError as error:
+        warn(f"no pairs of the earlier run are repeated (training.replay): {error.what}")
+        return prepared
+    record = Replay(
+        run=str(run.path),
+        fingerprint=earlier.record["fingerprint"],
+        sizes=list(mixture.sizes),
+        draws=list(mixture.draws),
+    )
+    say(f"{config.training.replay:.0%} of the pairs come from the {sum(mixture.sizes):,} of {run.path}")
+    return _joined(prepared, earlier, record)
+
+
+def training_mixture(config: Config, prepared: Prepared) -> Mixture:
+    """Draws from each corpus, from the noisy copies of it, and from the pairs of an earlier run."""
+    weights = [source.weight for source in config.data.train]
+    corpora: list[int] = prepared.record["corpora"]
+    mixture = Mixture.of(corpora, weights, config.data.temperature)
+    for copies in prepared.record.get("copies", {}).values():
+        mixture = mixture.with_copies(copies["pairs"], copies["rate"])
+    if replay := prepared.record.get("replay"):
+        earlier = Mixture(tuple(replay["sizes"]), tuple(replay["draws"]))
+        mixture = mixture.with_replay(earlier, config.training.replay)
+    return mixture
+
+
+def _prepared_before(fingerprint: str | None) -> Prepared | None:
+    """Prepared data in the cache; None if they are missing or damaged."""
+    return None if fingerprint is None else open_prepared(cache_folder() / fingerprint)
+
+
+def _same_as_before(record: Replay, directory: RunDirectory) -> Prepared:
+    if (found := _prepared_before(record.fingerprint)) is not None:
+        return found
+    fault = "they are prepared otherwise by this version"
+    try:
+        found = earlier_data(RunDirectory(Path(record.run)))
+        if found.record["fingerprint"] == record.fingerprint:
+            return found
+    except UserError as error:
+        fault = error.what
+    raise ConfigError(
+        f"the pairs of {record.run} that this run repeats (training.replay) are gone: {fault}",
+        where=str(directory.data_record),
+        hint=f"put {record.run} and its corpus back, or train into another run directory with -o",
+        code="config.data-changed",
+    )
+
+
+def _joined(prepared: Prepared, earlier: Prepared, record: Replay) -> Prepared:
+    return prepared._replace(
+        train=prepared.train.followed_by(earlier.train), record={**prepared.record, "replay": record.model_dump()}
+    )

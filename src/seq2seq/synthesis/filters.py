@@ -1,0 +1,209 @@
+"""Filters of synthetic pairs, and their files with a reason for each dropped line."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seq2seq.checks.corpus import clean_copy
+from seq2seq.checks.languages import Identifier, SideLanguages
+from seq2seq.console import format_table
+from seq2seq.data.cleaning import RATIO_EXEMPT_TOKENS, is_invisible
+from seq2seq.data.files import Pair
+from seq2seq.errors import DataError
+from seq2seq.synthesis.originals import Original, Originals
+from seq2seq.synthesis.translations import Translated, read_translations
+
+REASONS = {
+    "empty": "empty line",
+    "no letter": "line without a letter",
+    "duplicate": "duplicate line",
+    "held out": "text of the validation or test set",
+    "too long": "too long",
+    "no translation": "no translation",
+    "cut": "translation cut off at the length limit",
+    "copy": "translation copies the line",
+    "ratio": "length ratio",
+    "language": "wrong language or script",
+    "score": "low score",
+}
+"""Reasons to drop a line, as a table shows them."""
+
+_LEAST_COPIED_WORDS = 3
+"""Shorter copies may be right: names, "OK", "Taxi"."""
+SAMPLE = 5000
+"""Lines from which the words of the languages are learned."""
+_JUDGED = 1000
+_LEAST_PAIRS = 50
+_MOST_OF_THE_OTHER = 3
+
+
+class FilterOptions(NamedTuple):
+    """Limits of the filters."""
+
+    min_score: float = -math.inf
+    """Lowest log P(translation | line) per token, in nats."""
+    drop_worst: float = 0.0
+    """Share of the translations that are dropped for their low scores."""
+    max_ratio: float = 3.0
+    """Largest ratio of the two sides' token counts; pairs of up to 10 tokens are exempt, as in `data.cleaning`."""
+
+
+class Counts:
+    """Counts of lines: read, and dropped by reason."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def kept(self) -> int:
+        """Lines that became pairs."""
+        return self.read - self.dropped.total()
+
+    def as_dict(self) -> dict[str, int]:
+        """For JSON."""
+        return {"read": self.read, "kept": self.kept, **{reason: self.dropped[reason] for reason in REASONS}}
+
+    def table(self) -> str:
+        """A table of the counts; reasons that dropped no line are left out."""
+        rows = [(label, self.dropped[reason]) for reason, label in REASONS.items() if self.dropped[reason]]
+        rows = [("read", self.read), *rows, ("kept", self.kept)]
+        return format_table(("lines", "count"), [(label, f"{count:,}") for label, count in rows])
+
+    def require_any_kept(self, translations: Path) -> None:
+        """Raise `DataError` with the table if no pair is left."""
+        if not self.kept:
+            table = "\n".join("  " + line for line in self.table().splitlines())
+            hint = f"is it the right run? its translations and their scores are in {translations}"
+            raise DataError(f"no pair is left\n{table}", hint=hint, code="data.nothing-left")
+
+
+class PairFilter:
+    """Judges the pairs of a file of translations.
+
+    Args:
+        path: the complete file.
+        originals: the first lines of the text, for a sample of its words.
+        languages: names of the languages of line and translation.
+        genuine: pairs that people wrote, such as the validation set.
+        options: the limits.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        originals: Sequence[Original],
+        languages: tuple[str, str],
+        genuine: Sequence[Pair],
+        options: FilterOptions,
+    ) -> None:
+        self.options = options
+        scores = array("d", (found.score for found in read_translations(path)))
+        quantile = float(np.quantile(np.frombuffer(scores), options.drop_worst)) if scores else -math.inf
+        self._least = max(options.min_score, quantile if options.drop_worst else -math.inf)
+        some = zip(originals, islice(read_translations(path), len(originals)), strict=True)
+        sample = [*genuine, *((original.text, found.text) for original, found in some)]
+        self._languages = SideLanguages(sample, languages, _identifier())
+
+    def fault(self, original: Original, found: Translated) -> tuple[str, str] | None:
+        """Reason to drop a pair, and its detail; None for a good one."""
+        if is_invisible(found.text):
+            return "no translation", ""
+        if found.cut:
+            return "cut", f"{found.tokens} tokens"
+        if is_copy(original.text, found.text):
+            return "copy", ""
+        longer, shorter = max(original.tokens, found.tokens), max(1, min(original.tokens, found.tokens))
+        if longer > RATIO_EXEMPT_TOKENS and longer > shorter * self.options.max_ratio:
+            return "ratio", f"{original.tokens} and {found.tokens} tokens"
+        if fault := self._languages.fault(original.text, found.text):
+            return "language", fault[1] if fault[0] == "language" else f"both sides exchanged, {fault[1]}"
+        if found.score < self._least:
+            return "score", f"{found.score:.3f}"
+        return None
+
+
+@cache
+def _identifier() -> Identifier:
+    """Language identification, loaded once: it takes a second."""
+    return Identifier()
+
+
+def write_pairs(
+    originals: Originals,
+    path: Path,
+    judge: PairFilter,
+    output: str,
+    languages: tuple[str, str],
+    pair_of: Callable[[Original, Translated], Pair],
+    *,
+    replace: bool = False,
+) -> Counts:
+    """Write the good pairs as OUTPUT.LANGUAGE, and the dropped lines with their reasons as OUTPUT.receipt.tsv.
+
+    Args:
+        originals: the lines.
+        path: the file of their translations.
+        judge: the filters.
+        output: beginning of the names.
+        languages: of source and target.
+        pair_of: the pair of a line and its translation.
+        replace: replace files of these names.
+
+    Raises:
+        UsageError: a file exists, or cannot be written.
+        ResourceError: the disk is full.
+        DataError: nothing is left.
+    """
+    counts = Counts()
+    with clean_copy(output, languages, option="-o", replace=replace) as copy:
+
+        def drop(original: Original, reason: str, detail: str) -> None:
+            counts.read += 1
+            counts.dropped[reason] += 1
+            copy.note(original.place, original.line, "dropped", [(reason, detail)])
+
+        for original, found in zip(originals.read(drop), read_translations(path), strict=True):
+            if fault := judge.fault(original, found):
+                drop(original, *fault)
+                continue
+            counts.read += 1
+            copy.write(pair_of(original, found))
+        counts.require_any_kept(path)
+    return counts
+
+
+def is_copy(one: str, other: str) -> bool:
+    """Whether two texts of three words and more are the same, apart from capitals and the marks at their ends."""
+    left, right = (text.casefold().strip(" .!?…。") for text in (one, other))
+    return left == right and len(left.split()) >= _LEAST_COPIED_WORDS
+
+
+def check_direction(
+    originals: Sequence[Original], genuine: Sequence[Pair], languages: tuple[str, str], run: Path
+) -> None:
+    """Check by the words of a run's own pairs that a text is in the language that the run reads.
+
+    Raises:
+        DataError: it is in the language that the run writes.
+    """
+    if len(genuine) < _LEAST_PAIRS:
+        return
+    sides = SideLanguages(genuine, languages, _identifier())
+    judged = Counter(sides.side_of(original.text) for original in originals[:_JUDGED])
+    if judged[1] > _MOST_OF_THE_OTHER * max(1, judged[0]):
+        raise DataError(
+            f"the text is in {languages[1]}, the language that {run} writes",
+            where=originals[0].place,
+            hint=f"give a run that translates from {languages[1]}: training text is translated back to the source side",
+            code="data.direction",
+        )

@@ -1,0 +1,106 @@
+"""Text that a run is to translate for training: its lines, without those that would make no training pair."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from seq2seq.data.cleaning import is_invisible
+from seq2seq.data.files import DecodingErrors, read_lines
+from seq2seq.fixed_text import FIXED_TEXT
+from seq2seq.tokenizers.base import Tokenizer
+
+_BLOCK = 1000
+
+
+class Original(NamedTuple):
+    """A line of genuine text."""
+
+    place: str
+    """Name of the file or corpus."""
+    line: int
+    """Its number there, counted from 1."""
+    text: str
+    reference: str = ""
+    """Its human translation, where there is one."""
+    tokens: int = 0
+
+
+Drop = Callable[[Original, str, str], None]
+"""Notes a dropped line: (line, reason, detail)."""
+
+
+def file_lines(files: Sequence[str], errors: DecodingErrors, option: str) -> Iterator[Original]:
+    """The lines of several files, one after the other. Raises as `read_lines`."""
+    for name in files:
+        for number, text in enumerate(read_lines(name, errors, option=option), start=1):
+            yield Original(name, number, text)
+
+
+class Originals:
+    """The usable lines of a text, the same ones in every pass over it.
+
+    Lines are dropped that are `empty`, have `no letter` (a run copies them), are a `duplicate` of an earlier line, are
+    `held out` (a text of the validation or test set), or are `too long`.
+
+    Args:
+        lines: starts a new pass over all lines.
+        tokenizer: of the language of the lines.
+        held_out: texts that must not be trained on.
+        max_tokens: longest line.
+    """
+
+    def __init__(
+        self,
+        lines: Callable[[], Iterable[Original]],
+        tokenizer: Tokenizer,
+        held_out: Iterable[str] = (),
+        max_tokens: int = 256,
+    ) -> None:
+        self._lines, self._tokenizer, self._max_tokens = lines, tokenizer, max_tokens
+        self._held_out = frozenset(map(_folded, held_out))
+
+    def read(self, drop: Drop | None = None) -> Iterator[Original]:
+        """Yield the usable lines; `drop` hears of the others."""
+        drop = drop or _ignore
+        seen: set[bytes] = set()
+        lines = iter(self._lines())
+        while block := list(islice(lines, _BLOCK)):
+            rows = self._tokenizer.encode([line.text for line in block])
+            for line, row in zip(block, rows, strict=True):
+                if fault := self._fault(line.text, len(row), seen):
+                    drop(line, *fault)
+                else:
+                    yield line._replace(tokens=len(row))
+
+    def _fault(self, text: str, tokens: int, seen: set[bytes]) -> tuple[str, str] | None:
+        if is_invisible(text):
+            return "empty", ""
+        if not has_letter(text):
+            return "no letter", ""
+        if tokens > self._max_tokens:
+            return "too long", f"{tokens:,} tokens"
+        folded = _folded(text)
+        if folded in self._held_out:
+            return "held out", ""
+        digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        if digest in seen:
+            return "duplicate", ""
+        seen.add(digest)
+        return None
+
+
+def has_letter(text: str) -> bool:
+    """Whether a text has a letter outside of URLs, numbers and other text that a translation keeps."""
+    return any(unicodedata.category(character)[0] == "L" for character in FIXED_TEXT.sub(" ", text))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _ignore(original: Original, reason: str, detail: str) -> None:
+    pass

@@ -1,0 +1,76 @@
+"""Config for training on back-translations beside the corpora of the run that made them, with the sides exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seq2seq.config import Config
+from seq2seq.config.sources import BuiltinSource, Source, TmxSource, XliffSource
+from seq2seq.config.yaml import write_yaml
+from seq2seq.tokenizers.base import CORPUS_TAG
+
+
+def recipe(
+    run: Config,
+    files: tuple[str, str],
+    *,
+    tag: str | None,
+    weight: float,
+    pairs: int,
+    genuine_pairs: int,
+) -> str:
+    """YAML of the data of a training in the direction opposite to a run's.
+
+    Args:
+        run: config of the run that translates back.
+        files: the synthetic source and the genuine target.
+        tag: before each synthetic source.
+        weight: of the synthetic corpus.
+        pairs: size of the synthetic corpus.
+        genuine_pairs: size of the run's own corpora.
+    """
+    data = run.data
+    exchanged = {split: _exchanged(getattr(data, split)) for split in ("train", "valid", "test")}
+    synthetic: dict[str, Any] = {"source": files[0], "target": files[1]}
+    synthetic |= {"tag": tag} if tag else {}
+    synthetic |= {"weight": weight} if weight != 1.0 else {}
+    tree: dict[str, Any] = {
+        "source_language": data.target_language,
+        "target_language": data.source_language,
+        "train": [*(exchanged["train"] or ()), synthetic],
+    }
+    tree |= {split: exchanged[split] for split in ("valid", "test") if exchanged[split]}
+    if data.holdout:
+        tree |= {"seed": data.seed, "holdout": data.holdout}
+    share = pairs * weight / (pairs * weight + genuine_pairs) if exchanged["train"] else 1.0
+    head = f"# {pairs:,} synthetic pairs, {share:.0%} of what is read, beside {genuine_pairs:,} genuine ones.\n"
+    if exchanged["train"] is None:
+        head = f"# {pairs:,} synthetic pairs. Add the genuine corpora to data.train.\n"
+    return head + write_yaml({"data": tree})
+
+
+def balanced_weight(pairs: int, genuine_pairs: int) -> float:
+    """The weight with which synthetic pairs are read as often as the genuine ones where they are more; else 1."""
+    return float(f"{min(1.0, genuine_pairs / pairs):.3g}") if pairs and genuine_pairs else 1.0
+
+
+def is_tag(tag: str) -> bool:
+    """Whether a text is a tag of a corpus: `BT`."""
+    return CORPUS_TAG.fullmatch(f"<{tag}>") is not None
+
+
+def _exchanged(sources: Sequence[Source]) -> list[dict[str, Any]] | None:
+    """Entries of a config for corpora with their sides exchanged; None where one has no other direction."""
+    entries = []
+    for source in sources:
+        if source.target_tag or (isinstance(source, TmxSource | XliffSource) and source.source is None):
+            return None
+        if isinstance(source, BuiltinSource):
+            changed: Source = source.model_copy(update={"reverse": not source.reverse})
+        else:
+            changed = source.model_copy(update={"source": source.target, "target": source.source, "tag": None})
+        defaults = {name: field.default for name, field in type(source).model_fields.items()}
+        entry = changed.model_dump(mode="json")
+        entries.append({name: value for name, value in entry.items() if value != defaults[name]})
+    return entries

@@ -1,0 +1,122 @@
+"""Noise, filters and recipes of synthetic pairs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seq2seq.config import Config, load_config
+from seq2seq.synthesis.filters import FilterOptions, PairFilter
+from seq2seq.synthesis.noise import BLANK, add_noise
+from seq2seq.synthesis.originals import Original
+from seq2seq.synthesis.recipe import balanced_weight, recipe
+from seq2seq.synthesis.translations import Contents, Translated, last_row, read_translations
+
+WORDS = [f"word{number}" for number in range(2000)]
+
+
+def test_noise_is_that_of_the_paper() -> None:
+    """Edunov et al. 2018, section 3: a tenth dropped, a tenth blanked, words at most 3 places from where they were."""
+    noised = add_noise(" ".join(WORDS), seed=1, number=1).split(" ")
+    assert len(noised) / len(WORDS) == pytest.approx(0.9, abs=0.03)
+    assert noised.count(BLANK) / len(noised) == pytest.approx(0.1, abs=0.03)
+    left = [word for word in noised if word != BLANK]
+    order = sorted(left, key=WORDS.index)
+    assert left != order
+    # Blanks move, too, so that a word may pass some more words than 3.
+    assert max(abs(order.index(word) - place) for place, word in enumerate(left)) <= 4
+    assert add_noise(" ".join(WORDS), seed=1, number=1).split(" ") == noised
+    assert add_noise(" ".join(WORDS), seed=1, number=2).split(" ") != noised
+
+
+@given(st.text(alphabet="ab 漢字", min_size=1).filter(str.strip), st.integers(0, 50))
+def test_noise_leaves_something(text: str, number: int) -> None:
+    assert add_noise(text, 1, number)
+
+
+def test_scripts_without_spaces_are_moved_by_character() -> None:
+    noised = add_noise("一二三四五六七八九十" * 20, 1, 1)
+    assert " " not in noised
+    assert noised.count(BLANK) > 5
+
+
+GENUINE = [
+    (f"the {noun} of the old {other} is here", f"der {noun} von dem alten {other} ist da")
+    for noun in ("Tom", "Mary", "Peter", "Anna")
+    for other in ("Berlin", "Paris", "London", "Rom")
+]
+
+
+def judge(folder: Path, found: list[Translated], **limits: float) -> PairFilter:
+    path = folder / "translations.tsv"
+    path.write_text("".join(row.row() for row in found) + last_row({}, Contents(len(found), "")), encoding="utf-8")
+    assert list(read_translations(path)) == found
+    return PairFilter(path, [], ("en", "de"), GENUINE, FilterOptions()._replace(**limits))
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "reason"),
+    [
+        ("the old Tom is here", Translated(-1.0, 5, False, "der alte Tom ist da"), None),
+        ("the old Tom is here", Translated(-1.0, 0, False, " \u200b"), "no translation"),
+        ("the old Tom is here", Translated(-1.0, 5, True, "der alte Tom ist da"), "cut"),
+        ("the old Tom is here", Translated(-1.0, 5, False, "The old Tom is here!"), "copy"),
+        ("Tom Berlin", Translated(-1.0, 5, False, "Tom Berlin"), None),
+        ("the old Tom is here", Translated(-1.0, 31, False, "der alte Tom ist da und da und da"), "ratio"),
+        ("the old Tom is here", Translated(-1.0, 5, False, "the old of the Tom is the here"), "language"),
+        ("the old Tom is here", Translated(-1.0, 5, False, "старый Том здесь со мной"), "language"),
+        ("the old Tom is here", Translated(-3.0, 5, False, "der alte Tom ist da"), "score"),
+    ],
+)
+def test_filters(text: str, found: Translated, reason: str | None, tmp_path: Path) -> None:
+    fault = judge(tmp_path, [found], min_score=-2.0).fault(Original("mono", 1, text, tokens=10), found)
+    assert (fault and fault[0]) == reason
+
+
+def test_the_worst_share_is_dropped(tmp_path: Path) -> None:
+    found = [Translated(-number / 10, 5, False, "der alte Tom ist da") for number in range(20)]
+    for share, dropped in ((0.0, 0), (0.25, 5), (0.5, 10)):
+        judged = judge(tmp_path, found, drop_worst=share)
+        faults = [judged.fault(Original("mono", 1, "the old Tom is here", tokens=5), row) for row in found]
+        assert sum(fault is not None for fault in faults) == dropped
+    assert judge(tmp_path, []).fault(Original("mono", 1, "a", tokens=1), found[0]) is None
+    assert math.isinf(FilterOptions().min_score)
+
+
+def recipe_of(data: str, folder: Path, tag: str | None = "BT", weight: float = 0.5) -> tuple[str, Config]:
+    (folder / "run.yaml").write_text(f"data: {data}\n", encoding="utf-8")
+    text = recipe(
+        load_config([folder / "run.yaml"]), ("bt.de", "bt.en"), tag=tag, weight=weight, pairs=400, genuine_pairs=200
+    )
+    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+    return text, load_config([folder / "recipe.yaml"])
+
+
+def test_recipes_exchange_the_sides_of_every_kind_of_corpus(tmp_path: Path) -> None:
+    text, config = recipe_of(
+        "{source_language: en, target_language: de, train: [{tsv: a.tsv, source: 1, target: 0, weight: 2, tag: COPY}, "
+        "{builtin: demo}], valid: [{source: v.en, target: v.de}]}",
+        tmp_path,
+    )
+    first, second, third = config.data.train
+    assert (first.source, first.target, first.weight, first.tag) == (0, 1, 2.0, None)
+    assert second.reverse
+    assert (third.source, third.target, third.tag, third.weight) == ("bt.de", "bt.en", "BT", 0.5)
+    assert (config.data.valid[0].source, config.data.source_language) == ("v.de", "de")
+    assert text.startswith("# 400 synthetic pairs, 50% of what is read, beside 200 genuine ones.")
+
+
+def test_a_corpus_without_another_direction_is_left_to_the_reader(tmp_path: Path) -> None:
+    text, config = recipe_of("{train: [{source: a, target: b, target_tag: de}]}", tmp_path, None, 1.0)
+    assert len(config.data.train) == 1
+    assert (config.data.train[0].tag, config.data.train[0].weight) == (None, 1.0)
+    assert "Add the genuine corpora" in text
+
+
+def test_synthetic_pairs_do_not_outweigh_the_genuine_ones() -> None:
+    assert balanced_weight(141_603, 29_000) == 0.205
+    assert balanced_weight(100, 29_000) == balanced_weight(100, 0) == balanced_weight(0, 5) == 1.0
