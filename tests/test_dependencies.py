@@ -39,7 +39,11 @@ def declared_packages() -> set[str]:
         normalized(text)
         for text in [
             *project["dependencies"],
-            *(text for name in ("ctranslate2", "huggingface", "mtdata", "langid", "serve") for text in extras[name]),
+            *(
+                text
+                for name in ("ctranslate2", "huggingface", "mtdata", "langid", "serve", "tune")
+                for text in extras[name]
+            ),
         ]
     }
 

@@ -22,6 +22,7 @@ from seq2seq.redaction import presentable
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 _quiet = False
+_muted = False
 _log: TextIO | None = None
 
 
@@ -29,6 +30,17 @@ def set_quiet(quiet: bool) -> None:
     """Silence `say`, tables and progress; warnings stay."""
     global _quiet
     _quiet = quiet
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Context in which messages and warnings go to the log alone; bars are still shown."""
+    global _muted
+    before, _muted = _muted, True
+    try:
+        yield
+    finally:
+        _muted = before
 
 
 @contextmanager
@@ -58,14 +70,15 @@ def logging_to(path: Path) -> Iterator[None]:
 def say(message: str) -> None:
     """Print and log one line of information."""
     log_only(message)
-    if not _quiet:
+    if not _quiet and not _muted:
         write_stderr(message)
 
 
 def warn(message: str) -> None:
     """Print and log a warning."""
     log_only(f"warning: {message}")
-    write_stderr(f"warning: {message}")
+    if not _muted:
+        write_stderr(f"warning: {message}")
 
 
 def create_lock() -> None:

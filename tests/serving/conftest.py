@@ -19,7 +19,7 @@ from seq2seq.serving.app import Access, Service
 from seq2seq.serving.batcher import Wish
 from seq2seq.serving.detection import Detector
 from seq2seq.serving.limits import Limits
-from seq2seq.serving.served_run import Scored, ServedRun, Translated
+from seq2seq.serving.served_run import Attention, Scored, ServedRun, Translated
 from seq2seq.serving.server import started
 
 OLD_RUNS = Path(__file__).parents[1] / "runs" / "old_runs"
@@ -27,7 +27,7 @@ LOOPBACK = Access.on("127.0.0.1", (), (), ())
 
 
 class PacedRun(ServedRun):
-    """Translates `text` to `TEXT`, a round at a time as the test lets it."""
+    """Translates `text` to `TEXT`, word for word, a round at a time as the test lets it."""
 
     def __init__(self, loaded: LoadedRun, limits: Limits) -> None:
         super().__init__(loaded, translation_options(loaded.translator.settings), limits)
@@ -45,9 +45,18 @@ class PacedRun(ServedRun):
         if "fail" in texts:
             raise RuntimeError("a fault")
         return [
-            Translated([Scored(f"{text.upper()}{'!' * n}", -float(n), -2.0 * n) for n in range(wish.n_best)])
+            Translated(
+                [Scored(f"{text.upper()}{'!' * n}", -float(n), -2.0 * n) for n in range(wish.n_best)],
+                diagonal(text.split()) if wish.attention else None,
+            )
             for text in texts
         ]
+
+
+def diagonal(words: list[str]) -> Attention:
+    """Each word is read from its own."""
+    weights = [[float(row == column) for column in range(len(words))] for row in range(len(words))]
+    return Attention(words, [word.upper() for word in words], weights)
 
 
 @pytest.fixture(scope="session")
@@ -68,16 +77,22 @@ def service(loaded: LoadedRun) -> Iterator[Service]:
 
 
 class Paced:
-    """A service over a `PacedRun`."""
+    """A service over a `PacedRun` from English to German, and one back."""
 
     def __init__(self, loaded: LoadedRun, limits: Limits, access: Access) -> None:
-        self.run = PacedRun(loaded, limits)
-        self.run.start()
-        self.service = Service([self.run], limits, access, Detector({"en": []}))
+        data = loaded.config.data.model_copy(update={"source_language": "de", "target_language": "en"})
+        config = loaded.config.model_copy(update={"data": data})
+        back = LoadedRun(loaded.directory, config, loaded.checkpoint, loaded.translator)
+        self.run, self.back = PacedRun(loaded, limits), PacedRun(back, limits)
+        samples = {"en": ["the cat and the dog"], "de": ["die Katze und der Hund"]}
+        for run in (self.run, self.back):
+            run.start()
+        self.service = Service([self.run, self.back], limits, access, Detector(samples))
 
     def close(self) -> None:
-        self.run.go.set()
-        self.run.close()
+        for run in (self.run, self.back):
+            run.go.set()
+            run.close()
 
 
 @pytest.fixture

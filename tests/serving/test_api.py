@@ -201,6 +201,17 @@ def test_lone_surrogates_and_nul_are_no_fault(service: Service) -> None:
     assert answer.status_code == 200
 
 
+def test_several_runs_and_the_language_of_a_text(paced: Any) -> None:
+    paced = paced()
+    fields = {"q": ["the dog", "der Hund"], "source": "auto", "target": "en"}
+    answer = post(paced.service, json=fields).json()
+    assert answer["translatedText"] == ["the dog", "DER HUND"]
+    assert [guess["language"] for guess in answer["detectedLanguage"]] == ["en", "de"]
+    assert (paced.run.batches, paced.back.batches) == ([], [["der Hund"]])
+    rows = ask(paced.service, ("GET", "/languages", {}))[0].json()
+    assert [(row["code"], row["targets"]) for row in rows] == [("de", ["en"]), ("en", ["de"])]
+
+
 def test_keys(paced: Any) -> None:
     service = paced(access=Access.on("127.0.0.1", (), (), ("secret", "schlüssel"))).service
     assert post(service, json=english("a")).status_code == 403

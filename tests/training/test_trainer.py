@@ -202,6 +202,23 @@ def test_an_interrupted_run_ends_in_the_same_bits(kind: str, stop_at: int, tmp_p
     assert curves[0] == curves[1]
 
 
+def test_pauses_change_nothing(tmp_path: Path) -> None:
+    """A run that pauses at validations ends in the same bits, and a pause that was reached is not trained again."""
+    whole, parts = tiny_model("transformer", dropout=0.3), tiny_model("transformer", dropout=0.3)
+    make_trainer(tmp_path / "whole", whole).fit(Copying())
+    steps = []
+    for share in (0.1, 0.1, 0.5, 1.0):
+        torch.manual_seed(len(steps))  # the state is the checkpoint's
+        state = make_trainer(tmp_path / "parts", parts if share == 1.0 else tiny_model("transformer", 0.3)).fit(
+            Copying(), share
+        )
+        steps.append((state.step, state.finished))
+    assert steps == [(4, False), (4, False), (8, False), (12, True)]
+    assert all(torch.equal(one, other) for one, other in zip(weights(whole), weights(parts), strict=True))
+    lines = [(folder / "metrics.jsonl").read_text().count("\n") for folder in (tmp_path / "whole", tmp_path / "parts")]
+    assert lines[0] == lines[1]
+
+
 def test_best_follows_the_metric_and_patience_stops(tmp_path: Path) -> None:
     """fairseq and JoeyNMT have chosen the best model with the wrong direction for the metric."""
     scores = [10.0, 30.0, 20.0, 25.0, 29.0, 99.0]

@@ -109,25 +109,25 @@ def forget_training(path: Path) -> None:
 
 def is_validated(path: Path) -> bool:
     """True if a checkpoint was saved right after a validation; false if its state cannot be read."""
-    state = _readable_state(path)
+    state = state_of(path)
     return state is not None and state.validated
 
 
 def best_metric_of(path: Path) -> float | None:
     """Best validation metric recorded in a checkpoint; None if it records none or cannot be read."""
-    state = _readable_state(path)
+    state = state_of(path)
     return None if state is None else state.best_metric
 
 
 def best_step_of(path: Path) -> int:
     """Step of the best validation recorded in a checkpoint; 0 if it records none or cannot be read."""
-    state = _readable_state(path)
+    state = state_of(path)
     return 0 if state is None else state.best_step
 
 
 def metric_of(path: Path) -> float | None:
     """Validation metric of a checkpoint itself; None if it is not known."""
-    state = _readable_state(path)
+    state = state_of(path)
     if state is None:
         return None
     # Earlier versions recorded only the best one.
@@ -135,7 +135,8 @@ def metric_of(path: Path) -> float | None:
     return state.best_metric if was_best else state.metric
 
 
-def _readable_state(path: Path) -> TrainState | None:
+def state_of(path: Path) -> TrainState | None:
+    """Training state of a checkpoint; None if it cannot be read."""
     try:
         return read_state(path)
     except CheckpointError:

@@ -44,6 +44,17 @@ class Batch(NamedTuple):
     source_tokens: int
     """Number of source tokens without padding, EOS included."""
 
+    def share(self, rank: int, ranks: int) -> Batch:
+        """Every ranks-th pair, beginning with pair `rank`."""
+        source, target_out = self.source[rank::ranks], self.target_out[rank::ranks]
+        return Batch(
+            source,
+            self.target_in[rank::ranks],
+            target_out,
+            tokens=int(target_out.ne(PAD).sum()),
+            source_tokens=int(source.ne(PAD).sum()),
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch on a device."""
         return self._replace(
@@ -303,8 +314,9 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
             )
             iterator = iter(loader)
         yield from iterator
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # The connection breaks if the process dies while it hands over a tensor.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
             f"a data loader process died: {error}", hint="training.num_workers=0", code="worker.loader"

@@ -187,7 +187,9 @@ def as_trained(directory: RunDirectory, config: Config) -> Config:
     """The stored config of a run with the steps and the schedule that a budget has decided."""
     if config.training.budget_minutes is None:
         return config
-    return config.model_copy(update={"training": fitted(config.training, directory.load_estimate())})
+    training = fitted(config.training, directory.load_estimate())
+    own = {"max_minutes": config.training.max_minutes}  # that of the budget follows from the speed of the machine
+    return config.model_copy(update={"training": training.model_copy(update=own)})
 
 
 def announce(estimate: Estimate, settings: TrainingSettings) -> None:

@@ -46,6 +46,7 @@ from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.failures import is_out_of_memory
 from seq2seq.training.report import NoReport, RunReport
+from seq2seq.training.tracker import require_tracker
 from seq2seq.training.trainer import Trainer
 
 Refresh = Callable[[Path], bool]
@@ -78,8 +79,10 @@ class Start(NamedTuple):
 
     refresh: Refresh | None
     reasons: Mapping[str, str]
-    time: float
+    time: float | None
+    """None: preparation does not count towards a budget."""
     only_estimates: bool = False
+    share: float = 1.0
 
 
 def train(
@@ -88,6 +91,7 @@ def train(
     refresh: Refresh | None = None,
     reasons: Mapping[str, str] | None = None,
     started: float | None = None,
+    share: float | None = None,
 ) -> RunResult:
     """Prepare the data, train (or resume), average, and score the best model on the test set.
 
@@ -96,6 +100,8 @@ def train(
             several ranks may be started with it.
         reasons: why the tool has chosen settings, by dotted key: comments of the stored config.
         started: when the command was started, by `time.monotonic`, for estimate and budget; now by default.
+        share: for one of several trials: the run pauses at the first validation after this share of its steps, without
+            a test score unless it is 1, and a budget does not include the preparation, which differs between trials.
 
     Raises:
         UserError: an error that the user can mend; see `seq2seq.errors`.
@@ -103,10 +109,12 @@ def train(
     """
     directory = RunDirectory(run_folder(config))
     config = directory.with_data_seed(config.model_copy(update={"data": spool_sources(config.data)}))
-    started = time.monotonic() if started is None else started
+    require_tracker(config.training.tracker)
+    begun = time.monotonic() if started is None and share is None else started
     config, chosen = with_recipe(directory.with_metric_of_the_start(config), directory)
     try:
-        _run_ranks(config, Start(refresh, {**chosen, **(reasons or {})}, started))
+        first = Start(refresh, {**chosen, **(reasons or {})}, begun, share=1.0 if share is None else share)
+        _run_ranks(config, first)
     except Interrupted as end:
         end.kept = end.kept or _saved_so_far(directory)
         if os.environ.get("RANK", "0") == "0":
@@ -166,7 +174,10 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
         trainer, data, expected = _set_up(config, directory, placement, ranks, start)
         if start.only_estimates:
             return
-        state = trainer.fit(data)
+        state = trainer.fit(data, start.share)
+        if start.share < 1.0:
+            say(f"paused after {state.step:,} steps")
+            return
         ended = time.monotonic()
         say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
         average_checkpoints(config, trainer)
@@ -235,6 +246,7 @@ def _set_up(
     ranks.require_equal("data", f"{' '.join(fingerprints)} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
     if initial is not None:
         score_start(config, directory, initial.directory, Path(initial.name).name, placement, ranks)
+    started = time.monotonic() if start.time is None else start.time
     model = _build(config, prepared, initial).to(device)
     ranks.seed(config.seed)
     say(_model_line(config, prepared, model, placement, precision))
@@ -250,6 +262,8 @@ def _set_up(
                 max_steps=trainer.settings.max_steps,
                 texts=_texts(prepared),
                 refresh=start.refresh,
+                tracker=config.training.tracker,
+                config=config.model_dump(mode="json"),
             )
             if ranks.is_first
             else NoReport()
@@ -262,7 +276,7 @@ def _set_up(
     with ranks.first_then_others("batch size"):
         batch_size = _batch_size(config, directory, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
-    expected = estimate_run(config, directory, trainer, data, prepared, started=start.time)
+    expected = estimate_run(config, directory, trainer, data, prepared, started=started)
     if expected is not None and not directory.has_checkpoints:
         announce(expected, config.training)
     trainer.settings = fitted(config.training, expected)

@@ -8,12 +8,16 @@ server's own page or an allowed one.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -81,7 +85,9 @@ class Service:
         self.metrics = Metrics()
         self._limiter = RateLimiter(limits.rate)
         self._detector = detector
-        self._paths: dict[str, Answer] = {
+        self._html, self._policy = _read_page()
+        paths: dict[str, Answer] = {
+            "/": self._page,
             "/translate": self._translate,
             "/detect": self._detect,
             "/languages": self._languages,
@@ -92,7 +98,7 @@ class Service:
         posts = ("/translate", "/detect")
         routes = [
             Route(path, self._guarded(path, answer), methods=["POST", "OPTIONS"] if path in posts else ["GET"])
-            for path, answer in self._paths.items()
+            for path, answer in paths.items()
         ]
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
@@ -227,6 +233,10 @@ class Service:
         found = [[guess._asdict() for guess in self._detector.detect(text)] for text in texts]
         return JsonResponse(found if isinstance(body["q"], list) else found[0])
 
+    async def _page(self, request: Request) -> Response:
+        headers = {"content-security-policy": self._policy, "referrer-policy": "no-referrer"}
+        return Response(self._html, media_type="text/html", headers=headers)
+
     async def _languages(self, request: Request) -> Response:
         targets: dict[str, list[str]] = {}
         for each in self.directions.values():
@@ -265,6 +275,18 @@ class Service:
             if run.batcher is not None
         }
         return Response(self.metrics.text(figures), media_type="text/plain; version=0.0.4")
+
+
+def _read_page() -> tuple[str, str]:
+    """The page and its content security policy: it runs its own script alone, and talks to this server alone."""
+    html = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    sources = []
+    for element in ("script", "style"):
+        [text] = re.findall(rf"<{element}>(.*?)</{element}>", html, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        sources.append(f"{element}-src 'sha256-{digest}'")
+    others = "default-src 'none'", "connect-src 'self'", "img-src data:", "base-uri 'none'", "form-action 'none'"
+    return html, "; ".join([*others, *sources, "frame-ancestors 'none'"])
 
 
 def _answer(document: Document, found: Sequence[Translated], fields: TranslateFields) -> dict[str, Any]:

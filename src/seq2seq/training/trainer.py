@@ -35,7 +35,7 @@ from seq2seq.optimization.optimizers import (
     optimizer_tensors,
     set_learning_rate,
 )
-from seq2seq.optimization.precision import Precision
+from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
 from seq2seq.optimization.schedules import expected_steps, fitted_schedule, learning_rate
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left
@@ -128,8 +128,13 @@ class Trainer:
         self._totals = RunningTotals(self.ranks)
         self._open_report = report
 
-    def fit(self, data: TrainingData) -> TrainState:
+    def fit(self, data: TrainingData, share: float = 1.0) -> TrainState:
         """Train to the end, starting from the last checkpoint if there is one.
+
+        Args:
+            data: the stream of batches.
+            share: share of the steps after which training pauses, at the next validation; the state is then not
+                `finished`, and a later call goes on as if there had been no pause.
 
         Raises:
             Interrupted: a signal came; the state was saved.
@@ -157,14 +162,15 @@ class Trainer:
             self._warn_if_disk_is_small()
         report = self._open_report(self.state.step)
         try:
-            with StopRequest() as stop:
-                self._run_updates(data, report, stop)
-        except RuntimeError as error:
+            try:
+                with StopRequest() as stop:
+                    self._run_updates(data, report, stop, share)
+            finally:
+                report.close()
+        except RuntimeError as error:  # torch's handler of SIGCHLD raises it anywhere, in `close` as well
             if (died := loader_error(error)) is None:
                 raise
             raise died from error
-        finally:
-            report.close()
         self.ranks.barrier()  # rank 0 has saved its files
         return self.state
 
@@ -191,10 +197,7 @@ class Trainer:
         Raises:
             ResourceError: it does not fit into memory.
         """
-        batch, ranks = data.longest(), self.ranks.size
-        batch = batch._replace(
-            source=batch.source[::ranks], target_in=batch.target_in[::ranks], target_out=batch.target_out[::ranks]
-        )
+        batch = data.longest().share(0, self.ranks.size)
         rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
         self._was_rehearsed = True
 
@@ -229,7 +232,7 @@ class Trainer:
             self._distributed_losses = self.ranks.wrap(self.losses)
         return self._distributed_losses
 
-    def _run_updates(self, data: TrainingData, report: RunReport, stop: StopRequest) -> None:
+    def _run_updates(self, data: TrainingData, report: RunReport, stop: StopRequest, share: float) -> None:
         settings, state = self.settings, self.state
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
@@ -239,7 +242,7 @@ class Trainer:
         if self._validation_was_interrupted():
             self._validate_and_save(report, stop)
         clock = time.monotonic()
-        while not self._is_done():
+        while not self._is_done() and not self._pauses(share):
             for group, cursor in grouped(data.epoch(state.cursor), settings.accumulation_steps):
                 totals = sum_update(self.ranks, group, state.seconds, stop)
                 state.seconds = self._agreed_seconds = totals.seconds
@@ -260,8 +263,10 @@ class Trainer:
                 number = stop.number if self.ranks.size == 1 else totals.stop
                 if number is not None:
                     self._save_and_stop(number)
-                if self._is_done():
+                if self._is_done() or self._pauses(share):
                     break
+        if not self._is_done():
+            return
         if state.validated:  # a smaller patience or max_steps ends the run at a step that was validated before
             state.finished = True
         if not state.finished:
@@ -290,7 +295,7 @@ class Trainer:
                 raise
             when = f"at step {state.step + 1:,} with a batch of {batch_shape(group)}; the last checkpoint is kept"
             raise out_of_memory_error(settings, self.precision.device, when) from None
-        if self.precision.device.type != "cuda":  # on CUDA this would synchronise; the log line checks there
+        if self.precision.device.type not in ASYNCHRONOUS:  # there this would wait; the log line checks
             loss, norm = float(update.loss) / update.target_tokens, float(update.gradient_norm)
             watch.check_update(loss, norm, rate, group)
         self.weights.update()
@@ -365,6 +370,9 @@ class Trainer:
         state = self.state
         at_validation = state.step > 0 and state.step % self._validate_every() == 0
         return at_validation and not state.validated and not self._is_out_of_steps()
+
+    def _pauses(self, share: float) -> bool:
+        return share < 1.0 and self.state.validated and self.state.step >= share * self._expected_steps()
 
     def _is_out_of_steps(self) -> bool:
         return self.state.step >= self.settings.max_steps or self._limit() is not None

@@ -1,0 +1,163 @@
+"""`seq2seq tune`"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from seq2seq.cli.notify import Notify, notifying
+from seq2seq.cli.options import (
+    ConfigArguments,
+    Device,
+    Json,
+    Quiet,
+    Threads,
+    check_choice,
+    exclude,
+    parse_minutes,
+    split_arguments,
+)
+from seq2seq.console import format_table, say, set_quiet
+from seq2seq.errors import UsageError
+from seq2seq.redaction import presentable
+
+if TYPE_CHECKING:
+    from seq2seq.reports.compare import Comparison
+    from seq2seq.tuning.search import Preparation, Setup, TuneResult
+
+
+def tune(
+    arguments: ConfigArguments = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Time for the whole search, such as 60m or 8h.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the trials. [default: runs/NAME-tune]")
+    ] = None,
+    sampler: Annotated[
+        str, typer.Option("--sampler", help="auto, grid, random, or optuna (pip install 'seq2seq[tune]').")
+    ] = "auto",
+    device: Device = "",
+    threads: Threads = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the space and the plan, and leave nothing behind.")
+    ] = False,
+    notify: Notify = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for better settings within a time. The same command again goes on.
+
+    Many trials train for a while, the better third of them goes on, and the best one to its end. Without `key=a,b,c`,
+    what to try is chosen from the config.
+
+    \b
+      seq2seq tune my.yaml --budget 60m
+      seq2seq tune my.yaml --budget 2h model.dropout=0.1,0.2,0.3 training.batch_size=2048,4096
+      seq2seq tune my.yaml --budget 60m --dry-run
+    """
+    set_quiet(quiet)
+    files, overrides = split_arguments(arguments)
+    if not arguments:
+        raise UsageError("nothing to tune", hint="seq2seq tune CONFIG --budget 60m", code="usage.nothing-to-do")
+    if budget is None:
+        raise UsageError("tune needs a time for the search", hint="--budget 60m", code="usage.nothing-to-do")
+    minutes = parse_minutes("--budget", budget)
+    check_choice("--sampler", sampler, ("auto", "grid", "random", "optuna"))
+    exclude("tune", [("torchrun", "RANK" in os.environ)], "it starts the ranks of each trial itself")
+    overrides += [f"device={device}"] if device else []
+    overrides += [f"threads={threads}"] if threads else []
+    from seq2seq.reports.compare import compare
+    from seq2seq.reports.report import refresh_report
+    from seq2seq.tuning.search import prepare, read_setup, show_score
+    from seq2seq.tuning.search import tune as search
+    from seq2seq.tuning.space import Sampler
+
+    kind: Sampler = next(kind for kind in get_args(Sampler) if kind == sampler)
+    setup = read_setup(files, overrides)
+    if dry_run:
+        _print_plan(setup, prepare(setup, minutes, kind), as_json=as_json)
+        return
+    folder = output or Path(f"runs/{setup.config.name or 'run'}-tune")
+    with notifying(notify, folder) as outcome:
+        result = search(setup, folder, minutes, sampler=kind, refresh=refresh_report)
+        outcome.score = f"validation {show_score(result.best.scores[-1])}"
+    runs = [folder / trial.name for trial in result.finalists]
+    comparison = compare(runs) if len(runs) > 1 and (as_json or not quiet) else None
+    _print_result(result, comparison, as_json=as_json, quiet=quiet)
+
+
+def _print_plan(setup: Setup, preparation: Preparation, *, as_json: bool) -> None:
+    from seq2seq.runs.estimate import show_time
+    from seq2seq.tuning.search import show_plan
+    from seq2seq.tuning.space import size
+
+    plan = preparation.plan
+    if as_json:
+        rungs = [
+            {"share": share, "trials": plan.survivors(plan.trials, rung)} for rung, share in enumerate(plan.shares)
+        ]
+        facts = {
+            "space": {dimension.name: list(dimension.labels) for dimension in setup.space},
+            "sampler": preparation.sampler,
+            "seconds_per_trial": plan.seconds,
+            "seconds": plan.cost(plan.trials, preparation.start_seconds),
+            "rungs": rungs,
+        }
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    rows = [(dimension.name, ", ".join(dimension.labels)) for dimension in setup.space]
+    typer.echo(presentable(format_table((f"to try ({size(setup.space):,} ways)", "values"), rows)))
+    took = show_time(plan.cost(plan.trials, preparation.start_seconds))
+    typer.echo(f"\n{show_plan(plan, preparation.sampler)}; about {took} in all")
+
+
+def _print_result(result: TuneResult, comparison: Comparison | None, *, as_json: bool, quiet: bool) -> None:
+    from seq2seq.cli.compare import comparison_as_json, sections
+
+    search, best = result.search, result.best
+    failed = sum(bool(trial.error) for trial in search.trials)
+    if as_json:
+        typer.echo(json.dumps(_as_json(result, comparison and comparison_as_json(comparison)), ensure_ascii=False))
+    elif quiet:
+        typer.echo(f"{best.scores[-1].score:.2f}")
+    elif comparison is not None:
+        typer.echo(presentable("\n\n".join(sections(comparison))))
+    if quiet:
+        return
+    run = result.folder / best.name
+    say(
+        f"{len(search.trials)} trials in {search.seconds / 60:.1f} minutes{f', {failed} failed' if failed else ''}; "
+        f"the best on the validation set is {run}: {' '.join(best.settings) or 'the config as it is'}"
+    )
+    say(f"wrote {result.config}")
+    name, config = (shlex.quote(str(path)) for path in (run, result.config))
+    say(f"next: seq2seq translate {name} FILE\n      seq2seq train {config}\n      seq2seq runs {result.folder}")
+
+
+def _as_json(result: TuneResult, comparison: dict[str, Any] | None) -> dict[str, Any]:
+    def listed(trials: Sequence[Any]) -> list[dict[str, Any]]:
+        return [
+            {
+                "run": str(result.folder / trial.name),
+                "settings": trial.settings,
+                "scores": [score.model_dump() for score in trial.scores],
+                "error": trial.error,
+            }
+            for trial in trials
+        ]
+
+    return {
+        "folder": str(result.folder),
+        "best": listed([result.best])[0],
+        "config": str(result.config),
+        "minutes": result.search.seconds / 60,
+        "trials": listed(result.search.trials),
+        "comparison": comparison,
+    }

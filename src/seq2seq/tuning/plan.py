@@ -1,0 +1,108 @@
+"""How a time budget is spent: how long a whole trial takes, and how many trials begin, go on and end.
+
+Successive halving (Jamieson and Talwalkar 2016) with a factor of three: every trial trains to the first share of its
+steps, a third of them go on to the next one, and so on. A trial goes on where it paused, so nothing is repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from seq2seq.errors import UsageError
+from seq2seq.records import Estimate
+
+FACTOR = 3
+"""One of so many trials goes on."""
+MOST_TRIALS = 81
+_SPARE, _SPARE_SHARE = 1.5, 0.05
+"""A trial has fewer steps if it would take this many times as long as the config, and this share of the budget."""
+_SHORTEST_SECONDS, _LEAST_STEPS = 8.0, 30
+"""Training below which the order of trials is chance."""
+_VALIDATION_SHARE, _MOST_VALIDATIONS, _LEAST_VALIDATIONS = 0.1, 20, 2
+
+
+class Plan(NamedTuple):
+    """The plan of a search."""
+
+    seconds: float
+    """Training of one whole trial like the config."""
+    steps: int | None
+    """Steps of one whole trial like the config; None if the budget allows those of the config."""
+    end_seconds: float
+    """Loading, averaging and the test score of a trial that ends."""
+    shares: tuple[float, ...]
+    """Share of its steps to which a trial trains in each rung; the last one is 1."""
+    trials: int
+    """Trials that fit."""
+
+    def most_minutes(self, budget: float) -> float:
+        """`training.budget_minutes` of a trial, whatever its model, for the minutes of the whole search."""
+        return round(max(_SPARE * self.seconds + self.end_seconds, 60.0 * _SPARE_SHARE * budget) / 60.0, 3)
+
+    def survivors(self, trials: int, rung: int) -> int:
+        """Trials that take part in a rung."""
+        return -(-trials // int(FACTOR**rung))
+
+    def cost(self, trials: int, start_seconds: float, *, first: int = 0) -> float:
+        """Seconds of the rungs from `first` on, where each trial of each rung takes a while to start."""
+        total, before = 0.0, (0.0, *self.shares)[first]
+        for rung, share in enumerate(self.shares[first:], start=first):
+            each = (share - before) * self.seconds + start_seconds + (self.end_seconds if share == 1.0 else 0.0)
+            total, before = total + self.survivors(trials, rung) * each, share
+        return total
+
+
+def make_plan(minutes: float, spent: float, estimate: Estimate, start_seconds: float, most: int) -> Plan:
+    """The plan for a budget.
+
+    Args:
+        minutes: the time for the search.
+        spent: seconds of it that have gone by.
+        estimate: what the training of the config costs.
+        start_seconds: time for the start of a trial.
+        most: number of different trials.
+
+    Raises:
+        UsageError: the budget is too short for two trials.
+    """
+    seconds, most = 60.0 * minutes - spent, min(most, MOST_TRIALS)
+    own, end = estimate.training_seconds, estimate.end_seconds
+    for count, shares in ((FACTOR**2, (1 / 9, 1 / 3, 1.0)), (FACTOR, (1 / 3, 1.0)), (2, (1 / 3, 1.0))):
+        whole = min(own, _whole_seconds(seconds, shares, count, end, start_seconds))
+        rounded = _at_validations(shares, whole, estimate.validation_seconds)
+        whole = min(own, _whole_seconds(seconds, rounded, count, end, start_seconds))
+        steps = None if whole == own else max(1, int(estimate.steps * whole / own))
+        plan = Plan(whole, steps, end, rounded, count)
+        first = rounded[0] * whole
+        is_short = whole < own and (first < _SHORTEST_SECONDS or first < _LEAST_STEPS * estimate.step_seconds)
+        if count <= most and not (is_short and count > 2):
+            break
+    if whole < own and whole < FACTOR * _LEAST_STEPS * estimate.step_seconds:
+        needed = Plan(min(own, 2 * FACTOR * _LEAST_STEPS * estimate.step_seconds), None, end, plan.shares, 2)
+        raise UsageError(
+            f"a budget of {minutes:.3g} minutes is too short for two trials of this config",
+            hint=f"--budget {math.ceil((spent + needed.cost(2, start_seconds)) / 60)}m, or a smaller model",
+            code="usage.value",
+        )
+    while plan.trials < most and plan.cost(plan.trials + 1, start_seconds) <= seconds:
+        plan = plan._replace(trials=plan.trials + 1)
+    return plan
+
+
+def _whole_seconds(seconds: float, shares: Sequence[float], trials: int, end: float, start: float) -> float:
+    """Training of a whole trial if so many trials are to fit."""
+    plan = Plan(0.0, None, end, tuple(shares), trials)
+    fixed = plan.cost(trials, start)
+    return max(0.0, (seconds - fixed) / (plan._replace(seconds=1.0).cost(trials, start) - fixed))
+
+
+def _at_validations(shares: Sequence[float], whole: float, validation_seconds: float) -> tuple[float, ...]:
+    """The shares at the validations of a trial, of which there are few where they take long (`runs.estimate`)."""
+    count = _MOST_VALIDATIONS
+    if validation_seconds > 0:
+        count = round(_VALIDATION_SHARE * whole / validation_seconds)
+        count = min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
+    rounded = [math.ceil(share * count - 1e-9) / count for share in shares]
+    return tuple(dict.fromkeys(rounded))

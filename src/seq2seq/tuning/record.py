@@ -1,0 +1,82 @@
+"""tune.json: the command that started a search, and its trials, so that the same command goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from seq2seq.records import Count, Record, read_record, write_record
+
+FILE = "tune.json"
+
+
+class RungScore(Record):
+    """Validation of a trial at the end of a rung."""
+
+    score: float = Field(allow_inf_nan=False)
+    """Best validation metric so far, higher is better: BLEU, chrF, or the negative loss."""
+    loss: float = Field(allow_inf_nan=False)
+    """Lowest negative log-likelihood of the validation text so far, in nats for each sentence of the corpus: unlike the
+    loss of a token, it compares vocabularies."""
+    metric: str
+    """BLEU, chrF or loss."""
+    step: Count
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    """Training so far, by the state of the run."""
+
+
+class Trial(Record, frozen=False):
+    """One trial."""
+
+    number: Count
+    choice: list[Count]
+    """Index of a choice in each dimension."""
+    settings: list[str]
+    """What it changes, as `key=value`."""
+    scores: list[RungScore] = Field(default_factory=list)
+    """One for each rung that it has ended."""
+    error: str = ""
+    """Why it failed."""
+    starts: Count = 0
+    """Starts of its present rung that neither ended nor were interrupted by a signal."""
+
+    @property
+    def name(self) -> str:
+        """Name of its run directory."""
+        return f"trial-{self.number:03d}"
+
+
+class Search(Record, frozen=False):
+    """A search."""
+
+    command: dict[str, Any]
+    """What the command says; the same command goes on."""
+    sampler: str
+    seconds_per_trial: float
+    steps_per_trial: Count | None
+    end_seconds: float
+    shares: list[float]
+    trials_planned: Count
+    start_seconds: float
+    trials: list[Trial] = Field(default_factory=list)
+    rung: Count = 0
+    going_on: list[Count] = Field(default_factory=list)
+    """Trials of the present rung, the best first; empty in the first one."""
+    seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Time used so far, all calls together."""
+    finished: bool = False
+
+    def save(self, folder: Path) -> None:
+        """Write it whole or not at all."""
+        write_record(folder / FILE, self.model_dump())
+
+
+def load_search(folder: Path) -> Search | None:
+    """The search in a folder; None if there is none.
+
+    Raises:
+        CheckpointError: the record is damaged.
+    """
+    return read_record(folder / FILE, Search, hint="start again in another folder with -o")
