@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -96,6 +97,16 @@ def test_the_command(run: Path, seq2seq: Runner) -> None:
     assert "| BLEU |" in seq2seq("report", run, "--markdown").out
     assert seq2seq("report", run.parent / "none").code != 0
     assert seq2seq("report", run, "-o", run / "config.yaml").code == 2
+
+
+def test_a_limit_that_shortened_the_warmup_is_no_finding(run: Path, seq2seq: Runner) -> None:
+    """A run of `max_minutes` was said to have ended within the warm-up of its settings, which had been shortened."""
+    config = run / "config.yaml"
+    text = re.sub(r"warmup_steps: \d+", "warmup_steps: 100000", config.read_text(encoding="utf-8"))
+    config.write_text(re.sub("kind: (wsd|cosine)", "kind: inverse_sqrt", text), encoding="utf-8")
+    assert "ended within the warm-up" in seq2seq("report", run, "--markdown").out
+    config.write_text(re.sub("max_minutes: null", "max_minutes: 1.0", config.read_text(encoding="utf-8")))
+    assert "ended within the warm-up" not in seq2seq("report", run, "--markdown").out
 
 
 def test_attention_of_other_texts_is_not_shown(run: Path) -> None:

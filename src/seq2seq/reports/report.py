@@ -154,8 +154,9 @@ def _translations(summary: RunSummary) -> Translations | None:
 def _findings(summary: RunSummary, translations: Translations | None) -> list[Finding]:
     training = summary.config.training
     plan = TrainingPlan(training.max_steps, training.schedule.warmup_steps, summary.metric.lower())
-    if summary.state == "running":
-        plan = plan._replace(warmup_steps=0)  # it has not ended, there or anywhere
+    limits = (training.max_minutes, training.max_epochs, training.budget_minutes)
+    if summary.state == "running" or any(limits):  # it has not ended, or a limit has shortened the warm-up
+        plan = plan._replace(warmup_steps=0)
     texts = translations or Translations("", [], [], [])
     found = diagnose(texts.sources, texts.references, texts.hypotheses, summary.metrics, plan)
     if texts.hypotheses and (run := _run_text(summary)) is not None:
