@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from seq2seq.alignment.pictures import attention_picture
 from seq2seq.atomic_files import no_follow, write_json, write_text
 from seq2seq.console import Progress, say, warn
 from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
 from seq2seq.failpoints import reach
+from seq2seq.records import SentenceAttention, write_attention
 from seq2seq.training.tracker import Tracker, TrackerName
 
 Texts = Callable[[Batch], list[tuple[str, str]]]
@@ -54,6 +56,8 @@ class Validation(NamedTuple):
     """(source, reference, translation) of a few fixed sentences."""
     chrf: float | None = None
     """None unless it is the metric."""
+    attention: Sequence[SentenceAttention] = ()
+    """Attention of the samples and of the best and the worst translations; empty without attention."""
 
     @property
     def metric(self) -> float:
@@ -125,7 +129,8 @@ class RunReport:
 
     def validation(self, result: Validation, verdict: str) -> None:
         """Log a validation; `verdict` is "new best" or "stalled 2 of 10 (...)"."""
-        data = {key: value for key, value in result._asdict().items() if key != "samples" and value is not None}
+        texts = ("samples", "attention")
+        data = {key: value for key, value in result._asdict().items() if key not in texts and value is not None}
         self._write("validation", result.step, data)
         score = f"{result.score}  " if result.score else ""
         say(
@@ -134,6 +139,7 @@ class RunReport:
         )
         for source, reference, translation in result.samples:
             say(f"    {source}\n      = {reference}\n      > {translation}")
+        self._show_samples(result)
         if self._refresh is not None and not self._broken and not self._refresh(self._folder):
             self._refresh = None  # one warning is enough
 
@@ -176,6 +182,25 @@ class RunReport:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
         except OSError as error:
+            self._warn_once(error)
+
+    def _show_samples(self, result: Validation) -> None:
+        """Samples and their attention: in TensorBoard, and in attention.json for the page of the run."""
+        try:
+            if result.attention:
+                write_attention(self._folder / "attention.json", result.attention)
+            if self._writer is None:
+                return
+            # Indented text is shown as it is.
+            texts = [f"    {source}\n    = {right}\n    > {written}" for source, right, written in result.samples]
+            self._writer.add_text("validation/samples", "\n    \n".join(texts), result.step)
+            samples = [(source, written) for source, _, written in result.samples]
+            for found in result.attention:
+                if (found.source, found.translation) in samples:
+                    number = samples.index((found.source, found.translation)) + 1
+                    picture = attention_picture(found)
+                    self._writer.add_image(f"attention/{number}", picture, result.step, dataformats="HW")
+        except (OSError, UserError) as error:
             self._warn_once(error)
 
     def _warn_once(self, error: Exception) -> None:
