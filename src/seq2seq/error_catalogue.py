@@ -31,6 +31,7 @@ CATALOGUE = {
     "usage.resume": Entry(2, "The output was started with different options.", "Repeat the original options, or start again without --resume."),
     "usage.address": Entry(2, "The server cannot listen on this address or port.", "Choose another --port, or --port 0 for a free one; --host is an address of this machine."),
     "usage.picture": Entry(2, "The model has no such attention to draw, or the format cannot show it.", "Use the kind, line, layer or head in the hint."),
+    "usage.system": Entry(2, "The operating system lacks what the tool needs, as Windows does.", "Use Linux or macOS; on Windows, WSL 2."),
     "usage.code": Entry(2, "There is no error with this code.", "`seq2seq help errors` lists all codes."),
     "usage.failpoint": Entry(2, "SEQ2SEQ_FAILPOINTS, a variable for tests, is malformed.", "Unset the variable."),
     "serve.same-pair": Entry(2, "Two runs that are to be served translate the same pair of languages.", "Give one run for each pair of languages."),

@@ -4,6 +4,7 @@
     estimate.json {"steps": ..., "step_seconds": ..., "memory": ..., ...}
     start.json    {"run": ..., "checkpoint": ..., "test": {"metrics": ...}, "old_test": {"metrics": ...}}
     results.json  {"checkpoint": ..., "test": {"metrics": ...}, "steps": ..., "minutes": ..., ...}
+    attention.json {"sentences": [{"source": ..., "translation": ..., "weights": [[percent, ...], ...]}, ...]}
 
 All end in "format" and "check". `check` is the SHA-256 of all other entries; records of the first versions have none.
 """
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from seq2seq.atomic_files import write_json
 from seq2seq.errors import CheckpointError, ResourceError
@@ -107,6 +109,30 @@ class Estimate(Record):
         return self.preparation_seconds + self.training_seconds + self.end_seconds
 
 
+class SentenceAttention(Record):
+    """Attention of one translation over words, the mean of all layers and heads. The end marks are the last words."""
+
+    source: str
+    translation: str
+    source_words: list[str]
+    target_words: list[str]
+    weights: list[list[Annotated[int, Field(ge=0, le=100)]]]
+    """A row for each target word, a column for each source word, in percent."""
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        rows, columns = len(self.target_words), len(self.source_words)
+        if len(self.weights) != rows or any(len(row) != columns for row in self.weights):
+            raise ValueError(f"there must be {rows} rows of {columns} weights")
+        return self
+
+
+class AttentionRecord(Record):
+    """Attention of the translations that the report shows."""
+
+    sentences: list[SentenceAttention] = []
+
+
 class InputFile(Record):
     """A corpus file as it was read."""
 
@@ -179,6 +205,11 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
     """Write a record with its checksum atomically."""
     sealed = {**content, "format": _FORMAT}
     write_json(path, {**sealed, "check": checksum(sealed)})
+
+
+def write_attention(path: Path, sentences: Sequence[SentenceAttention]) -> None:
+    """Write attention.json."""
+    write_record(path, {"sentences": [sentence.model_dump(mode="json") for sentence in sentences]})
 
 
 def read_record(path: Path, kind: type[AnyRecord], *, hint: str) -> AnyRecord | None:

@@ -27,6 +27,7 @@ def test_good_translations_have_no_findings() -> None:
         ("copied", _SOURCES[:12]),
         ("repeated", [f"{n} und das und das und das und das und" for n in range(12)]),
         ("cut", [f"die {n}" for n in range(12)]),
+        ("unknown", [f"die Zahl ⁇ steht hier in einer eigenen Zeile {n}" for n in range(12)]),
         ("identical", ["das ist immer derselbe Satz hier drin"] * 12),
     ],
 )
@@ -48,6 +49,10 @@ def validations(*rows: tuple[int, float, float]) -> list[dict[str, object]]:
     return [{"kind": "validation", "step": step, "bleu": bleu, "loss": loss} for step, bleu, loss in rows]
 
 
+def trained(step: int, perplexity: float, epoch: float) -> dict[str, object]:
+    return {"kind": "train", "step": step, "perplexity": perplexity, "epoch": epoch}
+
+
 @pytest.mark.parametrize(
     ("rows", "plan", "expected"),
     [
@@ -57,6 +62,12 @@ def validations(*rows: tuple[int, float, float]) -> list[dict[str, object]]:
         (validations((30, 10, 2), (60, 9, 2.2), (100, 9, 2.9)), _PLAN, ["overfitting"]),
         (validations((100, 10, 2)), _PLAN._replace(warmup_steps=1000), ["warm-up"]),
         ([{"kind": "validation", "step": "x", "loss": None}], _PLAN, []),
+        ([*validations((100, 1, 3)), trained(100, 15, 1.5)], _PLAN, ["few-steps"]),
+        ([*validations((100, 1, 3)), trained(100, 15, 1.5)], _PLAN._replace(warmup_steps=100), ["warm-up"]),
+        ([*validations((5000, 1, 3)), trained(5000, 15, 1.5)], _PLAN, []),
+        ([*validations((5000, 1, 3)), trained(5000, 15, 0.5)], _PLAN, ["few-steps"]),
+        ([*validations((5000, 30, 1.7)), trained(5000, 1.6, 30)], _PLAN, ["gap"]),
+        ([*validations((5000, 30, 1.7)), trained(5000, 3, 30)], _PLAN, []),
     ],
 )
 def test_curves(rows: list[dict[str, object]], plan: TrainingPlan, expected: list[str]) -> None:

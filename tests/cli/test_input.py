@@ -48,6 +48,14 @@ def test_a_pipe_tells_whether_more_is_there(ends: list[int], monkeypatch: pytest
     assert more()  # the end need not be waited for
 
 
+def test_the_encoding_of_a_pipe_is_named(ends: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """UTF-16 from a pipe was "is it a text file?", as nothing looked ahead in a stream."""
+    os.write(ends[1], "zwölf Äpfel\nmehr\n".encode("utf-16"))
+    with pytest.raises(DataError, match="UTF-16") as caught:
+        next(iter(opened(ends[0], monkeypatch).lines))
+    assert "'zwölf Äpfel'; iconv -f UTF-16 -t UTF-8" in (caught.value.hint or "")
+
+
 def test_long_lines_of_a_pipe(tmp_path: Path) -> None:
     """A named pipe is read in the same way; a line is as long as it is, up to the limit of files."""
     fifo = tmp_path / "fifo"

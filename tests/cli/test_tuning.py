@@ -77,3 +77,30 @@ def test_the_cost_of_a_fine_tuning_is_foreseen(gru: Path, new: list[object], seq
     found = json.loads(outcome.out)
     assert 1 <= found["steps"] <= 60
     assert found["budget_minutes"] == pytest.approx(1 / 3, rel=1e-3)
+
+
+def test_a_model_with_an_extended_vocabulary_is_used_like_any_other(
+    transformer: Path, seq2seq: Runner, tmp_path: Path
+) -> None:
+    """Resumed, translated with, exported; the vocabulary of the new run is fixed from its start."""
+    lines = ["Кошка спит в доме.", "Собака видит дом.", "Дом большой."] * 10
+    for name in ("new.en", "new.de"):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    tuned = tmp_path / "tuned"
+    command = ["train", "--source", tmp_path / "new.en", "--target", tmp_path / "new.de", "--init-from", transformer]
+    command += ["tokenizer.extend=true", "data.cleaning.drop_duplicates=false", "data.holdout=0", *QUICK, "-o", tuned]
+    outcome = seq2seq(*command, "training.replay=0")
+    assert outcome.code == 0, outcome.err
+    assert "entries are new in the vocabulary" in outcome.err
+    assert "single bytes" not in outcome.err
+    vocabulary = (tuned / "tokenizer" / "joint.model").read_bytes()
+    (tuned / "results.json").unlink()
+    more = [setting.replace("max_steps=3", "max_steps=4") for setting in map(str, command)]
+    resumed = seq2seq(*more, "training.replay=0")
+    assert resumed.code == 0, resumed.err
+    assert "resuming from step 3" in resumed.err
+    assert (tuned / "tokenizer" / "joint.model").read_bytes() == vocabulary
+    assert seq2seq("translate", tuned, stdin="Дом большой.\n".encode()).code == 0
+    pytest.importorskip("ctranslate2")
+    exported = seq2seq("export", tuned, "--format", "ctranslate2")
+    assert exported.code == 0, exported.err

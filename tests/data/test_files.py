@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import subprocess
 from pathlib import Path
 
@@ -139,8 +140,8 @@ def test_any_bytes_give_lines_or_a_place(content: bytes) -> None:
     if "\ufffd" in "".join(replaced) and b"\xef\xbf\xbd" not in content:
         with pytest.raises(DataError) as caught:
             list(decode_lines(io.BytesIO(content), "x"))
-        assert (caught.value.where or "").startswith("x:")
-    elif "\ufffd" not in "".join(replaced):
+        assert (caught.value.where or "").startswith("x")
+    elif "\ufffd" not in "".join(replaced) and not re.match(rb"[^\n]*(\0|\x1b)|BZh|PK\x03\x04", content):
         assert list(decode_lines(io.BytesIO(content), "x")) == replaced
 
 
@@ -176,6 +177,27 @@ def test_the_encoding_is_recognised_and_the_hint_converts(tmp_path: Path, codec:
     assert f"'{text.splitlines()[0]}'; iconv -f {encoding.upper()} -t UTF-8" in hint
     assert follow(hint) == 0
     assert list(read_lines(tmp_path / "c.utf8.txt")) == text.splitlines()
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize(
+    ("codec", "encoding", "name", "text"),
+    [
+        ("cp874", "CP874", "c.th", "เด็กดื่มนมร้อนในสวน\nแมวนอนบนโต๊ะ\n"),
+        ("euc_jp", "EUC-JP", "train.ja.txt", "この本の第一章は長い\n私は毎朝コーヒーを飲みます\n"),
+        ("cp1250", "CP1250", "c_pl", "Żółta łódź płynie wzdłuż brzegu\nChłopiec je jabłko\n"),
+        ("iso8859_5", "ISO-8859-5", "c.ru", RUSSIAN),
+        ("iso2022_jp", "ISO-2022-JP", "c.txt", "この本の第一章は長い\n私は毎朝コーヒーを飲みます\n"),
+    ],
+)
+def test_the_language_in_the_name_decides_between_encodings(
+    tmp_path: Path, codec: str, encoding: str, name: str, text: str
+) -> None:
+    """Thai, Japanese in EUC-JP and Polish were proposed to be read as Big5 and Windows-1252; ISO-2022-JP was ASCII."""
+    path = write(tmp_path, text.encode(codec), name)
+    with pytest.raises(DataError) as caught:
+        list(read_lines(path))
+    assert f"'{text.splitlines()[0]}'; iconv -f {encoding} -t UTF-8" in (caught.value.hint or "")
 
 
 @pytest.mark.fault(33)

@@ -47,6 +47,17 @@ def test_cells_are_quoted_as_csv_does(tmp_path: Path, form: str) -> None:
     assert read(tmp_path, form, everything) == ROWS
 
 
+def test_backslashes_before_quotation_marks(tmp_path: Path) -> None:
+    """They were trained on, with the quotation marks around the cells; so MySQL writes."""
+    text = "en,de\n" + "".join(f'"He said \\"{left}\\", twice","{right}"\n' for left, right in ROWS)
+    text += '"5\\" wide","5 Zoll"\n"C:\\","D:\\"\n'
+    assert read(tmp_path, "csv", text, source="en", target="de") == [
+        *((f'He said "{left}", twice', right) for left, right in ROWS),
+        ('5" wide', "5 Zoll"),
+        ("C:\\", "D:\\"),
+    ]
+
+
 def test_quotation_marks_are_text_in_a_published_tsv(tmp_path: Path) -> None:
     """One mark at the beginning of a cell would otherwise take every row up to the next one."""
     rows = [('"Go!" he said.', '"Geh!", sagte er.'), ('He said "yes".', "„Ja“"), ('"open', 'offen"'), *ROWS]
@@ -213,6 +224,13 @@ def test_columns_are_detected(
     source = detect_source(str(tmp_path / name))
     assert (source.source, source.target) == columns
     assert languages_of(source) == languages
+
+
+def test_a_null_in_the_first_record_does_not_swap_the_sides(tmp_path: Path) -> None:
+    records = [{"id": 1, "en": None, "de": "Hund"}, *({"id": 2, "en": left, "de": right} for left, right in ROWS)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = detect_source(str(tmp_path / "a.jsonl"))
+    assert (found.source, found.target) == ("en", "de")
 
 
 def test_more_than_two_languages_must_be_chosen_from(tmp_path: Path) -> None:

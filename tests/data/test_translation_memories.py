@@ -155,7 +155,26 @@ def test_other_formats_are_named(tmp_path: Path, kind: str) -> None:
     source = TypeAdapter(Source).validate_python({"source": str(tmp_path / "a"), "target": str(tmp_path / "a")})
     with pytest.raises(DataError, match=kind) as caught:
         next(read_pairs(source))
-    assert "--pairs FILE" in (caught.value.hint or "") or kind == "PDF"
+    assert "--pairs" in (caught.value.hint or "") or kind == "PDF"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"en": "a house", "de": "ein Haus"}\n' * 3),
+        ("a.json", '[\n {"en": "a house",\n "de": "ein Haus"}\n]'),
+        ("a.csv", "en;de\n" + "a house;ein Haus\n" * 3),
+        ("a.tsv", "a house\tein Haus\n" * 3),
+    ],
+)
+def test_a_table_is_no_side_of_a_corpus(tmp_path: Path, name: str, content: str) -> None:
+    """The lines of a JSON file were trained on as sentences."""
+    (tmp_path / name).write_text(content)
+    (tmp_path / "b").write_text("ein Haus\n" * 3)
+    source = TypeAdapter(Source).validate_python({"source": str(tmp_path / name), "target": str(tmp_path / "b")})
+    with pytest.raises(DataError, match=r"JSON file|table of 2 columns") as caught:
+        next(read_pairs(source))
+    assert f"--pairs {tmp_path / name}" in (caught.value.hint or "")
 
 
 def test_text_is_no_other_format(tmp_path: Path) -> None:
@@ -163,6 +182,10 @@ def test_text_is_no_other_format(tmp_path: Path) -> None:
         (tmp_path / "a").write_text(text)
         source = TypeAdapter(Source).validate_python({"source": str(tmp_path / "a"), "target": str(tmp_path / "a")})
         assert next(read_pairs(source))[0] + "\n" == text.partition("\n")[0] + "\n"
+    lines = "One, two, three.\nFour.\n{name} is here.\n"
+    (tmp_path / "a.csv").write_text(lines)
+    source = TypeAdapter(Source).validate_python({"source": str(tmp_path / "a.csv"), "target": str(tmp_path / "a.csv")})
+    assert [left for left, _ in read_pairs(source)] == lines.splitlines()
 
 
 @pytest.mark.parametrize(("name", "languages"), [("a.tmx", ("de", "en")), ("b.mqxliff", ("en", "de"))])

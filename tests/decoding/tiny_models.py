@@ -145,6 +145,9 @@ class LetterTokenizer(Tokenizer):
     def with_tags(self, tags: Sequence[str]) -> LetterTokenizer:
         raise NotImplementedError
 
+    def extended(self, texts: Sequence[str], most: int) -> LetterTokenizer:
+        raise NotImplementedError
+
     def to_bytes(self) -> bytes:
         return self.alphabet.encode()
 

@@ -125,6 +125,26 @@ def test_losses_do_not_depend_on_the_number_of_ranks(place: Path) -> None:
         assert mine["loss"] == pytest.approx(other["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
+def test_a_fine_tuning_does_not_depend_on_the_number_of_ranks(place: Path) -> None:
+    """Old pairs among the new ones, new entries in the vocabulary, and scores before and after."""
+    assert train(place, "base", *SMALL, "training.max_steps=2").code == 0
+    (place / "new.ru").write_text("Кошка спит.\nСобака ест.\n" * 27 + "Кошка.\n", encoding="utf-8", newline="\n")
+    sources = f"data.train=[{{source: {place / 'corpus.en'}, target: {place / 'new.ru'}}}]"
+    more = [*SMALL, sources, "tokenizer.extend=true", "training.max_steps=4"]
+    for count in (1, 2):
+        start = f"training.init_from={place / 'base'}"
+        outcome = train(place, f"tuned{count}", *more, start, "--devices", str(count))
+        assert outcome.code == 0, outcome.err
+        assert "earlier pairs in each epoch" in outcome.err
+    one, two = (place / f"tuned{count}" for count in (1, 2))
+    for mine, other in zip(lines(one), lines(two), strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    first, second = (json.loads((run / "results.json").read_text()) for run in (one, two))
+    assert first["start"] == second["start"]
+    assert first["start"]["old_test"]["sentences"] == 4
+
+
 STOPPED = [
     "model.dropout=0.3",
     "training.batch_size=256",

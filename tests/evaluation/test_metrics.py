@@ -182,6 +182,13 @@ def test_tokenizer_follows_language_and_script(
     assert bleu_tokenizer(language, [text, text + "。"]) == tokenizer
 
 
+def test_references_in_another_script_than_the_language_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Chinese text named `de` was scored with tok:zh without a word."""
+    metrics._warn_of_script.cache_clear()
+    assert [bleu_tokenizer(code, [CHINESE]) for code in ("de", "de", "", "zh")] == ["zh"] * 4
+    assert capsys.readouterr().err.count("the references are in Han, in which 'de' is not written") == 1
+
+
 def test_what_is_no_language_code() -> None:
     assert "did you mean ja?" in (unknown_language("Japanese") or "")
     assert unknown_language("Klingon") == "'Klingon' is no language code"

@@ -15,7 +15,8 @@ from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.models import build_model
-from seq2seq.runs.fine_tuning import check_new_text, initial_weights, load_initial_weights
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.fine_tuning import InitialModel, check_new_text, initial_weights, load_initial_weights
 from seq2seq.runs.load import load
 from seq2seq.runs.train import train
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
@@ -161,12 +162,13 @@ def test_text_that_the_vocabulary_does_not_know_is_refused_or_said(
         ConfigError, match="100% of the target tokens are unknown to the vocabulary of runs/old"
     ) as caught:
         check_new_text(_prepared(tmp_path, _tokenizers("word", joint=False), russian), "runs/old")
-    assert "leave training.init_from out" in str(caught.value.hint)
+    assert "tokenizer.extend=true adds" in str(caught.value.hint)
     capsys.readouterr()
     check_new_text(_prepared(tmp_path, _tokenizers("unigram", joint=False), russian), "runs/old")
     said = capsys.readouterr().err
     assert "of the target tokens are single bytes" in said
     assert "source tokens" not in said
+    assert "tokenizer.extend=true" in said
 
 
 def test_text_without_tags_is_refused_by_a_run_with_tags(tmp_path: Path) -> None:
@@ -178,6 +180,37 @@ def test_text_without_tags_is_refused_by_a_run_with_tags(tmp_path: Path) -> None
             check_new_text(_prepared(tmp_path, tokenizers, targets), "runs/old")
         assert "target_tag: de" in str(caught.value.hint)
         check_new_text(_prepared(tmp_path, tokenizers, targets, tag="fr"), "runs/old")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["model.kind=transformer", "model.tied_embeddings=all"],
+        ["model.kind=transformer", "model.tied_embeddings=target", "tokenizer.joint=false"],
+        ["model.kind=transformer", "model.tied_embeddings=none", "tokenizer.joint=false"],
+        ["model.kind=rnn", "model.embedding_size=16", "model.tied_embeddings=all"],
+        ["model.kind=rnn", "model.embedding_size=16", "model.tied_embeddings=none", "tokenizer.joint=false"],
+    ],
+    ids=["all", "target", "none", "rnn all", "rnn none"],
+)
+def test_new_entries_change_no_other_weight(settings: list[str]) -> None:
+    wanted = load_config([], [*(each for each in TINY if "rnn" not in settings[0] or "hidden" in each), *settings])
+    old = _tokenizers("unigram", joint=wanted.tokenizer.joint)
+    russian = [("Кошка спит.", "Собака спит."), ("Кошка ест.", "Собака ест.")]
+    new = old.extended(wanted.tokenizer, iter(russian), 1)
+    before = build_model(wanted.model, old.source.size, old.target.size)
+    torch.manual_seed(7)
+    model = build_model(wanted.model, new.source.size, new.target.size)
+    drawn = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    tensors = {name: parameter.detach().clone() for name, parameter in before.named_parameters()}
+    load_initial_weights(model, InitialModel(new, tensors, wanted.model, "old", RunDirectory(Path("old")), []))
+    grown = 0
+    for name, parameter in model.named_parameters():
+        rows = len(tensors[name])
+        assert torch.equal(parameter[:rows], tensors[name])
+        assert torch.equal(parameter[rows:], drawn[name][rows:])
+        grown += len(parameter) > rows
+    assert grown == {"all": 1, "target": 2, "none": 4}[wanted.model.tied_embeddings]  # an untied output has a bias
 
 
 def _tokenizers(kind: str, tags: list[str] | None = None, *, joint: bool = True) -> TokenizerPair:

@@ -82,6 +82,8 @@ def test_one_string_is_one_text_and_other_types_are_refused(loaded: LoadedRun) -
     for odd in (b"a", 7, None, {"a": 1}, {"a"}, [b"a"], ["a", None], [["a"]]):
         with pytest.raises(TypeError, match=r'as in run.translate\(\["a text"\]\)'):
             loaded.translate(odd)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="not bytes"):
+        loaded.translate(b"a")  # type: ignore[call-overload]
     for odd in (("a", "b"), ["ab"], [("a",)], [("a", None)]):
         with pytest.raises(TypeError, match="list of pairs"):
             loaded.score(odd)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,9 +22,12 @@ from seq2seq.alignment.matrix import AttentionMatrix, draw_attention, readable_l
 from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention
 from seq2seq.alignment.words import Segments
 from seq2seq.errors import UsageError
+from seq2seq.records import SentenceAttention
 from seq2seq.special_tokens import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from PIL import Image, ImageFont
 
 _CELL = 20
@@ -88,6 +92,25 @@ def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
     Raises:
         UsageError: Pillow is not installed, or the picture is too large.
     """
+    content = io.BytesIO()
+    _drawn(grid, scale).save(content, "PNG")
+    return content.getvalue()
+
+
+def attention_picture(sentence: SentenceAttention) -> npt.NDArray[np.uint8]:
+    """Grey levels [H W] of the attention of a sentence.
+
+    Raises:
+        UsageError: Pillow is not installed, or the picture is too large.
+    """
+    import numpy as np
+
+    weights = torch.tensor(sentence.weights, dtype=torch.float32) / 100
+    panel = Panel("", AttentionMatrix(sentence.source_words, sentence.target_words, weights))
+    return np.asarray(_drawn([[panel]], 1))
+
+
+def _drawn(grid: Grid, scale: int) -> Image.Image:
     try:
         from PIL import Image
     except ImportError:
@@ -106,9 +129,7 @@ def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
     canvas = _Png(Image.new("L", size, 255), font, scale)
     for panel in placed:
         panel.paint(canvas)
-    content = io.BytesIO()
-    canvas.image.save(content, "PNG")
-    return content.getvalue()
+    return canvas.image
 
 
 def text_picture(grid: Grid, *, encoding: str | None = None) -> str:
@@ -233,6 +254,7 @@ def _grey(weight: float) -> int:
     return 255 - round(255 * min(1.0, max(0.0, weight)))
 
 
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     from PIL import ImageFont
 

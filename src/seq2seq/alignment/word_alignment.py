@@ -115,6 +115,12 @@ class WordAligner:
         attention = dict(self._attend(pairs))
         return [attention[index] for index in range(len(pairs))]
 
+    def within_limits(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The pairs whose texts `attention` does not truncate."""
+        sources = self._source.segment([source for source, _ in pairs], self._limit(self.model.max_source_length))
+        targets = self._target.segment([target for _, target in pairs], self._limit(self.model.max_target_length))
+        return [pair for pair, *sides in zip(pairs, sources, targets, strict=True) if not any(s.cut for s in sides)]
+
     def _attend(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, PairAttention]]:
         sources = self._segments(self._source, [source for source, _ in pairs], self.model.max_source_length, "source")
         targets = self._segments(self._target, [target for _, target in pairs], self.model.max_target_length, "target")
@@ -130,14 +136,16 @@ class WordAligner:
                     yield i, PairAttention(sources[i], targets[i], weights[row, :, :, :rows, :columns])
 
     def _segments(self, segmenter: Segmenter, texts: Sequence[str], longest: int | None, side: str) -> list[Segments]:
-        limit = self.settings.max_source_tokens
-        if longest is not None:
-            limit = max(1, min(limit, longest - 1))
+        limit = self._limit(longest)
         segments = segmenter.segment(texts, limit)
         for number, found in enumerate(segments, start=1):
             if found.cut:
                 console.warn(f"{side} {number}: more than {limit} tokens; words beyond them are not aligned")
         return segments
+
+    def _limit(self, longest: int | None) -> int:
+        limit = self.settings.max_source_tokens
+        return limit if longest is None else max(1, min(limit, longest - 1))
 
     def _weights(self, sources: list[list[int]], targets: list[list[int]]) -> Float[Tensor, "B L H T S"]:
         try:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
+
+from seq2seq.tokenizers.base import UNKNOWN
 
 _FEW_SENTENCES = 200
 """Below it a 95 % confidence interval of BLEU is usually wider than 4 points."""
 _COMMON = 0.02
 """Share of the lines from which a fault is a finding."""
+_LARGEST_GAP = 3.0
+"""Ratio of the perplexity of validation to that of training, with dropout; good models of small corpora have 1 to 2."""
+_FEW_STEPS = 3000
+_POOR_PERPLEXITY = 12.0
+"""Good translation models of subwords have 3 to 8."""
 _LEAST_WORDS = 4
 """Shorter lines, such as names and greetings, are rightly copied or alike."""
 
@@ -88,6 +96,12 @@ def _output_findings(
             [n for n, (_, right, out) in enumerate(triples) if repeats(out) and not repeats(right)],
         ),
         (
+            "unknown",
+            "translations have unknown words",
+            "seq2seq train RUN/config.yaml tokenizer.kind=unigram decoding.replace_unknown=false -o RUN-subwords",
+            [n for n, (_, right, out) in enumerate(triples) if UNKNOWN in out and UNKNOWN not in right],
+        ),
+        (
             "cut",
             "translations end too early",
             "seq2seq evaluate RUN --length-penalty 1.2",
@@ -97,11 +111,11 @@ def _output_findings(
     for code, message, command, lines in kinds:
         if len(lines) >= max(2, _COMMON * total):
             example = triples[lines[0]][2]
-            evidence = f"{_share(len(lines), total)}; {_example(lines[0], example)}"
+            evidence = f"{line_share(len(lines), total)}; {_example(lines[0], example)}"
             yield Finding(code, message, evidence, command, len(lines) / total)
     if (same := _identical(sources, hypotheses)) is not None:
         count, line = same
-        evidence = f"{_share(count, total)} have this translation: {_shorten(line)}"
+        evidence = f"{line_share(count, total)} have this translation: {shorten(line)}"
         yield Finding("identical", "different sources have the same translation", evidence, longer, count / total)
     yield from _whole_text_findings(references, hypotheses)
 
@@ -185,50 +199,67 @@ def main_script(lines: Sequence[str]) -> str:
 def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> Iterator[Finding]:
     last = max((int(row["step"]) for row in metrics if _number(row.get("step"))), default=0)
     longer = f"seq2seq train RUN/config.yaml training.max_steps={max(2 * last, 2 * plan.warmup_steps)} -o RUN-longer"
-    if 0 < last <= plan.warmup_steps:
-        yield Finding(
-            "warm-up",
-            "training ended within the warm-up",
-            f"{last:,} steps, of {plan.warmup_steps:,} in the warm-up",
-            longer,
-            1.0,
-        )
     validations = [row for row in metrics if row.get("kind") == "validation" and _number(row.get("loss"))]
-    scores = [float(row[plan.metric]) for row in validations if _number(row.get(plan.metric))]
-    sign = -1.0 if plan.metric == "loss" else 1.0
-    ranked = [sign * score for score in scores]
-    # The last of at least three validations is the best, and by more than the noise of a validation.
-    least = 0.01 * abs(ranked[-1]) if ranked else 0.0
-    if last >= plan.max_steps > 0 and len(ranked) >= 3 and ranked[-1] > max(ranked[:-1]) + least:
-        yield Finding(
-            "still-improving",
-            "training ended while the score was still improving",
-            f"validation {plan.metric} {', '.join(f'{score:.2f}' for score in scores[-3:])}",
-            longer,
-            0.5,
-        )
+    trained = [row for row in metrics if row.get("kind") == "train" and _number(row.get("perplexity"))]
     losses = [float(row["loss"]) for row in validations]
+    scores = [float(row[plan.metric]) for row in validations if _number(row.get(plan.metric))]
+    ended = last >= plan.max_steps > 0
+    if 0 < last <= plan.warmup_steps:
+        evidence = f"{last:,} steps, of {plan.warmup_steps:,} in the warm-up"
+        yield Finding("warm-up", "training ended within the warm-up", evidence, longer, 1.0)
+    elif ended and (evidence := _few_steps(last, losses, trained)):
+        yield Finding("few-steps", "training ended after few steps, with little learned", evidence, longer, 0.6)
+    elif ended and _still_improving(scores, plan.metric):
+        message = "training ended while the score was still improving"
+        evidence = f"validation {plan.metric} {', '.join(f'{score:.2f}' for score in scores[-3:])}"
+        yield Finding("still-improving", message, evidence, longer, 0.5)
+    regularized = "seq2seq train RUN/config.yaml model.dropout=0.3 -o RUN-dropout"
     if len(losses) >= 3 and losses[-1] > 1.1 * min(losses):
-        yield Finding(
-            "overfitting",
-            "the validation loss rises: the model learns the training text by heart",
-            f"validation loss {min(losses):.2f} at its best, {losses[-1]:.2f} at the end",
-            "seq2seq train RUN/config.yaml model.dropout=0.3 -o RUN-dropout",
-            0.4,
-        )
+        message = "the validation loss rises: the model learns the training text by heart"
+        evidence = f"validation loss {min(losses):.2f} at its best, {losses[-1]:.2f} at the end"
+        yield Finding("overfitting", message, evidence, regularized, 0.4)
+    elif losses and trained:
+        known, held_out = float(trained[-1]["perplexity"]), _perplexity(losses[-1])
+        if held_out > _LARGEST_GAP * known:
+            message = "the model knows its training text far better than other text"
+            evidence = f"perplexity {known:.1f} in training, {held_out:.1f} in validation"
+            yield Finding("gap", message, evidence, regularized, 0.4)
 
 
-def _number(value: object) -> bool:
+def _few_steps(last: int, losses: Sequence[float], trained: Sequence[Mapping[str, Any]]) -> str:
+    """Evidence of a training that ended long before its model was good; empty if it did not."""
+    epoch = trained[-1].get("epoch") if trained else None
+    if not losses or not _number(epoch) or losses[-1] > min(losses) or _perplexity(losses[-1]) < _POOR_PERPLEXITY:
+        return ""
+    if last >= _FEW_STEPS and epoch >= 1:
+        return ""
+    passes = f"{epoch:.1f} passes over the training text"
+    return f"{last:,} steps, {passes}; validation perplexity {_perplexity(losses[-1]):.1f}"
+
+
+def _still_improving(scores: Sequence[float], metric: str) -> bool:
+    """Whether the last of at least three validations is the best, and by more than the noise of a validation."""
+    ranked = [-score if metric == "loss" else score for score in scores]
+    return len(ranked) >= 3 and ranked[-1] > max(ranked[:-1]) + 0.01 * abs(ranked[-1])
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700.0))
+
+
+def _number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _share(count: int, total: int) -> str:
+def line_share(count: int, total: int) -> str:
+    """Evidence: a number of lines and their share."""
     return f"{count:,} of {total:,} lines ({100 * count / total:.0f} %)"
 
 
 def _example(place: int, text: str) -> str:
-    return f"line {place + 1:,}: {_shorten(text)}" if text.strip() else f"line {place + 1:,}"
+    return f"line {place + 1:,}: {shorten(text)}" if text.strip() else f"line {place + 1:,}"
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
+    """A text of at most 60 characters."""
     return text if len(text) <= 60 else text[:57] + "..."

@@ -83,6 +83,12 @@ class Finding:
         """`error` or `warning`, by the share of the pairs."""
         return "error" if self.count >= KINDS[self.kind].error_share * max(pairs, 1) else "warning"
 
+    def shown_lines(self) -> str:
+        """The first ranges of lines, for people."""
+        ranges = self.ranges()
+        listed = ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
+        return listed + (", ..." if sum(last - first + 1 for first, last in ranges) < self.count else "")
+
     def ranges(self, limit: int = _SHOWN_RANGES) -> list[list[int]]:
         """The first ranges of consecutive lines, as [first, last]."""
         found: list[list[int]] = []
@@ -155,17 +161,14 @@ class SourceReport:
         """The report for people."""
         lines = [f"{self.name}: {self.pairs:,} pairs, {self.ratio:.2f} target characters for one of the source"]
         for side, figures in self.statistics.items():
-            lines.append(f"  {side}: " + ", ".join(f"{name} {_figure(value)}" for name, value in figures.items()))
+            lines.append(f"  {side}: " + ", ".join(f"{name} {figure(value)}" for name, value in figures.items()))
         for finding in self.sorted():
             kind = KINDS[finding.kind]
             share = f" ({finding.count / max(self.pairs, 1):.2%})" if finding.lines else ""
             count = f": {finding.count:,}{share}" if finding.lines else ""
             lines += ["", f"{finding.verdict(self.pairs)}  {kind.title}{count}  [{finding.kind}]"]
             if finding.lines:
-                ranges = finding.ranges()
-                listed = ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
-                more = ", ..." if sum(last - first + 1 for first, last in ranges) < finding.count else ""
-                lines.append(f"  lines {listed}{more}")
+                lines.append(f"  lines {finding.shown_lines()}")
             for example in finding.examples:
                 why = f" ({example['why']})" if example["why"] else ""
                 place = f"{example['line']}" if example["line"] else "whole corpus"
@@ -178,5 +181,6 @@ class SourceReport:
         return "\n".join(lines)
 
 
-def _figure(value: float | int | str) -> str:
+def figure(value: float | int | str) -> str:
+    """A figure of a side as text."""
     return value if isinstance(value, str) else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 from seq2seq.data.files import Pair
@@ -38,6 +39,10 @@ _OWN_SHARE = 0.3
 """Least share of a side's own scripts among the letters of a text."""
 
 
+_LATIN = re.compile("[\0-\u024f\u1e00-\u1eff\u2000-\u206f\u20ac]*")
+"""Texts of Latin letters and signs alone: nearly all of most corpora, told in one look."""
+
+
 @cache
 def _script(char: str) -> str:
     name = unicodedata.name(char, "").partition(" ")[0]
@@ -49,14 +54,15 @@ def _scripts(text: str) -> Counter[str]:
 
 
 class Identifier:
-    """Language identification by py3langid, an extra; `available` is false without it."""
+    """Language identification by py3langid, an extra; `available` is false without it, and where it is not wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wanted: bool = True) -> None:
         self._model: Any = None
         with suppress(ImportError):
-            from py3langid import langid
+            if wanted:
+                from py3langid import langid
 
-            self._model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+                self._model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
         self.available = self._model is not None
 
     def __call__(self, text: str, least: float = _LEAST_PROBABILITY) -> str:
@@ -138,7 +144,7 @@ class SideLanguages:
     def _foreign_script(self, side: int, text: str) -> str:
         """The main script of a text that is hardly written in its side's own; else empty."""
         own = self.scripts[side]
-        if not own or (text.isascii() and "LATIN" in own):
+        if not own or ("LATIN" in own and (text.isascii() or _LATIN.fullmatch(text))):
             return ""
         counts = _scripts(text)
         letters = counts.total()
@@ -159,12 +165,11 @@ class SideLanguages:
     def _share(self, side: int, words: Sequence[str]) -> float:
         """Share of words that are known as words of a side's main language."""
         known = self._known[side]
-        return len([word for word in words if word in known]) / max(len(words), 1)
+        return sum(map(known.__contains__, words)) / max(len(words), 1)
 
     def _score(self, words: Sequence[str]) -> float:
         """Log odds of the source side over the target side."""
-        weights = self._weights
-        return sum([weights[word] for word in words if word in weights])
+        return sum(map(self._weights.get, words, repeat(0.0)))
 
 
 def _frequent(texts: Sequence[Sequence[str]]) -> frozenset[str]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.options import Json, complete_runs
+from seq2seq.cli.input import RUN_RECORDS, check_output
+from seq2seq.cli.options import HtmlFile, Json, complete_runs
+from seq2seq.cli.output import write_page
 from seq2seq.console import format_table
 from seq2seq.errors import UsageError
 from seq2seq.redaction import presentable
@@ -28,6 +30,7 @@ def compare(
         list[Path], typer.Argument(help="Run directories; the first is the baseline.", autocompletion=complete_runs)
     ],
     as_json: Json = False,
+    html: HtmlFile = None,
 ) -> None:
     """Compare runs: settings that differ, curves, cost, and test scores with 95 % intervals and significance.
 
@@ -37,10 +40,17 @@ def compare(
     \b
       seq2seq compare runs/baseline runs/wider
       seq2seq compare runs/* --json
+      seq2seq compare runs/* --html comparison.html
     """
     from seq2seq.reports.compare import compare as compare_runs
+    from seq2seq.reports.compare_page import compare_page
 
+    check_output(html, (run / name for run in runs for name in RUN_RECORDS))
     comparison = compare_runs(runs)
+    if html is not None:
+        write_page(html, compare_page(comparison))
+    if str(html) == "-":
+        return
     if as_json:
         typer.echo(json.dumps(comparison_as_json(comparison), ensure_ascii=False))
         return
@@ -106,14 +116,7 @@ def _age(seconds: float) -> str:
 def sections(comparison: Comparison) -> list[str]:
     """The tables and sentences of a comparison."""
     runs, names = comparison.runs, comparison.names
-    cost = [
-        ("state", [run.state for run in runs]),
-        ("parameters", [f"{run.parameters:,}" if run.parameters else "" for run in runs]),
-        ("steps", [f"{run.step:,}" for run in runs]),
-        ("minutes", [f"{run.minutes:.1f}" if run.minutes is not None else "" for run in runs]),
-        ("tokens/s", [f"{run.tokens_per_second:,.0f}" if run.tokens_per_second else "" for run in runs]),
-    ]
-    sections = [_table("", names, cost)]
+    sections = [_table("", names, [(name, cells) for name, *cells in comparison.cost()])]
     if comparison.settings:
         rows = [(key, [_short(value) for value in values]) for key, values in comparison.settings.items()]
         sections.append(_table("settings that differ", names, rows))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seq2seq.cli.input import check_output
 from seq2seq.cli.options import (
     HELP,
     ConfigArguments,
+    HtmlFile,
     Json,
     PairsFile,
     Quiet,
@@ -21,6 +23,7 @@ from seq2seq.cli.options import (
     ValidFiles,
     split_arguments,
 )
+from seq2seq.cli.output import write_page
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import DataError, UsageError
 from seq2seq.redaction import presentable
@@ -135,6 +138,7 @@ def check(
         typer.Option("--fix", help="Write a cleaned copy, OUT.LANGUAGE, and OUT.receipt.tsv.", metavar="OUT"),
     ] = None,
     as_json: Json = False,
+    html: HtmlFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Find faults in a parallel corpus: misaligned, swapped, foreign, copied or damaged pairs, test pairs in training.
@@ -145,17 +149,25 @@ def check(
       seq2seq data check --source corpus.en --target corpus.de
       seq2seq data check --pairs corpus.tsv --test test.tsv --fix clean
       seq2seq data check my.yaml --json
+      seq2seq data check my.yaml --html check.html
     """
     set_quiet(quiet)
     from seq2seq.checks.corpus import CorpusCheck, clean_copy, copy_paths
 
     train, held_out, languages = _corpora_to_check(arguments, source, target, pairs, valid, test)
+    check_output(html, map(Path, filter(None, (source, target, pairs, *(valid or []), *(test or [])))))
     with nullcontext() if fix is None else clean_copy(fix, languages) as copy:
         checker = CorpusCheck(languages, held_out, copy)
         if not checker.identifies_languages:
             say("py3langid is not installed: a third language is found by its script alone")
         reports = [checker.check(corpus) for corpus in train]
-    if as_json:
+    if html is not None:
+        from seq2seq.reports.corpus_page import corpus_page
+
+        write_page(html, corpus_page(reports))
+    if str(html) == "-":
+        pass
+    elif as_json:
         typer.echo(json.dumps([report.as_dict() for report in reports], ensure_ascii=False))
     else:
         for report in reports:

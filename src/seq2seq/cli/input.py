@@ -127,6 +127,10 @@ def same_file(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and one.samefile(other)
 
 
+RUN_RECORDS = ("config.yaml", "metrics.jsonl", "results.json", "data.json")
+"""Files of a run that no report may replace."""
+
+
 def check_output(output: Path | None, inputs: Iterable[Path | None]) -> None:
     """Raise `UsageError` where the output is one of the inputs, which would be lost, or where it is a folder."""
     if output is None or str(output) == "-":

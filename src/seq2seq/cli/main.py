@@ -39,7 +39,7 @@ from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
 from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, refuse_repeated_options, usage_error
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
-from seq2seq.errors import ResourceError, UserError
+from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.redaction import redact
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.system import HINT, what_ran_out
@@ -81,6 +81,9 @@ refuse_repeated_options(app)
 
 _RECORDS_NAMES = ("init", "train", "tune", "demo", "tokenizer", "data", "export", "config", "backtranslate", "distill")
 """Commands that write the names of files and runs into configs and records, which are UTF-8."""
+
+_POSIX = ("fcntl", "resource", "pwd", "grp", "termios")
+"""Modules that Python has on every system but Windows."""
 
 _COMPLETION = "_SEQ2SEQ_COMPLETE"
 """Variable that the scripts of `--install-completion` set."""
@@ -161,9 +164,19 @@ def _run() -> int:
         code = _failed_output(error, debug)
     except UnicodeEncodeError as error:
         code = _report(odd, debug) if (odd := name_not_utf8(arguments)) else _unexpected(error, debug)
+    except ModuleNotFoundError as error:
+        code = _report(_needs_posix(error), debug) if error.name in _POSIX else _unexpected(error, debug)
     except Exception as error:
         code = _unexpected(error, debug)
     return code
+
+
+def _needs_posix(error: ModuleNotFoundError) -> UsageError:
+    return UsageError(
+        f"this system lacks {error.name}, a part of POSIX",
+        hint="seq2seq runs on Linux and macOS, and on Windows within WSL 2: wsl --install",
+        code="usage.system",
+    )
 
 
 def _failed_output(error: OSError, debug: bool) -> int:

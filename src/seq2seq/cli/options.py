@@ -156,6 +156,9 @@ Budget = Annotated[
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
 Errors = Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html", help="Also write a page, which needs no network; - is stdout, for it alone.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 

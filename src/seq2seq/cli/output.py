@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
-from seq2seq.atomic_files import disk_error, no_follow
+from seq2seq.atomic_files import disk_error, no_follow, write_text
 from seq2seq.cli.input import REPLACE
 from seq2seq.console import say, warn
 from seq2seq.errors import DataError, UsageError
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 _FORMAT = 2
 _LOCK_SECONDS = 3.0
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a whole file, or print it if the path is `-`."""
+    if str(path) == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(path, text)
 
 
 def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows: int) -> bool:

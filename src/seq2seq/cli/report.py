@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.input import check_output
+from seq2seq.cli.input import RUN_RECORDS, check_output
+from seq2seq.cli.output import write_page
 
 
 def report(
@@ -24,15 +25,12 @@ def report(
       seq2seq report runs/demo
       seq2seq report runs/demo --markdown -o report.md
     """
-    from seq2seq.atomic_files import write_text
     from seq2seq.reports.report import FILE_NAME
     from seq2seq.reports.report import report as report_on
 
-    check_output(output, (run / "config.yaml", run / "metrics.jsonl", run / "results.json", run / "data.json"))
+    check_output(output, (run / name for name in RUN_RECORDS))
     text = report_on(run, markdown=markdown)
     file = output or Path("-" if markdown else run / FILE_NAME)
-    if str(file) == "-":
-        typer.echo(text, nl=False)
-        return
-    write_text(file, text)
-    typer.echo(str(file))
+    write_page(file, text)
+    if str(file) != "-":
+        typer.echo(str(file))

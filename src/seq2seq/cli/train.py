@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +37,7 @@ from seq2seq.errors import UsageError, UserError
 if TYPE_CHECKING:
     from seq2seq.checks.diagnosis import Finding
     from seq2seq.cli.init import Corpora
+    from seq2seq.config.choices import Choice
     from seq2seq.records import Estimate
     from seq2seq.reports.report import Translations
     from seq2seq.runs.train import RunResult
@@ -167,22 +168,31 @@ def _without_config(
         return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
     chosen = settings_for(corpora, minutes=minutes, overrides=overrides)
     own_model = bool(given & {"model.kind", "preset"})
-    value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
-    model = (
-        f"{value['encoder_layers']} + {value['decoder_layers']} layers of width {value['hidden_size']} "
-        f"({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}; "
-    )
-    say(
-        f"chosen: vocabulary {value['vocabulary_size']:,}; {'' if own_model else model}"
-        f"batches of {value['batch_size']:,} tokens; {value['max_steps']:,} steps at most "
-        f"({chosen['training.max_steps'].reason}). Reasons: config.yaml of the run"
-    )
+    if parts := _choices(chosen, given):
+        say(f"chosen: {'; '.join(parts)}. Reasons: config.yaml of the run")
     reasons = {
         key: choice.reason
         for key, choice in chosen.items()
         if choice.reason and key not in given and not (own_model and key.startswith("model."))
     }
     return [], as_overrides(chosen), reasons
+
+
+def _choices(chosen: Mapping[str, Choice], given: set[str]) -> list[str]:
+    """The main choices in words; settings that the user gave are none."""
+    value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
+    model = (
+        f"{value['encoder_layers']} + {value['decoder_layers']} layers of width {value['hidden_size']} "
+        f"({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}"
+    )
+    steps = f"{value['max_steps']:,} steps at most ({chosen['training.max_steps'].reason})"
+    own_model = "preset" in given or any(key.startswith("model.") for key in given)
+    return [
+        *([] if "tokenizer.vocabulary_size" in given else [f"vocabulary {value['vocabulary_size']:,}"]),
+        *([] if own_model else [model]),
+        *([] if "training.batch_size" in given else [f"batches of {value['batch_size']:,} tokens"]),
+        *([] if "training.max_steps" in given else [steps]),
+    ]
 
 
 def print_estimate(found: Estimate, *, as_json: bool) -> None:

@@ -167,7 +167,8 @@ def _initial_run(given: Sequence[Document]) -> list[Document]:
     if run is None:
         return []
     groups = {name: dict(group) for name in ("model", "tokenizer") if isinstance(group := run.data.get(name), dict)}
-    for name in ("source_model", "target_model"):  # the run has the vocabulary; these files may be gone
+    # The run has the vocabulary: these files may be gone, and it may have been extended itself.
+    for name in ("source_model", "target_model", "extend"):
         groups.get("tokenizer", {}).pop(name, None)
     return [run._replace(data=groups)]
 

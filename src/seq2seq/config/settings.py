@@ -147,6 +147,10 @@ class TokenizerSettings(Settings):
     """Sentences that the tokenizer is trained on, drawn evenly from a larger corpus."""
     min_frequency: int = Field(1, ge=1)
     """`word` and `char`: rarer tokens become `<unk>`."""
+    extend: bool = False
+    """Fine-tuning (`training.init_from`): add entries to the vocabulary of that run for the characters, subwords or
+    words of the new training text that it does not know. Their rows of the embeddings are drawn as for a new model; all
+    other weights, and the tokens of known text, stay as they are."""
     source_model: str | None = None
     """An existing sentencepiece `.model` for the source side (for both sides where `joint`); none is trained then."""
     target_model: str | None = None
@@ -217,7 +221,10 @@ class TrainingSettings(Settings):
     validate_every: int = Field(500, ge=1)
     """Updates between validations, each of which saves a checkpoint."""
     log_every: int = Field(50, ge=1)
-    """Updates between lines of metrics.jsonl and TensorBoard."""
+    """Updates between lines of metrics.jsonl and of the tracker."""
+    tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
+    """Where curves go beside metrics.jsonl: `wandb` and `trackio` must be installed, and take the project from
+    WANDB_PROJECT or TRACKIO_PROJECT."""
     patience: int | None = Field(10, ge=1)
     """Validations without a new best before stopping; null never stops early."""
     metric: Literal["auto", "bleu", "chrf", "loss"] = "auto"
@@ -327,6 +334,8 @@ class Config(Settings):
             )
         if self.training.r_drop and self.training.simcut:
             raise ValueError("training.r_drop and training.simcut exclude each other; set one of them to 0")
+        if self.tokenizer.extend and not self.training.init_from:
+            raise ValueError("tokenizer.extend adds to the vocabulary of a run, which training.init_from names")
         if self.training.replay and not self.training.init_from:
             raise ValueError("training.replay repeats the corpus of a run, which training.init_from names")
         if self.training.activation_checkpointing and self.model.kind != "transformer":

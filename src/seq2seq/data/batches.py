@@ -44,6 +44,17 @@ class Batch(NamedTuple):
     source_tokens: int
     """Number of source tokens without padding, EOS included."""
 
+    def share(self, rank: int, ranks: int) -> Batch:
+        """Every ranks-th pair, beginning with pair `rank`."""
+        source, target_out = self.source[rank::ranks], self.target_out[rank::ranks]
+        return Batch(
+            source,
+            self.target_in[rank::ranks],
+            target_out,
+            tokens=int(target_out.ne(PAD).sum()),
+            source_tokens=int(source.ne(PAD).sum()),
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch on a device."""
         return self._replace(

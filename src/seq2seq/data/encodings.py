@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 
 from seq2seq.errors import DataError
+from seq2seq.languages import language_of_file
 
 SAMPLE_BYTES = 1 << 15
 
@@ -45,9 +46,37 @@ _ENCODINGS = {
     "cp1254": ("Windows-1254", "CP1254"),
     "cp1255": ("Windows-1255", "CP1255"),
     "cp1256": ("Windows-1256", "CP1256"),
+    "cp874": ("TIS-620 (Windows-874)", "CP874"),
     "cp437": ("code page 437", "CP437"),
+    "iso8859_2": ("ISO 8859-2", "ISO-8859-2"),
+    "iso8859_5": ("ISO 8859-5", "ISO-8859-5"),
+    "cp866": ("code page 866", "CP866"),
+    "cp1257": ("Windows-1257", "CP1257"),
+    "cp1258": ("Windows-1258", "CP1258"),
 }
 """Python's names of encodings with the usual name and that of iconv, likelier ones first."""
+
+_RARE = ("iso8859_2", "iso8859_5", "cp866", "cp1257", "cp1258")
+"""Encodings that are tried only for their languages."""
+
+_OF_LANGUAGES = {
+    "ja": ("cp932", "euc_jp"),
+    "zh": ("gb18030", "big5"),
+    "ko": ("cp949",),
+    "th": ("cp874",),
+    "ru uk be bg mk sr": ("cp1251", "koi8_r", "iso8859_5", "cp866"),
+    "pl cs sk hu sl hr bs ro sq": ("cp1250", "iso8859_2"),
+    "el": ("cp1253",),
+    "tr az": ("cp1254",),
+    "he yi": ("cp1255",),
+    "ar fa ur": ("cp1256",),
+    "et lv lt": ("cp1257",),
+    "vi": ("cp1258",),
+}
+"""Encodings of languages that have their own."""
+
+_SHIFTS = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
+"""Escape sequences of ISO-2022-JP, which is valid UTF-8."""
 
 _UNSURE = 0.1
 """Difference of two scores (disorder minus likeness to a language) below which both readings are shown."""
@@ -57,7 +86,8 @@ _SHOWN_CHARACTERS = 60
 
 
 def refuse_other_formats(head: bytes, name: str) -> None:
-    """Raise `DataError` if the first bytes of a text are those of a compressed file, or of UTF-16 or UTF-32.
+    """Raise `DataError` if the first bytes of a text are those of a compressed file, or of UTF-16, UTF-32 or
+    ISO-2022-JP.
 
     ASCII text in UTF-16 is valid UTF-8, with a NUL in every character: it would be dropped line by line.
     """
@@ -73,6 +103,8 @@ def refuse_other_formats(head: bytes, name: str) -> None:
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
             raise _other_encoding(name, head, encoding, encoding)
+    if any(shift in head for shift in _SHIFTS):
+        raise _other_encoding(name, head, "ISO-2022-JP", "ISO-2022-JP")
     if b"\0" in head and not _is_utf8_with_nul(head):
         for encoding in _WIDE:
             if _is_text(_decode_whole(head, encoding)):
@@ -84,7 +116,7 @@ def not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int, samp
 
     `sample` is the line with the text that follows it. `option` is the setting that replaces the bytes, if any.
     """
-    readings = _readings(sample, raw)
+    readings = _readings(sample, raw, name)
     if not readings:
         hint = "is it a text file? its bytes fit no encoding in wide use"
     else:
@@ -102,27 +134,39 @@ def not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int, samp
     )
 
 
-def _readings(sample: bytes, line: bytes) -> list[tuple[str, str, str]]:
-    """Name, name for iconv, and the line as it reads, of the likeliest encoding, or of two if neither is sure."""
+def _readings(sample: bytes, line: bytes, name: str) -> list[tuple[str, str, str]]:
+    """Name, name for iconv, and the line as it reads, of the likeliest encoding, or of two if neither is sure.
+
+    The encodings of the language in the file's name come first: text of one is often valid in others.
+    """
+    language = language_of_file(name)
+    own = next((codecs for languages, codecs in _OF_LANGUAGES.items() if language in languages.split()), ())
+    common = [codec for codec in _ENCODINGS if codec not in _RARE]
+    for candidates in filter(None, (own, common)):
+        scores = _scores(sample[:SAMPLE_BYTES], list(candidates))
+        ranked = sorted(scores, key=lambda codec: (scores[codec], list(_ENCODINGS).index(codec)))
+        readings: list[tuple[str, str, str]] = []
+        for codec in ranked:
+            shown = _shown(line.decode(codec, "replace"))
+            if scores[codec] - scores[ranked[0]] < _UNSURE and shown not in [each for *_, each in readings]:
+                readings.append((*_ENCODINGS[codec], shown))
+        if readings:
+            return readings[:2]
+    return []
+
+
+def _scores(sample: bytes, candidates: list[str]) -> dict[str, float]:
+    """Disorder minus likeness to a language of the sample in the encodings that it may have."""
     # Imported here, since only files with a fault need it.
     from charset_normalizer import from_bytes
 
-    matches = from_bytes(
-        sample[:SAMPLE_BYTES], cp_isolation=list(_ENCODINGS), threshold=0.5, preemptive_behaviour=False
-    )
-    order = list(_ENCODINGS)
     scores: dict[str, float] = {}
-    for match in matches:
+    for match in from_bytes(sample, cp_isolation=candidates, threshold=0.5, preemptive_behaviour=False):
         # The library reports encodings that read the sample alike under one of their names.
-        name = min((each for each in {match.encoding, *match.could_be_from_charset} if each in order), key=order.index)
-        scores[name] = min(scores.get(name, 1.0), match.chaos - match.coherence)
-    ranked = sorted(scores, key=lambda name: (scores[name], order.index(name)))
-    readings: list[tuple[str, str, str]] = []
-    for name in ranked:
-        shown = _shown(line.decode(name, "replace"))
-        if scores[name] - scores[ranked[0]] < _UNSURE and shown not in [each for *_, each in readings]:
-            readings.append((*_ENCODINGS[name], shown))
-    return readings[:2]
+        alike = [each for each in {match.encoding, *match.could_be_from_charset} if each in candidates]
+        codec = min(alike, key=candidates.index)
+        scores[codec] = min(scores.get(codec, 1.0), match.chaos - match.coherence)
+    return scores
 
 
 def _other_encoding(name: str, head: bytes, label: str, encoding: str) -> DataError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from seq2seq.data.files import locate, open_binary
 from seq2seq.errors import DataError
 
 _HEAD = 1 << 14
-_MEMORY = "seq2seq train --pairs FILE, or in a config: {{{form}: FILE}}"
+_PAIRS = "seq2seq train --pairs {name}, or in a config: {{{form}: {name}}}"
 _EXPORT = "export it as CSV, TSV or TMX, then: seq2seq train --pairs FILE"
 _SIGNATURES = {
     b"%PDF-": "a PDF document",
@@ -34,14 +37,19 @@ _TEXTS = {
     "a file of subtitles (.vtt)": r"WEBVTT\b",
     "a web page": r"\s*(<!DOCTYPE html|<html)\b",
 }
-READ_AS = {"a TMX file": "tmx", "an XLIFF file": "xliff", "a Parquet file": "parquet"}
+_JSON = "a JSON file"
+READ_AS = {"a TMX file": "tmx", "an XLIFF file": "xliff", "a Parquet file": "parquet", _JSON: "jsonl"}
 """The form of source that reads a format."""
+
+_TABLE = re.compile(r"\.(tsv|csv)(?:\.(?:gz|xz|bz2|zst))?$", re.IGNORECASE)
+_ROWS = 20
+"""First rows of a table whose numbers of columns are compared."""
 
 _LINES_OF_TEXT = "copy its sentences into two text files, or into a table"
 
 
 def recognize(name: str) -> str | None:
-    """The format of a file that is neither text nor a table, such as "a Word document (.docx)"; None for others.
+    """The format of a file that is neither text nor a delimited table, such as "a Word document (.docx)"; else None.
 
     Raises:
         DataError, NetworkError, UsageError: as `open_binary`.
@@ -52,17 +60,50 @@ def recognize(name: str) -> str | None:
         return None  # missing, or a pipe, which can be read only once
     if member is None and zipfile.is_zipfile(file):
         return _content_of_zip(file)
-    with open_binary(path) as stream:
-        try:
-            head = stream.read(_HEAD)
-        except (OSError, EOFError, ValueError):
-            return None  # the reader names the damage
+    head = _head(path)
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
-    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    text = head.decode(encoding, "replace").replace("\r", "")
+    text = _decode(head)
+    if _is_json(text):
+        return _JSON
     return next((kind for kind, form in _TEXTS.items() if re.match(form, text, re.IGNORECASE | re.DOTALL)), None)
+
+
+def _head(path: Path) -> bytes:
+    with open_binary(path) as stream:
+        try:
+            return stream.read(_HEAD)
+        except (OSError, EOFError, ValueError):
+            return b""  # the reader names the damage
+
+
+def _decode(head: bytes) -> str:
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return head.decode(encoding, "replace").replace("\r", "")
+
+
+def _is_json(text: str) -> bool:
+    """Whether a file begins with a JSON object on a line of its own, or with an array of objects."""
+    text = text.lstrip()
+    if text.startswith("{"):
+        try:
+            return isinstance(json.loads(text.partition("\n")[0]), dict)
+        except (ValueError, RecursionError):
+            return False
+    return re.match(r'\[\s*\{\s*"', text) is not None
+
+
+def _columns(name: str) -> int:
+    """Number of columns of a table by its suffix, `.tsv` or `.csv`; 1 if its first rows do not agree."""
+    if not (suffix := _TABLE.search(name)) or not locate(Path(name))[0].is_file():
+        return 1
+    lines = [line for line in _decode(_head(Path(name))).split("\n")[:-1] if line.strip()][:_ROWS]
+    for delimiter in "\t" if suffix[1].lower() == "tsv" else ",;\t|":
+        widths = {len(row) for row in csv.reader(lines, delimiter=delimiter)}
+        if len(lines) > 1 and len(widths) == 1 and widths != {1}:
+            return widths.pop()
+    return 1
 
 
 def _content_of_zip(file: Path) -> str | None:
@@ -77,10 +118,13 @@ def _content_of_zip(file: Path) -> str | None:
 def require_form(name: str, form: str) -> None:
     """Raise `DataError` if a file is of a known format that is not read as `form`: text, csv, tmx, ..."""
     kind = recognize(name)
-    if kind is None or READ_AS.get(kind) == form:
+    read_as = READ_AS.get(str(kind))
+    if form == "text" and kind is None and (columns := _columns(name)) > 1:
+        kind, read_as = f"a table of {columns} columns", _TABLE.search(name)[1].lower()  # type: ignore[index]
+    if kind is None or read_as == form:
         return
-    if read_as := READ_AS.get(kind):
-        hint = _MEMORY.format(form=read_as)
+    if read_as:
+        hint = _PAIRS.format(form=read_as, name=shlex.quote(name))
     else:
         hint = _LINES_OF_TEXT if kind in ("a PDF document", "a web page") else _EXPORT
     wanted = {"text": "text with a sentence per line", "jsonl": "JSON"}.get(form, form.upper())

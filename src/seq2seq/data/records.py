@@ -60,13 +60,14 @@ def sample_records(name: str, form: str) -> dict[str, list[str]]:
     texts: dict[str, list[str]] = {}
     for _, record in islice(records, _SAMPLE_ROWS):
         for key, text in _texts(record, ""):
-            texts.setdefault(key, []).append(text)
-    return texts
+            texts.setdefault(key, []).extend(() if text is None else (text,))
+    return {key: found for key, found in texts.items() if found}
 
 
-def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str | None]]:
+    """Each text of a record, or null, with its key: the order of the keys is that of the sides."""
     match value:
-        case str():
+        case str() | None:
             yield key or "0", value
         case dict():
             for inner, item in value.items():

@@ -143,9 +143,21 @@ def _quoted_record(number: int, taken: list[str], ahead: deque[str], lines: Iter
     try:
         cells = next(csv.reader(rows, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"))
     except csv.Error as error:
+        if '\\"' in taken[0] and (escaped := _escaped_cells(taken[0], delimiter)):
+            ahead.extendleft(reversed(taken[1:]))
+            del taken[1:]
+            return Record(number, taken[0], escaped)
         fault = "unclosed quotation mark" if "unexpected end" in str(error) else "quotation mark that is not doubled"
         return Record(number, taken[0], [], fault)
     return Record(number, "\n".join(taken) if taken[1:] else taken[0], cells)
+
+
+def _escaped_cells(line: str, delimiter: str) -> list[str] | None:
+    """The cells of a row on one line with backslashes before quotation marks, as MySQL writes; None if it is none."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter, strict=True, doublequote=False, escapechar="\\"))
+    except csv.Error:
+        return None
 
 
 def _check_width(record: Record, widths: frozenset[int] | None) -> Record:

@@ -126,7 +126,7 @@ def _extend(
         rows = remaining[:, None] * live.totals.shape[1] + continuing.origins
         reorders = rows.shape != live.totals.shape or not torch.equal(rows.flatten(), torch.arange(rows.numel()))
         state = model.select(stepped.state, rows.to(source.device)) if reorders else stepped.state
-        memory = keep_rows(memory, remaining.to(source.device)) if shrinks else memory
+        memory = keep_rows(memory, remaining) if shrinks else memory
         live = _advanced(live, continuing, remaining if shrinks else None, rows if reorders else None)
 
 

@@ -108,13 +108,16 @@ def bleu_tokenizer(target_language: str, references: Sequence[str] = ()) -> str:
     """sacrebleu's tokenizer for a language and the script of its text.
 
     It is `zh`, `ja-mecab`, `ko-mecab`, `char` for Thai, Lao, Khmer, Burmese and Tibetan, and `13a` for all others. The
-    text decides if it is in a script that the language is not written in. Without the package for Japanese or Korean
-    it is `char`, with a warning.
+    text decides, with a warning, if it is in a script that the language is not written in. Without the package for
+    Japanese or Korean it is `char`, with a warning.
     """
     language, script = language_of(target_language), script_of(references)
     tokenizer = _BY_LANGUAGE.get(language, "13a")
     if script and language not in _ALSO_WRITTEN_IN.get(script, ()):
-        tokenizer = _BY_SCRIPT.get(script, "char")
+        of_script = _BY_SCRIPT.get(script, "char")
+        if len(language) == 2 and of_script != tokenizer:
+            _warn_of_script(language, script, of_script)
+        tokenizer = of_script
     return _installed_or_char(tokenizer)
 
 
@@ -135,6 +138,14 @@ def _installed_or_char(tokenizer: str) -> str:
 
 
 @cache  # one warning, although training scores again and again
+def _warn_of_script(language: str, script: str, tokenizer: str) -> None:
+    name = script.capitalize()
+    console.warn(
+        f"the references are in {name}, in which '{language}' is not written: scored as {name} (tok:{tokenizer})"
+    )
+
+
+@cache
 def _warn_of_missing(tokenizer: str) -> None:
     language = tokenizer.partition("-")[0]
     console.warn(
@@ -165,10 +176,11 @@ def _result(
 
 
 def _check_counts(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    for lines in references:
+    for number, lines in enumerate(references, start=1):
         if len(hypotheses) != len(lines):
+            which = f" in set {number}" if len(references) > 1 else ""
             raise DataError(
-                f"{len(hypotheses)} hypotheses but {len(lines)} references",
+                f"{len(hypotheses)} hypotheses but {len(lines)} references{which}",
                 hint="give one line for each reference, blank where there is no translation",
                 code="data.line-counts",
             )

@@ -55,13 +55,14 @@ def select_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
 def keep_rows(tree: Tree, rows: Int[Tensor, " N"]) -> Tree:
     """Like `select_rows`, but in place where every row stays or fills the gap of one that is left out.
 
-    Consumes the tree. None of its tensors may be a parameter or an expanded tensor.
+    Consumes the tree. None of its tensors may be a parameter or an expanded tensor. Rows on the host cost no wait for a
+    GPU.
     """
     origins = rows.tolist()
     gaps = [place for place, origin in enumerate(origins) if place != origin]
     movers = [origins[place] for place in gaps]
     if any(mover < len(origins) for mover in movers):
-        return select_rows(tree, rows)
+        return _mapped(tree, lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
     if gaps:
         tensors = list(_leaves(tree))
         # One call for all rows: for a few small rows, calls take longer than copies.

@@ -42,7 +42,12 @@ def linear(
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """The type in which products of this tensor are computed: autocast's where it is on, else the tensor's own."""
     kind = tensor.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+    return torch.get_autocast_dtype(kind) if is_autocast(kind) else tensor.dtype
+
+
+def is_autocast(kind: str) -> bool:
+    """Whether autocast is on for this kind of device; not all kinds have it."""
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:

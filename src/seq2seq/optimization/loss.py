@@ -7,6 +7,7 @@ chunk is in the cache.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from seq2seq.models.linear import compute_dtype
 from seq2seq.special_tokens import PAD
 
 # Logits of one chunk, in numbers. On a CPU they should stay in the cache, which ranks share.
@@ -64,23 +66,28 @@ def summed_loss(
     target_out: Int[Tensor, "C T"],
     label_smoothing: float = 0.0,
     passes: TwoPasses | None = None,
+    tokens: int | None = None,
 ) -> SummedLoss:
     """Cross-entropy of `output(hidden)` against `target_out`, summed over positions that are not PAD.
 
     With smoothing e the target gives 1 - e to the reference and spreads e evenly over all V entries (Szegedy et al.
     2016, section 7), as `torch.nn.functional.cross_entropy(label_smoothing=e)` does. With `passes`, `hidden` holds
-    every pair twice (B = 2 C: the whole batch, then again).
+    every pair twice (B = 2 C: the whole batch, then again). `tokens` is the number of positions that are not PAD, if it
+    is known: otherwise a GPU must be waited for.
     """
-    real = target_out.reshape(-1).ne(PAD).nonzero().squeeze(1)
+    is_real = target_out.reshape(-1).ne(PAD)
+    if tokens is None or hidden.device.type == "mps":  # which has no `nonzero_static`
+        real = is_real.nonzero().squeeze(1)
+    else:
+        real = is_real.nonzero_static(size=tokens).squeeze(1)
     targets = target_out.reshape(-1).index_select(0, real)
     flat = hidden.reshape(-1, hidden.shape[-1])
     if passes is not None:
         real = torch.cat([real, real + target_out.numel()])
     rows = flat.index_select(0, real)
     device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        rows = rows.to(torch.get_autocast_dtype(device))
-    with torch.autocast(device, enabled=False):
+    rows = rows.to(compute_dtype(rows))
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         loss, nll = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             rows, output.weight, output.bias, targets, label_smoothing, passes
         )

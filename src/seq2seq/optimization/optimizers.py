@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seq2seq.config import OptimizerSettings
 from seq2seq.errors import CheckpointError
+from seq2seq.optimization.precision import ASYNCHRONOUS
 
 # Counters are on the host, where reading them is free, except those of fused optimizers.
 _COUNTERS = ("step", "weight_sum")
@@ -68,7 +69,7 @@ def _adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.o
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.epsilon,
-        fused=devices <= {"cpu", "cuda", "mps"},
+        fused=devices <= {"cpu", "mps", *ASYNCHRONOUS},
     )
 
 

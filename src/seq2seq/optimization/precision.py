@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from seq2seq.errors import ConfigError
 from seq2seq.system import computes_bf16
 
+ASYNCHRONOUS = {"cuda"}
+"""Kinds of devices that run behind the host: they skip an update that is not finite by themselves, and the host finds
+out at the next log line."""
+
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -80,12 +84,12 @@ class Precision:
         """Unscale, clip and step; returns the gradient norm before clipping, a scalar on the device.
 
         A norm that is not finite skips the step, which the caller sees in the result; fp16 then also lowers its scale.
-        With fused AdamW on CUDA the device decides, without synchronisation.
+        With fused AdamW an asynchronous device decides, without synchronisation.
         """
         self.scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        decides_itself = self.device.type == "cuda" and getattr(optimizer, "_step_supports_amp_scaling", False)
+        decides_itself = self.device.type in ASYNCHRONOUS and getattr(optimizer, "_step_supports_amp_scaling", False)
         if not (self.scaler.is_enabled() or decides_itself or bool(torch.isfinite(norm))):
             return norm
         if max_norm is not None:

@@ -27,6 +27,17 @@ class Comparison(NamedTuple):
     remark: str
     """Why there are no tests; empty otherwise."""
 
+    def cost(self) -> list[tuple[str, ...]]:
+        """Rows of a table: a name, and its value in each run."""
+        return [
+            ("state", *(run.state for run in self.runs)),
+            ("parameters", *(f"{run.parameters:,}" if run.parameters else "" for run in self.runs)),
+            ("steps", *(f"{run.step:,}" for run in self.runs)),
+            ("minutes", *(f"{run.minutes:.1f}" if run.minutes is not None else "" for run in self.runs)),
+            ("tokens/s", *(f"{run.tokens_per_second:,.0f}" if run.tokens_per_second else "" for run in self.runs)),
+            ("memory (MiB, estimated)", *(f"{run.memory / 2**20:,.0f}" if run.memory else "" for run in self.runs)),
+        ]
+
     @property
     def verdicts(self) -> list[str]:
         """One sentence about each run but the first: is its difference in BLEU from the baseline real?"""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from importlib.resources import files
+from typing import Literal, NamedTuple
 
+from seq2seq.records import SentenceAttention
 from seq2seq.redaction import presentable
+from seq2seq.reports.attention import hover_rules, hover_words, matrix
+
+Level = Literal["good", "warn", "bad", ""]
+"""Judgement, as a colour."""
 
 
 class Table(NamedTuple):
@@ -15,6 +22,12 @@ class Table(NamedTuple):
     columns: Sequence[str]
     """Empty for a table of names and values without a head."""
     rows: Sequence[Sequence[str]]
+
+
+class Facts(NamedTuple):
+    """Names and short values, as tiles."""
+
+    rows: Sequence[tuple[str, str]]
 
 
 class Paragraph(NamedTuple):
@@ -29,6 +42,15 @@ class Command(NamedTuple):
     text: str
 
 
+class Note(NamedTuple):
+    """A judgement with its evidence, and the command that helps."""
+
+    level: Level
+    text: str
+    evidence: str = ""
+    command: str = ""
+
+
 class Chart(NamedTuple):
     """A drawing with its title; Markdown leaves it out."""
 
@@ -36,92 +58,146 @@ class Chart(NamedTuple):
     svg: str
 
 
-class Samples(NamedTuple):
-    """Score, source, reference and translation of some sentences."""
+class Sample(NamedTuple):
+    """A translation beside its source and reference."""
 
-    rows: Sequence[tuple[str, str, str, str]]
+    score: str
+    source: str
+    reference: str
+    translation: str
+    attention: SentenceAttention | None = None
+
+
+class Samples(NamedTuple):
+    """Some translations."""
+
+    rows: Sequence[Sample]
+
+
+class Details(NamedTuple):
+    """A table that is folded behind its title."""
+
+    title: str
+    table: Table
+
+
+Block = Table | Facts | Paragraph | Command | Note | Chart | Samples | Details
 
 
 class Section(NamedTuple):
     """Blocks below a heading."""
 
     title: str
-    blocks: Sequence[Table | Paragraph | Command | Chart | Samples]
+    blocks: Sequence[Block]
 
 
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c2025; --soft: #5a6370; --line: #d5dae0; --back: #ffffff; --box: #f4f6f8;
-  --c0: #1f6fb4; --c1: #c2560c; --c2: #2b7d3c; --c3: #8a4fb0; --c4: #a83244; --c5: #6b6b00; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e8ec; --soft: #9aa5b1; --line: #3a424c; --back: #15181c;
-  --box: #1f2429; --c0: #6cb3f0; --c1: #f0985a; --c2: #78c98a; --c3: #c79be6; --c4: #ef8a98; --c5: #cfcf6a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 72rem; font: 16px/1.5 system-ui, sans-serif; color: var(--text);
-  background: var(--back); overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 0; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); overflow-wrap: normal; } td + td { font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; } td { max-width: 34rem; overflow-wrap: anywhere; min-width: 3.5rem; }
-pre { background: var(--box); padding: .6rem; margin: .3rem 0; white-space: pre-wrap; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem; }
-figure { margin: 0; } svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--soft); font-size: 13px; } .grid { stroke: var(--line); }
-polyline { fill: none; stroke-width: 2; }
-svg .curve circle { fill: currentColor; } svg .curve polyline { stroke: currentColor; } .legend { margin: 0; }
-.c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
-.c4 { color: var(--c4); } .c5 { color: var(--c5); }
-dl { background: var(--box); padding: .6rem; margin: .5rem 0;
-  display: grid; grid-template-columns: 7rem 1fr; gap: .2rem; }
-dt { color: var(--soft); } dd { margin: 0; white-space: pre-wrap; }
-@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } dl { grid-template-columns: 1fr; } }
-"""
+class Page(NamedTuple):
+    """A page: its head, and its sections."""
+
+    title: str
+    sections: Sequence[Section]
+    subtitle: str = ""
+    state: str = ""
+    """One or two words beside the title."""
+    level: Level = ""
+    refresh_seconds: int = 0
+    """Interval after which the page loads itself again, unless it is 0."""
+
+
 # Nothing may be loaded or run by the page, whatever the corpus says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_LABELS = ("chrF", "source", "reference", "translation")
+_LABELS = ("score", "source", "reference", "translation")
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?: ?[%kM]| (?:±|to) [\d.]+)?\*?")
 
 
-def to_html(title: str, sections: Sequence[Section], *, refresh_seconds: int = 0) -> str:
-    """The page as HTML; it loads itself again at intervals if `refresh_seconds` is not 0."""
-    refresh = f'<meta http-equiv="refresh" content="{refresh_seconds}">\n' if refresh_seconds else ""
-    parts = [
+def to_html(page: Page) -> str:
+    """The page as HTML."""
+    body = _Body()
+    sections = [body.section(number, section) for number, section in enumerate(page.sections)]
+    refresh = f'<meta http-equiv="refresh" content="{page.refresh_seconds}">\n' if page.refresh_seconds else ""
+    style = files("seq2seq.reports").joinpath("page.css").read_text(encoding="utf-8") + "".join(body.rules)
+    state = f' <span class="state {page.level}">{_html(page.state)}</span>' if page.state else ""
+    subtitle = f'<p class="sub">{_html(page.subtitle)}</p>\n' if page.subtitle else ""
+    links = "".join(f'<a href="#s{n}">{_html(section.title)}</a>\n' for n, section in enumerate(page.sections))
+    return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{refresh}'
-        f"<title>{_html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{_html(title)}</h1>\n"
-    ]
-    for section in sections:
-        parts.append(f"<section>\n<h2>{_html(section.title)}</h2>\n")
+        f"<title>{_html(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<header>\n"
+        f"<h1>{_html(page.title)}{state}</h1>\n{subtitle}<nav>\n{links}</nav>\n</header>\n"
+        + "".join(sections)
+        + "</body>\n</html>\n"
+    )
+
+
+class _Body:
+    """Writer of sections as HTML; the rules that its samples need belong into the head."""
+
+    def __init__(self) -> None:
+        self.rules: list[str] = []
+
+    def section(self, number: int, section: Section) -> str:
         charts = [block for block in section.blocks if isinstance(block, Chart)]
+        parts = [f'<section id="s{number}">\n<h2>{_html(section.title)}</h2>\n']
         if charts:
             drawn = "\n".join(f"<figure><h3>{_html(chart.title)}</h3>{chart.svg}</figure>" for chart in charts)
             parts.append(f'<div class="charts">\n{drawn}\n</div>\n')
-        parts += [_html_block(block) for block in section.blocks if not isinstance(block, Chart)]
-        parts.append("</section>\n")
-    return "".join([*parts, "</body>\n</html>\n"])
+        parts += [self._block(block) for block in section.blocks if not isinstance(block, Chart)]
+        return "".join([*parts, "</section>\n"])
+
+    def _block(self, block: Table | Facts | Paragraph | Command | Note | Samples | Details) -> str:
+        match block:
+            case Paragraph(text):
+                return f"<p>{_html(text)}</p>\n"
+            case Command(text):
+                return f"<pre>{_html(text)}</pre>\n"
+            case Facts(rows):
+                tiles = "".join(f"<div><dt>{_html(name)}</dt><dd>{_html(value)}</dd></div>" for name, value in rows)
+                return f'<dl class="facts">{tiles}</dl>\n'
+            case Note(level, text, evidence, command):
+                told = f"<p>{_html(evidence)}</p>" if evidence else ""
+                typed = f"<pre>{_html(command)}</pre>" if command else ""
+                return f'<div class="note {level}"><p><b>{_html(text)}</b></p>{told}{typed}</div>\n'
+            case Table():
+                return _html_table(block)
+            case Details(title, table):
+                return f"<details><summary>{_html(title)}</summary>\n{_html_table(table)}</details>\n"
+            case Samples(rows):
+                return "".join(map(self._sample, rows))
+
+    def _sample(self, sample: Sample) -> str:
+        texts = [_html(text) for text in sample[:4]]
+        name, below, words = "", "", [False] * 4
+        found = sample.attention
+        # A text with secrets or control characters is shown without them, and as a whole.
+        if found is not None and all(presentable(text) == text for text in (sample.source, sample.translation)):
+            source = hover_words(sample.source, found.source_words, "s")
+            translation = hover_words(sample.translation, found.target_words, "t")
+            if source is not None and translation is not None:
+                name, texts[1], texts[3], words = f"a{len(self.rules)}", source, translation, [False, True, False, True]
+                self.rules.append(hover_rules(name, found))
+                below = f'<details><summary>attention</summary><div class="matrix">{matrix(found)}</div></details>'
+        lines = "".join(
+            f'<dt>{label}</dt><dd{" class=words" * marked} dir="auto">{text}</dd>'
+            for label, text, marked in zip(_LABELS, texts, words, strict=True)
+        )
+        return f'<div class="sample"{f" id={name}" * bool(name)}><dl>{lines}</dl>{below}</div>\n'
 
 
-def _html_block(block: Table | Paragraph | Command | Samples) -> str:
-    match block:
-        case Paragraph(text):
-            return f"<p>{_html(text)}</p>\n"
-        case Command(text):
-            return f"<pre>{_html(text)}</pre>\n"
-        case Samples(rows):
-            return "".join(
-                "<dl>"
-                + "".join(
-                    f'<dt>{label}</dt><dd dir="auto">{_html(text)}</dd>'
-                    for label, text in zip(_LABELS, row, strict=True)
-                )
-                + "</dl>\n"
-                for row in rows
-            )
-        case Table(columns, rows):
-            head = "".join(f"<th>{_html(name)}</th>" for name in columns)
-            body = "\n".join("<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-            top = f"<thead><tr>{head}</tr></thead>\n" if head else ""
-            return f'<div class="wide"><table>\n{top}<tbody>\n{body}\n</tbody></table></div>\n'
+def _html_table(table: Table) -> str:
+    columns = [list(column) for column in zip(*table.rows, strict=True)] or [[]] * len(table.columns)
+    kinds = [" class=n" * _are_numbers(column) for column in columns]
+    head = "".join(f"<th{kind}>{_html(name)}</th>" for kind, name in zip(kinds, table.columns, strict=False))
+    top = f"<thead><tr>{head}</tr></thead>\n" if head else ""
+    body = "\n".join(
+        f"<tr>{''.join(f'<td{kind}>{_html(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
+        for row in table.rows
+    )
+    return f'<div class="wide"><table>\n{top}<tbody>\n{body}\n</tbody></table></div>\n'
+
+
+def _are_numbers(column: Sequence[str]) -> bool:
+    return any(column) and all(_NUMBER.fullmatch(cell) or not cell for cell in column)
 
 
 def _html(text: str) -> str:
@@ -129,26 +205,33 @@ def _html(text: str) -> str:
     return escape(presentable(text).encode("utf-8", "backslashreplace").decode())
 
 
-def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The report as Markdown, without charts."""
-    parts = [f"# {_markdown(title)}"]
-    for section in sections:
+def to_markdown(page: Page) -> str:
+    """The page as Markdown, without charts and attention."""
+    parts = [f"# {_markdown(page.title)}", *filter(None, [_markdown(page.subtitle), _markdown(page.state)])]
+    for section in page.sections:
         blocks = [_markdown_block(block) for block in section.blocks if not isinstance(block, Chart)]
         if blocks:
             parts += [f"## {_markdown(section.title)}", *blocks]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_block(block: Table | Paragraph | Command | Samples) -> str:
+def _markdown_block(block: Table | Facts | Paragraph | Command | Note | Samples | Details) -> str:
     match block:
         case Paragraph(text):
             return _markdown(text)
         case Command(text):
             return "    " + presentable(text).replace("\n", " ")
+        case Note(_, text, evidence, command):
+            told = _markdown(f"{text}: {evidence}" if evidence else text)
+            return f"{told}\n\n{_markdown_block(Command(command))}" if command else told
         case Samples(rows):
-            return _markdown_table(_LABELS, rows)
+            return _markdown_table(_LABELS, [row[:4] for row in rows])
+        case Facts(rows):
+            return _markdown_table(("", ""), rows)
         case Table(columns, rows):
             return _markdown_table(columns or ("", ""), rows)
+        case Details(title, table):
+            return f"{_markdown(title)}:\n\n{_markdown_block(table)}"
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

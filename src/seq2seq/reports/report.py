@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from math import exp
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from sacrebleu.metrics import CHRF
-
 from seq2seq.atomic_files import write_text
 from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose
+from seq2seq.checks.languages import Identifier
+from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import Config
 from seq2seq.config.differences import differences
 from seq2seq.console import warn
+from seq2seq.evaluation.best_and_worst import best_and_worst
 from seq2seq.evaluation.significance import confidence_intervals
 from seq2seq.evaluation.slices import slice_scores
 from seq2seq.reports.charts import Curve, line_chart
-from seq2seq.reports.page import Chart, Command, Paragraph, Samples, Section, Table, to_html, to_markdown
-from seq2seq.reports.run_summary import BEFORE_AND_AFTER, RunSummary, read_metrics, summarise
+from seq2seq.reports.page import (
+    Block,
+    Chart,
+    Command,
+    Details,
+    Facts,
+    Note,
+    Page,
+    Paragraph,
+    Sample,
+    Samples,
+    Section,
+    Table,
+    to_html,
+    to_markdown,
+)
+from seq2seq.reports.run_summary import BEFORE_AND_AFTER, RunSummary, summarise
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.load import load_tokenizers
 
 FILE_NAME = "report.html"
-_SAMPLES = 5
-_MOST_SAMPLED = 300
-"""Sentences among which the best and the worst are chosen."""
+_GRAVE = 0.5
+"""Weight from which on a finding is grave."""
 _REFRESH_SECONDS = 30
 
 
@@ -68,48 +85,55 @@ def report(path: Path, *, markdown: bool = False) -> str:
         CheckpointError: it is no run, or its records are damaged.
     """
     summary = summarise(path)
-    title = f"Run {path.resolve().name}"
-    sections = list(_sections(summary))
-    if markdown:
-        return to_markdown(title, sections)
-    return to_html(title, sections, refresh_seconds=_REFRESH_SECONDS if summary.state == "running" else 0)
+    config = summary.config
+    parts = [
+        f"{config.data.source_language} to {config.data.target_language}",
+        config.model.kind if config.model.kind == "transformer" else "recurrent model",
+        f"{summary.parameters:,} parameters" if summary.parameters else "",
+    ]
+    page = Page(
+        f"Run {path.resolve().name}",
+        list(_sections(summary)),
+        subtitle=" · ".join(filter(None, parts)),
+        state=summary.state,
+        level="good" if summary.state == "finished" else "warn",
+        refresh_seconds=_REFRESH_SECONDS if summary.state == "running" else 0,
+    )
+    return to_markdown(page) if markdown else to_html(page)
 
 
 def _sections(summary: RunSummary) -> Iterator[Section]:
     translations = _translations(summary)
-    yield Section("Summary", [_summary_table(summary)])
-    yield _findings_section(summary, _findings(summary, translations))
+    yield Section("Summary", [Facts(_facts(summary))])
+    yield _findings_section(_findings(summary, translations))
     yield from _scores(summary, translations)
     yield from _curves(summary)
-    yield from _samples(translations)
+    yield from _samples(summary, translations)
     yield from _data(summary)
-    changed = [(key, new, old) for key, old, new in differences(_defaults(summary.config), summary.config)]
-    changed = [row for row in changed if row[0] not in ("name", "run_directory")]
-    yield Section("Settings that differ from the defaults", [Table(("setting", "value", "default"), changed)])
+    yield from _settings(summary.config)
     yield from _environment(summary)
     command = f"seq2seq train {quote(str(summary.path / 'config.yaml'))} -o {quote(f'{summary.path}-again')}"
     yield Section("The command that repeats it", [Command(command)])
 
 
-def _defaults(config: Config) -> Config:
-    """The default config with the same kind of model."""
-    return Config.model_validate({"model": {"kind": config.model.kind}})
-
-
-def _summary_table(summary: RunSummary) -> Table:
-    config, best = summary.config, summary.best
-    rows = [
-        ("state", summary.state),
-        ("languages", f"{config.data.source_language} to {config.data.target_language}"),
-        ("model", config.model.kind),
-        ("parameters", f"{summary.parameters:,}" if summary.parameters else ""),
-        ("steps", f"{summary.step:,} of {config.training.max_steps:,}"),
-        ("best validation", f"{summary.metric} {best.score:.2f} at step {best.step:,}" if best else ""),
-        *((name, f"{value:.2f}") for name, value in list(summary.scores.items())[:1]),
+def _facts(summary: RunSummary) -> list[tuple[str, str]]:
+    best = summary.best
+    rows = [(name, f"{value:.2f}") for name, value in summary.scores.items()]
+    rows += [
+        (f"validation {summary.metric}", f"{best.score:.2f}" if best else ""),
+        ("best step", f"{best.step:,}" if best else ""),
+        ("steps", f"{summary.step:,} of {summary.config.training.max_steps:,}"),
         ("minutes", f"{summary.minutes:.1f}" if summary.minutes is not None else ""),
         ("tokens per second", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""),
     ]
-    return Table((), [row for row in rows if row[1]])
+    return [row for row in rows if row[1]]
+
+
+def _settings(config: Config) -> Iterator[Section]:
+    defaults = Config.model_validate({"model": {"kind": config.model.kind}})
+    changed = [(key, new, old) for key, old, new in differences(defaults, config)]
+    if changed := [row for row in changed if row[0] not in ("name", "run_directory")]:
+        yield Section("Settings that differ from the defaults", [Table(("setting", "value", "default"), changed)])
 
 
 def _translations(summary: RunSummary) -> Translations | None:
@@ -130,21 +154,43 @@ def _translations(summary: RunSummary) -> Translations | None:
 def _findings(summary: RunSummary, translations: Translations | None) -> list[Finding]:
     training = summary.config.training
     plan = TrainingPlan(training.max_steps, training.schedule.warmup_steps, summary.metric.lower())
-    metrics = read_metrics(summary.path / "metrics.jsonl")
-    if summary.state == "running":
-        plan = plan._replace(warmup_steps=0)  # it has not ended, there or anywhere
+    limits = (training.max_minutes, training.max_epochs, training.budget_minutes)
+    if summary.state == "running" or any(limits):  # it has not ended, or a limit has shortened the warm-up
+        plan = plan._replace(warmup_steps=0)
     texts = translations or Translations("", [], [], [])
-    found = diagnose(texts.sources, texts.references, texts.hypotheses, metrics, plan)
+    found = diagnose(texts.sources, texts.references, texts.hypotheses, summary.metrics, plan)
+    if texts.hypotheses and (run := _run_text(summary)) is not None:
+        found += text_findings(texts.sources, texts.references, texts.hypotheses, run)
+        found.sort(key=lambda finding: -finding.weight)
     return [finding._replace(command=finding.command.replace("RUN", quote(str(summary.path)))) for finding in found]
 
 
-def _findings_section(summary: RunSummary, findings: Sequence[Finding]) -> Section:
+def _run_text(summary: RunSummary) -> RunText | None:
+    """The text of a run for comparisons; None for a run of several target languages, or without a tokenizer."""
+    directory, data = RunDirectory(summary.path), summary.config.data
+    if any(source.target_tag for source in data.train) or not directory.tokenizer.is_dir():
+        return None
+    # Languages are identified at the end: it takes a second or two.
+    identifier = Identifier(wanted=summary.state != "running")
+    named = data.source_language, data.target_language
+    return RunText(directory.load_pairs("valid"), load_tokenizers(directory), named, identifier)
+
+
+def _findings_section(findings: Sequence[Finding]) -> Section:
     if not findings:
-        return Section("Findings", [Paragraph("Nothing conspicuous.")])
-    blocks: list[Paragraph | Command | Table | Chart | Samples] = []
-    for finding in findings:
-        blocks += [Paragraph(f"{finding.message}: {finding.evidence}"), Command(finding.command)]
-    return Section("Findings", blocks)
+        return Section("Findings", [Note("good", "Nothing conspicuous")])
+    return Section(
+        "Findings",
+        [
+            Note(
+                "bad" if found.weight >= _GRAVE else "warn",
+                found.message[:1].upper() + found.message[1:],
+                found.evidence,
+                found.command,
+            )
+            for found in findings
+        ],
+    )
 
 
 def _scores(summary: RunSummary, translations: Translations | None) -> Iterator[Section]:
@@ -186,67 +232,79 @@ def _target_tags(sources: Sequence[str], config: Config) -> list[str]:
 
 
 def _curves(summary: RunSummary) -> Iterator[Section]:
-    rows = read_metrics(summary.path / "metrics.jsonl")
-
-    def curve(name: str, kind: str, key: str) -> Curve:
-        return Curve(
-            name,
-            [
-                (float(row["step"]), float(row[key]))
-                for row in rows
-                if row.get("kind") == kind
-                and isinstance(row.get("step"), (int, float))
-                and isinstance(row.get(key), (int, float))
-            ],
-        )
-
-    score = "" if summary.metric == "loss" else summary.metric.lower()
-    charts = [
-        (f"Validation {summary.metric}", [curve(summary.metric, "validation", score)] if score else []),
-        ("Loss", [curve("training", "train", "loss"), curve("validation", "validation", "loss")]),
-        ("Learning rate", [curve("learning rate", "train", "learning_rate")]),
-        ("Gradient norm", [curve("gradient norm", "train", "gradient_norm")]),
+    """Curves, and the figures of each validation as a table."""
+    score, best = "" if summary.metric == "loss" else summary.metric.lower(), summary.best
+    mark = (float(best.step), best.score) if best else None
+    loss = Curve("validation", summary.metric_curve("validation", "loss"), None if score else mark)
+    charts: list[tuple[str, list[Curve]]] = [
+        ("Loss", [Curve("training", summary.metric_curve("train", "loss")), loss]),
+        ("Learning rate", [Curve("learning rate", summary.metric_curve("train", "learning_rate"))]),
+        ("Gradient norm", [Curve("gradient norm", summary.metric_curve("train", "gradient_norm"))]),
     ]
-    drawn = [Chart(title, line_chart(title, curves)) for title, curves in charts]
-    if drawn := [chart for chart in drawn if chart.svg]:
-        yield Section("Training curves", list(drawn))
+    if score:
+        curve = Curve(summary.metric, summary.metric_curve("validation", score), mark)
+        charts.insert(0, (f"Validation {summary.metric}", [curve]))
+    drawn = [Chart(title, svg) for title, curves in charts if (svg := line_chart(title, curves))]
+    if not drawn:
+        return
+    blocks: list[Block] = [*drawn]
+    if summary.curve:
+        rows = [
+            (
+                f"{point.step:,}",
+                *([f"{point.score:.2f}"] if score else []),
+                f"{point.loss:.3f}",
+                f"{exp(point.loss):,.2f}",
+            )
+            for point in summary.curve
+        ]
+        columns = ("step", *([summary.metric] if score else []), "loss", "perplexity")
+        blocks.append(Details("the figures of every validation", Table(columns, rows)))
+    yield Section("Training curves", blocks)
 
 
-def _samples(texts: Translations | None) -> Iterator[Section]:
-    """The sentences with the highest and the lowest chrF; exact matches of short lines say little and come last."""
+def _samples(summary: RunSummary, texts: Translations | None) -> Iterator[Section]:
+    """The translations with the highest and the lowest chrF."""
     if texts is None:
         return
-    stride = max(1, -(-len(texts.sources) // _MOST_SAMPLED))
-    metric = CHRF(eps_smoothing=True)
-    scored = [
-        (metric.sentence_score(texts.hypotheses[place], [texts.references[place]]).score, place)
-        for place in range(0, len(texts.sources), stride)
-    ]
-    scored.sort(key=lambda item: (-item[0], -len(texts.references[item[1]])))
-    count = min(_SAMPLES, len(scored) // 2)
-    for name, chosen in (("Worst", scored[len(scored) - count :][::-1]), ("Best", scored[:count])):
-        if chosen:
-            rows = [
-                (f"{score:.0f}", texts.sources[place], texts.references[place], texts.hypotheses[place])
-                for score, place in chosen
-            ]
-            yield Section(f"{name} translations of the {texts.split} set, by chrF", [Samples(rows)])
+    attention = {(found.source, found.translation): found for found in RunDirectory(summary.path).load_attention()}
+    best, worst = best_and_worst(texts.references, texts.hypotheses)
+    for name, chosen in (("Worst", worst), ("Best", best)):
+        rows = []
+        for score, line in chosen:
+            source, written = texts.sources[line], texts.hypotheses[line]
+            found = attention.get((source, written))
+            rows.append(Sample(f"chrF {score:.0f}", source, texts.references[line], written, found))
+        if rows:
+            shown = any(row.attention is not None for row in rows)
+            hint = [Paragraph("Point at a word, or tap it, to see which words it attends to.")] if shown else []
+            yield Section(f"{name} translations of the {texts.split} set", [*hint, Samples(rows)])
 
 
 def _data(summary: RunSummary) -> Iterator[Section]:
     record = RunDirectory(summary.path).load_data_record()
     if record is None:
         return
+    blocks: list[Block] = []
     counts = [(name.replace("_", " "), f"{count:,}") for name, count in record.counts.model_dump().items() if count]
-    tokens = [(f"{side} tokens", f"{count:,}") for side, count in record.tokens.items()]
-    rows = counts + tokens
+    rows = counts + [(f"{side} tokens", f"{count:,}") for side, count in record.tokens.items()]
     if len(record.corpora) > 1:
         rows += [(f"pairs of corpus {number}", f"{count:,}") for number, count in enumerate(record.corpora)]
     if record.replay is not None:
         share = f"{summary.config.training.replay:.0%} of an epoch"
         rows.append((f"pairs of {record.replay.run}, {share}", f"{sum(record.replay.sizes):,}"))
     if rows:
-        yield Section("Data", [Table(("pairs", "count"), rows)])
+        blocks.append(Table(("pairs", "count"), rows))
+    files = [
+        (split, file.file, f"{file.bytes:,}", file.sha256[:12])
+        for split, inputs in record.inputs.items()
+        for found in inputs
+        for file in found.files
+    ]
+    if files:
+        blocks.append(Table(("split", "file", "bytes", "SHA-256"), files))
+    if blocks:
+        yield Section("Data", blocks)
 
 
 def _environment(summary: RunSummary) -> Iterator[Section]:

@@ -59,6 +59,18 @@ class RunSummary:
     """Stored weights of the best model, tied ones counted once."""
     changed: float
     """Time of the last change, in seconds since the epoch."""
+    memory: int | None
+    """Peak bytes of training, as estimated before the first step."""
+    metrics: list[dict[str, Any]]
+    """Lines of metrics.jsonl."""
+
+    def metric_curve(self, kind: str, key: str) -> list[tuple[float, float]]:
+        """(step, value) of a figure in the lines of a kind, `train` or `validation`."""
+        return [
+            (float(row["step"]), float(row[key]))
+            for row in self.metrics
+            if row.get("kind") == kind and _is_number(row.get("step")) and _is_number(row.get(key))
+        ]
 
     @property
     def best(self) -> Point | None:
@@ -124,6 +136,8 @@ def summarise(path: Path) -> RunSummary:
         changed=max(
             file.stat().st_mtime for file in (directory.config, directory.path / "metrics.jsonl") if file.exists()
         ),
+        memory=None if (estimate := directory.load_estimate()) is None else estimate.memory,
+        metrics=rows,
     )
 
 

@@ -2,7 +2,8 @@
 
 runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
             old_test.source old_test.target  start.json
-            estimate.json  checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  results.json
+            estimate.json  checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  attention.json
+            results.json  test.hyp  report.html
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from seq2seq.config.yaml import add_comments
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
-from seq2seq.records import DataRecord, Estimate, Results, StartScores, read_record
+from seq2seq.records import (
+    AttentionRecord,
+    DataRecord,
+    Estimate,
+    Results,
+    SentenceAttention,
+    StartScores,
+    read_record,
+)
 from seq2seq.runs.environment import environment
 
 # Settings that may change before a run is resumed: they do not affect the steps that were done. The first group decides
@@ -51,6 +60,7 @@ _FREE_SETTINGS = (
     "threads",
     "data.num_processes",
     "training.log_every",
+    "training.tracker",
     "training.num_workers",
     "training.activation_checkpointing",
     "devices",
@@ -71,9 +81,11 @@ _FILES = (
         "env.json",
         "batch_size.json",
         "estimate.json",
+        "attention.json",
         "results.json",
         "metrics.jsonl",
         "diverged.json",
+        "tracker.json",
         "start.json",
     ),
     *("train.log", "report.html", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
@@ -108,6 +120,7 @@ class RunDirectory:
         self.validation = path / "validation"
         self.batch_size = path / "batch_size.json"
         self.estimate = path / "estimate.json"
+        self.attention = path / "attention.json"
         self.start = path / "start.json"
 
     def create(self) -> None:
@@ -339,6 +352,15 @@ class RunDirectory:
             CheckpointError: it is damaged.
         """
         return read_record(self.estimate, Estimate, hint="train into another run directory")
+
+    def load_attention(self) -> list[SentenceAttention]:
+        """Load attention.json; empty if there is none: before the first validation, and without attention.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        record = read_record(self.attention, AttentionRecord, hint="remove it: only the report shows it")
+        return [] if record is None else record.sentences
 
     def load_start(self) -> StartScores | None:
         """Load start.json; None unless the run is a fine-tuning with a test set.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from seq2seq.alignment.word_alignment import WordAligner
 from seq2seq.atomic_files import write_text
 from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
 from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
@@ -38,9 +39,10 @@ from seq2seq.languages import suggested_code
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
-from seq2seq.records import write_record
+from seq2seq.records import SentenceAttention, write_attention, write_record
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import LoadedRun, load
+from seq2seq.runs.sample_attention import pairs_to_show, sample_attention
 from seq2seq.signals import StopRequest
 from seq2seq.training.report import Validation
 from seq2seq.training.trainer import Trainer, Validate
@@ -76,6 +78,11 @@ def make_validation(
         translator = Translator(NativeEngine(model, precision.device), prepared.tokenizers, decoding)
         return sums, translator.translate(texts[ranks.rank :: ranks.size])
 
+    def attention_of(hypotheses: Sequence[str]) -> list[SentenceAttention]:
+        aligner = WordAligner(model, prepared.tokenizers, decoding, precision.device)
+        shown = list(zip(sources[:_SAMPLES], hypotheses[:_SAMPLES], strict=True))
+        return sample_attention(aligner, [*shown, *pairs_to_show(texts, references[: len(texts)], hypotheses)])
+
     def validate(step: int, stop: StopRequest) -> Validation | None:
         started = time.monotonic()
         done = stop.unless_stopped(work)
@@ -83,6 +90,7 @@ def make_validation(
             return None
         loss = _mean(ranks.sum_host(done[0]))
         hypotheses = ranks.gather_texts(done[1])
+        samples = list(zip(sources[:_SAMPLES], references[:_SAMPLES], hypotheses[:_SAMPLES], strict=True))
         score: MetricResult | None = None
         if metric != "loss":
             score = (
@@ -100,7 +108,8 @@ def make_validation(
             chrf=score.value if score is not None and metric == "chrf" else None,
             signature="" if score is None else score.signature,
             seconds=time.monotonic() - started,
-            samples=list(zip(sources[:_SAMPLES], references[:_SAMPLES], hypotheses[:_SAMPLES], strict=True)),
+            samples=samples,
+            attention=attention_of(hypotheses) if ranks.is_first else [],
         )
 
     return validate
@@ -256,6 +265,10 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
             results[split], text = _scores(run, pairs, config, ranks)
             if ranks.is_first:
                 write_text(directory.path / f"{split}.hyp", text)
+            if ranks.is_first and split == "test":
+                sides = [source for source, _ in pairs], [target for _, target in pairs]
+                shown = pairs_to_show(*sides, text.split("\n")[:-1])
+                write_attention(directory.attention, sample_attention(run.aligner(), shown))
     if (start := directory.load_start()) is not None:
         results["start"] = start.model_dump(mode="json", exclude={"format", "check"})
     last = CheckpointFolder(directory.checkpoints).load_last()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from seq2seq.checkpoints.checkpoint import Checkpoint, load_checkpoint, load_mod
 from seq2seq.config import Config, ModelSettings, TokenizerSettings
 from seq2seq.config.differences import as_yaml
 from seq2seq.console import say, warn
-from seq2seq.data.corpus import tag_symbols
+from seq2seq.data.corpus import read_corpora, tag_symbols
 from seq2seq.data.prepare import Prepared
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.runs.directory import RunDirectory
@@ -29,9 +30,10 @@ from seq2seq.tokenizers.sentencepiece import read_model
 # Settings that may differ from the earlier run: they act during training only.
 _FREE_SETTINGS = ("dropout", "attention_dropout", "ff_dropout", "word_dropout", "teacher_forcing")
 # Model files are compared by content, and sampling acts on a given vocabulary too.
-_EFFECTIVE_TOKENIZER_SETTINGS = ("source_model", "target_model", "sampling")
+_EFFECTIVE_TOKENIZER_SETTINGS = ("source_model", "target_model", "sampling", "extend")
 
 _SAMPLE_PAIRS = 2_000
+_SHOWN_ENTRIES = 12
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _NOTABLE_UNKNOWN, _MOST_UNKNOWN = 0.05, 0.4
 """Shares of unknown tokens from which a warning and a refusal are due. A run on text of its own kind has far fewer."""
@@ -60,7 +62,7 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     `path` is a run directory, whose best checkpoint is taken, or a checkpoint within one
     (`runs/x/checkpoints/step-00000500`, also `.../best` and `.../last`). Tags that the
     vocabulary of that run does not know are added to it. A warning names tokenizer settings that
-    have no effect with it.
+    have no effect with it. With `tokenizer.extend`, what it does not know in the new training text is added, too.
 
     Raises:
         CheckpointError: there is no run or checkpoint, or a file is damaged.
@@ -74,12 +76,27 @@ def initial_weights(path: str, config: Config) -> InitialModel:
     check_tokenizer(directory, tokenizers)
     _check_vocabulary(tokenizers, config, directory.path)
     _warn_about_unused_settings(before.tokenizer, config.tokenizer, tokenizers, directory.path)
-    data = config.data
-    extended = tokenizers.with_tags(tag_symbols([*data.train, *data.valid, *data.test]))
-    if added := extended.source.pieces(range(tokenizers.source.size, extended.source.size)):
-        say(f"new in the vocabulary of {directory.path}: {' '.join(added)} (its other entries and weights stay)")
+    extended = _extended(tokenizers, config)
+    for old, new in zip(tokenizers, extended, strict=True):
+        added = new.pieces(range(old.size, new.size))
+        if added or config.tokenizer.extend:
+            shown = " ".join(added[:_SHOWN_ENTRIES]) + (" ..." if len(added) > _SHOWN_ENTRIES else "")
+            said = f"{len(added):,} entries are new in the vocabulary of {directory.path}"
+            say(f"{said}: {shown} (its other entries and weights stay)" if added else said)
+        if extended.joint:
+            break
     test_pairs = directory.load_pairs("test")
     return InitialModel(extended, checkpoint.model, before.model, str(checkpoint.path), directory, test_pairs)
+
+
+def _extended(tokenizers: TokenizerPair, config: Config) -> TokenizerPair:
+    """The tokenizers with the tags and, with `tokenizer.extend`, the new text of a config."""
+    data = config.data
+    extended = tokenizers.with_tags(tag_symbols([*data.train, *data.valid, *data.test]))
+    if not config.tokenizer.extend:
+        return extended
+    corpora = read_corpora(data.train, data.errors, data.cleaning.max_unreadable)
+    return extended.extended(config.tokenizer, chain.from_iterable(corpora), data.seed)
 
 
 def load_initial_weights(model: nn.Module, initial: InitialModel) -> None:
@@ -134,12 +151,15 @@ def _check_side(side: str, tokenizer: Tokenizer, ids: np.ndarray[tuple[int], np.
         raise ConfigError(
             f"{unknown:.0%} of the {side} tokens are unknown to the vocabulary of {run}",
             where="training.init_from",
-            hint="leave training.init_from out, so that a vocabulary is made from this text, or start from a run with "
+            hint="tokenizer.extend=true adds its words; or leave training.init_from out, or start from a run with "
             "subwords (tokenizer.kind unigram or bpe), which spell any text",
             code="config.init-from",
         )
     if unknown >= _NOTABLE_UNKNOWN:
-        warn(f"{unknown:.0%} of the {side} tokens are unknown to the vocabulary of {run} (training.init_from)")
+        warn(
+            f"{unknown:.0%} of the {side} tokens are unknown to the vocabulary of {run} (training.init_from); "
+            "tokenizer.extend=true adds frequent ones"
+        )
     if tokenizer.kind == "sentencepiece":
         spelled = float(
             np.mean(np.isin(ids, [number for number, piece in _entries(tokenizer) if _BYTE.fullmatch(piece)]))
@@ -148,7 +168,7 @@ def _check_side(side: str, tokenizer: Tokenizer, ids: np.ndarray[tuple[int], np.
             warn(
                 f"{spelled:.0%} of the {side} tokens are single bytes, since the vocabulary of {run} "
                 "(training.init_from) does not know these characters: training and translation take longer, and need "
-                "more text, than with a vocabulary of this text"
+                "more text, than with entries for them, which tokenizer.extend=true adds"
             )
 
 

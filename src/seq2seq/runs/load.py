@@ -220,7 +220,8 @@ def _checked_texts(texts: str | Iterable[str]) -> list[str]:
     """The texts as a list: of one for a string, which is not a list of characters."""
     if isinstance(texts, str):
         return [texts]
-    chosen = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, (Mapping, Set)) else None
+    listed = isinstance(texts, Iterable) and not isinstance(texts, (Mapping, Set, bytes, bytearray))
+    chosen = list(texts) if listed else None
     if chosen is None or not all(isinstance(text, str) for text in chosen):
         odd = texts if chosen is None else next(text for text in chosen if not isinstance(text, str))
         raise TypeError(f'give a string or a list of strings, as in run.translate(["a text"]), not {_shown(odd)}')

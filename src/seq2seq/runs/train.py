@@ -46,6 +46,7 @@ from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.failures import is_out_of_memory
 from seq2seq.training.report import NoReport, RunReport
+from seq2seq.training.tracker import require_tracker
 from seq2seq.training.trainer import Trainer
 
 Refresh = Callable[[Path], bool]
@@ -108,6 +109,7 @@ def train(
     """
     directory = RunDirectory(run_folder(config))
     config = directory.with_data_seed(config.model_copy(update={"data": spool_sources(config.data)}))
+    require_tracker(config.training.tracker)
     begun = time.monotonic() if started is None and share is None else started
     config, chosen = with_recipe(directory.with_metric_of_the_start(config), directory)
     try:
@@ -260,6 +262,8 @@ def _set_up(
                 max_steps=trainer.settings.max_steps,
                 texts=_texts(prepared),
                 refresh=start.refresh,
+                tracker=config.training.tracker,
+                config=config.model_dump(mode="json"),
             )
             if ranks.is_first
             else NoReport()

@@ -57,6 +57,13 @@ class Tokenizer(ABC):
         """This tokenizer with new tags after its entries, whose ids stay as they are."""
 
     @abstractmethod
+    def extended(self, texts: Sequence[str], most: int) -> Tokenizer:
+        """This tokenizer with at most `most` entries after its own, learned from what it does not know in texts.
+
+        What it knew is encoded as before. The same object is returned where there is nothing to add.
+        """
+
+    @abstractmethod
     def to_bytes(self) -> bytes:
         """Serialize for `from_bytes`."""
 

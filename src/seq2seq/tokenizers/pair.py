@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from seq2seq import console
 from seq2seq.atomic_files import write_json
+from seq2seq.config.choices import choose
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.tokenizers.base import Tokenizer
@@ -46,6 +47,19 @@ class TokenizerPair(NamedTuple):
             return self
         source = self.source.with_tags(new)
         return TokenizerPair(source, source if self.joint else self.target)
+
+    def extended(self, settings: TokenizerSettings, pairs: Iterator[tuple[str, str]], seed: int) -> TokenizerPair:
+        """These tokenizers with entries after their own for what they do not know in new pairs, of which a sample is
+        read as in `train_tokenizers`."""
+        sample = _sample(pairs, max(1, settings.sample_size // (2 if self.joint else 1)), seed)
+        sources, targets = [pair[0] for pair in sample], [pair[1] for pair in sample]
+        most = settings.vocabulary_size
+        if self.source.kind == "sentencepiece":  # a small corpus gives few rows enough examples
+            most = min(most, choose(max(1, len(sample))).vocabulary)
+        if self.joint:
+            both = self.source.extended([*sources, *targets], most)
+            return TokenizerPair(both, both)
+        return TokenizerPair(self.source.extended(sources, most), self.target.extended(targets, most))
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer files and, last, `tokenizer.json` with their SHA-256."""

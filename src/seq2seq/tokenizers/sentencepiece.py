@@ -155,6 +155,42 @@ class SubwordTokenizer(Tokenizer):
         model.trainer_spec.vocab_size = len(model.pieces)
         return type(self)(model.SerializeToString(deterministic=True))
 
+    def extended(self, texts: Sequence[str], most: int) -> Self:
+        """As `Tokenizer.extended`: new characters, and subwords with one of them. None of these occur in text of known
+        characters, which is therefore segmented as before."""
+        model = parse_model(self._model)
+        normal, kinds = model.SentencePiece.NORMAL, model.trainer_spec
+        known = {_SPACE_MARK, _ESCAPE, _ESCAPED_MARK}
+        known.update(chain.from_iterable(piece.piece for piece in model.pieces if piece.type == normal))
+        tags = {piece.piece for piece in model.pieces if piece.type == model.SentencePiece.USER_DEFINED}
+        words = [
+            word for text in texts for word in self._words(text) if not known.issuperset(word) and word not in tags
+        ]
+        if not words or most < 1:
+            return self
+        settings = TokenizerSettings(
+            kind="bpe" if kinds.model_type == kinds.BPE else "unigram",
+            vocabulary_size=_BYTES + len(SPECIAL_TOKENS) + most,
+            normalization="identity",
+        )
+        learned, scores, is_bpe = _learn(settings, words, "additional").subwords()
+        lowest = min((piece.score for piece in model.pieces if piece.type == normal), default=0.0)
+        old = {piece.piece for piece in model.pieces}
+        for text, score in zip(learned, scores, strict=True):
+            if text is not None and text not in old and not known.issuperset(text):
+                # Merges of BPE follow the old ones. The lowest probability stays, by which unknown text is judged.
+                model.pieces.add(piece=text, score=lowest - 1 + score if is_bpe else max(lowest, score), type=normal)
+        if self._nfc and any(map(_HANGUL.search, words)):
+            model.normalizer_spec.precompiled_charsmap = _nfc_rules(hangul=True)
+        kinds.vocab_size = len(model.pieces)
+        return type(self)(model.SerializeToString(deterministic=True))
+
+    def _words(self, text: str) -> list[str]:
+        """Words of a text as the model normalizes it."""
+        if self._nfc:
+            return normalize(text, "nfc").split(" ")
+        return str(self._processor.normalize(_escape(text))).replace(_SPACE_MARK, " ").split()
+
     def to_bytes(self) -> bytes:
         return self._model
 
@@ -224,6 +260,18 @@ def train_subwords(
         ConfigError: the characters alone need more entries.
         DataError: there is no text.
     """
+    tokenizer = _learn(settings, sentences, side, tags)
+    if tokenizer.size < settings.vocabulary_size:
+        console.say(
+            f"{side} vocabulary: {tokenizer.size:,} entries instead of {settings.vocabulary_size:,}; "
+            "the corpus has no more subwords"
+        )
+    return tokenizer
+
+
+def _learn(
+    settings: TokenizerSettings, sentences: Sequence[str], side: str, tags: Sequence[str] = ()
+) -> SubwordTokenizer:
     if not any(sentence.strip() for sentence in sentences):
         raise DataError("the tokenizer has no text to learn from", hint="check data.train", code="data.tokenizer-text")
     nfc, coverage, left_out = settings.normalization == "nfc", settings.character_coverage, _UNTRAINABLE
@@ -260,13 +308,7 @@ def train_subwords(
     content = model.getvalue()
     if nfc:
         content = _with_nfc(content, hangul=any(map(_HANGUL.search, sentences)))
-    tokenizer = SubwordTokenizer.from_bytes(content, f"{side} tokenizer")
-    if tokenizer.size < settings.vocabulary_size:
-        console.say(
-            f"{side} vocabulary: {tokenizer.size:,} entries instead of {settings.vocabulary_size:,}; "
-            "the corpus has no more subwords"
-        )
-    return tokenizer
+    return SubwordTokenizer.from_bytes(content, f"{side} tokenizer")
 
 
 def _training_parts(sentences: Iterable[str], left_out: dict[int, str]) -> Iterator[str]:

@@ -16,8 +16,11 @@ from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, DataError
 from seq2seq.special_tokens import SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
+from seq2seq.tokenizers.base import TAG, UNKNOWN, Tokenizer
 from seq2seq.tokenizers.normalization import Normalization, normalize
+
+_REPEATED = 2
+"""Occurrences from which a symbol of new text extends a vocabulary."""
 
 
 class SymbolTokenizer(Tokenizer):
@@ -80,6 +83,18 @@ class SymbolTokenizer(Tokenizer):
 
     def with_tags(self, tags: Sequence[str]) -> Self:
         return type(self)([*self.symbols, *tags], self.normalization)
+
+    def extended(self, texts: Sequence[str], most: int) -> Self:
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(self.symbols_of(normalize(text, self.normalization)))
+        new = [
+            symbol
+            for symbol, count in counts.items()
+            if count >= _REPEATED and symbol not in self._ids and not TAG.fullmatch(symbol)
+        ]
+        new.sort(key=lambda symbol: (-counts[symbol], symbol))
+        return type(self)([*self.symbols, *new[:most]], self.normalization) if new else self
 
     def to_bytes(self) -> bytes:
         content = {"kind": self.kind, "normalization": self.normalization, "symbols": self.symbols}

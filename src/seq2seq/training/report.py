@@ -1,11 +1,11 @@
-"""Report of a run: one JSON line per event in metrics.jsonl, TensorBoard, and progress on the console."""
+"""Report of a run: one JSON line per event in metrics.jsonl, a tracker, and progress on the console."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import ExceptHookArgs
@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from seq2seq.alignment.pictures import attention_picture
 from seq2seq.atomic_files import no_follow, write_json, write_text
 from seq2seq.console import Progress, say, warn
 from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
 from seq2seq.failpoints import reach
+from seq2seq.records import SentenceAttention, write_attention
+from seq2seq.training.tracker import Tracker, TrackerName
 
 Texts = Callable[[Batch], list[tuple[str, str]]]
 
@@ -53,6 +56,8 @@ class Validation(NamedTuple):
     """(source, reference, translation) of a few fixed sentences."""
     chrf: float | None = None
     """None unless it is the metric."""
+    attention: Sequence[SentenceAttention] = ()
+    """Attention of the samples and of the best and the worst translations; empty without attention."""
 
     @property
     def metric(self) -> float:
@@ -69,10 +74,11 @@ class Validation(NamedTuple):
 
 
 class RunReport:
-    """Writes metrics.jsonl and TensorBoard events, and shows progress.
+    """Writes metrics.jsonl and the curves of a tracker, and shows progress.
 
     If the disk is full, one warning is given and training continues. `texts` decodes a batch, for `diverged`;
-    `refresh` writes the page of the run after each validation, and returns whether it could.
+    `refresh` writes the page of the run after each validation, and returns whether it could; `config` is the run's,
+    for the tracker.
     """
 
     def __init__(
@@ -83,6 +89,8 @@ class RunReport:
         max_steps: int,
         texts: Texts | None = None,
         refresh: Callable[[Path], bool] | None = None,
+        tracker: TrackerName = "tensorboard",
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._refresh = refresh
@@ -92,10 +100,12 @@ class RunReport:
         self._broken = False
         self._status = ""
         self._writer: SummaryWriter | None = None
+        self._tracker = Tracker(tracker, folder, config or {}) if tracker in ("wandb", "trackio") else None
         try:
             _drop_later_lines(self._metrics, resumed_step)
-            _silence_writer_thread()  # it starts writing at once
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+            if tracker == "tensorboard":
+                _silence_writer_thread()  # it starts writing at once
+                self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
         except (OSError, UserError) as error:
             self._warn_once(error)
         self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
@@ -119,7 +129,8 @@ class RunReport:
 
     def validation(self, result: Validation, verdict: str) -> None:
         """Log a validation; `verdict` is "new best" or "stalled 2 of 10 (...)"."""
-        data = {key: value for key, value in result._asdict().items() if key != "samples" and value is not None}
+        texts = ("samples", "attention")
+        data = {key: value for key, value in result._asdict().items() if key not in texts and value is not None}
         self._write("validation", result.step, data)
         score = f"{result.score}  " if result.score else ""
         say(
@@ -128,6 +139,7 @@ class RunReport:
         )
         for source, reference, translation in result.samples:
             say(f"    {source}\n      = {reference}\n      > {translation}")
+        self._show_samples(result)
         if self._refresh is not None and not self._broken and not self._refresh(self._folder):
             self._refresh = None  # one warning is enough
 
@@ -143,6 +155,8 @@ class RunReport:
     def close(self) -> None:
         """Flush and close everything."""
         self._progress.close()
+        if self._tracker is not None:
+            self._tracker.close()
         if self._writer is not None:
             with suppress(OSError):  # reported before
                 self._writer.close()
@@ -155,13 +169,38 @@ class RunReport:
                 file.write(line + "\n")
         except OSError as error:
             self._warn_once(error)
+        values = {
+            f"{kind}/{name}": value
+            for name, value in data.items()
+            if isinstance(value, (int, float)) and name != "step"
+        }
+        if self._tracker is not None:
+            self._tracker.log(values, step)
         if self._writer is None:
             return
         try:
-            for name, value in data.items():
-                if isinstance(value, (int, float)) and name != "step":
-                    self._writer.add_scalar(f"{kind}/{name}", value, step)
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
         except OSError as error:
+            self._warn_once(error)
+
+    def _show_samples(self, result: Validation) -> None:
+        """Samples and their attention: in TensorBoard, and in attention.json for the page of the run."""
+        try:
+            if result.attention:
+                write_attention(self._folder / "attention.json", result.attention)
+            if self._writer is None:
+                return
+            # Indented text is shown as it is.
+            texts = [f"    {source}\n    = {right}\n    > {written}" for source, right, written in result.samples]
+            self._writer.add_text("validation/samples", "\n    \n".join(texts), result.step)
+            samples = [(source, written) for source, _, written in result.samples]
+            for found in result.attention:
+                if (found.source, found.translation) in samples:
+                    number = samples.index((found.source, found.translation)) + 1
+                    picture = attention_picture(found)
+                    self._writer.add_image(f"attention/{number}", picture, result.step, dataformats="HW")
+        except (OSError, UserError) as error:
             self._warn_once(error)
 
     def _warn_once(self, error: Exception) -> None:

@@ -66,7 +66,9 @@ class LossModule(nn.Module):
         if self.passes is not None:
             source, target_in = torch.cat([source, source]), torch.cat([target_in, target_in])
         hidden = self.model(source, target_in)
-        return summed_loss(self.model.output, hidden, batch.target_out, self.label_smoothing, self.passes)
+        return summed_loss(
+            self.model.output, hidden, batch.target_out, self.label_smoothing, self.passes, tokens=batch.tokens
+        )
 
     def _cut_second_pass(self, embedding: nn.Module, _: object, embedded: Tensor) -> Tensor:
         if not embedding.training:

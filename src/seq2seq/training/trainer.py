@@ -35,7 +35,7 @@ from seq2seq.optimization.optimizers import (
     optimizer_tensors,
     set_learning_rate,
 )
-from seq2seq.optimization.precision import Precision
+from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
 from seq2seq.optimization.schedules import expected_steps, fitted_schedule, learning_rate
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left
@@ -196,10 +196,7 @@ class Trainer:
         Raises:
             ResourceError: it does not fit into memory.
         """
-        batch, ranks = data.longest(), self.ranks.size
-        batch = batch._replace(
-            source=batch.source[::ranks], target_in=batch.target_in[::ranks], target_out=batch.target_out[::ranks]
-        )
+        batch = data.longest().share(0, self.ranks.size)
         rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
         self._was_rehearsed = True
 
@@ -297,7 +294,7 @@ class Trainer:
                 raise
             when = f"at step {state.step + 1:,} with a batch of {batch_shape(group)}; the last checkpoint is kept"
             raise out_of_memory_error(settings, self.precision.device, when) from None
-        if self.precision.device.type != "cuda":  # on CUDA this would synchronise; the log line checks there
+        if self.precision.device.type not in ASYNCHRONOUS:  # there this would wait; the log line checks
             loss, norm = float(update.loss) / update.target_tokens, float(update.gradient_norm)
             watch.check_update(loss, norm, rate, group)
         self.weights.update()
