@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from seq2seq.system import computes_bf16
+from seq2seq.errors import UserError
+from seq2seq.kernels import compile as compiling
+from seq2seq.kernels.compile import Kernels
+from seq2seq.system import computes_bf16, private_folder, user_cache
 from tests import children
 
 # One process for each core runs the suite; threads inside them would only get in each other's way.
@@ -58,4 +62,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prepared data of the tests are kept apart from those of the user, who may have no home."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQ2SEQ_CACHE", str(tmp_path_factory.mktemp("cache")))
+        try:
+            private_folder(user_cache() / "kernels")
+        except UserError:  # every process would compile its own
+            patch.setenv("NUMBA_CACHE_DIR", str(shared_between_processes(tmp_path_factory, "kernels")))
         yield
+
+
+def shared_between_processes(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A place of this name that all processes of this call of pytest know."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """The compiled loops. Compiling takes half a minute: one process does it, the others load what it has kept."""
+    with FileLock(shared_between_processes(tmp_path_factory, "kernels.lock")):
+        assert compiling.load() == ""
+    found = compiling.loaded()
+    assert found is not None
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 
 _SECRET_NAME = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)(?!.*_(PATH|FILE|DIR|DIRECTORY)$)(_|$)",
@@ -47,12 +48,18 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 def redact(text: str) -> str:
     """Redact the values of environment variables such as HF_TOKEN, passwords in URLs, and anything that looks like an
     access token."""
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST and _SECRET_NAME.search(name):
+    for name in os.environ:
+        if _is_secret(name) and len(value := os.environ.get(name, "")) >= _SHORTEST:
             text = text.replace(value, "***")
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+@cache
+def _is_secret(name: str) -> bool:
+    """Whether the variable of this name holds a secret. Every cell of a report asks this about every variable."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def presentable(text: str) -> str:

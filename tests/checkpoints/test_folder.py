@@ -45,6 +45,20 @@ def test_pruning_keeps_the_best_the_newest_and_two_optimizer_states(tmp_path: Pa
     assert folder.load_best().path.name == "step-00000001"
 
 
+def test_the_best_model_alone_can_be_kept(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    save(folder, 1)
+    folder.keep_best()
+    assert len(folder.steps()) == 1, "nothing is removed before there is a best one"
+    folder.mark_best(save(folder, 2))
+    save(folder, 3)
+    folder.keep_best()
+    assert [path.name for path in folder.steps()] == ["step-00000002"]
+    assert not (tmp_path / "step-00000002" / "training.safetensors").exists()
+    assert folder.load_best().path.name == "step-00000002"
+    assert folder.best() == (tmp_path / "step-00000002", "")
+
+
 def test_what_cannot_be_pruned_does_not_keep_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

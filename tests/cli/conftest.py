@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import io
-import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer.main
 
 from seq2seq.cli import main
 from seq2seq.console import set_quiet
 from seq2seq.data.demo import builtin_pairs
+from tests.conftest import shared_between_processes
 
 TINY = {
     "transformer": [
@@ -50,11 +52,15 @@ class Outcome(NamedTuple):
 
 Runner = Callable[..., Outcome]
 
+commands = cache(typer.main.get_command)
+"""The parsers of all commands, which every process of the tests builds once: that takes longer than many commands."""
+
 
 def run_command(*arguments: object, stdin: bytes = b"") -> Outcome:
     """Run `seq2seq ARGUMENTS` in this process."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     patch = pytest.MonkeyPatch()
+    patch.setattr(typer.main, "get_command", commands)
     patch.setattr(sys, "argv", ["seq2seq", *map(str, arguments)])
     patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
     patch.setattr(sys, "stdout", out)
@@ -127,9 +133,3 @@ def shared_run(factory: pytest.TempPathFactory, name: str, train: Callable[[Path
             return folder
     shutil.copytree(shared, folder, symlinks=True)
     return folder
-
-
-def shared_between_processes(factory: pytest.TempPathFactory, name: str) -> Path:
-    """A place of this name that all processes of this call of pytest know."""
-    base = factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name

@@ -18,25 +18,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import typer
 import yaml
 
 from seq2seq.cli.main import app
 from seq2seq.config import load_config
 from tests.children import Child
-from tests.cli.conftest import SHORT, Runner, shared_between_processes
+from tests.cli.conftest import SHORT, Runner
+from tests.cli.conftest import commands as parsers
+from tests.conftest import shared_between_processes
 
 ROOT = Path(__file__).parents[2]
 EXECUTED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS = [*EXECUTED, ROOT / "CONTRIBUTING.md", *ROOT.glob("configs/*.md"), *ROOT.glob("scripts/*/*.md")]
 # Settings that make a training short; the model's kind is the command's own affair.
 QUICK = [
-    *(setting for setting in SHORT if "holdout" not in setting),
+    *SHORT,
     *(f"model.{key}" for key in ("hidden_size=32", "encoder_layers=1", "decoder_layers=1")),
     "data.holdout=5",
     "training.max_steps=4",
-    "training.validate_every=2",
+    "training.validate_every=4",
     "training.schedule.warmup_steps=1",
+    "decoding.max_length_ratio=0.2",
 ]
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -112,7 +114,8 @@ def run(seq2seq: Runner, command: str) -> None:
         assert words[0] == "seq2seq", command
         # What the command sets itself stays.
         own = {word.partition("=")[0] for word in words}
-        quick = [setting for setting in QUICK if setting.partition("=")[0] not in own]
+        kind = "model.embedding_size=32" if "model.kind=gru" in words else "model.ff_size=64"
+        quick = [setting for setting in [*QUICK, kind] if setting.partition("=")[0] not in own]
         outcome = seq2seq(*words[1:], *(quick if words[1] in ("train", "data") else []), stdin=stdin)
         assert outcome.code == 0, f"{command}\n{outcome.err}"
         stdin = outcome.out.encode()
@@ -152,6 +155,7 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("kernels")  # `doctor` loads them
 @pytest.mark.parametrize("document", EXECUTED, ids=name_of)
 def test_documents_run_in_order(
     document: Path,
@@ -204,7 +208,7 @@ def fault_of(command: str) -> str | None:
             return None if (ROOT / script).is_file() else f"no such script: {script}"
     if words[0] != "seq2seq":
         return f"no command of ours: {words[0]}"
-    found: Any = typer.main.get_command(app)
+    found: Any = parsers(app)
     rest = words[1:]
     while hasattr(found, "commands"):  # a group
         name = rest.pop(0)

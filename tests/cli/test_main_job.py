@@ -151,16 +151,20 @@ def test_held_out_pairs_are_never_trained_on(gru: Path, corpus: Path) -> None:
 def test_translate_keeps_every_line(run: Path, seq2seq: Runner) -> None:
     """Batch size and order change nothing; blank stays blank; no line is ever split or lost."""
     text = "".join(line + "\n" for line in ODD_LINES)
-    base = result_lines(seq2seq("translate", run, stdin=text.encode()))
+
+    def translated(text: str, *options: object) -> list[str]:
+        return result_lines(seq2seq("translate", run, "--max-length", 8, "-b", 2, *options, stdin=text.encode()))
+
+    base = translated(text)
     assert len(base) == len(ODD_LINES)
     for line, output in zip(ODD_LINES, base, strict=True):
         if not line.strip() or line == "\u200b":
             assert output == ""
-    assert result_lines(seq2seq("translate", run, "--batch-size", 3, stdin=text.encode())) == base
+    assert translated(text, "--batch-size", 3) == base
     order = list(range(len(ODD_LINES)))
     random.Random(1).shuffle(order)
     shuffled = "".join(ODD_LINES[i] + "\n" for i in order)
-    assert result_lines(seq2seq("translate", run, stdin=shuffled.encode())) == [base[i] for i in order]
+    assert translated(shuffled) == [base[i] for i in order]
 
 
 @pytest.mark.fault(34)
@@ -275,15 +279,17 @@ def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_pat
 def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> None:
     """Character-level name -> language, and language -> name by sampling."""
     configs = Path(__file__).parents[2] / "configs"
-    outcome = seq2seq("train", configs / "names.yaml", "training.max_steps=80", "-o", tmp_path / "names")
+    small = ("model.hidden_size=48", "model.embedding_size=32", "training.optimizer.learning_rate=0.01")
+    steps = ("training.max_steps=40", "training.schedule.warmup_steps=5")
+    outcome = seq2seq("train", configs / "names.yaml", *small, *steps, "-o", tmp_path / "names")
     assert outcome.code == 0, outcome.err
     answers = result_lines(seq2seq("translate", tmp_path / "names", tmp_path / "names" / "test.source"))
     references = (tmp_path / "names" / "test.target").read_text().split("\n")[:-1]
     right = sum(answer == reference for answer, reference in zip(answers, references, strict=True))
     assert right / len(references) > 0.2  # chance is 0.1
 
-    steps = ("training.max_steps=20", "training.schedule.warmup_steps=5")
-    assert seq2seq("train", configs / "names-generate.yaml", *steps, "-o", tmp_path / "drawn").code == 0
+    few = ("training.max_steps=6", "training.schedule.warmup_steps=2")
+    assert seq2seq("train", configs / "names-generate.yaml", *small, *few, "-o", tmp_path / "drawn").code == 0
     drawn = result_lines(
         seq2seq("translate", tmp_path / "drawn", "--sample", "--n-best", 8, stdin=b"Finnish\nPolish\n")
     )

@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -216,6 +217,23 @@ def test_a_dead_worker_is_told(text_store: Store, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Store, "rows", die)
     with pytest.raises(WorkerError, match="num_workers=0"):
+        list(open_text(text_store, num_workers=1).epoch(Cursor()))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_worker_that_dies_while_it_hands_over_a_batch_is_named(
+    error: Exception, text_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tensor goes through a socket of its own; that this was closed was called a bug of ours."""
+
+    class Broken:
+        def __init__(self, *arguments: object, **options: object) -> None: ...
+
+        def __iter__(self) -> NoReturn:
+            raise error
+
+    monkeypatch.setattr("seq2seq.data.batches.DataLoader", Broken)
+    with pytest.raises(WorkerError, match="a data loader process died"):
         list(open_text(text_store, num_workers=1).epoch(Cursor()))
 
 

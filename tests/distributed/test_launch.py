@@ -32,8 +32,8 @@ TINY = [
     "training.log_every=1",
     "training.average_checkpoints=1",
     "training.metric=loss",
-    "decoding.max_length_ratio=1.0",
-    "decoding.max_length_offset=5",
+    "decoding.max_length_ratio=0.2",
+    "decoding.max_length_offset=3",
     "decoding.beam_size=1",
     "data.holdout=4",
 ]

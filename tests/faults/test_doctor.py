@@ -22,6 +22,8 @@ from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, shared_run, train_tiny
 
+pytestmark = pytest.mark.usefixtures("kernels")  # the doctor loads them
+
 
 def test_everything_that_a_report_needs_is_there(seq2seq: Runner, tmp_path: Path) -> None:
     outcome = seq2seq("doctor", "--json")

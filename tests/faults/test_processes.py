@@ -41,7 +41,7 @@ def training(corpus: Path, folder: Path, *settings: str) -> list[object]:
 
 SETTINGS = [
     "devices=1",
-    "data.holdout=12",
+    "data.holdout=4",
     "tokenizer.vocabulary_size=400",
     "tokenizer.sampling=0.2",
     "model.dropout=0.2",
@@ -56,8 +56,8 @@ SETTINGS = [
     "training.num_workers=2",
     "training.schedule.warmup_steps=2",
     "decoding.beam_size=1",
-    "decoding.max_length_ratio=1.2",
-    "decoding.max_length_offset=5",
+    "decoding.max_length_ratio=0.2",
+    "decoding.max_length_offset=3",
 ]
 
 

@@ -6,20 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from filelock import FileLock
 
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compile import Kernels
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    """The compiled loops. Compiling takes half a minute: one process does it, the others load what it has kept."""
-    with FileLock(tmp_path_factory.getbasetemp().parent / "kernels.lock"):
-        assert compiling.load() == ""
-    found = compiling.loaded()
-    assert found is not None
-    return found
+def _compiled(kernels: Kernels) -> Kernels:
+    """Every test of this folder may use the loops."""
+    return kernels
 
 
 @pytest.fixture

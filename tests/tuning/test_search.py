@@ -124,6 +124,18 @@ def test_the_best_is_found_and_nothing_is_repeated(world: World, tmp_path: Path)
     assert result.search.finished
 
 
+def test_trials_that_do_not_go_on_free_the_disk(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: set[str] = set()
+    monkeypatch.setattr(
+        search.CheckpointFolder, "keep_best", lambda self: freed.add(self.path.parent.name), raising=True
+    )
+    result = run(tmp_path / "t")
+    went_on = {name for name, share in world.calls if share > 0.2}
+    assert 3 <= len(freed) <= 6
+    assert not freed & went_on
+    assert result.best.name not in freed
+
+
 @pytest.mark.parametrize("slowness", [0.3, 1.0, 2.0, 6.0])
 @pytest.mark.parametrize("minutes", [2.0, 5.0, 30.0])
 def test_a_search_ends_in_time_with_a_whole_trial(

@@ -187,6 +187,15 @@ class CheckpointFolder:
             warn(f"old checkpoints cannot be removed: {reason}")
         reach("prune.end")
 
+    def keep_best(self) -> None:
+        """Remove what only further training needs: all checkpoints but the best, and its optimizer state."""
+        marked = self.marked("best")
+        for path in self.steps() if marked else []:
+            if path == marked:
+                forget_training(path)
+            else:
+                remove_folder(path)
+
     def load_last(self) -> Checkpoint | None:
         """Load the newest checkpoint that can be resumed from; None in a new folder.
 

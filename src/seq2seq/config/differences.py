@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -29,6 +30,16 @@ def as_yaml(value: Any) -> str:
         return "not there"
     if isinstance(value, dict):
         value = {name: inner for name, inner in value.items() if inner is not None}
+    return _shortened(value) if isinstance(value, (dict, list)) else _scalar(value)
+
+
+@lru_cache(maxsize=1000, typed=True)  # typed: 1 is equal to true
+def _scalar(value: str | float | None) -> str:
+    """The same settings are asked for in every report of a run, and YAML is slow to write."""
+    return _shortened(value)
+
+
+def _shortened(value: Any) -> str:
     text = write_yaml(value, one_line=True)
     text = text.removesuffix("\n").removesuffix("\n...")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

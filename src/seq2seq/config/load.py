@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -119,7 +120,12 @@ def _read_file(file: FilePath) -> Document:
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         what = f"cannot read {file}: {getattr(error, 'strerror', None) or error}"
         raise ConfigError(what, hint="check its permissions", code="config.no-file") from None
-    return read_yaml(text, str(file))
+    return _parsed(text, str(file))
+
+
+@lru_cache(maxsize=4)  # each report of a run in training reads its config again
+def _parsed(text: str, name: str) -> Document:
+    return read_yaml(text, name)
 
 
 def _read_override(text: str) -> Document:

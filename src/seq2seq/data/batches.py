@@ -314,8 +314,9 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
             )
             iterator = iter(loader)
         yield from iterator
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # The connection breaks if the process dies while it hands over a tensor.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
             f"a data loader process died: {error}", hint="training.num_workers=0", code="worker.loader"

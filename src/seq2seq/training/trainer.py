@@ -162,14 +162,15 @@ class Trainer:
             self._warn_if_disk_is_small()
         report = self._open_report(self.state.step)
         try:
-            with StopRequest() as stop:
-                self._run_updates(data, report, stop, share)
-        except RuntimeError as error:
+            try:
+                with StopRequest() as stop:
+                    self._run_updates(data, report, stop, share)
+            finally:
+                report.close()
+        except RuntimeError as error:  # torch's handler of SIGCHLD raises it anywhere, in `close` as well
             if (died := loader_error(error)) is None:
                 raise
             raise died from error
-        finally:
-            report.close()
         self.ranks.barrier()  # rank 0 has saved its files
         return self.state
 

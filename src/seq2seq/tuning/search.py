@@ -10,6 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ _TELLING_SCORE = 5.0
 """BLEU or chrF from which it orders trials; below, the loss does."""
 _FREE_SETTINGS = ("name", "run_directory", "device", "devices", "threads", "data.num_processes", "training.num_workers")
 """Settings that may change before a search goes on."""
+_SPARE_TRIALS = 2
+"""Trials beside those that go on that could still do so: they end where time is left, or where better ones fail."""
 _MOST_STARTS = 3
 """Starts without an end after which a trial is left out: its process was killed each time."""
 _FATAL = ("disk.", "usage.", "data.", "network.", "hub.", "config.data-changed", "device.")
@@ -287,6 +290,7 @@ class _Tuner:
                 search.trials.append(trial)
                 choices.append(choice)
             self._train(trial)
+            self._free_disk(self._ranked(0))
         self._end_rung()
 
     def _later_rung(self) -> None:
@@ -296,7 +300,7 @@ class _Tuner:
         is_last = share == 1.0
         trials = [search.trials[number] for number in search.going_on]
         keep = plan.survivors(sum(bool(trial.scores) for trial in search.trials), search.rung)
-        done = 0
+        done, spare = 0, _SPARE_TRIALS if is_last else 0
         for place, trial in enumerate(trials):
             if len(trial.scores) > search.rung:
                 done += 1
@@ -304,7 +308,7 @@ class _Tuner:
             start = self.search.start_seconds
             needed = (share - before) * plan.seconds + start + plan.end_seconds * is_last
             rest = 0.0 if is_last else plan.cost(1, start, first=search.rung + 1)
-            if done and (needed + rest > self._left() or (place >= keep and not is_last)):
+            if done and (needed + rest > self._left() or place >= keep + spare):
                 break
             if not trial.error:
                 self._train(trial, hurries=is_last and needed > self._left())
@@ -321,9 +325,19 @@ class _Tuner:
                 hint=f"seq2seq train {self.folder / search.trials[0].name / 'config.yaml'} shows more",
                 code="config.no-trial",
             )
+        self._free_disk(ranked)
         search.going_on = [trial.number for trial in ranked]
         search.rung += 1
         self._save()
+
+    def _free_disk(self, ranked: Sequence[Trial]) -> None:
+        """Keep the best model alone of trials that will not go on."""
+        search = self.search
+        if search.rung < len(search.shares) - 1:
+            total = max(search.trials_planned, len(ranked)) if search.rung == 0 else len(search.trials)
+            for trial in ranked[self._plan.survivors(total, search.rung + 1) + _SPARE_TRIALS :]:
+                with suppress(OSError, UserError):  # what cannot be removed does no harm
+                    CheckpointFolder(self.folder / trial.name / "checkpoints").keep_best()
 
     def _ranked(self, rung: int) -> list[Trial]:
         """Trials that have ended a rung, the best first; by their loss where no score tells them apart yet."""
