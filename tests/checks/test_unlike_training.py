@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seq2seq.checks.languages import Identifier
+from seq2seq.checks.languages import Identifier, SideLanguages
 from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import TokenizerSettings
 from seq2seq.data.demo import builtin_pairs
@@ -43,6 +43,22 @@ def test_translations_in_the_language_of_the_sources(run: RunText) -> None:
     others = [*SOURCES[1:41], *REFERENCES[40:]]  # the sources of other lines: no copies
     assert codes(run, SOURCES, REFERENCES, others) == ["language"]
     assert codes(run, SOURCES, REFERENCES, [*SOURCES[:40], *REFERENCES[40:]]) == []  # copies are found elsewhere
+
+
+def test_translations_in_a_third_language(run: RunText) -> None:
+    pytest.importorskip("py3langid", reason="py3langid is an extra: pip install '.[langid]'")
+    french = [f"Les enfants jouent dans le jardin depuis {n} heures, et leur mère les regarde." for n in range(30)]
+    found = codes(run._replace(identifier=Identifier()), SOURCES, REFERENCES, [*french, *REFERENCES[30:]])
+    assert found == ["language"]
+
+
+def test_the_language_of_short_texts_is_that_of_most_of_them() -> None:
+    """Single short texts were not identified, and a few long ones in another language passed for the whole side."""
+    pytest.importorskip("py3langid", reason="py3langid is an extra: pip install '.[langid]'")
+    english = ["Come in now.", "He is here.", "We like tea.", "She can swim.", "It was cold.", "Where are you?"] * 40
+    german = ["Gestern haben die Kinder im Garten gespielt, obwohl es regnete.", "Der alte Mann liest am Abend."] * 6
+    pairs = [(text, text) for text in [*english, *german]]
+    assert SideLanguages(pairs, ("en", "en"), Identifier()).languages == ["en", "en"]
 
 
 def test_text_that_the_tokenizer_does_not_know(run: RunText) -> None:

@@ -27,6 +27,7 @@ _ROUNDS = 3
 
 _IDENTIFIED = 2000
 """Sample texts of each side whose language is identified."""
+_JOINED_LETTERS = 100
 _KNOWN_SHARE = 0.6
 """Share of known words from which on a text is taken to be in its side's language."""
 _HARDLY_KNOWN = 0.25
@@ -97,11 +98,12 @@ class SideLanguages:
 
     def _learn_words(self, side: int, texts: Sequence[str]) -> None:
         """Find a side's main language, and the words of its texts."""
-        codes = [self._identify(text) for text in texts[:_IDENTIFIED]]
-        counted = Counter(code for code in codes if code)
+        joined = _joined(texts[:_IDENTIFIED])
+        counted = Counter(code for text in joined if (code := self._identify(text)))
         if not counted:
             return
         self.languages[side] = counted.most_common(1)[0][0]
+        codes = [self._identify(text) for text in texts[:_IDENTIFIED]]
         words = [_WORD.findall(text.casefold()) for text in texts]
         own = [found for found, code in zip(words, codes, strict=False) if code == self.languages[side]]
         self._known[side] = _frequent(own)
@@ -170,6 +172,20 @@ class SideLanguages:
     def _score(self, words: Sequence[str]) -> float:
         """Log odds of the source side over the target side."""
         return sum(map(self._weights.get, words, repeat(0.0)))
+
+
+def _joined(texts: Sequence[str]) -> list[str]:
+    """Texts put together to a hundred letters or more: single short ones are identified only if they are unusual."""
+    joined: list[str] = []
+    letters = _JOINED_LETTERS
+    for text in texts:
+        if letters >= _JOINED_LETTERS:
+            joined.append(text)
+            letters = len(text)
+        else:
+            joined[-1] += f" {text}"
+            letters += len(text)
+    return joined
 
 
 def _frequent(texts: Sequence[Sequence[str]]) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seq2seq.checks.findings import KINDS, Finding, SourceReport, figure
-from seq2seq.reports.page import Block, Details, Facts, Note, Page, Section, Table, to_html
+from seq2seq.reports.page import Block, Facts, Note, Page, Section, Table, to_html
 
 
 def corpus_page(reports: Sequence[SourceReport]) -> str:
@@ -38,19 +38,21 @@ def _section(report: SourceReport) -> Section:
     for finding in report.sorted():
         blocks += _finding(finding, report)
     if not report.findings:
-        blocks.append(Note("good", "nothing found"))
+        blocks.append(Note("good", "Nothing found"))
     return Section(report.name, blocks)
 
 
 def _finding(finding: Finding, report: SourceReport) -> list[Block]:
     kind, verdict = KINDS[finding.kind], finding.verdict(report.pairs)
-    count = f": {finding.count:,} pairs ({finding.count / max(report.pairs, 1):.2%})" if finding.lines else ""
-    lines = f" Lines {finding.shown_lines()}." if finding.lines else ""
-    note = Note(
-        "bad" if verdict == "error" else "warn", f"{verdict}: {kind.title}{count}", f"To do: {kind.advice}.{lines}"
-    )
+    title = kind.title[:1].upper() + kind.title[1:]
+    if finding.lines:
+        title += f": {finding.count:,} of {report.pairs:,} pairs ({finding.count / max(report.pairs, 1):.2%})"
+    told = f"{verdict}, {kind.advice}" + (f"; lines {finding.shown_lines()}" if finding.lines else "")
     rows = [
         (f"{example['line']}" if example["line"] else "", example["why"], example["source"], example["target"])
         for example in finding.examples
     ]
-    return [note, Details("examples", Table(("line", "why", "source", "target"), rows))] if rows else [note]
+    return [
+        Note("bad" if verdict == "error" else "warn", title, told),
+        *([Table(("line", "why", "source", "target"), rows)] if rows else []),
+    ]
