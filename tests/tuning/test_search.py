@@ -93,6 +93,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=made.monotonic))
+    monkeypatch.setattr(search, "gc", SimpleNamespace(collect=lambda: None))  # there are no models
     monkeypatch.setattr(search, "estimate", made.estimate)
     monkeypatch.setattr(search, "train", made.train)
     monkeypatch.setattr(search, "_score_of", made.score_of)
@@ -154,6 +155,12 @@ def test_a_search_ends_in_time_with_a_whole_trial(
 def test_the_loss_ranks_what_no_score_tells_apart(world: World, tmp_path: Path) -> None:
     world.scale = 0.0
     assert rate_of(run(tmp_path / "t")) == "3e-3"
+
+
+def test_a_budget_that_is_too_short_leaves_nothing_behind(world: World, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too short"):
+        run(tmp_path / "t", 0.1)
+    assert not (tmp_path / "t").exists()
 
 
 def test_a_trial_that_fails_is_left_out(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
