@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from seq2seq.config import Config, config_to_yaml, load_config
-from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
-from seq2seq.records import Estimate
+from seq2seq.errors import CheckpointError, ConfigError, DivergenceError, ResourceError, UsageError
+from seq2seq.records import Estimate, write_record
 from seq2seq.signals import Interrupted
 from seq2seq.tuning import search
-from seq2seq.tuning.record import RungScore, load_search
+from seq2seq.tuning.record import FILE, RungScore, load_search
 from seq2seq.tuning.search import TuneResult, read_setup, tune
 
 BASE = ["data.holdout=5", "training.max_steps=1000", "training.schedule.warmup_steps=10"]
@@ -264,6 +264,30 @@ def test_another_command_is_refused(world: World, tmp_path: Path) -> None:
     calls = len(world.calls)
     again = run(tmp_path / "t", 10.0, RATES, "threads=1", "name=other")
     assert (rate_of(again), len(world.calls)) == ("3e-3", calls), "a finished search is shown"
+
+
+@pytest.mark.fault(57)
+def test_a_record_that_is_damaged_or_crafted_is_named(world: World, tmp_path: Path) -> None:
+    """A trial of a setting that is not in the space ended in a traceback."""
+    run(tmp_path / "t")
+    whole = load_search(tmp_path / "t")
+    assert whole is not None
+    content = whole.model_dump()
+    trials = content["trials"]
+    changes: list[dict[str, Any]] = [
+        {"command": {}},
+        {"command": {**content["command"], "config": {"model": "?"}}},
+        {"command": {**content["command"], "space": [1]}},
+        {"trials": [trials[0] | {"choice": [99]}, *trials[1:]]},
+        {"trials": trials[1:]},
+        {"going_on": [len(trials)]},
+        {"rung": 99},
+        {"seconds": 1e300},
+    ]
+    for change in changes:
+        write_record(tmp_path / "t" / FILE, content | change)
+        with pytest.raises(CheckpointError, match=f"{FILE} is damaged"):
+            run(tmp_path / "t")
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "trial-000"])
