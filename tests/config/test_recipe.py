@@ -46,11 +46,17 @@ def test_steps_follow_the_corpus_the_batch_and_the_replay() -> None:
     ] == pytest.approx(3_000, rel=0.01)
 
 
+def test_a_batch_of_sentences_is_no_batch_of_tokens() -> None:
+    found = values(500, "training.batch_type=sentences")
+    assert found["max_steps"] == pytest.approx(values(500)["max_steps"], rel=0.05)
+    assert found["batch_size"] < values(500)["batch_size"] / 5  # type: ignore[operator]
+
+
 def test_what_follows_from_given_steps() -> None:
     found = values(500, "training.max_steps=50")
     assert "max_steps" not in found
     assert found["schedule.warmup_steps"] == 5
-    assert found["validate_every"] == 2
+    assert found["validate_every"] == 5
     assert values(500, "training.schedule.warmup_steps=900")["max_steps"] == 1800
 
 
@@ -62,6 +68,7 @@ def test_a_run_that_was_fine_tuned_keeps_its_rate() -> None:
     assert values(500, earlier=muon)["optimizer.kind"] == "muon"
     assert rate_is_too_high(0.003, EARLIER)
     assert not rate_is_too_high(0.0005, EARLIER)
+    assert not rate_is_too_high(0.0003, tuned)
 
 
 def test_replay_is_off_where_the_corpus_is_gone() -> None:

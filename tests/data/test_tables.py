@@ -233,6 +233,15 @@ def test_a_null_in_the_first_record_does_not_swap_the_sides(tmp_path: Path) -> N
     assert (found.source, found.target) == ("en", "de")
 
 
+@pytest.mark.parametrize(("text", "message", "hint"), [("a\nb\n", "between columns", "--valid"), ("", "is empty", "")])
+def test_a_text_or_an_empty_file_is_no_table(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    """`--valid dev.en` alone was told of semicolons, and an empty file asked which of its no columns to take."""
+    (tmp_path / "dev.en").write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        detect_source(str(tmp_path / "dev.en"))
+    assert hint in (caught.value.hint or "")
+
+
 def test_more_than_two_languages_must_be_chosen_from(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("en,de,fr\na dog,ein Hund,un chien\n")

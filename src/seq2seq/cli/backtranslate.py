@@ -125,10 +125,11 @@ def backtranslate(
     threads: Threads = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Make training pairs from monolingual text of the target language, by a run of the opposite direction.
+    """Make training pairs from monolingual text.
 
-    To train English to German, give German text and a run that translates German to English. The pairs have its
-    translations as sources and your text as targets; OUT.yaml is the data of a config for training on them.
+    A run of the opposite direction translates text of the target language back. To train English to German, give German
+    text and a run that translates German to English: the pairs have its translations as sources and your text as
+    targets. OUT.yaml is the data of a config for training on them.
 
     \b
       seq2seq backtranslate runs/de-en mono.de.gz -o synthetic

@@ -116,9 +116,10 @@ def distill(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a small, fast student of a run on the run's own translations; ends with speed and scores of both.
+    """Train a small, fast student of a run.
 
-    The same command again goes on where it was interrupted.
+    It learns the run's own translations of its training text; the end is a table of speed and scores of both. The same
+    command again goes on where it was interrupted.
 
     \b
       seq2seq distill runs/mine -o runs/small
@@ -130,6 +131,8 @@ def distill(
     check_choice("--size", size, SIZES)
     if output == Path():
         raise UsageError("the student wants a folder of its own", where="-o", hint="-o runs/small", code="usage.value")
+    if output.resolve() == run.resolve():
+        raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
     targets = Targets(beam_size, near_reference, mbr)
     targets.check()
     files, settings = split_arguments(arguments)
@@ -237,6 +240,6 @@ def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json:
     typer.echo(format_table(("", "teacher", "student", ""), comparison(before, after)))
     beams = teacher.config.decoding.beam_size, student.config.decoding.beam_size
     say(
-        f"beam {beams[0]} and {beams[1]}, side by side on {teacher.translator.device}; {after.signature}\n"
+        f"beam {beams[0]} and {beams[1]}, one after the other on {teacher.translator.device}; {after.signature}\n"
         f"next: seq2seq translate {student.directory.path} FILE"
     )

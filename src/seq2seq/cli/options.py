@@ -144,7 +144,10 @@ TestFiles = Annotated[list[str] | None, typer.Option("--test", help="Test set, a
 InitFrom = Annotated[
     str | None,
     typer.Option(
-        "--init-from", metavar="RUN", help="Fine-tune this run: its weights and vocabulary, and a recipe for the size."
+        "--init-from",
+        metavar="RUN",
+        help="Fine-tune this run: its weights and vocabulary, and a recipe for the size.",
+        autocompletion=complete_runs,
     ),
 ]
 Budget = Annotated[

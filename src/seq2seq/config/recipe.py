@@ -21,7 +21,7 @@ _RATE_DIVISOR = 10
 _TOO_HIGH = 3
 """Factor over the rate of the recipe from which a given rate is worth a warning."""
 REPLAY = 0.5
-_VALIDATIONS, _PATIENCE = 20, 5
+_VALIDATIONS, _PATIENCE = 10, 5
 _FULL = 0.95
 """Share of a batch that is not padding."""
 
@@ -72,19 +72,16 @@ def recipe(
     for name in ("kind", "betas", "epsilon", "weight_decay"):
         if (value := getattr(before.optimizer, name)) != getattr(OptimizerSettings(), name):
             take(f"training.optimizer.{name}", value, "as in the earlier run")
-    rate, reason = before.optimizer.learning_rate, "that of the earlier run, which was fine-tuned itself"
-    if before.init_from is None:
-        rate, reason = _rate(before), f"a {_ORDINALS[_RATE_DIVISOR]} of the earlier peak: higher rates forget more"
-    take("training.optimizer.learning_rate", rate, reason)
+    take("training.optimizer.learning_rate", *_rate(before))
     if before.label_smoothing != TrainingSettings().label_smoothing:
         take("training.label_smoothing", before.label_smoothing, "as in the earlier run")
     share = take("training.replay", *_replay(no_replay))
-    batch = take("training.batch_size", table.batch_size, "tokens; small corpora need many updates, hence small ones")
+    unit = given.get("training.batch_type", "tokens")
+    tokens = table.tokens / _FULL if unit == "tokens" else 1.0  # of a pair, in this unit
+    usual = table.batch_size if unit == "tokens" else max(1, round(table.batch_size * _FULL / table.tokens))
+    batch = take("training.batch_size", usual, f"{unit}; small corpora need many updates, hence small ones")
+    per_update = (usual if batch == "auto" else batch) / tokens * given.get("training.accumulation_steps", 1)
     passes = given.get("training.max_epochs") or _passes(pairs)
-    per_update = float(table.batch_size if batch == "auto" else batch)
-    if given.get("training.batch_type") != "sentences":
-        per_update *= _FULL / table.tokens
-    per_update *= given.get("training.accumulation_steps", 1)
     steps = round(passes * max(1.0, pairs / (1 - share) / per_update))
     steps = max(steps, 2 * given.get("training.schedule.warmup_steps", 0))
     steps = take(
@@ -93,20 +90,20 @@ def recipe(
     take("training.schedule.kind", "constant", "no decay: validation decides where to stop")
     take("training.schedule.warmup_steps", min(100, steps // 10), "short, while the optimizer measures gradients")
     take("training.validate_every", max(1, min(1000, steps // _VALIDATIONS)), f"{_VALIDATIONS} validations")
-    take("training.patience", _PATIENCE, "validations without a new best: small corpora are soon learned by heart")
+    take("training.patience", _PATIENCE, "half of the validations: small corpora are soon learned by heart")
     return chosen
 
 
-_ORDINALS = {5: "fifth", 10: "tenth"}
-
-
-def _rate(before: TrainingSettings) -> float:
-    return float(f"{before.optimizer.learning_rate / _RATE_DIVISOR:.3g}")
+def _rate(before: TrainingSettings) -> tuple[float, str]:
+    if before.init_from is not None:
+        return before.optimizer.learning_rate, "that of the earlier run, which was fine-tuned itself"
+    rate = float(f"{before.optimizer.learning_rate / _RATE_DIVISOR:.3g}")
+    return rate, "a tenth of the earlier peak: higher rates forget more"
 
 
 def rate_is_too_high(given: float, earlier: Config) -> bool:
     """Whether a learning rate is one for training from the start, which would forget what the model has learned."""
-    return given > _TOO_HIGH * _rate(earlier.training)
+    return given > _TOO_HIGH * _rate(earlier.training)[0]
 
 
 def _replay(no_replay: str | None) -> tuple[float, str]:

@@ -23,7 +23,7 @@ from seq2seq.data.records import sample_records
 from seq2seq.data.rows import show
 from seq2seq.data.tables import sample_table
 from seq2seq.data.translation_memories import pick_languages, xliff_languages
-from seq2seq.errors import UsageError
+from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column
 
 _FORMS = {
@@ -62,7 +62,7 @@ def detect_source(name: str, source: str | None = None, target: str | None = Non
                 return ParquetSource(parquet=name, source=left, target=right)
             return JsonlSource(jsonl=name, source=left, target=right)
         case _:
-            header, rows = sample_table(name, form)
+            header, rows = _sample(name, form)
             names = header or [str(number) for number in range(len(rows[0]) if rows else 2)]
             columns = dict(zip(names, zip(*rows, strict=True), strict=False))
             if header is None:  # a language then says what is there, not where
@@ -71,6 +71,18 @@ def detect_source(name: str, source: str | None = None, target: str | None = Non
             _say_columns(name, left, right)
             sides = {"source": left, "target": right} if header else {"source": int(left), "target": int(right)}
             return TsvSource(tsv=name, **sides) if form == "tsv" else CsvSource(csv=name, **sides)
+
+
+def _sample(name: str, form: str) -> tuple[list[str] | None, list[list[str]]]:
+    try:
+        header, rows = sample_table(name, form)
+    except DataError as error:
+        if error.code == "data.column" and not Path(name).suffix.lower().startswith((".csv", ".tsv")):
+            error.hint = "a text has a file for each side: --source FILE --target FILE, or --valid (--test) twice"
+        raise
+    if header is None and not rows:
+        raise DataError(f"{name} is empty", where=name, hint="is it the right file?", code="data.no-lines")
+    return header, rows
 
 
 def _say_columns(name: str, source: str, target: str) -> None:
