@@ -145,6 +145,7 @@ BROKEN: list[tuple[str, int, str, Damage]] = [
         "not the one that the model",
         lambda run: (run / "data.json").write_text('{"tokenizer":"0"}'),
     ),
+    ("run.damaged", 5, "attention.json is damaged", lambda run: (run / "attention.json").write_text("{")),
     ("checkpoint.missing", 5, "no checkpoint in", lambda run: shutil.rmtree(run / "checkpoints")),
     ("checkpoint.damaged", 5, "SHA-256", lambda run: [cut(path) for path in run.rglob("model.safetensors")]),
     (
