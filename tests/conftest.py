@@ -16,6 +16,7 @@ from seq2seq.errors import UserError
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compile import Kernels
 from seq2seq.system import computes_bf16, private_folder, user_cache
+from seq2seq.training import trainer
 from tests import children
 
 # One process for each core runs the suite; threads inside them would only get in each other's way.
@@ -66,6 +67,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             private_folder(user_cache() / "kernels")
         except UserError:  # every process would compile its own
             patch.setenv("NUMBA_CACHE_DIR", str(shared_between_processes(tmp_path_factory, "kernels")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_estimates() -> Iterator[None]:
+    """The estimate before a training times one step; sixteen take longer than the trainings of most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_TIMED_STEPS", 1)
         yield
 
 

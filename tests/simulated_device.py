@@ -8,7 +8,7 @@ without one, and an error of placement or a hidden synchronisation is found on a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -229,9 +229,9 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> torch.device:
 
     # Tied weights stay tied, as on a GPU.
     monkeypatch.setattr(torch.__future__, "get_swap_module_params_on_conversion", lambda: True)
-    # Tensors in Python cannot be made there, and know no inference mode.
+    # Tensors in Python cannot be made there, and know no inference mode; functions may have been decorated with it.
     monkeypatch.setattr(torch, "tensor", moved)
-    monkeypatch.setattr(torch, "inference_mode", torch.no_grad)
+    monkeypatch.setattr(torch._C, "_InferenceMode", lambda mode: torch.no_grad() if mode else nullcontext())
     monkeypatch.setattr(precision, "ASYNCHRONOUS", precision.ASYNCHRONOUS | {NAME})
     for module in (placement, load, environment):
         monkeypatch.setattr(module, "choose_device", lambda name: device if name == "auto" else torch.device(name))

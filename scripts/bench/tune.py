@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/gain"))
     parser.add_argument("settings", nargs="*", help="KEY=VALUE for both, KEY=A,B for the search")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
 
     options.output.mkdir(parents=True)
     files: list[object] = []

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import SHORT, TINY, Child, Trial, arguments, conclude, corpus, hashes, run, warm_up
+from common import SHORT, TINY, Child, Trial, arguments, conclude, corpus, hashes, run, until_interrupted, warm_up
 
 SETTINGS = [
     *TINY["gru"],
@@ -49,7 +49,7 @@ def main() -> int:
     warm_up()
     draws = random.Random(options.seed)
     trials = []
-    with tempfile.TemporaryDirectory() as name:
+    with until_interrupted(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files, cache = corpus(folder, 200), folder / "cache"
         os.environ["SEQ2SEQ_CACHE"] = str(cache)

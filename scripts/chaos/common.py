@@ -17,8 +17,8 @@ import sys
 import termios
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +84,17 @@ def arguments(
     if add is not None:
         add(parser)
     return parser.parse_args()
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Context that Ctrl-C or SIGTERM ends without an exception: the table then shows the trials so far."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: these are the trials so far")
 
 
 def conclude(options: argparse.Namespace, trials: Sequence[Trial], facts: Mapping[str, Any] | None = None) -> int:

@@ -39,6 +39,7 @@ from common import (
     hashes,
     is_running,
     logged_steps,
+    until_interrupted,
     warm_up,
 )
 
@@ -231,7 +232,7 @@ def main() -> int:
     warm_up()
     dice, trials, started = random.Random(options.seed), [], time.monotonic()
     names = failpoint_names()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+    with until_interrupted(), tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         kinds = [(kind, workers) for kind in TINY for workers in (0, 2)]
         if options.quick:
             kinds, names = [("gru", 2)], ["folder.half_removed"]

@@ -23,7 +23,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import SHORT, TINY, Child, Trial, arguments, conclude, corpus, descendants, hashes, logged_steps, warm_up
+from common import (
+    SHORT,
+    TINY,
+    Child,
+    Trial,
+    arguments,
+    conclude,
+    corpus,
+    descendants,
+    hashes,
+    logged_steps,
+    until_interrupted,
+    warm_up,
+)
 
 LIMIT_SECONDS, TIMEOUT_SECONDS = 30.0, 5.0
 TIMES = ((signal.SIGKILL, 10), (signal.SIGSTOP, 10))
@@ -111,10 +124,11 @@ def main() -> int:
     warm_up()
     dice, trials = random.Random(options.seed), []
     kinds = ["gru"] if options.quick else list(TINY)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+    with until_interrupted(), tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         series = [Ranks(Path(folder) / kind, kind, dice) for kind in kinds]
         for number, count in ((signal.SIGKILL, 2), (signal.SIGSTOP, 1)) if options.quick else TIMES:
-            trials += [series[turn % len(series)].lose(number) for turn in range(count)]
+            for turn in range(count):
+                trials.append(series[turn % len(series)].lose(number))
     return conclude(options, trials)
 
 

@@ -30,7 +30,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from common import TINY, Child, Outcome, Trial, arguments, conclude, warm_up
+from common import TINY, Child, Outcome, Trial, arguments, conclude, until_interrupted, warm_up
 from kills import Disturbed
 
 LIMIT_SECONDS = 10.0
@@ -130,7 +130,7 @@ def main() -> int:
     kinds = [(kind, workers) for kind in TINY for workers in (0, 2)]
     if options.quick:
         times, others, kinds = {signal.SIGUSR1: 1}, 1, [("transformer", 2)]
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+    with until_interrupted(), tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         series = [Signals(Path(folder) / f"{kind}{n}", kind, n, dice, quick=options.quick) for kind, n in kinds]
         for number, count in times.items():
             for turn in range(count):

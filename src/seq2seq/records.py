@@ -28,6 +28,7 @@ _LARGEST = 2**53
 """Every whole number up to this one is a float, too."""
 
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
@@ -76,7 +77,7 @@ class Results(Record):
     old_test: TestScores | None = None
     """Scores on the test set of the run that fine-tuning started from."""
     steps: Count = 0
-    minutes: float = Field(0.0, ge=0, allow_inf_nan=False)
+    minutes: Amount = 0.0
 
 
 class Estimate(Record):
@@ -85,18 +86,18 @@ class Estimate(Record):
     parameters: Count
     steps: Count
     """Updates until the first limit of the run ends it."""
-    passes: float = Field(ge=0, allow_inf_nan=False)
+    passes: Amount
     warmup_steps: Count
     validate_every: Count
-    step_seconds: float = Field(ge=0, allow_inf_nan=False)
-    validation_seconds: float = Field(ge=0, allow_inf_nan=False)
-    preparation_seconds: float = Field(ge=0, allow_inf_nan=False)
+    step_seconds: Amount
+    validation_seconds: Amount
+    preparation_seconds: Amount
     """From the start of the command to the first step."""
-    end_seconds: float = Field(ge=0, allow_inf_nan=False)
+    end_seconds: Amount
     """Averaging and the test score."""
     memory: Count
     """Peak bytes of all processes of the run; on a GPU, of its memory."""
-    budget_minutes: float | None = None
+    budget_minutes: Amount | None = None
 
     @property
     def training_seconds(self) -> float:
@@ -153,6 +154,7 @@ class Input(Record):
 class Counts(Record):
     """Numbers of pairs; those dropped by each filter are further entries."""
 
+    __pydantic_extra__: dict[str, Count]
     read: Count | None = None
     kept: Count | None = None
     valid: Count | None = None

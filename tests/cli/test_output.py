@@ -115,3 +115,11 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"), open_output(tmp_path / "out.de", {}):
         pass
     assert other.read_text() == "precious\n"
+
+
+def test_a_command_that_always_resumes_names_no_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`distill` told its user to repeat the command with --resume, which it does not have."""
+    with suppress(RuntimeError), open_output(tmp_path / "out", {}, resumes_itself=True) as output:
+        output.write("a\n", [Line("a")], {})
+        raise RuntimeError
+    assert "1 lines are kept; the same command goes on from there" in capsys.readouterr().err

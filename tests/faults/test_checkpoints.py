@@ -232,6 +232,31 @@ def test_a_disk_that_will_be_full_is_told_at_the_start(
     assert list((tmp_path / "full").iterdir()) == []
 
 
+@pytest.mark.fault(4)
+def test_what_is_renamed_was_on_the_disk_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power loss, a name may stand for an empty file unless its content was synchronised before the rename.
+
+    scripts/chaos/write_order.py reads the order of a whole training from its system calls.
+    """
+    step, last = (tmp_path / "checkpoints" / name for name in ("step-00000001", "last"))
+    synced: list[tuple[int, bool, bool]] = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, step.exists(), last.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", record)
+    save(CheckpointFolder(step.parent), 1)
+    folder = step.parent.stat().st_ino
+    before = {file for file, has_step, _ in synced if not has_step}
+    assert {step.stat().st_ino, *(file.stat().st_ino for file in step.iterdir())} <= before
+    assert last.stat().st_ino in {file for file, _, has_last in synced if not has_last}
+    # Each new name is on the disk before anything else is written.
+    renamed = [entry for place, entry in enumerate(synced[1:]) if entry[1:] != synced[place][1:]]
+    assert renamed == [(folder, True, False), (folder, True, True)]
+
+
 @pytest.mark.fault(2)
 def test_a_checkpoint_that_is_written_again_is_never_absent(
     two: CheckpointFolder, monkeypatch: pytest.MonkeyPatch, failpoint: Failpoint

@@ -42,6 +42,7 @@ def training(corpus: Path, folder: Path, *settings: str) -> list[object]:
 SETTINGS = [
     "devices=1",
     "data.holdout=4",
+    "data.cleaning.max_tokens=24",  # a recurrent model takes as many steps as its longest sentence
     "tokenizer.vocabulary_size=400",
     "tokenizer.sampling=0.2",
     "model.dropout=0.2",

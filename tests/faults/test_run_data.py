@@ -6,7 +6,7 @@ import copy
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,16 @@ import pytest
 
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.manifest import FileRecord, write_manifest
+from seq2seq.cli.compare import _row
 from seq2seq.config import Config, load_config
+from seq2seq.config.settings import TrainingSettings
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError, ConfigError, UserError
-from seq2seq.records import DataRecord, read_record, write_record
+from seq2seq.records import DataRecord, Estimate, read_record, write_record
+from seq2seq.reports.report import report
+from seq2seq.reports.run_summary import find_runs
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.estimate import announce
 from seq2seq.runs.evaluate import average_checkpoints
 from seq2seq.runs.run_data import check_data, input_changes, prepare_data, save_data
 from seq2seq.runs.train import _load_result
@@ -230,13 +235,15 @@ def test_a_later_worse_average_does_not_replace_the_best(stepped: Path, tmp_path
 ODD: list[Any] = [None, True, -1, 10**400, 1e999, float("nan"), "x", "\ud800", [], [None], {}, {"a": {}}, [[[]]]]
 
 
-def variants(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def variants(
+    content: Any, path: tuple[Any, ...] = (), *, odd: Sequence[Any] = ODD
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Copies of a JSON value with one part left out or of an odd type, with the place of the part."""
-    for odd in ODD:
-        yield path, odd
+    for value in odd:
+        yield path, value
     parts = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, inner in list(parts)[:12]:
-        for place, value in variants(inner, (*path, key)):
+        for place, value in variants(inner, (*path, key), odd=odd):
             changed = copy.copy(content)
             changed[key] = value
             yield place, changed
@@ -278,6 +285,36 @@ def test_a_record_of_odd_types_is_no_bug(name: str, trained: Path, tmp_path: Pat
     for _, crafted in random.Random(name).sample(tried, min(60, len(tried))):
         (run / name).write_text(json.dumps(crafted) + "\n")
         use(run)
+
+
+@pytest.mark.fault(57)
+@pytest.mark.parametrize("name", ["data.json", "results.json", "env.json", "estimate.json", "metrics.jsonl"])
+def test_a_report_on_odd_records_is_no_bug(name: str, trained: Path, tmp_path: Path) -> None:
+    """A step of NaN, a loss of 1000 and a count of `x` ended in tracebacks of `report`, `compare` and `runs`."""
+    run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
+    (run / "test.hyp").unlink()  # scores of texts take long
+    shutil.rmtree(run / "validation")
+    lines = (run / name).read_text().splitlines() if (run / name).exists() else ["{}"]
+    kinds = {line.get("kind"): line for line in map(json.loads, lines)} if name == "metrics.jsonl" else {}
+    content = list(kinds.values()) or json.loads("".join(lines))
+    if name == "estimate.json":
+        content = dict.fromkeys(Estimate.model_fields, 1)
+    if name == "data.json":
+        content["counts"]["too_long"] = 1
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key not in ("check", "format")}
+    tried = [crafted for _, crafted in variants(content, odd=[*ODD, 1e308, -1e308, 2**60])]
+    diverged = [{"kind": "validation", "step": 4, "loss": 1000.0, "bleu": 0.0}] * (name == "metrics.jsonl")
+    for crafted in (*random.Random(name).sample(tried, min(40, len(tried))), *diverged):
+        rows = crafted if name == "metrics.jsonl" and isinstance(crafted, list) else [crafted]
+        (run / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with suppress(CheckpointError):
+            report(run).encode()
+        for summary in find_runs(tmp_path)[0]:
+            assert _row(summary, tmp_path)
+        with suppress(CheckpointError):
+            if found := RunDirectory(run).load_estimate():
+                announce(found, TrainingSettings())
 
 
 @pytest.mark.fault(57)

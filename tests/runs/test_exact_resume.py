@@ -42,6 +42,7 @@ def run(corpus: Path, folder: Path, overrides: list[str], stop_at: int | None) -
         [
             f"data.train=[{{source: {corpus}/corpus.en, target: {corpus}/corpus.de}}]",
             "data.holdout=4",
+            "data.cleaning.max_tokens=24",  # a recurrent model takes as many steps as its longest sentence
             "tokenizer.vocabulary_size=400",
             "training.batch_size=160",
             "training.accumulation_steps=2",

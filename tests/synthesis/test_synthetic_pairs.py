@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.config import Config, load_config
+from seq2seq.errors import DataError
 from seq2seq.synthesis.filters import FilterOptions, PairFilter
 from seq2seq.synthesis.noise import BLANK, add_noise
 from seq2seq.synthesis.originals import Original
 from seq2seq.synthesis.recipe import balanced_weight, recipe
-from seq2seq.synthesis.translations import Contents, Translated, last_row, read_translations
+from seq2seq.synthesis.translations import Contents, Translated, is_complete, last_row, read_translations
 
 WORDS = [f"word{number}" for number in range(2000)]
 
@@ -120,3 +121,12 @@ def test_a_corpus_without_another_direction_is_left_to_the_reader(tmp_path: Path
 def test_synthetic_pairs_do_not_outweigh_the_genuine_ones() -> None:
     assert balanced_weight(141_603, 29_000) == 0.205
     assert balanced_weight(100, 29_000) == balanced_weight(100, 0) == balanced_weight(0, 5) == 1.0
+
+
+@pytest.mark.parametrize("count", ["Infinity", "NaN", '"x"', "[]", "[" * 100_000])
+def test_a_damaged_last_row_is_named(count: str, tmp_path: Path) -> None:
+    """A number of lines that is infinite ended in a traceback."""
+    path = tmp_path / "bt.translations.tsv"
+    path.write_text(f'{{"options": {{}}, "lines": {count}, "sha256": "0"}}\n')
+    with pytest.raises(DataError, match="is damaged"):
+        is_complete(path, {}, Contents(1, "0"))

@@ -71,9 +71,10 @@ def test_curves_go_to_one_run_also_after_a_resume(name: str, tmp_path: Path, mon
         {"validation/loss": 2.0, "validation/perplexity": 7.4, "validation/bleu": 12.5, "validation/seconds": 0.1},
     )
     assert not (tmp_path / "tensorboard").exists()
-    (tmp_path / tracker.FILE).write_text("{", encoding="utf-8")
-    report(tmp_path, name)
-    assert fake.calls[8][1] != first, "a damaged id is replaced"
+    for place, damaged in ((8, "{"), (12, "[" * 100_000)):
+        (tmp_path / tracker.FILE).write_text(damaged, encoding="utf-8")
+        report(tmp_path, name)
+        assert fake.calls[place][1] != first, "a damaged id is replaced"
 
 
 @pytest.mark.parametrize("fails_in", ["init", "log", "finish"])

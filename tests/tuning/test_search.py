@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from seq2seq.config import Config, config_to_yaml, load_config
-from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
-from seq2seq.records import Estimate
+from seq2seq.errors import CheckpointError, ConfigError, DivergenceError, ResourceError, UsageError
+from seq2seq.records import Estimate, write_record
 from seq2seq.signals import Interrupted
 from seq2seq.tuning import search
-from seq2seq.tuning.record import RungScore, load_search
+from seq2seq.tuning.record import FILE, RungScore, load_search
 from seq2seq.tuning.search import TuneResult, read_setup, tune
 
 BASE = ["data.holdout=5", "training.max_steps=1000", "training.schedule.warmup_steps=10"]
@@ -93,6 +93,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=made.monotonic))
+    monkeypatch.setattr(search, "gc", SimpleNamespace(collect=lambda: None))  # there are no models
     monkeypatch.setattr(search, "estimate", made.estimate)
     monkeypatch.setattr(search, "train", made.train)
     monkeypatch.setattr(search, "_score_of", made.score_of)
@@ -154,6 +155,12 @@ def test_a_search_ends_in_time_with_a_whole_trial(
 def test_the_loss_ranks_what_no_score_tells_apart(world: World, tmp_path: Path) -> None:
     world.scale = 0.0
     assert rate_of(run(tmp_path / "t")) == "3e-3"
+
+
+def test_a_budget_that_is_too_short_leaves_nothing_behind(world: World, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too short"):
+        run(tmp_path / "t", 0.1)
+    assert not (tmp_path / "t").exists()
 
 
 def test_a_trial_that_fails_is_left_out(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +264,30 @@ def test_another_command_is_refused(world: World, tmp_path: Path) -> None:
     calls = len(world.calls)
     again = run(tmp_path / "t", 10.0, RATES, "threads=1", "name=other")
     assert (rate_of(again), len(world.calls)) == ("3e-3", calls), "a finished search is shown"
+
+
+@pytest.mark.fault(57)
+def test_a_record_that_is_damaged_or_crafted_is_named(world: World, tmp_path: Path) -> None:
+    """A trial of a setting that is not in the space ended in a traceback."""
+    run(tmp_path / "t")
+    whole = load_search(tmp_path / "t")
+    assert whole is not None
+    content = whole.model_dump()
+    trials = content["trials"]
+    changes: list[dict[str, Any]] = [
+        {"command": {}},
+        {"command": {**content["command"], "config": {"model": "?"}}},
+        {"command": {**content["command"], "space": [1]}},
+        {"trials": [trials[0] | {"choice": [99]}, *trials[1:]]},
+        {"trials": trials[1:]},
+        {"going_on": [len(trials)]},
+        {"rung": 99},
+        {"seconds": 1e300},
+    ]
+    for change in changes:
+        write_record(tmp_path / "t" / FILE, content | change)
+        with pytest.raises(CheckpointError, match=f"{FILE} is damaged"):
+            run(tmp_path / "t")
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "trial-000"])

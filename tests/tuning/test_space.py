@@ -67,7 +67,7 @@ def test_the_space_of_a_config_is_valid_and_holds_the_config(settings: list[str]
     config = load_config([], settings)
     space = default_space(config)
     assert size(space) > 20
-    assert settings_of(space, tuple(dimension.base for dimension in space)) == []
+    assert settings_of(space, tuple(dimension.first for dimension in space)) == []
     for dimension in space:
         assert len(dimension.labels) == len(dimension.settings) == len(set(dimension.settings))
         for option in dimension.settings:
@@ -133,6 +133,7 @@ def test_a_trial_is_described_by_what_it_changes() -> None:
     assert describe(SPACE, (1, 0)) == "as in the config"
     assert describe(SPACE, (2, 1)) == "rate=3 size=l"
     assert settings_of(SPACE, (2, 1)) == ["rate=3", "width=9", "depth=2"]
+    assert describe([dimension._replace(base=None) for dimension in SPACE], (0, 0)) == "rate=1 size=s"
 
 
 def test_given_values_are_the_space() -> None:

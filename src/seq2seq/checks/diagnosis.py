@@ -219,7 +219,7 @@ def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) ->
         evidence = f"validation loss {min(losses):.2f} at its best, {losses[-1]:.2f} at the end"
         yield Finding("overfitting", message, evidence, regularized, 0.4)
     elif losses and trained:
-        known, held_out = float(trained[-1]["perplexity"]), _perplexity(losses[-1])
+        known, held_out = float(trained[-1]["perplexity"]), perplexity(losses[-1])
         if held_out > _LARGEST_GAP * known:
             message = "the model knows its training text far better than other text"
             evidence = f"perplexity {known:.1f} in training, {held_out:.1f} in validation"
@@ -229,12 +229,12 @@ def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) ->
 def _few_steps(last: int, losses: Sequence[float], trained: Sequence[Mapping[str, Any]]) -> str:
     """Evidence of a training that ended long before its model was good; empty if it did not."""
     epoch = trained[-1].get("epoch") if trained else None
-    if not losses or not _number(epoch) or losses[-1] > min(losses) or _perplexity(losses[-1]) < _POOR_PERPLEXITY:
+    if not losses or not _number(epoch) or losses[-1] > min(losses) or perplexity(losses[-1]) < _POOR_PERPLEXITY:
         return ""
     if last >= _FEW_STEPS and epoch >= 1:
         return ""
     passes = f"{epoch:.1f} passes over the training text"
-    return f"{last:,} steps, {passes}; validation perplexity {_perplexity(losses[-1]):.1f}"
+    return f"{last:,} steps, {passes}; validation perplexity {perplexity(losses[-1]):.1f}"
 
 
 def _still_improving(scores: Sequence[float], metric: str) -> bool:
@@ -243,7 +243,8 @@ def _still_improving(scores: Sequence[float], metric: str) -> bool:
     return len(ranked) >= 3 and ranked[-1] > max(ranked[:-1]) + 0.01 * abs(ranked[-1])
 
 
-def _perplexity(loss: float) -> float:
+def perplexity(loss: float) -> float:
+    """exp(loss), finite for any loss of a run that diverged."""
     return math.exp(min(loss, 700.0))
 
 

@@ -35,6 +35,7 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.output import Output, is_finished, open_output
+from seq2seq.cli.prompt import Prompt, is_conversation
 from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, say, set_quiet, warn
 
@@ -147,6 +148,8 @@ def translate(
       seq2seq translate runs/demo input.en -o output.de
       echo "The old man drinks tea." | seq2seq translate runs/demo
       seq2seq translate runs/names names.txt --sample --n-best 5
+
+    On a terminal, without a file, it asks for lines; :help lists the commands of that prompt.
     """
     set_quiet(quiet)
     decoding = DecodingOptions(
@@ -189,6 +192,7 @@ def translate(
             ("--precision", precision is not None),
         ]
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
+    talks = file is None and output is None and prefix is None and is_conversation()
     text = input_text(file, decoding_errors)
     from seq2seq.runs.load import load
 
@@ -204,10 +208,13 @@ def translate(
     )
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
-    tagged = loaded.target_tags.add(text.lines, target_tag, "--target-tag")
-    lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
+    if talks:
+        Prompt(loaded, options, output_format, target_tag).run()
+        return
+    tagged = loaded.target_tags.add(text.lines, target_tag, "--target-tag")
+    lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
     identity |= decoding.identity() | output_format._asdict()
     gc.freeze()  # the objects of torch and the model stay: each collection of them would take 0.2 s

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from math import exp
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
 from seq2seq.atomic_files import write_text
-from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose
+from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose, perplexity
 from seq2seq.checks.languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import Config
@@ -254,7 +253,7 @@ def _curves(summary: RunSummary) -> Iterator[Section]:
                 f"{point.step:,}",
                 *([f"{point.score:.2f}"] if score else []),
                 f"{point.loss:.3f}",
-                f"{exp(point.loss):,.2f}",
+                f"{value:,.2f}" if (value := perplexity(point.loss)) < 1e6 else f"{value:.2e}",
             )
             for point in summary.curve
         ]
@@ -310,8 +309,9 @@ def _data(summary: RunSummary) -> Iterator[Section]:
 def _environment(summary: RunSummary) -> Iterator[Section]:
     try:
         found = json.loads((summary.path / "env.json").read_bytes())
+        # A text of deep nesting may be read, and be too deep to write.
+        rows = [(name, str(value)) for name, value in found.items()] if isinstance(found, dict) else []
     except (OSError, ValueError, RecursionError):
         return
-    if isinstance(found, dict):
-        rows = [(str(name), str(value)) for name, value in found.items()]
+    if rows:
         yield Section("Environment", [Table(("part", "version"), rows)])

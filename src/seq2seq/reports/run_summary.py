@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from safetensors import SafetensorError, safe_open
 
@@ -21,6 +21,8 @@ from seq2seq.runs.estimate import as_trained
 
 CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
 """Validation scores in metrics.jsonl, and their names."""
+_LARGEST = 1e30
+"""A larger number is damage: charts compute with differences and powers of what they show."""
 
 
 class Point(NamedTuple):
@@ -142,7 +144,9 @@ def summarise(path: Path) -> RunSummary:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; cut or damaged lines, which only cost a point of a curve, are left out."""
+    """The lines of metrics.jsonl. Damage only costs a point of a curve: lines that are no mapping or have no whole
+    number as step are left out, and so are numbers that are not finite or huge.
+    """
     rows = []
     try:
         lines = path.read_bytes().split(b"\n")
@@ -153,8 +157,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, Mapping):
-            rows.append(dict(row))
+        if isinstance(row, dict) and type(row.get("step", 0)) is int:
+            rows.append({name: value for name, value in row.items() if not _is_number(value) or abs(value) <= _LARGEST})
     return rows
 
 
@@ -177,7 +181,7 @@ def before_and_after(
 BEFORE_AND_AFTER = ("test set", "sentences", "metric", "before", "after", "signature")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -164,7 +164,8 @@ class ServedRun:
         if aligner is None:
             return [None] * len(texts)
         try:
-            found = aligner.attention([(text, item.text) for text, item in zip(texts, best, strict=True)])
+            # One pair at a time: oneDNN keeps code for every shape, of which batches have thousands (a gigabyte).
+            found = [aligner.attention([(text, item.text)])[0] for text, item in zip(texts, best, strict=True)]
         except UsageError:  # a model without attention
             self._aligner = None
             return [None] * len(texts)

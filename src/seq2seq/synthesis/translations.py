@@ -84,7 +84,7 @@ def is_complete(path: Path, identity: Mapping[str, Any], contents: Contents) -> 
     try:
         record = json.loads(end)
         before, lines = dict(record["options"]), Contents(int(record["lines"]), str(record["sha256"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _damaged(path) from None
     now = json.loads(json.dumps(dict(identity)))
     if changed := [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]:

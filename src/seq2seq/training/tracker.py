@@ -89,7 +89,7 @@ def _identity(folder: Path) -> str:
         kept = json.loads((folder / FILE).read_text(encoding="utf-8"))["id"]
         if isinstance(kept, str) and kept.isalnum():
             return kept
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # there is none, or it is damaged
     made = uuid.uuid4().hex[:16]
     try:

@@ -102,7 +102,7 @@ def _at_validations(shares: Sequence[float], whole: float, validation_seconds: f
     """The shares at the validations of a trial, of which there are few where they take long (`runs.estimate`)."""
     count = _MOST_VALIDATIONS
     if validation_seconds > 0:
-        count = round(_VALIDATION_SHARE * whole / validation_seconds)
+        count = round(_VALIDATION_SHARE * whole / max(validation_seconds, 1e-6))
         count = min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
     rounded = [math.ceil(share * count - 1e-9) / count for share in shares]
     return tuple(dict.fromkeys(rounded))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
-from seq2seq.records import Count, Record, read_record, write_record
+from seq2seq.config import Config
+from seq2seq.records import Amount, Count, Record, read_record, write_record
 
 FILE = "tune.json"
 
@@ -23,7 +25,7 @@ class RungScore(Record):
     metric: str
     """BLEU, chrF or loss."""
     step: Count
-    seconds: float = Field(ge=0, allow_inf_nan=False)
+    seconds: Amount
     """Training so far, by the state of the run."""
 
 
@@ -54,19 +56,39 @@ class Search(Record, frozen=False):
     command: dict[str, Any]
     """What the command says; the same command goes on."""
     sampler: str
-    seconds_per_trial: float
+    seconds_per_trial: Amount
     steps_per_trial: Count | None
-    end_seconds: float
-    shares: list[float]
+    end_seconds: Amount
+    shares: list[Amount]
     trials_planned: Count
-    start_seconds: float
+    start_seconds: Amount
     trials: list[Trial] = Field(default_factory=list)
     rung: Count = 0
     going_on: list[Count] = Field(default_factory=list)
     """Trials of the present rung, the best first; empty in the first one."""
-    seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    seconds: Amount = 0.0
     """Time used so far, all calls together."""
     finished: bool = False
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> Self:
+        """Numbers that name something which is there."""
+        try:
+            Config.model_validate(self.command["config"])
+            sizes = [len(choices) - 1 for choices in self.command["space"]]
+            known = {"budget", "sampler"} <= self.command.keys()
+        except (KeyError, TypeError):
+            known = False
+        if not known:
+            raise ValueError("its command is not whole")
+        for place, trial in enumerate(self.trials):
+            if trial.number != place or len(trial.choice) != len(sizes):
+                raise ValueError(f"trials.{place} does not fit")
+            if any(index >= count for index, count in zip(trial.choice, sizes, strict=True)):
+                raise ValueError(f"trials.{place}.choice names a setting that is not there")
+        if any(number >= len(self.trials) for number in self.going_on) or self.rung > len(self.shares):
+            raise ValueError("going_on or rung names something that is not there")
+        return self
 
     def save(self, folder: Path) -> None:
         """Write it whole or not at all."""

@@ -5,6 +5,7 @@ Trials are compared on the validation set alone; the test set is translated once
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import statistics
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq.atomic_files import make_folder, write_text
+from seq2seq.atomic_files import make_folder, remove_folder, write_text
 from seq2seq.checkpoints.checkpoint import best_metric_of, state_of
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml, load_config
@@ -31,7 +32,7 @@ from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.signals import Interrupted, Stop
 from seq2seq.tuning.plan import MOST_TRIALS, Plan, make_plan
-from seq2seq.tuning.record import RungScore, Search, Trial, load_search
+from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search
 from seq2seq.tuning.space import (
     Dimension,
     Sampler,
@@ -95,6 +96,10 @@ def read_setup(files: Sequence[str], overrides: Sequence[str]) -> Setup:
     Raises:
         ConfigError, UsageError: a file, a setting or one of the values is wrong.
     """
+    if pipe := next((name for name in files if Path(name).is_fifo()), None):
+        raise UsageError(
+            f"{pipe} is a pipe, and each trial reads the config again", hint="write it to a file", code="usage.value"
+        )
     single, lists = split_lists(overrides)
     config = load_config(files, single)
     if config.training.init_from is not None:  # what is tried is around the recipe of a fine-tuning
@@ -158,7 +163,7 @@ def tune(
         UserError: the config cannot be trained, the command or a corpus has changed, or every trial failed.
         Interrupted: a signal came; the same call continues.
     """
-    begun = time.monotonic()
+    begun, is_new = time.monotonic(), not folder.exists()
     try:
         make_folder(folder)
     except OSError as error:
@@ -169,6 +174,10 @@ def tune(
         with RunDirectory(folder).locked():
             search = _search_in(folder, setup, minutes, sampler)
             return _Tuner(setup, folder, minutes, search, refresh, begun).run()
+    except UserError:
+        if is_new and not (folder / FILE).exists():  # it was refused before it had begun
+            remove_folder(folder)
+        raise
     except Stop as stop:
         stop.kept = stop.kept or "finished trials are saved; run the same command to continue"
         raise
@@ -344,12 +353,13 @@ class _Tuner:
         ended = [trial for trial in self.search.trials if len(trial.scores) > rung]
         scores = [trial.scores[rung] for trial in ended]
         tells = max((score.score for score in scores), default=0.0) >= _TELLING_SCORE
-        is_last = rung == len(self.search.shares) - 1
+        if rung == len(self.search.shares) - 1:
+            tells = not scores or scores[0].metric != "loss"
         return sorted(
             ended,
             key=lambda trial: (
                 (-trial.scores[rung].score, trial.scores[rung].loss)
-                if tells or is_last
+                if tells
                 else (trial.scores[rung].loss, -trial.scores[rung].score)
             ),
         )
@@ -375,6 +385,7 @@ class _Tuner:
             config = self.setup.trial_config(trial.settings, [*more, *self._limits(trial)])
             with muted():
                 train(config, refresh=self.refresh if share == 1.0 else None, share=share)
+            gc.collect()  # the model of this trial, before that of the next one
             score = _score_of(path)
         except (Interrupted, Stop) as end:
             trial.starts = 0

@@ -30,8 +30,13 @@ class Dimension(NamedTuple):
     labels: tuple[str, ...]
     settings: tuple[tuple[str, ...], ...]
     """The settings of each choice as `key=value`."""
-    base: int
-    """Index of the choice that the config has; 0 if it has none of them."""
+    base: int | None
+    """Index of the choice that the config has; None if it has none of them."""
+
+    @property
+    def first(self) -> int:
+        """Index of the choice that the first trial has."""
+        return self.base or 0
 
 
 Choice = tuple[int, ...]
@@ -112,7 +117,7 @@ def given_space(config: Config, lists: Sequence[tuple[str, list[str]]], read: Ca
             now = now.get(part) if isinstance(now, dict) else None
         equal = [index for index, value in enumerate(values) if read(value) == now]
         settings = tuple((f"{key}={value}",) for value in values)
-        space.append(Dimension(key, tuple(values), settings, equal[0] if equal else 0))
+        space.append(Dimension(key, tuple(values), settings, equal[0] if equal else None))
     return space
 
 
@@ -207,7 +212,7 @@ def next_choice(
     """The next trial: a function of those before it, so that a search that was stopped goes on with the same.
 
     Args:
-        sampler: how it is drawn; the first trial is always the config itself.
+        sampler: how it is drawn; the first trial is always the config itself, where its values are in the space.
         space: the dimensions.
         tried: all trials so far.
         ranking: those that have a score, the best first.
@@ -216,9 +221,8 @@ def next_choice(
     Returns:
         None if every trial was tried, or hardly another can be drawn.
     """
-    base = tuple(dimension.base for dimension in space)
     if not tried:
-        return base
+        return tuple(dimension.first for dimension in space)
     generator = random.Random(f"{seed} {len(tried)}")
     known = set(tried)
     if sampler == "optuna":
@@ -230,7 +234,7 @@ def next_choice(
         return None if not left else left[0] if sampler == "grid" else generator.choice(left)
     for _ in range(_TRIES):
         choice = tuple(
-            dimension.base if generator.random() < _KEPT else generator.randrange(len(dimension.settings))
+            dimension.first if generator.random() < _KEPT else generator.randrange(len(dimension.settings))
             for dimension in space
         )
         if choice not in known:
