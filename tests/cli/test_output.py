@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.cli.output import Output, open_output
+from seq2seq.cli.output import Output, _entry, open_output
 from seq2seq.decoding.text_batches import Line
 from seq2seq.errors import UsageError
 
@@ -80,6 +81,8 @@ def test_records_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[s
         begin(path)[1].write_bytes(content)
         assert resumed(path) == 0
         assert "all of it is translated again" in capsys.readouterr().err
+    begin(path)[1].write_bytes(_entry({"format": 2, "identity": {"beam": 5}}) + _entry([math.inf, 0, "", "", {}]))
+    assert resumed(path) == 0
 
 
 def test_a_whole_one_is_resumed_with_its_options_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

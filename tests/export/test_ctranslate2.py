@@ -268,9 +268,21 @@ def test_a_setting_of_a_newer_version_is_no_slip_of_the_user(tmp_path: Path, joi
     assert caught.value.exit_code == 5
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 9, "library": "ctranslate2"}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format": 9, "library": "ctranslate2"}', '{"format": Infinity}', "[" * 100_000]
+)
 def test_a_damaged_manifest(content: str, tmp_path: Path) -> None:
     (tmp_path / "export.json").write_text(content)
+    assert not is_export(tmp_path) or "9" in content
+    with pytest.raises(CheckpointError):
+        open_export(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a\0b", "a" * 5000, "\ud800"])
+def test_a_manifest_that_names_impossible_files(name: str, tmp_path: Path) -> None:
+    """A name with a NUL ended in a traceback."""
+    facts = {"library": "ctranslate2", "checkpoint": "x", "weights": "0", "quantization": "int8", "format": 1}
+    (tmp_path / "export.json").write_text(json.dumps(facts | {"files": {name: {"size": 1, "sha256": "0"}}}))
     with pytest.raises(CheckpointError):
         open_export(tmp_path)
 

@@ -22,6 +22,7 @@ from seq2seq.special_tokens import BOS, EOS, PAD, UNK
 from seq2seq.tokenizers.base import UNKNOWN
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 from seq2seq.tokenizers.sentencepiece import SubwordTokenizer, read_model
+from seq2seq.tokenizers.symbols import WordTokenizer
 
 PAIRS = [
     (f"the {colour} cat number {n} sat on the mat", f"die Katze {n} saß auf der Matte, {colour}")
@@ -320,3 +321,12 @@ def test_the_corpus_is_streamed() -> None:
     pair = train_tokenizers(TokenizerSettings(kind="word", sample_size=100), corpus, 1)
     assert pair.source.size == 50 + 1 + 4
     assert most <= 2 * 53
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("symbols", ['["\\ud800"]', "[1]", '["a", "a"]', '"ab"', "null", "[" * 100_000])
+def test_a_crafted_vocabulary_is_refused(symbols: str) -> None:
+    """A lone surrogate among the symbols ended in a traceback when it was written."""
+    content = f'{{"kind": "word", "normalization": "nfc", "symbols": {symbols}}}'
+    with pytest.raises(CheckpointError, match="word vocabulary"):
+        WordTokenizer.from_bytes(content.encode(), "x")

@@ -149,7 +149,7 @@ def _read_record(path: Path) -> _Record:
                 identity = dict(content["identity"])
             else:
                 break
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             break
         ends.append((ends[-1] if ends else 0) + len(line))
     # A kill may tear the last line.

@@ -331,6 +331,6 @@ def _digest(text: str) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -272,8 +272,13 @@ def _device(wanted: str, library: Any) -> tuple[str, int]:
 
 def _vocabulary(folder: Path, side: str) -> list[str]:
     for name in (f"{side}_vocabulary.json", "shared_vocabulary.json"):
-        if (folder / name).exists():
+        if not (folder / name).exists():
+            continue
+        try:
             return [str(token) for token in json.loads((folder / name).read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError, RecursionError):
+            what = f"{folder / name} is not a list of tokens"
+            raise CheckpointError(what, hint="export it again", code="export.damaged") from None
     raise CheckpointError(f"{folder} has no {side} vocabulary", hint="export it again", code="export.damaged")
 
 

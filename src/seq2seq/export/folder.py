@@ -140,7 +140,7 @@ def is_export(folder: Path) -> bool:
         return False
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(manifest, dict) and manifest.get("library") == "ctranslate2"
 
@@ -192,7 +192,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except OSError:
         what = f"{folder} is not an export: it has no {MANIFEST}"
         raise CheckpointError(what, hint=hint, code="export.damaged") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=hint, code="export.damaged") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -209,9 +209,15 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
             raise CheckpointError(what, hint="remove it", code="run.unsafe")
     for name, record in manifest["files"].items():
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {name}", hint=hint, code="export.damaged")
-        if not path.is_file() or path.stat().st_size != int(record["size"]) or _sha256(path) != record["sha256"]:
+        try:
+            within = path.resolve().is_relative_to(folder.resolve())
+            size = path.stat().st_size if path.is_file() else -1
+        except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
+            within, size = False, -1
+        if not within:
+            shown = name[:200]
+            raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {shown}", hint=hint, code="export.damaged")
+        if size != int(record["size"]) or _sha256(path) != record["sha256"]:
             raise CheckpointError(
                 f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=hint, code="export.damaged"
             )

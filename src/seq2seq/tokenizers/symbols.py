@@ -105,9 +105,10 @@ class SymbolTokenizer(Tokenizer):
         try:
             data = json.loads(content)
             symbols, normalization = data["symbols"], data["normalization"]
-            sound = data["kind"] == cls.kind and normalization in get_args(Normalization)
+            "".join(symbols).encode()  # no output can hold a lone surrogate
+            sound = isinstance(symbols, list) and data["kind"] == cls.kind and normalization in get_args(Normalization)
             sound = sound and all(isinstance(symbol, str) for symbol in symbols) and len(set(symbols)) == len(symbols)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(
                 f"damaged {cls.kind} vocabulary: {error!r}", where=name, code="tokenizer.damaged"
             ) from None
