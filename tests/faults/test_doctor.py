@@ -17,9 +17,9 @@ import torch
 from seq2seq import __version__
 from seq2seq.config import Config, load_config
 from seq2seq.export.folder import Trained, seal
-from seq2seq.records import write_record
 from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
+from seq2seq.sealed_records import write_record
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, shared_run, train_tiny
 
 pytestmark = pytest.mark.usefixtures("kernels")  # the doctor loads them
