@@ -30,7 +30,7 @@ from typing import Any
 
 from common import SHORT, TINY, Trial, arguments, conclude, corpus, run, until_interrupted, warm_up
 
-from seq2seq.records import checksum
+from seq2seq.sealed_records import checksum
 
 SECRET = "what nobody else may read"
 CODES = (0, 2, 3, 5, 6)

@@ -18,7 +18,7 @@ from typing import NoReturn, TextIO
 
 from seq2seq.atomic_files import no_follow
 from seq2seq.failpoints import reach
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 _quiet = False

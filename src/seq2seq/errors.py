@@ -5,7 +5,7 @@ The command line prints a `UserError` in three lines and exits with its `exit_co
 
 from __future__ import annotations
 
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 
 class UserError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seq2seq.checks.languages import Identifier, SideLanguages
+from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import TokenizerSettings
 from seq2seq.data.demo import builtin_pairs

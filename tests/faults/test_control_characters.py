@@ -17,7 +17,7 @@ from seq2seq.alignment.pictures import Panel, html_page, svg_picture
 from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention
 from seq2seq.alignment.words import Segments
 from seq2seq.errors import DataError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 from tests.cli.conftest import Runner
 
 EVIL = "\x1b]0;title\x07 \x9b2J \r \x7f \u202egnp.exe\u2066 \u2028 end"

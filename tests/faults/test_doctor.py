@@ -17,9 +17,9 @@ import torch
 from seq2seq import __version__
 from seq2seq.config import Config, load_config
 from seq2seq.export.folder import Trained, seal
-from seq2seq.records import write_record
 from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
+from seq2seq.sealed_records import write_record
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, shared_run, train_tiny
 
 pytestmark = pytest.mark.usefixtures("kernels")  # the doctor loads them
@@ -145,6 +145,7 @@ BROKEN: list[tuple[str, int, str, Damage]] = [
         "not the one that the model",
         lambda run: (run / "data.json").write_text('{"tokenizer":"0"}'),
     ),
+    ("run.damaged", 5, "attention.json is damaged", lambda run: (run / "attention.json").write_text("{")),
     ("checkpoint.missing", 5, "no checkpoint in", lambda run: shutil.rmtree(run / "checkpoints")),
     ("checkpoint.damaged", 5, "SHA-256", lambda run: [cut(path) for path in run.rglob("model.safetensors")]),
     (

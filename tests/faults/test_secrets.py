@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.errors import UserError
-from seq2seq.redaction import redact
+from seq2seq.sanitize import redact
 from tests.cli.conftest import Outcome, Runner, run_command, train_tiny
 
 TOKEN = "hf_CanaryCanaryCanaryCanary"

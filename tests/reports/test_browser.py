@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Runner
 
-from seq2seq.records import SentenceAttention, write_attention
 from seq2seq.reports.report import report
+from seq2seq.sealed_records import SentenceAttention, write_attention
 
 _HOSTILE = "<script>document.title='run'</script> <img src=http://127.0.0.1:9/x onerror=alert(1)> </style> &lt; line"
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

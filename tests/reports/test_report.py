@@ -16,10 +16,10 @@ from tests.cli.conftest import Runner
 from seq2seq.errors import CheckpointError
 from seq2seq.evaluation.significance import confidence_intervals
 from seq2seq.evaluation.slices import slice_scores
-from seq2seq.records import SentenceAttention
 from seq2seq.reports.attention import hover_rules, hover_words, matrix
 from seq2seq.reports.charts import Curve, line_chart, ticks
 from seq2seq.reports.report import refresh_report, report
+from seq2seq.sealed_records import SentenceAttention
 
 _VOID = {"meta", "link", "br", "img"}
 

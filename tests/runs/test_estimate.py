@@ -15,11 +15,11 @@ from seq2seq.cli.main import app
 from seq2seq.config import TrainingSettings, load_config
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
-from seq2seq.records import Estimate
 from seq2seq.runs import estimate as module
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import fitted, show_time, with_budget, within_limits
 from seq2seq.runs.train import estimate, train
+from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted
 from seq2seq.training.trainer import Trainer
 

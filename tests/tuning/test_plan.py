@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.errors import UsageError
-from seq2seq.records import Estimate
+from seq2seq.sealed_records import Estimate
 from seq2seq.tuning.plan import MOST_TRIALS, make_plan
 
 

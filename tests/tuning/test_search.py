@@ -13,7 +13,7 @@ import pytest
 
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.errors import CheckpointError, ConfigError, DivergenceError, ResourceError, UsageError
-from seq2seq.records import Estimate, write_record
+from seq2seq.sealed_records import Estimate, write_record
 from seq2seq.signals import Interrupted
 from seq2seq.tuning import search
 from seq2seq.tuning.record import FILE, RungScore, load_search

@@ -22,7 +22,7 @@ from seq2seq.alignment.matrix import AttentionMatrix, draw_attention, readable_l
 from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention
 from seq2seq.alignment.words import Segments
 from seq2seq.errors import UsageError
-from seq2seq.records import SentenceAttention
+from seq2seq.sealed_records import SentenceAttention
 from seq2seq.special_tokens import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:

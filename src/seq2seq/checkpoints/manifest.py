@@ -18,7 +18,7 @@ import torch
 
 from seq2seq.atomic_files import read_bytes, write_text
 from seq2seq.errors import CheckpointError
-from seq2seq.records import checksum
+from seq2seq.sealed_records import checksum
 from seq2seq.version import __version__
 
 FORMAT_VERSION = 2

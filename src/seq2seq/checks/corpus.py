@@ -21,15 +21,15 @@ import numpy.typing as npt
 from seq2seq.atomic_files import disk_error
 from seq2seq.checks.characters import is_suspect, repair, text_faults
 from seq2seq.checks.findings import KINDS, SourceReport
-from seq2seq.checks.languages import Identifier, SideLanguages
+from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.checks.lengths import LengthModel
-from seq2seq.checks.translations import WordTranslations
+from seq2seq.checks.word_translations import WordTranslations
 from seq2seq.config.sources import BuiltinSource, FileSource, HubSource, Source, TextSource
 from seq2seq.console import Progress
 from seq2seq.data.cleaning import is_invisible
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.files import Pair
-from seq2seq.data.rows import show
+from seq2seq.data.unreadable_rows import show
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of
 

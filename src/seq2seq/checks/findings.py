@@ -6,7 +6,7 @@ from array import array
 from typing import Any, NamedTuple
 
 from seq2seq.data.files import Pair
-from seq2seq.data.rows import show
+from seq2seq.data.unreadable_rows import show
 
 _EXAMPLES = 3
 _SHOWN_RANGES = 8

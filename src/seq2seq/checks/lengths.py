@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.checks.translations import SHIFTS
+from seq2seq.checks.word_translations import SHIFTS
 
 Numbers = npt.NDArray[np.float64]
 

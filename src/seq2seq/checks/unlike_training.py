@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from seq2seq.checks.diagnosis import Finding, is_copy, line_share, shorten
-from seq2seq.checks.languages import Identifier, SideLanguages
+from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.data.files import Pair
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import Tokenizer

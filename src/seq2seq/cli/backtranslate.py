@@ -27,7 +27,7 @@ from seq2seq.cli.options import (
 )
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import UsageError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors, Pair

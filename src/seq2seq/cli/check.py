@@ -10,7 +10,7 @@ import typer
 
 from seq2seq.cli.options import Checkpoint, Device, Json, Keep, Run, TargetTag, Threads, parse_kinds
 from seq2seq.console import format_table
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.checks.behaviour import Result, Summary

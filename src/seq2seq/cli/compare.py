@@ -15,7 +15,7 @@ from seq2seq.cli.options import HtmlFile, Json, complete_runs
 from seq2seq.cli.output import write_page
 from seq2seq.console import format_table
 from seq2seq.errors import UsageError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.reports.compare import Comparison

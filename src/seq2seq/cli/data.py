@@ -26,7 +26,7 @@ from seq2seq.cli.options import (
 from seq2seq.cli.output import write_page
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import DataError, UsageError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.config.sources import Source

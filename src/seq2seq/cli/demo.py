@@ -11,7 +11,7 @@ from seq2seq.cli.options import Quiet, Threads
 from seq2seq.cli.train import print_result
 from seq2seq.console import set_quiet
 from seq2seq.errors import UsageError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 DEMO_SETTINGS = {
     "transformer": ("preset=demo-transformer",),

@@ -11,7 +11,7 @@ import typer
 from seq2seq.cli.options import Json
 from seq2seq.console import warn
 from seq2seq.errors import UserError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 from seq2seq.system import user_cache
 
 if TYPE_CHECKING:

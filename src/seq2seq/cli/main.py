@@ -40,7 +40,7 @@ from seq2seq.cli.options import HELP
 from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, refuse_repeated_options, usage_error
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UsageError, UserError
-from seq2seq.redaction import redact
+from seq2seq.sanitize import redact
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.system import HINT, what_ran_out
 

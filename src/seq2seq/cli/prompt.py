@@ -12,7 +12,7 @@ import typer
 from seq2seq.cli.translate_options import OutputFormat
 from seq2seq.console import write_stderr
 from seq2seq.errors import UserError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.decoding.translator import Translation, TranslationOptions

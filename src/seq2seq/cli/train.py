@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from seq2seq.checks.diagnosis import Finding
     from seq2seq.cli.init import Corpora
     from seq2seq.config.choices import Choice
-    from seq2seq.records import Estimate
     from seq2seq.reports.report import Translations
     from seq2seq.runs.train import RunResult
+    from seq2seq.sealed_records import Estimate
 
 _MOST_FINDINGS = 3
 _NEXT_STEPS = 3

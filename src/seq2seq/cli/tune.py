@@ -25,7 +25,7 @@ from seq2seq.cli.options import (
 )
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import UsageError
-from seq2seq.redaction import presentable
+from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.reports.compare import Comparison

@@ -19,7 +19,7 @@ from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings, 
 from seq2seq.config.yaml import Document, Path, read_value, read_yaml, write_yaml
 from seq2seq.console import say
 from seq2seq.errors import ConfigError
-from seq2seq.redaction import redact
+from seq2seq.sanitize import redact
 
 _WARMUP = ("training", "schedule", "warmup_steps")
 _STEPS = ("training", "max_steps")

@@ -26,7 +26,7 @@ from seq2seq.data.columns import kind_of_column
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.files import DecodingErrors, Pair, read_lines
 from seq2seq.data.formats import require_form
-from seq2seq.data.rows import RowReport, show
+from seq2seq.data.unreadable_rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
 from seq2seq.tokenizers.normalization import normalize
 
@@ -115,11 +115,11 @@ def _read_file(
 
             yield from read_table(source, errors, report, option)
         case JsonlSource():
-            from seq2seq.data.records import read_json
+            from seq2seq.data.json_parquet import read_json
 
             yield from read_json(source, errors, report, option)
         case ParquetSource():
-            from seq2seq.data.records import read_parquet
+            from seq2seq.data.json_parquet import read_parquet
 
             yield from read_parquet(source, errors, report)
         case TmxSource():

@@ -19,10 +19,10 @@ from seq2seq.config.sources import (
 from seq2seq.data.columns import NOT_TEXT, SOURCE_NAMES, TARGET_NAMES, kind_of_column
 from seq2seq.data.files import read_lines
 from seq2seq.data.formats import READ_AS, recognize, require_form
-from seq2seq.data.records import sample_records
-from seq2seq.data.rows import show
+from seq2seq.data.json_parquet import sample_records
 from seq2seq.data.tables import sample_table
 from seq2seq.data.translation_memories import pick_languages, xliff_languages
+from seq2seq.data.unreadable_rows import show
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column
 

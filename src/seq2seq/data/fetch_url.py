@@ -23,7 +23,7 @@ from seq2seq.data.archives import check_archive
 from seq2seq.data.files import digest_file, url_file_name
 from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
 from seq2seq.errors import NetworkError, ResourceError, UsageError, UserError
-from seq2seq.redaction import redact
+from seq2seq.sanitize import redact
 
 _CHUNK_BYTES = 1 << 16
 _LEAST_PROGRESS = 1 << 10

@@ -14,7 +14,7 @@ from seq2seq import console
 from seq2seq.config.sources import CsvSource, TsvSource
 from seq2seq.data.columns import is_header
 from seq2seq.data.files import DecodingErrors, Pair, one_line, read_lines
-from seq2seq.data.rows import RowReport, show
+from seq2seq.data.unreadable_rows import RowReport, show
 from seq2seq.errors import DataError
 
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}

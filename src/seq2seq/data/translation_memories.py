@@ -16,7 +16,7 @@ from defusedxml.ElementTree import iterparse
 
 from seq2seq.config.sources import InlineTags, TmxSource, XliffSource
 from seq2seq.data.files import Pair, reading
-from seq2seq.data.rows import RowReport
+from seq2seq.data.unreadable_rows import RowReport
 from seq2seq.errors import DataError
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"

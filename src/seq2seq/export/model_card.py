@@ -10,7 +10,7 @@ from seq2seq.config import Source
 from seq2seq.config.sources import BuiltinSource, HubSource, TextSource
 from seq2seq.export.folder import Trained
 from seq2seq.export.parity import Parity
-from seq2seq.records import DataRecord, Results, read_record
+from seq2seq.sealed_records import DataRecord, Results, read_record
 
 _UNNAMED = ("src", "tgt")
 _USE = """\

@@ -8,7 +8,7 @@ from html import escape
 from rich.cells import cell_len
 
 from seq2seq.alignment.matrix import readable_label
-from seq2seq.records import SentenceAttention
+from seq2seq.sealed_records import SentenceAttention
 
 _LEAST = 5
 """Smaller weights, in percent, are not shown."""

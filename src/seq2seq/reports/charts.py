@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
-_WIDTH, _HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 26, 46
+_WIDTH, _HEIGHT = 560, 310
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 14, 40, 46
+"""Above the curves stand the name of the best point, and higher the value on hover."""
 _MOST_POINTS = 300
 """Longer curves are thinned: more points than pixels cost space alone."""
 _MOST_DOTS = 60
@@ -85,15 +86,14 @@ def _drawn(number: int, curve: Curve, place: Place, x_label: str) -> list[str]:
         at = f'cx="{left:.1f}" cy="{down:.1f}"'
         parts.append(
             f'<g><circle class="hit" {at} r="{_HIT_RADIUS}"/><circle class="dot" {at} r="3"/>'
-            f'<text class="value" x="{_WIDTH - _RIGHT}" y="16" text-anchor="end">{told}</text></g>'
+            f'<text class="value" x="{_WIDTH - _RIGHT}" y="14" text-anchor="end">{told}</text></g>'
         )
     if curve.best is not None:
         left, down = place(*curve.best)
         anchor, side = ("end", -12) if left > _WIDTH / 2 else ("start", 12)
-        above = down - 10 if down > _TOP + 24 else down + 20
         parts.append(
             f'<circle class="best" cx="{left:.1f}" cy="{down:.1f}" r="6" pointer-events="none"/>'
-            f'<text class="name" x="{left + side:.1f}" y="{above:.1f}" text-anchor="{anchor}">'
+            f'<text class="name" x="{left + side:.1f}" y="{down - 10:.1f}" text-anchor="{anchor}">'
             f"best {curve.best[1]:.4g}</text>"
         )
     return [*parts, "</g>"]

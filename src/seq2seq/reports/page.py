@@ -8,9 +8,9 @@ from html import escape
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
-from seq2seq.records import SentenceAttention
-from seq2seq.redaction import presentable
 from seq2seq.reports.attention import hover_rules, hover_words, matrix
+from seq2seq.sanitize import presentable
+from seq2seq.sealed_records import SentenceAttention
 
 Level = Literal["good", "warn", "bad", ""]
 """Judgement, as a colour."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from seq2seq.atomic_files import write_text
 from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose, perplexity
-from seq2seq.checks.languages import Identifier
+from seq2seq.checks.identified_languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import Config
 from seq2seq.config.differences import differences

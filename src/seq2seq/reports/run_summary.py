@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from seq2seq.config import Config
 from seq2seq.errors import UserError
 from seq2seq.evaluation.metrics import MetricResult
-from seq2seq.records import Score, StartScores, TestScores
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained
+from seq2seq.sealed_records import Score, StartScores, TestScores
 
 CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
 """Validation scores in metrics.jsonl, and their names."""

@@ -29,7 +29,8 @@ from seq2seq.config.yaml import add_comments
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
-from seq2seq.records import (
+from seq2seq.runs.environment import environment
+from seq2seq.sealed_records import (
     AttentionRecord,
     DataRecord,
     Estimate,
@@ -38,7 +39,6 @@ from seq2seq.records import (
     StartScores,
     read_record,
 )
-from seq2seq.runs.environment import environment
 
 # Settings that may change before a run is resumed: they do not affect the steps that were done. The first group decides
 # how a run ends.

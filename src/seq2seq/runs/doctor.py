@@ -18,11 +18,11 @@ from seq2seq.config import Config
 from seq2seq.data.files import digest_file
 from seq2seq.errors import CheckpointError, UserError
 from seq2seq.export.folder import check_export, holds_export
-from seq2seq.records import DataRecord, Results
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import shown_path
 from seq2seq.runs.load import best_checkpoint, load_model, load_tokenizers
 from seq2seq.runs.run_data import input_changes
+from seq2seq.sealed_records import DataRecord, Results
 from seq2seq.tokenizers.pair import TokenizerPair
 
 Result = TypeVar("Result")
@@ -95,6 +95,7 @@ def examine(directory: RunDirectory) -> RunReport:
     facts["finished"] = "no" if results is None else "yes"
     facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
     _result_or_fault(directory.load_batch_size, faults)
+    _result_or_fault(directory.load_attention, faults)
     record = _result_or_fault(directory.load_data_record, faults)
     counts = None if record is None else record.counts
     for split, expected in (("valid", counts and counts.valid), ("test", counts and counts.test), ("old_test", None)):

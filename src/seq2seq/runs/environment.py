@@ -27,7 +27,7 @@ from seq2seq.distributed.placement import choose_device, place
 from seq2seq.errors import UserError
 from seq2seq.kernels.compile import COMPILING, load
 from seq2seq.optimization.precision import choose_precision
-from seq2seq.redaction import redact
+from seq2seq.sanitize import redact
 from seq2seq.system import available_cores, computes_bf16
 
 Facts = dict[str, dict[str, str]]

@@ -28,8 +28,8 @@ from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, choose_precision
-from seq2seq.records import Estimate, write_record
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.sealed_records import Estimate, write_record
 from seq2seq.system import keep_freed_memory, peak_memory
 from seq2seq.training.step import LossModule, train_step
 from seq2seq.training.trainer import Trainer

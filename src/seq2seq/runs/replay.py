@@ -14,10 +14,10 @@ from seq2seq.data.cache import cache_folder
 from seq2seq.data.order import Mixture
 from seq2seq.data.prepare import Prepared, open_prepared
 from seq2seq.errors import ConfigError, DataError, UserError
-from seq2seq.records import DataRecord, Replay
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.fine_tuning import find_run
 from seq2seq.runs.run_data import check_data, prepare_data
+from seq2seq.sealed_records import DataRecord, Replay
 
 
 def earlier_data(run: RunDirectory) -> Prepared:

@@ -19,9 +19,9 @@ from seq2seq.data.files import Pair, open_binary
 from seq2seq.data.hub import is_local
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.errors import ConfigError, DataError, NetworkError, UsageError
-from seq2seq.records import DataRecord, Input, write_record
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load_tokenizers
+from seq2seq.sealed_records import DataRecord, Input, write_record
 from seq2seq.tokenizers.pair import TokenizerPair
 
 _SPLITS = ("train", "valid", "test")

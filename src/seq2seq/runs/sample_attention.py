@@ -8,7 +8,7 @@ from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention, Wo
 from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UserError
 from seq2seq.evaluation.best_and_worst import best_and_worst
-from seq2seq.records import SentenceAttention
+from seq2seq.sealed_records import SentenceAttention
 
 
 def sample_attention(aligner: WordAligner, pairs: Sequence[tuple[str, str]]) -> list[SentenceAttention]:

@@ -30,7 +30,6 @@ from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
-from seq2seq.records import Estimate, Results, StartScores, TestScores
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import announce, compare_with_truth, estimate_run, fitted
@@ -39,6 +38,7 @@ from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initi
 from seq2seq.runs.recipe import with_recipe
 from seq2seq.runs.replay import training_mixture, with_replay
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
+from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
 from seq2seq.system import keep_freed_memory

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq.checks.corpus import clean_copy
-from seq2seq.checks.languages import Identifier, SideLanguages
+from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.console import format_table
 from seq2seq.data.cleaning import RATIO_EXEMPT_TOKENS, is_invisible
 from seq2seq.data.files import Pair

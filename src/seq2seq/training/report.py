@@ -19,7 +19,7 @@ from seq2seq.console import Progress, say, warn
 from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
 from seq2seq.failpoints import reach
-from seq2seq.records import SentenceAttention, write_attention
+from seq2seq.sealed_records import SentenceAttention, write_attention
 from seq2seq.training.tracker import Tracker, TrackerName
 
 Texts = Callable[[Batch], list[tuple[str, str]]]

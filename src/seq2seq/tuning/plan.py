@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from seq2seq.errors import UsageError
-from seq2seq.records import Estimate
+from seq2seq.sealed_records import Estimate
 
 FACTOR = 3
 """One of so many trials goes on."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from seq2seq.config import Config
-from seq2seq.records import Amount, Count, Record, read_record, write_record
+from seq2seq.sealed_records import Amount, Count, Record, read_record, write_record
 
 FILE = "tune.json"
 

@@ -23,13 +23,13 @@ from seq2seq.config.differences import differences
 from seq2seq.config.yaml import add_comments, read_value
 from seq2seq.console import muted, say, warn
 from seq2seq.errors import CheckpointError, ConfigError, UsageError, UserError
-from seq2seq.records import Estimate
 from seq2seq.reports.run_summary import CURVES, read_metrics
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained, show_time
 from seq2seq.runs.recipe import choose_recipe
 from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
+from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted, Stop
 from seq2seq.tuning.plan import MOST_TRIALS, Plan, make_plan
 from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from seq2seq.config.sources import JsonlSource, ParquetSource
 from seq2seq.data.files import DecodingErrors, Pair, locate, one_line, open_binary, read_lines, reading
-from seq2seq.data.rows import RowReport
+from seq2seq.data.unreadable_rows import RowReport
 from seq2seq.errors import DataError
 
 _ARRAY = re.compile(r'\s*(?:\{\s*"[^"\\]*"\s*:\s*)?\[(?=\s*[\[{])')
