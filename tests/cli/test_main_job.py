@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -77,6 +78,21 @@ def test_the_same_command_again_only_prints_the_result(gru: Path, corpus: Path, 
     assert "is finished" in outcome.err
     assert "BLEU" in outcome.out
     assert (gru / "results.json").read_bytes() == before
+
+
+def test_a_finished_run_completes_its_report(transformer: Path, corpus: Path, tmp_path: Path) -> None:
+    """A kill during the last write of all, that of the report, left its partial file, and the report of before."""
+    folder = Path(shutil.copytree(transformer, tmp_path / "run", symlinks=True))
+    report, partial = folder / "report.html", folder / ".partial-report.html"
+    partial.write_text("<html>", encoding="utf-8")
+    report.unlink()
+    assert train_tiny(corpus, "transformer", folder).code == 0
+    assert not partial.exists()
+    assert report.read_text(encoding="utf-8").endswith("</html>\n")
+    report.write_text("old", encoding="utf-8")
+    os.utime(report, (1, 1))  # of the last validation
+    assert train_tiny(corpus, "transformer", folder).code == 0
+    assert report.read_text(encoding="utf-8") != "old"
 
 
 def test_a_finished_run_tells_what_it_does_not_use(gru: Path, corpus: Path, tmp_path: Path) -> None:

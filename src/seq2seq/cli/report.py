@@ -25,12 +25,12 @@ def report(
       seq2seq report runs/demo
       seq2seq report runs/demo --markdown -o report.md
     """
-    from seq2seq.reports.report import FILE_NAME
     from seq2seq.reports.report import report as report_on
+    from seq2seq.runs.directory import RunDirectory
 
     check_output(output, (run / name for name in RUN_RECORDS))
     text = report_on(run, markdown=markdown)
-    file = output or Path("-" if markdown else run / FILE_NAME)
+    file = output or Path("-" if markdown else RunDirectory(run).report)
     write_page(file, text)
     if str(file) != "-":
         typer.echo(str(file))

@@ -39,7 +39,6 @@ from seq2seq.reports.run_summary import BEFORE_AND_AFTER, RunSummary, summarise
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load_tokenizers
 
-FILE_NAME = "report.html"
 _GRAVE = 0.5
 """Weight from which on a finding is grave."""
 _REFRESH_SECONDS = 30
@@ -69,10 +68,11 @@ def run_findings(path: Path, translations: Translations | None = None) -> list[F
 
 def refresh_report(path: Path) -> bool:
     """Write the report of a run into its folder; a failure is a warning, since a training must go on."""
+    file = path / "report.html"
     try:
-        write_text(path / FILE_NAME, report(path))
+        write_text(RunDirectory(path).report, report(path))
     except Exception as error:
-        warn(f"cannot write {path / FILE_NAME}: {' '.join(str(error).split()) or type(error).__name__}")
+        warn(f"cannot write {file}: {' '.join(str(error).split()) or type(error).__name__}")
         return False
     return True
 

@@ -117,6 +117,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.log = path / "train.log"
         self.results = path / "results.json"
+        self.report = path / "report.html"
         self.validation = path / "validation"
         self.batch_size = path / "batch_size.json"
         self.estimate = path / "estimate.json"

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from seq2seq.atomic_files import remove_partial
 from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
@@ -170,6 +171,8 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
                 held.enter_context(_opened(directory, config, start.reasons))
         if directory.load_results() is not None:
             say(f"{directory.path} is finished; its results follow (train into another directory to train again)")
+            if ranks.is_first:
+                _complete_report(directory, start.refresh)
             return
         trainer, data, expected = _set_up(config, directory, placement, ranks, start)
         if start.only_estimates:
@@ -187,6 +190,17 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
             compare_with_truth(expected, seconds, ranks, placement.device)
         if start.refresh is not None and ranks.is_first:
             start.refresh(directory.path)
+
+
+def _complete_report(directory: RunDirectory, refresh: Refresh | None) -> None:
+    """Write the report of a finished run that was killed before its last write."""
+    interrupted = remove_partial(directory.path)
+    try:
+        is_late = directory.report.stat().st_mtime_ns < directory.results.stat().st_mtime_ns
+    except OSError:
+        is_late = True
+    if refresh is not None and (interrupted or is_late):
+        refresh(directory.path)
 
 
 def _saved_so_far(directory: RunDirectory) -> str:
