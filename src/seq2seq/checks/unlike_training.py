@@ -28,7 +28,7 @@ _LEAST_LINES = 20
 
 
 class RunText(NamedTuple):
-    """What a run tells about the text that it was trained on."""
+    """Properties of the text that a run was trained on."""
 
     pairs: Sequence[Pair]
     """Held-out pairs of its corpus."""

@@ -40,7 +40,7 @@ METHODS = ("beam", "sampling", "noised-beam")
 
 
 class Method(NamedTuple):
-    """How the synthetic side is made."""
+    """Method of translation: beam search, sampling, or beam search with noise."""
 
     name: str
     beam_size: int | None
@@ -70,7 +70,7 @@ class Method(NamedTuple):
         return options._replace(search=search)
 
     def identity(self) -> dict[str, Any]:
-        """What translations depend on: not the noise, which is put into them later."""
+        """Settings that translations depend on; noise is none, since it is put into them later."""
         if self.name == "sampling":
             return {"sampling": [self.top_k, self.temperature, self.seed]}
         return {"beam_size": self.beam_size}

@@ -44,7 +44,7 @@ SIZES = ("small", "tiny", "same")
 
 
 class Targets(NamedTuple):
-    """How the teacher's translations are chosen."""
+    """Choice among the teacher's translations of a sentence."""
 
     beam_size: int | None
     near_reference: bool

@@ -37,7 +37,7 @@ class Outcome:
 
     run: Path
     score: str = ""
-    """Such as `BLEU 38.90`; empty without one."""
+    """Name and value of the first test score, such as `BLEU 38.90`; empty without a test set."""
 
 
 @contextmanager
