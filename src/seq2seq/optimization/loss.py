@@ -22,6 +22,9 @@ from seq2seq.special_tokens import PAD
 _CHUNK_NUMBERS = {"cpu": 1 << 21, "cuda": 1 << 28}
 _USUAL_CHUNK = 1 << 24
 
+# Probabilities compared at once. On a CPU their temporaries, in fp32, should stay in the core's own cache.
+_BLOCK_NUMBERS = {"cpu": 100_000, "cuda": 1 << 28}
+
 # Slopes collected for one product with their rows. Results of several products must be summed in a wider type, which on
 # a CPU costs more than reading the slopes of some chunks again.
 _KEPT_NUMBERS = {"cpu": 1 << 24}
@@ -179,17 +182,28 @@ def _divergence(first: _Chunk, second: _Chunk, weight: Tensor, passes: TwoPasses
     With r = log P_1 - log P_2: d KL_12 / d logits_1 = P_1 (r - KL_12), d KL_12 / d logits_2 = P_2 - P_1; and so for
     KL_21, with -r.
     """
-    left, right = first.slopes / first.total, second.slopes / second.total
-    ratio = torch.mm(first.rows - second.rows, weight.t()).float() - (first.log_normalizer - second.log_normalizer)
-    forward = (left * ratio).sum(dim=-1, keepdim=True)
-    backward = -(right * ratio).sum(dim=-1, keepdim=True)
-    apart = left - right
     (c_1, c_2), (d_12, d_21) = passes
-    first.slopes.copy_(c_1 * left + d_12 * left * (ratio - forward) + d_21 * apart)
-    second.slopes.copy_(c_2 * right - d_21 * right * (ratio + backward) - d_12 * apart)
+    ratios = torch.mm(first.rows - second.rows, weight.t())
+    sums = first.log_normalizer.new_zeros(())
+    block = max(1, _BLOCK_NUMBERS.get(ratios.device.type, _USUAL_CHUNK) // len(weight))
+    for start in range(0, len(ratios), block):
+        rows = slice(start, start + block)
+        left, right = (one.slopes[rows] / one.total[rows] for one in (first, second))
+        ratio = ratios[rows] - (first.log_normalizer[rows] - second.log_normalizer[rows])
+        forward = (left * ratio).sum(dim=-1, keepdim=True)
+        sums += d_12 * forward.sum()
+        if d_21:
+            backward = -(right * ratio).sum(dim=-1, keepdim=True)
+            sums += d_21 * backward.sum()
+            apart = left - right
+            first.slopes[rows] = (ratio * d_12).add_(c_1 - d_12 * forward).mul_(left).add_(apart, alpha=d_21)
+            second.slopes[rows] = ratio.mul_(-d_21).add_(c_2 - d_21 * backward).mul_(right).sub_(apart, alpha=d_12)
+        else:
+            second.slopes[rows] = (right * (c_2 + d_12)).sub_(left, alpha=d_12)
+            first.slopes[rows] = ratio.mul_(d_12).add_(c_1 - d_12 * forward).mul_(left)
     for one in (first, second):
         one.total.fill_(1.0)
-    return (d_12 * forward + d_21 * backward).sum()
+    return sums
 
 
 class _Gradients:
