@@ -83,7 +83,7 @@ def seq2seq() -> Runner:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with corpus.en and corpus.de, 600 built-in pairs; all processes have the same, as they have the same runs."""
+    """A folder with corpus.en and corpus.de, 600 built-in pairs; the same for all processes, as the runs are."""
     folder = shared_between_processes(tmp_path_factory, "corpus")
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
