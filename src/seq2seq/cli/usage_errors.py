@@ -25,7 +25,7 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
         """Arguments, under names in capitals, and options."""
-        params = super().get_params(ctx)  # type: ignore[arg-type]
+        params = super().get_params(ctx)
         for param in params:
             if isinstance(param, TyperArgument) and param.metavar is None:
                 param.metavar = str(param.name).upper()
