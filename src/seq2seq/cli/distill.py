@@ -140,14 +140,18 @@ def distill(
         raise UsageError("the student wants a folder of its own", where="-o", hint="-o runs/small", code="usage.value")
     if output.resolve() == run.resolve():
         raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file", where="-o", hint="-o runs/small", code="usage.unwritable")
     targets = Targets(beam_size, near_reference, mbr)
     targets.check()
     files, settings = split_arguments(arguments)
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
     minutes = None if budget is None else parse_minutes("--budget", budget)
+    from seq2seq.atomic_files import disk_error, make_folder
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.load import load
+    from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
     loaded = load(
@@ -162,9 +166,13 @@ def distill(
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}.distilled")
-    folder.mkdir(parents=True, exist_ok=True)
-    counts = _translate(loaded, folder, targets, text or [])
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise disk_error(error, folder, 0) from None
     config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output, genuine=genuine)
+    check_run_config(RunDirectory(output), config)
+    counts = _translate(loaded, folder, targets, text or [])
     _train(config, started, quiet=quiet)
     student = load(output, device=device, threads=threads, workers=workers)
     _compare(loaded, student, counts, as_json=as_json, quiet=quiet)
