@@ -150,11 +150,12 @@ def test_a_damaged_run_is_told(transformer: Path, seq2seq: Runner, tmp_path: Pat
 @pytest.mark.fault(9)
 def test_two_runs_in_one_directory(corpus: Path, tmp_path: Path) -> None:
     from seq2seq.runs.directory import RunDirectory
+    from seq2seq.runs.lock import locked
     from tests.cli.conftest import train_tiny
 
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    with directory.locked():
+    with locked(directory.path):
         outcome = train_tiny(corpus, "gru", directory.path)
     assert outcome.code == 2
     assert "in use by PID" in outcome.err
