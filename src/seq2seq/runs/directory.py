@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from seq2seq.atomic_files import TEMPORARY_PREFIXES, make_folder, write_json, write_text
@@ -198,6 +199,22 @@ class RunDirectory:
             CheckpointError: it is damaged.
         """
         return read_record(self.results, Results, hint="remove it and run the same command again")
+
+
+def run_of_file(file: Path) -> Path | None:
+    """The run directory that a file belongs to, as its config or a checkpoint does; None for any other file.
+
+    The report, which is written anew at will, and files that the user put beside those of the run are others.
+    """
+    path = file.absolute()
+    with suppress(OSError, RuntimeError):  # RuntimeError: links in a circle
+        path = path.resolve()
+    for folder in path.parents:
+        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+            name = path.relative_to(folder).parts[0]
+            is_own = name in _FOLDERS or (name in _FILES and name != "report.html")
+            return folder if is_own else None
+    return None
 
 
 def _own_entries(folder: Path, *, is_run: bool = True) -> Iterator[os.DirEntry[str]]:
