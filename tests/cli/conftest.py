@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import shutil
 import sys
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import typer.main
+from filelock import FileLock
 
 from seq2seq.cli import main
 from seq2seq.console import set_quiet
@@ -83,11 +83,14 @@ def seq2seq() -> Runner:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with corpus.en and corpus.de, 600 built-in pairs."""
-    folder = tmp_path_factory.mktemp("corpus")
-    pairs = builtin_pairs("demo", "train")[:600]
-    for side, name in enumerate(("corpus.en", "corpus.de")):
-        (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
+    """A folder with corpus.en and corpus.de, 600 built-in pairs; the same for all processes, as the runs are."""
+    folder = shared_between_processes(tmp_path_factory, "corpus")
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            pairs = builtin_pairs("demo", "train")[:600]
+            for side, name in enumerate(("corpus.en", "corpus.de")):
+                (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
     return folder
 
 
@@ -124,8 +127,7 @@ def checkpoint_of(run: Path, mark: str) -> Path:
 def shared_run(factory: pytest.TempPathFactory, name: str, train: Callable[[Path], Outcome]) -> Path:
     """A run directory, trained by the first process of this call of pytest that needs it and copied by the others."""
     folder, shared = factory.mktemp("runs") / name, shared_between_processes(factory, f"run-{name}")
-    with shared.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(shared.with_suffix(".lock")):
         if not shared.exists():
             outcome = train(folder)
             assert outcome.code == 0, outcome.err

@@ -20,6 +20,9 @@ def lay_out() -> None:
     Path("empty.txt").write_text("")
     Path("empty2.txt").write_text("")
     Path("packed.zip").touch()
+    Path("units.xlf").write_text("<xliff/>")
+    Path("cut.json").write_text('{"en": [')
+    Path("commas.en").write_text("A dog runs.\nA man, a dog and a cat.\nTwo men sit, a dog runs.\nIt rains.\nNo.\n")
     Path("folder").mkdir()
 
 
@@ -168,8 +171,29 @@ WITH_A_RUN = [
     ),
 ]
 
+WITH_A_RUN += [
+    # A report once replaced the mark of the best checkpoint.
+    (2, "is a file of the run", ("report", "RUN", "-o", "RUN/checkpoints/best")),
+    (2, "is a file of the run", ("report", "RUN", "--markdown", "-o", "RUN/train.log")),
+    (2, "is a file of the run", ("translate", "RUN", "three.txt", "-o", "RUN/config.yaml")),
+    (2, "is a file of the run", ("evaluate", "RUN", "-o", "RUN/test.hyp")),
+    (2, "hint: choose another file with --html", ("compare", "RUN", "RUN", "--html", "RUN/results.json")),
+    (2, "hint: choose a file with --html", ("compare", "RUN", "RUN", "--html", "folder")),
+    (2, "is a file of the run", ("align", "RUN", "-o", "RUN/data.json")),
+]
+
 _DEMO = ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "device=cpu", "devices=1", "-o", "r")
 MISTAKES += [
+    # A budget of ten million years made the record of the run unreadable: "run.damaged".
+    (2, "--budget 99999999999d is not a time", ("train", "--pairs", "three.txt", "--budget", "99999999999d")),
+    (2, "10000000 or less", ("train", "nodata.yaml", "training.budget_minutes=1e30")),
+    (2, "hint: name it by training.init_from=RUN", ("train", "nodata.yaml", "tokenizer.extend=true")),
+    (3, "units.xlf is empty", ("train", "--pairs", "units.xlf")),
+    (3, "is the file complete?", ("data", "check", "--pairs", "cut.json")),
+    # One text with a comma in some lines was taken for a table of two columns.
+    (3, "a text has a file for each side", ("train", "--pairs", "commas.en")),
+    (2, "missing argument 'RUN'", ("compare",)),
+    (2, "hint: seq2seq distill [OPTIONS] RUN [KEY=VALUE...]", ("distill", "runs/x")),
     (2, "settings have no dashes: training.max_steps=", ("train", "--training.max_steps=3")),
     (2, "without spaces", ("config", "show", "nodata.yaml", "seed = 3")),
     (2, "seed=VALUE", ("train", "nodata.yaml", "seed")),

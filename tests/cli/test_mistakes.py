@@ -44,6 +44,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def width_80(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
 @pytest.mark.parametrize(("code", "text", "arguments"), MISTAKES, ids=lambda value: str(value)[:60])
 @pytest.mark.fault(15, 31, 37, 48)
 def test_mistakes(code: int, text: str, arguments: tuple[str, ...], place: Path, seq2seq: Runner) -> None:
@@ -88,6 +94,32 @@ def test_help_shows_runnable_examples(command: tuple[str, ...], seq2seq: Runner)
     assert "Usage: " in long.out
     if command and command not in (("data",), ("tokenizer",), ("config",), ("config", "schema"), ("help",)):
         assert "  seq2seq " in long.out or "| seq2seq" in long.out
+
+
+@pytest.mark.parametrize("group", [(), ("data",), ("tokenizer",), ("config",), ("help",)], ids=" ".join)
+def test_a_list_of_commands_has_whole_sentences(group: tuple[str, ...], seq2seq: Runner, width_80: None) -> None:
+    """Twelve of twenty summaries ended in the middle of a word list, with three dots."""
+    listed = seq2seq(*group, "--help").out.partition("Commands:\n")[2]
+    assert listed
+    assert [line for line in listed.splitlines() if line.endswith("...") or not line.endswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("translate", "RUN [FILE]"),
+        ("compare", "RUN..."),
+        ("evaluate", "[RUN...]"),
+        ("tune", "[CONFIG...] [KEY=VALUE...]"),
+        ("backtranslate", "RUN FILE..."),
+    ],
+)
+def test_help_speaks_no_python(command: str, usage: str, seq2seq: Runner, width_80: None) -> None:
+    """The usage line was `{RUN...}...`, and the type of an option `<list[Path]>`."""
+    help_text = seq2seq(command, "--help").out
+    assert help_text.startswith(f"Usage: seq2seq {command} [OPTIONS] {usage}\n")
+    assert "list[" not in help_text
+    assert " range>" not in help_text
 
 
 def test_bare_command_prints_help(seq2seq: Runner) -> None:
@@ -150,11 +182,12 @@ def test_a_damaged_run_is_told(transformer: Path, seq2seq: Runner, tmp_path: Pat
 @pytest.mark.fault(9)
 def test_two_runs_in_one_directory(corpus: Path, tmp_path: Path) -> None:
     from seq2seq.runs.directory import RunDirectory
+    from seq2seq.runs.lock import locked
     from tests.cli.conftest import train_tiny
 
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    with directory.locked():
+    with locked(directory.path):
         outcome = train_tiny(corpus, "gru", directory.path)
     assert outcome.code == 2
     assert "in use by PID" in outcome.err

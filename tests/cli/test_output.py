@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.cli.output import Output, _entry, open_output
+from seq2seq.cli.output import Output, _entry, open_output, write_whole
 from seq2seq.decoding.text_batches import Line
 from seq2seq.errors import UsageError
 
@@ -126,3 +126,17 @@ def test_a_command_that_always_resumes_names_no_option(tmp_path: Path, capsys: p
         output.write("a\n", [Line("a")], {})
         raise RuntimeError
     assert "1 lines are kept; the same command goes on from there" in capsys.readouterr().err
+
+
+def test_a_page_goes_into_a_pipe_and_does_not_replace_it(tmp_path: Path) -> None:
+    """`seq2seq report RUN -o /dev/null` by root put a file in the place of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, "a page")
+        assert os.read(reader, 100) == b"a page"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -75,5 +75,5 @@ def test_replay_is_off_where_the_corpus_is_gone() -> None:
     chosen = recipe({}, EARLIER, 500, 40.0, no_replay="no file a.de")
     assert chosen["training.replay"].value == 0.0
     assert "no file a.de" in chosen["training.replay"].reason
-    with pytest.raises(Exception, match=r"training\.init_from names"):
+    with pytest.raises(Exception, match=r"training\.init_from=RUN"):
         load_config([], ["training.replay=0.5"])

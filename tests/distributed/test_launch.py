@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.data.demo import builtin_pairs
-from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.lock import locked
 from tests.children import LIMIT_SECONDS, Child, Outcome, is_gone, is_stopped
 from tests.cli.conftest import checkpoint_of
 
@@ -241,7 +241,7 @@ def test_ranks_and_their_loaders_end_with_the_process_that_started_them(place: P
     while not all(map(is_gone, started)):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    with RunDirectory(place / "orphans").locked():
+    with locked(place / "orphans"):
         pass
     assert list((place / "tmp").glob("seq2seq-*")) == []
 

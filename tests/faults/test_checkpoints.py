@@ -18,6 +18,7 @@ from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.data.batch_plan import Cursor
 from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.run_config import load_run_config
 from tests.faults.conftest import Failpoint
 from tests.training.test_trainer import Copying, make_trainer, tiny_model
 
@@ -152,7 +153,7 @@ def test_a_pickle_is_refused_and_runs_nothing(name: str, tmp_path: Path) -> None
     folder = CheckpointFolder(tmp_path / "run" / "checkpoints")
     attempts = [folder.load_last, lambda: load_checkpoint(path, with_training=True)]
     if "/" not in name:
-        attempts += [folder.load_best, RunDirectory(path).load_config]
+        attempts += [folder.load_best, lambda: load_run_config(RunDirectory(path))]
     for attempt in attempts:
         with pytest.raises(CheckpointError, match="unsafe format") as caught:
             attempt()

@@ -18,6 +18,7 @@ import pytest
 from seq2seq.config import Config, load_config
 from seq2seq.errors import UsageError, WorkerError
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.lock import locked
 from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted, StopRequest, interruptible
 from seq2seq.training.report import RunReport, Validation
@@ -268,7 +269,7 @@ def test_two_starts_at_once_leave_the_first_alone(
         # The second looks before the first has made the folder.
         patch.setattr(Path, "exists", lambda path: path != directory.path and exists(path))
         directory.create()
-        with directory.locked(), pytest.raises(UsageError, match=f"is in use by PID {os.getpid()}") as caught:
+        with locked(directory.path), pytest.raises(UsageError, match=f"is in use by PID {os.getpid()}") as caught:
             train(tiny_config(corpus, directory.path))
     assert caught.value.exit_code == 2
     assert directory.path.exists()
@@ -299,7 +300,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 
 def die_with_the_lock(folder: Path) -> None:
     """Lock a run directory, fork a process as loaders are forked, and be killed."""
-    with RunDirectory(folder).locked():
+    with locked(folder):
         child = os.fork()
         if not child:
             signal.pause()
@@ -318,7 +319,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     forked = int((tmp_path / "forked").read_text())
     try:
-        with directory.locked():
+        with locked(directory.path):
             assert not is_gone(forked)
     finally:
         os.kill(forked, signal.SIGKILL)

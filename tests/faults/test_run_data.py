@@ -25,6 +25,7 @@ from seq2seq.reports.run_summary import find_runs
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import announce
 from seq2seq.runs.evaluate import average_checkpoints
+from seq2seq.runs.run_config import check_run_config, save_run_config
 from seq2seq.runs.run_data import check_data, input_changes, prepare_data, save_data
 from seq2seq.runs.train import _load_result
 from seq2seq.sealed_records import DataRecord, Estimate, read_record, write_record
@@ -52,7 +53,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
     config = load_config([], [*settings, "tokenizer.kind=word", f"run_directory={folder}/run"])
     directory = RunDirectory(folder / "run")
     directory.create()
-    directory.save_config(config)
+    save_run_config(directory, config)
     save_data(directory, prepare_data(config, directory, None))
     (directory.checkpoints / "step-00000001").mkdir(parents=True)
     return folder, config
@@ -121,14 +122,14 @@ def test_a_dataset_that_moved_is_refused_until_its_revision_is_pinned(
     )
     directory = RunDirectory(tmp_path)
     directory.create()
-    directory.save_config(config)
+    save_run_config(directory, config)
     (directory.checkpoints / "step-00000001").mkdir(parents=True)
     settings = config.data.train[0].model_dump(exclude={"weight"})
     write_record(directory.data_record, {"inputs": {"train": [{"settings": settings, "revision": "a" * 40}]}})
     monkeypatch.setattr("seq2seq.data.hub.hub_revision", lambda source: source.revision or "b" * 40)
     with pytest.raises(ConfigError, match=f"a/b: revision a+ -> b+ .`revision: {'a' * 40}` names the old one"):
         check_data(directory, config)
-    directory.check_config(pinned)
+    check_run_config(directory, pinned)
     check_data(directory, pinned)
 
 

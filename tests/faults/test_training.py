@@ -19,7 +19,8 @@ from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import TrainingSettings, load_config
 from seq2seq.data.batches import Batch
 from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
-from seq2seq.runs.directory import RunDirectory, config_changes
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.run_config import config_changes, save_run_config
 from seq2seq.training.failures import DivergenceWatch
 from seq2seq.training.report import RunReport
 from tests.faults.conftest import Failpoint
@@ -216,8 +217,9 @@ def test_a_place_that_cannot_be_written_is_told_before_training(place: str) -> N
 @pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="mounts, as root")
 def test_a_run_on_a_read_only_disk_is_told_before_training(tmp_path: Path) -> None:
     """A run that was copied to a read-only disk cannot be continued there."""
-    code = "from seq2seq.runs.directory import RunDirectory; import sys; from pathlib import Path\n"
-    code += "d = RunDirectory(Path(sys.argv[1])); d.create()\nwith d.locked(): pass"
+    code = "from seq2seq.runs.directory import RunDirectory; from seq2seq.runs.lock import locked\n"
+    code += "import sys; from pathlib import Path\n"
+    code += "d = RunDirectory(Path(sys.argv[1])); d.create()\nwith locked(d.path): pass"
     (tmp_path / "run" / "validation").mkdir(parents=True)
     mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path} || exit 77"
     script = f'{mount}; exec "{sys.executable}" -c "$0" {tmp_path / "run"}'
@@ -234,7 +236,7 @@ def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
     before = load_config([], ["data.train=[{builtin: demo}]", f"run_directory={tmp_path}"])
     directory = RunDirectory(tmp_path)
     directory.create()
-    directory.save_config(before)
+    save_run_config(directory, before)
     kept = directory.config.read_bytes()
     edits = {
         "seed": ("1", "2"),
@@ -246,12 +248,11 @@ def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
     }
     for key, (_, new) in edits.items():
         with pytest.raises(ConfigError, match=re.escape(f"{key}: ")) as caught:
-            directory.save_config(load_config([directory.config], [f"{key}={new}"]))
+            save_run_config(directory, load_config([directory.config], [f"{key}={new}"]))
         assert f"-> {new}" in caught.value.what
         assert caught.value.exit_code == 2
     after = load_config([directory.config], [f"{key}={new}" for key, (_, new) in edits.items()])
     assert {change.split(":")[0] for change in config_changes(before, after)} == set(edits)
     assert directory.config.read_bytes() == kept
-    directory.save_config(
-        load_config([directory.config], ["training.max_steps=77", "devices=2", "decoding.beam_size=9"])
-    )
+    allowed = ["training.max_steps=77", "devices=2", "decoding.beam_size=9"]
+    save_run_config(directory, load_config([directory.config], allowed))

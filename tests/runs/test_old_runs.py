@@ -14,7 +14,14 @@ import pytest
 
 from seq2seq import load
 from seq2seq.config import load_config
-from seq2seq.runs.directory import RunDirectory, config_changes
+from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.run_config import (
+    config_changes,
+    load_run_config,
+    save_run_config,
+    with_data_seed,
+    with_metric_of_the_start,
+)
 from seq2seq.runs.train import train
 
 OLD_RUNS = Path(__file__).parent / "old_runs"
@@ -48,13 +55,13 @@ def test_the_seed_of_an_old_run_decides_its_data_too(old_run: Path) -> None:
     """Runs that were started without `data.seed` held out other pairs for every `seed`."""
     stored = old_run / "config.yaml"
     directory, config = RunDirectory(old_run), load_config([stored])
-    assert (config.seed, config.data.seed, directory.load_config().data.seed) == (3, 1, 3)
-    resumed = directory.with_data_seed(config)
+    assert (config.seed, config.data.seed, load_run_config(directory).data.seed) == (3, 1, 3)
+    resumed = with_data_seed(directory, config)
     assert resumed.data.seed == 3
-    assert config_changes(directory.load_config(), resumed) == []
-    other = directory.with_data_seed(load_config([stored], ["data.seed=1"]))
-    assert config_changes(directory.load_config(), other) == ["data.seed: 3 -> 1"]
-    directory.save_config(resumed)
+    assert config_changes(load_run_config(directory), resumed) == []
+    other = with_data_seed(directory, load_config([stored], ["data.seed=1"]))
+    assert config_changes(load_run_config(directory), other) == ["data.seed: 3 -> 1"]
+    save_run_config(directory, resumed)
     assert load_config([stored]).data.seed == 3
 
 
@@ -76,9 +83,10 @@ def test_an_old_run_resumes_to_the_same_model_and_results(kind: str, old_run: Pa
 def test_the_command_of_an_old_run_keeps_its_metric(old_run: Path) -> None:
     """`bleu` was the default that the run stored; `auto` of the same command would be refused as another setting."""
     directory = RunDirectory(old_run)
-    assert directory.with_metric_of_the_start(load_config([])).training.metric == "bleu"
+    assert with_metric_of_the_start(directory, load_config([])).training.metric == "bleu"
     for metric in ("auto", "loss"):
         assert (
-            directory.with_metric_of_the_start(load_config([], [f"training.metric={metric}"])).training.metric == metric
+            with_metric_of_the_start(directory, load_config([], [f"training.metric={metric}"])).training.metric
+            == metric
         )
-    assert RunDirectory(Path("new")).with_metric_of_the_start(load_config([])).training.metric == "auto"
+    assert with_metric_of_the_start(RunDirectory(Path("new")), load_config([])).training.metric == "auto"

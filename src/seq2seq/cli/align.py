@@ -24,7 +24,7 @@ from seq2seq.cli.options import (
     exclude,
     require,
 )
-from seq2seq.cli.output import open_output
+from seq2seq.cli.output import open_output, write_whole
 from seq2seq.console import Progress, set_quiet, warn
 from seq2seq.errors import UsageError
 
@@ -116,8 +116,8 @@ def align(
     if picture is not None:
         links = [("--output", output is not None), ("--json", as_json)]
         exclude("--picture", links, "it is drawn instead of links")
-    for written in (output, picture):
-        check_output(written, (source, target))
+    check_output(output, (source, target))
+    check_output(picture, (source, target), option="--picture")
     view = _view(layer, head, shift, words=not subwords)
     method = _method(symmetrise)
     check_choice("--errors", errors, ("strict", "replace"))
@@ -277,22 +277,21 @@ def _row(number: int, pair: Pair, links: Alignment, *, translated: bool, as_json
 
 def _draw(picture: Path, aligner: WordAligner, pairs: Sequence[Pair], view: _View) -> None:
     from seq2seq.alignment.pictures import attention_grid, html_page, png_picture, svg_picture, text_picture
-    from seq2seq.atomic_files import write_bytes, write_text
 
     kind = picture.suffix.lower()
     attention = aligner.attention(pairs)
     if kind == ".html":
-        write_text(picture, html_page(attention, view.options))
+        write_whole(picture, html_page(attention, view.options))
         return
     grid = attention_grid(
         attention[0], view.options, all_layers=view.all_layers, all_heads=view.all_heads, words=view.words
     )
     match kind:
         case ".svg":
-            write_text(picture, svg_picture(grid))
+            write_whole(picture, svg_picture(grid))
         case ".png":
-            write_bytes(picture, png_picture(grid))
+            write_whole(picture, png_picture(grid))
         case ".txt":
-            write_text(picture, text_picture(grid, encoding="utf-8") + "\n")
+            write_whole(picture, text_picture(grid, encoding="utf-8") + "\n")
         case _:
             typer.echo(text_picture(grid))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
@@ -79,7 +80,10 @@ class Method(NamedTuple):
 def backtranslate(
     run: Run,
     files: Annotated[
-        list[str], typer.Argument(help="Text in the language that RUN reads, a sentence a line.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="FILE", help="Text in the language that RUN reads, a sentence a line.", show_default=False
+        ),
     ],
     output: Annotated[
         str,
@@ -275,4 +279,4 @@ def _report(
         typer.echo(str(counts.kept))
         return
     typer.echo(presentable(f"{counts.table()}\n\n{text}"), nl=False)
-    say(f"wrote {source}, {target}, {receipt} and {config}\nnext: seq2seq train my.yaml {config}")
+    say(f"wrote {source}, {target}, {receipt} and {config}\nnext: seq2seq train my.yaml {shlex.quote(config)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.input import RUN_RECORDS, check_output
+from seq2seq.cli.input import check_output
 from seq2seq.cli.options import HtmlFile, Json, complete_runs
-from seq2seq.cli.output import write_page
+from seq2seq.cli.output import write_whole
 from seq2seq.console import format_table
 from seq2seq.errors import UsageError
 from seq2seq.sanitize import presentable
@@ -27,7 +28,8 @@ _WIDEST_CELL = 24
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run directories; the first is the baseline.", autocompletion=complete_runs)
+        list[Path],
+        typer.Argument(metavar="RUN", help="Run directories; the first is the baseline.", autocompletion=complete_runs),
     ],
     as_json: Json = False,
     html: HtmlFile = None,
@@ -45,10 +47,10 @@ def compare(
     from seq2seq.reports.compare import compare as compare_runs
     from seq2seq.reports.compare_page import compare_page
 
-    check_output(html, (run / name for run in runs for name in RUN_RECORDS))
+    check_output(html, option="--html")
     comparison = compare_runs(runs)
     if html is not None:
-        write_page(html, compare_page(comparison))
+        write_whole(html, compare_page(comparison))
     if str(html) == "-":
         return
     if as_json:
@@ -87,10 +89,11 @@ def list_runs(
     )
     for summary in summaries:
         if summary.state == "stopped":
-            typer.echo(presentable(f"\nto continue {summary.path}: seq2seq train {summary.path}/config.yaml"))
+            config = shlex.quote(str(summary.path / "config.yaml"))
+            typer.echo(presentable(f"\nto continue {summary.path}: seq2seq train {config}"))
             break
     for path, fault in damaged:
-        typer.echo(presentable(f"\n{path}: {fault} (seq2seq doctor {path})"))
+        typer.echo(presentable(f"\n{path}: {fault} (seq2seq doctor {shlex.quote(str(path))})"))
 
 
 def _row(summary: RunSummary, folder: Path) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def reference(
         typer.echo(line)
 
 
-@app.command()
+@app.command(short_help="Print the JSON Schema, for editors.")
 def schema() -> None:
     """Print the JSON Schema, for editors that complete and check YAML."""
     from seq2seq.config import Config

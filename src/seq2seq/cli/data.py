@@ -23,7 +23,7 @@ from seq2seq.cli.options import (
     ValidFiles,
     split_arguments,
 )
-from seq2seq.cli.output import write_page
+from seq2seq.cli.output import write_whole
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import DataError, UsageError
 from seq2seq.sanitize import presentable
@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(short_help="Download a parallel corpus.")
 def download(
     corpus: Annotated[
         str, typer.Argument(help="Dataset id of the Hugging Face hub, URL, or mtdata:ID.", show_default=False)
@@ -92,7 +92,7 @@ def download(
             typer.echo(str(path))
 
 
-@app.command()
+@app.command(short_help="Clean, tokenise and store the corpora of a config.")
 def prepare(
     arguments: Annotated[
         list[str],
@@ -125,7 +125,7 @@ def prepare(
     )
 
 
-@app.command()
+@app.command(short_help="Find faults in a parallel corpus.")
 def check(
     arguments: ConfigArguments = None,
     source: SourceFile = None,
@@ -155,7 +155,8 @@ def check(
     from seq2seq.checks.corpus import CorpusCheck, clean_copy, copy_paths
 
     train, held_out, languages = _corpora_to_check(arguments, source, target, pairs, valid, test)
-    check_output(html, map(Path, filter(None, (source, target, pairs, *(valid or []), *(test or [])))))
+    inputs = map(Path, filter(None, (source, target, pairs, *(valid or []), *(test or []))))
+    check_output(html, inputs, option="--html")
     with nullcontext() if fix is None else clean_copy(fix, languages) as copy:
         checker = CorpusCheck(languages, held_out, copy)
         if not checker.identifies_languages:
@@ -164,7 +165,7 @@ def check(
     if html is not None:
         from seq2seq.reports.corpus_page import corpus_page
 
-        write_page(html, corpus_page(reports))
+        write_whole(html, corpus_page(reports))
     if str(html) == "-":
         pass
     elif as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -81,14 +82,20 @@ class Targets(NamedTuple):
 
 def distill(
     run: Run,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Run directory of the student; its corpus is put into OUT.distilled.",
+            metavar="OUT",
+            show_default=False,
+        ),
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE...]", help="Settings of the student.", show_default=False),
     ] = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Run directory of the student; its corpus is put into OUT.distilled."),
-    ] = Path(),
     size: Annotated[
         str, typer.Option("--size", help="small: half the teacher's width; tiny: a quarter; same: its own model.")
     ] = "small",
@@ -241,5 +248,5 @@ def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json:
     beams = teacher.config.decoding.beam_size, student.config.decoding.beam_size
     say(
         f"beam {beams[0]} and {beams[1]}, one after the other on {teacher.translator.device}; {after.signature}\n"
-        f"next: seq2seq translate {student.directory.path} FILE"
+        f"next: seq2seq translate {shlex.quote(str(student.directory.path))} FILE"
     )

@@ -22,6 +22,7 @@ from seq2seq.cli.options import (
     exclude,
     require,
 )
+from seq2seq.cli.output import write_whole
 from seq2seq.console import format_table, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 RunOption = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[RUN]", help="Run directory; not needed with --hypotheses.", show_default=False),
+    typer.Argument(metavar="RUN", help="Run directory; not needed with --hypotheses.", show_default=False),
 ]
 
 
@@ -221,7 +222,6 @@ def _evaluate_run(
     options: tuple[str, str | None, int],
     language: str | None,
 ) -> _Evaluation:
-    from seq2seq.atomic_files import write_text
     from seq2seq.cli.train import print_findings
     from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
@@ -245,7 +245,7 @@ def _evaluate_run(
     stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))
     translated = [translations[0].text for translations in stream]
     if output is not None:
-        write_text(output, "".join(line + "\n" for line in translated))
+        write_whole(output, "".join(line + "\n" for line in translated))
     sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     print_findings(run, Translations(split, sources, wanted, translated))
     target_language = language or loaded.config.data.target_language

@@ -21,7 +21,7 @@ def _help() -> None:
     """Explain errors."""
 
 
-@app.command()
+@app.command(short_help="Explain error codes: cause, remedy, exit code.")
 def errors(
     code: Annotated[
         str, typer.Argument(help="A code such as config.unknown-key, or its first part. [default: all]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from seq2seq.cli.input import check_output
 from seq2seq.cli.options import (
     Budget,
     InitFrom,
@@ -21,6 +23,7 @@ from seq2seq.cli.options import (
     exclude,
     parse_minutes,
 )
+from seq2seq.cli.output import write_whole
 from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
@@ -47,7 +50,9 @@ class Corpora(NamedTuple):
 
 
 def init(
-    output: Annotated[Path, typer.Argument(help="Config to write; - prints it.")] = Path("seq2seq.yaml"),
+    output: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config to write; - prints it.")] = Path(
+        "seq2seq.yaml"
+    ),
     source: SourceFile = None,
     target: TargetFile = None,
     pairs: PairsFile = None,
@@ -78,17 +83,14 @@ def init(
         raise UsageError(
             "no corpus is named", hint="--source FILE --target FILE, or --pairs FILE", code="usage.nothing-to-do"
         )
-    name = output.stem if str(output) != "-" else "mine"
-    text = config_for(corpora, model=model, name=name, minutes=minutes, init_from=init_from)
-    if str(output) == "-":
-        typer.echo(text, nl=False)
-        return
-    if output.exists() and not force:
+    printed = str(output) == "-"
+    check_output(output)
+    if not printed and output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it; or give another name", code="usage.exists")
-    from seq2seq.atomic_files import write_text
-
-    write_text(output, text)
-    say(f"wrote {output}\nnext: seq2seq train {output}")
+    name = "mine" if printed else output.stem
+    write_whole(output, config_for(corpora, model=model, name=name, minutes=minutes, init_from=init_from))
+    if not printed:
+        say(f"wrote {output}\nnext: seq2seq train {shlex.quote(str(output))}")
 
 
 def named_corpora(

@@ -127,21 +127,33 @@ def same_file(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and one.samefile(other)
 
 
-RUN_RECORDS = ("config.yaml", "metrics.jsonl", "results.json", "data.json")
-"""Files of a run that no report may replace."""
+def check_output(output: Path | None, inputs: Iterable[Path | None] = (), *, option: str = "-o") -> None:
+    """Raise `UsageError` where the output is one of the inputs or a file of a run, which would be lost, or a folder.
 
+    Args:
+        output: the file to write; None and `-` are standard output.
+        inputs: the files to read.
+        option: option that names the output.
+    """
+    from seq2seq.runs.directory import run_of_file
 
-def check_output(output: Path | None, inputs: Iterable[Path | None]) -> None:
-    """Raise `UsageError` where the output is one of the inputs, which would be lost, or where it is a folder."""
     if output is None or str(output) == "-":
         return
     if any(file is not None and same_file(file, output) for file in inputs):
         raise UsageError(
-            f"{output} is the input: its text would be lost", hint="choose another file with -o", code="usage.same-file"
+            f"{output} is the input: its text would be lost",
+            hint=f"choose another file with {option}",
+            code="usage.same-file",
         )
     if output.is_dir():
         raise UsageError(
-            f"cannot write {output}: it is a folder", hint="choose a file with -o", code="usage.unwritable"
+            f"cannot write {output}: it is a folder", hint=f"choose a file with {option}", code="usage.unwritable"
+        )
+    if run := run_of_file(output):
+        raise UsageError(
+            f"{output} is a file of the run {run}, which would be damaged",
+            hint=f"choose another file with {option}",
+            code="usage.same-file",
         )
 
 

@@ -39,7 +39,7 @@ from seq2seq.cli import (
 )
 from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
-from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, refuse_repeated_options, usage_error
+from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, usage_error, use_plain_commands
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.sanitize import redact
@@ -57,28 +57,28 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
+app.command("demo", short_help="The whole thing on a built-in task, in some minutes.")(demo.demo)
+app.command("init", short_help="Write a commented config for your own files.")(init.init)
 app.command("train")(train.train_command)
 app.command("tune")(tune.tune)
-app.command("translate")(translate.translate)
-app.command("evaluate")(score.evaluate)
-app.command("score")(score.score)
-app.command("check")(check.check)
-app.command("align")(align.align)
+app.command("translate", short_help="Translate text: a line of output for each line of input.")(translate.translate)
+app.command("evaluate", short_help="BLEU, chrF and TER of a run, or of any translations.")(score.evaluate)
+app.command("score", short_help="Log-probability of given translations.")(score.score)
+app.command("check", short_help="What a run does to numbers, URLs, capitals and the like.")(check.check)
+app.command("align", short_help="Word alignments, and pictures of the attention.")(align.align)
 app.command("backtranslate")(backtranslate.backtranslate)
 app.command("distill")(distill.distill)
-app.command("export")(export.export)
+app.command("export", short_help="Write the model for CTranslate2 or Hugging Face.")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(config.app, name="config")
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("serve")(serve.serve)
-app.command("runs")(compare.list_runs)
-app.command("doctor")(doctor.doctor)
+app.command("compare", short_help="Compare runs: settings, curves, scores, significance.")(compare.compare)
+app.command("report", short_help="Write the report of a run as one HTML page.")(report.report)
+app.command("serve", short_help="A translation server: a page, and LibreTranslate's API.")(serve.serve)
+app.command("runs", short_help="List the runs in a folder.")(compare.list_runs)
+app.command("doctor", short_help="Versions, devices and disks, and every file of a run.")(doctor.doctor)
 app.add_typer(help.app, name="help")
-refuse_repeated_options(app)
+use_plain_commands(app)
 
 
 _RECORDS_NAMES = ("init", "train", "tune", "demo", "tokenizer", "data", "export", "config", "backtranslate", "distill")

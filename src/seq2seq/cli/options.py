@@ -165,6 +165,8 @@ HtmlFile = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 
+_MOST_MINUTES = 10_000_000
+"""As `training.budget_minutes` allows."""
 _CORPUS = re.compile(r"\.(tsv|csv|jsonl|ndjson|parquet|tmx|xlf|xliff|\w*xliff)(\.(gz|xz|bz2|zst))?$", re.IGNORECASE)
 
 
@@ -189,7 +191,7 @@ def parse_minutes(option: str, text: str) -> float:
     """Minutes of a time such as 90s, 30m, 2h or 1.5 (minutes). Raises `UsageError` for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|sec|m|min|h|d)?", text.strip().lower())
     minutes = float(match[1]) * {"s": 1 / 60, "h": 60, "d": 1440}.get((match[2] or "m")[0], 1) if match else 0.0
-    if not minutes:
+    if not 0 < minutes <= _MOST_MINUTES:
         raise UsageError(f"{option} {text} is not a time", hint=f"{option} 30m, or 90s, 2h, 1d", code="usage.value")
     return round(minutes, 4)
 

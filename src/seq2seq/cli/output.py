@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
-from seq2seq.atomic_files import disk_error, no_follow, write_text
+from seq2seq.atomic_files import disk_error, no_follow, write_bytes
 from seq2seq.cli.input import REPLACE
 from seq2seq.console import say, warn
 from seq2seq.errors import DataError, UsageError
@@ -29,12 +29,20 @@ _FORMAT = 2
 _LOCK_SECONDS = 3.0
 
 
-def write_page(path: Path, text: str) -> None:
-    """Write a whole file, or print it if the path is `-`."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that the user named, at once and atomically; `-` is stdout, for a text.
+
+    A device or a named pipe, such as /dev/stdout, is written to: it must not be replaced by a file.
+    """
     if str(path) == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(str(content))
+        return
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        with path.open("wb") as special:
+            special.write(data)
     else:
-        write_text(path, text)
+        write_bytes(path, data)
 
 
 def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows: int) -> bool:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.input import RUN_RECORDS, check_output
-from seq2seq.cli.output import write_page
+from seq2seq.cli.input import check_output
+from seq2seq.cli.output import write_whole
 
 
 def report(
@@ -28,9 +28,9 @@ def report(
     from seq2seq.reports.report import report as report_on
     from seq2seq.runs.directory import RunDirectory
 
-    check_output(output, (run / name for name in RUN_RECORDS))
+    check_output(output)
     text = report_on(run, markdown=markdown)
     file = output or Path("-" if markdown else RunDirectory(run).report)
-    write_page(file, text)
+    write_whole(file, text)
     if str(file) != "-":
         typer.echo(str(file))

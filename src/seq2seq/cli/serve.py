@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def serve(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run directories or exports, one for each pair of languages."),
+        typer.Argument(metavar="RUN", help="Run directories or exports, one for each pair of languages."),
     ],
     # Address and access.
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",

@@ -76,7 +76,7 @@ def encode(
             typer.echo(" ".join(map(str, tokens) if ids else tokenizer.pieces(tokens)))
 
 
-@app.command()
+@app.command(short_help="Turn lines of tokens or token numbers into text.")
 def decode(folder: Folder, side: Side = "target") -> None:
     """Turn lines of token numbers (as `encode --ids` prints them) back into text.
 

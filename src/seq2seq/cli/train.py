@@ -153,6 +153,7 @@ def _without_config(
     from seq2seq.cli.init import as_overrides, data_settings, holdout_setting, settings_for
     from seq2seq.config import load_config
     from seq2seq.runs.directory import RunDirectory
+    from seq2seq.runs.run_config import load_run_config
     from seq2seq.runs.train import run_folder
 
     given = {setting.partition("=")[0] for setting in overrides}
@@ -161,7 +162,7 @@ def _without_config(
     named = as_overrides(settings)
     directory = RunDirectory(run_folder(load_config([], overrides, named)))
     if not is_new and directory.environment.exists() and directory.config.exists():
-        directory.load_config()  # a damaged one is no mistake of the command line
+        load_run_config(directory)  # a damaged one is no mistake of the command line
         return [str(directory.config)], [*named, "device=auto", "devices=0", "threads=0"], {}
     if tunes:  # the recipe for that follows
         chosen = {**settings, **holdout_setting(corpora)}

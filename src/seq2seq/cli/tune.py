@@ -137,8 +137,8 @@ def _print_result(result: TuneResult, comparison: Comparison | None, *, as_json:
         f"the best on the validation set is {run}: {' '.join(best.settings) or 'the config as it is'}"
     )
     say(f"wrote {result.config}")
-    name, config = (shlex.quote(str(path)) for path in (run, result.config))
-    say(f"next: seq2seq translate {name} FILE\n      seq2seq train {config}\n      seq2seq runs {result.folder}")
+    name, config, folder = (shlex.quote(str(path)) for path in (run, result.config, result.folder))
+    say(f"next: seq2seq translate {name} FILE\n      seq2seq train {config}\n      seq2seq runs {folder}")
 
 
 def _as_json(result: TuneResult, comparison: dict[str, Any] | None) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from seq2seq.errors import UsageError
 
@@ -18,14 +20,35 @@ CommandLineError: type[Exception] = next(
 )
 
 
-class OptionsOnce(TyperCommand):
-    """A command that refuses an option given twice, unless the option takes several values or is a flag.
+class Command(TyperCommand):
+    """A command that refuses an option given twice, and writes its help as Unix commands do: `RUN [FILE]`."""
 
-    Otherwise the last value would silently replace the others.
-    """
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """Arguments, under names in capitals, and options."""
+        params = super().get_params(ctx)
+        for param in params:
+            if isinstance(param, TyperArgument) and param.metavar is None:
+                param.metavar = str(param.name).upper()
+        return params
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """The parts of the usage line: `[OPTIONS] RUN [FILE]`."""
+        arguments = [param for param in self.get_params(ctx) if isinstance(param, TyperArgument)]
+        return ["[OPTIONS]", *map(_usage, arguments)]
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """Write the tables of arguments and options, without Python's names of types."""
+        for title, kind in (("Arguments", TyperArgument), ("Options", TyperOption)):
+            records = [param.get_help_record(ctx) for param in self.get_params(ctx) if isinstance(param, kind)]
+            if rows := [(_plain(record[0]), record[1]) for record in records if record]:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Parse the arguments after a check of the options."""
+        """Parse the arguments, after a check that no option but a flag or a repeatable one is given twice.
+
+        Otherwise the last value would silently replace the others.
+        """
         order = self.make_parser(ctx).parse_args(args=list(args))[2]
         for option in order:
             if not isinstance(option, TyperOption) or option.multiple or option.is_flag or option.count:
@@ -41,13 +64,28 @@ class OptionsOnce(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def refuse_repeated_options(app: typer.Typer) -> None:
-    """Make every command of an app an `OptionsOnce`."""
+def _usage(argument: TyperArgument) -> str:
+    name = str(argument.metavar)
+    if name.startswith("["):
+        return name
+    dots = "" if argument.nargs == 1 else "..."
+    return f"{name}{dots}" if argument.required else f"[{name}{dots}]"
+
+
+def _plain(name: str) -> str:
+    """The first column of a table: without the type of an argument, and with that of one value of a list."""
+    if not name.startswith("-"):
+        return name.partition(" <")[0]
+    return re.sub(r"<(?:list\[)?(\w+)\]?(?: range)?>", lambda match: f"<{match[1].lower()}>", name)
+
+
+def use_plain_commands(app: typer.Typer) -> None:
+    """Make every command of an app a `Command`."""
     for command in app.registered_commands:
-        command.cls = OptionsOnce
+        command.cls = Command
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            refuse_repeated_options(group.typer_instance)
+            use_plain_commands(group.typer_instance)
 
 
 def usage_error(error: Exception, arguments: list[str]) -> UsageError:

@@ -211,10 +211,10 @@ class TrainingSettings(Settings):
     """Maximum number of updates; the schedule ends here."""
     max_epochs: int | None = Field(None, ge=1)
     """Maximum number of passes over the corpus; schedule and validations are fitted to it, as to `max_minutes`."""
-    max_minutes: float | None = Field(None, gt=0)
+    max_minutes: float | None = Field(None, gt=0, le=10_000_000)
     """Maximum minutes of training, resumed runs counted together; the last validation follows. Where fewer than
     `max_steps` fit, the warm-up takes a quarter of them at most, and the schedule ends with them."""
-    budget_minutes: float | None = Field(None, gt=0)
+    budget_minutes: float | None = Field(None, gt=0, le=10_000_000)
     """Minutes for the whole command: preparation, training, averaging and the test score. Timed steps before the first
     update decide once how many steps fit, `max_steps` at most, and with them warm-up, schedule and validations; the run
     keeps them in estimate.json. A machine that becomes slower ends the run early, in time."""
@@ -335,9 +335,9 @@ class Config(Settings):
         if self.training.r_drop and self.training.simcut:
             raise ValueError("training.r_drop and training.simcut exclude each other; set one of them to 0")
         if self.tokenizer.extend and not self.training.init_from:
-            raise ValueError("tokenizer.extend adds to the vocabulary of a run, which training.init_from names")
+            raise ValueError("tokenizer.extend adds to the vocabulary of a run; name it by training.init_from=RUN")
         if self.training.replay and not self.training.init_from:
-            raise ValueError("training.replay repeats the corpus of a run, which training.init_from names")
+            raise ValueError("training.replay repeats the corpus of a run; name it by training.init_from=RUN")
         if self.training.activation_checkpointing and self.model.kind != "transformer":
             raise ValueError("training.activation_checkpointing is for model.kind: transformer; set it to false")
         if self.decoding.replace_unknown and self.tokenizer.kind in ("unigram", "bpe"):

@@ -34,6 +34,8 @@ _FORMS = {
     "tmx": ("tmx",),
     "xliff": ("xliff", "xlf", "sdlxliff", "mqxliff", "mxliff"),
 }
+_LEAST_SHARE = 0.5
+"""Share of the rows that have the same number of columns in a table, where the name does not say that it is one."""
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".zstd")
 
 
@@ -56,7 +58,16 @@ def detect_source(name: str, source: str | None = None, target: str | None = Non
         case "xliff":
             return XliffSource(xliff=name, source=source, target=target)
         case "jsonl" | "parquet":
-            left, right = _choose_columns(name, sample_records(name, form), source, target, named=True)
+            texts = sample_records(name, form)
+            if not texts:
+                raise DataError(
+                    f"no record with a text in {name}",
+                    where=name,
+                    hint='is the file complete? A record is {"en": "A dog.", "de": "Ein Hund."}, each on a line of its '
+                    "own or in one array",
+                    code="data.no-lines",
+                )
+            left, right = _choose_columns(name, texts, source, target, named=True)
             _say_columns(name, left, right)
             if form == "parquet":
                 return ParquetSource(parquet=name, source=left, target=right)
@@ -74,10 +85,11 @@ def detect_source(name: str, source: str | None = None, target: str | None = Non
 
 
 def _sample(name: str, form: str) -> tuple[list[str] | None, list[list[str]]]:
+    is_table = any(suffix.lower() in (".csv", ".tsv") for suffix in Path(name).suffixes)
     try:
-        header, rows = sample_table(name, form)
+        header, rows = sample_table(name, form, least_share=0.0 if is_table else _LEAST_SHARE)
     except DataError as error:
-        if error.code == "data.column" and not Path(name).suffix.lower().startswith((".csv", ".tsv")):
+        if error.code == "data.column" and not is_table:
             error.hint = "a text has a file for each side: --source FILE --target FILE, or --valid (--test) twice"
         raise
     if header is None and not rows:
@@ -93,7 +105,7 @@ def languages_of(source: OneFileSource) -> tuple[str | None, str | None]:
     """Languages of both sides by the names of its columns, or by a file name such as `corpus.en-de.tsv`."""
     sides = [source.source, source.target]
     if isinstance(source, XliffSource) and None in sides:
-        sides = [*xliff_languages(source.file)]
+        sides = [*xliff_languages(source.file)] or sides  # a file without any unit
     left, right = (language_of_column(side) if isinstance(side, str) else None for side in sides)
     named = re.search(r"(?<![a-z])([a-z]{2})[-_]([a-z]{2})(?![a-z])", Path(source.file).name)
     if left is right is None and named and language_of_column(named[1]) and language_of_column(named[2]):

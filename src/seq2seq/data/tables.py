@@ -76,12 +76,16 @@ def read_table(source: TsvSource | CsvSource, errors: DecodingErrors, report: Ro
             yield one_line(record.cells[left], place, errors), one_line(record.cells[right], place, errors)
 
 
-def sample_table(name: str, form: str) -> tuple[list[str] | None, list[list[str]]]:
-    """The header of a table, if it has one, and its first rows, all of the same length."""
+def sample_table(name: str, form: str, *, least_share: float = 0.0) -> tuple[list[str] | None, list[list[str]]]:
+    """The header of a table, if it has one, and its first rows, all of the same length.
+
+    Raises:
+        DataError: no delimiter gives at least `least_share` of the rows the same number of columns.
+    """
     _, sample = _sample(name, "replace", "")
     if not sample:
         return None, []
-    dialect = _detect(sample, name, form)
+    dialect = _detect(sample, name, form, least_share)
     first, rows = _first_row(sample, dialect), _full_rows(sample, dialect)
     header = first if is_header(first, rows) else None
     return header, rows[header is not None and rows[:1] == [first] :]
@@ -171,11 +175,11 @@ def _check_width(record: Record, widths: frozenset[int] | None) -> Record:
     return record._replace(fault=f"{found} column{'s'[: found - 1]} instead of {expected}")
 
 
-def _detect(sample: Sequence[str], name: str, form: str) -> Dialect:
+def _detect(sample: Sequence[str], name: str, form: str, least_share: float = 0.0) -> Dialect:
     """Recognize the form of a table.
 
     Raises:
-        DataError: no delimiter gives rows of the same number of columns.
+        DataError: no delimiter gives rows, or a large enough share of them, of the same number of columns.
     """
     best: tuple[float, Dialect] | None = None
     for delimiter in ["\t"] if form == "tsv" else _DELIMITERS:
@@ -187,7 +191,7 @@ def _detect(sample: Sequence[str], name: str, form: str) -> Dialect:
         share, dialect = quoted if is_quoted else plain
         if dialect.width > 1 and (best is None or share > best[0] + 0.02):
             best = (share, dialect)
-    if best is None:
+    if best is None or best[0] < least_share:
         kinds = "tab" if form == "tsv" else "tab, semicolon, comma or bar"
         raise DataError(
             f"no {kinds} between columns in the first {len(sample):,} lines",

@@ -17,6 +17,8 @@ from seq2seq.errors import UserError
 from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained
+from seq2seq.runs.lock import in_use
+from seq2seq.runs.run_config import load_run_config
 from seq2seq.sealed_records import Score, StartScores, TestScores
 
 CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
@@ -103,7 +105,7 @@ def summarise(path: Path) -> RunSummary:
         CheckpointError: it is no run, or its records are damaged.
     """
     directory = RunDirectory(path)
-    config = as_trained(directory, directory.load_config())
+    config = as_trained(directory, load_run_config(directory))
     results = directory.load_results()
     rows = read_metrics(directory.path / "metrics.jsonl")
     validations = [row for row in rows if row.get("kind") == "validation"]
@@ -118,7 +120,7 @@ def summarise(path: Path) -> RunSummary:
     ]
     speeds = [row["tokens_per_second"] for row in rows if _is_number(row.get("tokens_per_second"))]
     test = None if results is None else results.test
-    state = "finished" if results is not None else "running" if directory.in_use() else "stopped"
+    state = "finished" if results is not None else "running" if in_use(directory.path) else "stopped"
     return RunSummary(
         path=path,
         config=config,

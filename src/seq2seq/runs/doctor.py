@@ -21,6 +21,7 @@ from seq2seq.export.folder import check_export, holds_export
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import shown_path
 from seq2seq.runs.load import best_checkpoint, load_model, load_tokenizers
+from seq2seq.runs.run_config import load_run_config
 from seq2seq.runs.run_data import input_changes
 from seq2seq.sealed_records import DataRecord, Results
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -73,7 +74,7 @@ def examine(directory: RunDirectory) -> RunReport:
     if holds_export(directory.path):
         return _examine_export(directory.path)
     faults: list[UserError] = []
-    config = _result_or_fault(directory.load_config, faults)
+    config = _result_or_fault(lambda: load_run_config(directory), faults)
     if faults and faults[0].code in _NO_RUN:
         raise faults[0]
     tokenizers = _result_or_fault(lambda: load_tokenizers(directory), faults)

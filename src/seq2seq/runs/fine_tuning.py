@@ -22,6 +22,7 @@ from seq2seq.data.prepare import Prepared
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import check_tokenizer, find_checkpoint, load_best
+from seq2seq.runs.run_config import load_run_config
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -69,7 +70,7 @@ def initial_weights(path: str, config: Config) -> InitialModel:
         ConfigError: the config describes another model, or names another vocabulary.
     """
     directory, name = find_run(Path(path))
-    before = directory.load_config()
+    before = load_run_config(directory)
     checkpoint = _load(directory, name)
     _check_model(before.model, config.model, directory.path)
     tokenizers = TokenizerPair.load(directory.tokenizer)

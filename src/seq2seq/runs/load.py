@@ -29,6 +29,7 @@ from seq2seq.export.requirements import require_transformer_kind
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.run_config import load_run_config
 from seq2seq.system import keep_freed_memory
 from seq2seq.tokenizers.pair import TokenizerPair
 
@@ -300,7 +301,7 @@ def load(
             )
         return _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
     directory = RunDirectory(Path(run))
-    config = directory.load_config()
+    config = load_run_config(directory)
     chosen = choose_device(device)
     cores = threads or usable_cores()
     torch.set_num_threads(cores)
@@ -413,7 +414,7 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
         export = open_export(folder)
     else:
         directory = RunDirectory(folder)
-        require_transformer_kind(directory.load_config().model)
+        require_transformer_kind(load_run_config(directory).model)
         path = find_checkpoint(directory, checkpoint or "best")
         export = find_export(folder, _weights(path))
     engine = CTranslate2Engine(export, device=device, workers=workers)
@@ -427,7 +428,7 @@ def _with_others(
 ) -> tuple[Seq2SeqModel, list[str]]:
     """An ensemble of the model and the best models of other runs, and the SHA-256 of their weights."""
     directories = [RunDirectory(path) for path in others]
-    configs = [directory.load_config() for directory in directories]
+    configs = [load_run_config(directory) for directory in directories]
     vocabularies = [load_tokenizers(directory) for directory in directories]
     check_vocabularies([first, *zip(map(str, others), vocabularies, strict=True)])
     members = [

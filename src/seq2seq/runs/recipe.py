@@ -16,6 +16,7 @@ from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.fine_tuning import find_run
 from seq2seq.runs.load import load_tokenizers
 from seq2seq.runs.replay import earlier_data
+from seq2seq.runs.run_config import load_run_config
 
 _RATE = "training.optimizer.learning_rate"
 
@@ -45,7 +46,7 @@ def with_recipe(config: Config, directory: RunDirectory) -> tuple[Config, dict[s
 def choose_recipe(config: Config) -> dict[str, Choice]:
     """The settings of the recipe that a config does not give. Raises as `with_recipe`."""
     run, _ = find_run(Path(str(config.training.init_from)))
-    earlier = run.load_config()
+    earlier = load_run_config(run)
     data = config.data
     counts = [
         count_pairs(source, errors=data.errors, max_unreadable=data.cleaning.max_unreadable) for source in data.train
@@ -86,7 +87,7 @@ def _tell(config: Config, chosen: dict[str, Choice], given: dict[str, object]) -
         lines = [f"{key}: {as_yaml(choice.value)}  # {choice.reason}" for key, choice in chosen.items()]
         say(f"settings for fine-tuning {run}, where none are given:" + "".join(f"\n    {line}" for line in lines))
     rate = config.training.optimizer.learning_rate
-    if _RATE in given and rate_is_too_high(rate, find_run(Path(str(run)))[0].load_config()):
+    if _RATE in given and rate_is_too_high(rate, load_run_config(find_run(Path(str(run)))[0])):
         warn(
             f"{_RATE}: {rate:g} is a rate for training from the start, with which a model forgets what it has learned; "
             "without this setting, fine-tuning takes a tenth of the earlier run's"

@@ -16,6 +16,7 @@ from seq2seq.data.prepare import Prepared, open_prepared
 from seq2seq.errors import ConfigError, DataError, UserError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.fine_tuning import find_run
+from seq2seq.runs.run_config import load_run_config
 from seq2seq.runs.run_data import check_data, prepare_data
 from seq2seq.sealed_records import DataRecord, Replay
 
@@ -26,7 +27,7 @@ def earlier_data(run: RunDirectory) -> Prepared:
     Raises:
         UserError: they are gone or have changed.
     """
-    config = run.load_config()
+    config = load_run_config(run)
     record = run.load_data_record()
     if not run.has_checkpoints or record is None:
         raise DataError(f"{run.path} has no record of its data", code="data.prepared")
@@ -53,7 +54,7 @@ def with_replay(prepared: Prepared, config: Config, directory: RunDirectory) -> 
     run, _ = find_run(Path(str(config.training.init_from)))
     try:
         earlier = earlier_data(run)
-        mixture = training_mixture(run.load_config(), earlier)
+        mixture = training_mixture(load_run_config(run), earlier)
     except UserError as error:
         warn(f"no pairs of the earlier run are repeated (training.replay): {error.what}")
         return prepared

@@ -36,8 +36,10 @@ from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import announce, compare_with_truth, estimate_run, fitted
 from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
+from seq2seq.runs.lock import locked
 from seq2seq.runs.recipe import with_recipe
 from seq2seq.runs.replay import training_mixture, with_replay
+from seq2seq.runs.run_config import check_run_config, save_run_config, with_data_seed, with_metric_of_the_start
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
@@ -109,10 +111,10 @@ def train(
         Interrupted: a signal came; the same call continues.
     """
     directory = RunDirectory(run_folder(config))
-    config = directory.with_data_seed(config.model_copy(update={"data": spool_sources(config.data)}))
+    config = with_data_seed(directory, config.model_copy(update={"data": spool_sources(config.data)}))
     require_tracker(config.training.tracker)
     begun = time.monotonic() if started is None and share is None else started
-    config, chosen = with_recipe(directory.with_metric_of_the_start(config), directory)
+    config, chosen = with_recipe(with_metric_of_the_start(directory, config), directory)
     try:
         first = Start(refresh, {**chosen, **(reasons or {})}, begun, share=1.0 if share is None else share)
         _run_ranks(config, first)
@@ -222,12 +224,12 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
     """Context that holds the run directory; a new one is removed if the run is refused before it has begun."""
     is_new = not directory.path.exists()
     directory.create()
-    with directory.locked():  # an error here leaves alone what another process has just begun
+    with locked(directory.path):  # an error here leaves alone what another process has just begun
         try:
-            directory.check_config(config)  # nothing is written to a run that cannot go on like this
+            check_run_config(directory, config)  # nothing is written to a run that cannot go on like this
             check_data(directory, config)
             with logging_to(directory.log):
-                directory.save_config(config, reasons)
+                save_run_config(directory, config, reasons)
                 directory.save_environment()
                 yield
         except UserError:

@@ -26,7 +26,9 @@ from seq2seq.errors import CheckpointError, ConfigError, UsageError, UserError
 from seq2seq.reports.run_summary import CURVES, read_metrics
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained, show_time
+from seq2seq.runs.lock import locked
 from seq2seq.runs.recipe import choose_recipe
+from seq2seq.runs.run_config import load_run_config
 from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.sealed_records import Estimate
@@ -171,7 +173,7 @@ def tune(
             f"cannot write to {folder}: {error.strerror}", hint="choose another with -o", code="usage.unwritable"
         ) from None
     try:
-        with RunDirectory(folder).locked():
+        with locked(folder):
             search = _search_in(folder, setup, minutes, sampler)
             return _Tuner(setup, folder, minutes, search, refresh, begun).run()
     except UserError:
@@ -472,7 +474,7 @@ class _Tuner:
     def _best_config(self, best: Trial) -> str:
         """The config of the best trial, with what was tried."""
         directory = RunDirectory(self.folder / best.name)
-        config = as_trained(directory, directory.load_config())
+        config = as_trained(directory, load_run_config(directory))
         own = self.setup.config.training.max_minutes
         training = config.training.model_copy(update={"budget_minutes": None, "max_minutes": own})
         config = config.model_copy(update={"name": "best", "run_directory": None, "training": training})

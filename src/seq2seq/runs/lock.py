@@ -1,0 +1,93 @@
+"""The lock of a run directory: one process at a time trains in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TextIO
+
+from seq2seq.atomic_files import disk_error, no_follow
+from seq2seq.errors import UsageError
+
+_ENDING_SECONDS = 1.0
+"""Time for a killed process to give up its lock: it holds it until its last thread has ended."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Context that locks a run directory for this process.
+
+    Raises:
+        UsageError: another process has locked it.
+    """
+    if find_spec("fcntl") is None:  # on Windows
+        yield
+        return
+    try:
+        file = open(folder / ".lock", "a+", encoding="utf-8", opener=no_follow)  # noqa: SIM115
+    except OSError as error:
+        raise disk_error(error, folder, 0) from None
+    with file:
+        _lock(file, folder)
+        file.truncate(0)
+        file.write(f"PID {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process trains in a run directory; unknown, and so False, without file locks."""
+    if find_spec("fcntl") is None:  # on Windows
+        return False
+    import fcntl
+
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    import fcntl
+
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+        file.seek(0)
+        raise UsageError(
+            f"{folder} is in use by {_owner(file.read())}",
+            hint="wait for it, or choose another run directory with -o",
+            code="usage.in-use",
+        )
+    if hasattr(os, "register_at_fork"):
+        # Data loader processes would inherit the lock, and outlive a killed run by some seconds.
+        os.register_at_fork(after_in_child=file.close)
+
+
+def _owner(record: str) -> str:
+    """The process that a lock file names, unless it has ended."""
+    match = re.fullmatch(r"PID (\d+) on (.+)", record)
+    if match and match[2] == socket.gethostname():
+        try:
+            os.kill(int(match[1]), 0)
+        except PermissionError:  # it is another user's
+            pass
+        except (OSError, OverflowError):
+            match = None
+    return record if match else "another process"
