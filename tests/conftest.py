@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from seq2seq import console
 from seq2seq.errors import UserError
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compile import Kernels
@@ -68,6 +69,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         except UserError:  # every process would compile its own
             patch.setenv("NUMBA_CACHE_DIR", str(shared_between_processes(tmp_path_factory, "kernels")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_shown() -> None:
+    """What one test was shown once is shown to the next one, too."""
+    console._shown.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

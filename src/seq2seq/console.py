@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TextIO
@@ -24,6 +24,7 @@ _PLAIN_INTERVAL_SECONDS = 10.0
 _quiet = False
 _muted = False
 _log: TextIO | None = None
+_shown: set[str] = set()
 
 
 def set_quiet(quiet: bool) -> None:
@@ -79,6 +80,20 @@ def warn(message: str) -> None:
     log_only(f"warning: {message}")
     if not _muted:
         write_stderr(f"warning: {message}")
+
+
+def say_once(message: str) -> None:
+    """`say` for what every reading of a corpus finds again: after the first time it goes to the log alone."""
+    with muted() if message in _shown else nullcontext():
+        say(message)
+    _shown.add(message)
+
+
+def warn_once(message: str) -> None:
+    """`warn` as `say_once`."""
+    with muted() if message in _shown else nullcontext():
+        warn(message)
+    _shown.add(message)
 
 
 def create_lock() -> None:

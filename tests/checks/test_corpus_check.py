@@ -167,6 +167,16 @@ def test_a_config_is_checked_with_its_test_set(pairs: Pairs, tmp_path: Path) -> 
     assert run_command("data", "check").code == 2
 
 
+def test_what_a_table_holds_is_said_once(pairs: Pairs, tmp_path: Path) -> None:
+    """The check reads a corpus three times, and gave each of these lines three times."""
+    rows = ["\t".join(pair) for pair in pairs[:200]]
+    table = tmp_path / "corpus.tsv"
+    table.write_text("\n".join(["en\tde", *rows[:50], "one column", "", *rows[50:]]) + "\n", encoding="utf-8")
+    errors = run_command("data", "check", "--pairs", str(table)).err
+    for said in ("header: en, de", "1 of 201 rows cannot be read", "skipped blank rows: 1"):
+        assert errors.count(said) == 1
+
+
 def test_a_third_language_and_exchanged_files_are_found_by_py3langid(
     pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 from filelock import FileLock
 
+from seq2seq import console
 from seq2seq.cli import main
 from seq2seq.console import set_quiet
 from seq2seq.data.demo import builtin_pairs
@@ -71,6 +72,7 @@ def run_command(*arguments: object, stdin: bytes = b"") -> Outcome:
     finally:
         patch.undo()
         set_quiet(False)
+        console._shown.clear()
     texts = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
     return Outcome(int(end.value.code or 0), *texts)
 

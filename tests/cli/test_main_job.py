@@ -235,6 +235,8 @@ def test_evaluate_agrees_with_the_end_of_training(run: Path, seq2seq: Runner, tm
     assert json.loads(again.out) == json.loads(outcome.out)
     number = seq2seq("evaluate", run, "-q", "--source", run / "test.source", "--references", run / "test.target")
     assert float(number.out) == pytest.approx(json.loads(outcome.out)[0]["value"], abs=0.01)
+    assert outcome.err.count("of 20 sentences is no measure") == 1
+    assert "the test set is small" not in outcome.err
 
 
 def test_score_is_the_sum_of_the_models_log_probabilities(run: Path, seq2seq: Runner) -> None:

@@ -47,6 +47,40 @@ def test_cells_are_quoted_as_csv_does(tmp_path: Path, form: str) -> None:
     assert read(tmp_path, form, everything) == ROWS
 
 
+APOSTROPHES = [("It's", "Es ist's"), ("the dogs' bowl", "der Napf"), ("'Tis 5 o'clock, \"now\"", "5"), *ROWS]
+
+
+@pytest.mark.parametrize("form", ["tsv", "csv"])
+@pytest.mark.parametrize("header", ["", "en,de", "'en','de'"])
+@pytest.mark.parametrize("inner", ["''", r"\'", "'"])
+def test_cells_in_single_quotes(tmp_path: Path, form: str, header: str, inner: str) -> None:
+    """They were trained on with the quotes around them."""
+    delimiter = "\t" if form == "tsv" else ","
+    rows = ["'" + f"'{delimiter}'".join(cell.replace("'", inner) for cell in row) + "'" for row in APOSTROPHES]
+    text = "".join(f"{row}\n" for row in [header.replace(",", delimiter), *rows] if row)
+    assert read(tmp_path, form, text, **({"source": "en", "target": "de"} if header else {})) == APOSTROPHES
+
+
+def test_single_quotes_around_cells_that_need_them(tmp_path: Path) -> None:
+    text = "".join(
+        ",".join(f"'{c.replace(chr(39), chr(39) * 2)}'" if set(c) & set("',\n") else c for c in row) + "\n"
+        for row in [*APOSTROPHES, ("a,\nb", "c"), ("so, so", "so"), ("one, two", "eins")]
+    )
+    assert read(tmp_path, "csv", text) == [*APOSTROPHES, ("a, b", "c"), ("so, so", "so"), ("one, two", "eins")]
+
+
+@pytest.mark.parametrize("form", ["tsv", "csv"])
+def test_an_apostrophe_is_no_quotation_mark(tmp_path: Path, form: str) -> None:
+    spoken = [("'Go!' he said.", "'Geh!', sagte er."), ("'Yes, no.'", "'Ja.'"), ("'Well!'", "'Gut!'")]
+    rows = [*spoken, *APOSTROPHES]
+    if form == "tsv":
+        assert read(tmp_path, form, tsv(rows)) == rows
+    else:
+        quoted = "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) + "\n" for row in rows)
+        assert read(tmp_path, form, quoted) == rows
+        assert read(tmp_path, form, "".join(f"{left};{right}\n" for left, right in rows)) == rows
+
+
 def test_backslashes_before_quotation_marks(tmp_path: Path) -> None:
     """They were trained on, with the quotation marks around the cells; so MySQL writes."""
     text = "en,de\n" + "".join(f'"He said \\"{left}\\", twice","{right}"\n' for left, right in ROWS)

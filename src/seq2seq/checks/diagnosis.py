@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+from seq2seq.evaluation.metrics import FEW_SENTENCES
 from seq2seq.tokenizers.base import UNKNOWN
 
-_FEW_SENTENCES = 200
-"""Below it a 95 % confidence interval of BLEU is usually wider than 4 points."""
 _COMMON = 0.02
 """Share of the lines from which a fault is a finding."""
 _LARGEST_GAP = 3.0
@@ -20,6 +19,7 @@ _LARGEST_GAP = 3.0
 _FEW_STEPS = 3000
 _POOR_PERPLEXITY = 12.0
 """Good translation models of subwords have 3 to 8."""
+_SCRIPT_LINES = 200
 _LEAST_WORDS = 4
 """Shorter lines, such as names and greetings, are rightly copied or alike."""
 
@@ -170,11 +170,11 @@ def _whole_text_findings(references: Sequence[str], hypotheses: Sequence[str]) -
             "seq2seq data check RUN/config.yaml",
             1.0,
         )
-    if len(references) < _FEW_SENTENCES:
+    if len(references) < FEW_SENTENCES:
         yield Finding(
             "few-sentences",
             "the test set is small: its scores are rough",
-            f"{len(references):,} sentences, where {_FEW_SENTENCES:,} or more make a score",
+            f"{len(references):,} sentences, where {FEW_SENTENCES:,} or more make a score",
             "seq2seq evaluate RUN --source FILE --references FILE",
             0.015,
         )
@@ -186,7 +186,7 @@ def main_script(lines: Sequence[str]) -> str:
     The Japanese scripts count as Chinese characters (CJK), since Japanese mixes them.
     """
     counts: Counter[str] = Counter()
-    for letter, count in Counter(letter for line in lines[:_FEW_SENTENCES] for letter in line).items():
+    for letter, count in Counter(letter for line in lines[:_SCRIPT_LINES] for letter in line).items():
         if letter.isalpha():
             name = unicodedata.name(letter, "").partition(" ")[0]
             counts["CJK" if name in ("HIRAGANA", "KATAKANA") else name] += count

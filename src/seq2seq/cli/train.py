@@ -261,7 +261,8 @@ def print_findings(run: Path, translations: Translations | None = None) -> list[
 
     findings: list[Finding] = []
     with suppress(UserError):
-        findings = run_findings(run, translations)[:_MOST_FINDINGS]
+        # Scores of few sentences say so themselves.
+        findings = [each for each in run_findings(run, translations) if each.code != "few-sentences"][:_MOST_FINDINGS]
         for finding in findings:
             say(f"finding: {finding.message}: {finding.evidence}\n    {finding.command}")
     return findings

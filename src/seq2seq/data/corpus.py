@@ -145,7 +145,7 @@ def _judge_columns(pairs: Iterator[Pair], source: FileSource | HubSource) -> Ite
             name = source.hub if isinstance(source, HubSource) else source.file
             column = getattr(source, side)
             count = "; columns are numbered from 0" if isinstance(column, int) else ""
-            console.warn(f"{name}: {side} column {column} holds {show(kind)}, not text{count}")
+            console.warn_once(f"{name}: {side} column {column} holds {show(kind)}, not text{count}")
     yield from chain(sample, pairs)
 
 

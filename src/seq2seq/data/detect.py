@@ -98,7 +98,7 @@ def _sample(name: str, form: str) -> tuple[list[str] | None, list[list[str]]]:
 
 
 def _say_columns(name: str, source: str, target: str) -> None:
-    console.say(f"{name}: source column {show(source)}, target column {show(target)}")
+    console.say_once(f"{name}: source column {show(source)}, target column {show(target)}")
 
 
 def languages_of(source: OneFileSource) -> tuple[str | None, str | None]:

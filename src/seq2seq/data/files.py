@@ -124,9 +124,9 @@ def decode_lines(
     if mark or returns:
         stripped = ["a byte-order mark"] if mark else []
         stripped += [f"{returns:,} carriage return{'s'[: returns - 1]}"] if returns else []
-        console.say(f"{name}: stripped {' and '.join(stripped)}")
+        console.say_once(f"{name}: stripped {' and '.join(stripped)}")
     if controls:
-        console.warn(
+        console.warn_once(
             f"{name}: {controls:,} line{'s'[: controls - 1]} (first: {first_control:,}) with control characters where "
             "Windows-1252 has quotation marks and dashes: was it converted as Latin-1? `seq2seq data check --fix` puts "
             "them right"

@@ -8,7 +8,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from seq2seq import console
 from seq2seq.config.sources import CsvSource, TsvSource
@@ -28,12 +28,24 @@ _LONGEST_CELL = 100
 _COMMON_WIDTH = 0.25
 """Share of the rows from which on a number of columns is no accident: the last column may be optional."""
 
+_LEAST_SINGLE_QUOTED = 3
+"""Rows with `'` around cells that need it (those with a delimiter, say) that are no accident."""
+
+
+class _CsvForm(TypedDict):
+    """Arguments of `csv.reader`."""
+
+    delimiter: str
+    quotechar: str
+    strict: bool
+
 
 class Dialect(NamedTuple):
     """Form of a table."""
 
     delimiter: str
-    quoted: bool
+    quote: str
+    """Mark around cells: `"`, or `'` where the cells are plainly quoted so; empty if quotation marks are text."""
     widths: frozenset[int]
     """Numbers of columns that a row may have."""
     width: int
@@ -62,7 +74,7 @@ def read_table(source: TsvSource | CsvSource, errors: DecodingErrors, report: Ro
     dialect = _detect(sample, name, source.form)
     left, right, header = _columns(source, sample, dialect)
     widths = frozenset(width for width in dialect.widths if width > max(left, right))
-    records = _records(chain(sample, lines), dialect.delimiter, dialect.quoted, widths)
+    records = _records(chain(sample, lines), dialect.delimiter, dialect.quote, widths)
     for record in records:
         if not any(cell.strip() for cell in record.cells or [record.raw]):
             report.skipped["blank rows"] += 1
@@ -107,7 +119,7 @@ def _sample(name: str, errors: DecodingErrors, option: str) -> tuple[Iterator[st
 
 
 def _records(
-    lines: Iterator[str], delimiter: str, quoted: bool, widths: frozenset[int] | None = None
+    lines: Iterator[str], delimiter: str, quote: str, widths: frozenset[int] | None = None
 ) -> Iterator[Record]:
     """Split lines into rows. A quoted cell may hold delimiters, doubled quotation marks, and newlines.
 
@@ -121,10 +133,10 @@ def _records(
             return
         number += 1
         taken = [line]
-        if not quoted or '"' not in line:
+        if not quote or quote not in line:
             record = Record(number, line, line.split(delimiter))
         else:
-            record = _quoted_record(number, taken, ahead, lines, delimiter)
+            record = _quoted_record(number, taken, ahead, lines, delimiter, quote)
         record = _check_width(record, widths)
         if record.fault:
             ahead.extendleft(reversed(taken[1:]))
@@ -133,7 +145,9 @@ def _records(
         number += len(taken) - 1
 
 
-def _quoted_record(number: int, taken: list[str], ahead: deque[str], lines: Iterator[str], delimiter: str) -> Record:
+def _quoted_record(
+    number: int, taken: list[str], ahead: deque[str], lines: Iterator[str], delimiter: str, quote: str
+) -> Record:
     """Parse a row with quoted cells; the further lines that it takes are added to `taken`."""
 
     def pull() -> Iterator[str]:
@@ -143,25 +157,36 @@ def _quoted_record(number: int, taken: list[str], ahead: deque[str], lines: Iter
             yield line + "\n"
 
     # A row on one line, as nearly all are, has an even number of quotation marks.
-    rows = (taken[0],) if taken[0].count('"') % 2 == 0 else pull()
+    rows = (taken[0],) if taken[0].count(quote) % 2 == 0 else pull()
+    form: _CsvForm = {"delimiter": delimiter, "quotechar": quote, "strict": True}
     try:
-        cells = next(csv.reader(rows, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"))
+        cells = next(csv.reader(rows, **form, skipinitialspace=delimiter != "\t"))
     except csv.Error as error:
-        if '\\"' in taken[0] and (escaped := _escaped_cells(taken[0], delimiter)):
+        if cells := _escaped_cells(taken[0], form) or _cells_with_apostrophes(taken[0], form):
             ahead.extendleft(reversed(taken[1:]))
             del taken[1:]
-            return Record(number, taken[0], escaped)
+            return Record(number, taken[0], cells)
         fault = "unclosed quotation mark" if "unexpected end" in str(error) else "quotation mark that is not doubled"
         return Record(number, taken[0], [], fault)
     return Record(number, "\n".join(taken) if taken[1:] else taken[0], cells)
 
 
-def _escaped_cells(line: str, delimiter: str) -> list[str] | None:
-    """The cells of a row on one line with backslashes before quotation marks, as MySQL writes; None if it is none."""
+def _escaped_cells(line: str, form: _CsvForm) -> list[str]:
+    """The cells of a row on one line with backslashes before quotation marks, as MySQL writes; [] if it is none."""
+    if "\\" + form["quotechar"] not in line:
+        return []
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True, doublequote=False, escapechar="\\"))
+        return next(csv.reader([line], **form, doublequote=False, escapechar="\\"))
     except csv.Error:
-        return None
+        return []
+
+
+def _cells_with_apostrophes(line: str, form: _CsvForm) -> list[str]:
+    """The cells of a row on one line in single quotes, with apostrophes that are not doubled; [] if it is none."""
+    quote = form["quotechar"]
+    if quote != "'" or len(line) < 2 or not line.startswith(quote) or not line.endswith(quote):
+        return []
+    return line[1:-1].split(f"{quote}{form['delimiter']}{quote}")
 
 
 def _check_width(record: Record, widths: frozenset[int] | None) -> Record:
@@ -183,9 +208,11 @@ def _detect(sample: Sequence[str], name: str, form: str, least_share: float = 0.
     """
     best: tuple[float, Dialect] | None = None
     for delimiter in ["\t"] if form == "tsv" else _DELIMITERS:
-        plain, quoted = (_judge(sample, delimiter, quoted) for quoted in (False, True))
-        if form == "csv" or abs(plain[0] - quoted[0]) < 0.005:  # where both fit alike, the marks themselves decide
-            is_quoted = _is_quoted(sample, delimiter, by_default=form == "csv")
+        plain, quoted = (_judge(sample, delimiter, quote) for quote in ("", '"'))
+        if _is_quoted(sample, delimiter, "'"):
+            quoted, is_quoted = _judge(sample, delimiter, "'"), True
+        elif form == "csv" or abs(plain[0] - quoted[0]) < 0.005:  # where both fit alike, the marks themselves decide
+            is_quoted = _is_quoted(sample, delimiter, '"', by_default=form == "csv")
         else:
             is_quoted = quoted[0] > plain[0]
         share, dialect = quoted if is_quoted else plain
@@ -202,66 +229,67 @@ def _detect(sample: Sequence[str], name: str, form: str, least_share: float = 0.
     return best[1]
 
 
-def _judge(sample: Sequence[str], delimiter: str, quoted: bool) -> tuple[float, Dialect]:
+def _judge(sample: Sequence[str], delimiter: str, quote: str) -> tuple[float, Dialect]:
     """The share of the rows with the most frequent number of columns, and the form that it belongs to."""
     widths = Counter(
         0 if record.fault else len(record.cells)
-        for record in _records(iter(sample), delimiter, quoted)
+        for record in _records(iter(sample), delimiter, quote)
         if record.raw.strip()
     )
     rows = max(1, widths.total())
     wide = Counter({width: count for width, count in widths.items() if width > 1})
     width, count = wide.most_common(1)[0] if wide else (0, 0)
     common = {other for other, count in wide.items() if count > _COMMON_WIDTH * rows}
-    return count / rows, Dialect(delimiter, quoted, frozenset({width, *common}), width)
+    return count / rows, Dialect(delimiter, quote, frozenset({width, *common}), width)
 
 
-def _is_quoted(sample: Sequence[str], delimiter: str, *, by_default: bool) -> bool:
+def _is_quoted(sample: Sequence[str], delimiter: str, quote: str, *, by_default: bool = False) -> bool:
     """Whether cells are quoted as CSV does, or quotation marks are text, as in most published TSV corpora.
 
     A writer of CSV quotes all cells, or those with a quotation mark, a delimiter or a newline. Rows with quotation
-    marks that no such writer writes are evidence of plain text.
+    marks that no such writer writes are evidence of plain text. A few quoted rows do not say that `'` is such a mark.
     """
     minimal = everything = faults = marked = rows = 0
-    for record in _records(iter(sample), delimiter, quoted=True):
+    for record in _records(iter(sample), delimiter, quote):
         rows += bool(record.raw.strip())
-        if '"' not in record.raw:
+        if quote not in record.raw:
             continue
         marked += 1
-        if record.fault:
-            faults += 1
+        faults += bool(record.fault)
+        raw, cells = record.raw, record.cells
         # Excel quotes cells with a comma in every format.
-        elif record.raw in (
-            _written(record.cells, delimiter, f'"\n{delimiter}'),
-            _written(record.cells, delimiter, f'"\n,;{delimiter}'),
-        ):
-            minimal += 1
-        elif record.raw == _written(record.cells, delimiter, ""):
-            everything += 1
+        minimal += any(raw == _written(cells, delimiter, quote, f"{quote}\n{more}{delimiter}") for more in ("", ",;"))
+        everything += any(
+            raw == _written(cells, delimiter, quote, "", inner) for inner in (quote * 2, rf"\{quote}", "'")
+        )
     if by_default:
         return 2 * faults <= marked
-    return everything > 0.9 * rows or minimal > 0.9 * marked
+    if everything > 0.9 * rows:
+        return True
+    return minimal > 0.9 * marked and (quote == '"' or minimal >= _LEAST_SINGLE_QUOTED)
 
 
-def _written(cells: Sequence[str], delimiter: str, special: str) -> str:
-    """A row as a writer of CSV writes it that quotes cells with a special character; all but numbers if there is
-    none."""
+def _written(cells: Sequence[str], delimiter: str, quote: str, special: str, inner: str = "") -> str:
+    """A row as a writer of CSV writes it that quotes cells with a special character; all but numbers if there is none.
+
+    `inner` stands for a quotation mark within a cell; it is doubled by default.
+    """
 
     def written(cell: str) -> str:
         needed = any(char in cell for char in special) if special else re.fullmatch(r"[-\d.]*", cell) is None
-        return '"' + cell.replace('"', '""') + '"' if needed else cell
+        return quote + cell.replace(quote, inner or quote * 2) + quote if needed else cell
 
     return delimiter.join(map(written, cells))
 
 
 def _full_rows(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
     """The rows of a sample that have the usual number of columns."""
-    records = _records(iter(sample), dialect.delimiter, dialect.quoted, dialect.widths)
+    records = _records(iter(sample), dialect.delimiter, dialect.quote, dialect.widths)
     return [record.cells for record in records if len(record.cells) == dialect.width]
 
 
 def _first_row(sample: Sequence[str], dialect: Dialect) -> list[str]:
-    records = _records(iter(sample), dialect.delimiter, dialect.quoted)
+    records = _records(iter(sample), dialect.delimiter, dialect.quote)
     cells = next(record.cells for record in records if record.raw.strip())
     return [cell.strip() for cell in cells]
 
@@ -280,10 +308,13 @@ def _columns(
     header = first if by_name or is_header(first, _full_rows(sample, dialect)) else None
     left, right = (_column_number(side, header or [], name, dialect.width) for side in sides)
     form = [f"columns separated by {_DELIMITERS[dialect.delimiter]}"] if source.form == "csv" else []
-    form += ["cells quoted as CSV does"] if dialect.quoted and (source.form == "tsv" or '"' in "".join(sample)) else []
+    if dialect.quote == "'":
+        form += ["cells in 'single quotes'"]
+    elif dialect.quote and (source.form == "tsv" or '"' in "".join(sample)):
+        form += ["cells quoted as CSV does"]
     form += [f"header: {show(', '.join(header))}"] if header else []
     if form:
-        console.say(f"{name}: {'; '.join(form)}")
+        console.say_once(f"{name}: {'; '.join(form)}")
     return left, right, header
 
 

@@ -60,7 +60,7 @@ class RowReport:
             DataError: no row could be read, or too many could not.
         """
         for kind, count in self.skipped.items():
-            console.say(f"{self.name}: skipped {kind}: {count:,}")
+            console.say_once(f"{self.name}: skipped {kind}: {count:,}")
         unreadable = self.unreadable.total()
         if not unreadable:
             return
@@ -78,7 +78,7 @@ class RowReport:
                 hint=self._first[0].hint or f"correct them, or data.cleaning.max_unreadable={enough} leaves them out",
                 code="data.unreadable",
             )
-        console.warn(f"{self.name}: {what}; they are left out{shown}")
+        console.warn_once(f"{self.name}: {what}; they are left out{shown}")
 
     def _nothing_readable(self) -> DataError:
         first = self._first[0]

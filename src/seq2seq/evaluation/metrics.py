@@ -199,7 +199,7 @@ def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[Sequence[s
     if not any(_with_four_tokens(lines, tokenizer) for lines in references):
         console.warn("no reference has four words: BLEU counts four-word matches, look at chrF or exact match instead")
     if (count := len(hypotheses)) < FEW_SENTENCES:
-        console.say(
+        console.say_once(
             f"a score of {count} sentence{'s' * (count > 1)} is no measure of quality: "
             f"below {FEW_SENTENCES} sentences, differences of several points are chance"
         )
