@@ -14,7 +14,7 @@ import torch
 import seq2seq
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 
 OLD_RUNS = Path(__file__).parent / "old_runs"
 LINES = (OLD_RUNS / "corpus.en").read_text(encoding="utf-8").splitlines()[:12]

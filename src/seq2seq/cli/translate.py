@@ -42,8 +42,9 @@ from seq2seq.system import nothing_is_garbage
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.load import EngineName, LoadedRun
+    from seq2seq.runs.load import EngineName
     from seq2seq.runs.load import Precision as Numbers
+    from seq2seq.runs.loaded_run import LoadedRun
 
 Ensemble = Annotated[
     list[Path] | None,
