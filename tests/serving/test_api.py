@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.app import Access, Service
 from tests.serving.conftest import OLD_RUNS, ask, english, post
 

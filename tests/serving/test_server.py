@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.server import Server, address_of, listen
 from tests.children import Child, is_gone
 from tests.cli.conftest import run_command

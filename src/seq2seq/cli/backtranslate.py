@@ -33,8 +33,8 @@ from seq2seq.sanitize import presentable
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors, Pair
     from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.load import LoadedRun
     from seq2seq.runs.load import Precision as Numbers
+    from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.filters import Counts, FilterOptions
 
 METHODS = ("beam", "sampling", "noised-beam")

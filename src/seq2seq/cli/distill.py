@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from seq2seq.config import Config
     from seq2seq.data.files import Pair
     from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.distillation import Size
     from seq2seq.synthesis.filters import Counts
 

@@ -20,7 +20,7 @@ from seq2seq.signals import Stop
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line, More
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
 
 REPLACE = "--errors replace"
 """Option that replaces bytes that are not UTF-8, for hints."""

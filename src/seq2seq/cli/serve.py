@@ -13,7 +13,7 @@ from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.serving.limits import Limits
     from seq2seq.serving.served_run import ServedRun
 
