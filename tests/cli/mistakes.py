@@ -200,6 +200,9 @@ MISTAKES += [
     (3, "is the file complete?", ("data", "check", "--pairs", "cut.json")),
     # One text with a comma in some lines was taken for a table of two columns.
     (3, "a text has a file for each side", ("train", "--pairs", "commas.en")),
+    # Twenty trials were put into the current folder.
+    (2, "trials want a folder of their own", ("tune", "nodata.yaml", "--budget", "1m", "-o", "")),
+    (2, "a run wants a folder of its own", ("train", "--pairs", "three.txt", "-o", "folder/..")),
     (2, "missing argument 'RUN'", ("compare",)),
     # Three hidden files, .en, .de and .receipt.tsv, were written.
     (2, "--fix '' is no name", ("data", "check", "--pairs", "three.txt", "--fix", "")),

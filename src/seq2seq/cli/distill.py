@@ -25,6 +25,7 @@ from seq2seq.cli.options import (
     Threads,
     Workers,
     check_choice,
+    check_own_folder,
     exclude,
     parse_minutes,
     split_arguments,
@@ -136,8 +137,7 @@ def distill(
     started = time.monotonic()
     set_quiet(quiet)
     check_choice("--size", size, SIZES)
-    if output == Path():
-        raise UsageError("the student wants a folder of its own", where="-o", hint="-o runs/small", code="usage.value")
+    check_own_folder(output, "the student wants a folder of its own", "-o runs/small")
     if output.resolve() == run.resolve():
         raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
     if output.exists() and not output.is_dir():

@@ -19,6 +19,7 @@ from seq2seq.cli.options import (
     Quiet,
     Threads,
     check_choice,
+    check_own_folder,
     exclude,
     parse_minutes,
     split_arguments,
@@ -63,6 +64,8 @@ def tune(
       seq2seq tune my.yaml --budget 60m --dry-run
     """
     set_quiet(quiet)
+    if output is not None:
+        check_own_folder(output, "trials want a folder of their own", "-o runs/tuning")
     files, overrides = split_arguments(arguments)
     if not arguments:
         raise UsageError("nothing to tune", hint="seq2seq tune CONFIG --budget 60m", code="usage.nothing-to-do")

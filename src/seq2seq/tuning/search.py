@@ -526,5 +526,5 @@ def show_plan(plan: Plan, sampler: str) -> str:
     stages = []
     for rung, share in enumerate(plan.shares):
         count = plan.survivors(plan.trials, rung)
-        stages.append(f"{count} train {'to the end' if share == 1.0 else f'{share:.0%} of their steps'}")
-    return f"about {'; '.join(stages)}; a whole trial takes {show_time(plan.seconds)} (sampler: {sampler})"
+        stages.append(f"{count} to the end" if share == 1.0 else f"{count} for {share:.0%} of the steps")
+    return f"trials: about {', then '.join(stages)}; a whole trial takes {show_time(plan.seconds)} (sampler: {sampler})"
