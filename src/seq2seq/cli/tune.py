@@ -30,7 +30,8 @@ from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.reports.compare import Comparison
-    from seq2seq.tuning.search import Preparation, Setup, TuneResult
+    from seq2seq.tuning.search import Preparation, TuneResult
+    from seq2seq.tuning.setup import Setup
 
 
 def tune(
@@ -78,8 +79,9 @@ def tune(
     overrides += [f"threads={threads}"] if threads else []
     from seq2seq.reports.compare import compare
     from seq2seq.reports.report import refresh_report
-    from seq2seq.tuning.search import prepare, read_setup, show_score
+    from seq2seq.tuning.search import prepare, show_score
     from seq2seq.tuning.search import tune as search
+    from seq2seq.tuning.setup import read_setup
     from seq2seq.tuning.space import Sampler
 
     kind: Sampler = next(kind for kind in get_args(Sampler) if kind == sampler)
