@@ -71,6 +71,10 @@ class PackedLinear(Linear):
             self.reordered = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), _USUAL_ROWS)
             self.reordered_bias = None if bias is None else bias.to(dtype)
 
+    def reset_parameters(self) -> None:
+        """Initialise nothing: the parameters of `nn.Linear`, of no memory, are replaced at once. Their initialisation
+        took 8 ms of the 90 of a short sentence, before which the weights are packed."""
+
     def forward(self, x: Float[Tensor, "*N K"], relu: bool = False) -> Float[Tensor, "*N M"]:
         if not x.numel():
             return F.linear(x.to(self.output_dtype), self.weight.to(self.output_dtype))
