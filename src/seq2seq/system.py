@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import os
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +56,18 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+@contextmanager
+def nothing_is_garbage() -> Iterator[None]:
+    """Context without garbage collection, whose objects are never collected: for the import of torch and the loading
+    of a model. Each collection of these objects would take 0.2 s, and there are several during the import alone."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def user_cache() -> Path:

@@ -15,7 +15,7 @@ from seq2seq.atomic_files import new_folder, remove_partial, write_bytes
 from seq2seq.checkpoints.checkpoint import load_checkpoint, load_model_tensors, model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
-from seq2seq.data.batches import Cursor
+from seq2seq.data.batch_plan import Cursor
 from seq2seq.errors import CheckpointError
 from tests.checkpoints.test_folder import save, tensors
 

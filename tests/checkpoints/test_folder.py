@@ -13,7 +13,7 @@ from torch import Tensor
 from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
-from seq2seq.data.batches import Cursor
+from seq2seq.data.batch_plan import Cursor
 from seq2seq.errors import CheckpointError, ResourceError
 
 

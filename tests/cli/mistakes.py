@@ -178,6 +178,14 @@ WITH_A_RUN += [
     (2, "is a file of the run", ("translate", "RUN", "three.txt", "-o", "RUN/config.yaml")),
     (2, "is a file of the run", ("evaluate", "RUN", "-o", "RUN/test.hyp")),
     (2, "hint: choose another file with --html", ("compare", "RUN", "RUN", "--html", "RUN/results.json")),
+    # No number is below it, so that nothing was dropped.
+    (2, "'--min-score': must be 0 or less", ("backtranslate", "RUN", "three.txt", "-o", "bt", "--min-score", "nan")),
+    (3, "nothing to translate in empty.txt", ("backtranslate", "RUN", "empty.txt", "-o", "bt")),
+    (2, "hint: mkdir -p missing", ("backtranslate", "RUN", "three.txt", "-o", "missing/bt")),
+    (2, "is no name that files can begin with", ("backtranslate", "RUN", "three.txt", "-o", "-")),
+    (2, "three.txt is a file", ("distill", "RUN", "-o", "three.txt")),
+    # Told only after the teacher had translated its whole corpus.
+    (2, "unknown key `foo`", ("distill", "RUN", "-o", "student", "foo=1")),
     (2, "hint: choose a file with --html", ("compare", "RUN", "RUN", "--html", "folder")),
     (2, "is a file of the run", ("align", "RUN", "-o", "RUN/data.json")),
 ]
@@ -192,7 +200,13 @@ MISTAKES += [
     (3, "is the file complete?", ("data", "check", "--pairs", "cut.json")),
     # One text with a comma in some lines was taken for a table of two columns.
     (3, "a text has a file for each side", ("train", "--pairs", "commas.en")),
+    # Twenty trials were put into the current folder.
+    (2, "trials want a folder of their own", ("tune", "nodata.yaml", "--budget", "1m", "-o", "")),
+    (2, "a run wants a folder of its own", ("train", "--pairs", "three.txt", "-o", "folder/..")),
     (2, "missing argument 'RUN'", ("compare",)),
+    # Three hidden files, .en, .de and .receipt.tsv, were written.
+    (2, "--fix '' is no name", ("data", "check", "--pairs", "three.txt", "--fix", "")),
+    (2, "hint: --fix folder/clean", ("data", "check", "--pairs", "three.txt", "--fix", "folder")),
     (2, "hint: seq2seq distill [OPTIONS] RUN [KEY=VALUE...]", ("distill", "runs/x")),
     (2, "settings have no dashes: training.max_steps=", ("train", "--training.max_steps=3")),
     (2, "without spaces", ("config", "show", "nodata.yaml", "seed = 3")),

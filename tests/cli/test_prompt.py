@@ -14,7 +14,7 @@ import seq2seq
 from seq2seq.cli.prompt import Prompt
 from seq2seq.cli.translate_options import OutputFormat
 from seq2seq.decoding.translator import translation_options
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from tests.children import LIMIT_SECONDS, Child, terminal
 
 RUN = Path(__file__).parents[1] / "runs" / "old_runs" / "runs" / "transformer"

@@ -9,7 +9,7 @@ import pytest
 
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.runs import load as loading
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from tests.cli.conftest import Runner
 
 TEXT = ["The old man drinks a cup of tea.", "", "I am here."]

@@ -14,7 +14,8 @@ from seq2seq.config.settings import AUGMENT_RATES, AugmentSettings, DataSettings
 from seq2seq.config.sources import TextSource
 from seq2seq.data import augment as augment_module
 from seq2seq.data.augment import Augmentation, lowercase, misspell, titlecase, uppercase, without_full_stop
-from seq2seq.data.batches import Cursor, TrainingBatches
+from seq2seq.data.batch_plan import Cursor
+from seq2seq.data.batches import TrainingBatches
 from seq2seq.data.order import Mixture
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.store import Store

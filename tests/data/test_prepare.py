@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from seq2seq.config.settings import CleaningSettings, DataSettings, TokenizerSettings
 from seq2seq.config.sources import JsonlSource, TextSource
 from seq2seq.data import cache as cache_module
-from seq2seq.data import prepare as encoding
 from seq2seq.data import prepare as prepare_module
 from seq2seq.data import raw_pairs as raw
+from seq2seq.data import tokenized_pairs
 from seq2seq.data.cache import Inputs, read_record
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.pipes import spool_pipes, spool_sources
@@ -275,8 +275,8 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
 
 def test_many_processes_store_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [(f"a{n % 83} b{n} c", f"d{n}") for n in range(1000)] + [("a0 b0 c", "d0"), ("", "x")]
-    monkeypatch.setattr(encoding, "PARALLEL_PAIRS", 10)
-    monkeypatch.setattr(encoding, "_PARALLEL_SLICE_ROWS", 600)
+    monkeypatch.setattr(tokenized_pairs, "PARALLEL_PAIRS", 10)
+    monkeypatch.setattr(tokenized_pairs, "_PARALLEL_SLICE_ROWS", 600)
     settings = TokenizerSettings(vocabulary_size=400)
     source = corpus(tmp_path, pairs)
     alone = prepare(DataSettings(train=(source,), num_processes=1), settings, cache=tmp_path / "one")
@@ -290,8 +290,8 @@ def die(rows: object, tokenizers: object, noise: object) -> None:
 
 
 def test_a_dead_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "PARALLEL_PAIRS", 10)
-    monkeypatch.setattr(encoding, "_encode_rows", die)
+    monkeypatch.setattr(tokenized_pairs, "PARALLEL_PAIRS", 10)
+    monkeypatch.setattr(tokenized_pairs, "_encode_rows", die)
     with pytest.raises(WorkerError, match="num_processes=1"):
         run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),), num_processes=2))
 

@@ -15,7 +15,7 @@ import torch
 from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
-from seq2seq.data.batches import Cursor
+from seq2seq.data.batch_plan import Cursor
 from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_config import load_run_config

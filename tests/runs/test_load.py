@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 import seq2seq
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 
 OLD_RUNS = Path(__file__).parent / "old_runs"
 LINES = (OLD_RUNS / "corpus.en").read_text(encoding="utf-8").splitlines()[:12]
@@ -35,6 +37,17 @@ def test_the_named_checkpoint_is_loaded(run: Path) -> None:
     assert seq2seq.load(run, checkpoint="last").checkpoint == "step-00000401"
     with pytest.raises(CheckpointError, match="no checkpoint"):
         seq2seq.load(run, checkpoint="step-7")
+
+
+def test_loading_imports_nothing_that_one_line_does_without() -> None:
+    """One line waited for sacrebleu, which --mbr alone needs, and for pyarrow, because a checkpoint names a batch."""
+    code = """
+import sys
+import seq2seq.runs.load
+print(*{"sacrebleu", "pyarrow", "datasets", "numba", "transformers", "ctranslate2", "tensorboard"} & sys.modules.keys())
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == []
 
 
 def test_workers_and_threads_do_not_change_the_output(run: Path) -> None:

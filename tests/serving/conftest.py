@@ -13,8 +13,7 @@ import pytest
 
 import seq2seq
 from seq2seq.decoding.translator import translation_options
-from seq2seq.kernels import compile as kernels
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.app import Access, Service
 from seq2seq.serving.batcher import Wish
 from seq2seq.serving.detection import Detector
@@ -69,7 +68,7 @@ def loaded() -> LoadedRun:
 def service(loaded: LoadedRun) -> Iterator[Service]:
     """A service that translates with the run itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "load", lambda compiling: "compiling takes long")
+        patch.setattr(loaded.translator.engine, "prepare", lambda characters: None)  # compiling takes long
         limits = Limits()
         run = ServedRun(loaded, translation_options(loaded.translator.settings), limits)
         with started([run], limits, LOOPBACK) as service:

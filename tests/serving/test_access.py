@@ -28,6 +28,24 @@ def test_a_loopback_server_answers_under_its_names(paced: Any, host: str, status
     assert answer.status_code == status
 
 
+def test_no_redirect_leads_to_a_foreign_host(paced: Any) -> None:
+    """`/languages/` was redirected to the name in the `Host` header, which was not checked."""
+    [answer] = ask(paced().service, ("GET", "/languages/", {"headers": {"host": "evil.example"}}))
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
+def test_every_page_answers_a_preflight(paced: Any) -> None:
+    """A page that sends `Content-Type` with `GET /languages`, as clients of LibreTranslate do, asks first."""
+    service = paced(access=Access.on("127.0.0.1", (), ("https://good.example",), ())).service
+    for path in ("/languages", "/health", "/frontend/settings", "/detect"):
+        [answer] = ask(service, ("OPTIONS", path, {"headers": {"origin": "https://good.example"}}))
+        assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (
+            200,
+            "Content-Type, Authorization",
+        )
+        assert not answer.content
+
+
 def test_other_names_can_be_allowed() -> None:
     assert Access.on("0.0.0.0", (), (), ()).hosts == ()
     assert "translate.example" in Access.on("127.0.0.1", ("Translate.example",), (), ()).hosts

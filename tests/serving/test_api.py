@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.app import Access, Service
 from tests.serving.conftest import OLD_RUNS, ask, english, post
 
@@ -143,6 +143,14 @@ def test_errors_of_the_protocol_are_json_too(service: Service) -> None:
     )
     assert [answer.status_code for answer in (absent, wrong, garbage, deep)] == [404, 405, 400, 400]
     assert all(list(answer.json()) == ["error"] for answer in (absent, wrong, garbage, deep))
+    assert set(wrong.headers["allow"].split(", ")) == {"POST", "OPTIONS"}
+
+
+@pytest.mark.parametrize("kind", ["Application/X-WWW-Form-Urlencoded; charset=UTF-8", "application/json"])
+def test_media_types_have_no_case(service: Service, kind: str) -> None:
+    form = b"q=A+dog&source=en&target=de&format=" if "json" not in kind else dumps(english("A dog", format=None))
+    answer = post(service, content=form, headers={"content-type": kind})
+    assert answer.status_code == 200, answer.text
 
 
 json_values = st.recursive(

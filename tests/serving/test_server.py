@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.server import Server, address_of, listen
 from tests.children import Child, is_gone
 from tests.cli.conftest import run_command
@@ -129,7 +129,10 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path, loaded: LoadedRun) -> No
         (["--port", "1", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 1: ", "--host 127.0.0.1", 2),
         ([RUNS / "transformer"], "both translate en-de", "one run for each pair of languages", 2),
         ([RUNS / "gru", "--glossary", "terms.tsv"], "a glossary belongs to one pair", "on a port of its own", 2),
-        (["--api-keys", "/absent"], "cannot read /absent", "", 3),
+        (["--api-keys", "/absent"], "cannot read /absent", "one key a line", 3),
+        # An origin with a slash or a path allowed nothing, without a word.
+        (["--allow-origin", "https://a.org/page"], "'https://a.org/page' is no origin", "https://example.org", 2),
+        (["--allow-host", "https://a.org"], "'https://a.org' is no name of a host", "translate.example.org", 2),
         (["--api-keys", os.devnull], "has no API key", "one key a line", 3),
     ],
 )
@@ -146,5 +149,16 @@ def test_a_port_in_use_is_said() -> None:
     with listen("127.0.0.1", 0) as listener, pytest.raises(Exception, match="in use") as error:
         listen("127.0.0.1", listener.getsockname()[1])
     assert error.value.hint == "--port 0 takes a free port"  # type: ignore[attr-defined]
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded() -> None:
+    """It was told after the run was loaded and its loops compiled, up to a minute later."""
+    with listen("127.0.0.1", 0) as listener:
+        outcome = run_command("serve", "no-such-run", "--port", listener.getsockname()[1])
+    assert outcome.code == 2
+    assert "Address already in use" in outcome.err
+
+
+def test_an_address_of_ipv6_has_brackets() -> None:
     with listen("::1", 0) as listener:
         assert address_of(listener).startswith("http://[::1]:")

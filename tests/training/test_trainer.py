@@ -16,7 +16,8 @@ import torch
 
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, OptimizerSettings, TrainingSettings, load_config
-from seq2seq.data.batches import Batch, Cursor, collate
+from seq2seq.data.batch_plan import Cursor
+from seq2seq.data.batches import Batch, collate
 from seq2seq.errors import DivergenceError
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel

@@ -17,7 +17,8 @@ from seq2seq.sealed_records import Estimate, write_record
 from seq2seq.signals import Interrupted
 from seq2seq.tuning import search
 from seq2seq.tuning.record import FILE, RungScore, load_search
-from seq2seq.tuning.search import TuneResult, read_setup, tune
+from seq2seq.tuning.search import TuneResult, tune
+from seq2seq.tuning.setup import read_setup
 
 BASE = ["data.holdout=5", "training.max_steps=1000", "training.schedule.warmup_steps=10"]
 RATES = "training.optimizer.learning_rate=1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2,2e-2"

@@ -8,7 +8,7 @@ import pytest
 
 from seq2seq.config import load_config
 from seq2seq.errors import ConfigError, UsageError
-from seq2seq.tuning.search import read_setup
+from seq2seq.tuning.setup import read_setup
 from seq2seq.tuning.space import (
     SAMPLERS,
     Choice,

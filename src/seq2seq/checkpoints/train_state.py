@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeGuard
 
-from seq2seq.data.batches import Cursor
+from seq2seq.data.batch_plan import Cursor
 from seq2seq.errors import CheckpointError
 
 

@@ -16,7 +16,7 @@ from seq2seq.data.augment import lowercase, misspell, titlecase, uppercase
 from seq2seq.decoding.segmentation import is_blank, join_sentences
 from seq2seq.errors import DataError
 from seq2seq.languages import language_of
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 
 Verdict = Literal["kept", "altered", "lost"]
 

@@ -31,7 +31,7 @@ from seq2seq.errors import UsageError
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
     from seq2seq.data.files import DecodingErrors
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
 
 _CHUNK_LINES = 1024
 _MAX_PAGE_PAIRS = 200

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
 
 import typer
 
-from seq2seq.cli.input import REPLACE
+from seq2seq.cli.input import REPLACE, check_prefix
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -27,14 +27,14 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.console import say, set_quiet
-from seq2seq.errors import UsageError
+from seq2seq.errors import DataError, UsageError
 from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors, Pair
     from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.load import LoadedRun
     from seq2seq.runs.load import Precision as Numbers
+    from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.filters import Counts, FilterOptions
 
 METHODS = ("beam", "sampling", "noised-beam")
@@ -102,7 +102,8 @@ def backtranslate(
     temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="For sampling.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="For sampling and noise.")] = 1,
     min_score: Annotated[
-        float | None, typer.Option("--min-score", help="Drop translations below this log P per token, such as -2.")
+        float | None,
+        typer.Option("--min-score", max=0, help="Drop translations below this log P per token, such as -2."),
     ] = None,
     drop_worst: Annotated[
         float, typer.Option("--drop-worst", min=0, max=0.99, help="Drop this share, of the lowest scores: 0.1.")
@@ -147,7 +148,7 @@ def backtranslate(
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     _check_tag(tag)
-    _check_output(output)
+    check_prefix(output, "-o")
     from seq2seq.runs.load import load
     from seq2seq.synthesis.filters import FilterOptions
 
@@ -176,13 +177,6 @@ def _check_tag(tag: str) -> None:
             hint="--tag BT, or --tag none",
             code="usage.value",
         )
-
-
-def _check_output(output: str) -> None:
-    folder = Path(output).parent
-    if not output or Path(output).is_dir() or not folder.is_dir():
-        what = f"{output} is a folder" if Path(output).is_dir() else f"there is no folder {folder}"
-        raise UsageError(f"cannot write {output}.LANGUAGE: {what}", hint="-o synthetic", code="usage.unwritable")
 
 
 def _check_existing(loaded: LoadedRun, output: str, translations: Path, *, resume: bool) -> None:
@@ -233,6 +227,13 @@ def _make_pairs(
     languages = data.source_language, data.target_language
     check_direction(sample, genuine, languages, loaded.directory.path)
     contents = Contents.of(originals.read())
+    if not contents.lines:
+        raise DataError(
+            f"nothing to translate in {', '.join(files)}: no line, or each one is blank, too long or held-out text",
+            where=files[0],
+            hint="is it the right file?",
+            code="data.no-lines",
+        )
     identity = {"weights": list(loaded.weights), "target_tag": target_tag, **method.identity()}
     translate_all(
         loaded, originals, contents, method.options(loaded), path, identity, target_tag=target_tag, resume=resume

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.options import Checkpoint, Device, Json, Keep, Run, TargetTag, Threads, parse_kinds
-from seq2seq.console import format_table
+from seq2seq.console import format_table, muted
 from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.checks.behaviour import Result, Summary
 
-_WIDEST_EXAMPLE = 48
+_WIDEST_EXAMPLE = 74
 
 
 def check(
@@ -43,18 +43,21 @@ def check(
     from seq2seq.runs.load import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
-    results = check_behaviour(loaded, sentences=sentences, target_tag=target_tag, keep=keep)
+    with muted():  # warnings about the numbers of lines that the user has never seen
+        results = check_behaviour(loaded, sentences=sentences, target_tag=target_tag, keep=keep)
+    found = summaries(results)
     if as_json:
-        typer.echo(json.dumps(_as_json(results, summaries(results)), ensure_ascii=False))
+        typer.echo(json.dumps(_as_json(results, found), ensure_ascii=False))
         return
-    rows = [_row(summary) for summary in summaries(results)]
-    typer.echo(presentable(format_table(("input", "kept", "altered", "lost", "for example"), rows)))
+    rows = [(summary.kind, summary.kept or "", summary.altered or "", summary.lost or "") for summary in found]
+    examples = [_example(summary) for summary in found if summary.example.verdict != "kept"]
+    typer.echo(presentable("\n\n".join([format_table(("input", "kept", "altered", "lost"), rows), *examples])))
 
 
-def _row(summary: Summary) -> tuple[str, ...]:
-    example = f"{_short(summary.example.source)} -> {_short(summary.example.output)}"
-    counts = (str(count or "") for count in (summary.kept, summary.altered, summary.lost))
-    return (summary.kind, *counts, "" if summary.example.verdict == "kept" else example)
+def _example(summary: Summary) -> str:
+    """The worst example of a kind, in two lines."""
+    source, output = (_short(text) for text in (summary.example.source, summary.example.output))
+    return f"{summary.kind}, {summary.example.verdict}:\n  {source}\n  -> {output}"
 
 
 def _short(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seq2seq.cli.input import check_output
+from seq2seq.cli.input import check_output, check_prefix
 from seq2seq.cli.options import (
     HELP,
     ConfigArguments,
@@ -152,6 +152,8 @@ def check(
       seq2seq data check my.yaml --html check.html
     """
     set_quiet(quiet)
+    if fix is not None:
+        check_prefix(fix, "--fix")
     from seq2seq.checks.corpus import CorpusCheck, clean_copy, copy_paths
 
     train, held_out, languages = _corpora_to_check(arguments, source, target, pairs, valid, test)

@@ -25,6 +25,7 @@ from seq2seq.cli.options import (
     Threads,
     Workers,
     check_choice,
+    check_own_folder,
     exclude,
     parse_minutes,
     split_arguments,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from seq2seq.config import Config
     from seq2seq.data.files import Pair
     from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.distillation import Size
     from seq2seq.synthesis.filters import Counts
 
@@ -136,18 +137,21 @@ def distill(
     started = time.monotonic()
     set_quiet(quiet)
     check_choice("--size", size, SIZES)
-    if output == Path():
-        raise UsageError("the student wants a folder of its own", where="-o", hint="-o runs/small", code="usage.value")
+    check_own_folder(output, "the student wants a folder of its own", "-o runs/small")
     if output.resolve() == run.resolve():
         raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file", where="-o", hint="-o runs/small", code="usage.unwritable")
     targets = Targets(beam_size, near_reference, mbr)
     targets.check()
     files, settings = split_arguments(arguments)
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
     minutes = None if budget is None else parse_minutes("--budget", budget)
+    from seq2seq.atomic_files import disk_error, make_folder
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.load import load
+    from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
     loaded = load(
@@ -162,9 +166,13 @@ def distill(
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}.distilled")
-    folder.mkdir(parents=True, exist_ok=True)
-    counts = _translate(loaded, folder, targets, text or [])
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise disk_error(error, folder, 0) from None
     config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output, genuine=genuine)
+    check_run_config(RunDirectory(output), config)
+    counts = _translate(loaded, folder, targets, text or [])
     _train(config, started, quiet=quiet)
     student = load(output, device=device, threads=threads, workers=workers)
     _compare(loaded, student, counts, as_json=as_json, quiet=quiet)

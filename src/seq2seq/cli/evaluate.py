@@ -29,7 +29,7 @@ from seq2seq.errors import DataError, UsageError
 if TYPE_CHECKING:
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.evaluation.significance import MetricTest
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
 
 RunOption = Annotated[
     list[Path] | None,

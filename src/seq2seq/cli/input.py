@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import stat
 import sys
 from collections import deque
@@ -19,7 +20,7 @@ from seq2seq.signals import Stop
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line, More
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
 
 REPLACE = "--errors replace"
 """Option that replaces bytes that are not UTF-8, for hints."""
@@ -155,6 +156,20 @@ def check_output(output: Path | None, inputs: Iterable[Path | None] = (), *, opt
             hint=f"choose another file with {option}",
             code="usage.same-file",
         )
+
+
+def check_prefix(output: str, option: str) -> None:
+    """Raise `UsageError` where no files OUTPUT.ENDING can be written: there is no name, or no folder."""
+    path = Path(output)
+    if output in ("", "-") or output.endswith("/"):
+        what, hint = f"{option} {shlex.quote(output)} is no name that files can begin with", f"{option} clean"
+    elif path.is_dir():
+        what, hint = f"{output} is a folder", f"{option} {shlex.quote(str(path / 'clean'))}"
+    elif not path.parent.is_dir():
+        what, hint = f"there is no folder {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}"
+    else:
+        return
+    raise UsageError(what, where=option, hint=hint, code="usage.unwritable")
 
 
 def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterator[Line]:

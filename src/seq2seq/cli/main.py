@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import stat
@@ -10,6 +11,7 @@ import tempfile
 import time
 import traceback
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -105,6 +107,20 @@ def _root(
     pass
 
 
+@cache
+def _with_command(name: str) -> typer.Typer:
+    """The app with this command alone, or the whole app for any other name.
+
+    typer parses the signature of every command of an app, which takes longer than the rest of the command line.
+    """
+    found = [command for command in app.registered_commands if command.name == name]
+    if not found:
+        return app
+    small = copy.copy(app)
+    small.registered_commands, small.registered_groups = found, []
+    return small
+
+
 def main() -> NoReturn:
     """Run the command line; exit codes as in the README."""
     try:
@@ -132,7 +148,7 @@ def _run() -> int:
         create_lock()
     try:
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(_with_command(arguments[0] if arguments else ""))
         if _COMPLETION in os.environ:  # the shell asks what may follow
             command.main(arguments, prog_name="seq2seq")
         # Ranks of torchrun end without a message until training begins: rank 0 reports.

@@ -196,6 +196,12 @@ def parse_minutes(option: str, text: str) -> float:
     return round(minutes, 4)
 
 
+def check_own_folder(folder: Path, what: str, hint: str) -> None:
+    """Raise `UsageError` for the current folder, which `-o ""` is, too: the value of a variable that is not set."""
+    if folder.resolve() == Path.cwd():
+        raise UsageError(what, where="-o", hint=hint, code="usage.value")
+
+
 def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None:
     """Raise `UsageError` if the value of an option is not one of its choices."""
     if value is not None and value not in choices:

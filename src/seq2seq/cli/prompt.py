@@ -16,7 +16,7 @@ from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.decoding.translator import Translation, TranslationOptions
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
 
 _COMMANDS = {
     ":n-best N": "N translations of each line, with scores",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.serving.limits import Limits
     from seq2seq.serving.served_run import ServedRun
 
@@ -81,6 +82,10 @@ def serve(
             code="usage.conflict",
         )
     keys = () if api_keys is None else _read_keys(api_keys)
+    origins = [_origin(text) for text in allow_origin or ()]
+    if wrong := next((name for name in allow_host or () if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:]+", name)), None):
+        what = f"{wrong!r} is no name of a host"
+        raise UsageError(what, where="--allow-host", hint="--allow-host translate.example.org", code="usage.value")
     from seq2seq.export.requirements import import_library
 
     import_library("uvicorn", "serve")
@@ -92,11 +97,14 @@ def serve(
     from seq2seq.serving.server import serve as answer
 
     limits = Limits(max_characters, max_waiting, timeout, rate)
+    access = Access.on(host, allow_host or (), origins, keys)
+    # That the address is taken should not be told after a minute of loading and compiling. It is not kept until then:
+    # workers are forked, and would keep the socket open after the end of the server.
+    listen(host, port).close()
     served = [
         _served(load(run, device=device, threads=threads, workers=workers), limits, beam_size, glossary, kinds)
         for run in runs
     ]
-    access = Access.on(host, allow_host or (), allow_origin or (), keys)
     with started(served, limits, access) as service, listen(host, port) as listener:
         for direction in service.directions.values():
             say(f"{direction.name} by {direction.run.loaded.directory.path} ({direction.run.loaded.checkpoint})")
@@ -123,13 +131,23 @@ def _served(
     return ServedRun(loaded, options, limits)
 
 
+def _origin(text: str) -> str:
+    """An origin as browsers write it. Raises `UsageError` for an address with a path, and for a bare name."""
+    origin = text.lower().removesuffix("/")
+    if origin != "*" and not re.fullmatch(r"https?://([\w.-]+|\[[0-9a-f:]+\])(:\d+)?", origin):
+        what = f"{text!r} is no origin: a scheme, a name, and a port if it is not the usual one"
+        raise UsageError(what, where="--allow-origin", hint="--allow-origin https://example.org", code="usage.value")
+    return origin
+
+
 def _read_keys(path: Path) -> tuple[str, ...]:
     """The keys of a file. Raises `DataError` if it cannot be read or has none."""
     try:
         keys = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise DataError(f"cannot read {path}: {reason}", where="--api-keys", code="data.no-file") from None
+        hint = "a text file with one key a line"
+        raise DataError(f"cannot read {path}: {reason}", where="--api-keys", hint=hint, code="data.no-file") from None
     if not keys:
         raise DataError(f"{path} has no API key", where="--api-keys", hint="one key a line", code="data.no-lines")
     return keys

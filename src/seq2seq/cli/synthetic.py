@@ -13,7 +13,7 @@ from seq2seq.console import Progress, say, warn
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line
     from seq2seq.decoding.translator import Translation, TranslationOptions
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.originals import Original, Originals
     from seq2seq.synthesis.translations import Contents
 

@@ -27,6 +27,7 @@ from seq2seq.cli.options import (
     TestFiles,
     Threads,
     ValidFiles,
+    check_own_folder,
     exclude,
     parse_minutes,
     split_arguments,
@@ -83,8 +84,8 @@ def train_command(
     """
     started = time.monotonic()
     set_quiet(quiet)
-    if output == Path():  # also -o "", of a variable that is not set
-        raise UsageError("a run wants a folder of its own", where="-o", hint="-o runs/NAME", code="usage.value")
+    if output is not None:
+        check_own_folder(output, "a run wants a folder of its own", "-o runs/NAME")
     files, overrides = split_arguments(arguments)
     named = [option for option, given in (("--pairs", pairs), ("--source", source), ("--target", target)) if given]
     if named and files:

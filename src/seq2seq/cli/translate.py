@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -38,12 +37,14 @@ from seq2seq.cli.output import Output, is_finished, open_output
 from seq2seq.cli.prompt import Prompt, is_conversation
 from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, say, set_quiet, warn
+from seq2seq.system import nothing_is_garbage
 
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.load import EngineName, LoadedRun
+    from seq2seq.runs.load import EngineName
     from seq2seq.runs.load import Precision as Numbers
+    from seq2seq.runs.loaded_run import LoadedRun
 
 Ensemble = Annotated[
     list[Path] | None,
@@ -194,18 +195,19 @@ def translate(
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
     talks = file is None and output is None and prefix is None and is_conversation()
     text = input_text(file, decoding_errors)
-    from seq2seq.runs.load import load
+    with nothing_is_garbage():
+        from seq2seq.runs.load import load
 
-    loaded = load(
-        run,
-        device=device,
-        checkpoint=checkpoint,
-        threads=threads,
-        workers=workers,
-        precision=cast("Numbers | None", precision),
-        ensemble=ensemble or (),
-        engine=cast("EngineName | None", engine),
-    )
+        loaded = load(
+            run,
+            device=device,
+            checkpoint=checkpoint,
+            threads=threads,
+            workers=workers,
+            precision=cast("Numbers | None", precision),
+            ensemble=ensemble or (),
+            engine=cast("EngineName | None", engine),
+        )
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
     options = decoding.options(loaded)
@@ -217,7 +219,6 @@ def translate(
     lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
     identity |= decoding.identity() | output_format._asdict()
-    gc.freeze()  # the objects of torch and the model stay: each collection of them would take 0.2 s
     with open_output(output, identity, resume=resume) as stream:
         _translate(loaded, options, lines, text.more, stream, output_format)
 

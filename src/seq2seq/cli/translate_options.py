@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import WordAligner
     from seq2seq.decoding.interface import SearchOptions
     from seq2seq.decoding.translator import Translation, TranslationOptions
-    from seq2seq.runs.load import LoadedRun
+    from seq2seq.runs.loaded_run import LoadedRun
 
 
 class DecodingOptions(NamedTuple):

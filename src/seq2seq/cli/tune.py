@@ -19,6 +19,7 @@ from seq2seq.cli.options import (
     Quiet,
     Threads,
     check_choice,
+    check_own_folder,
     exclude,
     parse_minutes,
     split_arguments,
@@ -29,7 +30,8 @@ from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.reports.compare import Comparison
-    from seq2seq.tuning.search import Preparation, Setup, TuneResult
+    from seq2seq.tuning.search import Preparation, TuneResult
+    from seq2seq.tuning.setup import Setup
 
 
 def tune(
@@ -63,6 +65,8 @@ def tune(
       seq2seq tune my.yaml --budget 60m --dry-run
     """
     set_quiet(quiet)
+    if output is not None:
+        check_own_folder(output, "trials want a folder of their own", "-o runs/tuning")
     files, overrides = split_arguments(arguments)
     if not arguments:
         raise UsageError("nothing to tune", hint="seq2seq tune CONFIG --budget 60m", code="usage.nothing-to-do")
@@ -75,8 +79,9 @@ def tune(
     overrides += [f"threads={threads}"] if threads else []
     from seq2seq.reports.compare import compare
     from seq2seq.reports.report import refresh_report
-    from seq2seq.tuning.search import prepare, read_setup, show_score
+    from seq2seq.tuning.search import prepare, show_score
     from seq2seq.tuning.search import tune as search
+    from seq2seq.tuning.setup import read_setup
     from seq2seq.tuning.space import Sampler
 
     kind: Sampler = next(kind for kind in get_args(Sampler) if kind == sampler)

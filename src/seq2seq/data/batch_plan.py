@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,16 @@ from seq2seq.random_streams import stream_key
 
 Lengths = npt.NDArray[np.integer]
 BatchType = Literal["tokens", "sentences"]
+
+
+class Cursor(NamedTuple):
+    """Position of the next unread batch."""
+
+    epoch: int = 0
+    pool: int = 0
+    batch: int = 0
+    pairs: int = 0
+    """Number of pairs of this epoch already read, over all ranks."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seq2seq.data.batch_plan import BatchType, Plan, plan_epoch, plan_rows, require_room
+from seq2seq.data.batch_plan import BatchType, Cursor, Plan, plan_epoch, plan_rows, require_room
 from seq2seq.data.order import Mixture, Rows, permute
 from seq2seq.data.store import Store
 from seq2seq.errors import CheckpointError, DataError, WorkerError
@@ -22,7 +22,7 @@ from seq2seq.random_streams import stream_key
 from seq2seq.special_tokens import BOS, EOS, PAD
 from seq2seq.tokenizers.sampling import SubwordSampler
 
-__all__ = ["Batch", "Cursor", "TrainingBatches", "collate", "plan_epoch"]
+__all__ = ["Batch", "TrainingBatches", "collate", "plan_epoch"]
 
 IdRows = Sequence[npt.NDArray[np.integer] | Sequence[int]]
 
@@ -85,16 +85,6 @@ def collate(sources: IdRows, targets: IdRows) -> Batch:
         tokens=sum(map(len, targets)) + len(targets),
         source_tokens=sum(map(len, sources)) + len(sources),
     )
-
-
-class Cursor(NamedTuple):
-    """Position of the next unread batch."""
-
-    epoch: int = 0
-    pool: int = 0
-    batch: int = 0
-    pairs: int = 0
-    """Number of pairs of this epoch already read, over all ranks."""
 
 
 class TrainingBatches:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from sacrebleu.metrics import BLEU, CHRF
 
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.errors import UsageError
@@ -83,6 +82,8 @@ def _chrf(texts: Sequence[str]) -> Matrix:
 
     Orders for which either side is too short are left out of both means.
     """
+    from sacrebleu.metrics import CHRF  # only here: no other translation should wait for its import
+
     lines = ["".join(text.split()) for text in texts]
     precision, recall, orders = (np.zeros((len(texts), len(texts))) for _ in range(3))
     for matches, sizes in _matches(lines, CHRF.CHAR_ORDER):
@@ -152,6 +153,8 @@ def _shared(counts: Int64[np.ndarray, "U G"]) -> Matrix:
 
 @lru_cache(maxsize=8)
 def _tokenizer(name: str) -> Callable[[str], str]:
+    from sacrebleu.metrics import BLEU
+
     tokenizer: Callable[[str], str] = BLEU(tokenize=name, effective_order=True).tokenizer
     return tokenizer
 

@@ -40,7 +40,8 @@ from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
 from seq2seq.runs.directory import RunDirectory
-from seq2seq.runs.load import LoadedRun, load
+from seq2seq.runs.load import load
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.runs.sample_attention import pairs_to_show, sample_attention
 from seq2seq.sealed_records import SentenceAttention, write_attention, write_record
 from seq2seq.signals import StopRequest

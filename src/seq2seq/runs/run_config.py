@@ -203,8 +203,9 @@ def _near_runs(path: Path) -> str:
     for around in path.parents[:3]:
         if (around / "config.yaml").is_file() and (around / "checkpoints").is_dir():
             return f"did you mean {around}?"
-    parent = path.parent
-    # Runs without a checkpoint, such as the one that is being created, are left out.
-    folders = [found.parent for found in parent.glob("*/config.yaml")] if parent.is_dir() else []
-    runs = sorted(folder.name for folder in folders if any(folder.glob("checkpoints/*")))
-    return f"runs in {parent}: {', '.join(runs[:8])}" if runs else "train one first: seq2seq train CONFIG"
+    for folder in (path, path.parent):
+        # Runs without a checkpoint, such as the one that is being created, are left out.
+        found = [config.parent for config in folder.glob("*/config.yaml")] if folder.is_dir() else []
+        if runs := sorted(run.name for run in found if any(run.glob("checkpoints/*"))):
+            return f"runs in {folder}: {', '.join(runs[:8])}"
+    return "train one first: seq2seq train CONFIG"

@@ -97,10 +97,11 @@ class Service:
         }
         posts = ("/translate", "/detect")
         routes = [
-            Route(path, self._guarded(path, answer), methods=["POST", "OPTIONS"] if path in posts else ["GET"])
+            Route(path, self._guarded(path, answer), methods=["POST" if path in posts else "GET", "OPTIONS"])
             for path, answer in paths.items()
         ]
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+        self.app.router.redirect_slashes = False  # the address of a redirect would be the unchecked `Host` header
 
     def _guarded(self, path: str, answer: Answer) -> Answer:
         """The endpoint behind its checks; every refusal and error becomes a JSON answer."""
@@ -129,7 +130,8 @@ class Service:
     def _check_sender(self, request: Request) -> None:
         """Raise `Refusal` (403) for a request under another name, or from another site's page."""
         host = request.headers.get("host", "")
-        if self.access.hosts and _name(host) not in self.access.hosts:
+        # A browser always sends the header; a health check in HTTP/1.0 need not.
+        if self.access.hosts and "host" in request.headers and _name(host) not in self.access.hosts:
             raise Refusal(403, "this server does not answer under that Host name (--allow-host)")
         origin = request.headers.get("origin")
         if origin and not self._allows(origin) and _host_of(origin) != host.lower():
@@ -327,7 +329,9 @@ async def _disconnected(request: Request) -> None:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     hint = {404: "there is no such page", 405: "this page is not asked for in that way"}
-    return _error(error.status_code, hint.get(error.status_code, error.detail))
+    response = _error(error.status_code, hint.get(error.status_code, error.detail))
+    response.headers.update(error.headers or {})  # `Allow`
+    return response
 
 
 def _error(status: int, message: str) -> Response:

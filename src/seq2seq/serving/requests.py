@@ -48,9 +48,10 @@ async def _body(request: Request, limits: Limits) -> bytes:
 
 
 def _parse(body: bytes, kind: str) -> dict[str, Any]:
-    if kind.startswith("application/x-www-form-urlencoded"):
+    media_type = kind.partition(";")[0].strip().lower()
+    if media_type == "application/x-www-form-urlencoded":
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="replace", max_num_fields=10_000)
-    elif kind.startswith("multipart/form-data"):
+    elif media_type == "multipart/form-data":
         head = f"content-type: {kind}\r\n\r\n".encode("latin-1")
         parts = BytesParser(policy=HTTP).parsebytes(head + body).iter_parts()
         pairs = [(str(part.get_param("name", header="content-disposition")), _payload(part)) for part in parts]
@@ -90,7 +91,7 @@ class TranslateFields(NamedTuple):
     @classmethod
     def checked(cls, fields: Mapping[str, Any], limits: Limits) -> TranslateFields:
         """The fields of a body. Raises `Refusal` for missing and impossible values (400), and too long texts (413)."""
-        format_ = fields.get("format", "text")
+        format_ = fields.get("format") or "text"
         if format_ not in ("text", "html"):
             raise Refusal(400, "format must be text or html")
         return cls(

@@ -13,7 +13,7 @@ from seq2seq.decoding.segmentation import split_sentences, split_to_fit
 from seq2seq.decoding.text_batches import Line
 from seq2seq.decoding.translator import Translation, TranslationOptions, Translator
 from seq2seq.errors import UsageError
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.batcher import Batcher, Text, Wish
 from seq2seq.serving.documents import Document, read_html, read_text
 from seq2seq.serving.limits import Limits

@@ -32,7 +32,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except (OSError, UnicodeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (")[0]  # Python adds the address
         hint = "an address of this machine, such as --host 127.0.0.1"
         if getattr(error, "errno", 0) in (errno.EADDRINUSE, errno.EACCES):
             hint = "--port 0 takes a free port"

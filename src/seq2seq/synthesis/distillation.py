@@ -20,7 +20,7 @@ from seq2seq.data.files import Pair
 from seq2seq.decoding.mbr import utilities
 from seq2seq.decoding.translator import Translation
 from seq2seq.evaluation.metrics import bleu_tokenizer, corpus_metrics
-from seq2seq.runs.load import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.synthesis.originals import Original
 from seq2seq.tokenizers.sentencepiece import SubwordTokenizer
 

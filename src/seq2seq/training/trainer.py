@@ -23,7 +23,8 @@ from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say, warn
-from seq2seq.data.batches import Batch, Cursor
+from seq2seq.data.batch_plan import Cursor
+from seq2seq.data.batches import Batch
 from seq2seq.distributed.ranks import Ranks, UpdateTotals, agreed_stop, sum_update
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel

@@ -18,16 +18,15 @@ from typing import Any, NamedTuple
 from seq2seq.atomic_files import make_folder, remove_folder, write_text
 from seq2seq.checkpoints.checkpoint import best_metric_of, state_of
 from seq2seq.checkpoints.folder import CheckpointFolder
-from seq2seq.config import Config, config_to_yaml, load_config
+from seq2seq.config import Config, config_to_yaml
 from seq2seq.config.differences import differences
-from seq2seq.config.yaml import add_comments, read_value
+from seq2seq.config.yaml import add_comments
 from seq2seq.console import muted, say, warn
 from seq2seq.errors import CheckpointError, ConfigError, UsageError, UserError
 from seq2seq.reports.run_summary import CURVES, read_metrics
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import as_trained, show_time
 from seq2seq.runs.lock import locked
-from seq2seq.runs.recipe import choose_recipe
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
@@ -35,17 +34,14 @@ from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted, Stop
 from seq2seq.tuning.plan import MOST_TRIALS, Plan, make_plan
 from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search
+from seq2seq.tuning.setup import Setup
 from seq2seq.tuning.space import (
-    Dimension,
     Sampler,
     choose_sampler,
-    default_space,
     describe,
-    given_space,
     next_choice,
     settings_of,
     size,
-    split_lists,
 )
 
 BEST = "best.yaml"
@@ -73,63 +69,6 @@ class TuneResult(NamedTuple):
     search: Search
     config: Path
     """The complete config of the best trial."""
-
-
-class Setup(NamedTuple):
-    """A command line, read."""
-
-    files: list[str]
-    overrides: list[str]
-    config: Config
-    space: list[Dimension]
-
-    def trial_config(self, settings: Sequence[str], more: Sequence[str] = ()) -> Config:
-        """The config of a trial.
-
-        Raises:
-            ConfigError: the settings contradict each other.
-        """
-        return load_config(self.files, [*self.overrides, *settings, *more])
-
-
-def read_setup(files: Sequence[str], overrides: Sequence[str]) -> Setup:
-    """Read configs, settings and `key=a,b,c`.
-
-    Raises:
-        ConfigError, UsageError: a file, a setting or one of the values is wrong.
-    """
-    if pipe := next((name for name in files if Path(name).is_fifo()), None):
-        raise UsageError(
-            f"{pipe} is a pipe, and each trial reads the config again", hint="write it to a file", code="usage.value"
-        )
-    single, lists = split_lists(overrides)
-    config = load_config(files, single)
-    if config.training.init_from is not None:  # what is tried is around the recipe of a fine-tuning
-        recipe = [f"{key}={json.dumps(choice.value)}" for key, choice in choose_recipe(config).items()]
-        single = [*recipe, *single]
-        config = load_config(files, single)
-    for key, values in lists:  # all mistakes before the first trial
-        for value in values:
-            try:
-                load_config(files, [*single, f"{key}={value}"])
-            except ConfigError as error:
-                if error.code == "config.unknown-key" or len(lists) == 1:
-                    raise  # with more lists, it may fit together with a value of another one
-    if not config.data.valid and not config.data.holdout:
-        raise ConfigError(
-            "trials are compared on a validation set, and the config has none",
-            hint="data.valid, or data.holdout=500",
-            code="config.no-data",
-        )
-    if "training.budget_minutes" in dict(lists):
-        raise UsageError(
-            "training.budget_minutes cannot be searched: --budget is shared by all trials",
-            hint="training.max_steps=A,B",
-            code="usage.conflict",
-        )
-    config = config.model_copy(update={"training": config.training.model_copy(update={"budget_minutes": None})})
-    space = given_space(config, lists, lambda text: read_value(text, text)) if lists else default_space(config)
-    return Setup(list(files), single, config, space)
 
 
 class Preparation(NamedTuple):
@@ -526,5 +465,5 @@ def show_plan(plan: Plan, sampler: str) -> str:
     stages = []
     for rung, share in enumerate(plan.shares):
         count = plan.survivors(plan.trials, rung)
-        stages.append(f"{count} train {'to the end' if share == 1.0 else f'{share:.0%} of their steps'}")
-    return f"about {'; '.join(stages)}; a whole trial takes {show_time(plan.seconds)} (sampler: {sampler})"
+        stages.append(f"{count} to the end" if share == 1.0 else f"{count} for {share:.0%} of the steps")
+    return f"trials: about {', then '.join(stages)}; a whole trial takes {show_time(plan.seconds)} (sampler: {sampler})"
