@@ -57,7 +57,7 @@ def test_the_plan_is_shown_without_a_trace(mine: Path, seq2seq: Runner) -> None:
     outcome = seq2seq("tune", mine, *SETTINGS, "--budget", "10h", "--dry-run", "--sampler", "random")
     assert outcome.code == 0, outcome.err
     assert "tokenizer.sampling" in outcome.out
-    assert "about 81 train" in outcome.out
+    assert "about 81 for" in outcome.out
     assert not list(Path().iterdir())
 
 
