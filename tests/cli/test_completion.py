@@ -58,3 +58,23 @@ def test_a_choice_between_folders_is_left_to_the_shell() -> None:
     assert complete_configs("m") == []
     assert complete_runs("absent/x") == []
     assert complete_runs("/absent") == []
+
+
+def test_a_home_that_cannot_be_written_is_said(
+    seq2seq: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It ended as a bug of seq2seq, with a crash log."""
+    monkeypatch.setenv("HOME", str(tmp_path / "notes.txt"))
+    monkeypatch.setattr("typer._completion_shared._get_shell_name", lambda: "bash")
+    outcome = seq2seq("--install-completion")
+    assert outcome.code == 2
+    assert f"cannot install the completion: {tmp_path / 'notes.txt'}" in outcome.err
+    assert "--show-completion" in outcome.err
+
+
+def test_an_unknown_shell_is_said(seq2seq: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code was 1, which is that of a bug."""
+    monkeypatch.setattr("typer._completion_shared._get_shell_name", lambda: None)
+    outcome = seq2seq("--install-completion")
+    assert outcome.code == 2
+    assert "completion is for bash, zsh, fish and PowerShell" in outcome.err

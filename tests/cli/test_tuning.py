@@ -36,7 +36,7 @@ def test_new_files_and_a_run_are_enough(run: Path, new: list[object], seq2seq: R
     command = ["train", *new, "--init-from", run, "-o", tmp_path / "tuned", *QUICK]
     outcome = seq2seq(*command)
     assert outcome.code == 0, outcome.err
-    assert "training.optimizer.learning_rate: 0.0005  # a tenth of the earlier peak" in outcome.err
+    assert "training.optimizer.learning_rate: 0.00167  # a third of the earlier peak" in outcome.err
     rows = [line.split() for line in outcome.out.splitlines()]
     assert ["test", "set", "sentences", "metric", "before", "after", "signature"] in rows
     assert [row[:3] for row in rows if row[:1] in (["new"], ["old"])] == [
@@ -63,7 +63,7 @@ def test_init_writes_the_recipe_with_its_reasons(gru: Path, new: list[object], s
     outcome = seq2seq("init", *new, "--init-from", gru, "--budget", "5m", tmp_path / "tuned.yaml")
     assert outcome.code == 0, outcome.err
     text = (tmp_path / "tuned.yaml").read_text(encoding="utf-8")
-    assert "# a tenth of the earlier peak" in text
+    assert "# a third of the earlier peak" in text
     config = load_config([tmp_path / "tuned.yaml"])
     assert (config.training.replay, config.training.budget_minutes, config.data.holdout) == (0.5, 5, 3)
     assert config.model == load_config([gru / "config.yaml"]).model

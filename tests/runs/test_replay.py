@@ -78,9 +78,9 @@ def test_the_recipe_is_in_the_config_and_the_scores_in_the_results(
     said = capsys.readouterr().err
     text = (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
     stored = load_config([tmp_path / "run" / "config.yaml"]).training
-    assert "learning_rate: 0.0004  # a tenth of the earlier peak" in said
-    assert "# a tenth of the earlier peak" in text
-    assert (stored.optimizer.learning_rate, stored.schedule.kind, stored.replay) == (0.0004, "constant", 0.5)
+    assert "learning_rate: 0.00133  # a third of the earlier peak" in said
+    assert "# a third of the earlier peak" in text
+    assert (stored.optimizer.learning_rate, stored.schedule.kind, stored.replay) == (0.00133, "constant", 0.5)
     assert stored.patience == 5
     assert "max_steps" not in said
     results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))

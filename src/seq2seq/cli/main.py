@@ -161,6 +161,8 @@ def _run() -> int:
         code = 0
     except typer.Exit as end:
         code = end.exit_code
+        if code == 1 and sys.argv[1:2] in (["--install-completion"], ["--show-completion"]):
+            code = _report(_other_shell(), debug)
     except CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()  # type: ignore[attr-defined]
@@ -177,7 +179,8 @@ def _run() -> int:
     except UserError as error:
         code = _report(error, debug)
     except OSError as error:
-        code = _failed_output(error, debug)
+        installs = sys.argv[1:2] == ["--install-completion"] and error.filename is not None
+        code = _report(_not_installed(error), debug) if installs else _failed_output(error, debug)
     except UnicodeEncodeError as error:
         code = _report(odd, debug) if (odd := name_not_utf8(arguments)) else _unexpected(error, debug)
     except ModuleNotFoundError as error:
@@ -185,6 +188,22 @@ def _run() -> int:
     except Exception as error:
         code = _unexpected(error, debug)
     return code
+
+
+def _other_shell() -> UsageError:
+    return UsageError(
+        "completion is for bash, zsh, fish and PowerShell, and this command was started from none of them",
+        hint="bash -c 'seq2seq --show-completion; true'",
+        code="usage.choice",
+    )
+
+
+def _not_installed(error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot install the completion: {error.filename}: {error.strerror}",
+        hint="seq2seq --show-completion prints the script, to be put where your shell reads it",
+        code="usage.unwritable",
+    )
 
 
 def _needs_posix(error: ModuleNotFoundError) -> UsageError:

@@ -90,5 +90,5 @@ def _tell(config: Config, chosen: dict[str, Choice], given: dict[str, object]) -
     if _RATE in given and rate_is_too_high(rate, load_run_config(find_run(Path(str(run)))[0])):
         warn(
             f"{_RATE}: {rate:g} is a rate for training from the start, with which a model forgets what it has learned; "
-            "without this setting, fine-tuning takes a tenth of the earlier run's"
+            "without this setting, fine-tuning takes a third of the earlier run's"
         )
