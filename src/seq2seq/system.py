@@ -59,9 +59,12 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
-def nothing_is_garbage() -> Iterator[None]:
-    """Context without garbage collection, whose objects are never collected: for the import of torch and the loading
-    of a model. Each collection of these objects would take 0.2 s, and there are several during the import alone."""
+def garbage_collection_off() -> Iterator[None]:
+    """Context without garbage collection; its objects are left out of later ones, too.
+
+    For the import of torch and the loading of a model: each collection of their objects would take 0.2 s, and there
+    are several during the import alone.
+    """
     gc.disable()
     try:
         yield

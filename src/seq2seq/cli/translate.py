@@ -37,7 +37,7 @@ from seq2seq.cli.output import Output, is_finished, open_output
 from seq2seq.cli.prompt import Prompt, is_conversation
 from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, say, set_quiet, warn
-from seq2seq.system import nothing_is_garbage
+from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line, More
@@ -195,7 +195,7 @@ def translate(
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
     talks = file is None and output is None and prefix is None and is_conversation()
     text = input_text(file, decoding_errors)
-    with nothing_is_garbage():
+    with garbage_collection_off():
         from seq2seq.runs.load import load
 
         loaded = load(
