@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from seq2seq.decoding.forced_decoding import target_log_probabilities, target_to
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
+from seq2seq.kernels.compiled_transformer import pack_for_search
 from seq2seq.kernels.packed_linear import PackedLinear
 from seq2seq.models import build_model
 from seq2seq.models.interface import Memory, Seq2SeqModel, log_probabilities
@@ -309,3 +311,33 @@ def test_limits_are_the_models() -> None:
     assert engine.max_source_length == engine.max_target_length == 1024
     assert NativeEngine(random_model("gru-none", 9), CPU).max_target_length is None
     assert isinstance(model.output, nn.Linear)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "gru-additive"])
+def test_unchanged_weights_are_packed_once_for_all_calls(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packing took a third of the time of a short sentence; changed weights are packed again."""
+    model = random_model(kind, 12).eval()
+    packed = []
+
+    def counted(*arguments: Any) -> Seq2SeqModel:
+        packed.append(arguments)
+        return pack_for_search(*arguments)
+
+    monkeypatch.setattr("seq2seq.decoding.engine.pack_for_search", counted)
+    engine, sentences, options = NativeEngine(model, CPU), [Sentence([5, 6, 7])], SearchOptions(3)
+
+    def found() -> list[list[Hypothesis]]:
+        with engine.unchanged():
+            return engine.search(sentences, options)
+
+    assert found() == found()
+    assert len(packed) == 1
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-0.5)
+    changed = found()
+    assert len(packed) == 2
+    assert changed == NativeEngine(model, CPU).search(sentences, options)
+    model.train()  # as between two validations: its weights will change, and the copy would only take memory
+    found()
+    assert engine._kept == ((), {})
