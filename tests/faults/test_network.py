@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.message
 import email.utils
+import errno
 import gzip
 import hashlib
 import io
@@ -22,6 +23,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import huggingface_hub
 import pyarrow as pa
@@ -448,6 +450,18 @@ def test_the_hub_breaks_off(hubbed: Loopback, monkeypatch: pytest.MonkeyPatch) -
     hubbed.plan["get"] = ["cut:4000", "cut:3000"]
     assert fetch_hub() == 2000
     assert [wanted for kind, _, wanted in hubbed.seen if kind == "get"][1:] == ["bytes=4000-", "bytes=7000-"]
+
+
+def test_a_hub_folder_of_another_user(hubbed: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container HOME may be root's; the hint was "it has: [Errno 13]"."""
+
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/.cache/huggingface/token")
+
+    monkeypatch.setattr("datasets.load_dataset_builder", refused)
+    with pytest.raises(UsageError, match=r"cannot use /root/\.cache/huggingface/token") as caught:
+        fetch_hub()
+    assert "HF_HOME" in caught.value.hint
 
 
 @pytest.mark.fault(42)

@@ -30,7 +30,7 @@ from seq2seq.config.sources import HubSource
 from seq2seq.data.archives import ARCHIVE, check_archive
 from seq2seq.data.files import DecodingErrors, Pair, digest_file, one_line
 from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
-from seq2seq.errors import DataError, NetworkError, UserError
+from seq2seq.errors import DataError, NetworkError, UsageError, UserError
 
 Result = TypeVar("Result")
 
@@ -353,6 +353,13 @@ def _explain(error: Exception, source: HubSource) -> UserError:
             where=place,
             hint="check the id; a gated dataset needs `hf auth login`",
             code="hub.no-dataset",
+        )
+    if isinstance(error, PermissionError):  # HOME may be another user's, as in a container
+        return UsageError(
+            f"cannot use {error.filename}: {error.strerror}",
+            where=place,
+            hint="HF_HOME=FOLDER names another place for the hub's files",
+            code="usage.unwritable",
         )
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if type(error).__name__ == "JSONDecodeError":
