@@ -456,10 +456,10 @@ def test_a_hub_folder_of_another_user(hubbed: Loopback, monkeypatch: pytest.Monk
     """In a container HOME may be root's; the hint was "it has: [Errno 13]"."""
 
     def refused(*_: object, **__: object) -> NoReturn:
-        raise PermissionError(errno.EACCES, "Permission denied", "/root/.cache/huggingface/token")
+        raise PermissionError(errno.EACCES, "Permission denied", "/home/other/.cache/huggingface/token")
 
     monkeypatch.setattr("datasets.load_dataset_builder", refused)
-    with pytest.raises(UsageError, match=r"cannot use /root/\.cache/huggingface/token") as caught:
+    with pytest.raises(UsageError, match=r"cannot use /home/other/\.cache/huggingface/token") as caught:
         fetch_hub()
     assert "HF_HOME" in caught.value.hint
 

@@ -61,8 +61,8 @@ class NativeEngine(Engine):
         self._packed: dict[bool, Seq2SeqModel] | None = None
         """The packed models, with and without loops, while the weights do not change."""
         self._kept: tuple[tuple[int, ...], dict[bool, Seq2SeqModel]] = (), {}
-        """What the last `unchanged` packed, with the version of the weights: packing takes a third of the time of a
-        short sentence."""
+        """Version of the weights, and the packed models of the last `unchanged`: packing them again would take a third
+        of the time of a short sentence."""
 
     @property
     def max_source_length(self) -> int | None:

@@ -202,9 +202,9 @@ class RunDirectory:
 
 
 def run_of_file(file: Path) -> Path | None:
-    """The run directory that a file belongs to, as its config or a checkpoint does; None for any other file.
+    """The run directory whose config, records or checkpoints a file is part of; None for any other file.
 
-    The report, which is written anew at will, and files that the user put beside those of the run are others.
+    None also for the report, which can be written again at any time, and for files that a user put into the folder.
     """
     path = file.absolute()
     with suppress(OSError, RuntimeError):  # RuntimeError: links in a circle
