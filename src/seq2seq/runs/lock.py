@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process trains in a run directory; unknown, and so False, without file locks."""
+    """Return True if a process trains in a run directory; always False on systems without file locks."""
     if find_spec("fcntl") is None:  # on Windows
         return False
     import fcntl
