@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from seq2seq.models.cpu_products import padded, product, transposed_product
+
 HAS_ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -28,13 +30,13 @@ def linear(
     GFLOP/s on an AMD EPYC.
     """
     if _is_inference_on_cpu(x, weight):
-        product = onednn_linear(x.to(weight.dtype), weight, bias)
-        return product.relu_() if relu else product
+        inferred = onednn_linear(x.to(weight.dtype), weight, bias)
+        return inferred.relu_() if relu else inferred
+    if _is_bf16_training_on_cpu(x, weight):
+        trained: Tensor = _LinearBf16.apply(x, weight, bias, relu)  # type: ignore[no-untyped-call]
+        return trained
     if not relu:
         return F.linear(x, weight, bias)
-    if _is_bf16_training_on_cpu(x, weight):
-        positive: Tensor = _ReluLinearBf16.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-        return positive
     # Not in place: on a linear layer's view that costs four copies going backward.
     return F.relu(F.linear(x, weight, bias))
 
@@ -52,30 +54,40 @@ def is_autocast(kind: str) -> bool:
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
     """oneDNN's product. Its relu turns NaN into 0, which would hide a broken model in inference."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
-    return product
+    computed: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
+    return computed
 
 
-class _ReluLinearBf16(torch.autograd.Function):
-    """relu(x weight^T + bias) as autocast computes it in bf16, without passes over memory for bias and relu."""
+class _LinearBf16(torch.autograd.Function):
+    """x weight^T + bias as autocast computes it in bf16, or its positive part, in few shapes (`cpu_products`).
+
+    oneDNN's product adds the bias and takes the positive part without passes over memory.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        narrow, weight = x.bfloat16(), weight.bfloat16()
-        positive = onednn_linear(narrow, weight, None if bias is None else bias.bfloat16(), relu=True)
-        ctx.save_for_backward(narrow, weight, positive)
-        ctx.dtype = x.dtype
-        return positive
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        rows, weight = x.bfloat16().flatten(0, -2), weight.bfloat16()
+        bias = None if bias is None else bias.bfloat16()
+        if relu:
+            out = onednn_linear(padded(rows), weight, bias, relu=True)[: len(rows)]
+        else:
+            out = product(rows, weight.t(), bias)
+        ctx.save_for_backward(rows, weight, out if relu else None)
+        ctx.dtype, ctx.shape = x.dtype, x.shape
+        return out.view(*x.shape[:-1], len(weight))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        x, weight, positive = ctx.saved_tensors
-        rows = torch.ops.aten.threshold_backward(gradients[0], positive, 0).flatten(0, -2)
-        for_x, for_weight, for_bias = ctx.needs_input_grad
+        rows, weight, positive = ctx.saved_tensors
+        slopes = gradients[0].flatten(0, -2)
+        if positive is not None:
+            slopes = torch.ops.aten.threshold_backward(slopes, positive, 0)
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
         return (
-            torch.mm(rows, weight).view(x.shape).to(ctx.dtype) if for_x else None,
-            torch.mm(rows.t(), x.flatten(0, -2)).float() if for_weight else None,
-            rows.sum(dim=0).float() if for_bias else None,
+            product(slopes, weight).view(ctx.shape).to(ctx.dtype) if for_x else None,
+            transposed_product(slopes, rows) if for_weight else None,
+            slopes.sum(dim=0).float() if for_bias else None,
+            None,
         )
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from seq2seq.models.cpu_products import BLOCK, product, transposed_product
 from seq2seq.models.linear import compute_dtype
 from seq2seq.special_tokens import PAD
 
@@ -131,6 +132,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         bias_sum = 0.0 if bias is None else bias.sum()
         loss, nll = torch.zeros((), device=rows.device), torch.zeros((), device=rows.device)
         chunk = max(1, _CHUNK_NUMBERS.get(rows.device.type, _USUAL_CHUNK) // (vocabulary * len(shares)))
+        chunk -= chunk % BLOCK if chunk > BLOCK else 0
         gradients = _Gradients(ctx.needs_input_grad, rows, weight, bias, at_once=chunk * len(shares))
         for start in range(0, count, chunk):
             wanted = targets[start : start + chunk]
@@ -164,7 +166,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _softmax(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, room: Tensor) -> _Chunk:
-    logits = torch.mm(rows, weight.t(), out=room)
+    logits = product(rows, weight.t(), out=room)
     if bias is not None:
         logits += bias.to(logits.dtype)
     reference = logits.gather(1, wanted[:, None]).float()
@@ -183,7 +185,7 @@ def _divergence(first: _Chunk, second: _Chunk, weight: Tensor, passes: TwoPasses
     KL_21, with -r.
     """
     (c_1, c_2), (d_12, d_21) = passes
-    ratios = torch.mm(first.rows - second.rows, weight.t())
+    ratios = product(first.rows - second.rows, weight.t())
     sums = first.log_normalizer.new_zeros(())
     block = max(1, _BLOCK_NUMBERS.get(ratios.device.type, _USUAL_CHUNK) // len(weight))
     for start in range(0, len(ratios), block):
@@ -232,7 +234,7 @@ class _Gradients:
         """Add the part of a chunk, whose slopes are in the buffers from `buffers`."""
         scale = chunk.total.reciprocal()
         if self.rows is not None:
-            self.rows[place] = torch.mm(chunk.slopes, weight) * scale
+            self.rows[place] = product(chunk.slopes, weight) * scale
         self._scaled[self._used : self._used + len(scale)] = chunk.rows * scale
         self._used += len(scale)
         if self.bias is not None:
@@ -241,8 +243,8 @@ class _Gradients:
     def _multiply(self) -> None:
         """Add the collected slopes to the gradient of the weight."""
         if self._wants_weight:
-            product = torch.mm(self._slopes[: self._used].t(), self._scaled[: self._used]).to(self._dtype)
-            self.weight = product if self.weight is None else self.weight.add_(product)
+            part = transposed_product(self._slopes[: self._used], self._scaled[: self._used]).to(self._dtype)
+            self.weight = part if self.weight is None else self.weight.add_(part)
         self._used = 0
 
     def finish(
