@@ -41,7 +41,7 @@ def declared_packages() -> set[str]:
             *project["dependencies"],
             *(
                 text
-                for name in ("ctranslate2", "huggingface", "mtdata", "langid", "serve", "tune")
+                for name in ("ctranslate2", "huggingface", "mimalloc", "mtdata", "langid", "serve", "tune")
                 for text in extras[name]
             ),
         ]

@@ -6,12 +6,14 @@ import os
 from contextlib import suppress
 from typing import NoReturn
 
+from seq2seq.allocator import restart_with_mimalloc
 from seq2seq.processes import end_children_with_parent
 from seq2seq.system import HINT, what_ran_out
 
 
 def run() -> NoReturn:
     """The command line, from the first import on: Ctrl-C or a lack of memory end it without a traceback."""
+    restart_with_mimalloc()
     end_children_with_parent()
     try:
         from seq2seq.cli import main

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from seq2seq.models.cpu_products import BLOCK, padded, product, transposed_product
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from seq2seq.models.cpu_products import BLOCK, padded, product, transposed_product
 
 COUNTS = [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 3 * BLOCK, 5 * BLOCK + 17]
 TYPES = [torch.float32, torch.bfloat16]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from seq2seq import allocator
 from seq2seq.config import Config
 from seq2seq.console import say
 from seq2seq.decoding.engine import FEW_THREADS
@@ -38,6 +39,7 @@ _EXTRAS = {"ctranslate2": "ctranslate2", "huggingface": "transformers"}
 # CPU features that decide speed: vector width, and matrix products in low precision.
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 _VARIABLES = (
+    "SEQ2SEQ_ALLOCATOR",
     "SEQ2SEQ_CACHE",
     "SEQ2SEQ_FAILPOINTS",
     "OMP_NUM_THREADS",
@@ -59,7 +61,7 @@ def machine_facts(config: Config, cache: Path) -> Facts:
         "versions": _versions(),
         "extras": {name: _version(package, importable=package) for name, package in _EXTRAS.items()},
         "processor": _processor(),
-        "memory": dict(_memory()),
+        "memory": {**dict(_memory()), "allocator": _allocator()},
         "disk": {
             "working folder": _disk(Path.cwd()),
             "cache": f"{shown_path(cache)}: {_disk(cache)}",
@@ -74,6 +76,7 @@ def log_header(config: Config) -> str:
     """One line of the main facts, for the head of the training log."""
     cpu = _processor()
     facts = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
+    facts.append(f"memory from {allocator.loaded() or 'the system'}")
     devices = [text for name, text in _devices() if name != "cpu"]
     chosen = [f"{name} {text}" for name, text in _chosen(config)]
     versions = [f"{name} {text}" for name, text in _versions().items() if name in ("seq2seq", "python", "torch")]
@@ -133,6 +136,11 @@ def _memory() -> Iterator[tuple[str, str]]:
         yield "limit", f"{_gib(int(limit))} allowed to this container"
     if Path("/dev/shm").is_dir():
         yield "shared", f"{_gib(shutil.disk_usage('/dev/shm').free)} shared memory free"
+
+
+def _allocator() -> str:
+    library, reason = allocator.choice()
+    return f"the system's ({reason})" if library is None else f"mimalloc for training ({library})"
 
 
 def _disk(path: Path) -> str:
