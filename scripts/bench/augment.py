@@ -62,6 +62,7 @@ def _head(file: Path, output: Path, lines: int) -> Path:
 def forms(sources: Texts, references: Texts) -> dict[str, tuple[Texts, Texts]]:
     """Sources and references of each form of the test set."""
     from seq2seq.data import augment
+    from seq2seq.letter_case import lowercase, titlecase, uppercase
 
     bare = [
         pair if pair[0] != source and pair[1] != reference else (source, reference)
@@ -70,9 +71,9 @@ def forms(sources: Texts, references: Texts) -> dict[str, tuple[Texts, Texts]]:
     ]
     return {
         "as it is": (sources, references),
-        "capitals": ([augment.uppercase(text) for text in sources], [augment.uppercase(text) for text in references]),
-        "initial capitals": ([augment.titlecase(text) for text in sources], references),
-        "small letters": ([augment.lowercase(text) for text in sources], references),
+        "capitals": ([uppercase(text) for text in sources], [uppercase(text) for text in references]),
+        "initial capitals": ([titlecase(text) for text in sources], references),
+        "small letters": ([lowercase(text) for text in sources], references),
         "no full stop": ([source for source, _ in bare], [reference for _, reference in bare]),
         "typing errors": ([augment.misspell(text, seed=2) for text in sources], references),
     }

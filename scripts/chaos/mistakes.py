@@ -60,7 +60,7 @@ def _try(typed: tuple[str, ...], code: int, text: str, place: Path, trained: Pat
     errors = [line for line in outcome.said.splitlines() if line.startswith("error: ")]
     wrong = [
         f"exit code {outcome.code}, not {code}" if outcome.code != code else "",
-        f"{text!r} is not said" if text.replace("RUN", str(trained)) not in outcome.said else "",
+        "" if text in outcome.said or text.replace("RUN", str(trained)) in outcome.said else f"{text!r} is not said",
         "a traceback" if "Traceback" in outcome.said else "",
         f"{len(errors)} errors" if len(errors) != 1 else "",
         "no code at the end" if errors and not re.search(r"  \[[\w.-]+\]$", errors[0]) else "",

@@ -15,3 +15,6 @@ _KINDS = {
 }
 FIXED_TEXT = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
 """Each group is named for its kind; these are values of `decoding.keep`."""
+
+TARGET_TAG = re.compile("<2[A-Za-z0-9_-]+>")
+"""The tag that chooses the target language, as `data.corpus` puts it before a source text."""

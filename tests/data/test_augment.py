@@ -13,13 +13,14 @@ from seq2seq.config import load_config
 from seq2seq.config.settings import AUGMENT_RATES, AugmentSettings, DataSettings, TokenizerSettings
 from seq2seq.config.sources import TextSource
 from seq2seq.data import augment as augment_module
-from seq2seq.data.augment import Augmentation, lowercase, misspell, titlecase, uppercase, without_full_stop
+from seq2seq.data.augment import Augmentation, misspell, without_full_stop
 from seq2seq.data.batch_plan import Cursor
 from seq2seq.data.batches import TrainingBatches
 from seq2seq.data.order import Mixture
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.store import Store
 from seq2seq.errors import ConfigError
+from seq2seq.letter_case import lowercase, titlecase, uppercase
 
 Pair = tuple[str, str]
 WORDS = ["apple", "banana", "cherry", "damson", "elder", "figs", "grape", "hazel"]
@@ -175,10 +176,10 @@ def test_batches_with_copies_resume_and_are_shared_among_ranks(tmp_path: Path) -
 
 
 def test_the_short_form_and_single_rates(tmp_path: Path) -> None:
-    assert load_config([], ["data.augment=true"]).data.augment.model_dump() == AUGMENT_RATES
+    assert load_config([], ["data.augment=true"]).data.augment.model_dump() == {"uppercase": 0.0, **AUGMENT_RATES}
     assert load_config([], []).data.augment == AugmentSettings()
     one = load_config([], ["data.augment=true", "data.augment.typos=0"]).data.augment
-    assert one.model_dump() == {**AUGMENT_RATES, "typos": 0.0}
+    assert one.model_dump() == {"uppercase": 0.0, **AUGMENT_RATES, "typos": 0.0}
     assert load_config([], ["data.augment.typos=0.1", "data.augment=false"]).data.augment == AugmentSettings()
     file = tmp_path / "c.yaml"
     file.write_text("data:\n  augment: {upercase: 0.1}\n", encoding="utf-8")

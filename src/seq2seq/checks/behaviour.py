@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
-from seq2seq.data.augment import lowercase, misspell, titlecase, uppercase
+from seq2seq.data.augment import misspell
 from seq2seq.decoding.segmentation import is_blank, join_sentences
 from seq2seq.errors import DataError
 from seq2seq.languages import language_of
+from seq2seq.letter_case import lowercase, titlecase, uppercase
 from seq2seq.runs.loaded_run import LoadedRun
 
 Verdict = Literal["kept", "altered", "lost"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +33,7 @@ from seq2seq.cli.options import (
 )
 from seq2seq.cli.translate import Ensemble
 from seq2seq.console import say, set_quiet
-from seq2seq.errors import UsageError
+from seq2seq.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from seq2seq.config import Config
@@ -166,12 +167,18 @@ def distill(
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}.distilled")
+    is_new = not folder.exists()
     try:
         make_folder(folder)
     except OSError as error:
         raise disk_error(error, folder, 0) from None
-    config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output, genuine=genuine)
-    check_run_config(RunDirectory(output), config)
+    try:
+        config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output, genuine=genuine)
+        check_run_config(RunDirectory(output), config)
+    except UserError:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     counts = _translate(loaded, folder, targets, text or [])
     _train(config, started, quiet=quiet)
     student = load(output, device=device, threads=threads, workers=workers)

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from seq2seq.config.base import Settings, Strings
 from seq2seq.config.model import ModelSettings, TransformerSettings
 from seq2seq.config.sources import Source
+from seq2seq.languages import language_of
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -51,7 +52,7 @@ class CleaningSettings(Settings):
     targets are labels, so that more than half of the corpus would go."""
 
 
-AUGMENT_RATES = {"uppercase": 0.05, "titlecase": 0.02, "lowercase": 0.05, "no_full_stop": 0.05, "typos": 0.02}
+AUGMENT_RATES = {"titlecase": 0.02, "lowercase": 0.05, "no_full_stop": 0.05, "typos": 0.02}
 """Rates of `data.augment: true`."""
 
 
@@ -62,13 +63,13 @@ def augment_rates(value: Any) -> Any:
 
 class AugmentSettings(Settings):
     """Noisy copies of training pairs, so that text as people type it is translated like other text. Rates are copies
-    per pair in an epoch, others in each; `data.augment: true` takes 0.05 of uppercase, lowercase and no_full_stop, and
-    0.02 of titlecase and typos. URLs, placeholders, tags and target tags stay as they are."""
+    per pair in an epoch, others in each; `data.augment: true` takes 0.05 of lowercase and no_full_stop, and 0.02 of
+    titlecase and typos. URLs, placeholders, tags and target tags stay as they are."""
 
     model_config = ConfigDict(json_schema_extra={"type": ["object", "boolean"]})
 
     uppercase: Probability = 0.0
-    """BOTH SIDES IN CAPITALS."""
+    """BOTH SIDES IN CAPITALS; of use only without `decoding.truecase_capitals`."""
     titlecase: Probability = 0.0
     """The Source With Initial Capitals, as in headings; the target stays as it is."""
     lowercase: Probability = 0.0
@@ -119,6 +120,11 @@ class DataSettings(Settings):
             if any(source.tag for source in getattr(self, split)):
                 raise ValueError(f"tag marks training corpora; leave it out of data.{split}")
         return self
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """ISO 639-1 codes of source and target; empty where they are none."""
+        return language_of(self.source_language), language_of(self.target_language)
 
 
 class TokenizerSettings(Settings):
@@ -296,6 +302,9 @@ class DecodingSettings(Settings):
     """Text that stays as it is, some of: `urls`, `emails`, `placeholders` (`{name}`, `%s`), `tags` (`<b>`), `numbers`
     of two digits and more, `lines` without a letter. `unseen` is lines without a letter, and of the other kinds what
     the vocabulary can only spell; [] keeps nothing by force."""
+    truecase_capitals: bool = True
+    """Translate a line IN CAPITALS in its usual letter case, by the vocabulary, and put the output into capitals; not
+    where the model knows nothing but capitals."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers that the model computes with while it translates. `auto` is fp32: scores are the same on every machine.
     bf16 is within 0.1 BLEU; on a CPU it is slower than fp32 wherever loops are compiled."""

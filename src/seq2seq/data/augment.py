@@ -18,26 +18,17 @@ import numpy.typing as npt
 from seq2seq.config.settings import DataSettings
 from seq2seq.data.files import Pair
 from seq2seq.data.raw_pairs import RawText
-from seq2seq.fixed_text import FIXED_TEXT
-from seq2seq.languages import language_of, script_of
+from seq2seq.languages import script_of
+from seq2seq.letter_case import FIXED, TURKIC, lowercase, titlecase, uppercase
 from seq2seq.random_streams import scramble, stream_key
-from seq2seq.tokenizers.base import TAG
 
 COPIES = 100_000
 """Number of copies of a kind from which on only as many are stored as an epoch reads, not one of each pair."""
 
 _ROWS = 10_000
 _CASES = ("uppercase", "titlecase", "lowercase")
-_TURKIC = ("tr", "az")
-"""Languages in which the dot of i stays with capitals."""
 
-_FIXED = f"(?P<target_tag>{TAG.pattern})|{FIXED_TEXT.pattern}"
-_WORD = re.compile(rf"{_FIXED}|(?P<change>\w+)")
-_INITIAL = re.compile(rf"{_FIXED}|(?P<change>(?<![\w'’])[^\W\d_])")
-_PLAIN_INITIAL = re.compile(r"(?P<change>(?<![\w'’])[^\W\d_])")
-_MAY_BE_FIXED = re.compile(r"[@{<%\d]|://|www\.")
-"""Without any of these a text holds no fixed text, and is changed twenty times faster."""
-_MISSPELLED = re.compile(rf"{_FIXED}|(?P<change>[^\W\d_]{{4,}})")
+_MISSPELLED = re.compile(rf"{FIXED}|(?P<change>[^\W\d_]{{4,}})")
 _FULL_STOP = re.compile(r"(?<![.\s])\s*[.。．｡।۔։።]\s*$")
 _TYPING_ERRORS = 0.1
 """Share of the words with a typing error; at least one word has one."""
@@ -56,11 +47,11 @@ class Augmentation(NamedTuple):
     def of(cls, data: DataSettings) -> Augmentation:
         """The augmentation of a config; without rates if it is off."""
         rates = {kind: rate for kind, rate in data.augment.model_dump().items() if rate}
-        return cls(rates, (language_of(data.source_language), language_of(data.target_language)), data.seed)
+        return cls(rates, data.languages, data.seed)
 
     def key(self) -> dict[str, object]:
         """What the stored copies depend on, for JSON."""
-        return {**self.rates, "turkic": [language in _TURKIC for language in self.languages]}
+        return {**self.rates, "turkic": [language in TURKIC for language in self.languages]}
 
     def share(self, kind: str, pairs: int) -> float:
         """Share of the pairs of a corpus that have a stored copy of this kind."""
@@ -115,33 +106,6 @@ class Augmentation(NamedTuple):
                 yield " ".join(missing[0]), " ".join(missing[1])
 
 
-def uppercase(text: str, language: str = "") -> str:
-    """The text in capitals, apart from URLs, placeholders, tags and target tags."""
-
-    def change(word: str) -> str:
-        return (word.replace("i", "İ") if language in _TURKIC else word).upper()
-
-    return _changed(text, _WORD, change) if _MAY_BE_FIXED.search(text) else change(text)
-
-
-def lowercase(text: str, language: str = "") -> str:
-    """The text in small letters, apart from URLs, placeholders, tags and target tags."""
-
-    def change(word: str) -> str:
-        return (word.replace("İ", "i").replace("I", "ı") if language in _TURKIC else word).lower()
-
-    return _changed(text, _WORD, change) if _MAY_BE_FIXED.search(text) else change(text)
-
-
-def titlecase(text: str, language: str = "") -> str:
-    """The text with initial capitals, apart from URLs, placeholders, tags and target tags."""
-
-    def change(letter: str) -> str:
-        return "İ" if letter == "i" and language in _TURKIC else letter.title()
-
-    return _changed(text, _INITIAL if _MAY_BE_FIXED.search(text) else _PLAIN_INITIAL, change)
-
-
 def without_full_stop(text: str) -> str:
     """The text without the full stop at its end; an ellipsis stays."""
     return _FULL_STOP.sub("", text) or text
@@ -178,7 +142,3 @@ def _mistyped(word: str, letters: str, draw: Callable[[], float]) -> str:
             return before + letter + letter + after
         case _:
             return before + letters[int(draw() * len(letters))] + after
-
-
-def _changed(text: str, pattern: re.Pattern[str], change: Callable[[str], str]) -> str:
-    return pattern.sub(lambda found: change(found[0]) if found.lastgroup == "change" else found[0], text)

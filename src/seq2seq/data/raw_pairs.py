@@ -15,7 +15,7 @@ import pyarrow as pa
 from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
 from seq2seq.data.files import Pair
-from seq2seq.tokenizers.base import TAG
+from seq2seq.fixed_text import TARGET_TAG
 
 Rows = npt.NDArray[np.int64]
 
@@ -235,7 +235,7 @@ class _Tags:
         corpus_tags = sorted({tag for tag in tags if tag})
         self._starts = ("<2", *corpus_tags)
         own = rf"(?:(?:{'|'.join(corpus_tags)})\s*)?" if corpus_tags else ""
-        self._pattern = re.compile(rf"(?:{TAG.pattern}\s*)?{own}")
+        self._pattern = re.compile(rf"(?:{TARGET_TAG.pattern}\s*)?{own}")
 
     def strip(self, source: str) -> str:
         """The source text without its tags."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UsageError
-from seq2seq.tokenizers.base import TAG
+from seq2seq.fixed_text import TARGET_TAG
 
 
 class TargetTags(NamedTuple):
@@ -21,7 +21,7 @@ class TargetTags(NamedTuple):
 
     def split(self, text: str) -> tuple[str, str]:
         """The tag at the beginning of a text and a space, or an empty string; and the text without it."""
-        if not self.tags or (found := TAG.match(text)) is None or found[0] not in self.tags:
+        if not self.tags or (found := TARGET_TAG.match(text)) is None or found[0] not in self.tags:
             return "", text
         return f"{found[0]} ", text[found.end() :].removeprefix(" ")
 
@@ -49,7 +49,7 @@ class TargetTags(NamedTuple):
         for text in texts:
             if not text:
                 yield text
-            elif self.tags and (found := TAG.match(text)):
+            elif self.tags and (found := TARGET_TAG.match(text)):
                 self.symbol(_language(found[0]), option)
                 yield text
             elif is_blank(text):

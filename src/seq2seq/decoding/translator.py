@@ -22,6 +22,7 @@ from seq2seq.decoding.mbr import MBREngine, MBROptions
 from seq2seq.decoding.segmentation import is_blank, join_sentences, readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
+from seq2seq.decoding.truecasing import Truecaser
 from seq2seq.decoding.unknown_words import replace_unknowns
 from seq2seq.decoding.workers import Job, Parallelism, PoolCache, WorkerPool, open_pool
 from seq2seq.errors import UsageError
@@ -47,7 +48,7 @@ class Translation(NamedTuple):
     log_probability: float
     """Natural log of P(target | source)."""
     pieces: list[str]
-    """Subword pieces of the text."""
+    """Subword pieces of the text; of a line in capitals, as the model wrote them."""
     token_scores: tuple[float, ...] | None = None
     """On request: log P of each piece and of the end mark; those of several sentences one after the other."""
     cut: bool = False
@@ -109,6 +110,7 @@ class Translator:
     Worker processes are kept for the next text until `close`, or until the translator is garbage collected.
 
     Attributes:
+        languages: ISO 639-1 codes of source and target, for their letter case.
         scorer: scores, states and attention of the engine's own model.
         tags: the target tags of the source vocabulary.
         outputs_cut: number of lines so far whose best output was cut off at the maximum length.
@@ -122,11 +124,13 @@ class Translator:
         *,
         scorer: Scorer | None = None,
         parallelism: Parallelism | None = None,
+        languages: tuple[str, str] = ("", ""),
     ) -> None:
-        self.engine, self.tokenizers, self.settings = engine, tokenizers, settings
+        self.engine, self.tokenizers, self.settings, self.languages = engine, tokenizers, settings, languages
         self.parallelism = parallelism or Parallelism()
         self.outputs_cut = 0
         self.tags = TargetTags(tuple(tokenizers.source.tags))
+        self._truecaser = Truecaser(tokenizers, languages)
         self._kept: dict[tuple[tuple[str, ...], bool], KeptText] = {}
         self._scorer = scorer
         self._pools = PoolCache(engine, self.parallelism)
@@ -270,10 +274,24 @@ class Translator:
 
     def _text_of(self, line: Line, kept: KeptText) -> str:
         """The text of a line that is translated: nothing of one that is copied, stand-ins for spans that are kept."""
-        text = readable(line.text)
-        if self._is_copied(line, kept) and not (kept.glossary and kept.glossary.entries(text)):
+        if self._is_copied(line, kept) and not (kept.glossary and kept.glossary.entries(readable(line.text))):
             return ""
-        return kept.masked(text)
+        return kept.masked(self._read(line, kept))
+
+    def _read(self, line: Line, kept: KeptText) -> str:
+        """The text of a line as the model reads it."""
+        text = readable(line.text)
+        return self._truecaser.lowered(text) if self._is_in_capitals(line, kept) else text
+
+    def _is_in_capitals(self, line: Line, kept: KeptText) -> bool:
+        """Whether the output is in capitals; not where it must hold a text that is given, whose case counts."""
+        text = readable(line.text)
+        return (
+            self.settings.truecase_capitals
+            and not line.prefix
+            and self._truecaser.takes(text)
+            and not (kept.glossary and kept.glossary.entries(text))
+        )
 
     def _is_copied(self, line: Line, kept: KeptText) -> bool:
         return not line.prefix and kept.copies(self.tags.split(readable(line.text))[1])
@@ -320,7 +338,7 @@ class Translator:
         demanding: list[Sentence] = []
         short: list[Sentence] = []
         for sentence in sentences:
-            line, found = readable(chunk.line(sentence).text), translations[sentence.key]
+            line, found = self._read(chunk.line(sentence), chunk.kept), translations[sentence.key]
             if self.engine.takes_phrases and chunk.kept.lost(sentence.text, line, found[0].text):
                 phrases = chunk.kept.phrases(sentence.text, sentence.ids, line)
                 if phrases and self._fits(sum(map(len, phrases))):
@@ -340,7 +358,7 @@ class Translator:
                 if is_wider:
                     both = sorted([*translations[sentence.key], *new], key=lambda item: -item.score)
                     translations[sentence.key] = _distinct(both)[: search.n_best]
-                elif not chunk.kept.lost(sentence.text, readable(chunk.line(sentence).text), new[0].text):
+                elif not chunk.kept.lost(sentence.text, self._read(chunk.line(sentence), chunk.kept), new[0].text):
                     translations[sentence.key] = new
 
     def _fits(self, tokens: int) -> bool:
@@ -355,9 +373,11 @@ class Translator:
         target, line = self.tokenizers.target, chunk.line(sentence)
         if options.replace_unknown:
             texts = [replace_unknowns(self.tokenizers, sentence.text, h.tokens, h.attention) for h in hypotheses]
-            texts = [chunk.kept.restored(text, readable(line.text)) for text in texts]
+            texts = [chunk.kept.restored(text, self._read(line, chunk.kept)) for text in texts]
         else:
             texts = target.decode([h.tokens for h in hypotheses])
+        if self._is_in_capitals(line, chunk.kept):
+            texts = list(map(self._truecaser.raised, texts))
         translations = [
             Translation(
                 line, single_line(text), h.score, h.log_probability, target.pieces(h.tokens), h.token_scores, h.cut

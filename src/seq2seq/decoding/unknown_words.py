@@ -12,8 +12,8 @@ from torch import Tensor
 
 from seq2seq.decoding.kept_text import has_stand_in
 from seq2seq.errors import UsageError
+from seq2seq.fixed_text import TARGET_TAG
 from seq2seq.special_tokens import UNK
-from seq2seq.tokenizers.base import TAG
 from seq2seq.tokenizers.normalization import normalize
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.symbols import SymbolTokenizer
@@ -57,7 +57,7 @@ def replace_unknowns(
                 code="model.no-attention",
             )
         symbols = list(source.symbols_of(normalize(source_text, source.normalization)))
-        places = [place for place, symbol in enumerate(symbols) if not TAG.fullmatch(symbol)]
+        places = [place for place, symbol in enumerate(symbols) if not TARGET_TAG.fullmatch(symbol)]
         # Words unknown to one side are mostly unknown to the other: those symbols are used first, each of them once.
         unknown = {place for place in places if source.number(symbols[place]) == UNK}
         for row, token in enumerate(tokens):

@@ -76,7 +76,8 @@ def make_validation(
         model.eval()
         sums = _loss_and_tokens(model, prepared.valid, precision, ranks)
         # A new engine each time: it may hold copies of weights, which have changed.
-        translator = Translator(NativeEngine(model, precision.device), prepared.tokenizers, decoding)
+        engine = NativeEngine(model, precision.device)
+        translator = Translator(engine, prepared.tokenizers, decoding, languages=config.data.languages)
         return sums, translator.translate(texts[ranks.rank :: ranks.size])
 
     def attention_of(hypotheses: Sequence[str]) -> list[SentenceAttention]:

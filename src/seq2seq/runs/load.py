@@ -103,6 +103,7 @@ def load(
         parallelism=_parallelism(chosen, config.decoding.workers if workers is None else workers, cores)._replace(
             short_text_threads=threads or 1
         ),
+        languages=config.data.languages,
     )
     return LoadedRun(directory, config, path.name, translator, weights)
 
@@ -202,7 +203,10 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
         export = find_export(folder, _weights(path))
     engine = CTranslate2Engine(export, device=device, workers=workers)
     parallelism = Parallelism(threads=_CALLS_AT_ONCE, call_sentences=_SENTENCES_OF_A_CALL)
-    translator = Translator(engine, export.tokenizers, export.config.decoding, parallelism=parallelism)
+    languages = export.config.data.languages
+    translator = Translator(
+        engine, export.tokenizers, export.config.decoding, parallelism=parallelism, languages=languages
+    )
     return LoadedRun(RunDirectory(folder), export.config, export.checkpoint, translator, [export.weights])
 
 

@@ -84,7 +84,9 @@ class ServedRun:
             always_fork=own.parallelism.processes > 1, least_characters=_LEAST_CHARACTERS
         )
         scorer = None if own._scorer is None else own.scorer
-        self.translator = Translator(own.engine, own.tokenizers, own.settings, scorer=scorer, parallelism=parallelism)
+        self.translator = Translator(
+            own.engine, own.tokenizers, own.settings, scorer=scorer, parallelism=parallelism, languages=own.languages
+        )
         self._aligner = None if scorer is None else loaded.aligner()
         longest = own.engine.max_source_length
         self._longest = min(own.settings.max_source_tokens, max(2, longest) - 1 if longest else 1 << 30)

@@ -8,12 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seq2seq.atomic_files import write_bytes
+from seq2seq.fixed_text import TARGET_TAG
 
 UNKNOWN = "⁇"
 """Text of `<unk>` in decoded output (U+2047)."""
-
-TAG = re.compile("<2[A-Za-z0-9_-]+>")
-"""A target tag, as `data.corpus` puts it before a source text."""
 
 CORPUS_TAG = re.compile("<[A-Z][A-Za-z0-9_-]*>")
 """The tag of a training corpus, as `data.corpus` puts it before a source text."""
@@ -45,7 +43,7 @@ class Tokenizer(ABC):
     @property
     def tags(self) -> list[str]:
         """Target tags such as `<2de>` that are one token."""
-        return [piece for piece in self.pieces(range(self.size)) if TAG.fullmatch(piece)]
+        return [piece for piece in self.pieces(range(self.size)) if TARGET_TAG.fullmatch(piece)]
 
     @property
     def corpus_tags(self) -> list[str]:

@@ -15,8 +15,9 @@ from typing_extensions import Self
 from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, DataError
+from seq2seq.fixed_text import TARGET_TAG
 from seq2seq.special_tokens import SPECIAL_TOKENS, UNK
-from seq2seq.tokenizers.base import TAG, UNKNOWN, Tokenizer
+from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
 from seq2seq.tokenizers.normalization import Normalization, normalize
 
 _REPEATED = 2
@@ -91,7 +92,7 @@ class SymbolTokenizer(Tokenizer):
         new = [
             symbol
             for symbol, count in counts.items()
-            if count >= _REPEATED and symbol not in self._ids and not TAG.fullmatch(symbol)
+            if count >= _REPEATED and symbol not in self._ids and not TARGET_TAG.fullmatch(symbol)
         ]
         new.sort(key=lambda symbol: (-counts[symbol], symbol))
         return type(self)([*self.symbols, *new[:most]], self.normalization) if new else self

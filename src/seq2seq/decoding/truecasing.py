@@ -1,0 +1,71 @@
+"""Lines in capitals: searched in the letter case that the model knows, and answered in capitals.
+
+Case is restored from the vocabulary (truecasing, after Lita et al. 2003): of `word`, `Word` and `WORD`, the form that
+takes the fewest entries. So names, German nouns and acronyms keep their capitals, as far as the model has seen them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+
+from seq2seq.letter_case import FIXED, changed, lowercase, titlecase, uppercase
+from seq2seq.special_tokens import UNK
+from seq2seq.tokenizers.pair import TokenizerPair
+
+_FEWEST_WORDS, _FEWEST_LETTERS = 2, 8
+"""Of a line in capitals: a single word or a few letters may be an acronym."""
+
+_FIXED = re.compile(FIXED)
+_WORD = re.compile(rf"{FIXED}|(?P<change>[^\W\d_]+)")
+_BEGINNING = re.compile(r"(?:^|[.!?]\s+)[^\w]*(?P<change>[^\W\d_])")
+_BEFORE = ", "
+"""Text before a word whose entries are counted: the word is then not the first of a line."""
+
+
+class Truecaser:
+    """The letter case of lines.
+
+    Args:
+        tokenizers: of the model, whose source vocabulary says what it has seen.
+        languages: ISO 639-1 codes of source and target.
+    """
+
+    def __init__(self, tokenizers: TokenizerPair, languages: tuple[str, str] = ("", "")) -> None:
+        self._tokenizer, self._languages = tokenizers.source, languages
+
+    def takes(self, text: str) -> bool:
+        """Whether a text is in capitals, apart from URLs and the like, and the model knows small letters."""
+        if sum(map(str.isupper, text)) < _FEWEST_LETTERS:
+            return False
+        bare = _FIXED.sub(" ", text)
+        words = [word for word in re.findall(r"[^\W\d_]{2,}", bare) if word.isupper()]
+        return (
+            bare.isupper()
+            and len(words) >= _FEWEST_WORDS
+            and sum(map(len, words)) >= _FEWEST_LETTERS
+            and self._knows_small_letters
+        )
+
+    def lowered(self, text: str) -> str:
+        """A text in capitals in its usual case; sentences begin with a capital."""
+        words = {found[0] for found in _WORD.finditer(text) if found.lastgroup == "change"}
+        usual = {word: self._usual(word) for word in words}
+        text = changed(text, _WORD, lambda word: usual[word])
+        return _BEGINNING.sub(lambda found: found[0][:-1] + titlecase(found["change"], self._languages[0]), text)
+
+    def raised(self, output: str) -> str:
+        """An output in capitals."""
+        return uppercase(output, self._languages[1])
+
+    def _usual(self, word: str) -> str:
+        small = lowercase(word, self._languages[0])
+        forms = [small, titlecase(small, self._languages[0]), word]
+        rows = self._tokenizer.encode([_BEFORE + form for form in forms])
+        return min(zip(forms, rows, strict=True), key=lambda found: (found[1].count(UNK), len(found[1])))[0]
+
+    @cached_property
+    def _knows_small_letters(self) -> bool:
+        """Whether more entries are in small letters than in capitals: not in a vocabulary of telegrams or headings."""
+        pieces = self._tokenizer.pieces(range(4, self._tokenizer.size))
+        return sum(map(str.islower, pieces)) > sum(piece.isupper() and len(piece.strip("▁ ")) > 1 for piece in pieces)
