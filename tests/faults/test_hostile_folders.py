@@ -18,7 +18,7 @@ from seq2seq.errors import CheckpointError, ConfigError, UsageError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.lock import locked
 from seq2seq.runs.run_config import load_run_config
-from seq2seq.training.report import RunReport
+from seq2seq.training.metrics_log import RunReport
 from tests.cli.conftest import Runner
 
 OLD_RUNS = Path(__file__).parents[1] / "runs" / "old_runs"

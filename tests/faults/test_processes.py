@@ -21,7 +21,7 @@ from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.lock import locked
 from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted, StopRequest, interruptible
-from seq2seq.training.report import RunReport, Validation
+from seq2seq.training.metrics_log import RunReport, Validation
 from tests.children import Child, command, is_gone, terminal
 from tests.cli import conftest
 from tests.cli.conftest import checkpoint_of

@@ -22,7 +22,7 @@ from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageErr
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_config import config_changes, save_run_config
 from seq2seq.training.failures import DivergenceWatch
-from seq2seq.training.report import RunReport
+from seq2seq.training.metrics_log import RunReport
 from tests.faults.conftest import Failpoint
 from tests.training.test_trainer import Copying, make_trainer, tiny_model, weights
 

@@ -14,7 +14,7 @@ from tests.cli.conftest import checkpoint_of
 from seq2seq.config import load_config
 from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted
-from seq2seq.training.report import RunReport
+from seq2seq.training.metrics_log import RunReport
 
 SIZE = ["model.hidden_size=16", "model.dropout=0.2", "model.word_dropout=0.1"]
 # Each option that keeps a state of its own, or draws, is in one of the runs.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seq2seq.data.batches import collate
-from seq2seq.distributed.placement import choose_device
+from seq2seq.devices import choose_device
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision, choose_precision
 from tests.training.test_trainer import MODELS, Copying, make_trainer, pairs, tiny_model

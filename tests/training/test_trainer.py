@@ -25,7 +25,7 @@ from seq2seq.models.layers import Dropout
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
 from seq2seq.signals import Interrupted, StopRequest
-from seq2seq.training.report import RunReport, Validation
+from seq2seq.training.metrics_log import RunReport, Validation
 from seq2seq.training.step import LossModule, train_step
 from seq2seq.training.trainer import Trainer
 

@@ -1,314 +1,70 @@
-"""The search, in a world where training takes no time and quality is a formula."""
+"""The plan of a budget."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from seq2seq.config import Config, config_to_yaml, load_config
-from seq2seq.errors import CheckpointError, ConfigError, DivergenceError, ResourceError, UsageError
-from seq2seq.sealed_records import Estimate, write_record
-from seq2seq.signals import Interrupted
-from seq2seq.tuning import search
-from seq2seq.tuning.record import FILE, RungScore, load_search
-from seq2seq.tuning.search import TuneResult, tune
-from seq2seq.tuning.setup import read_setup
-
-BASE = ["data.holdout=5", "training.max_steps=1000", "training.schedule.warmup_steps=10"]
-RATES = "training.optimizer.learning_rate=1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2,2e-2"
-WHOLE_SECONDS = 100.0
+from seq2seq.errors import UsageError
+from seq2seq.sealed_records import Estimate
+from seq2seq.tuning.halving import MOST_TRIALS, make_plan
 
 
-@dataclass
-class World:
-    """Training in a world with a clock of its own; `events` are called before each training with the run and share."""
-
-    slowness: float = 1.0
-    now: float = 0.0
-    trained: dict[str, float] = field(default_factory=dict)
-    rates: dict[str, float] = field(default_factory=dict)
-    calls: list[tuple[str, float]] = field(default_factory=list)
-    before: Callable[[str, float], None] = lambda name, share: None
-    scale: float = 30.0
-    tested: list[str] = field(default_factory=list)
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def estimate(self, config: Config) -> Estimate:
-        self.now += 4.0
-        return Estimate(
-            parameters=1,
-            steps=config.training.max_steps,
-            passes=1.0,
-            warmup_steps=1,
-            validate_every=50,
-            step_seconds=WHOLE_SECONDS / 1000,
-            validation_seconds=0.0,
-            preparation_seconds=0.0,
-            end_seconds=3.0,
-            memory=1,
-        )
-
-    def train(self, config: Config, *, refresh: object, share: float) -> None:
-        assert config.run_directory is not None
-        path = Path(config.run_directory)
-        self.now += 2.0
-        path.mkdir(exist_ok=True)
-        self.before(path.name, share)
-        before = self.trained.get(path.name, 0.0)
-        self.calls.append((path.name, share))
-        training = config.training
-        whole = self.slowness * training.max_steps * WHOLE_SECONDS / 1000
-        # As `runs.estimate` and the trainer do: a budget has fewer steps where they are slow.
-        assert training.budget_minutes is not None
-        whole = min(whole, 60.0 * training.budget_minutes - 3.0)
-        done = max(before, min(whole * share, 60.0 * (training.max_minutes or 1e9)))
-        self.now += done - before
-        self.trained[path.name] = done
-        self.rates[path.name] = training.optimizer.learning_rate
-        if share == 1.0:
-            self.now += 3.0
-            self.tested.append(path.name)
-            (path / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
-
-    def score_of(self, path: Path) -> RungScore:
-        quality = 1.0 / (1.0 + abs(self.rates[path.name] / 3e-3 - 1.0))
-        share = self.trained[path.name] / WHOLE_SECONDS
-        return RungScore(
-            score=self.scale * quality * share,
-            loss=5.0 - quality,
-            metric="BLEU",
-            step=int(1000 * share),
-            seconds=self.trained[path.name],
-        )
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
-    monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=made.monotonic))
-    monkeypatch.setattr(search, "gc", SimpleNamespace(collect=lambda: None))  # there are no models
-    monkeypatch.setattr(search, "estimate", made.estimate)
-    monkeypatch.setattr(search, "train", made.train)
-    monkeypatch.setattr(search, "_score_of", made.score_of)
-    return made
-
-
-def run(folder: Path, minutes: float = 10.0, *overrides: str, sampler: Any = "random") -> TuneResult:
-    return tune(read_setup([], [*BASE, *(overrides or [RATES])]), folder, minutes, sampler=sampler)
-
-
-def rate_of(result: TuneResult) -> str:
-    return result.best.settings[0].partition("=")[2]
-
-
-def test_the_best_is_found_and_nothing_is_repeated(world: World, tmp_path: Path) -> None:
-    result = run(tmp_path / "t")
-    assert rate_of(result) == "3e-3"
-    assert len(set(world.calls)) == len(world.calls)
-    names = [name for name, _ in world.calls]
-    assert sorted(set(names)) == [f"trial-00{number}" for number in range(9)]
-    shares = {name: [share for other, share in world.calls if other == name] for name in names}
-    assert sum(len(found) == 1 for found in shares.values()) > 3, "two thirds do not go on"
-    assert shares[result.best.name][-1] == 1.0
-    assert world.tested[0] == result.best.name, "the best one ends first"
-    assert world.now <= 600
-    kept = load_search(tmp_path / "t")
-    assert kept is not None
-    assert kept.trials == result.search.trials
-    assert result.search.finished
-
-
-def test_trials_that_do_not_go_on_free_the_disk(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    freed: set[str] = set()
-    monkeypatch.setattr(
-        search.CheckpointFolder, "keep_best", lambda self: freed.add(self.path.parent.name), raising=True
+def estimate(steps: int = 2000, step: float = 0.05, validation: float = 1.0, end: float = 5.0) -> Estimate:
+    return Estimate(
+        parameters=1,
+        steps=steps,
+        passes=1.0,
+        warmup_steps=1,
+        validate_every=max(1, steps // 20),
+        step_seconds=step,
+        validation_seconds=validation,
+        preparation_seconds=0.0,
+        end_seconds=end,
+        memory=1,
     )
-    result = run(tmp_path / "t")
-    went_on = {name for name, share in world.calls if share > 0.2}
-    assert 3 <= len(freed) <= 6
-    assert not freed & went_on
-    assert result.best.name not in freed
 
 
-@pytest.mark.parametrize("slowness", [0.3, 1.0, 2.0, 6.0])
-@pytest.mark.parametrize("minutes", [2.0, 5.0, 30.0])
-def test_a_search_ends_in_time_with_a_whole_trial(
-    minutes: float, slowness: float, world: World, tmp_path: Path
+@given(
+    minutes=st.floats(0.05, 3000),
+    most=st.integers(2, 10_000),
+    steps=st.integers(1, 100_000),
+    step=st.floats(0.001, 5),
+    validation=st.floats(0, 100),
+    end=st.floats(0, 100),
+    start=st.floats(0, 30),
+)
+def test_a_plan_fits_into_its_budget(
+    minutes: float, most: int, steps: int, step: float, validation: float, end: float, start: float
 ) -> None:
-    """Short budgets once ended with the best trial paused and without a score."""
-    world.slowness = slowness
-    result = run(tmp_path / "t", minutes)
-    assert result.best.name in world.tested
-    assert len(result.best.scores) == len(result.search.shares)
-    late = world.now / (60 * minutes) - 1
-    assert late <= (0 if slowness <= 1.0 else 0.5)
-    assert world.now >= 0.4 * 60 * minutes or len(result.search.trials) == 9
+    found = estimate(steps, step, validation, end)
+    try:
+        plan = make_plan(minutes, 0.0, found, start, most)
+    except UsageError:
+        return
+    assert 2 <= plan.trials <= min(most, MOST_TRIALS)
+    assert plan.shares[-1] == 1.0
+    assert list(plan.shares) == sorted(set(plan.shares))
+    assert plan.seconds <= found.training_seconds
+    assert (plan.steps is None) == (plan.seconds == found.training_seconds)
+    assert plan.cost(plan.trials, start) <= 60 * minutes + 1e-6
+    assert plan.survivors(plan.trials, len(plan.shares) - 1) >= 1
+    assert plan.cost(plan.trials, start, first=1) <= plan.cost(plan.trials, start)
 
 
-def test_the_loss_ranks_what_no_score_tells_apart(world: World, tmp_path: Path) -> None:
-    world.scale = 0.0
-    assert rate_of(run(tmp_path / "t")) == "3e-3"
+def test_more_time_is_longer_trials_then_more_of_them() -> None:
+    plans = [make_plan(minutes, 0.0, estimate(), 3.0, 10_000) for minutes in (2, 4, 8, 16, 60)]
+    assert [plan.seconds for plan in plans] == sorted(plan.seconds for plan in plans)
+    assert [plan.trials for plan in plans] == sorted(plan.trials for plan in plans)
+    assert plans[-1].seconds == estimate().training_seconds
+    assert plans[-1].steps is None
+    assert plans[-1].trials > 20
 
 
-def test_a_budget_that_is_too_short_leaves_nothing_behind(world: World, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="too short"):
-        run(tmp_path / "t", 0.1)
-    assert not (tmp_path / "t").exists()
-
-
-def test_a_trial_that_fails_is_left_out(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    failing = iter([DivergenceError("the loss is NaN", code="training.diverged"), RuntimeError("a bug")])
-
-    def before(name: str, share: float) -> None:
-        if name in ("trial-002", "trial-004"):
-            raise next(failing)
-
-    world.before = before
-    result = run(tmp_path / "t")
-    failed = {trial.name: trial.error for trial in result.search.trials if trial.error}
-    assert failed == {"trial-002": "the loss is NaN [training.diverged]", "trial-004": "RuntimeError: a bug"}
-    assert rate_of(result) == "3e-3"
-    assert "trial-002 failed and is left out" in capsys.readouterr().err
-
-
-def test_the_best_may_fail_at_its_end(world: World, tmp_path: Path) -> None:
-    def before(name: str, share: float) -> None:
-        if share == 1.0 and not world.tested and not failed:
-            failed.append(name)
-            raise DivergenceError("the loss is NaN")
-
-    failed: list[str] = []
-    world.before = before
-    result = run(tmp_path / "t", 3.0)
-    assert result.best.name not in failed
-    assert result.best.name in world.tested
-
-
-def test_if_all_fail_the_first_failure_is_told(world: World, tmp_path: Path) -> None:
-    def before(name: str, share: float) -> None:
-        raise DivergenceError(f"{name} diverged")
-
-    world.before = before
-    with pytest.raises(ConfigError, match="trial-000 diverged") as error:
-        run(tmp_path / "t")
-    assert error.value.code == "config.no-trial"
-
-
-def test_a_full_disk_ends_the_search(world: World, tmp_path: Path) -> None:
-    def before(name: str, share: float) -> None:
-        raise ResourceError("the disk is full", code="disk.full")
-
-    world.before = before
-    with pytest.raises(ResourceError):
-        run(tmp_path / "t")
-    world.before = lambda name, share: None
-    assert rate_of(run(tmp_path / "t")) == "3e-3"
-
-
-@pytest.mark.parametrize("kill_at", [1, 9, 11, 14])
-@pytest.mark.parametrize("is_signal", [False, True])
-def test_the_same_command_goes_on(kill_at: int, is_signal: bool, world: World, tmp_path: Path) -> None:
-    """The trials and the result are those of a search without the interruption."""
-    whole = run(tmp_path / "whole", sampler="random")
-    calls, world.calls, world.trained, world.tested, world.now = world.calls, [], {}, [], 0.0
-
-    stop = Interrupted(signal.SIGTERM, "saved step 3; run the same command to continue")
-
-    def before(name: str, share: float) -> None:
-        if len(world.calls) + 1 == kill_at:
-            world.before = lambda name, share: None
-            raise stop if is_signal else SystemExit
-
-    world.before = before
-    with pytest.raises(Interrupted if is_signal else SystemExit) as end:
-        run(tmp_path / "parts")
-    if isinstance(end.value, Interrupted):
-        assert "trial-" in end.value.kept
-        assert "run the same command to continue" in end.value.kept
-    parts = run(tmp_path / "parts")
-    assert world.calls[: len(calls) - 3] == calls[: len(calls) - 3]  # the last ones depend on the time that was lost
-    assert parts.best.choice == whole.best.choice
-
-
-def test_a_process_that_is_killed_again_and_again_costs_one_trial(world: World, tmp_path: Path) -> None:
-    def before(name: str, share: float) -> None:
-        if name == "trial-001":
-            raise SystemExit
-
-    world.before = before
-    for _ in range(3):
-        with pytest.raises(SystemExit):
-            run(tmp_path / "t")
-    result = run(tmp_path / "t")
-    assert "killed 3 times" in result.search.trials[1].error
-    assert rate_of(result) == "3e-3"
-
-
-def test_another_command_is_refused(world: World, tmp_path: Path) -> None:
-    run(tmp_path / "t")
-    for minutes, overrides, changed in (
-        (10.0, [RATES, "training.batch_size=99"], "training.batch_size: 4096 -> 99"),
-        (10.0, [RATES.replace("1e-4", "3e-4")], "other settings are searched"),
-        (11.0, [RATES], "--budget: 10.0 -> 11.0"),
-    ):
-        with pytest.raises(ConfigError, match=changed) as error:
-            run(tmp_path / "t", minutes, *overrides)
-        assert error.value.code == "config.changed"
-    calls = len(world.calls)
-    again = run(tmp_path / "t", 10.0, RATES, "threads=1", "name=other")
-    assert (rate_of(again), len(world.calls)) == ("3e-3", calls), "a finished search is shown"
-
-
-@pytest.mark.fault(57)
-def test_a_record_that_is_damaged_or_crafted_is_named(world: World, tmp_path: Path) -> None:
-    """A trial of a setting that is not in the space ended in a traceback."""
-    run(tmp_path / "t")
-    whole = load_search(tmp_path / "t")
-    assert whole is not None
-    content = whole.model_dump()
-    trials = content["trials"]
-    changes: list[dict[str, Any]] = [
-        {"command": {}},
-        {"command": {**content["command"], "config": {"model": "?"}}},
-        {"command": {**content["command"], "space": [1]}},
-        {"trials": [trials[0] | {"choice": [99]}, *trials[1:]]},
-        {"trials": trials[1:]},
-        {"going_on": [len(trials)]},
-        {"rung": 99},
-        {"seconds": 1e300},
-    ]
-    for change in changes:
-        write_record(tmp_path / "t" / FILE, content | change)
-        with pytest.raises(CheckpointError, match=f"{FILE} is damaged"):
-            run(tmp_path / "t")
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "trial-000"])
-def test_a_folder_of_something_else_is_left_alone(name: str, world: World, tmp_path: Path) -> None:
-    (tmp_path / name).touch()
+def test_a_budget_that_is_too_short_names_one_that_is_not() -> None:
     with pytest.raises(UsageError) as error:
-        run(tmp_path)
-    assert error.value.code == "usage.exists"
-    assert not world.calls
-
-
-def test_the_config_of_the_best_is_complete_and_says_what_was_tried(world: World, tmp_path: Path) -> None:
-    result = run(tmp_path / "t", 2.0, "model.dropout=0.1,0.3", RATES)
-    text = result.config.read_text(encoding="utf-8")
-    assert "tuned; tried 0.1, 0.3" in text
-    assert text.startswith(f"# The best of {len(result.search.trials)} trials")
-    config = load_config([result.config])
-    expected = load_config([], [*BASE, *result.best.settings])
-    assert config.model == expected.model
-    assert config.training.optimizer == expected.training.optimizer
-    assert (config.training.budget_minutes, config.training.max_minutes) == (None, None)
-    assert config.training.max_steps < 1000, "as many as the trial had"
-    assert (config.name, config.run_directory) == ("best", None)
+        make_plan(0.2, 5.0, estimate(), 3.0, 10)
+    assert error.value.hint is not None
+    minutes = float(error.value.hint.split()[1].rstrip("m,"))
+    assert make_plan(minutes, 5.0, estimate(), 3.0, 10).trials >= 2

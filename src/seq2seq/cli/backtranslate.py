@@ -169,7 +169,7 @@ def backtranslate(
 
 
 def _check_tag(tag: str) -> None:
-    from seq2seq.synthesis.recipe import is_tag
+    from seq2seq.synthesis.mixed_config import is_tag
 
     if tag != "none" and not is_tag(tag):
         raise UsageError(
@@ -260,7 +260,7 @@ def _report(
     """Write OUT.yaml, and print counts and config."""
     from seq2seq.atomic_files import write_text
     from seq2seq.checks.corpus import copy_paths
-    from seq2seq.synthesis.recipe import balanced_weight, recipe
+    from seq2seq.synthesis.mixed_config import balanced_weight, recipe
 
     data = loaded.config.data
     record = loaded.directory.load_data_record()

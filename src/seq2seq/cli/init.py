@@ -29,7 +29,7 @@ from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
 if TYPE_CHECKING:
-    from seq2seq.config.choices import Choice
+    from seq2seq.config.settings_by_size import Choice
     from seq2seq.config.sources import Source
 
 _LEARNED_FROM = 3
@@ -176,7 +176,7 @@ def settings_for(
 
 def data_settings(corpora: Corpora, suffix: str = "") -> dict[str, Choice]:
     """Settings that name the corpora of a command line, and the run, with a suffix."""
-    from seq2seq.config.choices import Choice
+    from seq2seq.config.settings_by_size import Choice
 
     listed = {"train": [corpora.train], "valid": corpora.valid, "test": corpora.test}
     source_language, target_language = corpora.languages
@@ -201,7 +201,7 @@ def config_for(
     corpora: Corpora, *, model: str, name: str, minutes: float | None = None, init_from: str | None = None
 ) -> str:
     """A commented config for a corpus, to train a model from the start or to fine-tune that of a run."""
-    from seq2seq.config.choices import Choice
+    from seq2seq.config.settings_by_size import Choice
     from seq2seq.config.yaml import add_comments, write_yaml
 
     if init_from is None:
@@ -240,7 +240,7 @@ def _entry(source: Source) -> dict[str, Any]:
 
 def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], kind: str) -> dict[str, Choice]:
     """The choices of the table for a corpus, and the pairs to hold out."""
-    from seq2seq.config.choices import choose
+    from seq2seq.config.settings_by_size import choose
     from seq2seq.tokenizers.sentencepiece import size_for_characters
 
     alphabet: Counter[str] = Counter()
@@ -271,8 +271,8 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
 
 def _fine_tuning(corpora: Corpora, minutes: float | None, init_from: str) -> dict[str, Choice]:
     from seq2seq.config import load_config
-    from seq2seq.config.choices import BUDGET_REASON, Choice
-    from seq2seq.runs.recipe import choose_recipe
+    from seq2seq.config.settings_by_size import BUDGET_REASON, Choice
+    from seq2seq.runs.fine_tuning_recipe import choose_recipe
 
     settings = {**data_settings(corpora), **holdout_setting(corpora)}
     settings["training.init_from"] = Choice(init_from, "weights, sizes and vocabulary")
@@ -291,7 +291,7 @@ def holdout_setting(corpora: Corpora) -> dict[str, Choice]:
 
 
 def _held_out_setting(corpora: Corpora, lines: int) -> dict[str, Choice]:
-    from seq2seq.config.choices import Choice
+    from seq2seq.config.settings_by_size import Choice
 
     splits = [split for split in ("valid", "test") if not getattr(corpora, split)]
     if not splits:

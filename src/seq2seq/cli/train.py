@@ -38,7 +38,7 @@ from seq2seq.errors import UsageError, UserError
 if TYPE_CHECKING:
     from seq2seq.checks.diagnosis import Finding
     from seq2seq.cli.init import Corpora
-    from seq2seq.config.choices import Choice
+    from seq2seq.config.settings_by_size import Choice
     from seq2seq.reports.report import Translations
     from seq2seq.runs.train import RunResult
     from seq2seq.sealed_records import Estimate

@@ -2,7 +2,7 @@
 
 The search uses the contract of `models/interface.py` and knows no architecture. The end mark counts in the length of a
 hypothesis: score = log P(tokens, EOS | source) / length^alpha. Every hypothesis includes the probability of EOS, also
-one that is cut off at the maximum length, so `log_probability` equals that of forced decoding (`scorer.py`).
+one that is cut off at the maximum length, so `log_probability` equals that of forced decoding (`forced_decoding.py`).
 
 Stop rule: EOS is accepted only among the best `beam_size` candidates of a position. A sentence is done when `beam_size`
 hypotheses have finished, or when no live one can reach the score of the n-best: log P only falls, so the score of a

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from seq2seq.config import Config
+from seq2seq.devices import choose_device
 from seq2seq.distributed.rendezvous import is_rank
 from seq2seq.errors import ConfigError
 from seq2seq.system import available_cores
@@ -74,34 +75,6 @@ def on_local_device(placement: Placement) -> Placement:
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
     return placement._replace(device=device)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA, else MPS, else the CPU.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise ConfigError(
-            f"device: {name} is not a device", hint="auto, cpu, cuda, cuda:N or mps", code="device.unknown"
-        )
-    devices = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
-    if device.type != "cpu" and (device.index or 0) >= devices:
-        raise ConfigError(
-            f"device: {name} is not there ({devices} {device.type} devices found)",
-            hint="device auto",
-            code="device.missing",
-        )
-    return device
 
 
 def usable_cores() -> int:

@@ -24,7 +24,8 @@ from seq2seq.config import Config
 from seq2seq.console import say
 from seq2seq.decoding.engine import FEW_THREADS
 from seq2seq.decoding.workers import can_fork
-from seq2seq.distributed.placement import choose_device, place
+from seq2seq.devices import choose_device
+from seq2seq.distributed.placement import place
 from seq2seq.errors import UserError
 from seq2seq.kernels.compile import COMPILING, load
 from seq2seq.optimization.precision import choose_precision

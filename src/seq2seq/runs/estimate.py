@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from seq2seq.config import Config, TrainingSettings
-from seq2seq.config.choices import Choices
+from seq2seq.config.settings_by_size import Choices
 from seq2seq.console import say, warn
 from seq2seq.data.batches import Batch, TrainingBatches, collate
 from seq2seq.data.prepare import Prepared

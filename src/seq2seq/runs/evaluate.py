@@ -6,15 +6,13 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
 from seq2seq.alignment.word_alignment import WordAligner
 from seq2seq.atomic_files import write_text
-from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
-from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
+from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.console import say, warn
 from seq2seq.data.batches import collate, plan_epoch
@@ -24,7 +22,6 @@ from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.translator import Translator
 from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
-from seq2seq.errors import CheckpointError
 from seq2seq.evaluation.metrics import (
     MetricName,
     MetricResult,
@@ -34,7 +31,6 @@ from seq2seq.evaluation.metrics import (
     corpus_metrics,
     unknown_language,
 )
-from seq2seq.failpoints import reach
 from seq2seq.languages import suggested_code
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
@@ -45,8 +41,8 @@ from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.runs.sample_attention import pairs_to_show, sample_attention
 from seq2seq.sealed_records import SentenceAttention, write_attention, write_record
 from seq2seq.signals import StopRequest
-from seq2seq.training.report import Validation
-from seq2seq.training.trainer import Trainer, Validate
+from seq2seq.training.metrics_log import Validation
+from seq2seq.training.trainer import Validate
 
 _SAMPLES = 3
 _BATCH_TOKENS = 4096
@@ -188,38 +184,6 @@ def metrics_by_target_tag(
         found = [hypotheses[row] for row in rows], [pairs[row][1] for row in rows]
         results[language or "none"] = corpus_metrics(*found, target_language=language or target_language)
     return results
-
-
-def average_checkpoints(config: Config, trainer: Trainer) -> None:
-    """Average the last checkpoints, and make the average the best model if its validation metric is better."""
-    reach("average.begin")
-    model, folder, count = trainer.model, trainer.checkpoints, config.training.average_checkpoints
-    validated = folder.validated()
-    if count == 1 or len(validated) < 2 or trainer.validate is None:
-        return
-    paths = validated[-count:]
-    try:
-        tensors = folder.average(paths)
-    except CheckpointError as error:
-        warn(f"no average of the last {len(paths)} checkpoints: {error.what}")
-        return
-    load_model_tensors(model, tensors, "the average of checkpoints")
-    result = trainer.validate(trainer.state.step, StopRequest())
-    assert result is not None, "this stop request is never set"
-    metric = result.metric
-    best = trainer.state.best_metric
-    say(
-        f"average of the last {len(paths)} checkpoints: validation "
-        + (result.score or f"loss {result.loss:.2f}")
-        + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
-    )
-    # The average of an earlier end of this run may still be the best. If this end was interrupted after its average was
-    # saved, that average has the same metric: it is saved and marked again.
-    before = best_metric_of(folder.path / AVERAGED)
-    is_best = (best is None or metric > best) and (before is None or metric >= before)
-    if trainer.ranks.is_first and is_best:
-        state = replace(trainer.state, best_metric=metric, best_loss=result.loss, validated=False)
-        folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
 
 
 def score_start(

@@ -17,7 +17,8 @@ from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.translator import Translator
 from seq2seq.decoding.workers import Parallelism, can_fork
-from seq2seq.distributed.placement import choose_device, usable_cores
+from seq2seq.devices import choose_device
+from seq2seq.distributed.placement import usable_cores
 from seq2seq.errors import CheckpointError, UsageError, UserError
 from seq2seq.export.folder import find_export, is_export, open_export
 from seq2seq.export.requirements import require_transformer_kind

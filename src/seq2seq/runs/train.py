@@ -31,13 +31,14 @@ from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
+from seq2seq.runs.averaging import average_checkpoints
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import announce, compare_with_truth, estimate_run, fitted
-from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_start, score_test_set
+from seq2seq.runs.evaluate import make_validation, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
+from seq2seq.runs.fine_tuning_recipe import with_recipe
 from seq2seq.runs.lock import locked
-from seq2seq.runs.recipe import with_recipe
 from seq2seq.runs.replay import training_mixture, with_replay
 from seq2seq.runs.run_config import check_run_config, save_run_config, with_data_seed, with_metric_of_the_start
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
@@ -47,9 +48,9 @@ from seq2seq.special_tokens import EOS
 from seq2seq.system import keep_freed_memory
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
+from seq2seq.training.experiment_tracker import require_tracker
 from seq2seq.training.failures import is_out_of_memory
-from seq2seq.training.report import NoReport, RunReport
-from seq2seq.training.tracker import require_tracker
+from seq2seq.training.metrics_log import NoReport, RunReport
 from seq2seq.training.trainer import Trainer
 
 Refresh = Callable[[Path], bool]

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from seq2seq import console
 from seq2seq.atomic_files import write_json
-from seq2seq.config.choices import choose
 from seq2seq.config.settings import TokenizerSettings
+from seq2seq.config.settings_by_size import choose
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.tokenizers.base import Tokenizer
 

@@ -13,7 +13,7 @@ from seq2seq.config import TrainingSettings
 from seq2seq.data.batches import Batch
 from seq2seq.errors import DivergenceError, ResourceError, WorkerError
 from seq2seq.system import address_space_left, what_ran_out
-from seq2seq.training.report import RunReport
+from seq2seq.training.metrics_log import RunReport
 
 
 class DivergenceWatch:

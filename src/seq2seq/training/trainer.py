@@ -41,9 +41,9 @@ from seq2seq.optimization.schedules import expected_steps, fitted_schedule, lear
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left
 from seq2seq.training.failures import DivergenceWatch, batch_shape, is_out_of_memory, loader_error, out_of_memory_error
+from seq2seq.training.metrics_log import RunReport, StepReport, Validation
 from seq2seq.training.random_state import random_states, set_random_states
 from seq2seq.training.rehearsal import rehearse, rehearsing
-from seq2seq.training.report import RunReport, StepReport, Validation
 from seq2seq.training.step import LossModule, RunningTotals, UpdateReport, train_step
 
 _TIMED_STEPS, _TIMED_SECONDS = 16, 2.0

@@ -32,7 +32,7 @@ from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted, Stop
-from seq2seq.tuning.plan import MOST_TRIALS, Plan, make_plan
+from seq2seq.tuning.halving import MOST_TRIALS, Plan, make_plan
 from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search
 from seq2seq.tuning.setup import Setup
 from seq2seq.tuning.space import (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from seq2seq.config import Config, load_config
 from seq2seq.config.yaml import read_value
 from seq2seq.errors import ConfigError, UsageError
-from seq2seq.runs.recipe import choose_recipe
+from seq2seq.runs.fine_tuning_recipe import choose_recipe
 from seq2seq.tuning.space import Dimension, default_space, given_space, split_lists
 
 

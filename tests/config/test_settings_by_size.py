@@ -7,7 +7,7 @@ import math
 import pytest
 
 from seq2seq.config import load_config
-from seq2seq.config.choices import ROWS, Choices, choose
+from seq2seq.config.settings_by_size import ROWS, Choices, choose
 
 SIZES = [round(300 * 1.15**power) for power in range(83)]
 

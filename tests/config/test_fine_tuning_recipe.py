@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seq2seq.config import Config, load_config
-from seq2seq.config.recipe import RECIPE_KEYS, rate_is_too_high, recipe
+from seq2seq.config.fine_tuning import RECIPE_KEYS, rate_is_too_high, recipe
 
 EARLIER = load_config([], ["training.optimizer.learning_rate=0.003", "training.label_smoothing=0.2"])
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from seq2seq.config import Config, load_config
-from seq2seq.config.choices import Choice
 from seq2seq.config.differences import as_yaml
-from seq2seq.config.recipe import RECIPE_KEYS, rate_is_too_high, recipe
+from seq2seq.config.fine_tuning import RECIPE_KEYS, rate_is_too_high, recipe
+from seq2seq.config.settings_by_size import Choice
 from seq2seq.console import say, warn
 from seq2seq.data.corpus import count_pairs
 from seq2seq.errors import ConfigError, UserError

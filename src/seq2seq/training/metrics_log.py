@@ -20,7 +20,7 @@ from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
 from seq2seq.failpoints import reach
 from seq2seq.sealed_records import SentenceAttention, write_attention
-from seq2seq.training.tracker import Tracker, TrackerName
+from seq2seq.training.experiment_tracker import Tracker, TrackerName
 
 Texts = Callable[[Batch], list[tuple[str, str]]]
 

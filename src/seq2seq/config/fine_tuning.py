@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from seq2seq.config.choices import Choice, choose
 from seq2seq.config.settings import Config, OptimizerSettings, TrainingSettings
+from seq2seq.config.settings_by_size import Choice, choose
 
 _PASSES = ((300, 25.0), (10_000, 8.0), (100_000, 4.0), (1_000_000, 2.0))
 """Passes over corpora of so many pairs; interpolated over their logarithms."""
