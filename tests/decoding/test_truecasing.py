@@ -1,4 +1,4 @@
-"""Lines in capitals: translated in the letter case that the vocabulary knows, with the output in capitals."""
+"""Lines in capitals, or with initial capitals: translated in the letter case that the vocabulary knows."""
 
 from __future__ import annotations
 
@@ -51,26 +51,42 @@ def translator(tokenizers: TokenizerPair, **settings: object) -> Translator:
     ],
 )
 def test_lines_in_capitals(text: str, taken: bool) -> None:
-    assert Truecaser(words()).takes(text) == taken
+    assert Truecaser(words()).is_in_capitals(text) == taken
 
 
 def test_a_vocabulary_of_capitals_reads_capitals() -> None:
     capitals = WordPunctTokenizer([word.upper() for word in WORDS], "nfc")
-    assert not Truecaser(TokenizerPair(capitals, capitals)).takes("THEN WE FLY TO ROME.")
+    caser = Truecaser(TokenizerPair(capitals, capitals))
+    assert caser.usual("THEN WE FLY TO ROME.") == "THEN WE FLY TO ROME."
 
 
 def test_the_vocabulary_knows_the_letter_case() -> None:
     """Names and acronyms that it has keep their capitals, and sentences begin with one."""
     caser = Truecaser(words())
     text = "THEN WE FLY TO ROME WITH NASA. THEN <b>WE</b> FLY."
-    assert caser.lowered(text) == "Then we fly to Rome with NASA. Then <b>we</b> fly."
+    assert caser.usual(text) == "Then we fly to Rome with NASA. Then <b>we</b> fly."
     assert caser.raised("Dann fliegen wir {name} nach Rom, groß.") == "DANN FLIEGEN WIR {name} NACH ROM, GROSS."
+
+
+@pytest.mark.parametrize(
+    ("text", "usual"),
+    [
+        ("Then We Fly To Rome Then.", "Then we fly to Rome then."),
+        ("We Fly To NASA With Rome", "We fly to NASA with Rome"),
+        ("Then We Fly To", "Then We Fly To"),
+        ("Then We Fly to Rome With NASA.", "Then We Fly to Rome With NASA."),
+        ("Rome, Anna, NASA, Then, Rome, NASA", "Rome, Anna, NASA, Then, Rome, NASA"),
+    ],
+)
+def test_initial_capitals(text: str, usual: str) -> None:
+    """Of five words or more, most of which the vocabulary writes in small letters: other lines may be names."""
+    assert Truecaser(words()).usual(text) == usual
 
 
 def test_the_dot_of_i_in_turkish() -> None:
     symbols = CharTokenizer(list("abcdefghijklmnopqrstuvwxyzı İIL"), "nfc")
     caser = Truecaser(TokenizerPair(symbols, symbols), ("tr", "tr"))
-    assert caser.lowered("ILIK SÜT İÇİN")[:4] == "Ilık"
+    assert caser.usual("ILIK SÜT İÇİN")[:4] == "Ilık"
     assert caser.raised("için") == "İÇİN"
 
 
@@ -79,12 +95,12 @@ def test_a_line_in_capitals_is_translated_as_its_usual_form() -> None:
     usual, unlike = "Then we fly to Rome.", ["Then we fly to ROME.", "NASA"]
     shouted, plain, *others = ours.translate(["THEN WE FLY TO ROME.", usual, *unlike])
     assert shouted == plain.upper() != plain
-    assert others == translator(words(), truecase_capitals=False).translate(unlike)
+    assert others == translator(words(), truecase=False).translate(unlike)
 
 
 def test_it_can_be_turned_off() -> None:
     line = "THEN WE FLY TO ROME."
-    off = translator(words(), truecase_capitals=False).translate([line])
+    off = translator(words(), truecase=False).translate([line])
     assert off != translator(words()).translate([line])
 
 
@@ -100,7 +116,7 @@ def test_n_best_outputs_are_distinct_in_capitals() -> None:
 def test_a_given_text_keeps_its_letter_case(tmp_path: Path) -> None:
     """A phrase of the glossary in the line, or a prefix of the output."""
     ours, line = translator(words()), "THEN WE FLY TO ROME."
-    off = translator(words(), truecase_capitals=False)
+    off = translator(words(), truecase=False)
     (tmp_path / "glossary.tsv").write_text("ROME\twir\n", encoding="utf-8")
     glossary = read_glossary(tmp_path / "glossary.tsv", ours.tokenizers.target)
     options = translation_options(ours.settings)

@@ -20,7 +20,7 @@ from seq2seq.runs.run_config import (
     load_run_config,
     save_run_config,
     with_data_seed,
-    with_metric_of_the_start,
+    with_defaults_of_the_start,
 )
 from seq2seq.runs.train import train
 
@@ -80,13 +80,13 @@ def test_an_old_run_resumes_to_the_same_model_and_results(kind: str, old_run: Pa
             assert (name, step, pytest.approx(loss, rel=1e-3)) in losses
 
 
-def test_the_command_of_an_old_run_keeps_its_metric(old_run: Path) -> None:
-    """`bleu` was the default that the run stored; `auto` of the same command would be refused as another setting."""
+def test_the_command_of_an_old_run_keeps_its_defaults(old_run: Path) -> None:
+    """The run has stored them; those of today, which the same command has, would be refused as other settings."""
     directory = RunDirectory(old_run)
-    assert with_metric_of_the_start(directory, load_config([])).training.metric == "bleu"
+    resumed = with_defaults_of_the_start(directory, load_config([]))
+    assert (resumed.training.metric, resumed.tokenizer.sample_size) == ("bleu", 2_000_000)
     for metric in ("auto", "loss"):
-        assert (
-            with_metric_of_the_start(directory, load_config([], [f"training.metric={metric}"])).training.metric
-            == metric
-        )
-    assert with_metric_of_the_start(RunDirectory(Path("new")), load_config([])).training.metric == "auto"
+        given = load_config([], [f"training.metric={metric}", "tokenizer.sample_size=500"])
+        resumed = with_defaults_of_the_start(directory, given)
+        assert (resumed.training.metric, resumed.tokenizer.sample_size) == (metric, 500)
+    assert with_defaults_of_the_start(RunDirectory(Path("new")), load_config([])) == load_config([])

@@ -69,7 +69,7 @@ class AugmentSettings(Settings):
     model_config = ConfigDict(json_schema_extra={"type": ["object", "boolean"]})
 
     uppercase: Probability = 0.0
-    """BOTH SIDES IN CAPITALS; of use only without `decoding.truecase_capitals`."""
+    """BOTH SIDES IN CAPITALS; of use only without `decoding.truecase`."""
     titlecase: Probability = 0.0
     """The Source With Initial Capitals, as in headings; the target stays as it is."""
     lowercase: Probability = 0.0
@@ -149,7 +149,7 @@ class TokenizerSettings(Settings):
     """Another segmentation of the training text in every epoch: `bpe`, the share of merges dropped (Provilkov et al.
     2020); `unigram`, drawn with the model's probabilities flattened to the power (1 - sampling) / (10 sqrt(sampling))
     (Kudo 2018). 0.1 is usual, 0 is off."""
-    sample_size: int = Field(2_000_000, ge=100, le=2**31 - 1)
+    sample_size: int = Field(1_000_000, ge=100, le=2**31 - 1)
     """Sentences that the tokenizer is trained on, drawn evenly from a larger corpus."""
     min_frequency: int = Field(1, ge=1)
     """`word` and `char`: rarer tokens become `<unk>`."""
@@ -302,9 +302,9 @@ class DecodingSettings(Settings):
     """Text that stays as it is, some of: `urls`, `emails`, `placeholders` (`{name}`, `%s`), `tags` (`<b>`), `numbers`
     of two digits and more, `lines` without a letter. `unseen` is lines without a letter, and of the other kinds what
     the vocabulary can only spell; [] keeps nothing by force."""
-    truecase_capitals: bool = True
-    """Translate a line IN CAPITALS in its usual letter case, by the vocabulary, and put the output into capitals; not
-    where the model knows nothing but capitals."""
+    truecase: bool = True
+    """Translate a line IN CAPITALS or With Initial Capitals in its usual letter case, by the vocabulary; the output of
+    one in capitals is put into capitals. A model that knows nothing but capitals reads them as they are."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers that the model computes with while it translates. `auto` is fp32: scores are the same on every machine.
     bf16 is within 0.1 BLEU; on a CPU it is slower than fp32 wherever loops are compiled."""

@@ -281,16 +281,18 @@ class Translator:
     def _read(self, line: Line, kept: KeptText) -> str:
         """The text of a line as the model reads it."""
         text = readable(line.text)
-        return self._truecaser.lowered(text) if self._is_in_capitals(line, kept) else text
+        return self._truecaser.usual(text) if self._may_truecase(line, kept) else text
 
     def _is_in_capitals(self, line: Line, kept: KeptText) -> bool:
-        """Whether the output is in capitals; not where it must hold a text that is given, whose case counts."""
-        text = readable(line.text)
+        return self._truecaser.is_in_capitals(readable(line.text)) and self._may_truecase(line, kept)
+
+    def _may_truecase(self, line: Line, kept: KeptText) -> bool:
+        """Whether letter case may change: not where the output must hold a text that is given, whose case counts."""
+        glossary = kept.glossary
         return (
-            self.settings.truecase_capitals
+            self.settings.truecase
             and not line.prefix
-            and self._truecaser.takes(text)
-            and not (kept.glossary and kept.glossary.entries(text))
+            and not (glossary is not None and glossary.entries(readable(line.text)))
         )
 
     def _is_copied(self, line: Line, kept: KeptText) -> bool:

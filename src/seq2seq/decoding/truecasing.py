@@ -1,4 +1,4 @@
-"""Lines in capitals: searched in the letter case that the model knows, and answered in capitals.
+"""Lines in capitals, or with initial capitals throughout, searched in the letter case that the model knows.
 
 Case is restored from the vocabulary (truecasing, after Lita et al. 2003): of `word`, `Word` and `WORD`, the form that
 takes the fewest entries. So names, German nouns and acronyms keep their capitals, as far as the model has seen them.
@@ -15,6 +15,8 @@ from seq2seq.tokenizers.pair import TokenizerPair
 
 _FEWEST_WORDS, _FEWEST_LETTERS = 2, 8
 """Of a line in capitals: a single word or a few letters may be an acronym."""
+_FEWEST_INITIALS = 5
+"""Words of a line with initial capitals: fewer may be names."""
 
 _FIXED = re.compile(FIXED)
 _WORD = re.compile(rf"{FIXED}|(?P<change>[^\W\d_]+)")
@@ -34,7 +36,11 @@ class Truecaser:
     def __init__(self, tokenizers: TokenizerPair, languages: tuple[str, str] = ("", "")) -> None:
         self._tokenizer, self._languages = tokenizers.source, languages
 
-    def takes(self, text: str) -> bool:
+    def usual(self, text: str) -> str:
+        """A text in the letter case that the model knows: of one in capitals, or with initial capitals, another."""
+        return self._lowered(text) if self.is_in_capitals(text) or self._has_initials(text) else text
+
+    def is_in_capitals(self, text: str) -> bool:
         """Whether a text is in capitals, apart from URLs and the like, and the model knows small letters."""
         if sum(map(str.isupper, text)) < _FEWEST_LETTERS:
             return False
@@ -47,18 +53,32 @@ class Truecaser:
             and self._knows_small_letters
         )
 
-    def lowered(self, text: str) -> str:
-        """A text in capitals in its usual case; sentences begin with a capital."""
-        words = {found[0] for found in _WORD.finditer(text) if found.lastgroup == "change"}
-        usual = {word: self._usual(word) for word in words}
-        text = changed(text, _WORD, lambda word: usual[word])
-        return _BEGINNING.sub(lambda found: found[0][:-1] + titlecase(found["change"], self._languages[0]), text)
-
     def raised(self, output: str) -> str:
         """An output in capitals."""
         return uppercase(output, self._languages[1])
 
-    def _usual(self, word: str) -> str:
+    def _has_initials(self, text: str) -> bool:
+        """Whether all words begin with capitals, most of which the vocabulary would not write."""
+        words = []
+        for found in _WORD.finditer(text):
+            if found.lastgroup == "change":
+                if not found[0][0].isupper():
+                    return False
+                words.append(found[0])
+        words = [word for word in words if len(word) > 1]
+        if len(words) < _FEWEST_INITIALS or not self._knows_small_letters:
+            return False
+        small = sum(self._form(word).islower() for word in words)
+        return 2 * small >= len(words) and small >= _FEWEST_INITIALS - 1
+
+    def _lowered(self, text: str) -> str:
+        """The text in its usual case; sentences begin with a capital."""
+        words = {found[0] for found in _WORD.finditer(text) if found.lastgroup == "change"}
+        forms = {word: self._form(word) for word in words}
+        text = changed(text, _WORD, lambda word: forms[word])
+        return _BEGINNING.sub(lambda found: found[0][:-1] + titlecase(found["change"], self._languages[0]), text)
+
+    def _form(self, word: str) -> str:
         small = lowercase(word, self._languages[0])
         forms = [small, titlecase(small, self._languages[0]), word]
         rows = self._tokenizer.encode([_BEFORE + form for form in forms])

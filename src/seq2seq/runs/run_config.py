@@ -49,6 +49,9 @@ _PINNED = re.compile(r"data\.\w+\.\d+\.revision")
 _SECTIONS = ("data", "tokenizer", "model", "training", "decoding")
 _AGAIN = "repeat the command that trained the run, which writes it again"
 
+_FORMER_DEFAULTS = {("training", "metric"): "bleu", ("tokenizer", "sample_size"): 2_000_000}
+"""Defaults of earlier versions, by section and key."""
+
 _MOST_CHANGES = 10
 """Changes that a message lists."""
 
@@ -141,20 +144,19 @@ def with_data_seed(directory: RunDirectory, config: Config) -> Config:
     return _with_data_seed(config, stored.seed) if stored.data.seed == stored.seed else config
 
 
-def with_metric_of_the_start(directory: RunDirectory, config: Config) -> Config:
-    """The config with `training.metric: bleu` for a run that was started when `bleu` was the default.
-
-    Such a run is resumed by the same command, which does not set the metric.
-    """
-    if "metric" in config.training.model_fields_set or not any(directory.checkpoints.glob("*")):
+def with_defaults_of_the_start(directory: RunDirectory, config: Config) -> Config:
+    """The config with what was the default when the run was started: the same command resumes it, and does not say."""
+    if not any(directory.checkpoints.glob("*")):
         return config
     try:
-        before = load_config([directory.config]).training.metric
+        stored = load_config([directory.config])
     except ConfigError:  # `save_run_config` reports it
         return config
-    if before != "bleu" or config.training.metric != "auto":
-        return config
-    return config.model_copy(update={"training": config.training.model_copy(update={"metric": before})})
+    for (section, key), former in _FORMER_DEFAULTS.items():
+        settings = getattr(config, section)
+        if key not in settings.model_fields_set and getattr(getattr(stored, section), key) == former:
+            config = config.model_copy(update={section: settings.model_copy(update={key: former})})
+    return config
 
 
 def _read_whole(file: Path) -> Config:

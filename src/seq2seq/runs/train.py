@@ -40,7 +40,7 @@ from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initi
 from seq2seq.runs.fine_tuning_recipe import with_recipe
 from seq2seq.runs.lock import locked
 from seq2seq.runs.replay import training_mixture, with_replay
-from seq2seq.runs.run_config import check_run_config, save_run_config, with_data_seed, with_metric_of_the_start
+from seq2seq.runs.run_config import check_run_config, save_run_config, with_data_seed, with_defaults_of_the_start
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
@@ -115,7 +115,7 @@ def train(
     config = with_data_seed(directory, config.model_copy(update={"data": spool_sources(config.data)}))
     require_tracker(config.training.tracker)
     begun = time.monotonic() if started is None and share is None else started
-    config, chosen = with_recipe(with_metric_of_the_start(directory, config), directory)
+    config, chosen = with_recipe(with_defaults_of_the_start(directory, config), directory)
     try:
         first = Start(refresh, {**chosen, **(reasons or {})}, begun, share=1.0 if share is None else share)
         _run_ranks(config, first)
