@@ -24,7 +24,8 @@ import os, sys
 from pathlib import Path
 from seq2seq import allocator
 allocator._LINKER_CACHE = Path(os.environ["CACHE"])
-allocator.sysconfig.get_path = lambda _: "/nonexistent"
+import sysconfig
+sysconfig.get_path = lambda _: "/nonexistent"
 before = dict(os.environ)
 allocator.restart_with_mimalloc()
 names = ("LD_PRELOAD", "MIMALLOC_PURGE_DELAY", "_SEQ2SEQ_RESTARTED")

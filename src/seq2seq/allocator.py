@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -65,7 +64,7 @@ def restart_with_mimalloc() -> None:
 
 
 def choice() -> Choice:
-    """What training on this machine would use."""
+    """The allocator that a training on this machine would have."""
     if os.environ.get(_OFF) == "system":
         return Choice(None, f"{_OFF}=system")
     if given := next((name for name in _VARIABLES if os.environ.get(name)), None):
@@ -91,7 +90,9 @@ def loaded() -> str:
 
 
 def _places() -> Iterator[Path]:
-    """Where the library may be: in the environment of this Python, or where the dynamic linker knows it."""
+    """Paths of the library: in the environment of this Python, and as the dynamic linker knows it."""
+    import sysconfig  # only commands that train look for the library
+
     packages = Path(sysconfig.get_path("purelib"))
     for name in _LIBRARIES:
         yield packages / "cmeel.prefix" / "lib" / name  # wheels of C++ libraries share this folder
@@ -102,7 +103,7 @@ def _places() -> Iterator[Path]:
 
 
 def _suits(library: Path) -> bool:
-    """Whether it holds this Python's kind of machine code; a path with a space or colon would be two to the linker."""
+    """Whether a library has machine code for this Python, and a path that the linker does not take for two."""
     return not re.search(r"[ :]", str(library)) and _kind(library) == _kind(_OWN)
 
 

@@ -42,6 +42,7 @@ def test_transposed_rows_times_rows(count: int, dtype: torch.dtype) -> None:
     before = left.clone()
     found = transposed_product(left, right)
     assert found.dtype == torch.float32
+    assert transposed_product(left.double(), right.double()).dtype == torch.float64
     torch.testing.assert_close(found.double(), left.double().t() @ right.double(), atol=0.2, rtol=0.02)
     assert torch.equal(left, before)
 

@@ -287,7 +287,7 @@ class Translator:
         return self._truecaser.is_in_capitals(readable(line.text)) and self._may_truecase(line, kept)
 
     def _may_truecase(self, line: Line, kept: KeptText) -> bool:
-        """Whether letter case may change: not where the output must hold a text that is given, whose case counts."""
+        """Whether the letter case of a line may change: not beside a prefix or a phrase of the glossary."""
         glossary = kept.glossary
         return (
             self.settings.truecase

@@ -14,9 +14,9 @@ from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.pair import TokenizerPair
 
 _FEWEST_WORDS, _FEWEST_LETTERS = 2, 8
-"""Of a line in capitals: a single word or a few letters may be an acronym."""
+"""Least words and letters of a line in capitals; less may be an acronym."""
 _FEWEST_INITIALS = 5
-"""Words of a line with initial capitals: fewer may be names."""
+"""Least words of a line with initial capitals; fewer may be names."""
 
 _FIXED = re.compile(FIXED)
 _WORD = re.compile(rf"{FIXED}|(?P<change>[^\W\d_]+)")
@@ -41,7 +41,7 @@ class Truecaser:
         return self._lowered(text) if self.is_in_capitals(text) or self._has_initials(text) else text
 
     def is_in_capitals(self, text: str) -> bool:
-        """Whether a text is in capitals, apart from URLs and the like, and the model knows small letters."""
+        """Whether a text is in capitals outside of URLs and the like, and the vocabulary is not."""
         if sum(map(str.isupper, text)) < _FEWEST_LETTERS:
             return False
         bare = _FIXED.sub(" ", text)
@@ -58,7 +58,7 @@ class Truecaser:
         return uppercase(output, self._languages[1])
 
     def _has_initials(self, text: str) -> bool:
-        """Whether all words begin with capitals, most of which the vocabulary would not write."""
+        """Whether all words begin with a capital, though the vocabulary has most of them in small letters."""
         words = []
         for found in _WORD.finditer(text):
             if found.lastgroup == "change":
@@ -79,6 +79,7 @@ class Truecaser:
         return _BEGINNING.sub(lambda found: found[0][:-1] + titlecase(found["change"], self._languages[0]), text)
 
     def _form(self, word: str) -> str:
+        """The letter case of a word with the fewest unknown, then the fewest entries; small letters before others."""
         small = lowercase(word, self._languages[0])
         forms = [small, titlecase(small, self._languages[0]), word]
         rows = self._tokenizer.encode([_BEFORE + form for form in forms])
@@ -86,6 +87,6 @@ class Truecaser:
 
     @cached_property
     def _knows_small_letters(self) -> bool:
-        """Whether more entries are in small letters than in capitals: not in a vocabulary of telegrams or headings."""
+        """Whether the vocabulary has more entries in small letters than words in capitals."""
         pieces = self._tokenizer.pieces(range(4, self._tokenizer.size))
         return sum(map(str.islower, pieces)) > sum(piece.isupper() and len(piece.strip("▁ ")) > 1 for piece in pieces)

@@ -33,9 +33,10 @@ def product(
 
 
 def transposed_product(left: Float[Tensor, "N M"], right: Float[Tensor, "N K"]) -> Float[Tensor, "M K"]:
-    """left^T right in fp32, the gradient of a weight; products are in the type of the operands."""
+    """left^T right, the gradient of a weight, in fp32 or wider; products are in the type of the operands."""
     first, *rest = _parts(left)
-    total = torch.mm(left[first].t(), right[first]).float()
+    wide = torch.promote_types(left.dtype, torch.float32)
+    total = torch.mm(left[first].t(), right[first]).to(wide)
     for some in rest:
         block = left[some].clone()
         block[: first.stop - some.start] = 0.0  # rows that the first part has
@@ -45,18 +46,18 @@ def transposed_product(left: Float[Tensor, "N M"], right: Float[Tensor, "N K"]) 
 
 def padded(rows: Float[Tensor, "N K"]) -> Float[Tensor, "P K"]:
     """The rows, followed by zeros up to a number that `product` takes in one part."""
-    missing = -len(rows) % BLOCK if _counts(rows) else 0
+    missing = -len(rows) % BLOCK if _needs_few_shapes(rows) else 0
     return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def _parts(rows: Tensor) -> list[slice]:
     count = len(rows)
     whole = count - count % BLOCK
-    if whole == count or not _counts(rows):
+    if whole == count or not _needs_few_shapes(rows):
         return [slice(0, count)]
     return [slice(0, whole), slice(count - BLOCK, count)]
 
 
-def _counts(rows: Tensor) -> bool:
-    """Whether shapes count: only oneDNN generates code for them, which torch asks for products in bf16 on a CPU."""
+def _needs_few_shapes(rows: Tensor) -> bool:
+    """Whether oneDNN multiplies the rows: torch leaves products in bf16 on a CPU to it."""
     return rows.device.type == "cpu" and rows.dtype == torch.bfloat16 and len(rows) >= BLOCK
