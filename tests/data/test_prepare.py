@@ -25,6 +25,7 @@ from seq2seq.data import raw_pairs as raw
 from seq2seq.data import tokenized_pairs
 from seq2seq.data.cache import Inputs, read_record
 from seq2seq.data.cleaning import CleaningReport
+from seq2seq.data.hold_out import hold_out
 from seq2seq.data.pipes import spool_pipes, spool_sources
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.raw_pairs import RawText
@@ -322,7 +323,7 @@ def test_a_corpus_larger_than_memory_is_streamed(tmp_path: Path, monkeypatch: py
             most = max(most, alive)
             yield Text(f"source {number}"), Text(f"target {number}")
 
-    monkeypatch.setattr(raw, "_READ_ROWS", 100)
+    monkeypatch.setattr(raw, "READ_ROWS", 100)
     report = CleaningReport()
     text = RawText.write(tmp_path, [endless()], report)
     assert len(text) == report.read == 5_000
@@ -352,7 +353,7 @@ def test_portions_find_what_a_dictionary_finds(
     assert list(text.pairs()) == first
     assert report.duplicate == len(pairs) - len(first)
     held = min(held, len(first))
-    taken = text.hold_out(held, 1)
+    taken = hold_out(text, held, 1)
     assert len(taken) == held == len(set(taken))
     assert sorted([*taken, *text.pairs()]) == sorted(first)
     assert len(text) == len(first) - held
@@ -426,7 +427,7 @@ def test_corpora_are_counted_through_every_cut(tmp_path: Path) -> None:
 def test_a_held_out_sentence_is_trained_on_in_no_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a corpus with two target languages, 32 of 36 held-out sentences were trained on with the other language."""
     monkeypatch.setattr(raw, "_SCANNED", 7)
-    monkeypatch.setattr(raw, "_READ_ROWS", 9)
+    monkeypatch.setattr(raw, "READ_ROWS", 9)
     french = [(source, f"texte {n}") for n, (source, _) in enumerate(TRAIN)]
     again = [(source, f"noch {n}") for n, (source, _) in enumerate(TRAIN[:20])]  # untagged
     train = (
@@ -526,7 +527,7 @@ def test_all_pairs_that_may_be_held_out_are_counted(tmp_path: Path) -> None:
 
 def test_a_tag_hides_neither_a_held_out_source_nor_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw, "_SCANNED", 7)
-    monkeypatch.setattr(raw, "_READ_ROWS", 9)
+    monkeypatch.setattr(raw, "READ_ROWS", 9)
     again = [(source, f"noch {n}") for n, (source, _) in enumerate(TRAIN)]
     copies = [(f"kopie {n}", f"kopie {n}") for n in range(40)]
     train = (

@@ -14,7 +14,8 @@ import pytest
 import seq2seq
 from seq2seq.decoding.translator import translation_options
 from seq2seq.runs.loaded_run import LoadedRun
-from seq2seq.serving.app import Access, Service
+from seq2seq.serving.access import Access
+from seq2seq.serving.app import Service
 from seq2seq.serving.batcher import Wish
 from seq2seq.serving.detection import Detector
 from seq2seq.serving.limits import Limits

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seq2seq.serving.app import Access
+from seq2seq.serving.access import Access
 from tests.serving.conftest import ask, english, post
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.runs.loaded_run import LoadedRun
-from seq2seq.serving.app import Access, Service
+from seq2seq.serving.access import Access
+from seq2seq.serving.app import Service
 from tests.serving.conftest import OLD_RUNS, ask, english, post
 
 LINES = (OLD_RUNS / "corpus.en").read_text(encoding="utf-8").splitlines()[:4]

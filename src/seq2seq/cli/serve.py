@@ -91,7 +91,7 @@ def serve(
     import_library("uvicorn", "serve")
     import_library("starlette", "serve")
     from seq2seq.runs.load import load
-    from seq2seq.serving.app import Access
+    from seq2seq.serving.access import Access
     from seq2seq.serving.limits import Limits
     from seq2seq.serving.server import address_of, listen, started
     from seq2seq.serving.server import serve as answer

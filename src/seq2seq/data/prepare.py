@@ -19,6 +19,7 @@ from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_rec
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.corpus import check_sides, read_corpora, tag_symbols, warn_of_copies, warn_of_shared_sources
 from seq2seq.data.files import Pair
+from seq2seq.data.hold_out import drop_overlap, drop_sources, hold_out, overlap
 from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store
 from seq2seq.data.tokenized_pairs import write_train, write_valid
@@ -180,14 +181,14 @@ def _build(
     taken: list[Pair] = []
     for number, (split, pairs) in enumerate(held_out.items()):
         if split in missing:
-            pairs += raw.hold_out(data.holdout, data.seed + number)
+            pairs += hold_out(raw, data.holdout, data.seed + number)
             taken += pairs
         write_bytes(folder / _PAIRS.format(split), _dump_pairs(pairs))
     report.held_out += len(taken)
-    raw.drop_sources(taken, report)
+    drop_sources(raw, taken, report)
     if data.cleaning.drop_test_overlap:
-        raw.drop_overlap([*held_out["valid"], *held_out["test"]], report)
-    shared = {split: raw.overlap(pairs) for split, pairs in held_out.items()}
+        drop_overlap(raw, [*held_out["valid"], *held_out["test"]], report)
+    shared = {split: overlap(raw, pairs) for split, pairs in held_out.items()}
     tags = tag_symbols(_sources(data))
     augmentation = Augmentation.of(data)
     if tokenizers is None:

@@ -19,7 +19,7 @@ from seq2seq.fixed_text import TARGET_TAG
 
 Rows = npt.NDArray[np.int64]
 
-_READ_ROWS = 10_000
+READ_ROWS = 10_000
 _SCANNED = 2**20
 """Number of rows whose hashes or flags are processed together."""
 
@@ -31,7 +31,7 @@ class RawText:
 
     def __init__(self, folder: Path, sizes: Sequence[int], tags: Sequence[str] = ()) -> None:
         self.folder = folder
-        self._tags = _Tags(tags)
+        self.tags = _Tags(tags)
         self._is_tagged = np.array([bool(tag) for tag in tags] or [False] * len(sizes), dtype=np.bool_)
         self.sizes = tuple(sizes)
         """Number of usable pairs of each corpus."""
@@ -67,7 +67,7 @@ class RawText:
         ):
             for corpus in corpora:
                 rows, size = iter(corpus), 0
-                while block := list(islice(rows, _READ_ROWS)):
+                while block := list(islice(rows, READ_ROWS)):
                     usable = _usable(block, report, known)
                     if usable:
                         hashes.write(hash_pairs(usable).tobytes())
@@ -95,7 +95,7 @@ class RawText:
     def drop_duplicates(self, report: CleaningReport) -> None:
         """Keep the first of equal pairs. Hashes are compared in portions, chosen by their upper bits."""
         portions = -(-self.rows // _SCANNED)
-        with self._progress("looking for duplicates") as progress:
+        with self.progress("looking for duplicates") as progress:
             for portion in range(portions):
                 values, rows = self._portion(portion, portions)
                 _, first = np.unique(values, return_index=True)
@@ -120,93 +120,44 @@ class RawText:
         """Number of kept pairs of the corpora without a tag: those that may be held out."""
         if not self._is_tagged.any():
             return len(self)
-        return sum(len(rows) for _, rows in self._untagged_rows())
+        return sum(len(rows) for _, rows in self.untagged_rows())
 
-    def _untagged_rows(self) -> Iterator[tuple[int, Rows]]:
+    def untagged_rows(self) -> Iterator[tuple[int, Rows]]:
         """Yield the start of each part of the rows, and the kept pairs without a corpus tag in it."""
         for start in range(0, self.rows, _SCANNED):
             rows = np.flatnonzero(self._kept[start : start + _SCANNED])
             yield start, rows[~self._is_tagged[self.corpus_of(start + rows)]] if self._is_tagged.any() else rows
 
-    def hold_out(self, count: int, seed: int) -> list[Pair]:
-        """Remove `count` random pairs of the corpora without a tag, and return them in random order."""
-        if self._data is None or count == 0:
+    def progress(self, description: str) -> console.Progress:
+        """A progress bar over the kept pairs."""
+        return console.Progress(description, len(self), "pairs", delay=1.0)
+
+    def take(self, rows: Rows) -> list[Pair]:
+        """Remove kept pairs, and return them in the order of `rows`."""
+        if self._data is None or not len(rows):
             return []
-        chosen = np.random.default_rng(seed).choice(self.untagged(), size=count, replace=False)
-        rows = np.empty(count, dtype=np.int64)
-        before = 0
-        for start, kept in self._untagged_rows():
-            mine = (chosen >= before) & (chosen < before + len(kept))
-            rows[mine] = start + kept[chosen[mine] - before]
-            before += len(kept)
         self._kept[rows] = False
-        self._kept_count -= count
+        self._kept_count -= len(rows)
         texts = self._data.select(rows)[:]
         return list(zip(texts["source"], texts["target"], strict=True))
 
-    def drop_sources(self, held_out: Sequence[Pair], report: CleaningReport) -> None:
-        """Drop the pairs whose source text, without its tags, is that of a held-out pair.
-
-        If less than half of the pairs would be left, sources are labels rather than sentences: all are kept, and
-        counted as `shared_source`.
-        """
-        if not held_out or not self.rows:
-            return
-        marks, found = self._mark({self._tags.strip(source) for source, _ in held_out}, set())
-        if 2 * found > len(self):
-            report.shared_source = found
-            return
-        self._drop(marks, found)
-        report.held_out_source += found
-
-    def overlap(self, held_out: Sequence[Pair]) -> dict[str, int]:
-        """Numbers of held-out pairs whose source, and whose target, occurs in training; tags are ignored."""
-        texts = [{self._tags.strip(source) for source, _ in held_out}, {target for _, target in held_out}]
-        seen: list[set[str]] = [set(), set()]
-        with self._progress("comparing with held-out text") as progress:
-            for _, part in self.slices(_READ_ROWS) if held_out else ():
-                rows = part[:]
-                seen[0].update(text for source in rows["source"] if (text := self._tags.strip(source)) in texts[0])
-                seen[1].update(texts[1].intersection(rows["target"]))
-                progress.update(len(part))
-        return {
-            "source": sum(self._tags.strip(source) in seen[0] for source, _ in held_out),
-            "target": sum(target in seen[1] for _, target in held_out),
-        }
-
-    def drop_overlap(self, held_out: Sequence[Pair], report: CleaningReport) -> None:
-        """Drop the pairs that share their source or target text with a held-out pair.
-
-        If less than half of the pairs would be left, targets are labels, and only sources count.
-        """
-        if not held_out or not self.rows:
-            return
-        sources = {self._tags.strip(source) for source, _ in held_out}
-        marks, found = self._mark(sources, {target for _, target in held_out})
-        if 2 * found > len(self):
-            marks, found = self._mark(sources, set())
-        self._drop(marks, found)
-        report.overlap += found
-
-    def _mark(self, sources: set[str], targets: set[str]) -> tuple[npt.NDArray[np.bool_], int]:
+    def mark(self, sources: set[str], targets: set[str]) -> tuple[npt.NDArray[np.bool_], int]:
         """Flags of the kept pairs with one of these texts, source texts without tags, and their number."""
         marks = np.memmap(self.folder / _AGAIN, dtype=np.bool_, mode="w+", shape=(self.rows,))
         found = 0
-        with self._progress("looking for held-out sources") as progress:
-            for rows, part in self.slices(_READ_ROWS):
+        with self.progress("looking for held-out sources") as progress:
+            for rows, part in self.slices(READ_ROWS):
                 texts = part[:]
                 pairs = zip(texts["source"], texts["target"], strict=True)
-                matches = (self._tags.strip(source) in sources or target in targets for source, target in pairs)
+                matches = (self.tags.strip(source) in sources or target in targets for source, target in pairs)
                 mine = rows[np.fromiter(matches, np.bool_, len(rows))]
                 marks[mine] = True
                 found += len(mine)
                 progress.update(len(part))
         return marks, found
 
-    def _progress(self, description: str) -> console.Progress:
-        return console.Progress(description, len(self), "pairs", delay=1.0)
-
-    def _drop(self, marks: npt.NDArray[np.bool_], found: int) -> None:
+    def drop(self, marks: npt.NDArray[np.bool_], found: int) -> None:
+        """Drop the `found` pairs that `mark` has marked."""
         for start in range(0, self.rows, _SCANNED):
             self._kept[start : start + _SCANNED] &= ~marks[start : start + _SCANNED]
         self._kept_count -= found
@@ -223,7 +174,7 @@ class RawText:
 
     def pairs(self) -> Iterator[Pair]:
         """Yield all kept pairs; a new pass at each call."""
-        for _, part in self.slices(_READ_ROWS):
+        for _, part in self.slices(READ_ROWS):
             texts = part[:]
             yield from zip(texts["source"], texts["target"], strict=True)
 

@@ -1,25 +1,18 @@
-"""The web application: the JSON API in the request forms of LibreTranslate, and who may use it.
-
-A page of another site must not use a server on the user's own machine: on a loopback address the `Host` header has to
-name it (a DNS name that was rebound to 127.0.0.1 does not), and a request with an `Origin` has to come from the
-server's own page or an allowed one.
-"""
+"""The web application: the JSON API in the request forms of LibreTranslate."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import hashlib
-import hmac
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,6 +22,7 @@ from starlette.routing import Route
 
 from seq2seq.console import warn
 from seq2seq.languages import language_name, language_of
+from seq2seq.serving.access import Access
 from seq2seq.serving.batcher import Wish
 from seq2seq.serving.detection import Detector
 from seq2seq.serving.documents import Document
@@ -39,27 +33,8 @@ from seq2seq.serving.served_run import Direction, ServedRun, Translated
 
 Answer = Callable[[Request], Awaitable[Response]]
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CLIENT_GONE = 499
 """As nginx writes it into its log; nobody receives it."""
-
-
-class Access(NamedTuple):
-    """Who may use the server."""
-
-    hosts: tuple[str, ...] = ()
-    """Names that the `Host` header may have; empty for any."""
-    origins: tuple[str, ...] = ()
-    """Origins of pages, `https://example.org`, that may use the API; `*` is every one."""
-    keys: tuple[str, ...] = ()
-    """API keys, one of which a request for a translation must have; empty for none."""
-
-    @classmethod
-    def on(cls, address: str, hosts: Sequence[str], origins: Sequence[str], keys: Sequence[str]) -> Access:
-        """The access to a server that listens on an address: on the loopback only under its names."""
-        is_loopback = address in _LOOPBACK or address.startswith("127.")
-        names = (*_LOOPBACK, address, *hosts) if is_loopback or hosts else ()
-        return cls(tuple(name.lower() for name in names), tuple(origins), tuple(keys))
 
 
 class JsonResponse(Response):
@@ -110,7 +85,7 @@ class Service:
             began = time.monotonic()
             response: Response
             try:
-                self._check_sender(request)
+                self.access.check_sender(request)
                 response = Response() if request.method == "OPTIONS" else await answer(request)
             except Refusal as refusal:
                 response = _error(refusal.status, refusal.message)
@@ -121,54 +96,20 @@ class Service:
             except Exception as error:
                 warn(f"{path}: {type(error).__name__}: {error}")
                 response = _error(500, "the translation failed; the server's log says why")
-            self._add_headers(request, response)
+            self.access.add_headers(request, response)
             self.metrics.finish(path, response.status_code, time.monotonic() - began)
             return response
 
         return guarded
 
-    def _check_sender(self, request: Request) -> None:
-        """Raise `Refusal` (403) for a request under another name, or from another site's page."""
-        host = request.headers.get("host", "")
-        # A browser always sends the header; a health check in HTTP/1.0 need not.
-        if self.access.hosts and "host" in request.headers and _name(host) not in self.access.hosts:
-            raise Refusal(403, "this server does not answer under that Host name (--allow-host)")
-        origin = request.headers.get("origin")
-        if origin and not self._allows(origin) and _host_of(origin) != host.lower():
-            raise Refusal(403, "pages of that origin may not use this server (--allow-origin)")
-
-    def _allows(self, origin: str) -> bool:
-        return "*" in self.access.origins or origin in self.access.origins
-
-    def _add_headers(self, request: Request, response: Response) -> None:
-        response.headers["x-content-type-options"] = "nosniff"
-        response.headers.setdefault("cache-control", "no-store")
-        origin = request.headers.get("origin")
-        if origin and self._allows(origin):
-            response.headers["access-control-allow-origin"] = "*" if "*" in self.access.origins else origin
-            response.headers["vary"] = "Origin"
-            response.headers["access-control-allow-methods"] = "GET, POST, OPTIONS"
-            response.headers["access-control-allow-headers"] = "Content-Type, Authorization"
-            response.headers["access-control-max-age"] = "600"
-
     def _check_client(self, request: Request) -> None:
         self._limiter.check(request.client.host if request.client else "")
-
-    def _check_key(self, request: Request, fields: Mapping[str, Any]) -> None:
-        """Raise `Refusal` (403) without a valid API key, where one is needed."""
-        if not self.access.keys:
-            return
-        given = fields.get("api_key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not isinstance(given, str) or not any(
-            hmac.compare_digest(given.encode("utf-8", "replace"), key.encode()) for key in self.access.keys
-        ):
-            raise Refusal(403, "a valid api_key is needed")
 
     async def _translate(self, request: Request) -> Response:
         began = time.monotonic()
         self._check_client(request)
         body = await read_fields(request, self.limits)
-        self._check_key(request, body)
+        self.access.check_key(request, body)
         fields = TranslateFields.checked(body, self.limits)
         guesses = [self._detector.detect(text)[0] for text in fields.texts] if fields.source == "auto" else []
         sources = [guess.language for guess in guesses] or [fields.source] * len(fields.texts)
@@ -230,7 +171,7 @@ class Service:
     async def _detect(self, request: Request) -> Response:
         self._check_client(request)
         body = await read_fields(request, self.limits)
-        self._check_key(request, body)
+        self.access.check_key(request, body)
         texts = texts_of(body, self.limits)
         found = [[guess._asdict() for guess in self._detector.detect(text)] for text in texts]
         return JsonResponse(found if isinstance(body["q"], list) else found[0])
@@ -336,19 +277,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _error(status: int, message: str) -> Response:
     return JsonResponse({"error": message}, status)
-
-
-def _name(host: str) -> str:
-    """The name of a `Host` header, without its port."""
-    name = host.lower().strip()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0] if ":" in name else name
-
-
-def _host_of(origin: str) -> str:
-    """Host and port of an origin; empty for `null` and for what is no origin."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""

@@ -12,7 +12,8 @@ from contextlib import ExitStack, closing, contextmanager
 import uvicorn
 
 from seq2seq.errors import UsageError
-from seq2seq.serving.app import Access, Service
+from seq2seq.serving.access import Access
+from seq2seq.serving.app import Service
 from seq2seq.serving.detection import Detector
 from seq2seq.serving.limits import Limits
 from seq2seq.serving.served_run import ServedRun

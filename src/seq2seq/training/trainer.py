@@ -37,7 +37,7 @@ from seq2seq.optimization.optimizers import (
     set_learning_rate,
 )
 from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
-from seq2seq.optimization.schedules import expected_steps, fitted_schedule, learning_rate
+from seq2seq.optimization.schedules import learning_rate
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left
 from seq2seq.training.failures import DivergenceWatch, batch_shape, is_out_of_memory, loader_error, out_of_memory_error
@@ -45,12 +45,10 @@ from seq2seq.training.metrics_log import RunReport, StepReport, Validation
 from seq2seq.training.random_state import random_states, set_random_states
 from seq2seq.training.rehearsal import rehearse, rehearsing
 from seq2seq.training.step import LossModule, RunningTotals, UpdateReport, train_step
+from seq2seq.training.stopping import StoppingCriteria
 
 _TIMED_STEPS, _TIMED_SECONDS = 16, 2.0
 """Most steps of an estimate, and the time after which three are enough."""
-
-_EARLY, _TOLERANCE = 0.05, 0.1
-"""Share of the steps that say little about the speed, and lateness that leaves the schedule of a budget alone."""
 
 
 class TrainingData(Protocol):
@@ -122,10 +120,10 @@ class Trainer:
         self.weights = EvaluationWeights(model, self.optimizer, settings.ema_decay)
         self.state = TrainState()
         self.ranks = ranks or Ranks.single()
+        self.stopping = self._criteria()
         self.validate = validate
         self._distributed_losses: nn.Module | None = None
         self._was_rehearsed = False
-        self._agreed_seconds = 0.0
         self._totals = RunningTotals(self.ranks)
         self._open_report = report
 
@@ -150,8 +148,7 @@ class Trainer:
         if checkpoint := self.checkpoints.load_last():
             self.resume(checkpoint)
         self.ranks.require_equal("checkpoint", f"step {self.state.step}")
-        self._agreed_seconds = self.state.seconds
-        if self.state.finished and self._is_done():
+        if self.state.finished and self.stopping.is_done():
             if self.ranks.is_first:  # the last save may have been interrupted before it
                 self.checkpoints.prune(keep=self.settings.average_checkpoints)
             self.ranks.barrier()
@@ -178,6 +175,7 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Load weights, optimizer, random state and counters from a checkpoint."""
         self.state = checkpoint.state
+        self.stopping = self._criteria()
         load_model_tensors(self.model, checkpoint.model, str(checkpoint.path))
         self.weights.load(checkpoint.training)
         set_random_states(checkpoint.training, self.ranks, self.precision.device)
@@ -228,6 +226,9 @@ class Trainer:
         # The first one fills caches.
         return statistics.median(seconds[2:] or seconds[1:] or [0.0])
 
+    def _criteria(self) -> StoppingCriteria:
+        return StoppingCriteria(self.settings, self.state, self.state.seconds if self.ranks.size > 1 else None)
+
     def _wrapped_losses(self) -> nn.Module:
         if self._distributed_losses is None:
             self._distributed_losses = self.ranks.wrap(self.losses)
@@ -238,47 +239,50 @@ class Trainer:
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
         self._totals = RunningTotals(self.ranks, state.window)
-        report.expect(self._expected_steps())
+        report.expect(self.stopping.expected_steps())
         self._wrapped_losses()
         if self._validation_was_interrupted():
             self._validate_and_save(report, stop)
         clock = time.monotonic()
-        while not self._is_done() and not self._pauses(share):
+        while not self.stopping.is_done() and not self._pauses(share):
             for group, cursor in grouped(data.epoch(state.cursor), settings.accumulation_steps):
                 totals = sum_update(self.ranks, group, state.seconds, stop)
-                state.seconds = self._agreed_seconds = totals.seconds
+                state.seconds = totals.seconds
+                if self.ranks.size > 1:
+                    self.stopping.agreed_seconds = totals.seconds
                 update = self._update(group, totals, watch)
                 state.cursor, state.validated = cursor, False
                 report.advance()
                 now = time.monotonic()
                 self._totals.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
-                self._measure_pace(data.pairs_per_epoch, report)
-                validates = state.step % self._validate_every() == 0 or self._is_out_of_steps()
+                if self.stopping.measure_pace(data.pairs_per_epoch):
+                    report.expect(self.stopping.expected_steps())
+                validates = state.step % self.stopping.validate_every() == 0 or self.stopping.is_out_of_steps()
                 if state.step % settings.log_every == 0 or validates:
                     report.step(self._summary(update, data.pairs_per_epoch, watch))
                     self._totals = RunningTotals(self.ranks)
-                if validates and not self._is_out_of_steps():
+                if validates and not self.stopping.is_out_of_steps():
                     self._validate_and_save(report, stop)
                     clock = time.monotonic()
                 number = stop.number if self.ranks.size == 1 else totals.stop
                 if number is not None:
                     self._save_and_stop(number)
-                if self._is_done() or self._pauses(share):
+                if self.stopping.is_done() or self._pauses(share):
                     break
-        if not self._is_done():
+        if not self.stopping.is_done():
             return
         if state.validated:  # a smaller patience or max_steps ends the run at a step that was validated before
             state.finished = True
         if not state.finished:
             self._validate_and_save(report, stop)
-        self._tell_end_by_limit()
+        self.stopping.tell_end_by_limit()
 
     def _update(self, group: list[Batch], totals: UpdateTotals, watch: DivergenceWatch) -> UpdateReport:
         settings, state = self.settings, self.state
         peak = settings.optimizer.learning_rate
-        steps = self._expected_steps()
-        rate = learning_rate(state.step + 1, fitted_schedule(settings, steps), peak=peak, max_steps=steps)
+        steps = self.stopping.expected_steps()
+        rate = learning_rate(state.step + 1, self.stopping.schedule(), peak=peak, max_steps=steps)
         set_learning_rate(self.optimizer, rate)
         self.model.train()
         reach("step.begin")
@@ -338,7 +342,7 @@ class Trainer:
             stalled = f"stalled {state.stalled}{patience} (best {best:.2f} at step {state.best_step:,})"
             report.validation(result, "new best" if improved else stalled)
         state.seconds += time.monotonic() - started
-        state.finished = self._is_done()
+        state.finished = self.stopping.is_done()
         path = self._save(validated=True)
         if path is None:
             return
@@ -369,80 +373,11 @@ class Trainer:
     def _validation_was_interrupted(self) -> bool:
         """Whether the run was stopped during the validation of its current step."""
         state = self.state
-        at_validation = state.step > 0 and state.step % self._validate_every() == 0
-        return at_validation and not state.validated and not self._is_out_of_steps()
+        at_validation = state.step > 0 and state.step % self.stopping.validate_every() == 0
+        return at_validation and not state.validated and not self.stopping.is_out_of_steps()
 
     def _pauses(self, share: float) -> bool:
-        return share < 1.0 and self.state.validated and self.state.step >= share * self._expected_steps()
-
-    def _is_out_of_steps(self) -> bool:
-        return self.state.step >= self.settings.max_steps or self._limit() is not None
-
-    def _limit(self) -> str | None:
-        """The limit that has been reached before `max_steps`, as a setting."""
-        settings, state = self.settings, self.state
-        if settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs:
-            return f"training.max_epochs={settings.max_epochs}"
-        if settings.max_minutes is not None and self._seconds() >= 60.0 * settings.max_minutes:
-            if settings.budget_minutes is not None:
-                return f"training.budget_minutes={settings.budget_minutes:g}"
-            return f"training.max_minutes={settings.max_minutes:g}"
-        return None
-
-    def _seconds(self) -> float:
-        return self.state.seconds if self.ranks.size == 1 else self._agreed_seconds
-
-    def _measure_pace(self, pairs_per_epoch: int, report: RunReport) -> None:
-        """Foresee the end set by a limit, at steps 8, 16, 32, ..., so that schedule and validations fit into it.
-
-        The state keeps the pace: a resumed run continues with the same schedule. A budget has fitted all of this to
-        the run already, and only a machine that has become much slower shortens it.
-        """
-        settings, state = self.settings, self.state
-        has_limit = settings.max_epochs is not None or settings.max_minutes is not None
-        if not has_limit or state.step < 8 or state.step & (state.step - 1):
-            return
-        epochs = state.cursor.epoch + state.cursor.pairs / pairs_per_epoch
-        is_first = not state.pace
-        pace = {"seconds": self._seconds() / state.step, "epochs": epochs / state.step}
-        if settings.budget_minutes is not None and is_first:
-            is_early = state.step < _EARLY * settings.max_steps
-            if is_early or expected_steps(settings, pace) > (1 - _TOLERANCE) * settings.max_steps:
-                return
-        state.pace = pace
-        steps = self._expected_steps()
-        report.expect(steps)
-        if is_first and state.step < steps < settings.max_steps:
-            warmup = fitted_schedule(settings, steps).warmup_steps
-            say(
-                f"about {steps:,} of {settings.max_steps:,} steps fit into the limit of this run; fitted to them: "
-                f"warm-up of {warmup:,} steps, {settings.schedule.kind} schedule, "
-                f"validation every {self._validate_every():,} steps"
-            )
-
-    def _expected_steps(self) -> int:
-        return expected_steps(self.settings, self.state.pace)
-
-    def _validate_every(self) -> int:
-        """Steps between validations: at least two fit into a run that a limit ends early."""
-        steps, every = self._expected_steps(), self.settings.validate_every
-        return every if steps >= self.settings.max_steps else min(every, max(1, steps // 2))
-
-    def _tell_end_by_limit(self) -> None:
-        settings, step = self.settings, self.state.step
-        if step >= settings.max_steps or (limit := self._limit()) is None:
-            return
-        say(f"{limit} ended training at step {step:,} of {settings.max_steps:,}")
-        warmup = fitted_schedule(settings, self._expected_steps()).warmup_steps
-        if step <= max(warmup, 100):
-            warn(
-                f"after {step:,} steps a model has hardly learned to translate; raise {limit.partition('=')[0]}, or "
-                "take a smaller model or batch"
-            )
-
-    def _is_done(self) -> bool:
-        patience = self.settings.patience
-        return self._is_out_of_steps() or (patience is not None and self.state.stalled >= patience)
+        return share < 1.0 and self.state.validated and self.state.step >= share * self.stopping.expected_steps()
 
     def _warn_if_disk_is_small(self) -> None:
         model = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
