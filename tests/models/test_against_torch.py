@@ -10,8 +10,8 @@ from model_configurations import transformer
 from torch import Tensor, nn
 
 from seq2seq.models.attention import CrossAttention, SelfAttention, padding_bias
-from seq2seq.models.layers import Positions
-from seq2seq.models.rnn_layers import (
+from seq2seq.models.positions import Positions
+from seq2seq.models.rnn_cells import (
     CellState,
     RecurrentEncoder,
     advance,

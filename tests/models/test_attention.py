@@ -15,11 +15,10 @@ from seq2seq.models.attention import (
     RecurrentAttention,
     padding_bias,
     prefers_explicit,
-    rotate,
-    rotation,
     scaled_dot_product_attention,
 )
 from seq2seq.models.layers import Dropout
+from seq2seq.models.positions import rotate, rotation
 
 WIDTH = 6
 

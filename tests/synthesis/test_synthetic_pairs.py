@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from seq2seq.config import Config, load_config
 from seq2seq.errors import DataError
+from seq2seq.synthesis.back_translation import BLANK, add_noise
 from seq2seq.synthesis.filters import FilterOptions, PairFilter
 from seq2seq.synthesis.mixed_config import balanced_weight, recipe
-from seq2seq.synthesis.noise import BLANK, add_noise
 from seq2seq.synthesis.originals import Original
 from seq2seq.synthesis.translations import Contents, Translated, is_complete, last_row, read_translations
 

@@ -55,7 +55,7 @@ def write_weights(run: Path, folder: Path) -> None:
         SystemExit: the model is not of the kind that all decoders know.
     """
     from seq2seq.config.model import TransformerSettings
-    from seq2seq.models.layers import sinusoids
+    from seq2seq.models.positions import sinusoids
     from seq2seq.runs.load import load
 
     loaded = load(run, device="cpu")

@@ -22,7 +22,7 @@ from seq2seq.atomic_files import disk_error
 from seq2seq.checks.characters import is_suspect, repair, text_faults
 from seq2seq.checks.findings import KINDS, SourceReport
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
-from seq2seq.checks.lengths import LengthModel
+from seq2seq.checks.misalignment import LengthModel
 from seq2seq.checks.word_translations import WordTranslations
 from seq2seq.config.sources import BuiltinSource, FileSource, HubSource, Source, TextSource
 from seq2seq.console import Progress

@@ -6,7 +6,7 @@ import json
 import shlex
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -32,49 +32,10 @@ from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors, Pair
-    from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.load import Precision as Numbers
     from seq2seq.runs.loaded_run import LoadedRun
+    from seq2seq.synthesis.back_translation import Method
     from seq2seq.synthesis.filters import Counts, FilterOptions
-
-METHODS = ("beam", "sampling", "noised-beam")
-
-
-class Method(NamedTuple):
-    """Method of translation: beam search, sampling, or beam search with noise."""
-
-    name: str
-    beam_size: int | None
-    top_k: int
-    temperature: float
-    seed: int
-
-    def check(self) -> None:
-        """Raise `UsageError` for options that exclude each other."""
-        check_choice("--method", self.name, METHODS)
-        samples = self.name == "sampling"
-        require("--top-k", "--method sampling", samples or not self.top_k)
-        require("--temperature", "--method sampling", samples or self.temperature == 1.0)
-        require("--beam-size", "--method beam or noised-beam", not samples or self.beam_size is None)
-
-    def options(self, loaded: LoadedRun) -> TranslationOptions:
-        """The options of the translator."""
-        from seq2seq.decoding.candidates import Sampling
-        from seq2seq.decoding.translator import translation_options
-
-        options = translation_options(loaded.translator.settings)
-        search = options.search
-        if self.name == "sampling":
-            search = search._replace(sampling=Sampling(self.temperature, self.top_k, seed=self.seed))
-        elif self.beam_size is not None:
-            search = search._replace(beam_size=self.beam_size)
-        return options._replace(search=search)
-
-    def identity(self) -> dict[str, Any]:
-        """Settings that translations depend on; noise is none, since it is put into them later."""
-        if self.name == "sampling":
-            return {"sampling": [self.top_k, self.temperature, self.seed]}
-        return {"beam_size": self.beam_size}
 
 
 def backtranslate(
@@ -143,15 +104,20 @@ def backtranslate(
       seq2seq train my.yaml synthetic.yaml
     """
     set_quiet(quiet)
-    making = Method(method, beam_size, top_k, temperature, seed)
-    making.check()
+    check_choice("--method", method, ("beam", "sampling", "noised-beam"))
+    samples = method == "sampling"
+    require("--top-k", "--method sampling", samples or not top_k)
+    require("--temperature", "--method sampling", samples or temperature == 1.0)
+    require("--beam-size", "--method beam or noised-beam", not samples or beam_size is None)
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     _check_tag(tag)
     check_prefix(output, "-o")
     from seq2seq.runs.load import load
+    from seq2seq.synthesis.back_translation import Method
     from seq2seq.synthesis.filters import FilterOptions
 
+    making = Method(method, beam_size, top_k, temperature, seed)
     loaded = load(
         run,
         device=device,
@@ -207,7 +173,6 @@ def _make_pairs(
     from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes
     from seq2seq.synthesis.filters import SAMPLE, PairFilter, check_direction, write_pairs
-    from seq2seq.synthesis.noise import add_noise
     from seq2seq.synthesis.originals import Original, Originals, file_lines
     from seq2seq.synthesis.translations import Contents, Translated
 
@@ -240,8 +205,7 @@ def _make_pairs(
     )
 
     def pair_of(original: Original, found: Translated) -> Pair:
-        is_noised = method.name == "noised-beam"
-        return add_noise(found.text, method.seed, original.line) if is_noised else found.text, original.text
+        return method.source(found.text, original.line), original.text
 
     judge = PairFilter(path, sample, languages, genuine, limits)
     return write_pairs(originals, path, judge, output, languages[::-1], pair_of, replace=resume)

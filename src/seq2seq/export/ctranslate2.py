@@ -18,7 +18,8 @@ from seq2seq.export.folder import Export, Trained, add_run, export_folder, open_
 from seq2seq.export.parity import Parity, Reference
 from seq2seq.export.requirements import import_ctranslate2, longest_source, require_transformer, table_length
 from seq2seq.models.attention import CrossAttention, SelfAttention
-from seq2seq.models.layers import Embedding, FeedForward, Positions, sinusoids
+from seq2seq.models.layers import Embedding, FeedForward
+from seq2seq.models.positions import Positions, sinusoids
 from seq2seq.models.transformer import TransformerModel
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection
 from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS, UNK

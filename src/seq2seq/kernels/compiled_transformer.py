@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from seq2seq.kernels import LANES
 from seq2seq.kernels.compile import Kernels
 from seq2seq.kernels.packed_linear import PackedLinear, can_be_packed, replace_children
-from seq2seq.models.attention import CrossAttention, KeysValues, SelfAttention, padding_bias, rotate
+from seq2seq.models.attention import CrossAttention, KeysValues, SelfAttention, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.kv_cache import KVCache
 from seq2seq.models.layers import FeedForward
 from seq2seq.models.linear import Linear
+from seq2seq.models.positions import rotate
 from seq2seq.models.transformer import TransformerModel, mean_weights, memory_keys_values
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection
 from seq2seq.special_tokens import PAD

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from seq2seq.models.layers import Dropout, angles
+from seq2seq.models.layers import Dropout
 from seq2seq.models.linear import Linear
+from seq2seq.models.positions import rotate
 
 MASK_VALUE = -1e4
 """Added to the scores of masked keys: exp(MASK_VALUE) is 0 in fp32, and fp16 can hold it."""
@@ -95,19 +96,6 @@ def _softmax(scores: Float[Tensor, "B H T S"]) -> Float[Tensor, "B H T S"]:
     if missing <= 0 or scores.device.type != "cpu":
         return scores.softmax(dim=-1)
     return F.pad(scores, (0, missing), value=-torch.inf).softmax(dim=-1)[..., :-missing]
-
-
-def rotation(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "2 T E"]:
-    """Cosines and sines of rotary positions (Su et al. 2021, equation 34) from `start` on; E = width / 2."""
-    angle = angles(start, length, width, device)
-    return torch.stack([angle.cos(), angle.sin()])
-
-
-def rotate(x: Float[Tensor, "*N T E2"], rotary: Float[Tensor, "2 _ E"]) -> Float[Tensor, "*N T E2"]:
-    """Rotate the pairs (i, i + E2 / 2): products of rotated vectors depend on the distance of their positions alone."""
-    cosine, sine = rotary.to(x.dtype).unbind()
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
 class KeysValues(NamedTuple):

@@ -1,4 +1,4 @@
-"""Dropout, embeddings and their tying, positions, norms, feed-forward blocks."""
+"""Dropout, embeddings and their tying, norms, feed-forward blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seq2seq.config.model import TiedEmbeddings, TransformerSettings
-from seq2seq.errors import ConfigError, UsageError
+from seq2seq.errors import ConfigError
 from seq2seq.models.linear import Linear, initialise_linear
 from seq2seq.special_tokens import PAD
 
@@ -89,47 +89,6 @@ def embeddings_and_output(
     else:
         output.weight = target.weight
     return source, target, output
-
-
-def angles(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "T E"]:
-    """Angles p / 10000^(2i / width) in fp32, for positions p from `start` on and i < E = width / 2."""
-    exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
-    positions = torch.arange(start, start + length, device=device, dtype=torch.float32)
-    return torch.outer(positions, 10000.0**-exponents)
-
-
-def sinusoids(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "T D"]:
-    """Fixed positions (Vaswani et al. 2017, section 3.5); sines first, then cosines, as in Marian."""
-    angle = angles(start, length, width, device)
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)
-
-
-class Positions(nn.Module):
-    """Adds the position to an embedding; `rotary` adds nothing, as the attention rotates queries and keys."""
-
-    def __init__(self, kind: Literal["sinusoidal", "learned", "rotary"], width: int, limit: int) -> None:
-        super().__init__()
-        self.kind = kind
-        self.limit = limit if kind == "learned" else None
-        if kind == "learned":
-            self.table = nn.Parameter(torch.empty(limit, width))
-            nn.init.normal_(self.table, std=width**-0.5)
-
-    def forward(self, x: Float[Tensor, "B T D"], start: int) -> Float[Tensor, "B T D"]:
-        """`x` with the positions from `start` on. Raises `UsageError` beyond the end of a learned table."""
-        length = x.shape[1]
-        if self.limit is not None and start + length > self.limit:
-            raise UsageError(
-                f"{start + length} tokens are more than the model's {self.limit} learned positions",
-                where="model.max_positions",
-                hint="split the line, or train with sinusoidal or rotary positions",
-                code="model.too-long",
-            )
-        if self.kind == "learned":
-            return x + self.table[start : start + length]
-        if self.kind == "sinusoidal":
-            return x + sinusoids(start, length, x.shape[2], x.device).to(x.dtype)
-        return x
 
 
 def build_norm(kind: Literal["layer_norm", "rms_norm"], width: int) -> nn.LayerNorm | nn.RMSNorm:

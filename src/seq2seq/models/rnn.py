@@ -13,7 +13,7 @@ from seq2seq.models.attention import KeysValues, RecurrentAttention, padding_bia
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.layers import Dropout, embeddings_and_output
 from seq2seq.models.linear import Linear, compute_dtype, initialise_linear
-from seq2seq.models.rnn_layers import CellState, RecurrentEncoder, advance, build_cell, project, run
+from seq2seq.models.rnn_cells import CellState, RecurrentEncoder, advance, build_cell, project, run
 from seq2seq.special_tokens import PAD
 
 

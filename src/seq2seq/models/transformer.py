@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seq2seq.config.model import TransformerSettings
-from seq2seq.models.attention import KeysValues, padding_bias, rotation
+from seq2seq.models.attention import KeysValues, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.kv_cache import KVCache
-from seq2seq.models.layers import Dropout, Positions, build_norm, embeddings_and_output
+from seq2seq.models.layers import Dropout, build_norm, embeddings_and_output
 from seq2seq.models.linear import compute_dtype, initialise_linear
+from seq2seq.models.positions import Positions, rotation
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer
 from seq2seq.special_tokens import PAD
 

@@ -120,7 +120,6 @@ class Trainer:
         self.weights = EvaluationWeights(model, self.optimizer, settings.ema_decay)
         self.state = TrainState()
         self.ranks = ranks or Ranks.single()
-        self.stopping = self._criteria()
         self.validate = validate
         self._distributed_losses: nn.Module | None = None
         self._was_rehearsed = False
@@ -148,6 +147,8 @@ class Trainer:
         if checkpoint := self.checkpoints.load_last():
             self.resume(checkpoint)
         self.ranks.require_equal("checkpoint", f"step {self.state.step}")
+        agreed = self.state.seconds if self.ranks.size > 1 else None
+        self.stopping = StoppingCriteria(self.settings, self.state, agreed)
         if self.state.finished and self.stopping.is_done():
             if self.ranks.is_first:  # the last save may have been interrupted before it
                 self.checkpoints.prune(keep=self.settings.average_checkpoints)
@@ -175,7 +176,6 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Load weights, optimizer, random state and counters from a checkpoint."""
         self.state = checkpoint.state
-        self.stopping = self._criteria()
         load_model_tensors(self.model, checkpoint.model, str(checkpoint.path))
         self.weights.load(checkpoint.training)
         set_random_states(checkpoint.training, self.ranks, self.precision.device)
@@ -225,9 +225,6 @@ class Trainer:
                     break
         # The first one fills caches.
         return statistics.median(seconds[2:] or seconds[1:] or [0.0])
-
-    def _criteria(self) -> StoppingCriteria:
-        return StoppingCriteria(self.settings, self.state, self.state.seconds if self.ranks.size > 1 else None)
 
     def _wrapped_losses(self) -> nn.Module:
         if self._distributed_losses is None:
