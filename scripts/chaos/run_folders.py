@@ -147,7 +147,7 @@ def _changed(record: Any, chance: random.Random) -> tuple[Any, str]:
 def _renew_manifest(path: Path) -> None:
     """Write the hash of a crafted file into the manifest beside it, if that names it."""
     manifest = path.with_name("manifest.json")
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         record = json.loads(manifest.read_bytes())
         content = path.read_bytes()
         for name, entry in record["files"].items():
