@@ -69,6 +69,24 @@ def of_kind(kind: str, **options: object) -> OptimizerSettings:
     return OptimizerSettings.model_validate({"kind": kind, "learning_rate": 0.01, **options})
 
 
+def test_adamw_is_that_of_torch_to_the_last_bit() -> None:
+    """Ours calls the functions behind torch's methods, which import its compiler."""
+    ours, theirs = TinyModel(), TinyModel()
+    optimizer = build_optimizer(ours, of_kind("adamw"))
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    parameters = dict(zip(ours.parameters(), theirs.parameters(), strict=True))
+    other = torch.optim.AdamW(
+        [
+            {"params": [parameters[each] for each in group["params"]], **options}
+            for group, options in zip(optimizer.param_groups, groups, strict=True)
+        ]
+    )
+    assert take_steps(ours, optimizer, 1, 6) == take_steps(theirs, other, 1, 6)
+    for mine, its in parameters.items():
+        assert torch.equal(mine, its)
+        assert all(torch.equal(value, other.state[its][slot]) for slot, value in optimizer.state[mine].items())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_falls(kind: str) -> None:
     model = TinyModel()

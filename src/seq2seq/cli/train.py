@@ -34,6 +34,7 @@ from seq2seq.cli.options import (
 )
 from seq2seq.console import say, set_quiet, write_stderr
 from seq2seq.errors import UsageError, UserError
+from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
     from seq2seq.checks.diagnosis import Finding
@@ -117,10 +118,11 @@ def train_command(
         overrides.append(f"training.budget_minutes={minutes}")
     if init_from is not None:
         overrides.append(f"training.init_from={json.dumps(init_from)}")
-    from seq2seq.config import load_config
-    from seq2seq.reports.report import refresh_report
-    from seq2seq.runs.directory import RunDirectory
-    from seq2seq.runs.train import estimate, run_folder, train
+    with garbage_collection_off():
+        from seq2seq.config import load_config
+        from seq2seq.reports.report import refresh_report
+        from seq2seq.runs.directory import RunDirectory
+        from seq2seq.runs.train import estimate, run_folder, train
 
     suggested: list[str] = []
     reasons: dict[str, str] = {}

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,6 +16,9 @@ from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
 from seq2seq.data.files import Pair
 from seq2seq.fixed_text import TARGET_TAG
+
+if TYPE_CHECKING:
+    import datasets
 
 Rows = npt.NDArray[np.int64]
 
@@ -46,6 +49,8 @@ class RawText:
             self._kept = np.memmap(folder / _MARKS, dtype=np.bool_, mode="w+", shape=(self.rows,))
             for start in range(0, self.rows, _SCANNED):
                 self._kept[start : start + _SCANNED] = True
+            import datasets  # takes most of a second with pandas; data that are prepared already do without
+
             self._data = datasets.Dataset.from_file(str(folder / _TEXT))
 
     @classmethod

@@ -5,9 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,13 +23,15 @@ from seq2seq.special_tokens import UNK
 from seq2seq.system import available_cores
 from seq2seq.tokenizers.pair import TokenizerPair
 
+if TYPE_CHECKING:
+    import datasets
+
 PARALLEL_PAIRS = 100_000
 """With fewer pairs, starting processes costs more than it saves."""
 
 _WRITE_ROWS = 10_000
 _SLICE_ROWS = 20_000
 _PARALLEL_SLICE_ROWS = 500_000
-_FEATURES = datasets.Features({side: datasets.List(datasets.Value("int32")) for side in ("source", "target")})
 
 
 def write_train(
@@ -145,6 +146,9 @@ def write_valid(pairs: Sequence[Pair], tokenizers: TokenizerPair, path: Path) ->
 def _encode_slice(
     part: datasets.Dataset, tokenizers: TokenizerPair, folder: Path, processes: int | None, noise: Noise | None
 ) -> pa.Table:
+    import datasets  # see `RawText`
+
+    features = datasets.Features({side: datasets.List(datasets.Value("int32")) for side in ("source", "target")})
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -156,7 +160,7 @@ def _encode_slice(
                 batched=True,
                 fn_kwargs={"tokenizers": tokenizers, "noise": noise},
                 remove_columns=part.column_names,
-                features=_FEATURES,
+                features=features,
                 num_proc=processes,
                 cache_file_name=str(folder / "slice.arrow"),
                 load_from_cache_file=False,

@@ -58,7 +58,7 @@ def launch(work: Work, config: Config, placement: Placement) -> None:
     with _rendezvous() as file:
         forks = _may_fork()
         if forks:
-            import torch._dynamo  # noqa: F401  every optimizer imports it; forked ranks share the import
+            import torch._dynamo  # noqa: F401  DistributedDataParallel imports it; forked ranks share the import
         with _signals_blocked():
             ranks = [_Rank(number, placement, file, work, config, forks) for number in range(placement.ranks)]
             watch = _Watch(ranks)

@@ -6,6 +6,7 @@ per step, as AdamW does.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,13 +65,35 @@ def _groups(parameters: list[nn.Parameter], settings: OptimizerSettings) -> list
 
 def _adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.AdamW:
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    return torch.optim.AdamW(
+    return AdamW(
         groups,
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.epsilon,
         fused=devices <= {"cpu", "mps", *ASYNCHRONOUS},
     )
+
+
+class AdamW(torch.optim.AdamW):
+    """`torch.optim.AdamW` without torch's compiler.
+
+    Methods of torch's optimizers import the compiler when they are first called, to exclude themselves from compiled
+    code: 1.3 s of CPU time and 70 MB before the first step. Here the functions behind these methods are called.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters."""
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all parameters."""
+        inspect.unwrap(torch.optim.Optimizer.zero_grad)(self, set_to_none)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update."""
+        loss: float | None = inspect.unwrap(torch.optim.AdamW.step)(self, closure)
+        return loss
 
 
 class ScheduleFreeAdamW(torch.optim.Optimizer):

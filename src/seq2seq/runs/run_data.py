@@ -16,7 +16,6 @@ from seq2seq.config.sources import HubSource
 from seq2seq.console import say
 from seq2seq.data.cache import Inputs, cache_folder
 from seq2seq.data.files import Pair, open_binary
-from seq2seq.data.hub import is_local
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.errors import ConfigError, DataError, NetworkError, UsageError
 from seq2seq.runs.directory import RunDirectory
@@ -63,8 +62,11 @@ def input_changes(
     for split in _SPLITS:
         sources: tuple[Source, ...] = tuple(getattr(config.data, split))
         for source, before in zip(sources, record.inputs.get(split, []), strict=False):
-            if skip_network and isinstance(source, HubSource) and not is_local(source):
-                continue
+            if skip_network and isinstance(source, HubSource):
+                from seq2seq.data.hub import is_local  # loads `datasets`, which other sources do without
+
+                if not is_local(source):
+                    continue
             try:
                 now = Input.model_validate(inputs.facts(source))
             except (DataError, UsageError, NetworkError):

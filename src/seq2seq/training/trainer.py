@@ -47,7 +47,7 @@ from seq2seq.training.rehearsal import rehearse, rehearsing
 from seq2seq.training.step import LossModule, RunningTotals, UpdateReport, train_step
 from seq2seq.training.stopping import StoppingCriteria
 
-_TIMED_STEPS, _TIMED_SECONDS = 16, 2.0
+_TIMED_STEPS, _TIMED_SECONDS = 16, 1.0
 """Most steps of an estimate, and the time after which three are enough."""
 
 
