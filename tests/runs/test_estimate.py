@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from typer.testing import CliRunner
 from seq2seq.cli.main import app
 from seq2seq.config import TrainingSettings, load_config
 from seq2seq.console import set_quiet
+from seq2seq.data.batches import TrainingBatches
+from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import UsageError
 from seq2seq.runs import estimate as module
 from seq2seq.runs.directory import RunDirectory
@@ -85,6 +89,33 @@ def test_an_estimate_leaves_no_run(
     assert found.memory > 10**7
     assert found.step_seconds > 0 < found.validation_seconds < found.end_seconds
     assert "to expect: 5 steps, " in capsys.readouterr().err
+
+
+def test_code_of_products_is_bounded_and_grows_with_the_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StoreWriter(tmp_path / "a.arrow") as writer:
+        writer.write_rows([[5] * (1 + row % 7) for row in range(60)], [[5] * (1 + row % 5) for row in range(60)])
+    data = TrainingBatches(Store(tmp_path / "a.arrow"), batch_size=16, batch_type="tokens", seed=1)
+    sizes = [module._code_bytes(data, steps, attends_to_itself=False) for steps in range(20)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 0 < sizes[1] < sizes[-1]
+    assert sizes[-1] < module._code_bytes(data, 20, attends_to_itself=True)
+    monkeypatch.setattr(module, "_MOST_PRODUCTS", 10)
+    assert module._code_bytes(data, 20, attends_to_itself=True) == 10 * module._PRODUCT_BYTES
+
+
+def test_a_start_on_prepared_data_loads_neither_what_prepares_them_nor_a_compiler(corpus: Path, tmp_path: Path) -> None:
+    """`datasets` and pandas took 0.8 s of CPU time before the first step, and torch's compiler 1.3 s."""
+    given = settings(corpus, tmp_path / "run", "training.max_steps=1")
+    estimate(load_config([], given))
+    code = f"""
+import sys
+from seq2seq.config import load_config
+from seq2seq.runs.train import estimate
+estimate(load_config([], {given!r}))
+print(*{{"datasets", "pandas", "torch._dynamo"}} & sys.modules.keys())
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == []
 
 
 def test_a_budget_is_decided_once(

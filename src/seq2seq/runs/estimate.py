@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from seq2seq import allocator
 from seq2seq.config import Config, TrainingSettings
 from seq2seq.config.settings_by_size import Choices
 from seq2seq.console import say, warn
@@ -26,6 +27,7 @@ from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.models.transformer import TransformerModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.directory import RunDirectory
@@ -47,6 +49,14 @@ _LOADING_SECONDS = 1.0
 """Loading the best model before the test score."""
 _LATER_BYTES = 100 << 20
 """Logs, validations and scorers, beside a second model for the test score."""
+_PRODUCTS_OF_ATTENTION, _MOST_PRODUCTS, _PRODUCT_BYTES = 6, 1024, 1 << 19
+"""Products of attention in an update, two forward and four backward; the number that oneDNN keeps; code of each."""
+_BASE_BYTES = 300 << 20
+"""Python, torch and other libraries; the rest of a process are tensors and freed memory between them."""
+_GROWTH, _GROWTH_OF_GLIBC = 1.3, 2.0
+"""How much more the rest takes after some hundred steps than after the first, with an allocator that sorts blocks by
+size and with glibc. Measured with mimalloc 3.4 and glibc 2.36 on an AMD EPYC (Zen 5): 1.2 to 1.5 and 1.2 to 2.3, most
+for large batches; glibc's heap goes on to grow slowly. `scripts/bench/RESULTS.md` has the figures."""
 _LONG_HOURS = 12
 
 
@@ -104,7 +114,7 @@ def estimate_run(
         validation_seconds=validation,
         preparation_seconds=time.monotonic() - started,
         end_seconds=validation + _LOADING_SECONDS + sentences * shares["beam"],
-        memory=round(ranks.sum_host([_foreseen_memory(trainer)])[0]),
+        memory=round(ranks.sum_host([_foreseen_memory(trainer, data)])[0]),
         budget_minutes=None,
     )
     found = Estimate.model_validate_json(ranks.gather_texts([found.model_dump_json()])[0])  # that of the first rank
@@ -113,11 +123,42 @@ def estimate_run(
     return found
 
 
-def _foreseen_memory(trainer: Trainer) -> float:
-    """Peak bytes of this process after the largest batch, and what the end adds in main memory."""
+def _foreseen_memory(trainer: Trainer, data: TrainingBatches) -> float:
+    """Peak bytes of this process.
+
+    On a GPU that is the peak of the largest batch, which has been rehearsed. In main memory a process goes on to grow:
+    by the code that oneDNN generates for later batches, by blocks that fit badly into freed ones, and by what
+    validations and the end of the run add.
+    """
     device, model = trainer.precision.device, trainer.model
+    so_far = float(peak_memory(device))
     later = 0 if device.type == "cuda" else _LATER_BYTES + 8 * sum(weights.numel() for weights in model.parameters())
-    return float(peak_memory(device) + later)
+    if device.type != "cpu":
+        return so_far + later
+    code = 0
+    if trainer.precision.choice.name == "bf16":
+        code = _code_bytes(data, trainer.settings.max_steps, attends_to_itself=isinstance(model, TransformerModel))
+    growth = _GROWTH if allocator.loaded() else _GROWTH_OF_GLIBC
+    return so_far + (growth - 1.0) * max(0.0, so_far - _BASE_BYTES) + code + later
+
+
+def _code_bytes(data: TrainingBatches, steps: int, *, attends_to_itself: bool) -> int:
+    """Bytes of code that oneDNN generates and keeps for attention in bf16: each shape of a batch has its own.
+
+    The products of all other layers have few shapes (`models.cpu_products`). Batches of later epochs have mostly the
+    shapes of the first.
+    """
+    plan = data.plan(0, 0)
+    shapes: set[tuple[int, int, int]] = set()
+    for number in range(min(len(plan), steps)):
+        rows = plan.rows(number)
+        source, target = (int(lengths.max()) for lengths in data.store.lengths(rows))
+        shapes.add((len(rows), target, source))
+        if attends_to_itself:
+            shapes |= {(len(rows), source, source), (len(rows), target, target)}
+        if _PRODUCTS_OF_ATTENTION * len(shapes) >= _MOST_PRODUCTS:
+            break
+    return _PRODUCT_BYTES * min(_MOST_PRODUCTS, _PRODUCTS_OF_ATTENTION * len(shapes))
 
 
 def _save(directory: RunDirectory, estimate: Estimate, ranks: Ranks) -> None:
