@@ -104,7 +104,7 @@ def test_code_of_products_is_bounded_and_grows_with_the_shapes(tmp_path: Path, m
 
 
 def test_a_start_on_prepared_data_loads_neither_what_prepares_them_nor_a_compiler(corpus: Path, tmp_path: Path) -> None:
-    """`datasets` and pandas took 0.8 s of CPU time before the first step, and torch's compiler 1.3 s."""
+    """`datasets` and pandas took 0.8 s of CPU time before the first step, and torch's compiler 1.2 s."""
     given = settings(corpus, tmp_path / "run", "training.max_steps=1")
     estimate(load_config([], given))
     code = f"""

@@ -111,7 +111,7 @@ class StoreWriter:
 
 
 def _view(array: pa.Array) -> Ids:
-    """The numbers of an array without nulls, not copied. `Array.to_numpy` would import pandas, which takes 0.4 s."""
+    """The numbers of an array without nulls, not copied. `Array.to_numpy` would import pandas."""
     return np.frombuffer(array.buffers()[1], dtype=np.int32, count=len(array), offset=4 * array.offset)
 
 
