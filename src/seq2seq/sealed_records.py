@@ -230,7 +230,7 @@ def read_record(path: Path, kind: type[AnyRecord], *, hint: str) -> AnyRecord | 
         return kind.model_validate(content)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError, OverflowError) as error:
+    except (ValueError, RecursionError, OverflowError, IsADirectoryError) as error:
         raise CheckpointError(
             f"{path} is damaged: {_reason(error)}",
             hint=f"put a copy of it back, or {hint}",
@@ -244,4 +244,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
     return str(error) if type(error) is ValueError else "it is not valid JSON"

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from seq2seq.distributed import launch as launcher
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
+from seq2seq.distributed.rendezvous import agree_on_attempt
 from seq2seq.errors import ConfigError, DataError, UsageError, WorkerError
 from tests.children import LIMIT_SECONDS, called
 
@@ -112,6 +114,20 @@ def test_a_time_out_that_is_no_time_is_refused(text: str, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, "2")
     with pytest.raises(UsageError, match=f"^SEQ2SEQ_RANK_TIMEOUT={text} is not a number of seconds"):
         Ranks.start("cpu")
+
+
+def test_a_restart_does_not_meet_the_attempt_before() -> None:
+    """After `torchrun --max-restarts` keys of the dead ranks answered, and the new ones waited for each other."""
+    store = dist.HashStore()
+    names: list[set[str]] = []
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        with ThreadPoolExecutor(3) as threads:
+            calls = [threads.submit(agree_on_attempt, store, rank, 3, LIMIT_SECONDS) for rank in order]
+            names.append({call.result() for call in calls})
+    assert [len(each) for each in names] == [1, 1, 1]
+    assert len(set.union(*names)) == 3
+    with pytest.raises(RuntimeError, match="did not meet within"):
+        agree_on_attempt(store, 1, 3, 0.1)
 
 
 def test_one_process_exchanges_nothing() -> None:

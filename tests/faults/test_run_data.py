@@ -330,6 +330,10 @@ def test_a_flipped_bit_of_a_record_is_named(name: str, trained: Path, tmp_path: 
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(CheckpointError, match=f"{name} is damaged"):
             read_record(tmp_path / name, DataRecord, hint="remove it")
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(CheckpointError, match=f"{name} is damaged: it is a folder"):
+        read_record(tmp_path / name, DataRecord, hint="remove it")
 
 
 @pytest.mark.fault(57)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import socket
+import time
+import uuid
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -23,6 +25,8 @@ RENDEZVOUS = "SEQ2SEQ_RENDEZVOUS"
 """Environment variable: the torch.distributed init method of the ranks; torchrun's if unset."""
 TIMEOUT = "SEQ2SEQ_RANK_TIMEOUT"
 """Environment variable: seconds after which a rank that does not answer counts as lost; 1,800 if unset."""
+
+_POLL_SECONDS = 0.02
 
 
 class Connection(NamedTuple):
@@ -70,6 +74,8 @@ def connect(device: str) -> Connection:
     try:
         method = os.environ.get(RENDEZVOUS, "env://")
         store, _, _ = next(iter(rendezvous(method, rank, size, timeout=timeout)))
+        if method == "env://":
+            store = PrefixStore(agree_on_attempt(store, rank, size, timeout.total_seconds()), store)
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(
             backend,
@@ -89,6 +95,40 @@ def connect(device: str) -> Connection:
         ) from error
     store.set_timeout(timeout)
     return Connection(rank, size, local_rank, PrefixStore("seq2seq", store), host, everyone)
+
+
+def agree_on_attempt(store: Store, rank: int, size: int, seconds: float) -> str:
+    """A name that all ranks of this attempt agree on.
+
+    After a restart by torchrun (`--max-restarts`) the store still has the keys of the attempt before, which would
+    answer in the place of ranks that are not there yet. How often torchrun has restarted is no name: its processes on
+    several machines count differently. So rank 0 draws a name, the others answer to it with one of their own, and only
+    a rank 0 of the same attempt confirms that.
+
+    Raises:
+        RuntimeError: a rank does not come within `seconds`.
+    """
+    own, deadline = uuid.uuid4().hex, time.monotonic() + seconds
+
+    def wait() -> None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the ranks did not meet within {seconds:g} s")
+        time.sleep(_POLL_SECONDS)
+
+    if rank == 0:
+        store.set("attempt", own)
+        for other in range(1, size):
+            while not store.check([f"{own}|{other}"]):
+                wait()
+            store.set(f"{own}|{store.get(f'{own}|{other}').decode()}", "")
+        return own
+    while True:
+        if store.check(["attempt"]):
+            name = store.get("attempt").decode()
+            store.set(f"{name}|{rank}", own)
+            if store.check([f"{name}|{own}"]):
+                return name
+        wait()
 
 
 def _listen_on_loopback() -> None:
