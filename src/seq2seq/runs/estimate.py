@@ -54,8 +54,8 @@ _PRODUCTS_OF_ATTENTION, _MOST_PRODUCTS, _PRODUCT_BYTES = 6, 1024, 1 << 19
 _BASE_BYTES = 300 << 20
 """Python, torch and other libraries; the rest of a process are tensors and freed memory between them."""
 _GROWTH, _GROWTH_OF_GLIBC = 1.3, 2.0
-"""How much more the rest takes after some hundred steps than after the first, with an allocator that sorts blocks by
-size and with glibc. Measured with mimalloc 3.4 and glibc 2.36 on an AMD EPYC (Zen 5): 1.2 to 1.5 and 1.5 to 2.3, most
+"""Growth of the rest from the first step to some hundred steps, with an allocator that sorts blocks by size and with
+glibc. Measured with mimalloc 3.4 and glibc 2.36 on an AMD EPYC (Zen 5): 1.2 to 1.5 and 1.5 to 2.3, most
 for large batches; glibc's heap goes on to grow slowly. `scripts/bench/RESULTS.md` has the figures."""
 _LONG_HOURS = 12
 

@@ -1,4 +1,4 @@
-"""Who may use the server: names of the host, origins of pages, API keys.
+"""Access control of the server: host names, origins of pages, API keys.
 
 A page of another site must not use a server on the user's own machine: on a loopback address the `Host` header has to
 name it (a DNS name that was rebound to 127.0.0.1 does not), and a request with an `Origin` has to come from the
@@ -21,7 +21,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Access(NamedTuple):
-    """Who may use the server."""
+    """Access control: the host names, origins and keys that are allowed."""
 
     hosts: tuple[str, ...] = ()
     """Names that the `Host` header may have; empty for any."""

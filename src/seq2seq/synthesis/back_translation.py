@@ -21,7 +21,7 @@ BLANK = "␣"
 _DROPPED = 0.1
 _BLANKED = 0.1
 _FARTHEST = 3
-"""A word moves by at most so many places, as in Lample et al. 2018."""
+"""Largest distance that a word moves, in places, as in Lample et al. 2018."""
 
 
 class Method(NamedTuple):

@@ -26,7 +26,7 @@ class StoppingCriteria:
         self.settings, self.state, self.agreed_seconds = settings, state, agreed_seconds
 
     def is_done(self) -> bool:
-        """Whether a limit is reached, or validations have not improved for `patience` times (early stopping)."""
+        """Whether a limit is reached, or `patience` validations in a row brought no new best (early stopping)."""
         patience = self.settings.patience
         return self.is_out_of_steps() or (patience is not None and self.state.stalled >= patience)
 
