@@ -26,6 +26,7 @@ from seq2seq.config import OptimizerSettings, load_config
 from seq2seq.data.batches import Batch
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import SearchOptions, Sentence
+from seq2seq.devices import choose_device
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.optimizers import build_optimizer
@@ -140,12 +141,14 @@ def decoding_rows(device: torch.device, quick: bool) -> list[tuple[str, str]]:
 def training_run_rows(folder: Path, device: torch.device, quick: bool) -> list[tuple[str, str]]:
     """BLEU of a model of Multi30k trained for a minute."""
     run = Path("runs/gpu-check")
-    files = [f"--{name}={folder / file}.de" for name, file in (("source", "train"),)]
-    command = [sys.executable, "-m", "seq2seq", "train", *files, f"--target={folder / 'train'}.en", "-o", str(run)]
-    for name, file in (("valid", "val"), ("test", "test_2016_flickr")):
-        command += [f"data.{name}.source={folder / file}.de", f"data.{name}.target={folder / file}.en"]
+    command = [sys.executable, "-m", "seq2seq", "train", "-o", str(run)]
+    for option, file in (("source", "train.de"), ("target", "train.en")):
+        command += [f"--{option}", str(folder / file)]
+    for option, file in (("valid", "val"), ("test", "test_2016_flickr")):
+        command += [part for side in ("de", "en") for part in (f"--{option}", str(folder / f"{file}.{side}"))]
     minutes = 0.2 if quick else 1
-    subprocess.run([*command, f"--budget={minutes}m", f"device={device.type}"], check=True)
+    large = [] if quick else ["training.batch_size=16384"]  # small steps leave a GPU idle
+    subprocess.run([*command, f"--budget={minutes}m", f"device={device.type}", *large], check=True)
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     score = results["test"]["metrics"][0]
     return [
@@ -163,7 +166,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="small models, to try the script itself")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device = choose_device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type
     rows = [("device", f"{name}, torch {torch.__version__}")]
     rows += training_rows(device, options.quick) + decoding_rows(device, options.quick)

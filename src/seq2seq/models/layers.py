@@ -91,9 +91,25 @@ def embeddings_and_output(
     return source, target, output
 
 
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` in the type of its input: bf16 where the residual stream is.
+
+    CUDA's autocast would convert input and output to fp32, two more passes over memory each way. Mean and variance are
+    in fp32 in any case.
+    """
+
+    def forward(self, x: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
+        if x.device.type != "cuda" or x.dtype == self.weight.dtype:
+            normalised: Tensor = super().forward(x)
+            return normalised
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        with torch.autocast("cuda", enabled=False):
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
 def build_norm(kind: Literal["layer_norm", "rms_norm"], width: int) -> nn.LayerNorm | nn.RMSNorm:
     """Layer normalisation (Ba et al. 2016) or root mean square normalisation (Zhang and Sennrich 2019)."""
-    return nn.LayerNorm(width) if kind == "layer_norm" else nn.RMSNorm(width, eps=1e-6)
+    return LayerNorm(width) if kind == "layer_norm" else nn.RMSNorm(width, eps=1e-6)
 
 
 class FeedForward(nn.Module):

@@ -1,7 +1,9 @@
 """How a time budget is spent: how long a whole trial takes, and how many trials begin, go on and end.
 
 Successive halving (Jamieson and Talwalkar 2016) with a factor of three: every trial trains to the first share of its
-steps, a third of them go on to the next one, and so on. A trial goes on where it paused, so nothing is repeated.
+steps, a third of them go on to the next one, and so on. A trial goes on where it paused, so nothing is repeated. Where
+the budget does not allow the steps of the config, few trials share less than half of it, and the best one has the rest:
+no setting makes up for a training that ends early.
 """
 
 from __future__ import annotations
@@ -20,6 +22,15 @@ _SPARE, _SPARE_SHARE = 1.5, 0.05
 """A trial has fewer steps if it would take this many times as long as the config, and this share of the budget."""
 _SHORTEST_SECONDS, _LEAST_STEPS = 8.0, 30
 """Training below which the order of trials is chance."""
+_BEST_SHARE = 0.5
+"""Least share of the budget for the best trial, if that is not enough for the steps of the config."""
+_LAYOUTS = (
+    (9, (1 / 9, 1 / 3, 1.0)),
+    (5, (1 / 9, 1 / 3, 1.0)),
+    (3, (1 / 3, 1.0)),
+    (2, (1 / 3, 1.0)),
+)
+"""Trials, and the shares of their steps after which some of them go on: the first one that fits the budget is taken."""
 _VALIDATION_SHARE, _MOST_VALIDATIONS, _LEAST_VALIDATIONS = 0.1, 20, 2
 
 
@@ -69,15 +80,17 @@ def make_plan(minutes: float, spent: float, estimate: Estimate, start_seconds: f
     """
     seconds, most = 60.0 * minutes - spent, min(most, MOST_TRIALS)
     own, end = estimate.training_seconds, estimate.end_seconds
-    for count, shares in ((FACTOR**2, (1 / 9, 1 / 3, 1.0)), (FACTOR, (1 / 3, 1.0)), (2, (1 / 3, 1.0))):
+    for count, shares in _LAYOUTS:
         whole = min(own, _whole_seconds(seconds, shares, count, end, start_seconds))
         rounded = _at_validations(shares, whole, estimate.validation_seconds)
         whole = min(own, _whole_seconds(seconds, rounded, count, end, start_seconds))
         steps = None if whole == own else max(1, int(estimate.steps * whole / own))
         plan = Plan(whole, steps, end, rounded, count)
         first = rounded[0] * whole
-        is_short = whole < own and (first < _SHORTEST_SECONDS or first < _LEAST_STEPS * estimate.step_seconds)
-        if count <= most and not (is_short and count > 2):
+        is_limited = whole < own
+        is_short = first < _SHORTEST_SECONDS or first < _LEAST_STEPS * estimate.step_seconds
+        is_coarse = len(rounded) < len(shares) or whole < _BEST_SHARE * seconds
+        if count <= most and not (is_limited and (is_short or is_coarse) and count > 2):
             break
     if whole < own and whole < FACTOR * _LEAST_STEPS * estimate.step_seconds:
         needed = Plan(min(own, 2 * FACTOR * _LEAST_STEPS * estimate.step_seconds), None, end, plan.shares, 2)

@@ -15,11 +15,13 @@ from seq2seq.errors import UsageError
 Sampler = Literal["auto", "grid", "random", "optuna"]
 SAMPLERS = ("auto", "grid", "random", "optuna")
 
-_KEPT = 0.5
+_KEPT = 0.7
 """Probability with which a random trial keeps a value of the config: most combinations of many changes are bad."""
 _TRIES = 200
 _LEAST_HALVED = 1000
 _SUGGESTIONS = 5
+_LEAST_RANKED = 4
+"""Trials with a score from which optuna's suggestions are better than random ones."""
 _OPENING, _CLOSING = "[{(", "]})"
 
 
@@ -225,7 +227,7 @@ def next_choice(
         return tuple(dimension.first for dimension in space)
     generator = random.Random(f"{seed} {len(tried)}")
     known = set(tried)
-    if sampler == "optuna":
+    if sampler == "optuna" and len(ranking) >= max(_LEAST_RANKED, len(space) // 2):
         for number in range(_SUGGESTIONS):  # what is promising was often tried
             if (found := _ask_optuna(space, ranking, seed + _SUGGESTIONS * len(tried) + number)) not in known:
                 return found
@@ -256,8 +258,7 @@ def _ask_optuna(space: Sequence[Dimension], ranking: Sequence[Choice], seed: int
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    startup = max(4, len(space) // 2)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup))
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=0))
     distributions = {
         dimension.name: optuna.distributions.IntDistribution(0, len(dimension.settings) - 1) for dimension in space
     }
