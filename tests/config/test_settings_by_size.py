@@ -76,3 +76,14 @@ def test_choices_are_valid_settings(kind: str) -> None:
         config = load_config([], [*preset, *values])
         assert config.training.budget_minutes == 30
         assert config.tokenizer.vocabulary_size == chosen["tokenizer.vocabulary_size"].value
+
+
+def test_a_gpu_takes_larger_batches_and_more_passes() -> None:
+    for size in SIZES:
+        cpu, gpu = choose(size), choose(size, on_gpu=True)
+        assert cpu.batch_size <= gpu.batch_size <= max(25_000, cpu.batch_size)
+        assert cpu.steps / 2.01 <= gpu.steps <= cpu.steps
+        assert cpu.passes <= gpu.passes <= 2 * cpu.passes
+        assert gpu.weights == cpu.weights
+    assert choose(29_000, on_gpu=True).batch_size == 16_384
+    assert choose(30_000_000, on_gpu=True) == choose(30_000_000)

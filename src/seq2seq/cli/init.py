@@ -240,7 +240,9 @@ def _entry(source: Source) -> dict[str, Any]:
 
 def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], kind: str) -> dict[str, Choice]:
     """The choices of the table for a corpus, and the pairs to hold out."""
+    from seq2seq.config import load_config
     from seq2seq.config.settings_by_size import choose
+    from seq2seq.devices import choose_device
     from seq2seq.tokenizers.sentencepiece import size_for_characters
 
     alphabet: Counter[str] = Counter()
@@ -254,14 +256,14 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
     }
     missing = (not corpora.valid) + (not corpora.test)
     pairs = lines - missing * (held_out["data.holdout"].value if held_out else 0)
+    own = [setting for setting in overrides if setting.partition("=")[0] in _MACHINE_SETTINGS]
+    facts["on_gpu"] = choose_device(load_config([], own).device).type == "cuda"
     choices = choose(pairs, **facts, minutes=minutes)
     if minutes is not None and kind == "transformer":
-        from seq2seq.config import load_config
         from seq2seq.runs.estimate import machine_speed
 
         # Larger models reach more FLOP/s, so the speed is that of one whose size the budget may allow.
         trial = choose(min(pairs, _TRIAL_PAIRS), **facts)
-        own = [setting for setting in overrides if setting.partition("=")[0] in _MACHINE_SETTINGS]
         speed = machine_speed(load_config([], own, as_overrides(trial.settings())), trial)
         choices = choose(pairs, **facts, minutes=minutes, speed=speed)
     if choices.expected_score:

@@ -58,6 +58,9 @@ _NEAR = 2.0
 _MEASURED_PAIRS = 29_000
 _FULL = 0.95
 """Share of a batch that is not padding."""
+_GPU_FACTOR, _GPU_BATCH = 4.0, 25_000.0
+"""On a GPU, batches of small models are so many times as large, up to this size: on an H200 a step of 16,384 tokens
+takes as long as one of 4,096. Half of the factor goes into passes: steps shrink by its root, and passes grow by it."""
 
 
 BUDGET_REASON = "minutes for everything; timed steps then lower max_steps to what fits"
@@ -149,6 +152,7 @@ def choose(
     least_vocabulary: int = 0,
     minutes: float | None = None,
     speed: float | None = None,
+    on_gpu: bool = False,
 ) -> Choices:
     """The choices for a corpus.
 
@@ -158,10 +162,11 @@ def choose(
         least_vocabulary: entries that the characters of the text need.
         minutes: time for everything; None takes what the corpus is worth.
         speed: FLOP/s of training on this machine; with `minutes`, it limits the model.
+        on_gpu: whether a GPU trains the model, for which small batches are a waste.
     """
 
     def at(size: int) -> Choices:
-        return _choose(pairs, size, characters, least_vocabulary, minutes)
+        return _choose(pairs, size, characters, least_vocabulary, minutes, on_gpu)
 
     whole = at(pairs)
     if minutes is None or speed is None:
@@ -195,7 +200,9 @@ def _fits(choices: Choices, minutes: float, speed: float) -> bool:
     return tokens >= min(TOKENS_PER_WEIGHT * choices.weights, wanted)
 
 
-def _choose(pairs: int, size: int, characters: float, least_vocabulary: int, minutes: float | None) -> Choices:
+def _choose(
+    pairs: int, size: int, characters: float, least_vocabulary: int, minutes: float | None, on_gpu: bool
+) -> Choices:
     """The choices with the model of a corpus of `size` pairs."""
     row, own = _row(size), _row(pairs)
     encoder, decoder = round(row.encoder_layers), round(row.decoder_layers)
@@ -208,8 +215,9 @@ def _choose(pairs: int, size: int, characters: float, least_vocabulary: int, min
     vocabulary = max(_multiple(filled.vocabulary, 4), least_vocabulary)
     # English and German captions have 1.9 characters per token with 500 entries, 3.4 with 2,000, 4.4 with 6,000.
     tokens = characters / min(4.6, 1.9 + 0.75 * math.log2(max(500, vocabulary) / 500)) + 1
-    batch = _multiple(row.batch_size, 8)
-    steps = max(1, round(own.passes * pairs * tokens / (_FULL * batch)))
+    factor = max(1.0, min(_GPU_FACTOR, _GPU_BATCH / row.batch_size)) if on_gpu else 1.0
+    batch, passes = _multiple(factor * row.batch_size, 8), math.sqrt(factor) * own.passes
+    steps = max(1, round(passes * pairs * tokens / (_FULL * batch)))
     choices = Choices(
         pairs=pairs,
         tokens=tokens,
@@ -224,7 +232,7 @@ def _choose(pairs: int, size: int, characters: float, least_vocabulary: int, min
         batch_size=batch,
         learning_rate=float(f"{row.learning_rate:.3g}"),
         steps=steps,
-        passes=own.passes,
+        passes=passes,
         warmup_steps=0,
         validate_every=1,
         budget_minutes=minutes,
