@@ -114,8 +114,9 @@ def run(seq2seq: Runner, command: str) -> None:
         assert words[0] == "seq2seq", command
         # What the command sets itself stays.
         own = {word.partition("=")[0] for word in words}
-        kind = "model.embedding_size=32" if "model.kind=gru" in words else "model.ff_size=64"
-        quick = [setting for setting in [*QUICK, kind] if setting.partition("=")[0] not in own]
+        is_gru = "model.kind=gru" in words
+        kind = ["model.embedding_size=32"] if is_gru else ["model.kind=transformer", "model.ff_size=64"]
+        quick = [setting for setting in [*kind, *QUICK] if setting.partition("=")[0] not in own]
         outcome = seq2seq(*words[1:], *(quick if words[1] in ("train", "data") else []), stdin=stdin)
         assert outcome.code == 0, f"{command}\n{outcome.err}"
         stdin = outcome.out.encode()

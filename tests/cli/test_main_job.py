@@ -283,7 +283,7 @@ def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_pat
     assert "for 540 pairs" in printed  # 60 are held out
     run = tmp_path / "run"
     steps = ("training.max_steps=4", "training.schedule.warmup_steps=1")
-    outcome = seq2seq("train", config, "model.hidden_size=32", "model.ff_size=32", *steps, "-q", "-o", run)
+    outcome = seq2seq("train", config, "model.hidden_size=32", "model.embedding_size=32", *steps, "-q", "-o", run)
     assert outcome.code == 0, outcome.err
     assert float(outcome.out) >= 0
     told = re.search(r"max_steps: (\d+) .*about ([\d,]+) passes over the corpus", printed)

@@ -36,7 +36,7 @@ def test_a_table_and_its_held_out_sets() -> None:
     assert corpora.train == TsvSource(tsv="all.tsv", source="en", target="de")
     assert corpora.valid == [TextSource(source="v.en", target="v.de")]
     assert (corpora.test, corpora.languages) == ([corpora.train], ("en", "de"))
-    Path("my.yaml").write_text(config_for(corpora, model="transformer", name="my"))
+    Path("my.yaml").write_text(config_for(corpora, kind="auto", name="my"))
     written, direct = load_config(["my.yaml"], []), load_config([], [], as_overrides(settings_for(corpora)))
     assert written.model_dump(exclude={"name"}) == direct.model_dump(exclude={"name"})
     assert written.data.train == (corpora.train,)
@@ -48,7 +48,7 @@ def test_columns_and_languages_can_be_named() -> None:
     corpora = named_corpora("de", "en", "all.tsv", None, ["v.de", "v.en"])
     assert corpora is not None
     assert (corpora.train, corpora.languages) == (TsvSource(tsv="all.tsv", source="de", target="en"), ("de", "en"))
-    text = config_for(corpora, model="gru", name="my")
+    text = config_for(corpora, kind="gru", name="my")
     assert "pairs for validation, never trained on" in text
     corpora = named_corpora("1", "0", "some.csv", None, None)
     assert corpora is not None
@@ -56,7 +56,7 @@ def test_columns_and_languages_can_be_named() -> None:
     corpora = named_corpora(None, None, "all.tmx", None, None)
     assert corpora is not None
     assert corpora.train == TmxSource(tmx="all.tmx", source="en", target="de")
-    assert "tmx: all.tmx" in config_for(corpora, model="transformer", name="my")
+    assert "tmx: all.tmx" in config_for(corpora, kind="auto", name="my")
 
 
 @pytest.mark.usefixtures("files")

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from seq2seq.config import load_config
-from seq2seq.config.settings_by_size import ROWS, Choices, choose
+from seq2seq.config.settings_by_size import GRU_PAIRS, ROWS, Choices, Kind, choose
 
 SIZES = [round(300 * 1.15**power) for power in range(83)]
 
@@ -20,8 +20,11 @@ def bytes_to_train(choices: Choices) -> float:
 def test_no_size_is_a_jump() -> None:
     """60,000 pairs had 6,000 entries and 60,001 had 15,100; 140,000 short pairs had 21 M weights."""
     for size in (*SIZES, *(row.pairs for row in ROWS), 59_999, 60_000, 600_000):
-        here = choose(size)
-        for neighbour, tolerance in ((choose(size + 1), 0.02), (choose(round(1.01 * size)), 0.05)):
+        here = choose(size, kind="transformer")
+        for neighbour, tolerance in (
+            (choose(size + 1, kind="transformer"), 0.02),
+            (choose(round(1.01 * size), kind="transformer"), 0.05),
+        ):
             for name in ("vocabulary", "batch_size", "learning_rate", "steps", "weights", "flops"):
                 old, new = getattr(here, name), getattr(neighbour, name)
                 assert abs(math.log(new / old)) < tolerance, (size, name, old, new)
@@ -32,9 +35,9 @@ def test_no_size_is_a_jump() -> None:
 
 
 def test_choices_grow_with_the_corpus_and_fit_a_machine() -> None:
-    before = choose(100)
+    before = choose(100, kind="transformer")
     for size in SIZES:
-        here = choose(size)
+        here = choose(size, kind="transformer")
         for name in ("vocabulary", "hidden_size", "encoder_layers", "decoder_layers", "batch_size", "weights", "steps"):
             assert getattr(here, name) >= 0.97 * getattr(before, name), (size, name)
         for name in ("dropout", "attention_dropout", "learning_rate", "passes"):
@@ -50,10 +53,10 @@ def test_choices_grow_with_the_corpus_and_fit_a_machine() -> None:
 
 @pytest.mark.parametrize("size", [10, 300, 29_000, 165_000, 30_000_000])
 def test_a_budget_shrinks_the_model_evenly(size: int) -> None:
-    speed, before = 2e11, choose(size, minutes=1, speed=2e11)
+    speed, before = 2e11, choose(size, minutes=1, speed=2e11, kind="transformer")
     for power in range(1, 60):
         minutes = 1.15**power
-        here = choose(size, minutes=minutes, speed=speed)
+        here = choose(size, minutes=minutes, speed=speed, kind="transformer")
         assert here.weights >= before.weights
         assert here.weights < 1.35 * before.weights
         assert here.flops * here.tokens * here.pairs * here.passes <= 1.34 * 60 * minutes * speed
@@ -67,15 +70,26 @@ def test_scores_are_said_where_they_were_measured() -> None:
     assert choose(300).expected_score == choose(1_000_000).expected_score == ""
 
 
-@pytest.mark.parametrize("kind", ["transformer", "gru"])
-def test_choices_are_valid_settings(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["auto", "transformer", "gru"])
+def test_choices_are_valid_settings(kind: Kind) -> None:
     for size in (10, 3_000, 400_000, 30_000_000):
-        chosen = choose(size, minutes=30, speed=1e12).settings(kind=kind)
-        preset = ["preset=gru"] if kind == "gru" else []
+        chosen = choose(size, minutes=300, speed=1e12, kind=kind).settings()
         values = [f"{key}={'null' if choice.value is None else choice.value}" for key, choice in chosen.items()]
-        config = load_config([], [*preset, *values])
-        assert config.training.budget_minutes == 30
+        config = load_config([], values)
+        assert config.training.budget_minutes == 300
         assert config.tokenizer.vocabulary_size == chosen["tokenizer.vocabulary_size"].value
+        wanted = {"auto": "rnn" if size < GRU_PAIRS else "transformer", "gru": "rnn"}.get(kind, kind)
+        assert config.model.kind == wanted
+
+
+def test_few_pairs_and_little_time_take_a_gru() -> None:
+    assert choose(GRU_PAIRS - 1).kind == "gru"
+    assert choose(GRU_PAIRS).kind == "transformer"
+    speed = 2e11
+    kinds = [choose(100_000, minutes=1.3**power, speed=speed).kind for power in range(30)]
+    assert kinds[0] == "gru"
+    assert kinds[-1] == "transformer"
+    assert sorted(kinds) == kinds, "more time never goes back to the GRU"
 
 
 def test_a_gpu_takes_larger_batches_and_more_passes() -> None:

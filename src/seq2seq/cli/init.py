@@ -29,9 +29,10 @@ from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
 if TYPE_CHECKING:
-    from seq2seq.config.settings_by_size import Choice
+    from seq2seq.config.settings_by_size import Choice, Kind
     from seq2seq.config.sources import Source
 
+KINDS: tuple[Kind, ...] = ("auto", "transformer", "gru")
 _LEARNED_FROM = 3
 """Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
 
@@ -59,7 +60,7 @@ def init(
     valid: ValidFiles = None,
     test: TestFiles = None,
     init_from: InitFrom = None,
-    model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
+    model: Annotated[str, typer.Option("--model", help="auto, transformer or gru.")] = "auto",
     budget: Budget = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
@@ -72,11 +73,12 @@ def init(
       seq2seq init --pairs new.tsv --init-from runs/mine tuned.yaml
       seq2seq train my.yaml
     """
-    if model not in ("transformer", "gru"):
+    kind = next((kind for kind in KINDS if kind == model), None)
+    if kind is None:
         raise UsageError(
-            f"--model {model} is neither transformer nor gru", hint="--model transformer", code="usage.choice"
+            f"--model {model} is none of auto, transformer and gru", hint="--model auto", code="usage.choice"
         )
-    exclude("--init-from", [("--model", init_from is not None and model != "transformer")], "that run has a model")
+    exclude("--init-from", [("--model", init_from is not None and model != "auto")], "that run has a model")
     minutes = None if budget is None else parse_minutes("--budget", budget)
     corpora = named_corpora(source, target, pairs, valid, test)
     if corpora is None:
@@ -88,7 +90,7 @@ def init(
     if not printed and output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it; or give another name", code="usage.exists")
     name = "mine" if printed else output.stem
-    write_whole(output, config_for(corpora, model=model, name=name, minutes=minutes, init_from=init_from))
+    write_whole(output, config_for(corpora, kind=kind, name=name, minutes=minutes, init_from=init_from))
     if not printed:
         say(f"wrote {output}\nnext: seq2seq train {shlex.quote(str(output))}")
 
@@ -162,14 +164,14 @@ def _held_out(option: str, files: list[str] | None, columns: tuple[str | None, s
 
 
 def settings_for(
-    corpora: Corpora, *, minutes: float | None = None, overrides: Sequence[str] = (), kind: str = "transformer"
+    corpora: Corpora, *, minutes: float | None = None, overrides: Sequence[str] = (), kind: Kind = "auto"
 ) -> dict[str, Choice]:
     """Settings that `seq2seq train` adds for files without a config, with their reasons.
 
     Args:
         minutes: a time budget; the speed of this machine is then measured.
         overrides: settings of the command line, such as the device, for that measurement.
-        kind: `transformer` or `gru`.
+        kind: the architecture, or `auto`.
     """
     return {**data_settings(corpora), **_chosen(corpora, minutes, overrides, kind)}
 
@@ -198,18 +200,18 @@ def as_overrides(settings: Mapping[str, Choice]) -> list[str]:
 
 
 def config_for(
-    corpora: Corpora, *, model: str, name: str, minutes: float | None = None, init_from: str | None = None
+    corpora: Corpora, *, kind: Kind, name: str, minutes: float | None = None, init_from: str | None = None
 ) -> str:
     """A commented config for a corpus, to train a model from the start or to fine-tune that of a run."""
     from seq2seq.config.settings_by_size import Choice
     from seq2seq.config.yaml import add_comments, write_yaml
 
     if init_from is None:
-        settings = settings_for(corpora, minutes=minutes, kind=model)
+        settings = settings_for(corpora, minutes=minutes, kind=kind)
     else:
         settings = _fine_tuning(corpora, minutes, init_from)
     settings |= {"name": Choice(name, "")}
-    tree: dict[str, Any] = {} if model == "transformer" or init_from is not None else {"preset": "gru"}
+    tree: dict[str, Any] = {}
     for key, choice in settings.items():
         *groups, last = key.split(".")
         group = tree
@@ -238,7 +240,7 @@ def _entry(source: Source) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], kind: str) -> dict[str, Choice]:
+def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], kind: Kind) -> dict[str, Choice]:
     """The choices of the table for a corpus, and the pairs to hold out."""
     from seq2seq.config import load_config
     from seq2seq.config.settings_by_size import choose
@@ -258,17 +260,17 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
     pairs = lines - missing * (held_out["data.holdout"].value if held_out else 0)
     own = [setting for setting in overrides if setting.partition("=")[0] in _MACHINE_SETTINGS]
     facts["on_gpu"] = choose_device(load_config([], own).device).type == "cuda"
-    choices = choose(pairs, **facts, minutes=minutes)
-    if minutes is not None and kind == "transformer":
+    choices = choose(pairs, **facts, minutes=minutes, kind=kind)
+    if minutes is not None:
         from seq2seq.runs.estimate import machine_speed
 
         # Larger models reach more FLOP/s, so the speed is that of one whose size the budget may allow.
-        trial = choose(min(pairs, _TRIAL_PAIRS), **facts)
+        trial = choose(min(pairs, _TRIAL_PAIRS), **facts, kind="transformer")
         speed = machine_speed(load_config([], own, as_overrides(trial.settings())), trial)
-        choices = choose(pairs, **facts, minutes=minutes, speed=speed)
+        choices = choose(pairs, **facts, minutes=minutes, speed=speed, kind=kind)
     if choices.expected_score:
         say(f"for comparison: {choices.expected_score} from about as many pairs")
-    return {**held_out, **choices.settings(kind=kind)}
+    return {**held_out, **choices.settings()}
 
 
 def _fine_tuning(corpora: Corpora, minutes: float | None, init_from: str) -> dict[str, Choice]:

@@ -39,7 +39,7 @@ from seq2seq.system import garbage_collection_off
 if TYPE_CHECKING:
     from seq2seq.checks.diagnosis import Finding
     from seq2seq.cli.init import Corpora
-    from seq2seq.config.settings_by_size import Choice
+    from seq2seq.config.settings_by_size import Choice, Kind
     from seq2seq.reports.report import Translations
     from seq2seq.runs.train import RunResult
     from seq2seq.sealed_records import Estimate
@@ -155,6 +155,7 @@ def _without_config(
     """
     from seq2seq.cli.init import as_overrides, data_settings, holdout_setting, settings_for
     from seq2seq.config import load_config
+    from seq2seq.config.presets import keys_of
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.run_config import load_run_config
     from seq2seq.runs.train import run_folder
@@ -170,27 +171,39 @@ def _without_config(
     if tunes:  # the recipe for that follows
         chosen = {**settings, **holdout_setting(corpora)}
         return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
-    chosen = settings_for(corpora, minutes=minutes, overrides=overrides)
-    own_model = bool(given & {"model.kind", "preset"})
+    kind = _wanted_kind(given, overrides)
+    chosen = settings_for(corpora, minutes=minutes, overrides=overrides, kind=kind)
+    if "preset" in given:  # what it sets was asked for
+        given |= {key for setting in overrides if setting.startswith("preset=") for key in keys_of(setting[7:])}
+        given |= {key for key in chosen if key.startswith("model.")}
     if parts := _choices(chosen, given):
         say(f"chosen: {'; '.join(parts)}. Reasons: config.yaml of the run")
-    reasons = {
-        key: choice.reason
-        for key, choice in chosen.items()
-        if choice.reason and key not in given and not (own_model and key.startswith("model."))
-    }
-    return [], as_overrides(chosen), reasons
+    chosen = {key: choice for key, choice in chosen.items() if key not in given}
+    return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
+
+
+def _wanted_kind(given: set[str], overrides: Sequence[str]) -> Kind:
+    """The architecture that the settings of a command line ask for; `auto` if it has none."""
+    from seq2seq.config import load_config
+    from seq2seq.config.model import RNNSettings, TransformerSettings
+
+    if given & {"preset", "model.kind"}:
+        return "gru" if load_config([], overrides).model.kind == "rnn" else "transformer"
+    keys = {key.removeprefix("model.") for key in given if key.startswith("model.")}
+    if keys & (TransformerSettings.model_fields.keys() - RNNSettings.model_fields.keys()):
+        return "transformer"
+    return "gru" if keys & (RNNSettings.model_fields.keys() - TransformerSettings.model_fields.keys()) else "auto"
 
 
 def _choices(chosen: Mapping[str, Choice], given: set[str]) -> list[str]:
     """The main choices in words; settings that the user gave are none."""
     value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
-    model = (
-        f"{value['encoder_layers']} + {value['decoder_layers']} layers of width {value['hidden_size']} "
-        f"({chosen['model.hidden_size'].reason}); dropout {value['dropout']:g}"
-    )
+    is_gru = chosen["model.kind"].value == "rnn"
+    layers = "a GRU" if is_gru else f"{value['encoder_layers']} + {value['decoder_layers']} layers"
+    width = f"{value['hidden_size']} ({chosen['model.hidden_size'].reason})"
+    model = f"{layers} of width {width}; dropout {value['dropout']:g}"
     steps = f"{value['max_steps']:,} steps at most ({chosen['training.max_steps'].reason})"
-    own_model = "preset" in given or any(key.startswith("model.") for key in given)
+    own_model = any(key.startswith("model.") for key in given)
     return [
         *([] if "tokenizer.vocabulary_size" in given else [f"vocabulary {value['vocabulary_size']:,}"]),
         *([] if own_model else [model]),

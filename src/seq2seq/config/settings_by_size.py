@@ -50,6 +50,15 @@ ROWS = (
     Row(30_000_000, "extrapolated", 32_000, 6, 6, 576, 0.10, 0.00, 25_000, 7.0e-4, 3),
 )
 
+Kind = Literal["auto", "transformer", "gru"]
+GRU_PAIRS = 15_000
+"""Pairs below which `auto` takes a GRU with attention, which learns from fewer updates."""
+GRU_TOKENS = 10e6
+"""Target tokens of a budget below which it does so, too."""
+_GRU_WIDTH = 256
+_GRU_WEIGHTS = 1_200_000
+"""Weights of a GRU of that width without its embeddings."""
+
 TOKENS_PER_WEIGHT = 2.0
 """Target tokens that a budget must allow for each weight; with fewer, a smaller model is better. On Multi30k 4.5 M
 weights were as good as 2.3 M from 1.3 tokens a weight on."""
@@ -79,6 +88,7 @@ class Choices(NamedTuple):
     pairs: int
     tokens: float
     """Mean target tokens of a pair."""
+    kind: Literal["transformer", "gru"]
     vocabulary: int
     encoder_layers: int
     decoder_layers: int
@@ -100,7 +110,8 @@ class Choices(NamedTuple):
     @property
     def weights(self) -> int:
         """Weights of the model, without biases and norms."""
-        return self.vocabulary * self.hidden_size + _layer_weights(self)
+        inner = _GRU_WEIGHTS if self.kind == "gru" else _layer_weights(self)
+        return self.vocabulary * self.hidden_size + inner
 
     @property
     def flops(self) -> float:
@@ -113,25 +124,35 @@ class Choices(NamedTuple):
         near = [row for row in ROWS if row.score and 1 / _NEAR <= self.pairs / row.pairs <= _NEAR]
         return near[0].score if near and self.as_for == self.pairs else ""
 
-    def settings(self, *, kind: str = "transformer") -> dict[str, Choice]:
-        """The choices as settings. Sizes of a recurrent model are those of its preset."""
+    def settings(self) -> dict[str, Choice]:
+        """The choices as settings."""
         of_size = f"for {self.pairs:,} pairs"
         if self.as_for != self.pairs:
             of_size += f" in {self.budget_minutes:g} minutes, as for {_round(self.as_for):,} without a budget"
-        model = {
-            "model.kind": Choice("transformer", "the better scores; model.kind=gru learns faster at first"),
-            "model.hidden_size": Choice(self.hidden_size, f"{self.weights / 1e6:.1f} M weights {of_size}"),
-            "model.ff_size": Choice(self.ff_size, "about four times the width"),
-            "model.encoder_layers": Choice(self.encoder_layers, "a deep encoder costs little time"),
-            "model.decoder_layers": Choice(self.decoder_layers, "a shallow decoder translates faster"),
-            "model.num_heads": Choice(self.num_heads, ""),
-            "model.dropout": Choice(self.dropout, "the smaller the corpus, the more"),
-            "model.attention_dropout": Choice(self.attention_dropout, ""),
-        }
-        rate = {"training.optimizer.learning_rate": Choice(self.learning_rate, "larger models want a lower peak")}
+        width = Choice(self.hidden_size, f"{self.weights / 1e6:.1f} M weights {of_size}")
+        dropout = Choice(self.dropout, "the smaller the corpus, the more")
+        if self.kind == "gru":
+            model = {
+                "model.kind": Choice("rnn", "a GRU with attention learns from less; model.kind=transformer wants more"),
+                "model.hidden_size": width,
+                "model.embedding_size": Choice(self.hidden_size, ""),
+                "model.layer_norm": Choice(True, ""),
+                "model.dropout": dropout,
+            }
+        else:
+            model = {
+                "model.kind": Choice("transformer", "the better scores; model.kind=gru learns faster at first"),
+                "model.hidden_size": width,
+                "model.ff_size": Choice(self.ff_size, "about four times the width"),
+                "model.encoder_layers": Choice(self.encoder_layers, "a deep encoder costs little time"),
+                "model.decoder_layers": Choice(self.decoder_layers, "a shallow decoder translates faster"),
+                "model.num_heads": Choice(self.num_heads, ""),
+                "model.dropout": dropout,
+                "model.attention_dropout": Choice(self.attention_dropout, ""),
+            }
         training = {
             "training.batch_size": Choice(self.batch_size, "tokens; small corpora need many updates, hence small ones"),
-            **(rate if kind == "transformer" else {}),
+            "training.optimizer.learning_rate": Choice(self.learning_rate, "larger models want a lower peak"),
             "training.max_steps": Choice(self.steps, f"about {_short(self.passes)} passes over the corpus"),
             "training.schedule.kind": Choice("wsd", "warm-up, flat, decay"),
             "training.schedule.warmup_steps": Choice(self.warmup_steps, "a ninth of the steps, 4,000 at most"),
@@ -142,7 +163,7 @@ class Choices(NamedTuple):
         if self.budget_minutes is not None:
             training["training.budget_minutes"] = Choice(self.budget_minutes, BUDGET_REASON)
         vocabulary = {"tokenizer.vocabulary_size": Choice(self.vocabulary, "small corpora want small vocabularies")}
-        return {**vocabulary, **(model if kind == "transformer" else {}), **training}
+        return {**vocabulary, **model, **training}
 
 
 def choose(
@@ -153,6 +174,7 @@ def choose(
     minutes: float | None = None,
     speed: float | None = None,
     on_gpu: bool = False,
+    kind: Kind = "auto",
 ) -> Choices:
     """The choices for a corpus.
 
@@ -163,21 +185,38 @@ def choose(
         minutes: time for everything; None takes what the corpus is worth.
         speed: FLOP/s of training on this machine; with `minutes`, it limits the model.
         on_gpu: whether a GPU trains the model, for which small batches are a waste.
+        kind: the architecture; `auto` takes a GRU for few pairs and for little time.
     """
 
     def at(size: int) -> Choices:
         return _choose(pairs, size, characters, least_vocabulary, minutes, on_gpu)
 
     whole = at(pairs)
+    if kind == "gru" or (kind == "auto" and pairs < GRU_PAIRS):
+        whole = _as_gru(whole)
     if minutes is None or speed is None:
         return whole
-    if _fits(whole, minutes, speed):
-        return _with_passes(whole, minutes, speed)
-    low, high = min(ROWS[0].pairs, pairs), pairs
-    while high - low > max(1, low // 200):
-        middle = round(math.sqrt(low * high)) if high > 2 * low else (low + high) // 2
-        low, high = (middle, high) if _fits(at(middle), minutes, speed) else (low, middle)
-    return _with_passes(at(low), minutes, speed)
+    if whole.kind == "gru" or _fits(whole, minutes, speed):
+        fitting = whole
+    else:
+        low, high = min(ROWS[0].pairs, pairs), pairs
+        while high - low > max(1, low // 200):
+            middle = round(math.sqrt(low * high)) if high > 2 * low else (low + high) // 2
+            low, high = (middle, high) if _fits(at(middle), minutes, speed) else (low, middle)
+        fitting = at(low)
+    if kind == "auto" and 60.0 * minutes * speed / fitting.flops < min(GRU_TOKENS, _wanted_tokens(whole)):
+        fitting = _as_gru(fitting)
+    return _with_passes(fitting, minutes, speed)
+
+
+def _as_gru(choices: Choices) -> Choices:
+    """The choices with a GRU, whose width is the same for every corpus."""
+    return choices._replace(kind="gru", hidden_size=_GRU_WIDTH)
+
+
+def _wanted_tokens(choices: Choices) -> float:
+    """Target tokens of a training without a budget."""
+    return choices.passes * choices.pairs * choices.tokens
 
 
 def _with_passes(choices: Choices, minutes: float, speed: float) -> Choices:
@@ -196,8 +235,7 @@ def _with_steps(choices: Choices, steps: int) -> Choices:
 def _fits(choices: Choices, minutes: float, speed: float) -> bool:
     """Whether a budget is long enough for a model: for all its steps, or for enough tokens a weight."""
     tokens = 60.0 * minutes * speed / choices.flops
-    wanted = choices.passes * choices.pairs * choices.tokens
-    return tokens >= min(TOKENS_PER_WEIGHT * choices.weights, wanted)
+    return tokens >= min(TOKENS_PER_WEIGHT * choices.weights, _wanted_tokens(choices))
 
 
 def _choose(
@@ -221,6 +259,7 @@ def _choose(
     choices = Choices(
         pairs=pairs,
         tokens=tokens,
+        kind="transformer",
         vocabulary=vocabulary,
         encoder_layers=encoder,
         decoder_layers=decoder,
