@@ -1,4 +1,4 @@
-"""Private folders: caches that nobody else can write to."""
+"""Private folders, which nobody else can write to, and the memory of generated code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.errors import UsageError
-from seq2seq.system import private_folder
+from seq2seq.system import GENERATED_PRODUCTS, limit_generated_code, private_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no owners of this kind")
 
@@ -45,3 +45,12 @@ def test_the_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pyt
     for folder in (tmp_path, tmp_path / "link"):
         with pytest.raises(UsageError, match="belongs to another user"):
             private_folder(folder)
+
+
+def test_a_user_s_number_of_kept_products_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    limit_generated_code()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    limit_generated_code()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(GENERATED_PRODUCTS)

@@ -99,7 +99,7 @@ def test_code_of_products_is_bounded_and_grows_with_the_shapes(tmp_path: Path, m
     assert sizes == sorted(sizes)
     assert sizes[0] == 0 < sizes[1] < sizes[-1]
     assert sizes[-1] < module._code_bytes(data, 20, attends_to_itself=True)
-    monkeypatch.setattr(module, "_MOST_PRODUCTS", 10)
+    monkeypatch.setattr(module, "GENERATED_PRODUCTS", 10)
     assert module._code_bytes(data, 20, attends_to_itself=True) == 10 * module._PRODUCT_BYTES
 
 

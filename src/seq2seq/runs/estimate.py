@@ -32,7 +32,7 @@ from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.sealed_records import Estimate, write_record
-from seq2seq.system import keep_freed_memory, peak_memory
+from seq2seq.system import GENERATED_PRODUCTS, keep_freed_memory, peak_memory
 from seq2seq.training.step import LossModule, train_step
 from seq2seq.training.trainer import Trainer
 
@@ -49,8 +49,8 @@ _LOADING_SECONDS = 1.0
 """Loading the best model before the test score."""
 _LATER_BYTES = 100 << 20
 """Logs, validations and scorers, beside a second model for the test score."""
-_PRODUCTS_OF_ATTENTION, _MOST_PRODUCTS, _PRODUCT_BYTES = 6, 1024, 1 << 19
-"""Products of attention in an update, two forward and four backward; the number that oneDNN keeps; code of each."""
+_PRODUCTS_OF_ATTENTION, _PRODUCT_BYTES = 6, 1 << 19
+"""Products of attention in an update, two forward and four backward; code of each."""
 _BASE_BYTES = 300 << 20
 """Python, torch and other libraries; the rest of a process are tensors and freed memory between them."""
 _GROWTH, _GROWTH_OF_GLIBC = 1.3, 2.0
@@ -156,9 +156,9 @@ def _code_bytes(data: TrainingBatches, steps: int, *, attends_to_itself: bool) -
         shapes.add((len(rows), target, source))
         if attends_to_itself:
             shapes |= {(len(rows), source, source), (len(rows), target, target)}
-        if _PRODUCTS_OF_ATTENTION * len(shapes) >= _MOST_PRODUCTS:
+        if _PRODUCTS_OF_ATTENTION * len(shapes) >= GENERATED_PRODUCTS:
             break
-    return _PRODUCT_BYTES * min(_MOST_PRODUCTS, _PRODUCTS_OF_ATTENTION * len(shapes))
+    return _PRODUCT_BYTES * min(GENERATED_PRODUCTS, _PRODUCTS_OF_ATTENTION * len(shapes))
 
 
 def _save(directory: RunDirectory, estimate: Estimate, ranks: Ranks) -> None:

@@ -45,7 +45,7 @@ from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
-from seq2seq.system import keep_freed_memory
+from seq2seq.system import keep_freed_memory, limit_generated_code
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
@@ -248,6 +248,7 @@ def _set_up(
     torch.set_num_threads(threads)
     precision = Precision(choose_precision(config.training.precision, device), device)
     keep_freed_memory()
+    limit_generated_code()
     init_from = config.training.init_from
     # A run that goes on takes everything from its own checkpoint.
     initial = None if init_from is None or directory.has_checkpoints else initial_weights(init_from, config)
