@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.cli.init import as_overrides, named_corpora, settings_for
+from seq2seq.cli.train import _wanted_kind, _without_config
 from seq2seq.config import load_config
 from seq2seq.data.files import read_lines
 from seq2seq.tokenizers.pair import train_tokenizers
@@ -70,3 +71,36 @@ def test_the_hint_renames_a_file_whose_name_is_not_utf8(
     outcome = seq2seq("init", "-s", os.fsdecode(b"it's caf\xe9.en"), "-t", "c.de")
     subprocess.run(["bash", "-c", outcome.err.partition("rename it: ")[2]], check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["it's café.en"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        ("preset=gru", "gru"),
+        ("preset=transformer-base", "transformer"),
+        ("model.kind=gru", "gru"),
+        ("model.ff_size=64", "transformer"),
+        ("model.cell=lstm", "gru"),
+        ("model.dropout=0.1", "auto"),
+    ],
+)
+def test_settings_of_the_command_line_ask_for_an_architecture(setting: str, kind: str) -> None:
+    assert _wanted_kind({setting.partition("=")[0]}, [setting]) == kind
+
+
+@pytest.mark.parametrize("preset", ["gru", "transformer-tiny", "transformer-base"])
+def test_a_preset_is_what_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str) -> None:
+    """Choices for the size of the corpus took its place: `preset=gru` trained a Transformer."""
+    monkeypatch.chdir(tmp_path)
+    for language in ("en", "de"):
+        Path(f"c.{language}").write_text("a small dog\n" * 400, encoding="utf-8")
+    corpora = named_corpora("c.en", "c.de", None, None, None)
+    assert corpora is not None
+    own = [f"preset={preset}"]
+    _, suggested, reasons = _without_config(corpora, own, None, is_new=True)
+    config, asked = load_config([], own, suggested), load_config([], own)
+    assert config.model == asked.model
+    assert config.training.optimizer == asked.training.optimizer
+    assert config.training.batch_size == asked.training.batch_size
+    assert config.data.train == (corpora.train,)
+    assert not any(key.startswith("model.") for key in reasons)
