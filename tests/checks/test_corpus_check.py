@@ -91,7 +91,9 @@ def test_a_shift_in_the_middle_is_found_where_it_begins_and_ends(pairs: Pairs, s
     assert not others
     assert abs(first - 201) <= 4
     assert abs(last - 300) <= 4
-    assert ("before" if shift < 0 else "further") in report.findings["misaligned"].examples[0]["why"]
+    # The first or the last lines have lost their translation, and their targets belong to other lines.
+    assert first == 201 if shift < 0 else last == 300
+    assert ("before" if shift < 0 else "further") in report.findings["misaligned"].examples[1]["why"]
 
 
 def test_a_missing_line_is_found_although_the_files_differ_in_length(pairs: Pairs, tmp_path: Path) -> None:

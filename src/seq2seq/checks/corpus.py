@@ -157,9 +157,10 @@ class CorpusCheck:
         with Progress(f"checking {name}", report.pairs, "pairs") as progress:
             for number, pair in enumerate(_pairs(source)):
                 faults = self._faults(pair, languages)
-                if shift := shifts.get(number):
+                if (shift := shifts.get(number)) is not None:
                     faults = [fault for fault in faults if fault[0] != "numbers"]
-                    faults.append(("misaligned", f"its translation stands {abs(shift)} {_direction(shift)}"))
+                    place = f"its translation stands {abs(shift)} {_direction(shift)}"
+                    faults.append(("misaligned", place if shift else "its target is the translation of another line"))
                 elif outliers[number] and not any(kind in ("blank", "copy") for kind, _ in faults):
                     faults.append(("length", f"{len(pair[0])} and {len(pair[1])} characters"))
                 for kind, detail in faults:
@@ -221,11 +222,17 @@ class _FirstPass:
         report.pairs = len(left)
 
     def judge(self, model: LengthModel, hits: Mapping[int, array[int]]) -> tuple[npt.NDArray[np.bool_], dict[int, int]]:
-        """Mask of the length outliers, and the shifts of the misaligned pairs by their numbers from 0."""
+        """Mask of the length outliers, and the shifts of the misaligned pairs by their numbers from 0.
+
+        The shift is 0 where a target belongs to a pair of a block, so that its own source has no translation.
+        """
         source, target = (np.frombuffer(side, dtype=np.uint32).astype(np.float64) for side in self.lengths)
         translated = {shift: np.frombuffer(counts, dtype=np.uint8).astype(np.float64) for shift, counts in hits.items()}
         blocks = model.misaligned(source, target, translated)
         shifts = {number: block.shift for block in blocks for number in range(block.first, block.last + 1)}
+        for block in blocks:
+            taken = range(block.first + min(0, block.shift), block.last + 1 + max(0, block.shift))
+            shifts = {number: 0 for number in taken if 0 <= number < len(source)} | shifts
         return model.outliers(source, target), shifts
 
     def statistics(self, languages: SideLanguages) -> dict[str, dict[str, float | int | str]]:
