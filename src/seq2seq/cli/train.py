@@ -203,7 +203,7 @@ def _choices(chosen: Mapping[str, Choice], given: set[str]) -> list[str]:
     width = f"{value['hidden_size']} ({chosen['model.hidden_size'].reason})"
     model = f"{layers} of width {width}; dropout {value['dropout']:g}"
     steps = f"{value['max_steps']:,} steps at most ({chosen['training.max_steps'].reason})"
-    own_model = any(key.startswith("model.") for key in given)
+    own_model = any(key.startswith("model.") for key in given - {"model.kind"})
     return [
         *([] if "tokenizer.vocabulary_size" in given else [f"vocabulary {value['vocabulary_size']:,}"]),
         *([] if own_model else [model]),
