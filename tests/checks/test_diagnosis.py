@@ -59,6 +59,7 @@ def trained(step: int, perplexity: float, epoch: float) -> dict[str, object]:
         (validations((30, 10, 3), (60, 20, 2), (100, 20.1, 2)), _PLAN, []),
         (validations((30, 10, 3), (60, 20, 2), (100, 25, 1.9)), _PLAN, ["still-improving"]),
         (validations((30, 10, 3), (60, 20, 2), (70, 25, 1.9)), _PLAN, []),
+        (validations((30, 10, 3), (60, 20, 2), (70, 25, 1.9)), _PLAN._replace(has_ended=True), ["still-improving"]),
         (validations((30, 10, 2), (60, 9, 2.2), (100, 9, 2.9)), _PLAN, ["overfitting"]),
         (validations((100, 10, 2)), _PLAN._replace(warmup_steps=1000), ["warm-up"]),
         ([{"kind": "validation", "step": "x", "loss": None}], _PLAN, []),
@@ -72,6 +73,13 @@ def trained(step: int, perplexity: float, epoch: float) -> dict[str, object]:
 )
 def test_curves(rows: list[dict[str, object]], plan: TrainingPlan, expected: list[str]) -> None:
     assert [finding.code for finding in diagnose([], [], [], rows, plan)] == expected
+
+
+def test_the_remedy_of_a_limited_training_has_twice_the_limit() -> None:
+    """A budget of three minutes stayed in the config, and a longer training ended as early as the first."""
+    plan = _PLAN._replace(limits=(("training.budget_minutes", 3.0),), has_ended=True)
+    (finding,) = diagnose([], [], [], validations((30, 10, 3), (60, 20, 2), (70, 25, 1.9)), plan)
+    assert "training.max_steps=140 training.budget_minutes=6 " in finding.command
 
 
 def test_names_and_intended_repetitions_are_no_faults() -> None:

@@ -76,7 +76,7 @@ def test_the_config_reads_both_corpora(
     outcome = seq2seq("backtranslate", transformer, mono[0], "-o", "bt", "--max-ratio", 99)
     assert outcome.code == 0, outcome.err
     assert "tag: BT" in outcome.out
-    assert "next: seq2seq train my.yaml bt.yaml" in outcome.err
+    assert "next: seq2seq train CONFIG bt.yaml" in outcome.err
     data = load_config(["bt.yaml"]).data
     own = load_config([transformer / "config.yaml"]).data
     assert [source.tag for source in data.train] == [None, "BT"]

@@ -19,6 +19,7 @@ _LARGEST_GAP = 3.0
 _FEW_STEPS = 3000
 _POOR_PERPLEXITY = 12.0
 """Good translation models of subwords have 3 to 8."""
+_LONGER = "seq2seq train RUN/config.yaml training.max_steps=STEPS -o RUN-longer"
 _SCRIPT_LINES = 200
 _LEAST_WORDS = 4
 """Shorter lines, such as names and greetings, are rightly copied or alike."""
@@ -43,6 +44,15 @@ class TrainingPlan(NamedTuple):
     warmup_steps: int
     metric: str = "bleu"
     """Key of the validation score in metrics.jsonl: `bleu`, `chrf` or `loss`."""
+    limits: tuple[tuple[str, float], ...] = ()
+    """Settings that limit the time or the passes, such as `training.budget_minutes`, with their values."""
+    has_ended: bool = False
+    """Whether a limit has ended the training, before its last step."""
+
+    def longer(self, steps: int) -> str:
+        """The command of a training of so many steps, with twice as much of each limit."""
+        doubled = [f"{key}={2 * value:g}" for key, value in self.limits]
+        return " ".join(["seq2seq train RUN/config.yaml", f"training.max_steps={steps}", *doubled, "-o RUN-longer"])
 
 
 def diagnose(
@@ -63,19 +73,18 @@ def diagnose(
     """
     findings: list[Finding] = []
     if hypotheses:
-        steps = str(2 * plan.max_steps) if plan else "STEPS"
-        findings += _output_findings(sources, references, hypotheses, steps)
+        longer = plan.longer(2 * plan.max_steps) if plan else _LONGER
+        findings += _output_findings(sources, references, hypotheses, longer)
     if plan is not None:
         findings += _curve_findings(metrics, plan)
     return sorted(findings, key=lambda finding: -finding.weight)
 
 
 def _output_findings(
-    sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], steps: str
+    sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], longer: str
 ) -> Iterator[Finding]:
     triples = list(zip(sources, references, hypotheses, strict=True))
     total = len(triples)
-    longer = f"seq2seq train RUN/config.yaml training.max_steps={steps} -o RUN-longer"
     kinds: list[tuple[str, str, str, list[int]]] = [
         (
             "empty",
@@ -198,12 +207,12 @@ def main_script(lines: Sequence[str]) -> str:
 
 def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> Iterator[Finding]:
     last = max((int(row["step"]) for row in metrics if _number(row.get("step"))), default=0)
-    longer = f"seq2seq train RUN/config.yaml training.max_steps={max(2 * last, 2 * plan.warmup_steps)} -o RUN-longer"
+    longer = plan.longer(2 * max(last, plan.warmup_steps))
     validations = [row for row in metrics if row.get("kind") == "validation" and _number(row.get("loss"))]
     trained = [row for row in metrics if row.get("kind") == "train" and _number(row.get("perplexity"))]
     losses = [float(row["loss"]) for row in validations]
     scores = [float(row[plan.metric]) for row in validations if _number(row.get(plan.metric))]
-    ended = last >= plan.max_steps > 0
+    ended = last > 0 and (plan.has_ended or last >= plan.max_steps)
     if 0 < last <= plan.warmup_steps:
         evidence = f"{last:,} steps, of {plan.warmup_steps:,} in the warm-up"
         yield Finding("warm-up", "training ended within the warm-up", evidence, longer, 1.0)

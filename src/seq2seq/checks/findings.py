@@ -27,7 +27,10 @@ class Kind(NamedTuple):
 
 KINDS = {
     "line-counts": Kind(
-        "different numbers of lines", 0, "keep", "find the missing line: the misaligned pairs begin there"
+        "different numbers of lines",
+        0,
+        "keep",
+        "find the missing lines: misaligned pairs begin there; without any, the end of a file is missing",
     ),
     "languages": Kind(
         "other languages than named",

@@ -244,4 +244,7 @@ def _report(
         typer.echo(str(counts.kept))
         return
     typer.echo(presentable(f"{counts.table()}\n\n{text}"), nl=False)
-    say(f"wrote {source}, {target}, {receipt} and {config}\nnext: seq2seq train my.yaml {shlex.quote(config)}")
+    say(
+        f"wrote {source}, {target}, {receipt} and {config}\nnext: seq2seq train CONFIG {shlex.quote(config)}, where "
+        "CONFIG is that of a model of this direction, such as config.yaml of a run"
+    )

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from seq2seq.runs.train import RunResult
     from seq2seq.sealed_records import Estimate
 
+_SIZES = ("hidden_size", "ff_size", "embedding_size", "encoder_layers", "decoder_layers")
 _MOST_FINDINGS = 3
 _NEXT_STEPS = 3
 
@@ -201,12 +202,14 @@ def _choices(chosen: Mapping[str, Choice], given: set[str]) -> list[str]:
     is_gru = chosen["model.kind"].value == "rnn"
     layers = "a GRU" if is_gru else f"{value['encoder_layers']} + {value['decoder_layers']} layers"
     width = f"{value['hidden_size']} ({chosen['model.hidden_size'].reason})"
-    model = f"{layers} of width {width}; dropout {value['dropout']:g}"
+    model = f"{layers} of width {width}"
+    dropout = f"dropout {value['dropout']:g}"
     steps = f"{value['max_steps']:,} steps at most ({chosen['training.max_steps'].reason})"
-    own_model = any(key.startswith("model.") for key in given - {"model.kind"})
+    own_model = bool(given & {f"model.{size}" for size in _SIZES})
     return [
         *([] if "tokenizer.vocabulary_size" in given else [f"vocabulary {value['vocabulary_size']:,}"]),
         *([] if own_model else [model]),
+        *([] if "model.dropout" in given else [dropout]),
         *([] if "training.batch_size" in given else [f"batches of {value['batch_size']:,} tokens"]),
         *([] if "training.max_steps" in given else [steps]),
     ]

@@ -127,9 +127,8 @@ def decode_lines(
         console.say_once(f"{name}: stripped {' and '.join(stripped)}")
     if controls:
         console.warn_once(
-            f"{name}: {controls:,} line{'s'[: controls - 1]} (first: {first_control:,}) with control characters where "
-            "Windows-1252 has quotation marks and dashes: was it converted as Latin-1? `seq2seq data check --fix` puts "
-            "them right"
+            f"{name}: {controls:,} line{'s'[: controls - 1]} (first: {first_control:,}) with control characters: UTF-8 "
+            "or Windows-1252 was read as Latin-1; `seq2seq data check --fix` puts them right"
         )
 
 

@@ -153,9 +153,11 @@ def _translations(summary: RunSummary) -> Translations | None:
 def _findings(summary: RunSummary, translations: Translations | None) -> list[Finding]:
     training = summary.config.training
     plan = TrainingPlan(training.max_steps, training.schedule.warmup_steps, summary.metric.lower())
-    limits = (training.max_minutes, training.max_epochs, training.budget_minutes)
-    if summary.state == "running" or any(limits):  # it has not ended, or a limit has shortened the warm-up
+    names = ("max_minutes", "max_epochs", "budget_minutes")
+    given = [(f"training.{name}", value) for name in names if (value := getattr(training, name)) is not None]
+    if summary.state == "running" or given:  # it has not ended, or a limit has shortened the warm-up
         plan = plan._replace(warmup_steps=0)
+    plan = plan._replace(limits=tuple(given), has_ended=bool(given) and summary.state == "finished")
     texts = translations or Translations("", [], [], [])
     found = diagnose(texts.sources, texts.references, texts.hypotheses, summary.metrics, plan)
     if texts.hypotheses and (run := _run_text(summary)) is not None:

@@ -69,7 +69,8 @@ def load_run_config(directory: RunDirectory) -> Config:
     if not directory.config.exists():
         refuse_pickles(directory.path)
     if not directory.path.is_dir():
-        raise CheckpointError(f"{directory.path} is a file, not a run directory", hint=near, code="run.missing")
+        hint = f"the run comes before the text: runs/NAME {directory.path}"
+        raise CheckpointError(f"{directory.path} is a file, not a run directory", hint=hint, code="run.missing")
     if not directory.config.exists() and any(directory.checkpoints.glob("*")):
         raise CheckpointError(
             f"{directory.config} is missing", hint=f"put a copy of it back; or {_AGAIN}", code="run.damaged"
