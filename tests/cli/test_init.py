@@ -104,3 +104,20 @@ def test_a_preset_is_what_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert config.training.batch_size == asked.training.batch_size
     assert config.data.train == (corpora.train,)
     assert not any(key.startswith("model.") for key in reasons)
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_exchanged_sides_are_told_before_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], exchanged: bool
+) -> None:
+    """Only `data check` knew, and the run had false labels for its sides."""
+    pytest.importorskip("py3langid")
+    monkeypatch.chdir(tmp_path)
+    english = ["The children are playing in the garden behind the house.", "Where is the nearest railway station?"]
+    german = ["Die Kinder spielen im Garten hinter dem Haus.", "Wo ist der nächste Bahnhof von hier aus?"]
+    for name, text in zip(("en", "de"), (german, english) if exchanged else (english, german), strict=True):
+        Path(f"c.{name}").write_text("".join(f"{line}\n" for line in text * 100), encoding="utf-8")
+    corpora = named_corpora("c.en", "c.de", None, None, None)
+    assert corpora is not None
+    settings_for(corpora)
+    assert ("seem to be exchanged" in capsys.readouterr().err) == exchanged

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -24,7 +25,7 @@ from seq2seq.cli.options import (
     parse_minutes,
 )
 from seq2seq.cli.output import write_whole
-from seq2seq.console import say
+from seq2seq.console import say, warn
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
@@ -37,6 +38,8 @@ _LEARNED_FROM = 3
 """Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
 
 _SMALLEST_VOCABULARY = 500
+_IDENTIFIED_PAIRS = 300
+"""First pairs whose languages are identified."""
 _TRIAL_PAIRS = 60_000
 _MACHINE_SETTINGS = ("device", "devices", "threads", "training.precision")
 
@@ -249,6 +252,7 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
 
     alphabet: Counter[str] = Counter()
     lines, characters = _counted(corpora, alphabet)
+    _warn_of_exchanged_sides(corpora)
     learned = sum(count >= _LEARNED_FROM for count in alphabet.values())
     needed = size_for_characters(learned)
     held_out = _held_out_setting(corpora, lines)
@@ -271,6 +275,18 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
     if choices.expected_score:
         say(f"for comparison: {choices.expected_score} from about as many pairs")
     return {**held_out, **choices.settings()}
+
+
+def _warn_of_exchanged_sides(corpora: Corpora) -> None:
+    """Warn where the sides have each other's language, if py3langid is installed."""
+    from seq2seq.checks.identified_languages import Identifier, SideLanguages
+    from seq2seq.data.corpus import read_pairs
+
+    identifier = Identifier()
+    if identifier.available:
+        sample = list(islice(read_pairs(corpora.train, "replace"), _IDENTIFIED_PAIRS))
+        if what := SideLanguages(sample, corpora.languages, identifier).exchanged():
+            warn(f"the sides seem to be exchanged: {what}; `seq2seq data check` says more")
 
 
 def _fine_tuning(corpora: Corpora, minutes: float | None, init_from: str) -> dict[str, Choice]:
