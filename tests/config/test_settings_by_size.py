@@ -67,6 +67,8 @@ def test_a_budget_shrinks_the_model_evenly(size: int) -> None:
 
 def test_scores_are_said_where_they_were_measured() -> None:
     assert "39.7 BLEU" in choose(29_000).expected_score
+    assert "24.1 BLEU" in choose(3_000).expected_score
+    assert choose(3_000, kind="transformer").expected_score == choose(29_000, kind="gru").expected_score == ""
     assert choose(300).expected_score == choose(1_000_000).expected_score == ""
 
 
