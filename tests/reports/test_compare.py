@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Runner
 
-from seq2seq.reports.compare import short_names
+from seq2seq.reports.compare import Comparison, short_names
 
 
 @pytest.fixture
@@ -99,3 +99,10 @@ def test_an_evaluation_beside_a_baseline(runs: Path, seq2seq: Runner, tmp_path: 
     assert seq2seq(*given, first).code == 2
     (tmp_path / "short").write_text("one\n", encoding="utf-8")
     assert seq2seq(*given, tmp_path / "short").code == 3
+
+
+def test_several_settings_that_differ_have_no_single_cause() -> None:
+    settings = {"model.dropout": ["0.1", "0.2", "0.1"], "training.max_steps": ["100", "50", "50"]}
+    comparison = Comparison(["a", "b", "c"], [], settings, [], "")
+    assert "2 settings differ" in comparison._causes(1)
+    assert comparison._causes(2) == ""

@@ -46,9 +46,14 @@ class Comparison(NamedTuple):
         test = self.tests[0]
         return [
             describe_difference(test.metric, score, self.names[place], test.scores[0], self.names[0])
+            + self._causes(place)
             for place, score in enumerate(test.scores)
             if place > 0
         ]
+
+    def _causes(self, place: int) -> str:
+        changed = [key for key, values in self.settings.items() if values[place] != values[0]]
+        return f". {len(changed)} settings differ, so no single one explains it" if len(changed) > 1 else ""
 
 
 def compare(paths: Sequence[Path]) -> Comparison:
