@@ -75,7 +75,7 @@ def translate_all(
                 progress.update(len(chunk))
         output.write(last_row(identity, contents), [], {})
     if cut:
-        warn(f"{cut:,} translations reached the length limit")
+        warn(f"{cut:,} translation{'s'[: cut - 1]} reached the length limit")
 
 
 def _lines(originals: Originals, loaded: LoadedRun, target_tag: str | None, ahead: deque[Original]) -> Iterator[Line]:

@@ -247,7 +247,7 @@ def _translate(
             progress.update(len(chunk))
     cut += translator.outputs_cut
     if cut:
-        warn(f"{cut:,} translations reached the length limit (--max-length-ratio, --max-length)")
+        warn(f"{cut:,} translation{'s'[: cut - 1]} reached the length limit (--max-length-ratio, --max-length)")
     if short:
         filler = "blank lines" + " of score -inf" * output_format.scores
         rest = "" if output_format.as_json else f"; {filler} stand for the others"
