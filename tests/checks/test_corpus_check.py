@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import run_command
 
-from seq2seq.checks.corpus import CorpusCheck, _numbers
+from seq2seq.checks.corpus import CorpusCheck, _numbers, clean_copy
 from seq2seq.checks.findings import SourceReport
 from seq2seq.config.sources import TextSource
 from seq2seq.data.demo import builtin_pairs
@@ -191,3 +191,18 @@ def test_a_third_language_and_exchanged_files_are_found_by_py3langid(
     assert lines(report, "language") == [31]
     assert report.findings["language"].examples[0]["why"] == "target in fr"
     assert "languages" in report.findings
+
+
+@pytest.mark.parametrize("shift", [1, -2])
+def test_a_misaligned_block_is_put_right(pairs: Pairs, shift: int, tmp_path: Path) -> None:
+    """One lost line in the middle cost all pairs after it."""
+    whole = [tuple(pair) for pair in pairs]
+    targets = [pair[1] for pair in pairs]
+    for number in range(200, 300):
+        pairs[number][1] = targets[number - shift]
+    with clean_copy(str(tmp_path / "clean"), ("en", "de")) as copy:
+        CorpusCheck(("en", "de"), copy=copy).check(write(pairs, tmp_path))
+    sides = [(tmp_path / f"clean.{side}").read_text(encoding="utf-8").split("\n")[:-1] for side in ("en", "de")]
+    kept = list(zip(*sides, strict=True))
+    assert set(kept) <= set(whole)
+    assert len(kept) > len(whole) - 20

@@ -9,9 +9,10 @@ import random
 import re
 import unicodedata
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -23,7 +24,7 @@ from seq2seq.checks.characters import is_suspect, repair, text_faults
 from seq2seq.checks.findings import KINDS, SourceReport
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.checks.misalignment import LengthModel
-from seq2seq.checks.word_translations import WordTranslations
+from seq2seq.checks.word_translations import SHIFTS, WordTranslations
 from seq2seq.config.sources import BuiltinSource, FileSource, HubSource, Source, TextSource
 from seq2seq.console import Progress
 from seq2seq.data.cleaning import is_invisible
@@ -39,6 +40,8 @@ _BATCH = 1000
 _LEAST_COPIED_WORDS = 3
 """Shorter copies may be right: names, "OK", "Taxi"."""
 _SEVERAL = 3
+_SURE = (-2, 2)
+"""Distances that lie in the same block, too, where a line is surely misaligned: ends are found to a line or two."""
 _NUMBER = re.compile(r"\d+(?:[.,:\u00a0\u202f' ]\d+)*")
 _GROUP = re.compile(r"\D+")
 _DIGIT = re.compile(r"\d")
@@ -155,21 +158,35 @@ class CorpusCheck:
         outliers, shifts = first.judge(model, hits)
         report.statistics = first.statistics(languages)
         with Progress(f"checking {name}", report.pairs, "pairs") as progress:
-            for number, pair in enumerate(_pairs(source)):
+            for number, (pair, targets) in enumerate(_in_context(_pairs(source))):
                 faults = self._faults(pair, languages)
+                moved: Pair | None = None
                 if (shift := shifts.get(number)) is not None:
                     faults = [fault for fault in faults if fault[0] != "numbers"]
                     place = f"its translation stands {abs(shift)} {_direction(shift)}"
                     faults.append(("misaligned", place if shift else "its target is the translation of another line"))
+                    if shift and self._copy is not None and all(shifts.get(number + step) == shift for step in _SURE):
+                        moved = self._moved(pair[0], targets.get(shift), languages)
                 elif outliers[number] and not any(kind in ("blank", "copy") for kind, _ in faults):
                     faults.append(("length", f"{len(pair[0])} and {len(pair[1])} characters"))
                 for kind, detail in faults:
                     report.add(kind, number + 1, pair, detail)
-                if self._copy is not None:
+                if self._copy is not None and moved is not None:
+                    self._copy.note(
+                        name, number + 1, "repaired", [fault for fault in faults if fault[0] == "misaligned"]
+                    )
+                    self._copy.write(moved)
+                elif self._copy is not None:
                     _clean(self._copy, name, number + 1, pair, faults)
                 if number % _BATCH == _BATCH - 1:
                     progress.update(_BATCH)
         return report
+
+    def _moved(self, source: str, target: str | None, languages: SideLanguages) -> Pair | None:
+        """A misaligned source with its translation from another line; None if that pair has faults of its own."""
+        if target is None or any(kind != "numbers" for kind, _ in self._faults((source, target), languages)):
+            return None
+        return source, target
 
     def _faults(self, pair: Pair, languages: SideLanguages) -> list[tuple[str, str]]:
         """The faults of one pair by itself, each kind once."""
@@ -263,6 +280,17 @@ def _pairs(source: Source, report: SourceReport | None = None) -> Iterator[Pair]
         if report is not None:
             report.add("line-counts", 0, ("", ""), error.what)
             report.findings["line-counts"].lines.pop()
+
+
+def _in_context(pairs: Iterator[Pair]) -> Iterator[tuple[Pair, dict[int, str]]]:
+    """Each pair with the targets of the lines around it, by their distance."""
+    reach = max(SHIFTS)
+    window: deque[Pair | None] = deque([None] * reach, maxlen=2 * reach + 1)
+    for pair in chain(pairs, repeat(None, reach)):
+        window.append(pair)
+        if len(window) == window.maxlen and (here := window[reach]) is not None:
+            around = enumerate(window, start=-reach)
+            yield here, {distance: other[1] for distance, other in around if other is not None}
 
 
 def _name(source: Source) -> str:

@@ -69,7 +69,7 @@ def load_run_config(directory: RunDirectory) -> Config:
     if not directory.config.exists():
         refuse_pickles(directory.path)
     if not directory.path.is_dir():
-        hint = f"the run comes before the text: runs/NAME {directory.path}"
+        hint = near if near.startswith("did") else f"the run comes before the text: runs/NAME {directory.path}"
         raise CheckpointError(f"{directory.path} is a file, not a run directory", hint=hint, code="run.missing")
     if not directory.config.exists() and any(directory.checkpoints.glob("*")):
         raise CheckpointError(
