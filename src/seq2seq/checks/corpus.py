@@ -158,14 +158,16 @@ class CorpusCheck:
         outliers, shifts = first.judge(model, hits)
         report.statistics = first.statistics(languages)
         with Progress(f"checking {name}", report.pairs, "pairs") as progress:
-            for number, (pair, targets) in enumerate(_in_context(_pairs(source))):
+            moves = self._copy is not None and any(shifts.values())
+            in_context = _in_context(_pairs(source)) if moves else ((pair, {}) for pair in _pairs(source))
+            for number, (pair, targets) in enumerate(in_context):
                 faults = self._faults(pair, languages)
                 moved: Pair | None = None
                 if (shift := shifts.get(number)) is not None:
                     faults = [fault for fault in faults if fault[0] != "numbers"]
                     place = f"its translation stands {abs(shift)} {_direction(shift)}"
                     faults.append(("misaligned", place if shift else "its target is the translation of another line"))
-                    if shift and self._copy is not None and all(shifts.get(number + step) == shift for step in _SURE):
+                    if shift and moves and all(shifts.get(number + step) == shift for step in _SURE):
                         moved = self._moved(pair[0], targets.get(shift), languages)
                 elif outliers[number] and not any(kind in ("blank", "copy") for kind, _ in faults):
                     faults.append(("length", f"{len(pair[0])} and {len(pair[1])} characters"))
