@@ -13,7 +13,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ConfigError: there is no such device here.
     """
-    # cuDNN plans its attention anew for every shape, of which batches have thousands. The other kernels need no plan,
+    # cuDNN plans attention for every new shape, and batches have thousands of shapes. The other kernels need no plan
     # and are no slower.
     torch.backends.cuda.enable_cudnn_sdp(False)
     if name == "auto":

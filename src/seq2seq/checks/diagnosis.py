@@ -47,10 +47,10 @@ class TrainingPlan(NamedTuple):
     limits: tuple[tuple[str, float], ...] = ()
     """Settings that limit the time or the passes, such as `training.budget_minutes`, with their values."""
     has_ended: bool = False
-    """Whether a limit has ended the training, before its last step."""
+    """True if a limit ended the training before its last step."""
 
     def longer(self, steps: int) -> str:
-        """The command of a training of so many steps, with twice as much of each limit."""
+        """Command that trains for this many steps, with every limit doubled."""
         doubled = [f"{key}={2 * value:g}" for key, value in self.limits]
         return " ".join(["seq2seq train RUN/config.yaml", f"training.max_steps={steps}", *doubled, "-o RUN-longer"])
 

@@ -156,7 +156,7 @@ def _without_config(
     """
     from seq2seq.cli.init import as_overrides, data_settings, holdout_setting, settings_for
     from seq2seq.config import load_config
-    from seq2seq.config.presets import keys_of
+    from seq2seq.config.load import keys_of
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.run_config import load_run_config
     from seq2seq.runs.train import run_folder

@@ -156,6 +156,11 @@ def _preset(documents: Sequence[Document]) -> list[Document]:
     return [Document(f"preset {name}", PRESETS[name], {})]
 
 
+def keys_of(preset: str) -> set[str]:
+    """The keys that a preset sets, with dots; empty if there is no such preset."""
+    return {".".join(map(str, path)) for path, _ in _leaves(PRESETS.get(preset, {}), ())}
+
+
 def _initial_run(given: Sequence[Document]) -> list[Document]:
     """Model and tokenizer settings of the run in `training.init_from`, so that fine-tuning need not repeat sizes.
 

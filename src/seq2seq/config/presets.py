@@ -137,13 +137,3 @@ PRESETS: dict[str, dict[str, Any]] = {
         max_steps=350,
     ),
 }
-
-
-def keys_of(preset: str) -> set[str]:
-    """The keys that a preset sets, with dots; none if there is no such preset."""
-
-    def leaves(tree: dict[str, Any], prefix: str) -> set[str]:
-        nested = [leaves(value, f"{prefix}{key}.") for key, value in tree.items() if isinstance(value, dict)]
-        return {f"{prefix}{key}" for key, value in tree.items() if not isinstance(value, dict)}.union(*nested)
-
-    return leaves(PRESETS.get(preset, {}), "")

@@ -69,8 +69,8 @@ _MEASURED_PAIRS = 29_000
 _FULL = 0.95
 """Share of a batch that is not padding."""
 _GPU_FACTOR, _GPU_BATCH = 4.0, 25_000.0
-"""On a GPU, batches of small models are so many times as large, up to this size: on an H200 a step of 16,384 tokens
-takes as long as one of 4,096. Half of the factor goes into passes: steps shrink by its root, and passes grow by it."""
+"""Factor by which batches are larger on a GPU, and the size up to which they grow. On an H200 a step of 16,384 tokens
+takes as long as one of 4,096. Steps shrink by the root of the factor, and passes grow by it."""
 
 
 BUDGET_REASON = "minutes for everything; timed steps then lower max_steps to what fits"

@@ -26,7 +26,7 @@ class StoppingCriteria:
         self.settings, self.state, self.agreed_seconds = settings, state, agreed_seconds
 
     def is_done(self) -> bool:
-        """Whether a limit is reached, or `patience` validations in a row brought no new best (early stopping)."""
+        """True once a limit is reached, or after `patience` validations without a new best (early stopping)."""
         patience = self.settings.patience
         return self.is_out_of_steps() or (patience is not None and self.state.stalled >= patience)
 
