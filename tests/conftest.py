@@ -79,7 +79,7 @@ def _nothing_shown() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_estimates() -> Iterator[None]:
-    """The estimate before a training times one step; sixteen take longer than the trainings of most tests."""
+    """An estimate times one step; sixteen take longer than the trainings of most tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_TIMED_STEPS", 1)
         yield

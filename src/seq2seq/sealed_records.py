@@ -81,7 +81,7 @@ class Results(Record):
 
 
 class Estimate(Record):
-    """Cost of a run as foreseen before its first step, from a few timed steps; with a budget also its schedule."""
+    """Cost of a run as foreseen at its start, from a few timed steps; with a budget also its schedule."""
 
     parameters: Count
     steps: Count
@@ -92,7 +92,7 @@ class Estimate(Record):
     step_seconds: Amount
     validation_seconds: Amount
     preparation_seconds: Amount
-    """From the start of the command to the first step."""
+    """From the start of the command to the first step, and what the estimate itself has taken."""
     end_seconds: Amount
     """Averaging and the test score."""
     memory: Count

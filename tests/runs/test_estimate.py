@@ -1,4 +1,4 @@
-"""Cost of a run before its first step, and budgets: decided once, kept with the run."""
+"""Cost of a run, told at its start, and budgets: decided once, kept with the run."""
 
 from __future__ import annotations
 
@@ -89,6 +89,42 @@ def test_an_estimate_leaves_no_run(
     assert found.memory > 10**7
     assert found.step_seconds > 0 < found.validation_seconds < found.end_seconds
     assert "to expect: 5 steps, " in capsys.readouterr().err
+
+
+def test_without_a_budget_training_begins_at_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Timed steps and translations before the first step took 3.3 s of CPU time; now those of the run are timed."""
+    monkeypatch.setattr(module, "_WORTH_SECONDS", 0.0)
+    monkeypatch.setattr("seq2seq.training.trainer._TIMED_STEPS", 16)
+    monkeypatch.setattr(Trainer, "time_steps", lambda self, data: pytest.fail("these steps are not part of the run"))
+    steps: list[int] = []
+    original = Trainer._update
+
+    def update(self: Trainer, *arguments: object) -> object:
+        steps.append(int("to expect: 30 steps, " in capsys.readouterr().err))
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_update", update)
+    given = settings(corpus, tmp_path / "run", "training.max_steps=30", "training.validate_every=30")
+    train(load_config([], given))
+    assert len(steps) == 30
+    assert sum(steps) == 1
+    assert 3 <= steps.index(1) <= 16
+    found = RunDirectory(tmp_path / "run").load_estimate()
+    assert found is not None
+    assert found.step_seconds > 0 < found.preparation_seconds
+    assert "(estimated " in capsys.readouterr().err
+
+
+def test_an_estimate_changes_no_bit(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Translations are timed between two updates."""
+    weights = []
+    for name, worth in (("timed", 0.0), ("not", 1e9)):
+        monkeypatch.setattr(module, "_WORTH_SECONDS", worth)
+        train(load_config([], settings(corpus, tmp_path / name, "training.max_steps=20", "training.ema_decay=0.9")))
+        weights.append(next((tmp_path / name / "checkpoints").glob("step-*/model.safetensors")).read_bytes())
+    assert weights[0] == weights[1]
 
 
 def test_code_of_products_is_bounded_and_grows_with_the_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ class RunSummary:
     changed: float
     """Time of the last change, in seconds since the epoch."""
     memory: int | None
-    """Peak bytes of training, as estimated before the first step."""
+    """Peak bytes of training, as estimated at its start."""
     metrics: list[dict[str, Any]]
     """Lines of metrics.jsonl."""
 

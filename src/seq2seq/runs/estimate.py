@@ -1,7 +1,8 @@
-"""The cost of a run before its first step: time by a few timed steps of this machine, memory, steps and passes.
+"""The cost of a run: time by a few timed steps of this machine, memory, steps and passes.
 
-A budget (`training.budget_minutes`) becomes steps, warm-up and validations here. They are decided once and kept in
-estimate.json, so that a resumed run has the same schedule.
+A budget (`training.budget_minutes`) becomes steps, warm-up and validations here, before the first step. They are
+decided once and kept in estimate.json, so that a resumed run has the same schedule. Without a budget the first steps of
+the training itself are timed, so that it begins at once.
 """
 
 from __future__ import annotations
@@ -60,41 +61,62 @@ for large batches; glibc's heap goes on to grow slowly. `scripts/bench/RESULTS.m
 _LONG_HOURS = 12
 
 
+def recorded_estimate(directory: RunDirectory, settings: TrainingSettings, ranks: Ranks) -> Estimate | None:
+    """The estimate of a run that has begun; a new budget continues the run with a new schedule. Every rank calls it.
+
+    Returns:
+        None for a run that was stopped within its first steps, or begun by an earlier version.
+
+    Raises:
+        CheckpointError: the record is damaged.
+    """
+    known = directory.load_estimate()
+    if known is not None and known.budget_minutes != settings.budget_minutes:
+        known = with_budget(known, settings)
+        _save(directory, known, ranks)
+    return known
+
+
+def estimate_before(
+    config: Config,
+    directory: RunDirectory,
+    trainer: Trainer,
+    data: TrainingBatches,
+    prepared: Prepared,
+    started: float,
+) -> Estimate:
+    """The estimate of a run, by steps without a trace before its first one. Every rank must call it.
+
+    Args:
+        started: time of the start of the command, by `time.monotonic`.
+
+    Raises:
+        ResourceError: the largest batch does not fit into memory.
+    """
+    trainer.rehearse(data)
+    workers, data.num_workers = data.num_workers, 0  # loader processes need not start for a few steps
+    step_seconds = trainer.time_steps(data)
+    data.num_workers = workers
+    return estimate_run(config, directory, trainer, data, prepared, started, step_seconds)
+
+
 def estimate_run(
     config: Config,
     directory: RunDirectory,
     trainer: Trainer,
     data: TrainingBatches,
     prepared: Prepared,
-    *,
     started: float,
-) -> Estimate | None:
-    """The estimate of a run, measured before its first step; later the recorded one. Every rank must call it.
+    step_seconds: float,
+) -> Estimate:
+    """Estimate, tell and record the cost of a run whose updates take `step_seconds`. Every rank must call it.
 
     Args:
         started: time of the start of the command, by `time.monotonic`.
-
-    Returns:
-        None for a run that was begun by an earlier version.
-
-    Raises:
-        ResourceError: the largest batch does not fit into memory.
-        CheckpointError: the record is damaged.
     """
     ranks, settings = trainer.ranks, config.training
-    if directory.has_checkpoints:
-        known = directory.load_estimate()
-        if known is not None and known.budget_minutes != settings.budget_minutes:
-            known = with_budget(known, settings)  # a longer budget continues the run with a longer schedule
-            _save(directory, known, ranks)
-        return known
-    trainer.rehearse(data)
-    workers, data.num_workers = data.num_workers, 0  # loader processes need not start for a few steps
-    step_seconds = trainer.time_steps(data)
-    data.num_workers = workers
     shares = {"greedy": 0.0, "beam": 0.0}
-    is_long = settings.max_steps * step_seconds > _WORTH_SECONDS
-    if is_long:
+    if settings.max_steps * step_seconds > _WORTH_SECONDS:
         shares = {
             name: _seconds_per_sentence(config, trainer.model, prepared, trainer.precision, ranks, beam_size)
             for name, beam_size in (("greedy", settings.validation_beam_size), ("beam", config.decoding.beam_size))
@@ -112,7 +134,7 @@ def estimate_run(
         validate_every=settings.validate_every,
         step_seconds=step_seconds,
         validation_seconds=validation,
-        preparation_seconds=time.monotonic() - started,
+        preparation_seconds=time.monotonic() - started - trainer.state.seconds,
         end_seconds=validation + _LOADING_SECONDS + sentences * shares["beam"],
         memory=round(ranks.sum_host([_foreseen_memory(trainer, data)])[0]),
         budget_minutes=None,
@@ -120,6 +142,7 @@ def estimate_run(
     found = Estimate.model_validate_json(ranks.gather_texts([found.model_dump_json()])[0])  # that of the first rank
     found = with_budget(within_limits(found, settings), settings)
     _save(directory, found, ranks)
+    announce(found, settings)
     return found
 
 
@@ -234,7 +257,7 @@ def as_trained(directory: RunDirectory, config: Config) -> Config:
 
 
 def announce(estimate: Estimate, settings: TrainingSettings) -> None:
-    """Say what a run will cost before it begins, and warn of what will go wrong."""
+    """Say what a run will cost, and warn of what will go wrong."""
     limit = "" if estimate.steps >= settings.max_steps else f" of {settings.max_steps:,}"
     passes = f"{estimate.passes:,.0f}" if estimate.passes >= 9.5 else f"{estimate.passes:.1f}"
     say(

@@ -34,7 +34,7 @@ from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.averaging import average_checkpoints
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
-from seq2seq.runs.estimate import announce, compare_with_truth, estimate_run, fitted
+from seq2seq.runs.estimate import compare_with_truth, estimate_before, estimate_run, fitted, recorded_estimate
 from seq2seq.runs.evaluate import make_validation, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.fine_tuning_recipe import with_recipe
@@ -51,7 +51,7 @@ from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
 from seq2seq.training.failures import is_out_of_memory
 from seq2seq.training.metrics_log import NoReport, RunReport
-from seq2seq.training.trainer import Trainer
+from seq2seq.training.trainer import Tell, Trainer
 
 Refresh = Callable[[Path], bool]
 """A function that writes the report of a run directory, and returns whether it could."""
@@ -140,7 +140,7 @@ def estimate(config: Config, *, started: float | None = None) -> Estimate:
         config, _ = with_recipe(config, RunDirectory(run_folder(config)))
         _run_ranks(config, Start(None, {}, now, only_estimates=True))
         found = RunDirectory(run_folder(config)).load_estimate()
-        assert found is not None, "it is written before the first step"
+        assert found is not None, "that is all this run does"
         return found
 
 
@@ -177,10 +177,10 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
             if ranks.is_first:
                 _complete_report(directory, start.refresh)
             return
-        trainer, data, expected = _set_up(config, directory, placement, ranks, start)
+        trainer, data, tell_pace = _set_up(config, directory, placement, ranks, start)
         if start.only_estimates:
             return
-        state = trainer.fit(data, start.share)
+        state = trainer.fit(data, start.share, tell_pace)
         if start.share < 1.0:
             say(f"paused after {state.step:,} steps")
             return
@@ -188,7 +188,7 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
         say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
         average_checkpoints(config, trainer)
         score_test_set(config, directory, placement, ranks)
-        if expected is not None:
+        if (expected := directory.load_estimate()) is not None:
             seconds = expected.preparation_seconds + state.seconds + time.monotonic() - ended
             compare_with_truth(expected, seconds, ranks, placement.device)
         if start.refresh is not None and ranks.is_first:
@@ -241,8 +241,11 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
 
 def _set_up(
     config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, start: Start
-) -> tuple[Trainer, TrainingBatches, Estimate | None]:
-    """Prepare the data, build the model, fit the batch size, and estimate the cost."""
+) -> tuple[Trainer, TrainingBatches, Tell | None]:
+    """Prepare the data, build the model, fit the batch size, and estimate the cost where a schedule follows from it.
+
+    Otherwise the function that is returned estimates it during the first steps.
+    """
     log_only(log_header(config))
     device, threads = placement.device, placement.threads
     torch.set_num_threads(threads)
@@ -294,11 +297,14 @@ def _set_up(
     with ranks.first_then_others("batch size"):
         batch_size = _batch_size(config, directory, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
-    expected = estimate_run(config, directory, trainer, data, prepared, started=started)
-    if expected is not None and not directory.has_checkpoints:
-        announce(expected, config.training)
-    trainer.settings = fitted(config.training, expected)
-    return trainer, data, expected
+    if directory.has_checkpoints:
+        trainer.settings = fitted(config.training, recorded_estimate(directory, config.training, ranks))
+        return trainer, data, None
+    if start.only_estimates or config.training.budget_minutes is not None:
+        expected = estimate_before(config, directory, trainer, data, prepared, started)
+        trainer.settings = fitted(config.training, expected)
+        return trainer, data, None
+    return trainer, data, partial(estimate_run, config, directory, trainer, data, prepared, started)
 
 
 def _model_line(

@@ -50,6 +50,9 @@ from seq2seq.training.stopping import StoppingCriteria
 _TIMED_STEPS, _TIMED_SECONDS = 16, 1.0
 """Most steps of an estimate, and the time after which three are enough."""
 
+Tell = Callable[[float], object]
+"""A function that is told the seconds of one update."""
+
 
 class TrainingData(Protocol):
     """Training data as the loop sees it; `data.batches.TrainingBatches` implements it."""
@@ -80,6 +83,21 @@ def grouped(batches: Iterator[tuple[Batch, Cursor]], size: int) -> Iterator[tupl
     """Groups of `size` batches, one group for each update, with the cursor after it; the last one may be smaller."""
     while read := list(islice(batches, size)):
         yield [batch for batch, _ in read], read[-1][1]
+
+
+class StepTimer:
+    """Durations of the first updates of a process, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def is_enough(self, agreed_seconds: float) -> bool:
+        """Whether they say what an update costs; `agreed_seconds`, their sum, is the same on every rank."""
+        return len(self.seconds) >= _TIMED_STEPS or (agreed_seconds > _TIMED_SECONDS and len(self.seconds) >= 3)
+
+    def typical(self) -> float:
+        """The median without the first two, which fill caches."""
+        return statistics.median(self.seconds[2:] or self.seconds[1:] or self.seconds or [0.0])
 
 
 class Trainer:
@@ -126,13 +144,14 @@ class Trainer:
         self._totals = RunningTotals(self.ranks)
         self._open_report = report
 
-    def fit(self, data: TrainingData, share: float = 1.0) -> TrainState:
+    def fit(self, data: TrainingData, share: float = 1.0, tell_pace: Tell | None = None) -> TrainState:
         """Train to the end, starting from the last checkpoint if there is one.
 
         Args:
             data: the stream of batches.
             share: share of the steps after which training pauses, at the next validation; the state is then not
                 `finished`, and a later call goes on as if there had been no pause.
+            tell_pace: called on every rank after the first updates of a new run, before it saves anything.
 
         Raises:
             Interrupted: a signal came; the state was saved.
@@ -163,7 +182,7 @@ class Trainer:
         try:
             try:
                 with StopRequest() as stop:
-                    self._run_updates(data, report, stop, share)
+                    self._run_updates(data, report, stop, share, tell_pace if self.state.step == 0 else None)
             finally:
                 report.close()
         except RuntimeError as error:  # torch's handler of SIGCHLD raises it anywhere, in `close` as well
@@ -201,15 +220,15 @@ class Trainer:
         self._was_rehearsed = True
 
     def time_steps(self, data: TrainingData) -> float:
-        """Seconds of one update: the median of a few, without a trace. Every rank must call it."""
-        losses, seconds = self._wrapped_losses(), [0.0]
+        """Seconds of one update, from a few that leave no trace. Every rank must call it."""
+        losses, timer = self._wrapped_losses(), StepTimer()
         with rehearsing(self.model, self.optimizer, self.precision), StopRequest() as stop:
             self.model.train()
             groups = grouped(data.epoch(Cursor()), self.settings.accumulation_steps)
             for group, _ in groups:
                 begin = time.monotonic()
-                totals = sum_update(self.ranks, group, sum(seconds), stop)
-                if totals.stop or (totals.seconds > _TIMED_SECONDS and len(seconds) > 3):
+                totals = sum_update(self.ranks, group, sum(timer.seconds), stop)
+                if totals.stop or timer.is_enough(totals.seconds):
                     break
                 update = train_step(
                     losses,
@@ -220,19 +239,18 @@ class Trainer:
                     target_tokens=totals.target_tokens,
                 )
                 float(update.loss)  # waits for the device
-                seconds.append(time.monotonic() - begin)
-                if len(seconds) > _TIMED_STEPS:
-                    break
-        # The first one fills caches.
-        return statistics.median(seconds[2:] or seconds[1:] or [0.0])
+                timer.seconds.append(time.monotonic() - begin)
+        return timer.typical()
 
     def _wrapped_losses(self) -> nn.Module:
         if self._distributed_losses is None:
             self._distributed_losses = self.ranks.wrap(self.losses)
         return self._distributed_losses
 
-    def _run_updates(self, data: TrainingData, report: RunReport, stop: StopRequest, share: float) -> None:
-        settings, state = self.settings, self.state
+    def _run_updates(
+        self, data: TrainingData, report: RunReport, stop: StopRequest, share: float, tell_pace: Tell | None
+    ) -> None:
+        settings, state, timer = self.settings, self.state, StepTimer()
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
         self._totals = RunningTotals(self.ranks, state.window)
@@ -250,12 +268,19 @@ class Trainer:
                 update = self._update(group, totals, watch)
                 state.cursor, state.validated = cursor, False
                 report.advance()
+                if tell_pace is not None:
+                    float(update.loss)  # waits for the device
                 now = time.monotonic()
+                if tell_pace is not None:
+                    timer.seconds.append(now - clock)
                 self._totals.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
                 if self.stopping.measure_pace(data.pairs_per_epoch):
                     report.expect(self.stopping.expected_steps())
                 validates = state.step % self.stopping.validate_every() == 0 or self.stopping.is_out_of_steps()
+                if tell_pace is not None and (timer.is_enough(totals.seconds) or validates):
+                    tell_pace(timer.typical())
+                    tell_pace, clock = None, time.monotonic()
                 if state.step % settings.log_every == 0 or validates:
                     report.step(self._summary(update, data.pairs_per_epoch, watch))
                     self._totals = RunningTotals(self.ranks)
