@@ -162,6 +162,11 @@ def _stop_log(error: OSError) -> None:
     write_stderr(f"warning: cannot write the log: {error.strerror}; work continues without it")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 step`, `2,000 steps`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligned plain text: the first column left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in [columns, *rows]]

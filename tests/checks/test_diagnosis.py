@@ -89,3 +89,15 @@ def test_names_and_intended_repetitions_are_no_faults() -> None:
     assert repeats("哈你好你好你好你好")
     assert main_script(["これは本です"]) == "CJK"
     assert main_script(["12 ..."]) == ""
+
+
+def test_a_length_penalty_that_was_tried_is_not_advised_again() -> None:
+    short = [line[: len(line) // 3] for line in _REFERENCES]
+    for penalty, part in ((1.0, "--length-penalty 1.2"), (1.2, "training.max_steps=")):
+        found = {finding.code: finding for finding in diagnose(_SOURCES, _REFERENCES, short, length_penalty=penalty)}
+        assert part in found["length"].command
+        assert part in found["cut"].command
+    doubled = [f"{line} {line}" for line in _REFERENCES]
+    for penalty, part in ((1.0, "--length-penalty 0.6"), (0.5, "training.max_steps=")):
+        (finding,) = diagnose(_SOURCES, _REFERENCES, doubled, length_penalty=penalty)
+        assert (finding.code, part in finding.command) == ("length", True)

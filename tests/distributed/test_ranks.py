@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from seq2seq.distributed import launch as launcher
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
-from seq2seq.distributed.rendezvous import agree_on_attempt
+from seq2seq.distributed.rendezvous import _interface_to, agree_on_attempt
 from seq2seq.errors import ConfigError, DataError, UsageError, WorkerError
 from tests.children import LIMIT_SECONDS, called
 
@@ -208,3 +209,13 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
     for wrong in (["devices=3"], ["device=cuda:1", "devices=2"]):
         with pytest.raises(ConfigError, match="devices: "):
             place(load_config([], wrong))
+
+
+def test_the_interface_of_a_machine_with_several() -> None:
+    """Debian resolves a machine's own name to its loopback interface, by which gloo cannot reach another machine."""
+    names = {name for _, name in socket.if_nameindex()}
+    assert _interface_to("127.0.0.1") == _interface_to("localhost") == "lo"
+    assert _interface_to("no-such-host.invalid") is None
+    # By the way out where there is one, and never by the loopback interface.
+    assert _interface_to("192.0.2.7") in (names - {"lo"}) | {None}
+    assert _interface_to("127.0.1.1") in (names - {"lo"}) | {None}

@@ -40,7 +40,7 @@ def test_every_form_of_a_body_says_the_same(service: Service, loaded: LoadedRun,
 def test_a_list_is_answered_by_lists(service: Service, loaded: LoadedRun) -> None:
     answer = post(service, json=english(LINES, source="auto", alternatives=1)).json()
     assert answer["translatedText"] == loaded.translate(LINES)
-    assert answer["detectedLanguage"] == [{"language": "en", "confidence": 100.0}] * 4
+    assert [guess["language"] for guess in answer["detectedLanguage"]] == ["en"] * 4
     assert all(len(each) == 1 for each in answer["alternatives"])
     form = urlencode([("q", LINES[0]), ("q", LINES[1]), ("source", "en"), ("target", "de")])
     headers = {"content-type": "application/x-www-form-urlencoded"}
@@ -103,7 +103,9 @@ def test_pages_of_information(service: Service) -> None:
     assert health.json() == {"status": "ok"}
     assert 'seq2seq_requests_total{path="/languages",status="200"} 1\n' in metrics.text
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert post(service, "/detect", json={"q": "a text"}).json() == [{"language": "en", "confidence": 100.0}]
+    (guess,) = post(service, "/detect", json={"q": "a text"}).json()
+    assert guess["language"] == "en"
+    assert 0 <= guess["confidence"] <= 100
 
 
 def test_a_language_may_have_a_region_and_be_its_own_target(service: Service, loaded: LoadedRun) -> None:

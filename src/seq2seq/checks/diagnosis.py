@@ -20,6 +20,8 @@ _FEW_STEPS = 3000
 _POOR_PERPLEXITY = 12.0
 """Good translation models of subwords have 3 to 8."""
 _LONGER = "seq2seq train RUN/config.yaml training.max_steps=STEPS -o RUN-longer"
+_PENALISED = "seq2seq evaluate RUN --length-penalty {:g}"
+_HIGH_PENALTY, _LOW_PENALTY = 1.2, 0.6
 _SCRIPT_LINES = 200
 _LEAST_WORDS = 4
 """Shorter lines, such as names and greetings, are rightly copied or alike."""
@@ -61,6 +63,7 @@ def diagnose(
     hypotheses: Sequence[str],
     metrics: Sequence[Mapping[str, Any]] = (),
     plan: TrainingPlan | None = None,
+    length_penalty: float = 1.0,
 ) -> list[Finding]:
     """Findings about a run, the gravest first.
 
@@ -70,26 +73,34 @@ def diagnose(
         hypotheses: one for each source.
         metrics: lines of metrics.jsonl.
         plan: settings of the training; None leaves out findings about the curves.
+        length_penalty: that of the search for the hypotheses.
     """
     findings: list[Finding] = []
     if hypotheses:
         longer = plan.longer(2 * plan.max_steps) if plan else _LONGER
-        findings += _output_findings(sources, references, hypotheses, longer)
+        findings += _output_findings(sources, references, hypotheses, longer, length_penalty)
     if plan is not None:
         findings += _curve_findings(metrics, plan)
     return sorted(findings, key=lambda finding: -finding.weight)
 
 
 def _output_findings(
-    sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], longer: str
+    sources: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    longer: str,
+    length_penalty: float,
 ) -> Iterator[Finding]:
+    # Once a search for longer outputs has been tried, only more training helps.
+    lengthened = longer if length_penalty >= _HIGH_PENALTY else _PENALISED.format(_HIGH_PENALTY)
+    shortened = longer if length_penalty <= _LOW_PENALTY else _PENALISED.format(_LOW_PENALTY)
     triples = list(zip(sources, references, hypotheses, strict=True))
     total = len(triples)
     kinds: list[tuple[str, str, str, list[int]]] = [
         (
             "empty",
             "empty translations",
-            "seq2seq evaluate RUN --length-penalty 1.2",
+            lengthened,
             [n for n, (_, right, out) in enumerate(triples) if right.strip() and not out.strip()],
         ),
         (
@@ -113,7 +124,7 @@ def _output_findings(
         (
             "cut",
             "translations end too early",
-            "seq2seq evaluate RUN --length-penalty 1.2",
+            lengthened,
             [n for n, (_, right, out) in enumerate(triples) if is_cut(right, out)],
         ),
     ]
@@ -126,7 +137,7 @@ def _output_findings(
         count, line = same
         evidence = f"{line_share(count, total)} have this translation: {shorten(line)}"
         yield Finding("identical", "different sources have the same translation", evidence, longer, count / total)
-    yield from _whole_text_findings(references, hypotheses)
+    yield from _whole_text_findings(references, hypotheses, lengthened, shortened)
 
 
 def is_copy(source: str, reference: str, hypothesis: str) -> bool:
@@ -158,16 +169,18 @@ def _identical(sources: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, 
     return None
 
 
-def _whole_text_findings(references: Sequence[str], hypotheses: Sequence[str]) -> Iterator[Finding]:
+def _whole_text_findings(
+    references: Sequence[str], hypotheses: Sequence[str], lengthened: str, shortened: str
+) -> Iterator[Finding]:
     ours, theirs = sum(map(len, hypotheses)), sum(map(len, references))
     ratio = ours / theirs if theirs else 1.0
     if not 0.85 <= ratio <= 1.2:
-        way, penalty = ("short", "1.2") if ratio < 1 else ("long", "0.6")
+        way, command = ("short", lengthened) if ratio < 1 else ("long", shortened)
         yield Finding(
             "length",
             f"the translations are too {way} as a whole",
             f"{ratio:.2f} times the characters of the references",
-            f"seq2seq evaluate RUN --length-penalty {penalty}",
+            command,
             min(1.0, abs(1 - ratio)),
         )
     wanted, found = main_script(references), main_script(hypotheses)

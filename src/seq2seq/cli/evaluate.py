@@ -247,7 +247,7 @@ def _evaluate_run(
     if output is not None:
         write_whole(output, "".join(line + "\n" for line in translated))
     sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    print_findings(run, Translations(split, sources, wanted, translated))
+    print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty))
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
     by_language = metrics_by_target_tag(loaded, pairs, translated, target_language)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seq2seq.cli.output import is_begun, open_output
-from seq2seq.console import Progress, say, warn
+from seq2seq.console import Progress, counted, say, warn
 
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line
@@ -75,7 +75,7 @@ def translate_all(
                 progress.update(len(chunk))
         output.write(last_row(identity, contents), [], {})
     if cut:
-        warn(f"{cut:,} translation{'s'[: cut - 1]} reached the length limit")
+        warn(f"{counted(cut, 'translation')} reached the length limit")
 
 
 def _lines(originals: Originals, loaded: LoadedRun, target_tag: str | None, ahead: deque[Original]) -> Iterator[Line]:

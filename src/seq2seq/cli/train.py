@@ -32,7 +32,7 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
-from seq2seq.console import say, set_quiet, write_stderr
+from seq2seq.console import counted, say, set_quiet, write_stderr
 from seq2seq.errors import UsageError, UserError
 from seq2seq.system import garbage_collection_off
 
@@ -249,7 +249,9 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
 
         print_metrics(result.metrics)
         print_before_and_after(result)
-        write_stderr(f"{result.steps:,} steps in {result.minutes:.1f} minutes; best model: {result.checkpoint}")
+        write_stderr(
+            f"{counted(result.steps, 'step')} in {result.minutes:.1f} minutes; best model: {result.checkpoint}"
+        )
     if not quiet:
         print_next_steps(result.directory, print_findings(result.directory))
 

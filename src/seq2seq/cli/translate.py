@@ -36,7 +36,7 @@ from seq2seq.cli.options import (
 from seq2seq.cli.output import Output, is_finished, open_output
 from seq2seq.cli.prompt import Prompt, is_conversation
 from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
-from seq2seq.console import Progress, say, set_quiet, warn
+from seq2seq.console import Progress, counted, say, set_quiet, warn
 from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _translate(
             progress.update(len(chunk))
     cut += translator.outputs_cut
     if cut:
-        warn(f"{cut:,} translation{'s'[: cut - 1]} reached the length limit (--max-length-ratio, --max-length)")
+        warn(f"{counted(cut, 'translation')} reached the length limit (--max-length-ratio, --max-length)")
     if short:
         filler = "blank lines" + " of score -inf" * output_format.scores
         rest = "" if output_format.as_json else f"; {filler} stand for the others"

@@ -123,11 +123,11 @@ def decode_lines(
         ) from error
     if mark or returns:
         stripped = ["a byte-order mark"] if mark else []
-        stripped += [f"{returns:,} carriage return{'s'[: returns - 1]}"] if returns else []
+        stripped += [console.counted(returns, "carriage return")] if returns else []
         console.say_once(f"{name}: stripped {' and '.join(stripped)}")
     if controls:
         console.warn_once(
-            f"{name}: {controls:,} line{'s'[: controls - 1]} (first: {first_control:,}) with control characters: UTF-8 "
+            f"{name}: {console.counted(controls, 'line')} (first: {first_control:,}) with control characters: UTF-8 "
             "or Windows-1252 was read as Latin-1; `seq2seq data check --fix` puts them right"
         )
 

@@ -197,7 +197,7 @@ def _check_width(record: Record, widths: frozenset[int] | None) -> Record:
         return record  # empty columns at the end
     found = len(record.cells)
     expected = " or ".join(map(str, sorted(widths)))
-    return record._replace(fault=f"{found} column{'s'[: found - 1]} instead of {expected}")
+    return record._replace(fault=f"{console.counted(found, 'column')} instead of {expected}")
 
 
 def _detect(sample: Sequence[str], name: str, form: str, least_share: float = 0.0) -> Dialect:

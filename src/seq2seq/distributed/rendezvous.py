@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import os
 import socket
+import struct
 import time
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -27,6 +29,10 @@ TIMEOUT = "SEQ2SEQ_RANK_TIMEOUT"
 """Environment variable: seconds after which a rank that does not answer counts as lost; 1,800 if unset."""
 
 _POLL_SECONDS = 0.02
+_SIOCGIFADDR = 0x8915
+"""Request of Linux for the address of an interface; see netdevice(7)."""
+_ELSEWHERE = "192.0.2.1"
+"""An address outside of every network (RFC 5737)."""
 
 
 class Connection(NamedTuple):
@@ -71,6 +77,9 @@ def connect(device: str) -> Connection:
     timeout = _timeout()
     if are_on_one_machine(size):
         _listen_on_loopback()
+    elif (name := _interface_to(os.environ.get("MASTER_ADDR", ""))) is not None:
+        # Gloo takes the interface of the machine's own name, which on many systems is the loopback interface.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     try:
         method = os.environ.get(RENDEZVOUS, "env://")
         store, _, _ = next(iter(rendezvous(method, rank, size, timeout=timeout)))
@@ -138,6 +147,27 @@ def _listen_on_loopback() -> None:
     if loopback is not None:
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
+
+
+def _interface_to(host: str) -> str | None:
+    """The network interface by which this machine reaches a host; None where that is unknown, or not by IPv4."""
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return None
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing, and takes the address of the route
+        own = probe.getsockname()[0]
+        if own.startswith("127.") and host not in ("localhost", "127.0.0.1"):
+            # The name of this machine, which the others know by its address on the way out.
+            probe.connect((_ELSEWHERE, 9))
+            own = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # an interface without an address
+                found = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                if socket.inet_ntoa(found[20:24]) == own:
+                    return name
+    return None
 
 
 def _timeout() -> timedelta:

@@ -51,6 +51,8 @@ class Translations(NamedTuple):
     sources: list[str]
     references: list[str]
     hypotheses: list[str]
+    length_penalty: float | None = None
+    """None: that of the run."""
 
 
 def run_findings(path: Path, translations: Translations | None = None) -> list[Finding]:
@@ -159,7 +161,8 @@ def _findings(summary: RunSummary, translations: Translations | None) -> list[Fi
         plan = plan._replace(warmup_steps=0)
     plan = plan._replace(limits=tuple(given), has_ended=bool(given) and summary.state == "finished")
     texts = translations or Translations("", [], [], [])
-    found = diagnose(texts.sources, texts.references, texts.hypotheses, summary.metrics, plan)
+    penalty = summary.config.decoding.length_penalty if texts.length_penalty is None else texts.length_penalty
+    found = diagnose(texts.sources, texts.references, texts.hypotheses, summary.metrics, plan, penalty)
     if texts.hypotheses and (run := _run_text(summary)) is not None:
         found += text_findings(texts.sources, texts.references, texts.hypotheses, run)
         found.sort(key=lambda finding: -finding.weight)

@@ -18,7 +18,7 @@ import torch
 from seq2seq import allocator
 from seq2seq.config import Config, TrainingSettings
 from seq2seq.config.settings_by_size import Choices
-from seq2seq.console import say, warn
+from seq2seq.console import counted, say, warn
 from seq2seq.data.batches import Batch, TrainingBatches, collate
 from seq2seq.data.prepare import Prepared
 from seq2seq.decoding.engine import NativeEngine
@@ -59,6 +59,8 @@ _GROWTH, _GROWTH_OF_GLIBC = 1.3, 2.0
 glibc. Measured with mimalloc 3.4 and glibc 2.36 on an AMD EPYC (Zen 5): 1.2 to 1.5 and 1.5 to 2.3, most
 for large batches; glibc's heap goes on to grow slowly. `scripts/bench/RESULTS.md` has the figures."""
 _LONG_HOURS = 12
+_LEAST_STEPS = 300
+"""A model that is trained for fewer has hardly begun to translate (`configs/README.md` has the first scores)."""
 
 
 def recorded_estimate(directory: RunDirectory, settings: TrainingSettings, ranks: Ranks) -> Estimate | None:
@@ -258,10 +260,12 @@ def as_trained(directory: RunDirectory, config: Config) -> Config:
 
 def announce(estimate: Estimate, settings: TrainingSettings) -> None:
     """Say what a run will cost, and warn of what will go wrong."""
-    limit = "" if estimate.steps >= settings.max_steps else f" of {settings.max_steps:,}"
+    steps = counted(estimate.steps, "step")
+    if estimate.steps < settings.max_steps:
+        steps = f"{estimate.steps:,} of {counted(settings.max_steps, 'step')}"
     passes = f"{estimate.passes:,.0f}" if estimate.passes >= 9.5 else f"{estimate.passes:.1f}"
     say(
-        f"to expect: {estimate.steps:,}{limit} steps, {passes} passes over the data, {show_time(estimate.seconds)} in "
+        f"to expect: {steps}, {passes} passes over the data, {show_time(estimate.seconds)} in "
         f"all ({show_time(estimate.step_seconds)} a step), {show_bytes(estimate.memory)} of memory"
     )
     if estimate.budget_minutes is not None:
@@ -271,9 +275,15 @@ def announce(estimate: Estimate, settings: TrainingSettings) -> None:
                 "the data are prepared once: the next run with them has more time"
             )
         say(
-            f"fitted to {estimate.budget_minutes:g} minutes: warm-up of {estimate.warmup_steps:,} steps, "
-            f"validation every {estimate.validate_every:,} steps"
+            f"fitted to {estimate.budget_minutes:g} minutes: warm-up of {counted(estimate.warmup_steps, 'step')}, "
+            f"validation every {counted(estimate.validate_every, 'step')}"
         )
+        if estimate.steps < min(_LEAST_STEPS, settings.max_steps):
+            needed = estimate.preparation_seconds + _LEAST_STEPS * estimate.step_seconds + estimate.end_seconds
+            warn(
+                f"{counted(estimate.steps, 'step')} are too few to learn to translate; {_LEAST_STEPS} would need a "
+                f"budget of about {show_time(needed)}, or of less with a smaller model or batch"
+            )
     elif estimate.seconds > 3600.0 * _LONG_HOURS:
         say(
             "to train within a time of your choice: training.budget_minutes=120, or --budget 2h for a model of its size"

@@ -18,7 +18,7 @@ from seq2seq.atomic_files import remove_partial
 from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
-from seq2seq.console import log_only, logging_to, say, silence_if_stderr_is_gone
+from seq2seq.console import counted, log_only, logging_to, say, silence_if_stderr_is_gone
 from seq2seq.data.batches import Batch, TrainingBatches
 from seq2seq.data.pipes import spool_sources
 from seq2seq.data.prepare import Prepared
@@ -182,10 +182,13 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
             return
         state = trainer.fit(data, start.share, tell_pace)
         if start.share < 1.0:
-            say(f"paused after {state.step:,} steps")
+            say(f"paused after {counted(state.step, 'step')}")
             return
         ended = time.monotonic()
-        say(f"trained {state.step:,} steps, {state.tokens_seen:,} target tokens, {state.seconds / 60:.1f} minutes")
+        say(
+            f"trained {counted(state.step, 'step')}, {state.tokens_seen:,} target tokens, "
+            f"{state.seconds / 60:.1f} minutes"
+        )
         average_checkpoints(config, trainer)
         score_test_set(config, directory, placement, ranks)
         if (expected := directory.load_estimate()) is not None:

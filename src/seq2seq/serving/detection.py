@@ -35,21 +35,33 @@ class Detector:
         self._distinct = len(set().union(*self._counts.values())) + 1 if self._counts else 1
 
     def detect(self, text: str) -> list[Guess]:
-        """The languages, likeliest first. One language alone is taken for granted."""
-        if len(self._counts) == 1:
-            return [Guess(language, 100.0) for language in self._counts]
+        """The languages, likeliest first.
+
+        The confidence is the probability among the languages, times the share of the n-grams that the language knows:
+        text of a language that is not served has little of it.
+        """
         grams = _grams(text[:_READ])
-        scores = {language: self._score(counts, grams) for language, counts in self._counts.items()}
+        # Neighbouring n-grams share letters, so that their sum would claim certainty after few words.
+        scale = 1.0 / math.sqrt(max(1, len(grams)))
+        scores = {language: scale * self._score(counts, grams) for language, counts in self._counts.items()}
         best = max(scores.values(), default=0.0)
         weights = {language: math.exp(max(-700.0, score - best)) for language, score in scores.items()}
         total = sum(weights.values())
         order = sorted(weights, key=lambda language: -weights[language])
-        return [Guess(language, round(100 * weights[language] / total, 1)) for language in order]
+        return [
+            Guess(language, round(100 * weights[language] / total * _known(self._counts[language], grams), 1))
+            for language in order
+        ]
 
     def _score(self, counts: Counter[str], grams: Sequence[str]) -> float:
         """Log probability of the n-grams, with add-one smoothing."""
         total = math.log(counts.total() + self._distinct)
         return sum(math.log(counts[gram] + 1) - total for gram in grams)
+
+
+def _known(counts: Counter[str], grams: Sequence[str]) -> float:
+    """Share of the n-grams that occur in a language's text."""
+    return sum(gram in counts for gram in grams) / max(1, len(grams))
 
 
 def _grams(text: str) -> list[str]:

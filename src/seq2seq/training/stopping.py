@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import ScheduleSettings, TrainingSettings
-from seq2seq.console import say, warn
+from seq2seq.console import counted, say, warn
 from seq2seq.optimization.schedules import expected_steps, fitted_schedule
 
 _EARLY, _TOLERANCE = 0.05, 0.1
@@ -83,7 +83,7 @@ class StoppingCriteria:
         if is_first and state.step < steps < settings.max_steps:
             say(
                 f"about {steps:,} of {settings.max_steps:,} steps fit into the limit of this run; fitted to them: "
-                f"warm-up of {self.schedule().warmup_steps:,} steps, {settings.schedule.kind} schedule, "
+                f"warm-up of {counted(self.schedule().warmup_steps, 'step')}, {settings.schedule.kind} schedule, "
                 f"validation every {self.validate_every():,} steps"
             )
         return True
@@ -96,6 +96,6 @@ class StoppingCriteria:
         say(f"{limit} ended training at step {step:,} of {settings.max_steps:,}")
         if step <= max(self.schedule().warmup_steps, 100):
             warn(
-                f"after {step:,} steps a model has hardly learned to translate; raise {limit.partition('=')[0]}, or "
-                "take a smaller model or batch"
+                f"after {counted(step, 'step')} a model has hardly learned to translate; raise "
+                f"{limit.partition('=')[0]}, or take a smaller model or batch"
             )

@@ -21,7 +21,7 @@ from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.config.differences import differences
 from seq2seq.config.yaml import add_comments
-from seq2seq.console import muted, say, warn
+from seq2seq.console import counted, muted, say, warn
 from seq2seq.errors import CheckpointError, ConfigError, UsageError, UserError
 from seq2seq.reports.run_summary import CURVES, read_metrics
 from seq2seq.runs.directory import RunDirectory
@@ -346,7 +346,7 @@ class _Tuner:
         trial.starts, trial.scores = 0, [*trial.scores, score]
         self._save()
         say(
-            f"{trial.name}  {show_score(score)} after {score.step:,} steps, {share:.0%}  [{self._clock()}]\n"
+            f"{trial.name}  {show_score(score)} after {counted(score.step, 'step')}, {share:.0%}  [{self._clock()}]\n"
             f"    {describe(self.setup.space, tuple(trial.choice))}"
         )
 
