@@ -76,6 +76,15 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if the file cannot be read or holds something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def no_follow(path: str, flags: int) -> int:
     """Opener for `open(..., opener=no_follow)` that follows no symbolic link and refuses a FIFO. Raises OSError."""
     # Neither flag exists on Windows; without O_NONBLOCK the opening of a FIFO would wait for its other end.

@@ -13,13 +13,13 @@ from torch import Tensor
 from seq2seq.decoding.beam_search import search
 from seq2seq.decoding.constraints import constrained, constrained_width
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.decoding.forced_decoding import target_log_probabilities
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.length_limits import lengths
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import UsageError
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import BOS, EOS, UNK
+from tests.decoding.probabilities import target_log_probabilities
 from tests.decoding.random_models import ARCHITECTURES, random_model
 from tests.decoding.test_phrases import has_all
 from tests.decoding.tiny_models import MarkovModel

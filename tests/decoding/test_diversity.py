@@ -12,12 +12,12 @@ import torch
 from seq2seq.decoding.beam_search import search
 from seq2seq.decoding.candidates import Choose
 from seq2seq.decoding.diversity import diverse_search
-from seq2seq.decoding.forced_decoding import target_log_probabilities
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import UsageError
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS, PAD
+from tests.decoding.probabilities import target_log_probabilities
 from tests.decoding.random_models import ARCHITECTURES, random_model
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.decoding.forced_decoding import target_log_probabilities, target_token_scores
+from seq2seq.decoding.forced_decoding import target_token_scores
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
@@ -21,6 +21,7 @@ from seq2seq.kernels.packed_linear import PackedLinear
 from seq2seq.models import build_model
 from seq2seq.models.interface import Memory, Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS, PAD
+from tests.decoding.probabilities import target_log_probabilities
 from tests.decoding.tiny_models import MarkovModel, RecurrentModel
 
 CPU = torch.device("cpu")

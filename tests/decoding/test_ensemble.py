@@ -13,7 +13,6 @@ from torch import Tensor
 
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
-from seq2seq.decoding.forced_decoding import target_log_probabilities
 from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import UsageError
@@ -21,6 +20,7 @@ from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS, UNK
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.symbols import WordTokenizer
+from tests.decoding.probabilities import target_log_probabilities
 from tests.decoding.random_models import random_model
 from tests.decoding.tiny_models import RecurrentModel, letters
 

@@ -13,7 +13,6 @@ import torch
 from seq2seq.config import RNNSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.decoding.forced_decoding import target_log_probabilities
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import CheckpointError, DivergenceError, UsageError
@@ -22,6 +21,7 @@ from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Trained, find_export, is_export, open_export, seal
 from seq2seq.special_tokens import EOS
 from seq2seq.tokenizers.pair import TokenizerPair
+from tests.decoding.probabilities import target_log_probabilities
 from tests.export.models import tokenizers, trained, transformer
 
 ctranslate2 = pytest.importorskip("ctranslate2")

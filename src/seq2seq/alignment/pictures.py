@@ -1,7 +1,6 @@
 """Pictures of attention as in figure 3 of Bahdanau et al. 2015: source words across, target words down.
 
 SVG and PNG have the same drawing: a panel for each layer (row) and head (column), with darker cells for higher weights.
-PNG needs Pillow.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
     Characters that the font lacks are drawn as boxes; SVG and HTML use the fonts of the browser.
 
     Raises:
-        UsageError: Pillow is not installed, or the picture is too large.
+        UsageError: the picture is too large.
     """
     content = io.BytesIO()
     _drawn(grid, scale).save(content, "PNG")
@@ -101,7 +100,7 @@ def attention_picture(sentence: SentenceAttention) -> npt.NDArray[np.uint8]:
     """Grey levels [H W] of the attention of a sentence.
 
     Raises:
-        UsageError: Pillow is not installed, or the picture is too large.
+        UsageError: the picture is too large.
     """
     import numpy as np
 
@@ -111,12 +110,8 @@ def attention_picture(sentence: SentenceAttention) -> npt.NDArray[np.uint8]:
 
 
 def _drawn(grid: Grid, scale: int) -> Image.Image:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise UsageError(
-            "PNG pictures need Pillow", hint="pip install pillow, or choose .svg or .html", code="export.library"
-        ) from None
+    from PIL import Image
+
     font = _font(_FONT * scale)
     placed, width, height = _layout(grid, lambda text: font.getlength(text) / scale)
     size = round(width * scale), round(height * scale)

@@ -219,12 +219,12 @@ def main_script(lines: Sequence[str]) -> str:
 
 
 def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> Iterator[Finding]:
-    last = max((int(row["step"]) for row in metrics if _number(row.get("step"))), default=0)
+    last = max((int(row["step"]) for row in metrics if is_number(row.get("step"))), default=0)
     longer = plan.longer(2 * max(last, plan.warmup_steps))
-    validations = [row for row in metrics if row.get("kind") == "validation" and _number(row.get("loss"))]
-    trained = [row for row in metrics if row.get("kind") == "train" and _number(row.get("perplexity"))]
+    validations = [row for row in metrics if row.get("kind") == "validation" and is_number(row.get("loss"))]
+    trained = [row for row in metrics if row.get("kind") == "train" and is_number(row.get("perplexity"))]
     losses = [float(row["loss"]) for row in validations]
-    scores = [float(row[plan.metric]) for row in validations if _number(row.get(plan.metric))]
+    scores = [float(row[plan.metric]) for row in validations if is_number(row.get(plan.metric))]
     ended = last > 0 and (plan.has_ended or last >= plan.max_steps)
     if 0 < last <= plan.warmup_steps:
         evidence = f"{last:,} steps, of {plan.warmup_steps:,} in the warm-up"
@@ -251,7 +251,7 @@ def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) ->
 def _few_steps(last: int, losses: Sequence[float], trained: Sequence[Mapping[str, Any]]) -> str:
     """Evidence of a training that ended long before its model was good; empty if it did not."""
     epoch = trained[-1].get("epoch") if trained else None
-    if not losses or not _number(epoch) or losses[-1] > min(losses) or perplexity(losses[-1]) < _POOR_PERPLEXITY:
+    if not losses or not is_number(epoch) or losses[-1] > min(losses) or perplexity(losses[-1]) < _POOR_PERPLEXITY:
         return ""
     if last >= _FEW_STEPS and epoch >= 1:
         return ""
@@ -270,7 +270,8 @@ def perplexity(loss: float) -> float:
     return math.exp(min(loss, 700.0))
 
 
-def _number(value: object) -> TypeGuard[int | float]:
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value of a JSON file is a number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

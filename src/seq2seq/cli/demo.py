@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.options import Quiet, Threads
+from seq2seq.cli.options import Quiet, Threads, check_choice
 from seq2seq.cli.train import print_result
 from seq2seq.console import set_quiet
-from seq2seq.errors import UsageError
 from seq2seq.sanitize import presentable
 
 DEMO_SETTINGS = {
@@ -37,8 +36,7 @@ def demo(
       seq2seq demo --model gru
     """
     set_quiet(quiet)
-    if model not in DEMO_SETTINGS:
-        raise UsageError(f"--model {model} is neither transformer nor gru", hint="--model gru", code="usage.choice")
+    check_choice("--model", model, list(DEMO_SETTINGS))
     folder = output or Path(f"runs/demo-{model}")
     settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
     from seq2seq.config import load_config

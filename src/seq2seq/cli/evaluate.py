@@ -19,6 +19,7 @@ from seq2seq.cli.options import (
     Quiet,
     TargetTag,
     Threads,
+    check_choice,
     exclude,
     require,
 )
@@ -269,8 +270,7 @@ def _pairs(
             "--source and --references belong together", hint="give both, or --split test", code="usage.needs"
         )
     if source is None or references is None:
-        if split not in ("test", "valid"):
-            raise UsageError(f"--split {split} is neither test nor valid", hint="--split test", code="usage.choice")
+        check_choice("--split", split, ("test", "valid"))
         if not (pairs := loaded.directory.load_pairs(split)):
             raise DataError(f"the run has no {split} set", hint="--source FILE --references FILE", code="data.no-split")
         if target_tag is None:

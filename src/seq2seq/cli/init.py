@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
@@ -21,6 +21,7 @@ from seq2seq.cli.options import (
     TargetFile,
     TestFiles,
     ValidFiles,
+    check_choice,
     exclude,
     parse_minutes,
 )
@@ -76,11 +77,8 @@ def init(
       seq2seq init --pairs new.tsv --init-from runs/mine tuned.yaml
       seq2seq train my.yaml
     """
-    kind = next((kind for kind in KINDS if kind == model), None)
-    if kind is None:
-        raise UsageError(
-            f"--model {model} is none of auto, transformer and gru", hint="--model auto", code="usage.choice"
-        )
+    check_choice("--model", model, KINDS)
+    kind = cast("Kind", model)
     exclude("--init-from", [("--model", init_from is not None and model != "auto")], "that run has a model")
     minutes = None if budget is None else parse_minutes("--budget", budget)
     corpora = named_corpora(source, target, pairs, valid, test)

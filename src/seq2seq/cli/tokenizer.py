@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.options import HELP, Quiet
+from seq2seq.cli.options import HELP, Quiet, check_choice
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import CheckpointError, DataError, UsageError
 
@@ -112,8 +112,7 @@ def _check_output(folder: Path) -> None:
 
 
 def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer lives behind slow imports
-    if side not in ("source", "target"):
-        raise UsageError(f"--side {side} is neither source nor target", hint="--side source", code="usage.choice")
+    check_choice("--side", side, ("source", "target"))
     from seq2seq.data.files import require_local
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.tokenizers.pair import TokenizerPair

@@ -57,7 +57,7 @@ def download_hub(source: HubSource, folder: Path) -> Downloaded:
 def download_url(url: str, output: str, sha256: str | None = None) -> Path:
     """Download a file; `output` is its name, or a folder if it exists, ends in `/` or has no suffix.
 
-    Raises: as `fetch.fetch`.
+    Raises: as `fetch_url.fetch`.
     """
     from seq2seq.data.fetch_url import fetch, parse_address
 
@@ -70,12 +70,12 @@ def download_url(url: str, output: str, sha256: str | None = None) -> Path:
 def download_mtdata(name: str, folder: Path) -> Downloaded:
     """Write a corpus of the mtdata index as two text files, `<name>.<language>`.
 
-    mtdata knows where corpora are published and reads their formats; its files come through `fetch.fetch`.
+    mtdata knows where corpora are published and reads their formats; its files come through `fetch_url.fetch`.
 
     Raises:
         UsageError: mtdata is not installed, or the name is not a dataset id with two languages.
         DataError: mtdata has no such corpus, or cannot read it.
-        NetworkError: as `fetch.fetch`.
+        NetworkError: as `fetch_url.fetch`.
     """
     mtdata = _import_mtdata()
     if name.count("-") != 4:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_error, write_json
+from seq2seq.atomic_files import disk_error, read_json_object, write_json
 from seq2seq.data.archives import check_archive
 from seq2seq.data.files import digest_file, url_file_name
 from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
@@ -176,7 +175,7 @@ class _Download:
 
     def _range(self) -> dict[str, str]:
         """Headers that ask for the missing part, if the server or a hash can tell that it is the same file."""
-        state = _read_json(self.state)
+        state = read_json_object(self.state)
         tag = state.get("tag") if state.get("url") == _digest(self.address.url) else None
         if self.file.tell() and not tag and not (self.address.sha256 and state.get("url")):
             self.restart()
@@ -298,7 +297,7 @@ def _is_kept(address: Address, path: Path, record: Path) -> bool:
     """
     if not path.exists():
         return False
-    facts = _read_json(record)
+    facts = read_json_object(record)
     if facts.get("url") != address.shown or path.is_dir():
         hint = "choose another -o, or remove the file first"
         raise UsageError(f"{path} exists, and is not from {address.shown}", hint=hint, code="usage.exists")
@@ -326,11 +325,3 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}

@@ -130,14 +130,6 @@ def target_token_scores(
     return [tuple(scores.tolist()) for scores in torch.split(torch.cat(parts), lengths)]
 
 
-def target_log_probabilities(
-    model: Seq2SeqModel, source: Int[Tensor, "B S"], targets: Sequence[Sequence[int]]
-) -> Float[Tensor, " B"]:
-    """Natural log of P(target, EOS | source) for each pair, in float64 on the CPU: sums of `target_token_scores`."""
-    sums = [sum(scores) for scores in target_token_scores(model, source, targets)]
-    return torch.tensor(sums, dtype=torch.float64)
-
-
 _PAIRS, _MAX_CHARACTERS, _MIN_TOKENS = 20, 300, 20
 _CLEAR = 1.0
 """Nats per token; the directions of trained models differ by six to eight, those of equal texts by none."""

@@ -9,6 +9,7 @@ from sacrebleu.metrics import CHRF
 
 _MOST_SCORED = 300
 """Sentences among which they are chosen, spread over the set."""
+_SHOWN = 5
 
 
 class ScoredLine(NamedTuple):
@@ -19,9 +20,7 @@ class ScoredLine(NamedTuple):
     """Place in the set, from 0."""
 
 
-def best_and_worst(
-    references: Sequence[str], hypotheses: Sequence[str], count: int = 5
-) -> tuple[list[ScoredLine], list[ScoredLine]]:
+def best_and_worst(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[list[ScoredLine], list[ScoredLine]]:
     """The translations with the highest and with the lowest chrF, the most extreme first; none is in both.
 
     Among equal scores the longest reference comes first: exact matches of short lines say little.
@@ -33,5 +32,5 @@ def best_and_worst(
         for line in range(0, len(references), stride)
     ]
     scored.sort(key=lambda item: (-item.score, -len(references[item.line])))
-    count = min(count, len(scored) // 2)
+    count = min(_SHOWN, len(scored) // 2)
     return scored[:count], scored[len(scored) - count :][::-1]

@@ -66,13 +66,12 @@ def corpus_metrics(
 def bleu(
     hypotheses: Sequence[str],
     *references: Sequence[str],
-    lowercase: bool = False,
     target_language: str = "",
 ) -> MetricResult:
     """Corpus BLEU. Raises `DataError` if the numbers of lines differ or are 0."""
     _check_counts(hypotheses, references)
-    metric = BLEU(tokenize=bleu_tokenizer(target_language, references[0]), lowercase=lowercase, force=True)
-    return _result("BLEU lowercased" if lowercase else "BLEU", metric, hypotheses, references)
+    metric = BLEU(tokenize=bleu_tokenizer(target_language, references[0]), force=True)
+    return _result("BLEU", metric, hypotheses, references)
 
 
 def chrf(hypotheses: Sequence[str], *references: Sequence[str]) -> MetricResult:

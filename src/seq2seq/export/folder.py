@@ -8,7 +8,6 @@ to any machine.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq import console
-from seq2seq.atomic_files import new_folder, write_json, write_text
+from seq2seq.atomic_files import new_folder, read_json_object, write_json, write_text
 from seq2seq.config import Config, config_to_yaml, load_config
+from seq2seq.data.files import digest_file
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -28,7 +28,6 @@ FORMAT_VERSION = 1
 MANIFEST = "export.json"
 SETTINGS = "settings.yaml"
 TOKENIZER = "tokenizer"
-_BLOCK = 2**20
 _EXPORT_AGAIN = "export it again: seq2seq export RUN --format {}"
 
 
@@ -115,7 +114,7 @@ def seal(folder: Path, trained: Trained, details: dict[str, Any]) -> dict[str, A
         with path.open("rb") as file:
             os.fsync(file.fileno())
         path.chmod(folder.stat().st_mode & 0o666)  # some libraries write files for their owner only
-        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": digest_file(path)}
     manifest = {
         "format": FORMAT_VERSION,
         "seq2seq": version("seq2seq"),
@@ -136,13 +135,7 @@ def holds_export(folder: Path) -> bool:
 
 def is_export(folder: Path) -> bool:
     """Whether the folder is an export for CTranslate2."""
-    if not holds_export(folder):
-        return False
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("library") == "ctranslate2"
+    return holds_export(folder) and read_json_object(folder / MANIFEST).get("library") == "ctranslate2"
 
 
 def open_export(folder: Path) -> Export:
@@ -217,7 +210,7 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
         if not within:
             shown = name[:200]
             raise CheckpointError(f"{folder / MANIFEST} is damaged: it names {shown}", hint=hint, code="export.damaged")
-        if size != int(record["size"]) or _sha256(path) != record["sha256"]:
+        if size != int(record["size"]) or digest_file(path) != record["sha256"]:
             raise CheckpointError(
                 f"{path} is missing or damaged: its SHA-256 is not the one recorded", hint=hint, code="export.damaged"
             )
@@ -259,11 +252,3 @@ def _replaceable(path: Path) -> bool:
     if not path.is_dir():
         return False
     return (path / MANIFEST).is_file() or not any(path.iterdir())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -28,7 +28,7 @@ class Curve(NamedTuple):
     """A point to mark, with its value."""
 
 
-def line_chart(title: str, curves: Sequence[Curve], *, x_label: str = "step") -> str:
+def line_chart(title: str, curves: Sequence[Curve]) -> str:
     """SVG element with the curves, and their names below; empty if there is no finite point."""
     kept = [curve._replace(points=_thinned(curve.points)) for curve in curves]
     kept = [curve for curve in kept if curve.points]
@@ -47,10 +47,10 @@ def line_chart(title: str, curves: Sequence[Curve], *, x_label: str = "step") ->
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(title)}">',
-        *_axes(x_ticks, y_ticks, place, x_label),
+        *_axes(x_ticks, y_ticks, place),
     ]
     for number, curve in enumerate(kept):
-        parts += _drawn(number, curve, place, x_label)
+        parts += _drawn(number, curve, place)
     parts.append("</svg>")
     if len(kept) > 1:
         names = "".join(f'<span class="c{n % 6}">&#9632; {escape(curve.name)}</span> ' for n, curve in enumerate(kept))
@@ -58,7 +58,7 @@ def line_chart(title: str, curves: Sequence[Curve], *, x_label: str = "step") ->
     return "".join(parts)
 
 
-def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], place: Place, x_label: str) -> list[str]:
+def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], place: Place) -> list[str]:
     parts = []
     for value in y_ticks:
         _, y = place(x_ticks[0], value)
@@ -72,17 +72,17 @@ def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], place: Place, x_la
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{edge:.1f}" y="{y + 18:.1f}" text-anchor="{anchor}">{_tick(value)}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    return [*parts, f'<text x="{middle}" y="{_HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>']
+    return [*parts, f'<text x="{middle}" y="{_HEIGHT - 5}" text-anchor="middle">step</text>']
 
 
-def _drawn(number: int, curve: Curve, place: Place, x_label: str) -> list[str]:
+def _drawn(number: int, curve: Curve, place: Place) -> list[str]:
     """A curve: its line, its dots, and the value of each, which stands in the upper right corner on hover."""
     places = [place(x, y) for x, y in curve.points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dense = " dense" if len(places) > _MOST_DOTS else ""
     parts = [f'<g class="curve c{number % 6}{dense}"><polyline points="{line}"/>']
     for (x, y), (left, down) in zip(curve.points, places, strict=True):
-        told = escape(f"{curve.name} {y:.4g} at {x_label} {x:,.0f}")
+        told = escape(f"{curve.name} {y:.4g} at step {x:,.0f}")
         at = f'cx="{left:.1f}" cy="{down:.1f}"'
         parts.append(
             f'<g><circle class="hit" {at} r="{_HIT_RADIUS}"/><circle class="dot" {at} r="3"/>'

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from seq2seq.checks.diagnosis import is_number
 from seq2seq.config import Config
 from seq2seq.errors import UserError
 from seq2seq.evaluation.metrics import MetricResult
@@ -73,7 +74,7 @@ class RunSummary:
         return [
             (float(row["step"]), float(row[key]))
             for row in self.metrics
-            if row.get("kind") == kind and _is_number(row.get("step")) and _is_number(row.get(key))
+            if row.get("kind") == kind and is_number(row.get("step")) and is_number(row.get(key))
         ]
 
     @property
@@ -110,22 +111,22 @@ def summarise(path: Path) -> RunSummary:
     rows = read_metrics(directory.path / "metrics.jsonl")
     validations = [row for row in rows if row.get("kind") == "validation"]
     key, metric = next(
-        ((key, name) for key, name in CURVES if any(_is_number(row.get(key)) for row in validations)),
+        ((key, name) for key, name in CURVES if any(is_number(row.get(key)) for row in validations)),
         ("loss", "loss"),
     )
     curve = [
         Point(int(row["step"]), float(row[key]), float(row["loss"]))
         for row in validations
-        if all(_is_number(row.get(name)) for name in ("step", key, "loss"))
+        if all(is_number(row.get(name)) for name in ("step", key, "loss"))
     ]
-    speeds = [row["tokens_per_second"] for row in rows if _is_number(row.get("tokens_per_second"))]
+    speeds = [row["tokens_per_second"] for row in rows if is_number(row.get("tokens_per_second"))]
     test = None if results is None else results.test
     state = "finished" if results is not None else "running" if in_use(directory.path) else "stopped"
     return RunSummary(
         path=path,
         config=config,
         state=state,
-        step=max((int(row["step"]) for row in rows if _is_number(row.get("step"))), default=0),
+        step=max((int(row["step"]) for row in rows if is_number(row.get("step"))), default=0),
         metric=metric,
         curve=curve,
         scores={score.name: score.value for score in test.metrics} if test else {},
@@ -160,7 +161,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and type(row.get("step", 0)) is int:
-            rows.append({name: value for name, value in row.items() if not _is_number(value) or abs(value) <= _LARGEST})
+            rows.append({name: value for name, value in row.items() if not is_number(value) or abs(value) <= _LARGEST})
     return rows
 
 
@@ -181,10 +182,6 @@ def before_and_after(
 
 
 BEFORE_AND_AFTER = ("test set", "sentences", "metric", "before", "after", "signature")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _parameters(checkpoints: Path) -> int | None:

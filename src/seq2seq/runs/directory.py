@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from seq2seq.atomic_files import TEMPORARY_PREFIXES, make_folder, write_json, write_text
+from seq2seq.atomic_files import TEMPORARY_PREFIXES, make_folder, write_json
 from seq2seq.checkpoints.folder import MARKS
 from seq2seq.errors import CheckpointError, UsageError
 from seq2seq.runs.environment import environment
@@ -93,18 +93,13 @@ class RunDirectory:
         """Whether the first checkpoint has been saved: from then on the data and most settings are fixed."""
         return any(not path.name.startswith(".") for path in self.checkpoints.glob("*"))
 
-    def save_pairs(self, split: str, pairs: Sequence[tuple[str, str]]) -> None:
-        """Save the raw text of a validation or test set."""
-        for path, text in self.pair_texts(split, pairs):
-            write_text(path, text)
-
     def pair_texts(self, split: str, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Path, str]]:
         """Both files of a validation or test set, with their text."""
         for side, name in enumerate(("source", "target")):
             yield self.path / f"{split}.{name}", "".join(pair[side] + "\n" for pair in pairs)
 
     def load_pairs(self, split: str) -> list[tuple[str, str]]:
-        """Load the raw text that `save_pairs` wrote; empty if the run has no such split.
+        """Load the raw text of `pair_texts`; empty if the run has no such split.
 
         Raises:
             CheckpointError: it is damaged, or data.json is.

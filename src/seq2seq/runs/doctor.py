@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from seq2seq.atomic_files import read_json_object
 from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.config import Config
@@ -84,7 +85,7 @@ def examine(directory: RunDirectory) -> RunReport:
         facts["model"] = config.model.kind
         vocabulary = f"{config.tokenizer.kind}, vocabulary_size {config.tokenizer.vocabulary_size}"
         facts["tokenizer"] = vocabulary + (", joint" if config.tokenizer.joint else "")
-    facts["made with"] = _made_with(_json(directory.environment))
+    facts["made with"] = _made_with(read_json_object(directory.environment))
     remarks: list[str] = []
     used = _result_or_fault(lambda: best_checkpoint(directory), faults)
     if used is not None:
@@ -219,7 +220,7 @@ def _records(directory: RunDirectory, data: DataRecord | None, results: Results 
             yield f"{name} is missing"
         elif digest_file(directory.path / name) != scores.hypotheses:
             yield f"{name} is damaged: its SHA-256 is not the one recorded"
-    if not _json(directory.environment):
+    if not read_json_object(directory.environment):
         yield f"{directory.environment.name} is missing or damaged: the versions it was made with are lost"
     if not directory.log.is_file():
         yield f"{directory.log.name} is missing"
@@ -254,11 +255,3 @@ def _last_lines(path: Path) -> list[str]:
     except OSError:
         return []
     return _REFUSED.sub("", text).splitlines()[-_LAST_LINES:]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -72,7 +72,7 @@ def choose_recipe(config: Config) -> dict[str, Choice]:
 def _with_stored(config: Config, directory: RunDirectory) -> Config:
     try:
         stored = load_config([directory.config]).given()
-    except ConfigError:  # `save_config` reports it
+    except ConfigError:  # `save_run_config` reports it
         return config
     given = config.given()
     for key in RECIPE_KEYS:

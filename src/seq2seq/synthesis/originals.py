@@ -64,7 +64,7 @@ class Originals:
         self._held_out = frozenset(map(_folded, held_out))
 
     def read(self, drop: Drop | None = None) -> Iterator[Original]:
-        """Yield the usable lines; `drop` hears of the others."""
+        """Yield the usable lines; `drop` is called with the others."""
         drop = drop or _ignore
         seen: set[bytes] = set()
         lines = iter(self._lines())

@@ -13,7 +13,6 @@ from seq2seq.config import Config
 from seq2seq.errors import UsageError
 
 Sampler = Literal["auto", "grid", "random", "optuna"]
-SAMPLERS = ("auto", "grid", "random", "optuna")
 
 _KEPT = 0.7
 """Probability with which a random trial keeps a value of the config: most combinations of many changes are bad."""
