@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import run_command
 
-from seq2seq.checks.corpus import CorpusCheck, _numbers, clean_copy
+from seq2seq.checks.corpus import CorpusCheck, _numbers
 from seq2seq.checks.findings import SourceReport
 from seq2seq.config.sources import TextSource
+from seq2seq.data.clean_copy import clean_copy
 from seq2seq.data.demo import builtin_pairs
 
 Pairs = list[list[str]]

@@ -16,7 +16,7 @@ from seq2seq.decoding.translator import translation_options
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.access import Access
 from seq2seq.serving.app import Service
-from seq2seq.serving.batcher import Wish
+from seq2seq.serving.batcher import RequestOptions
 from seq2seq.serving.detection import Detector
 from seq2seq.serving.limits import Limits
 from seq2seq.serving.served_run import Attention, Scored, ServedRun, Translated
@@ -38,7 +38,7 @@ class PacedRun(ServedRun):
     def warm_up(self) -> None:
         pass
 
-    def _translate(self, texts: list[str], wish: Wish) -> list[Translated]:
+    def _translate(self, texts: list[str], wanted: RequestOptions) -> list[Translated]:
         self.batches.append(texts)
         self.begun.release()
         assert self.go.wait(60)
@@ -46,8 +46,8 @@ class PacedRun(ServedRun):
             raise RuntimeError("a fault")
         return [
             Translated(
-                [Scored(f"{text.upper()}{'!' * n}", -float(n), -2.0 * n) for n in range(wish.n_best)],
-                diagonal(text.split()) if wish.attention else None,
+                [Scored(f"{text.upper()}{'!' * n}", -float(n), -2.0 * n) for n in range(wanted.n_best)],
+                diagonal(text.split()) if wanted.attention else None,
             )
             for text in texts
         ]

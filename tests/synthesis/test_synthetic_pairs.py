@@ -13,7 +13,7 @@ from seq2seq.config import Config, load_config
 from seq2seq.errors import DataError
 from seq2seq.synthesis.back_translation import BLANK, add_noise
 from seq2seq.synthesis.filters import FilterOptions, PairFilter
-from seq2seq.synthesis.mixed_config import balanced_weight, recipe
+from seq2seq.synthesis.mixed_config import balanced_weight, mixed_config
 from seq2seq.synthesis.originals import Original
 from seq2seq.synthesis.translations import Contents, Translated, is_complete, last_row, read_translations
 
@@ -90,7 +90,7 @@ def test_the_worst_share_is_dropped(tmp_path: Path) -> None:
 
 def recipe_of(data: str, folder: Path, tag: str | None = "BT", weight: float = 0.5) -> tuple[str, Config]:
     (folder / "run.yaml").write_text(f"data: {data}\n", encoding="utf-8")
-    text = recipe(
+    text = mixed_config(
         load_config([folder / "run.yaml"]), ("bt.de", "bt.en"), tag=tag, weight=weight, pairs=400, genuine_pairs=200
     )
     (folder / "recipe.yaml").write_text(text, encoding="utf-8")

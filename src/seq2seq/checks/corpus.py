@@ -1,4 +1,4 @@
-"""Check of a parallel corpus in three passes (lengths and a sample, alignment, every pair), and its cleaned copy.
+"""Check of a parallel corpus in three passes: lengths and a sample, alignment, every pair.
 
 Memory for each pair is 15 bytes of figures and a hash; the text itself is never held.
 """
@@ -11,15 +11,11 @@ import unicodedata
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, repeat
-from pathlib import Path
-from typing import NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.atomic_files import disk_error
 from seq2seq.checks.characters import is_suspect, repair, text_faults
 from seq2seq.checks.findings import KINDS, SourceReport
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
@@ -27,12 +23,11 @@ from seq2seq.checks.misalignment import LengthModel
 from seq2seq.checks.word_translations import SHIFTS, WordTranslations
 from seq2seq.config.sources import BuiltinSource, FileSource, HubSource, Source, TextSource
 from seq2seq.console import Progress
+from seq2seq.data.clean_copy import CleanCopy
 from seq2seq.data.cleaning import is_invisible
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.files import Pair
-from seq2seq.data.unreadable_rows import show
-from seq2seq.errors import DataError, UsageError
-from seq2seq.languages import language_of
+from seq2seq.errors import DataError
 
 _SAMPLE = 20_000
 """Pairs from which lengths, words and languages are learned."""
@@ -59,64 +54,6 @@ class HeldOut:
 
     def __contains__(self, number: int) -> bool:
         return number in self._pairs
-
-
-class CleanCopy(NamedTuple):
-    """Open files of a cleaned copy and its receipt."""
-
-    source: TextIO
-    target: TextIO
-    receipt: TextIO
-
-    def write(self, pair: Pair) -> None:
-        """Write a pair that is kept."""
-        self.source.write(pair[0] + "\n")
-        self.target.write(pair[1] + "\n")
-
-    def note(self, name: str, line: int, action: str, faults: Sequence[tuple[str, str]]) -> None:
-        """Write one line of the receipt."""
-        kinds = ", ".join(kind for kind, _ in faults)
-        details = "; ".join(detail for _, detail in faults if detail)
-        self.receipt.write("\t".join([show(name, 10_000), str(line), action, kinds, show(details, 1000)]) + "\n")
-
-
-@contextmanager
-def clean_copy(
-    output: str, languages: tuple[str, str], *, option: str = "--fix", replace: bool = False
-) -> Iterator[CleanCopy]:
-    """Context with the files OUTPUT.LANGUAGE, twice, and OUTPUT.receipt.tsv, which appear together at its end.
-
-    `option` names the output, for messages; with `replace`, files of these names are replaced.
-
-    Raises:
-        UsageError: a file exists already, or cannot be written.
-        ResourceError: the disk is full.
-    """
-    paths = copy_paths(output, languages)
-    for path in paths:
-        if path.exists() and not replace:
-            raise UsageError(f"{path} exists", hint=f"give another name with {option}", code="usage.exists")
-    partial = [path.with_name(f".partial-{path.name}") for path in paths]
-    try:
-        with ExitStack() as stack:
-            files = [stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in partial]
-            files[2].write("corpus\tline\taction\tkinds\tdetails\n")
-            yield CleanCopy(*files)
-        for temporary, path in zip(partial, paths, strict=True):
-            temporary.replace(path)
-    except OSError as error:
-        raise disk_error(error, paths[0], 0) from None
-    finally:
-        for path in partial:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
-def copy_paths(output: str, languages: tuple[str, str]) -> list[Path]:
-    """Names of a cleaned copy and of its receipt."""
-    codes = [language_of(language) for language in languages]
-    left, right = languages if all(codes) and languages[0] != languages[1] else ("src", "tgt")
-    return [Path(f"{output}.{ending}") for ending in (left, right, "receipt.tsv")]
 
 
 class CorpusCheck:

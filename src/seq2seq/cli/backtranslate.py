@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from seq2seq.runs.load import Precision as Numbers
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.back_translation import Method
-    from seq2seq.synthesis.filters import Counts, FilterOptions
+    from seq2seq.synthesis.filters import FilterCounts, FilterOptions
 
 
 def backtranslate(
@@ -147,7 +147,7 @@ def _check_tag(tag: str) -> None:
 
 def _check_existing(loaded: LoadedRun, output: str, translations: Path, *, resume: bool) -> None:
     """Raise `UsageError` where a file of the output exists that no earlier such command has written."""
-    from seq2seq.checks.corpus import copy_paths
+    from seq2seq.data.clean_copy import copy_paths
 
     if resume and translations.exists():
         return
@@ -168,7 +168,7 @@ def _make_pairs(
     errors: DecodingErrors,
     *,
     resume: bool,
-) -> Counts:
+) -> FilterCounts:
     """Translate, filter, and write the aligned files."""
     from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes
@@ -214,7 +214,7 @@ def _make_pairs(
 def _report(
     loaded: LoadedRun,
     output: str,
-    counts: Counts,
+    counts: FilterCounts,
     tag: str | None,
     weight: float | None,
     *,
@@ -223,8 +223,8 @@ def _report(
 ) -> None:
     """Write OUT.yaml, and print counts and config."""
     from seq2seq.atomic_files import write_text
-    from seq2seq.checks.corpus import copy_paths
-    from seq2seq.synthesis.mixed_config import balanced_weight, recipe
+    from seq2seq.data.clean_copy import copy_paths
+    from seq2seq.synthesis.mixed_config import balanced_weight, mixed_config
 
     data = loaded.config.data
     record = loaded.directory.load_data_record()
@@ -232,7 +232,9 @@ def _report(
     source, target, receipt = map(str, copy_paths(output, (data.target_language, data.source_language)))
     if weight is None:
         weight = balanced_weight(counts.kept, genuine)
-    text = recipe(loaded.config, (source, target), tag=tag, weight=weight, pairs=counts.kept, genuine_pairs=genuine)
+    text = mixed_config(
+        loaded.config, (source, target), tag=tag, weight=weight, pairs=counts.kept, genuine_pairs=genuine
+    )
     config = f"{output}.yaml"
     write_text(Path(config), text)
     if as_json:

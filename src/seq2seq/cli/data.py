@@ -154,7 +154,8 @@ def check(
     set_quiet(quiet)
     if fix is not None:
         check_prefix(fix, "--fix")
-    from seq2seq.checks.corpus import CorpusCheck, clean_copy, copy_paths
+    from seq2seq.checks.corpus import CorpusCheck
+    from seq2seq.data.clean_copy import clean_copy, copy_paths
 
     train, held_out, languages = _corpora_to_check(arguments, source, target, pairs, valid, test)
     inputs = map(Path, filter(None, (source, target, pairs, *(valid or []), *(test or []))))

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.distillation import Size
-    from seq2seq.synthesis.filters import Counts
+    from seq2seq.synthesis.filters import FilterCounts
 
 SIZES = ("small", "tiny", "same")
 
@@ -185,7 +185,7 @@ def distill(
     _compare(loaded, student, counts, as_json=as_json, quiet=quiet)
 
 
-def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[str]) -> Counts:
+def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[str]) -> FilterCounts:
     """Translate the training sources and further text, and write the student's corpus."""
     from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes, spool_sources
@@ -224,8 +224,8 @@ def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[st
 def _config(loaded: LoadedRun, size: Size, folder: Path, settings: list[str], output: Path, *, genuine: bool) -> Config:
     """Write the student's config, and load it with the settings of the command line."""
     from seq2seq.atomic_files import write_text
-    from seq2seq.checks.corpus import copy_paths
     from seq2seq.config import load_config
+    from seq2seq.data.clean_copy import copy_paths
     from seq2seq.synthesis.distillation import student_config
 
     data = loaded.config.data
@@ -245,7 +245,7 @@ def _train(config: Config, started: float, *, quiet: bool) -> None:
         print_findings(result.directory)
 
 
-def _compare(teacher: LoadedRun, student: LoadedRun, counts: Counts, *, as_json: bool, quiet: bool) -> None:
+def _compare(teacher: LoadedRun, student: LoadedRun, counts: FilterCounts, *, as_json: bool, quiet: bool) -> None:
     from seq2seq.console import format_table
     from seq2seq.synthesis.distillation import comparison, measure
 

@@ -15,7 +15,7 @@ from seq2seq.sanitize import presentable
 from seq2seq.system import user_cache
 
 if TYPE_CHECKING:
-    from seq2seq.runs.doctor import RunReport
+    from seq2seq.runs.doctor import DoctorReport
 
 
 def doctor(
@@ -62,7 +62,7 @@ def _cache() -> Path:
         return user_cache()
 
 
-def _run_section(report: RunReport, as_json: bool) -> dict[str, Any]:
+def _run_section(report: DoctorReport, as_json: bool) -> dict[str, Any]:
     if as_json:
         faults = [{"code": fault.code, "what": fault.what, "hint": fault.hint} for fault in report.faults]
         return {**report.facts, "faults": faults, "remarks": report.remarks, "verdict": report.verdict}

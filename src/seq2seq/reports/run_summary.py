@@ -108,7 +108,7 @@ def summarise(path: Path) -> RunSummary:
     directory = RunDirectory(path)
     config = as_trained(directory, load_run_config(directory))
     results = directory.load_results()
-    rows = read_metrics(directory.path / "metrics.jsonl")
+    rows = read_metrics(directory.metrics)
     validations = [row for row in rows if row.get("kind") == "validation"]
     key, metric = next(
         ((key, name) for key, name in CURVES if any(is_number(row.get(key)) for row in validations)),
@@ -138,9 +138,7 @@ def summarise(path: Path) -> RunSummary:
         minutes=None if results is None else results.minutes,
         tokens_per_second=statistics.median(speeds) if speeds else None,
         parameters=_parameters(directory.checkpoints),
-        changed=max(
-            file.stat().st_mtime for file in (directory.config, directory.path / "metrics.jsonl") if file.exists()
-        ),
+        changed=max(file.stat().st_mtime for file in (directory.config, directory.metrics) if file.exists()),
         memory=None if (estimate := directory.load_estimate()) is None else estimate.memory,
         metrics=rows,
     )

@@ -67,6 +67,7 @@ class RunDirectory:
         self.environment = path / "env.json"
         self.checkpoints = path / "checkpoints"
         self.log = path / "train.log"
+        self.metrics = path / "metrics.jsonl"
         self.results = path / "results.json"
         self.report = path / "report.html"
         self.validation = path / "validation"

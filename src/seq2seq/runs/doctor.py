@@ -39,7 +39,7 @@ _REFUSED = re.compile(
 _NO_RUN = ("run.missing", "checkpoint.unsafe")
 
 
-class RunReport(NamedTuple):
+class DoctorReport(NamedTuple):
     """Condition of a run or an export."""
 
     config: Config | None
@@ -66,7 +66,7 @@ class RunReport(NamedTuple):
         return f"whole; {state}"
 
 
-def examine(directory: RunDirectory) -> RunReport:
+def examine(directory: RunDirectory) -> DoctorReport:
     """Examine a run directory or an export. All checkpoints are read, nothing is written.
 
     Raises:
@@ -107,16 +107,16 @@ def examine(directory: RunDirectory) -> RunReport:
     if record is not None and config is not None:
         remarks += _changed_corpora(record, config)
     remarks += _records(directory, record, results)
-    return RunReport(config, facts, faults, remarks)
+    return DoctorReport(config, facts, faults, remarks)
 
 
-def _examine_export(folder: Path) -> RunReport:
+def _examine_export(folder: Path) -> DoctorReport:
     faults: list[UserError] = []
     manifest = _result_or_fault(lambda: check_export(folder), faults)
     facts = {"folder": shown_path(folder)}
     if manifest is not None:
         facts["export"] = f"for {manifest['library']}, {manifest['quantization']}, of {manifest['checkpoint']}"
-    return RunReport(None, facts, faults, [])
+    return DoctorReport(None, facts, faults, [])
 
 
 def _result_or_fault(look: Callable[[], Result], faults: list[UserError]) -> Result | None:
@@ -224,7 +224,7 @@ def _records(directory: RunDirectory, data: DataRecord | None, results: Results 
         yield f"{directory.environment.name} is missing or damaged: the versions it was made with are lost"
     if not directory.log.is_file():
         yield f"{directory.log.name} is missing"
-    metrics = directory.path / "metrics.jsonl"
+    metrics = directory.metrics
     try:
         lines = metrics.read_bytes().split(b"\n")
     except OSError:

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from seq2seq.console import warn
 from seq2seq.languages import language_name, language_of
 from seq2seq.serving.access import Access
-from seq2seq.serving.batcher import Wish
+from seq2seq.serving.batcher import RequestOptions
 from seq2seq.serving.detection import Detector
 from seq2seq.serving.documents import Document
 from seq2seq.serving.limits import Limits, RateLimiter, Refusal
@@ -114,7 +114,7 @@ class Service:
         guesses = [self._detector.detect(text)[0] for text in fields.texts] if fields.source == "auto" else []
         sources = [guess.language for guess in guesses] or [fields.source] * len(fields.texts)
         chosen = [self._direction(source, fields.target) for source in sources]
-        wish = Wish(1 + fields.alternatives, fields.attention)
+        wanted = RequestOptions(1 + fields.alternatives, fields.attention)
         documents: list[Document] = []
         futures: list[Future[list[Translated]]] = []
         try:
@@ -123,7 +123,7 @@ class Service:
                 run = self.runs[0] if direction is None else direction.run
                 documents.append(run.read(text, tag, is_html=fields.is_html))
                 if direction is not None:
-                    futures.append(run.submit(documents[-1].sentences, tag, wish))
+                    futures.append(run.submit(documents[-1].sentences, tag, wanted))
                 else:
                     futures.append(_unchanged(documents[-1].sentences))
             found = await self._wait(request, futures, self.limits.seconds - (time.monotonic() - began))

@@ -18,8 +18,8 @@ from seq2seq.serving.limits import Refusal
 Result = TypeVar("Result")
 
 
-class Wish(NamedTuple):
-    """What a request wants of each sentence. The sentences of a round have the same wish."""
+class RequestOptions(NamedTuple):
+    """Options of a request, the same for all sentences of a batch."""
 
     n_best: int = 1
     attention: bool = False
@@ -33,8 +33,8 @@ class Text(NamedTuple):
 
 
 class _Request(Generic[Result]):
-    def __init__(self, texts: Sequence[Text], wish: Wish) -> None:
-        self.texts, self.wish = texts, wish
+    def __init__(self, texts: Sequence[Text], wanted: RequestOptions) -> None:
+        self.texts, self.wanted = texts, wanted
         self.taken = 0
         """Number of sentences that rounds have taken; they are taken in order."""
         self.results: list[Result] = []
@@ -49,13 +49,13 @@ class Batcher(Generic[Result]):
         sentences: number of sentences so far.
 
     Args:
-        translate: the results of sentences with one wish, in order.
+        translate: the results of sentences with the same options, in order.
         max_tokens: maximum tokens of a round, or a single sentence.
         max_waiting: number of waiting sentences from which on requests are refused.
     """
 
     def __init__(
-        self, translate: Callable[[list[str], Wish], list[Result]], *, max_tokens: int, max_waiting: int
+        self, translate: Callable[[list[str], RequestOptions], list[Result]], *, max_tokens: int, max_waiting: int
     ) -> None:
         self.rounds = self.sentences = 0
         self._translate, self._max_tokens, self._max_waiting = translate, max_tokens, max_waiting
@@ -76,13 +76,13 @@ class Batcher(Generic[Result]):
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def submit(self, texts: Sequence[Text], wish: Wish) -> Future[list[Result]]:
+    def submit(self, texts: Sequence[Text], wanted: RequestOptions) -> Future[list[Result]]:
         """The results of a request's sentences. Cancel the future to give up those that still wait.
 
         Raises:
             Refusal: too many sentences wait, or the server stops (503).
         """
-        request = _Request[Result](texts, wish)
+        request = _Request[Result](texts, wanted)
         if not texts:
             request.future.set_result([])
             return request.future
@@ -123,11 +123,11 @@ class Batcher(Generic[Result]):
                 self._translate_round(taken)
 
     def _take(self) -> list[tuple[_Request[Result], int]]:
-        """The requests and sentence numbers of a round: one of each in turn, with the wish of the oldest request."""
+        """The requests and sentence numbers of a round: one of each in turn, with the options of the oldest request."""
         self._requests = [request for request in self._requests if not request.future.done()]
         taken: list[tuple[_Request[Result], int]] = []
         tokens = 0
-        turns = deque(request for request in self._requests if request.wish == self._requests[0].wish)
+        turns = deque(request for request in self._requests if request.wanted == self._requests[0].wanted)
         while turns:
             request = turns.popleft()
             tokens += request.texts[request.taken].tokens
@@ -144,9 +144,9 @@ class Batcher(Generic[Result]):
         """Translate the sentences of a round, and finish the requests whose last sentence it holds."""
         self.rounds += 1
         self.sentences += len(taken)
-        wish = taken[0][0].wish
+        wanted = taken[0][0].wanted
         try:
-            results = self._translate([request.texts[number].text for request, number in taken], wish)
+            results = self._translate([request.texts[number].text for request, number in taken], wanted)
         except Exception as error:
             if len(taken) > 1:  # only the request with the fault is to fail
                 for one in taken:

@@ -14,7 +14,7 @@ from seq2seq.decoding.text_batches import Line
 from seq2seq.decoding.translator import Translation, TranslationOptions, Translator
 from seq2seq.errors import UsageError
 from seq2seq.runs.loaded_run import LoadedRun
-from seq2seq.serving.batcher import Batcher, Text, Wish
+from seq2seq.serving.batcher import Batcher, RequestOptions, Text
 from seq2seq.serving.documents import Document, read_html, read_text
 from seq2seq.serving.limits import Limits
 
@@ -110,7 +110,7 @@ class ServedRun:
 
         To be called before other threads exist, which a fork would not copy.
         """
-        self._translate(["."], Wish())
+        self._translate(["."], RequestOptions())
 
     def start(self) -> None:
         """Start the batcher."""
@@ -126,11 +126,11 @@ class ServedRun:
         """The sentences of a text, none longer than the model reads."""
         return (read_html if is_html else read_text)(text, partial(self._split, tag))
 
-    def submit(self, sentences: Sequence[str], tag: str, wish: Wish) -> Future[list[Translated]]:
+    def submit(self, sentences: Sequence[str], tag: str, wanted: RequestOptions) -> Future[list[Translated]]:
         """See `Batcher.submit`."""
         assert self.batcher is not None
         texts = [tag + sentence for sentence in sentences]
-        return self.batcher.submit(list(map(Text, texts, self._lengths(texts))), wish)
+        return self.batcher.submit(list(map(Text, texts, self._lengths(texts))), wanted)
 
     def source_sample(self) -> list[str]:
         """Held-out source sentences; none for an export."""
@@ -149,13 +149,13 @@ class ServedRun:
             fitting += [sentence] if length <= room + 1 else split_to_fit(sentence, max(1, room), self._lengths)
         return fitting
 
-    def _translate(self, texts: list[str], wish: Wish) -> list[Translated]:
+    def _translate(self, texts: list[str], wanted: RequestOptions) -> list[Translated]:
         """The results of sentences, which have their tags."""
         search = self.options.search
-        search = search._replace(n_best=wish.n_best, beam_size=max(search.beam_size, wish.n_best))
+        search = search._replace(n_best=wanted.n_best, beam_size=max(search.beam_size, wanted.n_best))
         lines = [Line(text) for text in texts]
         found = list(self.translator.stream(lines, self.options._replace(search=search)))
-        attention = self._attention(texts, [items[0] for items in found]) if wish.attention else [None] * len(texts)
+        attention = self._attention(texts, [items[0] for items in found]) if wanted.attention else [None] * len(texts)
         return [
             Translated([Scored(item.text, *map(_finite, (item.score, item.log_probability))) for item in items], each)
             for items, each in zip(found, attention, strict=True)

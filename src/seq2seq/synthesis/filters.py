@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq.checks.corpus import clean_copy
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.console import format_table
+from seq2seq.data.clean_copy import clean_copy
 from seq2seq.data.cleaning import RATIO_EXEMPT_TOKENS, is_invisible
 from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
@@ -57,7 +57,7 @@ class FilterOptions(NamedTuple):
     """Largest ratio of the two sides' token counts; pairs of up to 10 tokens are exempt, as in `data.cleaning`."""
 
 
-class Counts:
+class FilterCounts:
     """Counts of lines: read, and dropped by reason."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ def write_pairs(
     pair_of: Callable[[Original, Translated], Pair],
     *,
     replace: bool = False,
-) -> Counts:
+) -> FilterCounts:
     """Write the good pairs as OUTPUT.LANGUAGE, and the dropped lines with their reasons as OUTPUT.receipt.tsv.
 
     Args:
@@ -164,7 +164,7 @@ def write_pairs(
         ResourceError: the disk is full.
         DataError: nothing is left.
     """
-    counts = Counts()
+    counts = FilterCounts()
     with clean_copy(output, languages, option="-o", replace=replace) as copy:
 
         def drop(original: Original, reason: str, detail: str) -> None:

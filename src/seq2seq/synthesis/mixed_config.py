@@ -11,7 +11,7 @@ from seq2seq.config.yaml import write_yaml
 from seq2seq.tokenizers.base import CORPUS_TAG
 
 
-def recipe(
+def mixed_config(
     run: Config,
     files: tuple[str, str],
     *,
