@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -219,3 +220,31 @@ def test_the_interface_of_a_machine_with_several() -> None:
     # By the way out where there is one, and never by the loopback interface.
     assert _interface_to("192.0.2.7") in (names - {"lo"}) | {None}
     assert _interface_to("127.0.1.1") in (names - {"lo"}) | {None}
+
+
+class SilentStore:
+    """A store behind a cable that was cut: no call returns before the end of the test."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+
+    def _wait(self, *_: object) -> bool:
+        self.is_over.wait()
+        return False
+
+    set = check = add = compare_set = _wait
+
+
+def test_a_store_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rank at the other end of a cut cable waited for the store of rank 0 without end."""
+    monkeypatch.setattr(failures, "_STORE_SECONDS", 0.05)
+    store = SilentStore()
+    lost = failures.Failures(1, 2, store)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(failures.RankLostError, match="rank 0 of 2 does not answer"):
+            lost.wait_for("data")
+        with pytest.raises(failures.RankLostError, match="rank 0 of 2 does not answer"), lost.watched():
+            raise RuntimeError("gloo: Timed out waiting 60000ms for recv operation to complete")
+        assert lost.claim_report()
+    finally:
+        store.is_over.set()

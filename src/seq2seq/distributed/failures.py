@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
@@ -16,6 +19,10 @@ from seq2seq.errors import WorkerError
 _POLL_SECONDS = 0.05
 _ROLL_CALL_SECONDS = 5.0
 _REPORT_SECONDS = 3.0
+_STORE_SECONDS = 30.0
+"""Time after which the store counts as lost: a cable that is cut ends no connection, and a call would never return."""
+
+Answer = TypeVar("Answer")
 
 
 class RankLostError(WorkerError):
@@ -54,7 +61,7 @@ class Failures:
     def announce(self, name: str) -> None:
         """Release the ranks that are in `wait_for(name)`."""
         if self._store is not None:
-            self._store.set(name, "done")
+            self._ask(lambda store: store.set(name, "done"))
 
     def wait_for(self, name: str) -> None:
         """Wait for `announce(name)`, without a time limit.
@@ -62,10 +69,9 @@ class Failures:
         Raises:
             RankLostError: a rank failed in the meantime.
         """
-        assert self._store is not None
         with self.watched():
-            while not self._store.check([name]):
-                if self._store.check(["failed"]):
+            while not self._ask(lambda store: store.check([name])):
+                if self._ask(lambda store: store.check(["failed"])):
                     raise RankLostError("another rank failed", reported=True)
                 if self.abandoned:
                     raise RankLostError("the process that started the ranks is gone")
@@ -76,43 +82,69 @@ class Failures:
         if self._store is None:
             return True
         try:
-            first = bool(self._store.compare_set("failed", "", str(self._rank)) == str(self._rank).encode())
+            claimed = self._ask(lambda store: store.compare_set("failed", "", str(self._rank)))
         except RuntimeError:
             return True  # the store is gone
         with suppress(RuntimeError):
             self._wait_for_other_failures()
-        return first
+        return bool(claimed == str(self._rank).encode())
 
     def _wait_for_other_failures(self) -> None:
         """Keep rank 0 alive a moment: under torchrun it hosts the store that other failing ranks will ask."""
-        assert self._store is not None
-        asked = self._store.add("asked", 1)
+        asked = self._ask(lambda store: store.add("asked", 1))
         deadline = time.monotonic() + _REPORT_SECONDS
         stays = self._rank == 0 and RENDEZVOUS not in os.environ
         while stays and asked < self._size and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-            asked = self._store.add("asked", 0)
+            asked = self._ask(lambda store: store.add("asked", 0))
 
     def _lost(self, reason: str) -> RankLostError:
         """The error that names the missing ranks; every live rank signs in within seconds of the others."""
         missing: list[int] = []
         try:
-            assert self._store is not None
-            self._store.set(f"alive|{self._rank}", "1")
-            if self._store.check(["failed"]):
+            self._ask(lambda store: store.set(f"alive|{self._rank}", "1"))
+            if self._ask(lambda store: store.check(["failed"])):
                 return RankLostError("another rank failed", reported=True)
             if "imed out" in reason or "imeout" in reason:
                 deadline = time.monotonic() + _ROLL_CALL_SECONDS
                 missing = [rank for rank in range(self._size) if rank != self._rank]
                 while missing and time.monotonic() < deadline:
                     time.sleep(_POLL_SECONDS)
-                    missing = [rank for rank in missing if not self._store.check([f"alive|{rank}"])]
+                    missing = [rank for rank in missing if not self._is_alive(rank)]
         except RuntimeError:
             missing = [0]  # it hosts the store
         if missing:
             names = ", ".join(map(str, missing))
             return RankLostError(f"rank {names} of {self._size} does not answer (seen by rank {self._rank})")
         return RankLostError(f"a rank of {self._size} has died (seen by rank {self._rank})")
+
+    def _is_alive(self, rank: int) -> bool:
+        return self._ask(lambda store: store.check([f"alive|{rank}"]))
+
+    def _ask(self, question: Callable[[Store], Answer]) -> Answer:
+        """The store's answer to a question, asked in a thread that is left behind if none comes.
+
+        Raises:
+            RuntimeError: the store is gone, or has not answered in time.
+        """
+        store = self._store
+        assert store is not None
+        answers: queue.SimpleQueue[Answer | RuntimeError] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(question(store))
+            except RuntimeError as error:
+                answers.put(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            answer = answers.get(timeout=_STORE_SECONDS)
+        except queue.Empty:
+            raise dist.DistError("timed out waiting for the store of the ranks") from None
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return answer
 
 
 def _is_connection_error(error: RuntimeError) -> bool:
