@@ -11,7 +11,7 @@ from seq2seq.checks.diagnosis import Finding, is_copy, line_share, shorten
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.data.files import Pair
 from seq2seq.special_tokens import UNK
-from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.base import BYTE_PIECE, Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
 
 _LEAST_PAIRS = 100
@@ -21,7 +21,6 @@ _MOST_JUDGED = 400
 _FOREIGN = 0.05
 _MOST_UNKNOWN, _MOST_BYTES, _MOST_PIECES = 0.05, 0.15, 1.6
 """Share of unknown tokens and of single bytes; pieces for a character, against the text of training."""
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACED_MARK = re.compile(r"\w [.,!?](?: |$)")
 _MOSTLY, _HARDLY = 0.5, 0.05
 _LEAST_LINES = 20
@@ -118,7 +117,7 @@ class _Pieces(NamedTuple):
         spelled = sum(
             counts[number]
             for number, piece in zip(numbers, tokenizer.pieces(numbers), strict=True)
-            if _BYTE.fullmatch(piece)
+            if BYTE_PIECE.fullmatch(piece)
         )
         return cls(counts[UNK] / total, spelled / total, len(ids) / max(1, sum(map(len, texts))))
 

@@ -13,7 +13,6 @@ A line without a letter is copied. A span within a line is kept in one of two wa
 from __future__ import annotations
 
 import copy
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
@@ -24,11 +23,11 @@ from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UsageError
 from seq2seq.fixed_text import FIXED_TEXT
 from seq2seq.special_tokens import UNK
+from seq2seq.tokenizers.base import BYTE_PIECE
 from seq2seq.tokenizers.normalization import normalize
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.symbols import SymbolTokenizer
 
-_BYTE = re.compile("<0x[0-9A-F]{2}>")
 _STAND_IN = 0xF0000
 """First of the private-use characters that stand for spans; no vocabulary has them."""
 _MAX_SPANS = 8
@@ -125,7 +124,7 @@ class KeptText:
         if self._has_symbols or UNK in tokens:
             return UNK in tokens
         pieces = [piece.strip("▁") for piece in self.tokenizers.source.pieces(tokens)]
-        return any(map(_BYTE.fullmatch, pieces)) or 2 * sum(map(bool, pieces)) > len(span)
+        return any(map(BYTE_PIECE.fullmatch, pieces)) or 2 * sum(map(bool, pieces)) > len(span)
 
     def masked(self, text: str) -> str:
         """The text with a stand-in for each span, if the vocabulary has unknown symbols; otherwise the text itself."""
@@ -185,4 +184,4 @@ def has_stand_in(text: str) -> bool:
 def _has_letters(tokenizers: TokenizerPair) -> bool:
     """Whether the source vocabulary has a letter: a model of symbols alone translates lines without letters."""
     pieces = tokenizers.source.pieces(range(4, tokenizers.source.size))
-    return any(character.isalpha() for piece in pieces if not _BYTE.fullmatch(piece) for character in piece)
+    return any(character.isalpha() for piece in pieces if not BYTE_PIECE.fullmatch(piece) for character in piece)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -24,7 +23,7 @@ from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import check_tokenizer, find_checkpoint, load_best
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.special_tokens import UNK
-from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.base import BYTE_PIECE, Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.sentencepiece import read_model
 
@@ -35,7 +34,6 @@ _EFFECTIVE_TOKENIZER_SETTINGS = ("source_model", "target_model", "sampling", "ex
 
 _SAMPLE_PAIRS = 2_000
 _SHOWN_ENTRIES = 12
-_BYTE = re.compile("<0x[0-9A-F]{2}>")
 _NOTABLE_UNKNOWN, _MOST_UNKNOWN = 0.05, 0.4
 """Shares of unknown tokens from which a warning and a refusal are due. A run on text of its own kind has far fewer."""
 _NOTABLE_BYTES = 0.15
@@ -163,7 +161,7 @@ def _check_side(side: str, tokenizer: Tokenizer, ids: np.ndarray[tuple[int], np.
         )
     if tokenizer.kind == "sentencepiece":
         spelled = float(
-            np.mean(np.isin(ids, [number for number, piece in _entries(tokenizer) if _BYTE.fullmatch(piece)]))
+            np.mean(np.isin(ids, [number for number, piece in _entries(tokenizer) if BYTE_PIECE.fullmatch(piece)]))
         )
         if spelled >= _NOTABLE_BYTES:
             warn(

@@ -16,6 +16,9 @@ UNKNOWN = "⁇"
 CORPUS_TAG = re.compile("<[A-Z][A-Za-z0-9_-]*>")
 """The tag of a training corpus, as `data.corpus` puts it before a source text."""
 
+BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+"""A piece that spells one byte of a character without an entry of its own (byte fallback of sentencepiece)."""
+
 
 class Tokenizer(ABC):
     """Tokenizer of one vocabulary: ids 0 to 3 are PAD, BOS, EOS and UNK of `seq2seq.special_tokens`, text from 4 on."""
