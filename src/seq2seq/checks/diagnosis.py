@@ -271,7 +271,7 @@ def perplexity(loss: float) -> float:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value of a JSON file is a number."""
+    """True for int and float, not for bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

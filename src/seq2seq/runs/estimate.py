@@ -79,27 +79,17 @@ def recorded_estimate(directory: RunDirectory, settings: TrainingSettings, ranks
     return known
 
 
-def estimate_before(
-    config: Config,
-    directory: RunDirectory,
-    trainer: Trainer,
-    data: TrainingBatches,
-    prepared: Prepared,
-    started: float,
-) -> Estimate:
-    """The estimate of a run, by steps without a trace before its first one. Every rank must call it.
-
-    Args:
-        started: time of the start of the command, by `time.monotonic`.
+def time_steps(trainer: Trainer, data: TrainingBatches) -> float:
+    """Seconds of one update, measured before the first one and without a trace. Every rank must call it.
 
     Raises:
         ResourceError: the largest batch does not fit into memory.
     """
     trainer.rehearse(data)
     workers, data.num_workers = data.num_workers, 0  # loader processes need not start for a few steps
-    step_seconds = trainer.time_steps(data)
+    seconds = trainer.time_steps(data)
     data.num_workers = workers
-    return estimate_run(config, directory, trainer, data, prepared, started, step_seconds)
+    return seconds
 
 
 def estimate_run(

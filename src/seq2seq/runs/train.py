@@ -34,7 +34,7 @@ from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.averaging import average_checkpoints
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
-from seq2seq.runs.estimate import compare_with_truth, estimate_before, estimate_run, fitted, recorded_estimate
+from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, recorded_estimate, time_steps
 from seq2seq.runs.evaluate import make_validation, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.fine_tuning_recipe import with_recipe
@@ -303,11 +303,11 @@ def _set_up(
     if directory.has_checkpoints:
         trainer.settings = fitted(config.training, recorded_estimate(directory, config.training, ranks))
         return trainer, data, None
+    tell_pace = partial(estimate_run, config, directory, trainer, data, prepared, started)
     if start.only_estimates or config.training.budget_minutes is not None:
-        expected = estimate_before(config, directory, trainer, data, prepared, started)
-        trainer.settings = fitted(config.training, expected)
+        trainer.settings = fitted(config.training, tell_pace(time_steps(trainer, data)))
         return trainer, data, None
-    return trainer, data, partial(estimate_run, config, directory, trainer, data, prepared, started)
+    return trainer, data, tell_pace
 
 
 def _model_line(

@@ -51,7 +51,7 @@ _TIMED_STEPS, _TIMED_SECONDS = 16, 1.0
 """Most steps of an estimate, and the time after which three are enough."""
 
 Tell = Callable[[float], object]
-"""A function that is told the seconds of one update."""
+"""A function of the seconds that one update takes."""
 
 
 class TrainingData(Protocol):
@@ -92,7 +92,7 @@ class StepTimer:
         self.seconds: list[float] = []
 
     def is_enough(self, agreed_seconds: float) -> bool:
-        """Whether they say what an update costs; `agreed_seconds`, their sum, is the same on every rank."""
+        """Whether there are enough for an estimate; `agreed_seconds` is their sum, the same on all ranks."""
         return len(self.seconds) >= _TIMED_STEPS or (agreed_seconds > _TIMED_SECONDS and len(self.seconds) >= 3)
 
     def typical(self) -> float:
