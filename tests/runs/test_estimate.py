@@ -176,7 +176,9 @@ def test_a_budget_is_decided_once(
     known = RunDirectory(tmp_path / "run").load_estimate()
     assert known is not None
     assert 5 <= known.steps <= 11
-    assert "of 20,000 steps" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "of 20,000 steps" in said
+    assert f"{known.steps} steps will not do to learn to translate; a budget of about 4.2 h allows 300" in said
     monkeypatch.setattr(Trainer, "time_steps", lambda self, data: 0.1)
     assert train(load_config([], given)).steps == known.steps
     assert f"(estimated {show_time(known.seconds)}), peak " in capsys.readouterr().err

@@ -59,8 +59,8 @@ _GROWTH, _GROWTH_OF_GLIBC = 1.3, 2.0
 glibc. Measured with mimalloc 3.4 and glibc 2.36 on an AMD EPYC (Zen 5): 1.2 to 1.5 and 1.5 to 2.3, most
 for large batches; glibc's heap goes on to grow slowly. `scripts/bench/RESULTS.md` has the figures."""
 _LONG_HOURS = 12
-_LEAST_STEPS = 300
-"""A model that is trained for fewer has hardly begun to translate (`configs/README.md` has the first scores)."""
+_FEW_STEPS, _ENOUGH_STEPS = 50, 300
+"""Steps after which even short sentences are hardly translated, and steps that make a beginning."""
 
 
 def recorded_estimate(directory: RunDirectory, settings: TrainingSettings, ranks: Ranks) -> Estimate | None:
@@ -268,11 +268,11 @@ def announce(estimate: Estimate, settings: TrainingSettings) -> None:
             f"fitted to {estimate.budget_minutes:g} minutes: warm-up of {counted(estimate.warmup_steps, 'step')}, "
             f"validation every {counted(estimate.validate_every, 'step')}"
         )
-        if estimate.steps < min(_LEAST_STEPS, settings.max_steps):
-            needed = estimate.preparation_seconds + _LEAST_STEPS * estimate.step_seconds + estimate.end_seconds
+        if estimate.steps < min(_FEW_STEPS, settings.max_steps):
+            needed = estimate.preparation_seconds + _ENOUGH_STEPS * estimate.step_seconds + estimate.end_seconds
             warn(
-                f"{counted(estimate.steps, 'step')} are too few to learn to translate; {_LEAST_STEPS} would need a "
-                f"budget of about {show_time(needed)}, or of less with a smaller model or batch"
+                f"{counted(estimate.steps, 'step')} will not do to learn to translate; a budget of about "
+                f"{show_time(needed)} allows {_ENOUGH_STEPS}, as may a smaller model or batch"
             )
     elif estimate.seconds > 3600.0 * _LONG_HOURS:
         say(
