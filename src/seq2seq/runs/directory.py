@@ -164,7 +164,7 @@ class RunDirectory:
         return size
 
     def load_estimate(self) -> Estimate | None:
-        """Load estimate.json; None before the first step, and in runs of earlier versions.
+        """Load estimate.json; None until the first steps are timed, and in runs of earlier versions.
 
         Raises:
             CheckpointError: it is damaged.

@@ -92,7 +92,7 @@ class StepTimer:
         self.seconds: list[float] = []
 
     def is_enough(self, agreed_seconds: float) -> bool:
-        """Whether there are enough for an estimate; `agreed_seconds` is their sum, the same on all ranks."""
+        """True once the durations suffice for an estimate; `agreed_seconds` is their sum, the same on all ranks."""
         return len(self.seconds) >= _TIMED_STEPS or (agreed_seconds > _TIMED_SECONDS and len(self.seconds) >= 3)
 
     def typical(self) -> float:
