@@ -30,7 +30,7 @@ def _desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_desk")
 def test_a_search_ends_with_runs_and_a_config_that_trains_the_best_again(mine: Path, seq2seq: Runner) -> None:
     """Pauses change nothing: training from best.yaml without a pause ends with the same bits."""
-    command = ("tune", mine, *SETTINGS, "model.dropout=0.0,0.3", "--budget", "10h", "-o", "found")
+    command = ("tune", mine, *SETTINGS, "model.dropout=0.0,0.3", "--budget", "10h", "--ensemble", "2", "-o", "found")
     outcome = seq2seq(*command, "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
@@ -39,7 +39,18 @@ def test_a_search_ends_with_runs_and_a_config_that_trains_the_best_again(mine: P
     assert found["comparison"]["tests"], "both trials ended, and are compared on the test set"
     best = Path(found["best"]["run"])
     assert best.parent == Path("found")
-    assert "next: seq2seq translate" in outcome.err
+    found_next = outcome.err
+    assert "next: seq2seq translate" in found_next
+    together = found["ensemble"]
+    assert together["runs"][0] == str(best)
+    first, second = together["runs"]
+    outcome = seq2seq("evaluate", first, "--ensemble", second, "--baseline", first, "--json")
+    assert outcome.code == 0, outcome.err
+    evaluated = json.loads(outcome.out)
+    assert [metric["value"] for metric in evaluated] == [metric["value"] for metric in together["test"]]
+    assert [metric.get("baseline") for metric in evaluated] == [metric.get("alone") for metric in together["test"]]
+    assert f"seq2seq distill {first} --ensemble {second}" in found_next
+
     assert found["best"]["settings"][0].partition("=")[2] in Path("found/best.yaml").read_text(encoding="utf-8")
 
     again = seq2seq(*command, "-q")

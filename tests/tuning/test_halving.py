@@ -34,13 +34,14 @@ def estimate(steps: int = 2000, step: float = 0.05, validation: float = 1.0, end
     validation=st.floats(0, 100),
     end=st.floats(0, 100),
     start=st.floats(0, 30),
+    members=st.integers(1, 12),
 )
 def test_a_plan_fits_into_its_budget(
-    minutes: float, most: int, steps: int, step: float, validation: float, end: float, start: float
+    minutes: float, most: int, steps: int, step: float, validation: float, end: float, start: float, members: int
 ) -> None:
     found = estimate(steps, step, validation, end)
     try:
-        plan = make_plan(minutes, 0.0, found, start, most)
+        plan = make_plan(minutes, 0.0, found, start, most, members)
     except UsageError:
         return
     assert 2 <= plan.trials <= min(most, MOST_TRIALS)
@@ -49,7 +50,7 @@ def test_a_plan_fits_into_its_budget(
     assert plan.seconds <= found.training_seconds
     assert (plan.steps is None) == (plan.seconds == found.training_seconds)
     assert plan.cost(plan.trials, start) <= 60 * minutes + 1e-6
-    assert plan.survivors(plan.trials, len(plan.shares) - 1) >= 1
+    assert plan.survivors(plan.trials, len(plan.shares) - 1) >= min(members, plan.trials)
     assert plan.cost(plan.trials, start, first=1) <= plan.cost(plan.trials, start)
 
 

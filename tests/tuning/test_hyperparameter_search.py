@@ -13,10 +13,11 @@ import pytest
 
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.errors import CheckpointError, ConfigError, DivergenceError, ResourceError, UsageError
-from seq2seq.sealed_records import Estimate, write_record
+from seq2seq.sealed_records import DataRecord, Estimate, write_record
 from seq2seq.signals import Interrupted
 from seq2seq.tuning import search
-from seq2seq.tuning.record import FILE, RungScore, load_search
+from seq2seq.tuning.ensemble import EnsembleScores
+from seq2seq.tuning.record import FILE, RungScore, Trial, load_search
 from seq2seq.tuning.search import TuneResult, tune
 from seq2seq.tuning.setup import read_setup
 
@@ -89,6 +90,10 @@ class World:
             seconds=self.trained[path.name],
         )
 
+    def score_ensemble(self, folder: Path, members: list[Trial]) -> EnsembleScores:
+        self.now += 3.0 * len(members)
+        return EnsembleScores(members, self.scale, [], [])
+
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
@@ -98,11 +103,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(search, "estimate", made.estimate)
     monkeypatch.setattr(search, "train", made.train)
     monkeypatch.setattr(search, "_score_of", made.score_of)
+    monkeypatch.setattr(search, "score_ensemble", made.score_ensemble)
     return made
 
 
-def run(folder: Path, minutes: float = 10.0, *overrides: str, sampler: Any = "random") -> TuneResult:
-    return tune(read_setup([], [*BASE, *(overrides or [RATES])]), folder, minutes, sampler=sampler)
+def run(folder: Path, minutes: float = 10.0, *overrides: str, sampler: Any = "random", members: int = 1) -> TuneResult:
+    return tune(read_setup([], [*BASE, *(overrides or [RATES])], members), folder, minutes, sampler=sampler)
 
 
 def rate_of(result: TuneResult) -> str:
@@ -151,6 +157,53 @@ def test_a_search_ends_in_time_with_a_whole_trial(
     late = world.now / (60 * minutes) - 1
     assert late <= (0 if slowness <= 1.0 else 0.5)
     assert world.now >= 0.4 * 60 * minutes or len(result.search.trials) == 9
+
+
+@pytest.mark.parametrize("members", [2, 3, 5])
+def test_the_members_of_an_ensemble_are_the_best_trials_and_end_in_time(
+    members: int, world: World, tmp_path: Path
+) -> None:
+    result = run(tmp_path / "t", members=members)
+    assert result.ensemble is not None
+    assert [trial.name for trial in result.ensemble.members] == [trial.name for trial in result.finalists[:members]]
+    assert result.ensemble.members[0] == result.best
+    assert len(result.ensemble.members) == members
+    assert set(world.tested) >= {trial.name for trial in result.ensemble.members}
+    assert world.now <= 600
+    with pytest.raises(ConfigError, match=f"--ensemble: {members} -> 1"):
+        run(tmp_path / "t")
+
+
+def test_slow_trials_leave_an_ensemble_fewer_members(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.slowness = 2.5
+    result = run(tmp_path / "t", 8.0, members=4)
+    assert len(result.finalists) < 4
+    assert "of the 4 trials for the ensemble ended in time" in capsys.readouterr().err
+    assert world.now <= 1.2 * 480
+
+
+def test_members_of_an_ensemble_share_the_vocabulary_of_the_best(world: World, tmp_path: Path) -> None:
+    result = run(tmp_path / "t", members=3)
+    assert result.ensemble is not None
+    other = result.ensemble.members[1].name
+    write_record(tmp_path / "t" / other / "data.json", DataRecord(tokenizer="another").model_dump())
+    again = run(tmp_path / "t", members=3)
+    assert again.ensemble is not None
+    assert other not in {trial.name for trial in again.ensemble.members}
+
+
+def test_one_trial_is_no_ensemble(world: World, tmp_path: Path) -> None:
+    assert run(tmp_path / "t").ensemble is None
+
+
+def test_a_search_for_an_ensemble_leaves_the_vocabulary_alone() -> None:
+    names = {members: [each.name for each in read_setup([], BASE, members).space] for members in (1, 3)}
+    assert set(names[1]) - set(names[3]) == {"tokenizer.vocabulary_size"}
+    with pytest.raises(UsageError, match="share one vocabulary") as error:
+        read_setup([], [*BASE, "tokenizer.vocabulary_size=500,1000"], 3)
+    assert error.value.code == "usage.conflict"
 
 
 def test_the_loss_ranks_what_no_score_tells_apart(world: World, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from seq2seq.cli.options import (
     Budget,
     Checkpoint,
     Device,
+    Ensemble,
     Json,
     Quiet,
     Run,
@@ -31,7 +32,6 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
-from seq2seq.cli.translate import Ensemble
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import UsageError, UserError
 

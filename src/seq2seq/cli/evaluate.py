@@ -14,6 +14,7 @@ from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
     Device,
+    Ensemble,
     Json,
     LengthPenalty,
     Quiet,
@@ -67,6 +68,7 @@ def evaluate(
         Path | None,
         typer.Option("--baseline", help="Test the difference from another run, or from a file of its translations."),
     ] = None,
+    ensemble: Ensemble = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -82,6 +84,7 @@ def evaluate(
       seq2seq evaluate runs/demo
       seq2seq evaluate runs/demo --source news.en --references news.de
       seq2seq evaluate runs/demo --baseline runs/other
+      seq2seq evaluate runs/first --ensemble runs/second --baseline runs/first
       seq2seq evaluate --hypotheses output.de --references news.de
       seq2seq evaluate --hypotheses output.de --references news.de other.de
     """
@@ -97,7 +100,7 @@ def evaluate(
         if not files:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
         conflicts = [("a run", folder is not None), ("--source", source is not None), ("--output", output is not None)]
-        conflicts.append(("--target-tag", target_tag is not None))
+        conflicts += [("--target-tag", target_tag is not None), ("--ensemble", bool(ensemble))]
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if any(same_file(hypotheses, file) for file in files):
             warn(f"{hypotheses} is compared with itself")
@@ -122,6 +125,7 @@ def evaluate(
             output=output,
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
             options=(device, checkpoint, threads),
+            ensemble=ensemble or (),
             language=language,
         )
     _print(done, str(baseline), as_json=as_json, quiet=quiet)
@@ -221,6 +225,7 @@ def _evaluate_run(
     output: Path | None,
     changes: dict[str, float | int | None],
     options: tuple[str, str | None, int],
+    ensemble: Sequence[Path],
     language: str | None,
 ) -> _Evaluation:
     from seq2seq.cli.train import print_findings
@@ -232,15 +237,16 @@ def _evaluate_run(
 
     device, checkpoint, threads = options
     check_output(output, (source, *references))
-    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
+    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads, ensemble=ensemble)
     first = next(iter(references), None)
     pairs = _pairs(loaded, split, source, first, target_tag)
     others = [[target for _, target in _pairs(loaded, split, source, path, target_tag)] for path in references[1:]]
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
+    others_too = "".join(f" with {other}" for other in ensemble)
     say(
-        f"{loaded.checkpoint} of {run}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
+        f"{loaded.checkpoint} of {run}{others_too}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
         f"score = log P / length^{decoding.length_penalty:g}"
     )
     stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))

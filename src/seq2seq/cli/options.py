@@ -89,6 +89,10 @@ BeamSize = Annotated[
     int | None,
     typer.Option("--beam-size", "-b", min=1, help="Hypotheses kept; 1 is greedy. [default: the run's]"),
 ]
+Ensemble = Annotated[
+    list[Path] | None,
+    typer.Option("--ensemble", help="Another run with the same vocabulary; the mean probability decides. Repeatable."),
+]
 LengthPenalty = Annotated[
     float | None,
     typer.Option(

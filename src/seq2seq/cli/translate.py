@@ -14,6 +14,7 @@ from seq2seq.cli.options import (
     Checkpoint,
     Device,
     Engine,
+    Ensemble,
     Errors,
     Json,
     Keep,
@@ -45,11 +46,6 @@ if TYPE_CHECKING:
     from seq2seq.runs.load import EngineName
     from seq2seq.runs.load import Precision as Numbers
     from seq2seq.runs.loaded_run import LoadedRun
-
-Ensemble = Annotated[
-    list[Path] | None,
-    typer.Option("--ensemble", help="Another run with the same vocabulary; the mean probability decides. Repeatable."),
-]
 
 
 def translate(

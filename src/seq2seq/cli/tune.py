@@ -30,6 +30,7 @@ from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.reports.compare import Comparison
+    from seq2seq.tuning.ensemble import EnsembleScores
     from seq2seq.tuning.search import Preparation, TuneResult
     from seq2seq.tuning.setup import Setup
 
@@ -45,6 +46,9 @@ def tune(
     sampler: Annotated[
         str, typer.Option("--sampler", help="auto, grid, random, or optuna (pip install 'seq2seq[tune]').")
     ] = "auto",
+    ensemble: Annotated[
+        int, typer.Option("--ensemble", min=1, help="Train so many trials to the end, which translate together.")
+    ] = 1,
     device: Device = "",
     threads: Threads = 0,
     dry_run: Annotated[
@@ -62,6 +66,7 @@ def tune(
     \b
       seq2seq tune my.yaml --budget 60m
       seq2seq tune my.yaml --budget 2h model.dropout=0.1,0.2,0.3 training.batch_size=2048,4096
+      seq2seq tune my.yaml --budget 2h --ensemble 3
       seq2seq tune my.yaml --budget 60m --dry-run
     """
     set_quiet(quiet)
@@ -85,7 +90,7 @@ def tune(
     from seq2seq.tuning.space import Sampler
 
     kind: Sampler = next(kind for kind in get_args(Sampler) if kind == sampler)
-    setup = read_setup(files, overrides)
+    setup = read_setup(files, overrides, ensemble)
     if dry_run:
         _print_plan(setup, prepare(setup, minutes, kind), as_json=as_json)
         return
@@ -133,7 +138,10 @@ def _print_result(result: TuneResult, comparison: Comparison | None, *, as_json:
     elif quiet:
         typer.echo(f"{best.scores[-1].score:.2f}")
     elif comparison is not None:
-        typer.echo(presentable("\n\n".join(sections(comparison))))
+        parts = sections(comparison)
+        if result.ensemble is not None:
+            parts.append(_ensemble_section(result.ensemble))
+        typer.echo(presentable("\n\n".join(parts)))
     if quiet:
         return
     run = result.folder / best.name
@@ -143,7 +151,34 @@ def _print_result(result: TuneResult, comparison: Comparison | None, *, as_json:
     )
     say(f"wrote {result.config}")
     name, config, folder = (shlex.quote(str(path)) for path in (run, result.config, result.folder))
-    say(f"next: seq2seq translate {name} FILE\n      seq2seq train {config}\n      seq2seq runs {folder}")
+    together = ""
+    if result.ensemble is not None:
+        others = [shlex.quote(str(result.folder / trial.name)) for trial in result.ensemble.members[1:]]
+        options = "".join(f" --ensemble {other}" for other in others)
+        together = (
+            f"\n      seq2seq translate {name}{options} FILE"
+            f"\n      seq2seq distill {name}{options} --size same --genuine -o runs/ONE"
+        )
+    say(f"next: seq2seq translate {name} FILE{together}\n      seq2seq train {config}\n      seq2seq runs {folder}")
+
+
+def _ensemble_section(scores: EnsembleScores) -> str:
+    """The scores of the ensemble, beside those of its best member."""
+    from seq2seq.evaluation.significance import describe_difference
+
+    best = scores.members[0]
+    lines = [f"ensemble of {', '.join(trial.name for trial in scores.members)}"]
+    if scores.validation is not None:
+        alone = best.scores[-1]
+        lines.append(f"validation {alone.metric} {scores.validation:.2f} ({best.name} alone: {alone.score:.2f})")
+    if scores.test:
+        rows = [(metric.name, f"{metric.value:.2f}", metric.signature) for metric in scores.test]
+        lines.append(format_table(("test", "score", "signature"), rows))
+    lines += [
+        describe_difference(test.metric, test.scores[1], "the ensemble", test.scores[0], best.name)
+        for test in scores.differences[:1]
+    ]
+    return "\n".join(lines)
 
 
 def _as_json(result: TuneResult, comparison: dict[str, Any] | None) -> dict[str, Any]:
@@ -165,4 +200,17 @@ def _as_json(result: TuneResult, comparison: dict[str, Any] | None) -> dict[str,
         "minutes": result.search.seconds / 60,
         "trials": listed(result.search.trials),
         "comparison": comparison,
+        "ensemble": None if result.ensemble is None else _ensemble_as_json(result.folder, result.ensemble),
+    }
+
+
+def _ensemble_as_json(folder: Path, scores: EnsembleScores) -> dict[str, Any]:
+    differences = {
+        test.metric: {"alone": test.scores[0].value, "significant": test.scores[1].significant}
+        for test in scores.differences
+    }
+    return {
+        "runs": [str(folder / trial.name) for trial in scores.members],
+        "validation": scores.validation,
+        "test": [metric._asdict() | differences.get(metric.name, {}) for metric in scores.test],
     }

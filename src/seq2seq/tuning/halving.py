@@ -3,7 +3,8 @@
 Successive halving (Jamieson and Talwalkar 2016) with a factor of three: every trial trains to the first share of its
 steps, a third of them go on to the next one, and so on. A trial goes on where it paused, so nothing is repeated. Where
 the budget does not allow the steps of the config, few trials share less than half of it, and the best one has the rest:
-no setting makes up for a training that ends early.
+no setting makes up for a training that ends early. Where the best trials are to form an ensemble, as many as it has
+members train to the end.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Plan(NamedTuple):
     """Share of its steps to which a trial trains in each rung; the last one is 1."""
     trials: int
     """Trials that fit."""
+    members: int = 1
+    """Trials that train to the end, at least."""
 
     def most_minutes(self, budget: float) -> float:
         """`training.budget_minutes` of a trial, whatever its model, for the minutes of the whole search."""
@@ -54,7 +57,7 @@ class Plan(NamedTuple):
 
     def survivors(self, trials: int, rung: int) -> int:
         """Trials that take part in a rung."""
-        return -(-trials // int(FACTOR**rung))
+        return min(trials, max(self.members, -(-trials // int(FACTOR**rung))))
 
     def cost(self, trials: int, start_seconds: float, *, first: int = 0) -> float:
         """Seconds of the rungs from `first` on, where each trial of each rung takes a while to start."""
@@ -62,10 +65,17 @@ class Plan(NamedTuple):
         for rung, share in enumerate(self.shares[first:], start=first):
             each = (share - before) * self.seconds + start_seconds + (self.end_seconds if share == 1.0 else 0.0)
             total, before = total + self.survivors(trials, rung) * each, share
-        return total
+        return total + self.ensemble_seconds
+
+    @property
+    def ensemble_seconds(self) -> float:
+        """Seconds for the scores of the ensemble."""
+        return self.members * self.end_seconds if self.members > 1 else 0.0
 
 
-def make_plan(minutes: float, spent: float, estimate: Estimate, start_seconds: float, most: int) -> Plan:
+def make_plan(
+    minutes: float, spent: float, estimate: Estimate, start_seconds: float, most: int, members: int = 1
+) -> Plan:
     """The plan for a budget.
 
     Args:
@@ -74,6 +84,7 @@ def make_plan(minutes: float, spent: float, estimate: Estimate, start_seconds: f
         estimate: what the training of the config costs.
         start_seconds: time for the start of a trial.
         most: number of different trials.
+        members: trials of the ensemble at the end.
 
     Raises:
         UsageError: the budget is too short for two trials.
@@ -81,19 +92,21 @@ def make_plan(minutes: float, spent: float, estimate: Estimate, start_seconds: f
     seconds, most = 60.0 * minutes - spent, min(most, MOST_TRIALS)
     own, end = estimate.training_seconds, estimate.end_seconds
     for count, shares in _LAYOUTS:
-        whole = min(own, _whole_seconds(seconds, shares, count, end, start_seconds))
-        rounded = _at_validations(shares, whole, estimate.validation_seconds)
-        whole = min(own, _whole_seconds(seconds, rounded, count, end, start_seconds))
+        plan = Plan(own, None, end, shares, count, members)
+        whole = min(own, _whole_seconds(seconds, plan, start_seconds))
+        plan = plan._replace(shares=_at_validations(shares, whole, estimate.validation_seconds))
+        whole = min(own, _whole_seconds(seconds, plan, start_seconds))
         steps = None if whole == own else max(1, int(estimate.steps * whole / own))
-        plan = Plan(whole, steps, end, rounded, count)
+        plan, rounded = plan._replace(seconds=whole, steps=steps), plan.shares
         first = rounded[0] * whole
         is_limited = whole < own
         is_short = first < _SHORTEST_SECONDS or first < _LEAST_STEPS * estimate.step_seconds
-        is_coarse = len(rounded) < len(shares) or whole < _BEST_SHARE * seconds
+        is_coarse = len(rounded) < len(shares) or whole < _BEST_SHARE / members * seconds
         if count <= most and not (is_limited and (is_short or is_coarse) and count > 2):
             break
     if whole < own and whole < FACTOR * _LEAST_STEPS * estimate.step_seconds:
-        needed = Plan(min(own, 2 * FACTOR * _LEAST_STEPS * estimate.step_seconds), None, end, plan.shares, 2)
+        least = min(own, 2 * FACTOR * _LEAST_STEPS * estimate.step_seconds)
+        needed = plan._replace(seconds=least, steps=None, trials=2)
         raise UsageError(
             f"a budget of {minutes:.3g} minutes is too short for two trials of this config",
             hint=f"--budget {math.ceil((spent + needed.cost(2, start_seconds)) / 60)}m, or a smaller model",
@@ -104,11 +117,10 @@ def make_plan(minutes: float, spent: float, estimate: Estimate, start_seconds: f
     return plan
 
 
-def _whole_seconds(seconds: float, shares: Sequence[float], trials: int, end: float, start: float) -> float:
-    """Training of a whole trial if so many trials are to fit."""
-    plan = Plan(0.0, None, end, tuple(shares), trials)
-    fixed = plan.cost(trials, start)
-    return max(0.0, (seconds - fixed) / (plan._replace(seconds=1.0).cost(trials, start) - fixed))
+def _whole_seconds(seconds: float, plan: Plan, start: float) -> float:
+    """Training of a whole trial if the trials of a plan are to fit."""
+    fixed, with_one = (plan._replace(seconds=each).cost(plan.trials, start) for each in (0.0, 1.0))
+    return max(0.0, (seconds - fixed) / (with_one - fixed))
 
 
 def _at_validations(shares: Sequence[float], whole: float, validation_seconds: float) -> tuple[float, ...]:

@@ -61,6 +61,8 @@ class Search(Record, frozen=False):
     end_seconds: Amount
     shares: list[Amount]
     trials_planned: Count
+    members: Count = 1
+    """Trials of the ensemble at the end; 1 for none."""
     start_seconds: Amount
     trials: list[Trial] = Field(default_factory=list)
     rung: Count = 0

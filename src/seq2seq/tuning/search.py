@@ -32,6 +32,7 @@ from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted, Stop
+from seq2seq.tuning.ensemble import EnsembleScores, members_of, score_ensemble
 from seq2seq.tuning.halving import MOST_TRIALS, Plan, make_plan
 from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search
 from seq2seq.tuning.setup import Setup
@@ -69,6 +70,8 @@ class TuneResult(NamedTuple):
     search: Search
     config: Path
     """The complete config of the best trial."""
+    ensemble: EnsembleScores | None
+    """None if none was asked for, or the best trial alone ended."""
 
 
 class Preparation(NamedTuple):
@@ -91,7 +94,7 @@ def prepare(setup: Setup, minutes: float, sampler: Sampler) -> Preparation:
     found = estimate(setup.config)
     took = time.monotonic() - begun
     start = _START_SHARE * took
-    plan = make_plan(minutes, took, found, start, size(setup.space))
+    plan = make_plan(minutes, took, found, start, size(setup.space), setup.members)
     return Preparation(found, plan, choose_sampler(sampler, setup.space, plan.trials), start)
 
 
@@ -135,6 +138,7 @@ def _search_in(folder: Path, setup: Setup, minutes: float, sampler: Sampler) -> 
         "space": [[dimension.name, *map(list, dimension.settings)] for dimension in setup.space],
         "budget": minutes,
         "sampler": sampler,
+        "ensemble": setup.members,
     }
     if found := load_search(folder):
         _check_command(folder, found.command, json.loads(json.dumps(command)))
@@ -160,6 +164,7 @@ def _search_in(folder: Path, setup: Setup, minutes: float, sampler: Sampler) -> 
         end_seconds=plan.end_seconds,
         shares=list(plan.shares),
         trials_planned=plan.trials,
+        members=plan.members,
         start_seconds=preparation.start_seconds,
     )
     search.save(folder)
@@ -169,8 +174,11 @@ def _search_in(folder: Path, setup: Setup, minutes: float, sampler: Sampler) -> 
 def _check_command(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = (Config.model_validate(command["config"]) for command in (before, now))
     changes = [f"{key}: {value} -> {other}" for key, value, other in differences(old, new) if key not in _FREE_SETTINGS]
+    before = {"ensemble": 1} | before  # a search from before there were ensembles
     changes += [
-        f"--{name}: {before[name]} -> {now[name]}" for name in ("budget", "sampler") if before[name] != now[name]
+        f"--{name}: {before[name]} -> {now[name]}"
+        for name in ("budget", "sampler", "ensemble")
+        if before[name] != now[name]
     ]
     if before["space"] != now["space"] and not changes:
         changes.append("other settings are searched")
@@ -257,7 +265,7 @@ class _Tuner:
                 continue
             start = self.search.start_seconds
             needed = (share - before) * plan.seconds + start + plan.end_seconds * is_last
-            rest = 0.0 if is_last else plan.cost(1, start, first=search.rung + 1)
+            rest = plan.ensemble_seconds if is_last else plan.cost(1, start, first=search.rung + 1)
             if done and (needed + rest > self._left() or place >= keep + spare):
                 break
             if not trial.error:
@@ -376,6 +384,7 @@ class _Tuner:
             search.end_seconds,
             tuple(search.shares),
             search.trials_planned,
+            search.members,
         )
 
     def _expected(self) -> Plan:
@@ -408,7 +417,15 @@ class _Tuner:
         config = self.folder / BEST
         write_text(config, self._best_config(best))
         others = [search.trials[number] for number in search.going_on if search.trials[number] not in finalists]
-        return TuneResult(self.folder, best, finalists if len(finalists) > 1 else [best, *others[:1]], search, config)
+        members = members_of(self.folder, finalists, search.members)
+        return TuneResult(
+            self.folder,
+            best,
+            finalists if len(finalists) > 1 else [best, *others[:1]],
+            search,
+            config,
+            score_ensemble(self.folder, members) if members else None,
+        )
 
     def _best_config(self, best: Trial) -> str:
         """The config of the best trial, with what was tried."""

@@ -11,7 +11,7 @@ from seq2seq.config import Config, load_config
 from seq2seq.config.yaml import read_value
 from seq2seq.errors import ConfigError, UsageError
 from seq2seq.runs.fine_tuning_recipe import choose_recipe
-from seq2seq.tuning.space import Dimension, default_space, given_space, split_lists
+from seq2seq.tuning.space import Dimension, changes_vocabulary, default_space, given_space, split_lists
 
 
 class Setup(NamedTuple):
@@ -21,6 +21,8 @@ class Setup(NamedTuple):
     overrides: list[str]
     config: Config
     space: list[Dimension]
+    members: int = 1
+    """Trials of the ensemble at the end; 1 for none."""
 
     def trial_config(self, settings: Sequence[str], more: Sequence[str] = ()) -> Config:
         """The config of a trial.
@@ -31,8 +33,8 @@ class Setup(NamedTuple):
         return load_config(self.files, [*self.overrides, *settings, *more])
 
 
-def read_setup(files: Sequence[str], overrides: Sequence[str]) -> Setup:
-    """Read configs, settings and `key=a,b,c`.
+def read_setup(files: Sequence[str], overrides: Sequence[str], members: int = 1) -> Setup:
+    """Read configs, settings and `key=a,b,c`, for a search that ends with an ensemble of `members` trials.
 
     Raises:
         ConfigError, UsageError: a file, a setting or one of the values is wrong.
@@ -66,6 +68,17 @@ def read_setup(files: Sequence[str], overrides: Sequence[str]) -> Setup:
             hint="training.max_steps=A,B",
             code="usage.conflict",
         )
+    if members > 1 and (keys := [key for key, _ in lists if changes_vocabulary(key)]):
+        raise UsageError(
+            f"{keys[0]} cannot be searched with --ensemble: its members share one vocabulary",
+            hint=f"one value of {keys[0]}, or leave --ensemble out",
+            code="usage.conflict",
+        )
     config = config.model_copy(update={"training": config.training.model_copy(update={"budget_minutes": None})})
-    space = given_space(config, lists, lambda text: read_value(text, text)) if lists else default_space(config)
-    return Setup(list(files), single, config, space)
+    if lists:
+        space = given_space(config, lists, lambda text: read_value(text, text))
+    else:
+        space = default_space(config)
+        if members > 1:
+            space = [dimension for dimension in space if not changes_vocabulary(dimension.name)]
+    return Setup(list(files), single, config, space, members)

@@ -108,6 +108,11 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
+def changes_vocabulary(key: str) -> bool:
+    """Whether runs that differ in a setting may have different vocabularies."""
+    return key.startswith(("data.", "tokenizer.")) and key != "tokenizer.sampling"
+
+
 def given_space(config: Config, lists: Sequence[tuple[str, list[str]]], read: Callable[[str], Any]) -> list[Dimension]:
     """The space of `key=a,b,c`; `read` parses a value as a config does."""
     tree = config.model_dump(mode="json")
