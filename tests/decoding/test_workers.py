@@ -18,7 +18,7 @@ from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.translator import TranslationOptions, Translator
-from seq2seq.decoding.workers import Parallelism, ProcessPool, SerialPool, ThreadPool, can_fork, open_pool
+from seq2seq.decoding.workers import Parallelism, PoolCache, ProcessPool, SerialPool, ThreadPool, can_fork, open_pool
 from seq2seq.errors import DivergenceError, WorkerError
 from tests.decoding.tiny_models import RecurrentModel, letters
 
@@ -228,3 +228,19 @@ def test_two_texts_at_a_time_have_workers_of_their_own() -> None:
     assert len(children() - before) == 2
     del made, one, other
     assert children() == before
+
+
+def test_many_short_texts_are_prepared_for_as_a_long_one_but_searched_in_this_process() -> None:
+    prepared: list[int] = []
+
+    class Noted(Echo):
+        def prepare(self, characters: int) -> None:
+            prepared.append(characters)
+
+    for parallelism in (Parallelism(2), Parallelism(2, many_texts=True)):
+        with PoolCache(Noted(), parallelism).open(20) as pool:
+            assert isinstance(pool, SerialPool)
+        with open_pool(Noted(), parallelism, 20) as pool:
+            assert isinstance(pool, SerialPool)
+    assert prepared[:2] == [20, 20]
+    assert min(prepared[2:]) >= 1_000_000

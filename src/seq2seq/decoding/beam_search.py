@@ -169,6 +169,8 @@ def _remaining(done: Bool[Tensor, " N"], idle_share: float) -> Int[Tensor, " N2"
     With an `idle_share`, some that are done stay too, and keep the batch at a size with prepared kernels.
     """
     live, size = len(done) - int(done.sum()), len(done)
+    if live == size:
+        return torch.arange(size)
     if not live or size - live <= idle_share * size:
         size = size if live else 0
     elif not idle_share:
@@ -183,8 +185,9 @@ def _remaining(done: Bool[Tensor, " N"], idle_share: float) -> Int[Tensor, " N2"
 
 def _width(continuing: Candidates) -> int:
     """Columns up to the last that any sentence uses."""
-    if continuing.totals.shape[1] == 1:
-        return 1
+    width = continuing.totals.shape[1]
+    if width == 1 or bool((continuing.totals[:, -1] > -torch.inf).any()):
+        return width
     return int((continuing.totals > -torch.inf).any(dim=0).nonzero().max()) + 1
 
 
@@ -194,7 +197,10 @@ def _advanced(
     """The live hypotheses with their new tokens: of the remaining sentences, in the order of `rows`; None for all."""
 
     def reordered(tensor: Tensor) -> Tensor:
-        return tensor if rows is None else tensor.flatten(0, 1)[rows.to(tensor.device)]
+        if rows is None:
+            return tensor
+        chosen = tensor.flatten(0, 1).index_select(0, rows.flatten().to(tensor.device))
+        return chosen.view(*rows.shape, *tensor.shape[2:])
 
     history = live.history
     return Live(

@@ -58,6 +58,8 @@ class NativeEngine(Engine):
             )
         self.model, self.device, self.dtype = model, device, _TYPES[precision]
         self._is_compiled = False
+        self._parameters = [module._parameters for module in model.modules() if module._parameters]
+        """Those of each module: walking through the modules takes a tenth of the time of a short sentence."""
         self._packed: dict[bool, Seq2SeqModel] | None = None
         """The packed models, with and without loops, while the weights do not change."""
         self._kept: tuple[tuple[int, ...], dict[bool, Seq2SeqModel]] = (), {}
@@ -101,7 +103,7 @@ class NativeEngine(Engine):
 
     def _weights_version(self) -> tuple[int, ...]:
         """Empty if unknown: torch does not count the writes to tensors that were made in inference mode."""
-        parts = list(self.model.parameters())
+        parts = [part for parameters in self._parameters for part in parameters.values() if part is not None]
         if any(part.is_inference() for part in parts):
             return ()
         return tuple(number for part in parts for number in (part.data_ptr(), part._version))

@@ -60,13 +60,17 @@ class FinishedHypotheses:
         if numbers is None:
             continuing = candidates._replace(totals=candidates.totals.masked_fill(ends, -torch.inf))
             return continuing, continuing.totals[:, 0] == -torch.inf
-        order = ends.to(torch.int8).argsort(dim=1, stable=True)[:, : self.width]
-        continuing = Candidates(*(part.gather(1, order) for part in candidates))
-        continuing = continuing._replace(totals=continuing.totals.masked_fill(ends.gather(1, order), -torch.inf))
+        if ends.any():
+            order = ends.to(torch.int8).argsort(dim=1, stable=True)[:, : self.width]
+            continuing = Candidates(*(part.gather(1, order) for part in candidates))
+            continuing = continuing._replace(totals=continuing.totals.masked_fill(ends.gather(1, order), -torch.inf))
+        else:
+            continuing = Candidates(*(part[:, : self.width] for part in candidates))
         best = continuing.totals.amax(dim=1)
-        done = (best == -torch.inf) | (self.counts[numbers] >= self.width)
+        done = (best == -torch.inf) | (self.counts.index_select(0, numbers) >= self.width)
         if self.stops_early:
-            done |= best / self.max_penalties[numbers] <= self.best_scores[numbers, -1]
+            worst = self.best_scores[:, -1].index_select(0, numbers)
+            done |= best / self.max_penalties.index_select(0, numbers) <= worst
         return continuing._replace(totals=continuing.totals.masked_fill(done[:, None], -torch.inf)), done
 
     def _add(

@@ -220,7 +220,6 @@ class Translator:
                     yield self._finish(pool, submitted.popleft(), options)
 
     def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[WorkerPool]:
-        characters = max(characters, self.parallelism.least_characters)
         if options.mbr is None:
             return self._pools.open(characters)
         return open_pool(MBREngine(self.engine, self.tokenizers.target, options.mbr), self.parallelism, characters)

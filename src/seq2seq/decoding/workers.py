@@ -42,6 +42,8 @@ _MIN_CHARACTERS = 4000
 or 90 with greedy search."""
 _SHORT_CHARACTERS = 1000
 """Longest text for `Parallelism.short_text_threads`."""
+_MANY_CHARACTERS = 1_000_000
+"""Length of all texts of `Parallelism.many_texts` together."""
 _JOBS_OF_A_WORKER = 2
 """Batches that a worker process holds: the one that it searches, and the next one."""
 
@@ -60,9 +62,12 @@ class Parallelism(NamedTuple):
     every operator, which takes seconds on a busy machine."""
     call_sentences: int = 0
     """Maximum sentences of a call, for an engine that makes its own batches; 0 follows the decoding settings."""
-    least_characters: int = 0
-    """Length that every text is taken to have at least: a server has short texts without end, which are worth what a
-    long one is worth."""
+    many_texts: bool = False
+    """Whether short texts come without end, as to a server: the engine prepares as for a long one."""
+
+    def prepare(self, engine: Engine, characters: int) -> None:
+        """Prepare an engine for a text of this length."""
+        engine.prepare(max(characters, _MANY_CHARACTERS) if self.many_texts else characters)
 
     @property
     def chunk_lines(self) -> int:
@@ -95,7 +100,7 @@ class WorkerPool(Protocol):
 @contextmanager
 def open_pool(engine: Engine, parallelism: Parallelism, characters: int) -> Iterator[WorkerPool]:
     """A pool for one text of `characters` characters, closed at the end of the block."""
-    engine.prepare(characters)
+    parallelism.prepare(engine, characters)
     with closing(_new_pool(engine, parallelism, characters)) as pool:
         yield pool
 
@@ -133,7 +138,7 @@ class PoolCache:
     @contextmanager
     def open(self, characters: int) -> Iterator[WorkerPool]:
         """As `open_pool`. Texts that are translated at the same time get a pool each."""
-        self.engine.prepare(characters)
+        self.parallelism.prepare(self.engine, characters)
         version = self.engine.version()
         pool = self._take(version) or _new_pool(self.engine, self.parallelism, characters)
         try:

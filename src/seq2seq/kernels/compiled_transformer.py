@@ -64,6 +64,7 @@ class CompiledTransformer(Seq2SeqModel):
         super().__init__()
         self.model = replace_children(model, partial(_compiled_part, kernels, dtype))
         self.output = self.model.output
+        self.positions: dict[int, Tensor | None] = {}
         is_known = model.settings.activation == "relu" and model.settings.positions != "rotary"
         self.encoder = [_encoder_loop(layer, kernels) if is_known else None for layer in self.model.encoder]
         self.decoder = [_decoder_loop(layer, kernels) if is_known else None for layer in self.model.decoder]
@@ -107,7 +108,7 @@ class CompiledTransformer(Seq2SeqModel):
         self, tokens: Int[Tensor, " R"], memory: Memory, state: KVCache, *, with_attention: bool = False
     ) -> Stepped:
         model = self.model
-        x = model.embed_step(tokens, len(memory.mask), state.position)
+        x = self._embed_step(tokens, len(memory.mask), state.position)
         bias, rotary = padding_bias(memory.mask), model.rotary(state.position, 1, x.device)
         state, weights = state.extend(), None
         cache_bias, last = state.bias[:, None], len(self.decoder) - 1
@@ -120,6 +121,15 @@ class CompiledTransformer(Seq2SeqModel):
             else:
                 x = loop.step(x, cache, state.used, cache_bias, projected, bias)
         return Stepped(model.decoder_norm(x).flatten(0, 1), state, mean_weights(weights, memory))
+
+    def _embed_step(self, tokens: Int[Tensor, " R"], sentences: int, position: int) -> Float[Tensor, "N W D"]:
+        """As `TransformerModel.embed_step`, but each position is computed once."""
+        embedded: Tensor = self.model.target_embedding(tokens)
+        if position not in self.positions:
+            self.positions[position] = self.model.target_positions.encoding(position, 1, embedded)
+        encoding = self.positions[position]
+        x = embedded if encoding is None else embedded + encoding
+        return x.view(sentences, len(tokens) // sentences, -1)
 
     def select(self, state: KVCache, rows: Int[Tensor, "N W"]) -> KVCache:
         return self.model.select(state, rows)

@@ -68,7 +68,8 @@ class KVCache(NamedTuple):
         if self.is_separate or (fan == 1 and rows.shape[1] > SHARED_LIMIT):
             layers, bias = select_rows(self.layers, rows.flatten()), self.bias.flatten(0, 1)[rows.flatten()]
             return self._replace(layers=layers, bias=bias[:, None], is_separate=True)
-        cache = self._replace(bias=self.bias.flatten(0, 1)[rows])
+        bias = self.bias.flatten(0, 1).index_select(0, rows.flatten())
+        cache = self._replace(bias=bias.view(*rows.shape, -1))
         if len(rows) == len(self.bias):
             return cache
         return cache._replace(layers=keep_rows(self.layers, rows[:, 0] // fan))

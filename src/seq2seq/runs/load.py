@@ -47,6 +47,7 @@ def load(
     precision: Precision | None = None,
     ensemble: Sequence[str | Path] = (),
     engine: EngineName | None = None,
+    many_texts: bool = False,
 ) -> LoadedRun:
     """Load the best model of a run directory, or an exported one.
 
@@ -62,6 +63,8 @@ def load(
         ensemble: further runs with the same vocabulary; the probabilities of all best models are averaged.
         engine: `native`, or `ctranslate2` for an export in the run; None is `native` for a run, `ctranslate2` for an
             export.
+        many_texts: whether many short texts will be translated, one call each: then the loops that long texts use are
+            loaded with the first, which takes a second, and save two thirds of the time of every further sentence.
 
     Raises:
         CheckpointError: there is no run or export, or it is damaged.
@@ -102,7 +105,7 @@ def load(
         config.decoding,
         scorer=Scorer(model, tokenizers, config.decoding, chosen),
         parallelism=_parallelism(chosen, config.decoding.workers if workers is None else workers, cores)._replace(
-            short_text_threads=threads or 1
+            short_text_threads=threads or 1, many_texts=many_texts
         ),
         languages=config.data.languages,
     )

@@ -18,8 +18,6 @@ from seq2seq.serving.batcher import Batcher, RequestOptions, Text
 from seq2seq.serving.documents import Document, read_html, read_text
 from seq2seq.serving.limits import Limits
 
-_LEAST_CHARACTERS = 1_000_000
-"""A server's texts together are long enough for worker processes and for compiled loops."""
 _ROUND_TOKENS = 4096
 """Tokens of a round: some tenths of a second, after which the next requests have their turn."""
 
@@ -80,9 +78,7 @@ class ServedRun:
     def __init__(self, loaded: LoadedRun, options: TranslationOptions, limits: Limits) -> None:
         self.loaded, self.options = loaded, options
         own = loaded.translator
-        parallelism = own.parallelism._replace(
-            always_fork=own.parallelism.processes > 1, least_characters=_LEAST_CHARACTERS
-        )
+        parallelism = own.parallelism._replace(always_fork=own.parallelism.processes > 1, many_texts=True)
         scorer = None if own._scorer is None else own.scorer
         self.translator = Translator(
             own.engine, own.tokenizers, own.settings, scorer=scorer, parallelism=parallelism, languages=own.languages

@@ -236,7 +236,8 @@ class _Tuner:
                 plan, start = self._expected(), self.search.start_seconds
                 scored = sum(bool(trial.scores) for trial in search.trials)
                 needed = plan.shares[0] * plan.seconds + start + plan.cost(scored + 1, start, first=1)
-                if scored >= 2 and needed > self._left():
+                # Where not all members of an ensemble seem to fit, those that begin may still turn out to be faster.
+                if scored >= max(2, search.members) and needed > self._left():
                     break
                 ranking = [tuple(trial.choice) for trial in self._ranked(0)]
                 sampler: Sampler = search.sampler  # type: ignore[assignment]
