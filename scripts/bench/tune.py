@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--test", nargs=2, required=True, metavar="FILE")
     parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--ensemble", type=int, default=1, help="trials that translate together at the end")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/gain"))
     parser.add_argument("settings", nargs="*", help="KEY=VALUE for both, KEY=A,B for the search")
     options = parser.parse_intermixed_args()
@@ -62,12 +63,16 @@ def main() -> None:
     print(f"train  {minutes:.1f} min  test BLEU {scores['BLEU']:.2f}", flush=True)
     config = options.output / "mine.yaml"
     run("init", *files, config)
-    minutes, out = run("tune", config, *options.settings, *budget, "-o", options.output / "tune", "--json")
+    search = (*budget, "--ensemble", options.ensemble, "-o", options.output / "tune", "--json")
+    minutes, out = run("tune", config, *options.settings, *search)
     found = json.loads(out)
     results = json.loads((Path(found["best"]["run"]) / "results.json").read_text(encoding="utf-8"))
     scores = {metric["name"]: metric["value"] for metric in results["test"]["metrics"]}
     print(f"tune   {minutes:.1f} min  test BLEU {scores['BLEU']:.2f}  {len(found['trials'])} trials", flush=True)
     print(" ".join(found["best"]["settings"]) or "the config as it is")
+    if found["ensemble"] is not None:
+        scores = {metric["name"]: metric["value"] for metric in found["ensemble"]["test"]}
+        print(f"ensemble of {len(found['ensemble']['runs'])}  test BLEU {scores['BLEU']:.2f}")
     print(run("compare", options.output / "train", found["best"]["run"])[1])
 
 

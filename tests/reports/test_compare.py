@@ -46,6 +46,21 @@ def test_settings_curves_and_equal_scores(runs: Path, seq2seq: Runner) -> None:
     assert shown.index("settings that differ") < shown.index("validation BLEU") < shown.index("± 95 %")
 
 
+def test_a_difference_has_one_cause_where_the_others_leave_the_training_as_it_is(runs: Path, seq2seq: Runner) -> None:
+    config = runs / "second" / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert "log_every: " in text
+    assert "label_smoothing: 0.1" in text
+    for old, new, several in (
+        ("log_every: ", "log_every: 1", False),
+        ("label_smoothing: 0.1", "label_smoothing: 0.2", True),
+    ):
+        text = text.replace(old, new)
+        config.write_text(text, encoding="utf-8")
+        (verdict,) = compared(seq2seq, runs / "first", runs / "second")["verdicts"]  # type: ignore[misc]
+        assert ("settings differ, so no single one explains it" in verdict) == several
+
+
 def test_other_test_sets_are_not_compared(runs: Path, seq2seq: Runner) -> None:
     (runs / "second" / "data.json").unlink()  # it has the hashes of the old text
     for name in ("test.source", "test.target", "test.hyp"):

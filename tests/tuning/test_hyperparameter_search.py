@@ -16,8 +16,7 @@ from seq2seq.errors import CheckpointError, ConfigError, DivergenceError, Resour
 from seq2seq.sealed_records import DataRecord, Estimate, write_record
 from seq2seq.signals import Interrupted
 from seq2seq.tuning import search
-from seq2seq.tuning.ensemble import EnsembleScores
-from seq2seq.tuning.record import FILE, RungScore, Trial, load_search
+from seq2seq.tuning.record import FILE, RungScore, load_search
 from seq2seq.tuning.search import TuneResult, tune
 from seq2seq.tuning.setup import read_setup
 
@@ -90,10 +89,6 @@ class World:
             seconds=self.trained[path.name],
         )
 
-    def score_ensemble(self, folder: Path, members: list[Trial]) -> EnsembleScores:
-        self.now += 3.0 * len(members)
-        return EnsembleScores(members, self.scale, [], [])
-
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
@@ -103,7 +98,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(search, "estimate", made.estimate)
     monkeypatch.setattr(search, "train", made.train)
     monkeypatch.setattr(search, "_score_of", made.score_of)
-    monkeypatch.setattr(search, "score_ensemble", made.score_ensemble)
     return made
 
 
@@ -164,12 +158,10 @@ def test_the_members_of_an_ensemble_are_the_best_trials_and_end_in_time(
     members: int, world: World, tmp_path: Path
 ) -> None:
     result = run(tmp_path / "t", members=members)
-    assert result.ensemble is not None
-    assert [trial.name for trial in result.ensemble.members] == [trial.name for trial in result.finalists[:members]]
-    assert result.ensemble.members[0] == result.best
-    assert len(result.ensemble.members) == members
-    assert set(world.tested) >= {trial.name for trial in result.ensemble.members}
-    assert world.now <= 600
+    assert result.members == result.finalists[:members]
+    assert len(result.members) == members
+    assert set(world.tested) >= {trial.name for trial in result.members}
+    assert world.now <= 600 - 3.0 * members, "the scores of the ensemble fit, too"
     with pytest.raises(ConfigError, match=f"--ensemble: {members} -> 1"):
         run(tmp_path / "t")
 
@@ -181,22 +173,18 @@ def test_slow_trials_leave_an_ensemble_fewer_members(
     result = run(tmp_path / "t", 8.0, members=4)
     assert len(result.search.trials) >= 4, "all that the ensemble wants begin"
     assert len(result.finalists) < 4
-    assert "of the 4 trials for the ensemble ended in time" in capsys.readouterr().err
+    assert "of the 4 trials for the ensemble trained to the end" in capsys.readouterr().err
     assert world.now <= 1.2 * 480
 
 
 def test_members_of_an_ensemble_share_the_vocabulary_of_the_best(world: World, tmp_path: Path) -> None:
-    result = run(tmp_path / "t", members=3)
-    assert result.ensemble is not None
-    other = result.ensemble.members[1].name
+    other = run(tmp_path / "t", members=3).members[1].name
     write_record(tmp_path / "t" / other / "data.json", DataRecord(tokenizer="another").model_dump())
-    again = run(tmp_path / "t", members=3)
-    assert again.ensemble is not None
-    assert other not in {trial.name for trial in again.ensemble.members}
+    assert other not in {trial.name for trial in run(tmp_path / "t", members=3).members}
 
 
 def test_one_trial_is_no_ensemble(world: World, tmp_path: Path) -> None:
-    assert run(tmp_path / "t").ensemble is None
+    assert run(tmp_path / "t").members == []
 
 
 def test_a_search_for_an_ensemble_leaves_the_vocabulary_alone() -> None:
@@ -205,6 +193,8 @@ def test_a_search_for_an_ensemble_leaves_the_vocabulary_alone() -> None:
     with pytest.raises(UsageError, match="share one vocabulary") as error:
         read_setup([], [*BASE, "tokenizer.vocabulary_size=500,1000"], 3)
     assert error.value.code == "usage.conflict"
+    with pytest.raises(UsageError, match="the values make 2"):
+        read_setup([], [*BASE, "seed=1,2"], 3)
 
 
 def test_the_loss_ranks_what_no_score_tells_apart(world: World, tmp_path: Path) -> None:

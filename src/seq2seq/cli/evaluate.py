@@ -134,7 +134,7 @@ def evaluate(
 def _print(done: _Evaluation, baseline: str, *, as_json: bool, quiet: bool) -> None:
     tests = _tests(done)
     if as_json:
-        differences = {test.metric: _difference(test) for test in tests}
+        differences = {test.metric: difference_as_json(test) for test in tests}
         whole = [metric._asdict() | differences.get(metric.name, {}) for metric in done.metrics]
         parts = [metric._asdict() | {"target_tag": tag} for tag, found in done.by_language.items() for metric in found]
         typer.echo(json.dumps(whole + parts, ensure_ascii=False))
@@ -162,7 +162,8 @@ def _tests(done: _Evaluation) -> list[MetricTest]:
     return paired_tests(systems, done.references, target_language=done.target_language)
 
 
-def _difference(test: MetricTest) -> dict[str, float | bool | None]:
+def difference_as_json(test: MetricTest) -> dict[str, float | bool | None]:
+    """The difference of the second system from the first, the baseline."""
     baseline, score = test.scores
     return {
         "baseline": baseline.value,
@@ -244,9 +245,9 @@ def _evaluate_run(
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
-    others_too = "".join(f" with {other}" for other in ensemble)
+    models = f"ensemble of {', '.join(map(str, (run, *ensemble)))}" if ensemble else f"{loaded.checkpoint} of {run}"
     say(
-        f"{loaded.checkpoint} of {run}{others_too}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
+        f"{models}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
         f"score = log P / length^{decoding.length_penalty:g}"
     )
     stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))
@@ -346,9 +347,14 @@ def score(
 def print_metrics(metrics: Sequence[MetricResult]) -> None:
     """Print the metrics as a table."""
     if metrics:
-        rows = [(metric.name, f"{metric.value:.2f}", metric.signature) for metric in metrics]
-        width = max(len(row[2]) for row in rows)
-        typer.echo(format_table(["metric", "score", "signature"], [(*row[:2], row[2].ljust(width)) for row in rows]))
+        typer.echo(metrics_table(metrics))
+
+
+def metrics_table(metrics: Sequence[MetricResult]) -> str:
+    """The metrics with their signatures as a table."""
+    width = max(len(metric.signature) for metric in metrics)
+    rows = [(metric.name, f"{metric.value:.2f}", metric.signature.ljust(width)) for metric in metrics]
+    return format_table(["metric", "score", "signature"], rows)
 
 
 def _lines(path: Path) -> list[str]:

@@ -24,8 +24,8 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
-from seq2seq.console import format_table, say, set_quiet
-from seq2seq.errors import UsageError
+from seq2seq.console import format_table, say, set_quiet, warn
+from seq2seq.errors import UsageError, UserError
 from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def tune(
         str, typer.Option("--sampler", help="auto, grid, random, or optuna (pip install 'seq2seq[tune]').")
     ] = "auto",
     ensemble: Annotated[
-        int, typer.Option("--ensemble", min=1, help="Train so many trials to the end, which translate together.")
+        int, typer.Option("--ensemble", min=1, help="Number of trials to train to the end and to combine.")
     ] = 1,
     device: Device = "",
     threads: Threads = 0,
@@ -99,8 +99,21 @@ def tune(
         result = search(setup, folder, minutes, sampler=kind, refresh=refresh_report)
         outcome.score = f"validation {show_score(result.best.scores[-1])}"
     runs = [folder / trial.name for trial in result.finalists]
-    comparison = compare(runs) if len(runs) > 1 and (as_json or not quiet) else None
-    _print_result(result, comparison, as_json=as_json, quiet=quiet)
+    is_shown = as_json or not quiet
+    comparison = compare(runs) if len(runs) > 1 and is_shown else None
+    scores = _scores_of_members(setup, result) if result.members and is_shown else None
+    _print_result(result, comparison, scores, as_json=as_json, quiet=quiet)
+
+
+def _scores_of_members(setup: Setup, result: TuneResult) -> EnsembleScores | None:
+    from seq2seq.tuning.ensemble import score_ensemble
+
+    runs = [result.folder / trial.name for trial in result.members]
+    try:
+        return score_ensemble(runs, result.best.scores[-1].metric, setup.config.device, setup.config.threads)
+    except UserError as error:  # the search itself has ended well
+        warn(f"the ensemble has no scores: {error.what}")
+        return None
 
 
 def _print_plan(setup: Setup, preparation: Preparation, *, as_json: bool) -> None:
@@ -128,19 +141,27 @@ def _print_plan(setup: Setup, preparation: Preparation, *, as_json: bool) -> Non
     typer.echo(f"\n{show_plan(plan, preparation.sampler)}; about {took} in all")
 
 
-def _print_result(result: TuneResult, comparison: Comparison | None, *, as_json: bool, quiet: bool) -> None:
+def _print_result(
+    result: TuneResult,
+    comparison: Comparison | None,
+    ensemble: EnsembleScores | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     from seq2seq.cli.compare import comparison_as_json, sections
 
     search, best = result.search, result.best
     failed = sum(bool(trial.error) for trial in search.trials)
     if as_json:
-        typer.echo(json.dumps(_as_json(result, comparison and comparison_as_json(comparison)), ensure_ascii=False))
+        facts = _as_json(result, comparison and comparison_as_json(comparison), ensemble)
+        typer.echo(json.dumps(facts, ensure_ascii=False))
     elif quiet:
         typer.echo(f"{best.scores[-1].score:.2f}")
     elif comparison is not None:
         parts = sections(comparison)
-        if result.ensemble is not None:
-            parts.append(_ensemble_section(result.ensemble))
+        if ensemble is not None:
+            parts.append(_ensemble_section(result, ensemble))
         typer.echo(presentable("\n\n".join(parts)))
     if quiet:
         return
@@ -152,8 +173,8 @@ def _print_result(result: TuneResult, comparison: Comparison | None, *, as_json:
     say(f"wrote {result.config}")
     name, config, folder = (shlex.quote(str(path)) for path in (run, result.config, result.folder))
     together = ""
-    if result.ensemble is not None:
-        others = [shlex.quote(str(result.folder / trial.name)) for trial in result.ensemble.members[1:]]
+    if result.members:
+        others = [shlex.quote(str(result.folder / trial.name)) for trial in result.members[1:]]
         options = "".join(f" --ensemble {other}" for other in others)
         together = (
             f"\n      seq2seq translate {name}{options} FILE"
@@ -162,18 +183,18 @@ def _print_result(result: TuneResult, comparison: Comparison | None, *, as_json:
     say(f"next: seq2seq translate {name} FILE{together}\n      seq2seq train {config}\n      seq2seq runs {folder}")
 
 
-def _ensemble_section(scores: EnsembleScores) -> str:
+def _ensemble_section(result: TuneResult, scores: EnsembleScores) -> str:
     """The scores of the ensemble, beside those of its best member."""
+    from seq2seq.cli.evaluate import metrics_table
     from seq2seq.evaluation.significance import describe_difference
 
-    best = scores.members[0]
-    lines = [f"ensemble of {', '.join(trial.name for trial in scores.members)}"]
+    best = result.best
+    lines = [f"ensemble of {', '.join(trial.name for trial in result.members)}"]
     if scores.validation is not None:
         alone = best.scores[-1]
         lines.append(f"validation {alone.metric} {scores.validation:.2f} ({best.name} alone: {alone.score:.2f})")
     if scores.test:
-        rows = [(metric.name, f"{metric.value:.2f}", metric.signature) for metric in scores.test]
-        lines.append(format_table(("test", "score", "signature"), rows))
+        lines.append(metrics_table(scores.test))
     lines += [
         describe_difference(test.metric, test.scores[1], "the ensemble", test.scores[0], best.name)
         for test in scores.differences[:1]
@@ -181,7 +202,7 @@ def _ensemble_section(scores: EnsembleScores) -> str:
     return "\n".join(lines)
 
 
-def _as_json(result: TuneResult, comparison: dict[str, Any] | None) -> dict[str, Any]:
+def _as_json(result: TuneResult, comparison: dict[str, Any] | None, ensemble: EnsembleScores | None) -> dict[str, Any]:
     def listed(trials: Sequence[Any]) -> list[dict[str, Any]]:
         return [
             {
@@ -200,17 +221,14 @@ def _as_json(result: TuneResult, comparison: dict[str, Any] | None) -> dict[str,
         "minutes": result.search.seconds / 60,
         "trials": listed(result.search.trials),
         "comparison": comparison,
-        "ensemble": None if result.ensemble is None else _ensemble_as_json(result.folder, result.ensemble),
+        "ensemble": ensemble
+        and _ensemble_as_json([str(result.folder / trial.name) for trial in result.members], ensemble),
     }
 
 
-def _ensemble_as_json(folder: Path, scores: EnsembleScores) -> dict[str, Any]:
-    differences = {
-        test.metric: {"alone": test.scores[0].value, "significant": test.scores[1].significant}
-        for test in scores.differences
-    }
-    return {
-        "runs": [str(folder / trial.name) for trial in scores.members],
-        "validation": scores.validation,
-        "test": [metric._asdict() | differences.get(metric.name, {}) for metric in scores.test],
-    }
+def _ensemble_as_json(runs: list[str], scores: EnsembleScores) -> dict[str, Any]:
+    from seq2seq.cli.evaluate import difference_as_json
+
+    differences = {test.metric: difference_as_json(test) for test in scores.differences}
+    test = [metric._asdict() | differences.get(metric.name, {}) for metric in scores.test]
+    return {"runs": runs, "validation": scores.validation, "test": test}

@@ -21,7 +21,7 @@ from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.kv_cache import KVCache
 from seq2seq.models.layers import FeedForward
 from seq2seq.models.linear import Linear
-from seq2seq.models.positions import rotate
+from seq2seq.models.positions import Positions, rotate
 from seq2seq.models.transformer import TransformerModel, mean_weights, memory_keys_values
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection
 from seq2seq.special_tokens import PAD
@@ -64,7 +64,6 @@ class CompiledTransformer(Seq2SeqModel):
         super().__init__()
         self.model = replace_children(model, partial(_compiled_part, kernels, dtype))
         self.output = self.model.output
-        self.positions: dict[int, Tensor | None] = {}
         is_known = model.settings.activation == "relu" and model.settings.positions != "rotary"
         self.encoder = [_encoder_loop(layer, kernels) if is_known else None for layer in self.model.encoder]
         self.decoder = [_decoder_loop(layer, kernels) if is_known else None for layer in self.model.decoder]
@@ -108,7 +107,7 @@ class CompiledTransformer(Seq2SeqModel):
         self, tokens: Int[Tensor, " R"], memory: Memory, state: KVCache, *, with_attention: bool = False
     ) -> Stepped:
         model = self.model
-        x = self._embed_step(tokens, len(memory.mask), state.position)
+        x = model.embed_step(tokens, len(memory.mask), state.position)
         bias, rotary = padding_bias(memory.mask), model.rotary(state.position, 1, x.device)
         state, weights = state.extend(), None
         cache_bias, last = state.bias[:, None], len(self.decoder) - 1
@@ -121,15 +120,6 @@ class CompiledTransformer(Seq2SeqModel):
             else:
                 x = loop.step(x, cache, state.used, cache_bias, projected, bias)
         return Stepped(model.decoder_norm(x).flatten(0, 1), state, mean_weights(weights, memory))
-
-    def _embed_step(self, tokens: Int[Tensor, " R"], sentences: int, position: int) -> Float[Tensor, "N W D"]:
-        """As `TransformerModel.embed_step`, but each position is computed once."""
-        embedded: Tensor = self.model.target_embedding(tokens)
-        if position not in self.positions:
-            self.positions[position] = self.model.target_positions.encoding(position, 1, embedded)
-        encoding = self.positions[position]
-        x = embedded if encoding is None else embedded + encoding
-        return x.view(sentences, len(tokens) // sentences, -1)
 
     def select(self, state: KVCache, rows: Int[Tensor, "N W"]) -> KVCache:
         return self.model.select(state, rows)
@@ -241,6 +231,8 @@ def _layer_loop(
 def _compiled_part(kernels: Kernels, dtype: torch.dtype, name: str, module: nn.Module) -> nn.Module | None:
     """The compiled replacement of a part of a Transformer; None if only its children are replaced."""
     match module:
+        case Positions() if module.kind != "rotary":
+            return RememberedPositions(module)
         case nn.LayerNorm() | nn.RMSNorm():
             return CompiledNorm(module, kernels)
         case SelfAttention():
@@ -254,6 +246,23 @@ def _compiled_part(kernels: Kernels, dtype: torch.dtype, name: str, module: nn.M
         case Linear():
             return PackedLinear(module, dtype, kernels)
     return None
+
+
+class RememberedPositions(nn.Module):
+    """Positions that are computed once for each step of a search."""
+
+    def __init__(self, positions: Positions) -> None:
+        super().__init__()
+        self.positions, self.limit = positions, positions.limit
+        self.rows: dict[int, Float[Tensor, "1 1 D"]] = {}
+
+    def forward(self, x: Float[Tensor, "B T D"], start: int) -> Float[Tensor, "B T D"]:
+        """See `Positions.forward`."""
+        if x.shape[1] != 1:
+            return self.positions(x, start)  # type: ignore[no-any-return]
+        if start not in self.rows:
+            self.rows[start] = self.positions(x.new_zeros(1, 1, x.shape[2]), start)
+        return x + self.rows[start]
 
 
 class CompiledNorm(nn.Module):

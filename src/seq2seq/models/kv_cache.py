@@ -65,10 +65,9 @@ class KVCache(NamedTuple):
     def select(self, rows: Int[Tensor, "N W"]) -> KVCache:
         """The cache of these hypotheses, by their rows in B x K; see `Seq2SeqModel.select`."""
         fan = self.bias.shape[1]
-        if self.is_separate or (fan == 1 and rows.shape[1] > SHARED_LIMIT):
-            layers, bias = select_rows(self.layers, rows.flatten()), self.bias.flatten(0, 1)[rows.flatten()]
-            return self._replace(layers=layers, bias=bias[:, None], is_separate=True)
         bias = self.bias.flatten(0, 1).index_select(0, rows.flatten())
+        if self.is_separate or (fan == 1 and rows.shape[1] > SHARED_LIMIT):
+            return self._replace(layers=select_rows(self.layers, rows.flatten()), bias=bias[:, None], is_separate=True)
         cache = self._replace(bias=bias.view(*rows.shape, -1))
         if len(rows) == len(self.bias):
             return cache

@@ -37,11 +37,7 @@ class Positions(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], start: int) -> Float[Tensor, "B T D"]:
         """`x` with the positions from `start` on. Raises `UsageError` beyond the end of a learned table."""
-        encoding = self.encoding(start, x.shape[1], x)
-        return x if encoding is None else x + encoding
-
-    def encoding(self, start: int, length: int, x: Tensor) -> Float[Tensor, "T D"] | None:
-        """What is added to `x` at `length` positions; None for rotary ones. Raises as `forward`."""
+        length = x.shape[1]
         if self.limit is not None and start + length > self.limit:
             raise UsageError(
                 f"{start + length} tokens are more than the model's {self.limit} learned positions",
@@ -50,10 +46,10 @@ class Positions(nn.Module):
                 code="model.too-long",
             )
         if self.kind == "learned":
-            return self.table[start : start + length]
+            return x + self.table[start : start + length]
         if self.kind == "sinusoidal":
-            return sinusoids(start, length, x.shape[-1], x.device).to(x.dtype)
-        return None
+            return x + sinusoids(start, length, x.shape[2], x.device).to(x.dtype)
+        return x
 
 
 def rotation(start: int, length: int, width: int, device: torch.device) -> Float[Tensor, "2 T E"]:

@@ -12,6 +12,8 @@ from seq2seq.evaluation.significance import MetricTest, describe_difference, pai
 from seq2seq.reports.run_summary import RunSummary, summarise
 
 _UNINTERESTING = ("name", "run_directory")
+_NO_CAUSES = ("training.validate_every", "training.log_every", "training.tracker")
+"""Settings that change what is measured of a training, and none of its updates."""
 
 
 class Comparison(NamedTuple):
@@ -52,7 +54,7 @@ class Comparison(NamedTuple):
         ]
 
     def _causes(self, place: int) -> str:
-        changed = [key for key, values in self.settings.items() if values[place] != values[0]]
+        changed = [key for key, values in self.settings.items() if values[place] != values[0] and key not in _NO_CAUSES]
         return f". {len(changed)} settings differ, so no single one explains it" if len(changed) > 1 else ""
 
 

@@ -63,8 +63,8 @@ def load(
         ensemble: further runs with the same vocabulary; the probabilities of all best models are averaged.
         engine: `native`, or `ctranslate2` for an export in the run; None is `native` for a run, `ctranslate2` for an
             export.
-        many_texts: whether many short texts will be translated, one call each: then the loops that long texts use are
-            loaded with the first, which takes a second, and save two thirds of the time of every further sentence.
+        many_texts: optimize for many calls with a short text each on a CPU. The first call loads the compiled loops of
+            long texts, which takes a second; later ones take a third of the time, on one thread each.
 
     Raises:
         CheckpointError: there is no run or export, or it is damaged.
@@ -83,7 +83,7 @@ def load(
         if ensemble or precision not in (None, "auto"):
             raise UsageError(
                 "an export is one model, with the numbers it was exported with",
-                hint="give the run, and --engine native",
+                hint="give the run itself (to `translate` with --engine native)",
                 code="export.exported",
             )
         return _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
@@ -105,7 +105,7 @@ def load(
         config.decoding,
         scorer=Scorer(model, tokenizers, config.decoding, chosen),
         parallelism=_parallelism(chosen, config.decoding.workers if workers is None else workers, cores)._replace(
-            short_text_threads=threads or 1, many_texts=many_texts
+            short_text_threads=1 if many_texts else threads or 1, many_texts=many_texts
         ),
         languages=config.data.languages,
     )

@@ -70,7 +70,8 @@ class Plan(NamedTuple):
     @property
     def ensemble_seconds(self) -> float:
         """Seconds for the scores of the ensemble."""
-        return self.members * self.end_seconds if self.members > 1 else 0.0
+        members = min(self.members, self.trials)
+        return members * self.end_seconds if members > 1 else 0.0
 
 
 def make_plan(

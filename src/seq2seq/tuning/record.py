@@ -61,8 +61,6 @@ class Search(Record, frozen=False):
     end_seconds: Amount
     shares: list[Amount]
     trials_planned: Count
-    members: Count = 1
-    """Trials of the ensemble at the end; 1 for none."""
     start_seconds: Amount
     trials: list[Trial] = Field(default_factory=list)
     rung: Count = 0
@@ -71,6 +69,11 @@ class Search(Record, frozen=False):
     seconds: Amount = 0.0
     """Time used so far, all calls together."""
     finished: bool = False
+
+    @property
+    def members(self) -> int:
+        """Trials of the ensemble at the end; 1 for none, as before there were ensembles."""
+        return int(self.command.get("ensemble", 1))
 
     @model_validator(mode="after")
     def _check_numbers(self) -> Self:

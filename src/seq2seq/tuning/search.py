@@ -32,7 +32,7 @@ from seq2seq.runs.run_data import check_data
 from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted, Stop
-from seq2seq.tuning.ensemble import EnsembleScores, members_of, score_ensemble
+from seq2seq.tuning.ensemble import members_of
 from seq2seq.tuning.halving import MOST_TRIALS, Plan, make_plan
 from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search
 from seq2seq.tuning.setup import Setup
@@ -70,8 +70,8 @@ class TuneResult(NamedTuple):
     search: Search
     config: Path
     """The complete config of the best trial."""
-    ensemble: EnsembleScores | None
-    """None if none was asked for, or the best trial alone ended."""
+    members: list[Trial]
+    """The best finalists, with one vocabulary, for an ensemble; empty if none was asked for, or one alone ended."""
 
 
 class Preparation(NamedTuple):
@@ -164,7 +164,6 @@ def _search_in(folder: Path, setup: Setup, minutes: float, sampler: Sampler) -> 
         end_seconds=plan.end_seconds,
         shares=list(plan.shares),
         trials_planned=plan.trials,
-        members=plan.members,
         start_seconds=preparation.start_seconds,
     )
     search.save(folder)
@@ -237,7 +236,8 @@ class _Tuner:
                 scored = sum(bool(trial.scores) for trial in search.trials)
                 needed = plan.shares[0] * plan.seconds + start + plan.cost(scored + 1, start, first=1)
                 # Where not all members of an ensemble seem to fit, those that begin may still turn out to be faster.
-                if scored >= max(2, search.members) and needed > self._left():
+                least = max(2, min(search.members, search.trials_planned))
+                if scored >= least and needed > self._left():
                     break
                 ranking = [tuple(trial.choice) for trial in self._ranked(0)]
                 sampler: Sampler = search.sampler  # type: ignore[assignment]
@@ -266,7 +266,9 @@ class _Tuner:
                 continue
             start = self.search.start_seconds
             needed = (share - before) * plan.seconds + start + plan.end_seconds * is_last
-            rest = plan.ensemble_seconds if is_last else plan.cost(1, start, first=search.rung + 1)
+            rest = plan.ensemble_seconds
+            if not is_last:
+                rest = plan.cost(min(done + 1, search.members), start, first=search.rung + 1)
             if done and (needed + rest > self._left() or place >= keep + spare):
                 break
             if not trial.error:
@@ -418,15 +420,9 @@ class _Tuner:
         config = self.folder / BEST
         write_text(config, self._best_config(best))
         others = [search.trials[number] for number in search.going_on if search.trials[number] not in finalists]
-        members = members_of(self.folder, finalists, search.members)
-        return TuneResult(
-            self.folder,
-            best,
-            finalists if len(finalists) > 1 else [best, *others[:1]],
-            search,
-            config,
-            score_ensemble(self.folder, members) if members else None,
-        )
+        shown = finalists if len(finalists) > 1 else [best, *others[:1]]
+        members = members_of(self.folder, finalists, search.members) if search.members > 1 else []
+        return TuneResult(self.folder, best, shown, search, config, members)
 
     def _best_config(self, best: Trial) -> str:
         """The config of the best trial, with what was tried."""

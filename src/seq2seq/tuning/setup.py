@@ -11,7 +11,7 @@ from seq2seq.config import Config, load_config
 from seq2seq.config.yaml import read_value
 from seq2seq.errors import ConfigError, UsageError
 from seq2seq.runs.fine_tuning_recipe import choose_recipe
-from seq2seq.tuning.space import Dimension, changes_vocabulary, default_space, given_space, split_lists
+from seq2seq.tuning.space import Dimension, changes_vocabulary, default_space, given_space, size, split_lists
 
 
 class Setup(NamedTuple):
@@ -81,4 +81,10 @@ def read_setup(files: Sequence[str], overrides: Sequence[str], members: int = 1)
         space = default_space(config)
         if members > 1:
             space = [dimension for dimension in space if not changes_vocabulary(dimension.name)]
+    if size(space) < members:
+        raise UsageError(
+            f"an ensemble of {members} needs as many different trials, and the values make {size(space)}",
+            hint=f"--ensemble {size(space)}, or more values, such as seed={','.join(map(str, range(1, members + 1)))}",
+            code="usage.value",
+        )
     return Setup(list(files), single, config, space, members)

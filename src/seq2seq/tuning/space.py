@@ -110,7 +110,7 @@ def _split(text: str) -> list[str]:
 
 def changes_vocabulary(key: str) -> bool:
     """Whether runs that differ in a setting may have different vocabularies."""
-    return key.startswith(("data.", "tokenizer.")) and key != "tokenizer.sampling"
+    return key.startswith(("data.", "tokenizer.", "training.init_from")) and key != "tokenizer.sampling"
 
 
 def given_space(config: Config, lists: Sequence[tuple[str, list[str]]], read: Callable[[str], Any]) -> list[Dimension]:
