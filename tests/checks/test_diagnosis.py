@@ -68,6 +68,7 @@ def trained(step: int, perplexity: float, epoch: float) -> dict[str, object]:
         ([*validations((5000, 1, 3)), trained(5000, 15, 1.5)], _PLAN, []),
         ([*validations((5000, 1, 3)), trained(5000, 15, 0.5)], _PLAN, ["few-steps"]),
         ([*validations((5000, 30, 1.7)), trained(5000, 1.6, 30)], _PLAN, ["gap"]),
+        ([*validations((5000, 30, 1.7)), trained(5000, 1.6, 30)], _PLAN._replace(learns_translations=True), []),
         ([*validations((5000, 30, 1.7)), trained(5000, 3, 30)], _PLAN, []),
     ],
 )

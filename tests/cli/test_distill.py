@@ -12,6 +12,7 @@ from seq2seq.config import load_config
 from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.decoding.text_batches import Line
 from seq2seq.decoding.translator import Translation
+from seq2seq.reports.report import is_distilled
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load
 from seq2seq.synthesis import distillation
@@ -55,7 +56,10 @@ def test_a_student_learns_the_translations_of_its_teacher(
     assert "nothing is translated again" in outcome.err
     assert "is finished" in outcome.err
     # The config that it wrote is one for `train`.
-    assert load_config([folder / "student.yaml"]).data.train[0].source == str(folder / "train.en")
+    (learned,) = load_config([folder / "student.yaml"]).data.train
+    assert learned.source == str(folder / "train.en")
+    assert is_distilled(learned), "the report knows that its training text is easy"
+    assert not any(map(is_distilled, load_config([transformer / "config.yaml"]).data.train))
 
 
 def test_a_student_may_read_the_human_translations_too(transformer: Path, tmp_path: Path) -> None:

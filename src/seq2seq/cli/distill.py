@@ -150,7 +150,7 @@ def distill(
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
     minutes = None if budget is None else parse_minutes("--budget", budget)
     from seq2seq.atomic_files import disk_error, make_folder
-    from seq2seq.runs.directory import RunDirectory
+    from seq2seq.runs.directory import DISTILLED, RunDirectory
     from seq2seq.runs.load import load
     from seq2seq.runs.run_config import check_run_config
 
@@ -166,7 +166,7 @@ def distill(
     )
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
-    folder = Path(f"{output}.distilled")
+    folder = Path(f"{output}{DISTILLED}")
     is_new = not folder.exists()
     try:
         make_folder(folder)

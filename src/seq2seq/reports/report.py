@@ -12,8 +12,9 @@ from seq2seq.atomic_files import write_text
 from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose, perplexity
 from seq2seq.checks.identified_languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
-from seq2seq.config import Config
+from seq2seq.config import Config, Source
 from seq2seq.config.differences import differences
+from seq2seq.config.sources import TextSource
 from seq2seq.console import warn
 from seq2seq.evaluation.best_and_worst import best_and_worst
 from seq2seq.evaluation.significance import confidence_intervals
@@ -36,7 +37,7 @@ from seq2seq.reports.page import (
     to_markdown,
 )
 from seq2seq.reports.run_summary import BEFORE_AND_AFTER, RunSummary, summarise
-from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.directory import DISTILLED, RunDirectory
 from seq2seq.runs.load import load_tokenizers
 
 _GRAVE = 0.5
@@ -152,6 +153,11 @@ def _translations(summary: RunSummary) -> Translations | None:
     return Translations("validation", [source for source, _ in pairs], [target for _, target in pairs], lines)
 
 
+def is_distilled(corpus: Source) -> bool:
+    """Whether a corpus holds the translations that a student learns."""
+    return isinstance(corpus, TextSource) and Path(corpus.target).parent.name.endswith(DISTILLED)
+
+
 def _findings(summary: RunSummary, translations: Translations | None) -> list[Finding]:
     training = summary.config.training
     plan = TrainingPlan(training.max_steps, training.schedule.warmup_steps, summary.metric.lower())
@@ -159,7 +165,11 @@ def _findings(summary: RunSummary, translations: Translations | None) -> list[Fi
     given = [(f"training.{name}", value) for name in names if (value := getattr(training, name)) is not None]
     if summary.state == "running" or given:  # it has not ended, or a limit has shortened the warm-up
         plan = plan._replace(warmup_steps=0)
-    plan = plan._replace(limits=tuple(given), has_ended=bool(given) and summary.state == "finished")
+    plan = plan._replace(
+        limits=tuple(given),
+        has_ended=bool(given) and summary.state == "finished",
+        learns_translations=any(is_distilled(corpus) for corpus in summary.config.data.train),
+    )
     texts = translations or Translations("", [], [], [])
     penalty = summary.config.decoding.length_penalty if texts.length_penalty is None else texts.length_penalty
     found = diagnose(texts.sources, texts.references, texts.hypotheses, summary.metrics, plan, penalty)

@@ -29,6 +29,8 @@ from seq2seq.sealed_records import (
     read_record,
 )
 
+DISTILLED = ".distilled"
+"""Behind the name of a student's run directory: the folder with the translations that it learns."""
 _FOLDERS = ("checkpoints", "tokenizer", "validation", "tensorboard", "export")
 _FILES = (
     *(
