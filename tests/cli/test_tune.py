@@ -48,7 +48,8 @@ def test_a_search_ends_with_runs_and_a_config_that_trains_the_best_again(mine: P
     assert outcome.code == 0, outcome.err
     evaluated = json.loads(outcome.out)
     assert evaluated == together["test"]
-    assert f"seq2seq distill {first} --ensemble {second}" in found_next
+    gains = together["validation"] is None or together["validation"] > found["best"]["scores"][-1]["score"]
+    assert (f"seq2seq distill {first} --ensemble {second}" in found_next) == gains
 
     assert found["best"]["settings"][0].partition("=")[2] in Path("found/best.yaml").read_text(encoding="utf-8")
 

@@ -173,7 +173,7 @@ def _print_result(
     say(f"wrote {result.config}")
     name, config, folder = (shlex.quote(str(path)) for path in (run, result.config, result.folder))
     together = ""
-    if result.members:
+    if ensemble is not None and _is_better(result, ensemble):
         others = [shlex.quote(str(result.folder / trial.name)) for trial in result.members[1:]]
         options = "".join(f" --ensemble {other}" for other in others)
         together = (
@@ -181,6 +181,11 @@ def _print_result(
             f"\n      seq2seq distill {name}{options} --size same --genuine -o runs/ONE"
         )
     say(f"next: seq2seq translate {name} FILE{together}\n      seq2seq train {config}\n      seq2seq runs {folder}")
+
+
+def _is_better(result: TuneResult, scores: EnsembleScores) -> bool:
+    """Whether an ensemble is worth the time of its translations, by the validation set where it has a score."""
+    return scores.validation is None or scores.validation > result.best.scores[-1].score
 
 
 def _ensemble_section(result: TuneResult, scores: EnsembleScores) -> str:
@@ -194,7 +199,7 @@ def _ensemble_section(result: TuneResult, scores: EnsembleScores) -> str:
         alone = best.scores[-1]
         lines.append(f"validation {alone.metric} {scores.validation:.2f} ({best.name} alone: {alone.score:.2f})")
     if scores.test:
-        lines.append(metrics_table(scores.test))
+        lines.append(f"test set:\n{metrics_table(scores.test)}")
     lines += [
         describe_difference(test.metric, test.scores[1], "the ensemble", test.scores[0], best.name)
         for test in scores.differences[:1]
