@@ -177,6 +177,19 @@ def test_slow_trials_leave_an_ensemble_fewer_members(
     assert world.now <= 1.2 * 480
 
 
+def test_a_member_that_nearly_fits_ends_earlier(world: World, tmp_path: Path) -> None:
+    """Seven minutes of 52 were left over, and the third member would have taken eight."""
+    durations = iter([1.0, 1.15])
+
+    def before(name: str, share: float) -> None:
+        world.slowness = next(durations, 1.15) if share == 1.0 else 1.0
+
+    world.before = before
+    result = run(tmp_path / "t", 7.0, members=3)
+    assert len(result.members) == 3
+    assert world.now <= 420
+
+
 def test_members_of_an_ensemble_share_the_vocabulary_of_the_best(world: World, tmp_path: Path) -> None:
     other = run(tmp_path / "t", members=3).members[1].name
     write_record(tmp_path / "t" / other / "data.json", DataRecord(tokenizer="another").model_dump())

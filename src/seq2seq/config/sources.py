@@ -27,7 +27,7 @@ class SourceSettings(Settings):
 
 
 class TextSource(SourceSettings):
-    """Two text files (also .gz, .xz, .bz2) with one sentence per line; line i of one translates line i of the other."""
+    """Two text files (also .gz, .xz, .bz2, .zst), a sentence a line; line i of one translates line i of the other."""
 
     source: Name
     """File of the source side."""

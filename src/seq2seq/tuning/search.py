@@ -52,6 +52,8 @@ _FREE_SETTINGS = ("name", "run_directory", "device", "devices", "threads", "data
 """Settings that may change before a search goes on."""
 _SPARE_TRIALS = 2
 """Trials beside those that go on that could still do so: they end where time is left, or where better ones fail."""
+_LEAST_HURRIED = 0.75
+"""Share of its time for which a member of an ensemble is trained to an earlier end rather than left out."""
 _MOST_STARTS = 3
 """Starts without an end after which a trial is left out: its process was killed each time."""
 _FATAL = ("disk.", "usage.", "data.", "network.", "hub.", "config.data-changed", "device.")
@@ -269,7 +271,8 @@ class _Tuner:
             rest = plan.ensemble_seconds
             if not is_last:
                 rest = plan.cost(min(done + 1, search.members), start, first=search.rung + 1)
-            if done and (needed + rest > self._left() or place >= keep + spare):
+            wanted = _LEAST_HURRIED if is_last and done < search.members else 1.0
+            if done and (wanted * needed + rest > self._left() or place >= keep + spare):
                 break
             if not trial.error:
                 self._train(trial, hurries=is_last and needed > self._left())
@@ -330,7 +333,8 @@ class _Tuner:
         more = [f"name={trial.name}", f"run_directory={json.dumps(str(path))}"]
         trained = trial.scores[-1].seconds if trial.scores else 0.0
         if hurries:
-            left = max(1.0, self._left() - self.search.start_seconds - search.end_seconds)
+            end = search.end_seconds + self._plan.ensemble_seconds
+            left = max(1.0, self._left() - self.search.start_seconds - end)
             more.append(f"training.max_minutes={(trained + left) / 60:.4f}")
         begun = time.monotonic()
         try:
