@@ -121,3 +121,39 @@ def test_exchanged_sides_are_told_before_a_training(
     assert corpora is not None
     settings_for(corpora)
     assert ("seem to be exchanged" in capsys.readouterr().err) == exchanged
+
+
+class _Articles:
+    """Identifies English and German by their articles, in place of py3langid."""
+
+    available = True
+
+    def __call__(self, text: str, least: float = 0.0) -> str:
+        words = set(text.casefold().split())
+        return "en" if "the" in words else "de" if words & {"die", "das", "im", "der"} else ""
+
+
+@pytest.mark.parametrize(
+    ("names", "source", "expected"),
+    [
+        (("a.txt", "b.txt"), "the children of the house", ("en", "de")),
+        (("a.txt", "b.de"), "the children of the house", ("en", "de")),
+        (("a.fr", "b.txt"), "the children of the house", ("fr", "tgt")),
+        (("a.txt", "b.txt"), "wo ist der bahnhof", ("src", "tgt")),
+        (("a.txt", "b.txt"), "1 2 3", ("src", "tgt")),
+    ],
+)
+def test_languages_that_no_name_tells_come_from_the_text(
+    names: tuple[str, str],
+    source: str,
+    expected: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("seq2seq.checks.identified_languages.Identifier", _Articles)
+    for name, line in zip(names, (source, "die kinder spielen im garten"), strict=True):
+        Path(name).write_text(f"{line}\n" * 50, encoding="utf-8")
+    corpora = named_corpora(*names, None, None, None)
+    assert corpora is not None
+    assert corpora.languages == expected

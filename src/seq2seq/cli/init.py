@@ -31,6 +31,7 @@ from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
 if TYPE_CHECKING:
+    from seq2seq.checks.identified_languages import SideLanguages
     from seq2seq.config.settings_by_size import Choice, Kind
     from seq2seq.config.sources import Source
 
@@ -136,12 +137,32 @@ def named_corpora(
             language_of_column(source or "") or found[0] or "",
             language_of_column(target or "") or found[1] or "",
         )
-    return Corpora(
-        train,
-        _held_out("--valid", valid, columns),
-        _held_out("--test", test, columns),
-        (languages[0] or "src", languages[1] or "tgt"),
-    )
+    held_out = _held_out("--valid", valid, columns), _held_out("--test", test, columns)
+    if "" in languages:
+        languages = _languages_by_text(train, languages)
+    return Corpora(train, *held_out, (languages[0] or "src", languages[1] or "tgt"))
+
+
+def _languages_by_text(train: Source, named: tuple[str, str]) -> tuple[str, str]:
+    """The languages, where no name tells them by the text, if py3langid is installed; empty where it does not tell."""
+    languages = _side_languages(train, named)
+    source, target = ("", "") if languages is None else languages.languages
+    contradicts = (named[0] or source, named[1] or target) != (source, target)
+    if "" in (source, target) or source == target or contradicts:
+        return named
+    say(f"languages: {source} to {target}, by the text (data.source_language, data.target_language)")
+    return source, target
+
+
+def _side_languages(train: Source, named: tuple[str, str]) -> SideLanguages | None:
+    """Languages of the first pairs; None without py3langid."""
+    from seq2seq.checks.identified_languages import Identifier, SideLanguages
+    from seq2seq.data.corpus import read_pairs
+
+    identifier = Identifier()
+    if not identifier.available:
+        return None
+    return SideLanguages(list(islice(read_pairs(train, "replace"), _IDENTIFIED_PAIRS)), named, identifier)
 
 
 def _held_out(option: str, files: list[str] | None, columns: tuple[str | None, str | None]) -> list[Source]:
@@ -277,14 +298,9 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
 
 def _warn_of_exchanged_sides(corpora: Corpora) -> None:
     """Warn where the sides have each other's language, if py3langid is installed."""
-    from seq2seq.checks.identified_languages import Identifier, SideLanguages
-    from seq2seq.data.corpus import read_pairs
-
-    identifier = Identifier()
-    if identifier.available:
-        sample = list(islice(read_pairs(corpora.train, "replace"), _IDENTIFIED_PAIRS))
-        if what := SideLanguages(sample, corpora.languages, identifier).exchanged():
-            warn(f"the sides seem to be exchanged: {what}; `seq2seq data check` says more")
+    languages = _side_languages(corpora.train, corpora.languages)
+    if languages is not None and (what := languages.exchanged()):
+        warn(f"the sides seem to be exchanged: {what}; `seq2seq data check` says more")
 
 
 def _fine_tuning(corpora: Corpora, minutes: float | None, init_from: str) -> dict[str, Choice]:
