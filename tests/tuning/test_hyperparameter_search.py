@@ -196,6 +196,14 @@ def test_members_of_an_ensemble_share_the_vocabulary_of_the_best(world: World, t
     assert other not in {trial.name for trial in run(tmp_path / "t", members=3).members}
 
 
+@pytest.mark.parametrize(("minutes", "is_short"), [(1.0, True), (20.0, False)])
+def test_short_trials_are_told(
+    minutes: float, is_short: bool, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path / "t", minutes)
+    assert ("a single training in that time" in capsys.readouterr().err) == is_short
+
+
 def test_one_trial_is_no_ensemble(world: World, tmp_path: Path) -> None:
     assert run(tmp_path / "t").members == []
 

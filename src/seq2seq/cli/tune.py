@@ -138,7 +138,7 @@ def _print_plan(setup: Setup, preparation: Preparation, *, as_json: bool) -> Non
     rows = [(dimension.name, ", ".join(dimension.labels)) for dimension in setup.space]
     typer.echo(presentable(format_table((f"to try ({size(setup.space):,} ways)", "values"), rows)))
     took = show_time(plan.cost(plan.trials, preparation.start_seconds))
-    typer.echo(f"\n{show_plan(plan, preparation.sampler)}; about {took} in all")
+    typer.echo(f"\n{show_plan(preparation)}\nabout {took} in all")
 
 
 def _print_result(

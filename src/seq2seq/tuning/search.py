@@ -52,6 +52,8 @@ _FREE_SETTINGS = ("name", "run_directory", "device", "devices", "threads", "data
 """Settings that may change before a search goes on."""
 _SPARE_TRIALS = 2
 """Trials beside those that go on that could still do so: they end where time is left, or where better ones fail."""
+_SHORT_TRIALS = 0.6
+"""Share of a config's steps below which trials say little about whole trainings."""
 _LEAST_HURRIED = 0.75
 """Share of its time for which a member of an ensemble is trained to an earlier end rather than left out."""
 _MOST_STARTS = 3
@@ -157,7 +159,7 @@ def _search_in(folder: Path, setup: Setup, minutes: float, sampler: Sampler) -> 
         )
     preparation = prepare(setup, minutes, sampler)
     plan = preparation.plan
-    say(show_plan(plan, preparation.sampler))
+    say(show_plan(preparation))
     search = Search(
         command=command,
         sampler=preparation.sampler,
@@ -478,10 +480,18 @@ def show_score(score: RungScore) -> str:
     return f"loss {-score.score:.3f}" if score.metric == "loss" else f"{score.metric} {score.score:.2f}"
 
 
-def show_plan(plan: Plan, sampler: str) -> str:
-    """One line about a plan."""
-    stages = []
+def show_plan(preparation: Preparation) -> str:
+    """A line about a plan, and another if its trials are so short that a single training is the better use of it."""
+    plan, stages = preparation.plan, []
     for rung, share in enumerate(plan.shares):
         count = plan.survivors(plan.trials, rung)
         stages.append(f"{count} to the end" if share == 1.0 else f"{count} for {share:.0%} of the steps")
-    return f"trials: about {', then '.join(stages)}; a whole trial takes {show_time(plan.seconds)} (sampler: {sampler})"
+    line = f"trials: about {', then '.join(stages)}; a whole trial takes {show_time(plan.seconds)}"
+    line += f" (sampler: {preparation.sampler})"
+    share = 1.0 if plan.steps is None else plan.steps / preparation.estimate.steps
+    if share < _SHORT_TRIALS:
+        line += (
+            f"\nthe budget leaves each trial {share:.0%} of the steps of the config: a single training in that time "
+            "(seq2seq train CONFIG --budget TIME) may well end better than the best of such short ones"
+        )
+    return line
