@@ -190,6 +190,22 @@ def test_a_member_that_nearly_fits_ends_earlier(world: World, tmp_path: Path) ->
     assert world.now <= 420
 
 
+@pytest.mark.parametrize("minutes", [4.0, 5.0, 6.0, 8.0])
+@pytest.mark.parametrize("members", [2, 3])
+def test_no_member_is_given_up_while_there_is_time_for_it(
+    members: int, minutes: float, world: World, tmp_path: Path
+) -> None:
+    """On a machine that was slow at first, a search for two members ended with one, and 12 of 30 minutes left."""
+
+    def before(name: str, share: float) -> None:
+        world.slowness = 1.6 if share < 0.2 else 1.1
+
+    world.before = before
+    result = run(tmp_path / "t", minutes, members=members)
+    assert len(result.finalists) == members or 60.0 * minutes - world.now < result.search.seconds_per_trial
+    assert world.now <= 60.0 * minutes
+
+
 def test_members_of_an_ensemble_share_the_vocabulary_of_the_best(world: World, tmp_path: Path) -> None:
     other = run(tmp_path / "t", members=3).members[1].name
     write_record(tmp_path / "t" / other / "data.json", DataRecord(tokenizer="another").model_dump())

@@ -271,8 +271,8 @@ class _Tuner:
             start = self.search.start_seconds
             needed = (share - before) * plan.seconds + start + plan.end_seconds * is_last
             rest = plan.ensemble_seconds
-            if not is_last:
-                rest = plan.cost(min(done + 1, search.members), start, first=search.rung + 1)
+            if not is_last:  # those that have ended the rung keep the time for their end
+                rest = plan.cost(max(1, min(done, search.members)), start, first=search.rung + 1)
             wanted = _LEAST_HURRIED if is_last and done < search.members else 1.0
             if done and (wanted * needed + rest > self._left() or place >= keep + spare):
                 break
