@@ -134,11 +134,12 @@ def _shift(pairs: Pairs, count: int, draw: random.Random, foreign: list[str]) ->
     """One target is lost and, `count` lines later, another one put in."""
     begin = draw.randrange(len(pairs) - count)
     targets = [pair[1] for pair in pairs]
-    targets.insert(begin + count - 1, draw.choice(targets))
+    targets.insert(begin + count, draw.choice(targets))
     del targets[begin]
+    changed = {number for number, (pair, target) in enumerate(zip(pairs, targets, strict=True)) if pair[1] != target}
     for pair, target in zip(pairs, targets, strict=True):
         pair[1] = target
-    return set(range(begin, begin + count))
+    return changed
 
 
 INJECTIONS: dict[str, Injection] = {

@@ -35,6 +35,8 @@ _BATCH = 1000
 _LEAST_COPIED_WORDS = 3
 """Shorter copies may be right: names, "OK", "Taxi"."""
 _SEVERAL = 3
+_OWN_WORDS = 0.5
+"""Share of a block's usual number of translated words from which on a line beside it fits its own target."""
 _SURE = (-2, 2)
 """Distances that lie in the same block, too, where a line is surely misaligned: ends are found to a line or two."""
 _NUMBER = re.compile(r"\d+(?:[.,:\u00a0\u202f' ]\d+)*")
@@ -188,7 +190,9 @@ class _FirstPass:
         shifts = {number: block.shift for block in blocks for number in range(block.first, block.last + 1)}
         for block in blocks:
             taken = range(block.first + min(0, block.shift), block.last + 1 + max(0, block.shift))
-            shifts = {number: 0 for number in taken if 0 <= number < len(source)} | shifts
+            usual = translated[block.shift][block.first : block.last + 1].mean()
+            fits = translated[0] > _OWN_WORDS * usual  # an end of a block is found to a line or two
+            shifts = {number: 0 for number in taken if 0 <= number < len(source) and not fits[number]} | shifts
         return model.outliers(source, target), shifts
 
     def statistics(self, languages: SideLanguages) -> dict[str, dict[str, float | int | str]]:
