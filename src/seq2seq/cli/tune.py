@@ -184,7 +184,7 @@ def _print_result(
 
 
 def _is_better(result: TuneResult, scores: EnsembleScores) -> bool:
-    """Whether an ensemble is worth the time of its translations, by the validation set where it has a score."""
+    """True if an ensemble is better than its best member on the validation set, or has no score there."""
     return scores.validation is None or scores.validation > result.best.scores[-1].score
 
 

@@ -59,8 +59,8 @@ class NativeEngine(Engine):
         self.model, self.device, self.dtype = model, device, _TYPES[precision]
         self._is_compiled = False
         self._parameters = [module._parameters for module in model.modules() if module._parameters]
-        """Those of each module, which takes a tenth of the time of a short sentence to walk through. The model may get
-        other parameters later, but no other modules."""
+        """The parameters of each module: finding the modules anew takes a tenth of the time of a short sentence. The
+        model may get other parameters later, but no other modules."""
         self._packed: dict[bool, Seq2SeqModel] | None = None
         """The packed models, with and without loops, while the weights do not change."""
         self._kept: tuple[tuple[int, ...], dict[bool, Seq2SeqModel]] = (), {}

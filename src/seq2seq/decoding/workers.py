@@ -63,8 +63,8 @@ class Parallelism(NamedTuple):
     call_sentences: int = 0
     """Maximum sentences of a call, for an engine that makes its own batches; 0 follows the decoding settings."""
     many_texts: bool = False
-    """Whether short texts come without end, as to a server: the engine prepares as for a long one. Compiled loops are
-    used where `short_text_threads` are few."""
+    """True if short texts come without end, as to a server. The engine then prepares as for a long text, whose compiled
+    loops run in one or two threads."""
 
     def prepare(self, engine: Engine, characters: int) -> None:
         """Prepare an engine for a text of this length."""

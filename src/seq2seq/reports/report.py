@@ -154,7 +154,7 @@ def _translations(summary: RunSummary) -> Translations | None:
 
 
 def is_distilled(corpus: Source) -> bool:
-    """Whether a corpus holds the translations that a student learns."""
+    """True if a corpus holds the translations that a student learns."""
     return isinstance(corpus, TextSource) and Path(corpus.target).parent.name.endswith(DISTILLED)
 
 

@@ -109,7 +109,7 @@ def _split(text: str) -> list[str]:
 
 
 def changes_vocabulary(key: str) -> bool:
-    """Whether runs that differ in a setting may have different vocabularies."""
+    """True if runs that differ in this setting may have different vocabularies."""
     return key.startswith(("data.", "tokenizer.", "training.init_from")) and key != "tokenizer.sampling"
 
 
