@@ -76,6 +76,16 @@ def test_curves(rows: list[dict[str, object]], plan: TrainingPlan, expected: lis
     assert [finding.code for finding in diagnose([], [], [], rows, plan)] == expected
 
 
+@pytest.mark.parametrize(
+    ("dropout", "remedy"), [(0.1, "model.dropout=0.2"), (0.3, "model.dropout=0.4"), (0.5, "model.word_dropout=0.1")]
+)
+def test_more_dropout_is_more_than_the_run_had(dropout: float, remedy: str) -> None:
+    """A run with a dropout of 0.3 was advised to take 0.3."""
+    rows = [*validations((5000, 30, 1.7)), trained(5000, 1.6, 30)]
+    (finding,) = diagnose([], [], [], rows, _PLAN._replace(dropout=dropout))
+    assert f" {remedy} " in finding.command
+
+
 def test_the_remedy_of_a_limited_training_has_twice_the_limit() -> None:
     """A budget of three minutes stayed in the config, and a longer training ended as early as the first."""
     plan = _PLAN._replace(limits=(("training.budget_minutes", 3.0),), has_ended=True)

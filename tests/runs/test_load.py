@@ -58,7 +58,8 @@ def test_workers_and_threads_do_not_change_the_output(run: Path) -> None:
 
 def test_an_ensemble_of_a_model_with_itself_is_the_model(run: Path) -> None:
     alone = seq2seq.load(run, precision="fp32").translate(LINES)
-    assert seq2seq.load(run, ensemble=[run], precision="fp32").translate(LINES) == alone
+    for ensemble in ([run], run, str(run)):
+        assert seq2seq.load(run, ensemble=ensemble, precision="fp32").translate(LINES) == alone
 
 
 def test_what_is_not_there_is_refused(run: Path) -> None:

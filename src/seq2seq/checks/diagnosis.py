@@ -50,6 +50,8 @@ class TrainingPlan(NamedTuple):
     """Settings that limit the time or the passes, such as `training.budget_minutes`, with their values."""
     has_ended: bool = False
     """True if a limit ended the training before its last step."""
+    dropout: float = 0.2
+    """`model.dropout`."""
     learns_translations: bool = False
     """True if the training text was translated by a model: such text is easier to foresee than that of people."""
 
@@ -237,7 +239,8 @@ def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) ->
         message = "training ended while the score was still improving"
         evidence = f"validation {plan.metric} {', '.join(f'{score:.2f}' for score in scores[-3:])}"
         yield Finding("still-improving", message, evidence, longer, 0.5)
-    regularized = "seq2seq train RUN/config.yaml model.dropout=0.3 -o RUN-dropout"
+    more = f"model.dropout={plan.dropout + 0.1:.1f}" if plan.dropout <= 0.4 else "model.word_dropout=0.1"
+    regularized = f"seq2seq train RUN/config.yaml {more} -o RUN-dropout"
     if len(losses) >= 3 and losses[-1] > 1.1 * min(losses):
         message = "the validation loss rises: the model learns the training text by heart"
         evidence = f"validation loss {min(losses):.2f} at its best, {losses[-1]:.2f} at the end"

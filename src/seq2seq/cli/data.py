@@ -178,6 +178,8 @@ def check(
             typer.echo(presentable(report.text()))
     if fix is not None:
         say(f"wrote {', '.join(map(str, copy_paths(fix, languages)))}")
+    elif any(report.failed for report in reports):
+        say("next: the same command with --fix OUT writes a cleaned copy, and a receipt of every change")
     if any(report.failed for report in reports):
         raise typer.Exit(DataError.exit_code)
 

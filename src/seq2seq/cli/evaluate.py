@@ -242,6 +242,11 @@ def _evaluate_run(
     first = next(iter(references), None)
     pairs = _pairs(loaded, split, source, first, target_tag)
     others = [[target for _, target in _pairs(loaded, split, source, path, target_tag)] for path in references[1:]]
+    # Mistakes in the baseline come before the work.
+    baseline_run = (
+        load(baseline, device=device, threads=threads) if baseline is not None and baseline.is_dir() else None
+    )
+    lines = [] if baseline is None or baseline_run is not None else _baseline_lines(baseline, len(pairs))
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
@@ -255,15 +260,13 @@ def _evaluate_run(
     if output is not None:
         write_whole(output, "".join(line + "\n" for line in translated))
     sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty))
+    if not ensemble:  # they are about one run
+        print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty))
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
     by_language = metrics_by_target_tag(loaded, pairs, translated, target_language)
-    lines: list[str] = []
-    if baseline is not None and baseline.is_dir():
-        lines = load(baseline, device=device, threads=threads).translate(sources)
-    elif baseline is not None:
-        lines = _baseline_lines(baseline, len(wanted))
+    if baseline_run is not None:
+        lines = baseline_run.translate(sources)
     return _Evaluation(metrics, by_language, translated, wanted, target_language, lines)
 
 

@@ -157,7 +157,9 @@ InitFrom = Annotated[
 Budget = Annotated[
     str | None,
     typer.Option(
-        "--budget", metavar="TIME", help="Time for everything, such as 90s, 30m or 2h; it shapes model and schedule."
+        "--budget",
+        metavar="TIME",
+        help="Time for everything, such as 90s, 30m or 2h (a bare number: minutes); it shapes model and schedule.",
     ),
 ]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]

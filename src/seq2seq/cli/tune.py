@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 def tune(
     arguments: ConfigArguments = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Time for the whole search, such as 60m or 8h.")
+        str | None,
+        typer.Option(
+            "--budget", metavar="TIME", help="Time for the whole search, such as 60m or 8h (a bare number: minutes)."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the trials. [default: runs/NAME-tune]")

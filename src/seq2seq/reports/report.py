@@ -168,6 +168,7 @@ def _findings(summary: RunSummary, translations: Translations | None) -> list[Fi
     plan = plan._replace(
         limits=tuple(given),
         has_ended=bool(given) and summary.state == "finished",
+        dropout=summary.config.model.dropout,
         learns_translations=any(is_distilled(corpus) for corpus in summary.config.data.train),
     )
     texts = translations or Translations("", [], [], [])

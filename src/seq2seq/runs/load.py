@@ -45,7 +45,7 @@ def load(
     threads: int = 0,
     workers: int | None = None,
     precision: Precision | None = None,
-    ensemble: Sequence[str | Path] = (),
+    ensemble: str | Path | Sequence[str | Path] = (),
     engine: EngineName | None = None,
     many_texts: bool = False,
 ) -> LoadedRun:
@@ -60,17 +60,20 @@ def load(
         threads: CPU threads of torch; 0 uses every core, but one for a short text.
         workers: single-threaded processes that translate in parallel on a CPU; `decoding.workers` of the run if None.
         precision: number format of the computation; `decoding.precision` of the run if None.
-        ensemble: further runs with the same vocabulary; the probabilities of all best models are averaged.
+        ensemble: a further run with the same vocabulary, or several; the probabilities of all best models are averaged.
         engine: `native`, or `ctranslate2` for an export in the run; None is `native` for a run, `ctranslate2` for an
             export.
         many_texts: optimize for many calls with a short text each on a CPU. The first call loads the compiled loops of
-            long texts, which takes a second; later ones take a third of the time, on one thread each.
+            long texts, which takes a second; later ones take a third of the time with a Transformer, on one thread
+            each.
 
     Raises:
         CheckpointError: there is no run or export, or it is damaged.
         ConfigError: there is no such device.
         UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
     """
+    if isinstance(ensemble, (str, Path)):
+        ensemble = (ensemble,)
     keep_freed_memory()  # every search step frees memory that the next one takes
     if engine == "native" and is_export(Path(run)):
         raise UsageError(

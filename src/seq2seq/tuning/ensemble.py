@@ -43,7 +43,10 @@ def members_of(folder: Path, finalists: Sequence[Trial], most: int) -> list[Tria
     if len(alike) < min(most, len(finalists)):
         warn(f"{len(finalists) - len(alike)} trials have another vocabulary and cannot be members of the ensemble")
     elif len(alike) < most:
-        warn(f"{len(alike)} of the {most} trials for the ensemble trained to the end")
+        warn(
+            f"{len(alike)} of the {most} trials for the ensemble trained to the end; "
+            "a search with a longer --budget, in another folder, has more"
+        )
     return alike[:most] if len(alike) > 1 else []
 
 

@@ -54,7 +54,7 @@ _SPARE_TRIALS = 2
 """Trials beside those that go on that could still do so: they end where time is left, or where better ones fail."""
 _SHORT_TRIALS = 0.6
 """Share of a config's steps below which trials say little about whole trainings."""
-_LEAST_HURRIED = 0.75
+_LEAST_HURRIED = 0.5
 """Share of its time for which a member of an ensemble is trained to an earlier end rather than left out."""
 _MOST_STARTS = 3
 """Starts without an end after which a trial is left out: its process was killed each time."""
@@ -437,12 +437,14 @@ class _Tuner:
         own = self.setup.config.training.max_minutes
         training = config.training.model_copy(update={"budget_minutes": None, "max_minutes": own})
         config = config.model_copy(update={"name": "best", "run_directory": None, "training": training})
-        reasons = {
-            text.partition("=")[0]: f"tuned; tried {', '.join(dimension.labels)}"
-            for dimension in self.setup.space
-            for texts in dimension.settings
-            for text in texts
-        }
+        reasons: dict[str, str] = {}
+        for place, dimension in enumerate(self.setup.space):
+            tried_here = {trial.choice[place] for trial in self.search.trials if trial.scores}
+            labels = [dimension.labels[index] for index in sorted(tried_here)]
+            for key in {text.partition("=")[0] for texts in dimension.settings for text in texts}:
+                if len(labels) > 1:
+                    own = key == dimension.name
+                    reasons[key] = f"tuned; tried {', '.join(labels)}" if own else f"tuned with {dimension.name}"
         tried, score = len(self.search.trials), show_score(best.scores[-1])
         return (
             f"# The best of {tried} trials on the validation set, {score}: {self.folder / best.name}\n"
