@@ -312,6 +312,19 @@ def test_rehearsal_changes_nothing(tmp_path: Path) -> None:
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
 
 
+def test_the_largest_batch_is_rehearsed_where_memory_may_run_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    for name, free in (("tight", 0), ("free", 1 << 60)):
+        monkeypatch.setattr("seq2seq.training.trainer.free_memory", lambda device, free=free: free)
+        trainer = make_trainer(tmp_path / name, tiny_model("transformer", dropout=0.3))
+        trainer.fit(Copying())
+        assert trainer._was_rehearsed == (free == 0)
+        trained.append(weights(trainer.model))
+    assert all(torch.equal(tight, free) for tight, free in zip(*trained, strict=True))
+
+
 def test_a_full_log_disk_does_not_end_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,16 @@ class Batch(NamedTuple):
             target_out=self.target_out.to(device, non_blocking=non_blocking),
         )
 
+    def relative_memory(self) -> int:
+        """Memory that a training step needs, compared with other batches."""
+        rows, source = self.source.shape
+        return _relative_memory(rows, max(source, self.target_in.shape[1]))
+
+
+def _relative_memory(rows: int, width: int) -> int:
+    """Most memory grows with the cells of a batch, that of attention also with its width."""
+    return rows * width * (1024 + width)
+
 
 def collate(sources: IdRows, targets: IdRows) -> Batch:
     """Collate B rows of ids without BOS and EOS into a batch."""
@@ -186,10 +196,8 @@ class TrainingBatches:
         return collate(sources, targets)
 
     def _memory(self, rows: Rows) -> int:
-        """Relative memory of a batch: most of it grows with its cells, that of attention also with its width."""
         sources, targets = self.store.lengths(rows)
-        width = int(max(sources.max(), targets.max())) + 1
-        return len(rows) * width * (1024 + width)
+        return _relative_memory(len(rows), int(max(sources.max(), targets.max())) + 1)
 
     def _places(self, cursor: Cursor) -> Iterator[_Place]:
         """Yield the places of all batches. A thread plans the next pool while the current one is read."""

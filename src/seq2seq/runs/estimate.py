@@ -85,7 +85,8 @@ def time_steps(trainer: Trainer, data: TrainingBatches) -> float:
     Raises:
         ResourceError: the largest batch does not fit into memory.
     """
-    trainer.rehearse(data)
+    if trainer.rehearses_first:
+        trainer.rehearse(data)
     workers, data.num_workers = data.num_workers, 0  # loader processes need not start for a few steps
     seconds = trainer.time_steps(data)
     data.num_workers = workers

@@ -39,7 +39,7 @@ from seq2seq.optimization.optimizers import (
 from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
 from seq2seq.optimization.schedules import learning_rate
 from seq2seq.signals import Interrupted, StopRequest
-from seq2seq.system import address_space_left
+from seq2seq.system import address_space_left, free_memory, peak_memory
 from seq2seq.training.failures import DivergenceWatch, batch_shape, is_out_of_memory, loader_error, out_of_memory_error
 from seq2seq.training.metrics_log import RunReport, StepReport, Validation
 from seq2seq.training.random_state import random_states, set_random_states
@@ -49,6 +49,9 @@ from seq2seq.training.stopping import StoppingCriteria
 
 _TIMED_STEPS, _TIMED_SECONDS = 16, 1.0
 """Most steps of an estimate, and the time after which three are enough."""
+
+_CAUTION = 2.0
+"""How much more than a first update needs must be free for the largest batch not to be rehearsed."""
 
 Tell = Callable[[float], object]
 """A function of the seconds that one update takes."""
@@ -174,7 +177,7 @@ class Trainer:
             self.ranks.barrier()
             return self.state
         self.state.finished = False
-        if self.state.step == 0 and not self._was_rehearsed:
+        if self.state.step == 0 and not self._was_rehearsed and self.rehearses_first:
             self.rehearse(data)
         if self.ranks.is_first:
             self._warn_if_disk_is_small()
@@ -218,6 +221,21 @@ class Trainer:
         batch = data.longest().share(0, self.ranks.size)
         rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
         self._was_rehearsed = True
+
+    @property
+    def rehearses_first(self) -> bool:
+        """Whether the largest batch is tried before the first update; on a CPU a first update shows whether it must."""
+        return self.precision.device.type != "cpu"
+
+    def _may_run_short(self, data: TrainingData, group: list[Batch]) -> bool:
+        """Whether the largest batch might not fit into main memory, after a first update has shown what batches need.
+
+        A rehearsal takes as long as two updates, and a computer hardly ever needs it.
+        """
+        largest, first = data.longest().relative_memory(), max(batch.relative_memory() for batch in group)
+        device, ranks = self.precision.device, self.ranks.size
+        needed = _CAUTION * peak_memory(device) * max(1.0, largest / ranks / first)
+        return ranks * needed > free_memory(device)
 
     def time_steps(self, data: TrainingData) -> float:
         """Seconds of one update, from a few that leave no trace. Every rank must call it."""
@@ -275,6 +293,9 @@ class Trainer:
                     timer.seconds.append(now - clock)
                 self._totals.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
+                if state.step == 1 and not self._was_rehearsed and self._may_run_short(data, group):
+                    self.rehearse(data)
+                    clock = time.monotonic()
                 if self.stopping.measure_pace(data.pairs_per_epoch):
                     report.expect(self.stopping.expected_steps())
                 validates = state.step % self.stopping.validate_every() == 0 or self.stopping.is_out_of_steps()
