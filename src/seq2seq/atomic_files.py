@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import glob
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -21,11 +23,14 @@ from typing import Any, TypeVar
 
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.failpoints import reach
+from seq2seq.processes import is_running
 
 Result = TypeVar("Result")
 
 _TEMPORARY, _REPLACED, _REMOVED = ".partial-", ".replaced-", ".removed-"
 TEMPORARY_PREFIXES = (_TEMPORARY, _REPLACED, _REMOVED)
+_WRITER = re.compile(r"pid([0-9]{1,9})-")
+"""The process that writes a temporary file, in its name."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _BRIEF = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, getattr(errno, "ESTALE", errno.EIO))
 _WAITS_SECONDS = (0.1, 1.0)
@@ -39,8 +44,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         ResourceError: the disk is full, or failed three times.
         UsageError: the folder is missing or not writable.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    # Two processes may write the same file, such as the report of a run that another one trains.
+    temporary = path.with_name(f"{_TEMPORARY}pid{os.getpid()}-{path.name}")
     try:
+        for other in path.parent.glob(f"{_TEMPORARY}pid*-{glob.escape(path.name)}"):
+            if _final_name(other) == path.name and _is_left_over(other):
+                other.unlink(missing_ok=True)
         with_retries(lambda: _write(path, temporary, content))
     except OSError as error:
         with suppress(OSError):
@@ -177,10 +186,20 @@ def remove_partial(folder: Path) -> list[str]:
             path.replace(before)
     for path in sorted(folder.glob(f"{_REMOVED}*")):
         _discard(path)
-    stale = sorted(folder.glob(f"{_TEMPORARY}*"))
+    stale = sorted(path for path in folder.glob(f"{_TEMPORARY}*") if _is_left_over(path))
     for path in stale:
         _discard(path)
-    return [path.name.removeprefix(_TEMPORARY) for path in stale]
+    return [_final_name(path) for path in stale]
+
+
+def _final_name(temporary: Path) -> str:
+    return _WRITER.sub("", temporary.name.removeprefix(_TEMPORARY))
+
+
+def _is_left_over(temporary: Path) -> bool:
+    """Whether no other process of this machine is writing this temporary file."""
+    writer = _WRITER.match(temporary.name.removeprefix(_TEMPORARY))
+    return writer is None or int(writer[1]) == os.getpid() or not is_running(int(writer[1]))
 
 
 def _discard(path: Path) -> None:

@@ -26,6 +26,7 @@ CATALOGUE = {
     "usage.nothing-to-do": Entry(2, "The command has no input.", "Give a config, a run or a file."),
     "usage.same-file": Entry(2, "The same file is given for two purposes.", "Give two different files."),
     "usage.exists": Entry(2, "The output already exists.", "Give another name with -o; `seq2seq init` has --force."),
+    "usage.permission": Entry(2, "A file or folder may not be read or written by this user.", "Change its owner or mode, or use a copy."),
     "usage.unwritable": Entry(2, "The output cannot be written to this place.", "Choose another place with -o, or change the permissions."),
     "usage.in-use": Entry(2, "Another process is using the same run or file.", "Wait until it ends, or choose another place."),
     "usage.resume": Entry(2, "The output was started with different options.", "Repeat the original options, or start again without --resume."),

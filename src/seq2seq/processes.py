@@ -1,4 +1,4 @@
-"""Processes that end with the process that started them."""
+"""Processes: whether one runs, and those that end with the process that started them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
 _forking = 0
 """The process that forks."""
+
+
+def is_running(process: int) -> bool:
+    """Whether this machine runs a process with this number."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # it is another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def end_with_parent(parent: int, cleanup: Callable[[], object] = lambda: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -114,3 +115,16 @@ def test_no_pickle_in_the_source() -> None:
         r"|(?<!safetensors\.)torch\.(load|save)\(|allow_pickle *= *True|\.from_pretrained\([^)]*\.bin"
     )
     assert [path for path in source.rglob("*.py") if forbidden.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_two_processes_write_the_same_file(tmp_path: Path) -> None:
+    """`seq2seq report` of a run in training once moved its half-written page into place, or failed."""
+    path, half = tmp_path / "report.html", tmp_path / f".partial-pid{os.getppid()}-report.html"
+    half.write_bytes(b"half")
+    write_bytes(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert remove_partial(tmp_path) == []  # the other one still writes
+    assert half.read_bytes() == b"half"
+    half.rename(half.with_name(".partial-pid999999999-report.html"))
+    write_bytes(path, b"again")
+    assert [found.name for found in tmp_path.iterdir()] == ["report.html"]

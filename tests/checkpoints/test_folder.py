@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -271,3 +272,11 @@ def test_a_full_disk_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.Mon
     checkpoint = folder.load_last()
     assert checkpoint is not None
     assert checkpoint.state.step == 1
+
+
+def test_a_loss_that_is_no_number_does_not_stay_the_best() -> None:
+    """With a metric that cannot move, such as a BLEU of 0, no later model was better than it."""
+    state = TrainState()
+    assert state.judge(0.0, math.nan)
+    assert state.judge(0.0, 5.0)
+    assert not state.judge(0.0, math.nan)

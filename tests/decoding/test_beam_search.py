@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from seq2seq.decoding.candidates import Sampling
-from seq2seq.decoding.interface import Hypothesis
+from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.length_limits import check, lengths
 from seq2seq.errors import DivergenceError, UsageError
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS, PAD
@@ -321,7 +322,7 @@ def test_a_model_that_diverged_is_named() -> None:
         {"max_length_ratio": -1.0},
         {"max_length_ratio": math.inf},
         {"min_length_ratio": -0.1},
-        {"min_length_ratio": 0.1},
+        {"min_length_ratio": 0.1, "max_length_ratio": 0.05},
         {"sampling": Sampling(temperature=0.0)},
         {"sampling": Sampling(top_k=-1)},
         {"sampling": Sampling(top_p=0.0)},
@@ -332,3 +333,16 @@ def test_a_model_that_diverged_is_named() -> None:
 def test_impossible_arguments_are_usage_errors(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         run(MarkovModel(torch.zeros(6, 6)), random_source(1, 6, 0), 4, **changes)
+
+
+def test_limits_of_the_length() -> None:
+    """A limit for any source made a minimum ratio an error, and huge limits were no numbers for torch."""
+    model, sentences = MarkovModel(torch.zeros(8, 8)), [Sentence([5] * 20)]
+    options = SearchOptions(max_length_ratio=0.0, max_length_offset=4, min_length_ratio=0.5)
+    check(sentences, options)
+    assert lengths(model, sentences, options) == [(4, 4)]
+    huge = SearchOptions(max_length_ratio=1e308, max_length_offset=10**30, min_length_ratio=1e300)
+    check(sentences, huge)
+    torch.tensor(lengths(model, sentences, huge))
+    with pytest.raises(UsageError, match="minimum length ratio"):
+        check(sentences, SearchOptions(max_length_ratio=1.0, min_length_ratio=1.5))

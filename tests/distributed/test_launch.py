@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,8 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from seq2seq.cli.output import open_output
+from seq2seq.config import Config, load_config
 from seq2seq.data.demo import builtin_pairs
+from seq2seq.distributed.launch import launch
+from seq2seq.distributed.placement import Placement
+from seq2seq.errors import ConfigError
 from seq2seq.runs.lock import locked
 from tests.children import LIMIT_SECONDS, Child, Outcome, is_gone, is_stopped
 from tests.cli.conftest import checkpoint_of
@@ -265,3 +272,30 @@ def test_ranks_that_disagree_end_with_one_line(place: Path) -> None:
     assert "hint: start every rank with the same command" in said
     assert "Traceback" not in said
     assert not (place / "differ").exists()
+
+
+def fail_at_length(config: Config, placement: Placement) -> None:
+    """Work of a rank, which raises an error with a long text."""
+    raise ConfigError("x" * 200_000)
+
+
+def test_an_error_with_a_long_text_reaches_the_parent() -> None:
+    """A report that was larger than a pipe holds kept its rank, and the training, waiting without end."""
+    config = load_config([], ["data.train=[{builtin: demo}]"])
+    with pytest.raises(ConfigError) as caught:
+        launch(fail_at_length, config, Placement(torch.device("cpu"), 2, 1))
+    assert caught.value.what == "x" * 200_000
+
+
+def test_a_file_system_without_locks_is_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        assert "cannot be locked" in capsys.readouterr().err
+    with open_output(tmp_path / "out", {}) as output:
+        output.write("line\n", [], {})
+    assert (tmp_path / "out").read_text() == "line\n"

@@ -21,10 +21,11 @@ from seq2seq.data.batches import Batch
 from seq2seq.errors import ConfigError, DivergenceError, ResourceError, UsageError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_config import config_changes, save_run_config
-from seq2seq.training.failures import DivergenceWatch
+from seq2seq.runs.train import _opened
+from seq2seq.training.failures import DivergenceWatch, out_of_memory_error
 from seq2seq.training.metrics_log import RunReport
 from tests.faults.conftest import Failpoint
-from tests.training.test_trainer import Copying, make_trainer, tiny_model, weights
+from tests.training.test_trainer import Copying, batch_of, make_trainer, pairs, tiny_model, weights
 
 
 @pytest.mark.fault(26)
@@ -87,7 +88,7 @@ def test_out_of_memory_names_the_batch_and_a_smaller_one(
     times: str, tmp_path: Path, failpoint: Failpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first is the rehearsal of the largest batch, which follows a first update; the other comes later."""
-    monkeypatch.setattr("seq2seq.training.trainer.free_memory", lambda device: 1 << 30 if times == "5" else 0)
+    monkeypatch.setattr("seq2seq.training.trainer.free_memory", lambda device: 1 << 60 if times == "5" else 0)
     trainer = make_trainer(tmp_path, tiny_model("transformer"), batch_size=4096, accumulation_steps=2)
     failpoint(f"step.loss=oom@{times}")
     with pytest.raises(
@@ -257,3 +258,43 @@ def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
     assert directory.config.read_bytes() == kept
     allowed = ["training.max_steps=77", "devices=2", "decoding.beam_size=9"]
     save_run_config(directory, load_config([directory.config], allowed))
+
+
+@pytest.mark.fault(26)
+def test_one_skipped_overflow_of_fp16_in_a_log_line_is_no_divergence(tmp_path: Path) -> None:
+    """The mean of its line is no number either; a second such line means that nothing is learned any more."""
+    report = RunReport(tmp_path, resumed_step=0, max_steps=1)
+    watch = DivergenceWatch(TrainingSettings(), TrainState(), report, skips_overflows=True, vocabulary=20)
+    watch.check_mean(math.nan, math.nan, math.inf, 0.1)
+    watch.check_mean(2.0, 2.0, 1.0, 0.1)
+    watch.check_mean(math.nan, math.nan, math.inf, 0.1)
+    with pytest.raises(DivergenceError):
+        watch.check_mean(math.nan, math.nan, math.inf, 0.1)
+    report.close()
+
+
+@pytest.mark.fault(28)
+def test_a_batch_size_that_was_fitted_is_halved_too() -> None:
+    """`training.batch_size=auto` was advised to a run that had it, with the same batch."""
+    batch = batch_of(pairs(8, 0))
+    settings = TrainingSettings.model_validate({"batch_size": "auto"})
+    error = out_of_memory_error(settings, torch.device("cpu"), "at step 3", [batch], is_saved=True)
+    size = 8 * max(batch.source.shape[1], batch.target_in.shape[1])
+    assert f"training.batch_size={size // 2} training.accumulation_steps=2, in another folder" in (error.hint or "")
+
+
+@pytest.mark.parametrize("kept", ["diverged.json", "metrics.jsonl", "checkpoints", None])
+def test_a_run_that_fails_keeps_its_figures(kept: str | None, tmp_path: Path) -> None:
+    """One that failed before its first checkpoint was removed whole, with the file that the error named."""
+    directory = RunDirectory(tmp_path / "run")
+    config = load_config([], ["data.train=[{builtin: demo}]"])
+
+    def diverge() -> None:
+        with _opened(directory, config, {}):
+            if kept is not None:
+                (directory.path / kept).mkdir()
+            raise DivergenceError("it diverged")
+
+    with pytest.raises(DivergenceError):
+        diverge()
+    assert directory.path.exists() == (kept is not None)

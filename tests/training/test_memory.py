@@ -9,6 +9,7 @@ import torch
 
 from seq2seq import system as free
 from seq2seq.config import TrainingSettings
+from seq2seq.data.batches import collate
 from seq2seq.training import trainer
 from seq2seq.training.batch_size import peak_bytes
 from seq2seq.training.failures import out_of_memory_error
@@ -81,13 +82,14 @@ def test_a_limit_of_the_shell_is_told_before_it_is_met(
     cpu, settings = torch.device("cpu"), TrainingSettings()
     trainer._warn_if_address_space_is_small()
     assert capsys.readouterr().err == ""
-    assert "ulimit" not in (out_of_memory_error(settings, cpu, "").hint or "")
+    batch = collate([[5]], [[6]])
+    assert "ulimit" not in (out_of_memory_error(settings, cpu, "", [batch]).hint or "")
     used = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
     monkeypatch.setattr("resource.getrlimit", lambda kind: (used + (3 << 30), resource.RLIM_INFINITY))
     assert 2 << 30 < free.address_space_left() <= 3 << 30
     assert free.free_memory(cpu) <= 3 << 30
     trainer._warn_if_address_space_is_small()
     assert capsys.readouterr().err.endswith("lift the limit before: ulimit -v unlimited\n")
-    assert (out_of_memory_error(settings, cpu, "").hint or "").startswith(
+    assert (out_of_memory_error(settings, cpu, "", [batch]).hint or "").startswith(
         "ulimit -v unlimited, or training.batch_size="
     )

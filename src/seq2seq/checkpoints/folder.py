@@ -356,7 +356,9 @@ class CheckpointFolder:
 
     def _numbered(self) -> list[Path]:
         """All entries named step-N, oldest first."""
-        numbered = [(match, path) for path in self.path.glob("step-*") if (match := _STEP.fullmatch(path.name))]
+        # Not glob, which finds nothing in a folder that may not be read.
+        entries = self.path.iterdir() if self.path.is_dir() else ()
+        numbered = [(match, path) for path in entries if (match := _STEP.fullmatch(path.name))]
         return [path for _, path in sorted((int(match[1]), path) for match, path in numbered)]
 
 

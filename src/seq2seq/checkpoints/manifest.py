@@ -79,6 +79,8 @@ def read_manifest(folder: Path) -> dict[str, FileRecord]:
         raise CheckpointError(
             f"{folder} is not a complete checkpoint: it has no {MANIFEST}", hint=_CHOOSE, code="checkpoint.damaged"
         ) from None
+    except PermissionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise _damaged(path) from None
     if not whole:

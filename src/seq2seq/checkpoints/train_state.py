@@ -50,6 +50,7 @@ class TrainState:
         """
         # NaN compares false with every number and would stay the best forever.
         metric = -math.inf if math.isnan(metric) else metric
+        loss = math.inf if math.isnan(loss) else loss
         self.metric = metric
         improved = self.best_metric is None or metric > self.best_metric
         if not improved and metric == self.best_metric and self.best_loss is not None:

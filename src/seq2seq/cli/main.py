@@ -122,7 +122,7 @@ def _with_command(name: str) -> typer.Typer:
 
 
 def main() -> NoReturn:
-    """Run the command line; exit codes as in the README."""
+    """Run the command line; docs/errors.md lists the exit codes."""
     try:
         code = _run()
         if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
@@ -224,6 +224,9 @@ def _failed_output(error: OSError, debug: bool) -> int:
             what, hint, code = "cannot write the output: the disk is full", "free some space", "disk.full"
             if error.errno == errno.EFBIG:
                 what, hint = "cannot write the output: a file may not grow so large", "ulimit -f unlimited"
+        case errno.EACCES | errno.EPERM if error.filename is not None:
+            what, hint = f"no permission: {error.filename}", "see its owner and mode: ls -ld, chmod"
+            return _report(UsageError(what, hint=hint, code="usage.permission"), debug)
         case errno.EIO if error.filename is None:
             what, hint, code = "the disk does not read or write", "check the disk, or write elsewhere", "disk.error"
         case _:

@@ -23,6 +23,7 @@ from seq2seq.config.sources import BuiltinSource, HubSource, Source, TextSource
 from seq2seq.data.demo import DEMO_PAIRS
 from seq2seq.data.files import digest_content, digest_file, locate, open_binary
 from seq2seq.errors import NetworkError
+from seq2seq.processes import is_running
 from seq2seq.system import private_folder, user_cache
 
 RECORD = "record.json"
@@ -201,7 +202,8 @@ def _remove_stale(cache: Path) -> None:
     mine = f"{_TEMPORARY}{socket.gethostname()}-"
     for path in cache.glob(mine + "*"):
         number = path.name.removeprefix(mine).split("-")[0]
-        if number.isdecimal() and not _is_running(int(number)):
+        # This process has no temporary folder yet: one with its number is of a process that had it before.
+        if number.isdecimal() and (int(number) == os.getpid() or not is_running(int(number))):
             console.say(f"removing unfinished prepared data {path}")
             _remove(path)
 
@@ -215,16 +217,6 @@ def _remove(path: Path) -> None:
 def _temporary(path: Path) -> Path:
     """Temporary name beside a path that no other process uses."""
     return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{path.name}")
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()  # a reused process id: this process has no temporary folder yet
 
 
 def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

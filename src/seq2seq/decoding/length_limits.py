@@ -15,6 +15,9 @@ from seq2seq.errors import UsageError
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 
+_MOST_TOKENS = 2**40
+"""More than any output has: larger limits are no numbers for torch."""
+
 
 class Lengths(NamedTuple):
     """Minimum and maximum length of an output in tokens, EOS not counted."""
@@ -32,7 +35,7 @@ def lengths(model: Seq2SeqModel, sentences: Sequence[Sentence], options: SearchO
     limit = model.max_target_length
     limits = []
     for sentence in sentences:
-        maximum = max(int(options.max_length_ratio * len(sentence.ids)) + options.max_length_offset, 0)
+        maximum = max(_tokens(options.max_length_ratio * len(sentence.ids) + options.max_length_offset), 0)
         needed = len(sentence.prefix) + sum(len(phrase) for phrase in sentence.phrases)
         maximum = max(maximum, needed)
         if limit is not None:
@@ -43,8 +46,12 @@ def lengths(model: Seq2SeqModel, sentences: Sequence[Sentence], options: SearchO
                     " that the model can write",
                     code="search.phrases",
                 )
-        limits.append(Lengths(min(int(options.min_length_ratio * len(sentence.ids)), maximum), maximum))
+        limits.append(Lengths(min(_tokens(options.min_length_ratio * len(sentence.ids)), maximum), maximum))
     return limits
+
+
+def _tokens(length: float) -> int:
+    return int(min(length, _MOST_TOKENS))
 
 
 def check(sentences: Sequence[Sentence], options: SearchOptions) -> None:
@@ -57,7 +64,7 @@ def check(sentences: Sequence[Sentence], options: SearchOptions) -> None:
         (best >= 1, f"n-best must be at least 1, not {best}", None),
         (0 <= most < infinity, f"the maximum length ratio must be 0 or more, not {most}", "2 is usual"),
         (
-            0 <= least <= most,
+            0 <= least <= (most or infinity),  # without a ratio the offset is the limit, and the minimum yields to it
             f"the minimum length ratio must be between 0 and the maximum ({most}), not {least}",
             "0.5 forbids outputs shorter than half the source",
         ),

@@ -32,7 +32,8 @@ class RankLostError(WorkerError):
     """
 
     def __init__(self, what: str, *, reported: bool = False) -> None:
-        super().__init__(what, hint="the last checkpoint is kept; run the same command again", code="worker.rank")
+        hint = "run the same command again; it goes on from the last checkpoint, if there is one"
+        super().__init__(what, hint=hint, code="worker.rank")
         self.reported = reported
 
 

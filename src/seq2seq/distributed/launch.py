@@ -42,7 +42,7 @@ from seq2seq.system import available_cores
 
 _SAVING_SECONDS, _LEAVING_SECONDS = 15.0, 2.0
 _MOST_TEXT = 20_000
-"""Characters of a traceback that a rank sends: fewer than a pipe holds, so that it never waits for a reader."""
+"""Characters of a traceback that a rank sends."""
 
 
 Work = Callable[[Config, Placement], Any]
@@ -99,13 +99,18 @@ class _Rank:
         sender.close()
         self.process = process
 
+    @property
+    def events(self) -> list[Connection | int]:
+        """What to wait for: the end of the process, and its report, which may be larger than a pipe holds."""
+        return [self.process.sentinel, *([] if self.receiver.closed else [self.receiver])]
+
     def collect(self) -> None:
         """Read the report, if there is one."""
         try:
-            while self.receiver.poll():
+            while not self.receiver.closed and self.receiver.poll():
                 self.report = json.loads(self.receiver.recv_bytes())
         except (EOFError, OSError):
-            pass
+            self.receiver.close()
 
     def send(self, number: int) -> None:
         """Forward a signal."""
@@ -149,7 +154,9 @@ class _Watch:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 for rank in running:
                     rank.kill()
-            wait([rank.process.sentinel for rank in running], timeout=0.5)
+            wait([event for rank in running for event in rank.events], timeout=0.5)
+            for rank in running:
+                rank.collect()
             for rank in [rank for rank in running if not rank.process.is_alive()]:
                 running.remove(rank)
                 rank.process.join()
@@ -188,7 +195,7 @@ class _Watch:
             return kind(report["what"], where=report["where"], hint=report["hint"], code=report["code"])
         if code < 0 and not report:
             text = f"{name} of {len(self.ranks)} was killed by {signal.Signals(-code).name}"
-            hint = "the last checkpoint is kept; run the same command again"
+            hint = "run the same command again; it goes on from the last checkpoint, if there is one"
             if -code == signal.SIGKILL:
                 hint = "out of memory, perhaps; " + hint
             return WorkerError(text, hint=hint, code="worker.rank")

@@ -47,11 +47,6 @@ class Ranks:
         """A run of one process."""
         return cls()
 
-    @staticmethod
-    def expected() -> bool:
-        """Whether this process was started as one of several ranks."""
-        return is_rank()
-
     @classmethod
     def start(cls, device: str) -> Ranks:
         """Connect to the other ranks, if there are any, for a model on `cpu` or `cuda`.

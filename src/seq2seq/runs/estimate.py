@@ -32,6 +32,7 @@ from seq2seq.models.transformer import TransformerModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.evaluate import texts_to_validate
 from seq2seq.sealed_records import Estimate, write_record
 from seq2seq.system import GENERATED_PRODUCTS, keep_freed_memory, peak_memory
 from seq2seq.training.step import LossModule, train_step
@@ -63,7 +64,7 @@ _FEW_STEPS, _ENOUGH_STEPS = 50, 300
 """Steps after which even short sentences are hardly translated, and steps that make a beginning."""
 
 
-def recorded_estimate(directory: RunDirectory, settings: TrainingSettings, ranks: Ranks) -> Estimate | None:
+def replanned_estimate(directory: RunDirectory, settings: TrainingSettings, ranks: Ranks) -> Estimate | None:
     """The estimate of a run that has begun; a new budget continues the run with a new schedule. Every rank calls it.
 
     Returns:
@@ -117,7 +118,8 @@ def estimate_run(
     validation = 0.0
     if prepared.valid_pairs and prepared.valid is not None:
         share = len(prepared.valid) / max(1, data.pairs_per_epoch)  # a forward pass is a third of an update
-        validation = share * step_seconds * data.batches_per_epoch / 3 + len(prepared.valid_pairs) * shares["greedy"]
+        epoch_seconds = step_seconds * data.batches_per_epoch / settings.accumulation_steps
+        validation = share * epoch_seconds / 3 + len(texts_to_validate(config, prepared)) * shares["greedy"]
     sentences = len(prepared.test_pairs) + len(directory.load_pairs("old_test"))
     found = Estimate(
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
@@ -316,7 +318,7 @@ def _seconds_per_sentence(
     mine = texts[ranks.rank :: ranks.size]
     if not mine:
         return 0.0
-    update = {"beam_size": beam_size, "max_length_ratio": 1.0, "max_length_offset": 1}
+    update = {"beam_size": beam_size, "max_length_ratio": 1.0, "max_length_offset": 1, "min_length_ratio": 0.0}
     model.eval()
     translator = Translator(
         NativeEngine(model, precision.device), prepared.tokenizers, config.decoding.model_copy(update=update)

@@ -12,6 +12,7 @@ import torch
 
 from seq2seq.alignment.word_alignment import WordAligner
 from seq2seq.atomic_files import write_text
+from seq2seq.checkpoints.checkpoint import state_of
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.console import say, warn
@@ -111,6 +112,15 @@ def make_validation(
         )
 
     return validate
+
+
+def texts_to_validate(config: Config, prepared: Prepared) -> list[str]:
+    """The sentences that a validation translates: all for BLEU or chrF, some as samples for the loss."""
+    sources, references = ([pair[side] for pair in prepared.valid_pairs] for side in (0, 1))
+    metric = config.training.metric
+    if metric == "auto":
+        metric, _ = choose_metric(references, config.data.target_language)
+    return sources[:_SAMPLES] if metric == "loss" else sources
 
 
 def _validation_metric(
@@ -237,8 +247,8 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
                 write_attention(directory.attention, sample_attention(run.aligner(), shown))
     if (start := directory.load_start()) is not None:
         results["start"] = start.model_dump(mode="json", exclude={"format", "check"})
-    last = CheckpointFolder(directory.checkpoints).load_last()
-    if last is not None:
-        results |= {"steps": last.state.step, "minutes": last.state.seconds / 60}
+    steps = CheckpointFolder(directory.checkpoints).steps()
+    if steps and (state := state_of(steps[-1])) is not None:
+        results |= {"steps": state.step, "minutes": state.seconds / 60}
     if ranks.is_first:
         write_record(directory.results, results)

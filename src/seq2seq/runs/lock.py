@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TextIO
 
 from seq2seq.atomic_files import disk_error, no_follow
+from seq2seq.console import warn
 from seq2seq.errors import UsageError
+from seq2seq.processes import is_running
 
 _ENDING_SECONDS = 1.0
 """Time for a killed process to give up its lock: it holds it until its last thread has ended."""
@@ -65,10 +67,13 @@ def _lock(file: TextIO, folder: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
-        except OSError:
+        except BlockingIOError:
             if time.monotonic() < deadline:
                 time.sleep(0.05)
                 continue
+        except OSError as error:  # a file system without locks
+            warn(f"{folder} cannot be locked ({error.strerror}): see that no other process trains in it")
+            return
         file.seek(0)
         raise UsageError(
             f"{folder} is in use by {_owner(file.read())}",
@@ -83,11 +88,5 @@ def _lock(file: TextIO, folder: Path) -> None:
 def _owner(record: str) -> str:
     """The process that a lock file names, unless it has ended."""
     match = re.fullmatch(r"PID (\d+) on (.+)", record)
-    if match and match[2] == socket.gethostname():
-        try:
-            os.kill(int(match[1]), 0)
-        except PermissionError:  # it is another user's
-            pass
-        except (OSError, OverflowError):
-            match = None
-    return record if match else "another process"
+    has_ended = match is not None and match[2] == socket.gethostname() and not is_running(int(match[1]))
+    return record if match and not has_ended else "another process"

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,7 @@ from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.averaging import average_checkpoints
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
-from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, recorded_estimate, time_steps
+from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, replanned_estimate, time_steps
 from seq2seq.runs.evaluate import make_validation, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.fine_tuning_recipe import with_recipe
@@ -200,7 +200,9 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
 
 def _complete_report(directory: RunDirectory, refresh: Refresh | None) -> None:
     """Write the report of a finished run that was killed before its last write."""
-    interrupted = remove_partial(directory.path)
+    interrupted = []
+    with suppress(OSError):  # a read-only folder
+        interrupted = remove_partial(directory.path)
     try:
         is_late = directory.report.stat().st_mtime_ns < directory.results.stat().st_mtime_ns
     except OSError:
@@ -225,7 +227,13 @@ def _saved_so_far(directory: RunDirectory) -> str:
 
 @contextmanager
 def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str]) -> Iterator[None]:
-    """Context that holds the run directory; a new one is removed if the run is refused before it has begun."""
+    """Context that holds the run directory; a new one is removed if the run fails before it has figures to keep."""
+    if directory.results.exists():  # nothing is written, and the folder may be read-only
+        check_run_config(directory, config)
+        check_data(directory, config)
+        save_run_config(directory, config)
+        yield
+        return
     is_new = not directory.path.exists()
     directory.create()
     with locked(directory.path):  # an error here leaves alone what another process has just begun
@@ -237,7 +245,8 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
                 directory.save_environment()
                 yield
         except UserError:
-            if is_new and not directory.checkpoints.exists():
+            kept = directory.checkpoints, directory.metrics, directory.path / "diverged.json"
+            if is_new and not any(path.exists() for path in kept):
                 shutil.rmtree(directory.path, ignore_errors=True)
             raise
 
@@ -301,7 +310,7 @@ def _set_up(
         batch_size = _batch_size(config, directory, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
     if directory.has_checkpoints:
-        trainer.settings = fitted(config.training, recorded_estimate(directory, config.training, ranks))
+        trainer.settings = fitted(config.training, replanned_estimate(directory, config.training, ranks))
         return trainer, data, None
     tell_pace = partial(estimate_run, config, directory, trainer, data, prepared, started)
     if start.only_estimates or config.training.budget_minutes is not None:

@@ -133,6 +133,8 @@ class Measured(NamedTuple):
     sentences_per_second: float
     scores: dict[str, dict[str, float]]
     """BLEU and chrF of each split."""
+    sentences: dict[str, int]
+    """Sentences of each split that were translated and scored."""
     signature: str
     """Of the BLEU."""
 
@@ -142,7 +144,9 @@ def measure(loaded: LoadedRun) -> Measured:
     together after a warm-up, up to 1,000 sentences of each."""
     translator = loaded.translator
     parameters = sum(parameter.numel() for parameter in translator.model.parameters())
-    scores, signature, lines, seconds = {}, "", 0, 0.0
+    scores: dict[str, dict[str, float]] = {}
+    sentences: dict[str, int] = {}
+    signature, seconds = "", 0.0
     for split in ("valid", "test"):
         pairs: list[Pair] = loaded.directory.load_pairs(split)[:_TIMED]
         if not pairs:
@@ -152,15 +156,15 @@ def measure(loaded: LoadedRun) -> Measured:
         started = time.perf_counter()
         texts = translator.translate(sources)
         seconds += time.perf_counter() - started
-        lines += len(sources)
+        sentences[split] = len(sources)
         language = loaded.config.data.target_language
         metrics = {
             item.name: item for item in corpus_metrics(texts, [pair[1] for pair in pairs], target_language=language)
         }
         scores[split] = {name: metrics[name].value for name in ("BLEU", "chrF")}
         signature = metrics["BLEU"].signature
-    rate = lines / seconds if seconds else 0.0
-    return Measured(str(loaded.directory.path), parameters, rate, scores, signature)
+    rate = sum(sentences.values()) / seconds if seconds else 0.0
+    return Measured(str(loaded.directory.path), parameters, rate, scores, sentences, signature)
 
 
 def comparison(teacher: Measured, student: Measured) -> list[tuple[str, str, str, str]]:
@@ -179,5 +183,6 @@ def comparison(teacher: Measured, student: Measured) -> list[tuple[str, str, str
     for split, scores in teacher.scores.items():
         for name, before in scores.items():
             after = student.scores[split][name]
-            rows.append((f"{split} {name}", f"{before:.2f}", f"{after:.2f}", f"{after - before:+.2f}"))
+            what = f"{split} {name}, {teacher.sentences[split]:,} sentences"
+            rows.append((what, f"{before:.2f}", f"{after:.2f}", f"{after - before:+.2f}"))
     return rows

@@ -36,6 +36,7 @@ class DivergenceWatch:
     ) -> None:
         self._settings, self._state, self._report = settings, state, report
         self._skips_overflows, self._vocabulary = skips_overflows, vocabulary
+        self._was_sound = True
 
     def check_update(self, loss: float, norm: float, rate: float, group: Sequence[Batch]) -> None:
         """Check an update that was just tried: loss per token, gradient norm and learning rate.
@@ -54,7 +55,9 @@ class DivergenceWatch:
         """
         if not self._is_sound(loss, norm):
             self._diverged(loss, norm, rate)
-        if is_hopeless(nll, self._vocabulary):
+        # One update that fp16 has skipped makes the mean of its log line no number; a second line is no accident.
+        was_sound, self._was_sound = self._was_sound, math.isfinite(nll)
+        if is_hopeless(nll, self._vocabulary) and not (self._skips_overflows and was_sound and not self._was_sound):
             self._diverged(loss, norm, rate, taken=True)
 
     def _is_sound(self, loss: float, norm: float) -> bool:
@@ -98,23 +101,38 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or what_ran_out(error) is not None
 
 
-def out_of_memory_error(settings: TrainingSettings, device: torch.device, when: str) -> ResourceError:
-    """The error to raise when memory ran out, with a smaller batch that makes the same update as a hint."""
+def out_of_memory_error(
+    settings: TrainingSettings, device: torch.device, when: str, batches: Sequence[Batch], *, is_saved: bool = False
+) -> ResourceError:
+    """The error to raise when memory ran out, with a smaller batch that makes the same update as a hint.
+
+    Args:
+        when: what was tried, without its batch.
+        batches: those of the update.
+        is_saved: whether the run has a checkpoint, and so cannot go on with another batch size.
+    """
+    largest = _largest(batches)
     size = settings.batch_size
+    if size == "auto":
+        size = largest.source.shape[0]
+        size *= max(largest.source.shape[1], largest.target_in.shape[1]) if settings.batch_type == "tokens" else 1
     limited = device.type == "cpu" and address_space_left() is not None
-    smaller = "auto" if size == "auto" else max(1, size // 2)
+    smaller = f"training.batch_size={max(1, size // 2)} training.accumulation_steps={settings.accumulation_steps * 2}"
     return ResourceError(
-        f"out of memory on {device} {when}",
+        f"out of memory on {device} {when} ({_shape(largest)})" + ("; the last checkpoint is kept" if is_saved else ""),
         hint=("ulimit -v unlimited, or " if limited else "")
-        + f"training.batch_size={smaller} training.accumulation_steps={settings.accumulation_steps * 2}, "
-        "or training.activation_checkpointing=true",
+        + smaller
+        + (", in another folder with -o" if is_saved else "")
+        + ", or training.activation_checkpointing=true",
         code="memory.training",
     )
 
 
-def batch_shape(batches: Sequence[Batch]) -> str:
-    """Size of the largest batch, for messages."""
-    batch = max(batches, key=lambda batch: batch.source.numel() + batch.target_in.numel())
+def _largest(batches: Sequence[Batch]) -> Batch:
+    return max(batches, key=lambda batch: batch.source.numel() + batch.target_in.numel())
+
+
+def _shape(batch: Batch) -> str:
     tokens = f"{batch.source.numel():,} source and {batch.target_in.numel():,} target tokens"
     return f"{len(batch.source):,} pairs, {tokens}, padding included"
 

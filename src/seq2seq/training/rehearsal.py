@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seq2seq.config import TrainingSettings
 from seq2seq.data.batches import Batch
 from seq2seq.optimization.precision import Precision
-from seq2seq.training.failures import batch_shape, is_out_of_memory, out_of_memory_error
+from seq2seq.training.failures import is_out_of_memory, out_of_memory_error
 from seq2seq.training.random_state import random_state, set_random_state
 from seq2seq.training.step import LossModule, train_step
 
@@ -36,9 +36,7 @@ def rehearse(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory_error(
-            settings, precision.device, f"with the largest batch ({batch_shape([batch])})"
-        ) from None
+        raise out_of_memory_error(settings, precision.device, "with the largest batch", [batch]) from None
 
 
 @contextmanager

@@ -28,13 +28,13 @@ class StoppingCriteria:
     def is_done(self) -> bool:
         """True once a limit is reached, or after `patience` validations without a new best (early stopping)."""
         patience = self.settings.patience
-        return self.is_out_of_steps() or (patience is not None and self.state.stalled >= patience)
+        return self.has_reached_limit() or (patience is not None and self.state.stalled >= patience)
 
-    def is_out_of_steps(self) -> bool:
-        """Whether `max_steps` or a limit of epochs or minutes is reached."""
-        return self.state.step >= self.settings.max_steps or self._limit() is not None
+    def has_reached_limit(self) -> bool:
+        """Whether `max_steps`, `max_epochs` or `max_minutes` is reached."""
+        return self.state.step >= self.settings.max_steps or self._earlier_limit() is not None
 
-    def _limit(self) -> str | None:
+    def _earlier_limit(self) -> str | None:
         """The limit that has been reached before `max_steps`, as a setting."""
         settings, state = self.settings, self.state
         if settings.max_epochs is not None and state.cursor.epoch >= settings.max_epochs:
@@ -91,7 +91,7 @@ class StoppingCriteria:
     def tell_end_by_limit(self) -> None:
         """Say which limit ended the run before `max_steps`, and warn if it ended too early to have learned much."""
         settings, step = self.settings, self.state.step
-        if step >= settings.max_steps or (limit := self._limit()) is None:
+        if step >= settings.max_steps or (limit := self._earlier_limit()) is None:
             return
         say(f"{limit} ended training at step {step:,} of {settings.max_steps:,}")
         if step <= max(self.schedule().warmup_steps, 100):

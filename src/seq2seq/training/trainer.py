@@ -40,7 +40,7 @@ from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
 from seq2seq.optimization.schedules import learning_rate
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left, free_memory, peak_memory
-from seq2seq.training.failures import DivergenceWatch, batch_shape, is_out_of_memory, loader_error, out_of_memory_error
+from seq2seq.training.failures import DivergenceWatch, is_out_of_memory, loader_error, out_of_memory_error
 from seq2seq.training.metrics_log import RunReport, StepReport, Validation
 from seq2seq.training.random_state import random_states, set_random_states
 from seq2seq.training.rehearsal import rehearse, rehearsing
@@ -298,14 +298,14 @@ class Trainer:
                     clock = time.monotonic()
                 if self.stopping.measure_pace(data.pairs_per_epoch):
                     report.expect(self.stopping.expected_steps())
-                validates = state.step % self.stopping.validate_every() == 0 or self.stopping.is_out_of_steps()
+                validates = state.step % self.stopping.validate_every() == 0 or self.stopping.has_reached_limit()
                 if tell_pace is not None and (timer.is_enough(totals.seconds) or validates):
                     tell_pace(timer.typical())
                     tell_pace, clock = None, time.monotonic()
                 if state.step % settings.log_every == 0 or validates:
                     report.step(self._summary(update, data.pairs_per_epoch, watch))
                     self._totals = RunningTotals(self.ranks)
-                if validates and not self.stopping.is_out_of_steps():
+                if validates and not self.stopping.has_reached_limit():
                     self._validate_and_save(report, stop)
                     clock = time.monotonic()
                 number = stop.number if self.ranks.size == 1 else totals.stop
@@ -341,8 +341,9 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            when = f"at step {state.step + 1:,} with a batch of {batch_shape(group)}; the last checkpoint is kept"
-            raise out_of_memory_error(settings, self.precision.device, when) from None
+            is_saved = bool(self.checkpoints.steps())
+            when = f"at step {state.step + 1:,}"
+            raise out_of_memory_error(settings, self.precision.device, when, group, is_saved=is_saved) from None
         if self.precision.device.type not in ASYNCHRONOUS:  # there this would wait; the log line checks
             loss, norm = float(update.loss) / update.target_tokens, float(update.gradient_norm)
             watch.check_update(loss, norm, rate, group)
@@ -417,7 +418,7 @@ class Trainer:
         """Whether the run was stopped during the validation of its current step."""
         state = self.state
         at_validation = state.step > 0 and state.step % self.stopping.validate_every() == 0
-        return at_validation and not state.validated and not self.stopping.is_out_of_steps()
+        return at_validation and not state.validated and not self.stopping.has_reached_limit()
 
     def _pauses(self, share: float) -> bool:
         return share < 1.0 and self.state.validated and self.state.step >= share * self.stopping.expected_steps()
