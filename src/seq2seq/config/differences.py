@@ -9,6 +9,7 @@ from typing import Any
 
 from seq2seq.config.settings import Config
 from seq2seq.config.yaml import write_yaml
+from seq2seq.sanitize import shorten
 
 _LONGEST = 80
 _ABSENT = object()
@@ -41,8 +42,7 @@ def _scalar(value: str | float | None) -> str:
 
 def _shortened(value: Any) -> str:
     text = write_yaml(value, one_line=True)
-    text = text.removesuffix("\n").removesuffix("\n...")
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return shorten(text.removesuffix("\n").removesuffix("\n..."), _LONGEST)
 
 
 def _leaves(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
