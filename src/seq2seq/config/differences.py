@@ -1,15 +1,16 @@
-"""Differences between two configs, setting by setting, as YAML."""
+"""Differences between two configs, setting by setting, as YAML, and between the options of two commands."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
 from seq2seq.config.settings import Config
 from seq2seq.config.yaml import write_yaml
+from seq2seq.errors import UsageError
 from seq2seq.sanitize import shorten
 
 _ABSENT = object()
@@ -31,6 +32,19 @@ def changed_settings(config: Config) -> list[str]:
     default["model"]["kind"] = None
     changed = leaves(default, config.model_dump(mode="json"))
     return [f"{key}: {as_yaml(value, sys.maxsize)}" for key, _, value in changed]
+
+
+def require_same_options(before: Mapping[str, Any], now: Mapping[str, Any], *, what: str, otherwise: str) -> None:
+    """Raise `UsageError` where options have changed since `what`; `otherwise` is what helps without the old ones."""
+    names = dict.fromkeys([*before, *now])
+    if changed := [name for name in names if before.get(name) != now.get(name)]:
+        raise UsageError(
+            f"{what} with different options: "
+            + "; ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed),
+            where="--resume",
+            hint=f"use the same options, or {otherwise}",
+            code="usage.resume",
+        )
 
 
 def leaves(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
