@@ -16,10 +16,10 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.failpoints import reach
@@ -151,6 +151,34 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _discard(replaced)
+
+
+@contextmanager
+def new_files(paths: Sequence[Path]) -> Iterator[Sequence[TextIO]]:
+    """Context with temporary text files that become `paths` together on success and are removed on failure.
+
+    Raises:
+        ResourceError: the disk is full.
+        UsageError: a file cannot be written.
+    """
+    partial = [path.with_name(f"{_TEMPORARY}{path.name}") for path in paths]
+    try:
+        with ExitStack() as stack:
+            for temporary in partial:
+                temporary.unlink(missing_ok=True)  # "x", as in `_write`
+            files = [stack.enter_context(path.open("x", encoding="utf-8", newline="\n")) for path in partial]
+            yield files
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+        for temporary, path in zip(partial, paths, strict=True):
+            temporary.replace(path)
+    except OSError as error:
+        raise disk_error(error, paths[0], 0) from None
+    finally:
+        for temporary in partial:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Text that is shown, logged or stored: secrets become `***`, and control characters are escaped."""
+"""Text that is shown, logged or stored: secrets become `***`, control characters are escaped, long text is cut."""
 
 from __future__ import annotations
 
@@ -69,3 +69,8 @@ def presentable(text: str) -> str:
     window, or show a text in another order.
     """
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), redact(text))
+
+
+def shorten(text: str, limit: int) -> str:
+    """A text of at most `limit` characters: what it loses becomes three dots."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -203,7 +203,7 @@ def test_mistakes(seq2seq: Runner, transformer: Path, files: tuple[Path, Path], 
     short = tmp_path / "short.de"
     short.write_text("Der Mann .\n", encoding="utf-8")
     outcome = seq2seq("align", transformer, "-s", files[0], "-t", short)
-    assert_told(outcome, 3, "the source has 3 lines, the target 1")
+    assert_told(outcome, 3, f"{files[0]} has 3 lines, but {short} has 1")
     assert_told(seq2seq("align", tmp_path), 5, "error: ")
     (tmp_path / "bad.en").write_bytes(b"a\xff\n")
     assert_told(seq2seq("align", transformer, "-s", tmp_path / "bad.en"), 3, "not UTF-8")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.config import Config, RNNSettings, TransformerSettings, config_to_yaml, load_config
+from seq2seq.config.differences import changed_settings
 from seq2seq.config.presets import PRESETS
-from seq2seq.config.reference import differences, reference_lines
+from seq2seq.config.reference import reference_lines
 from seq2seq.config.yaml import read_value, read_yaml
 from seq2seq.errors import ConfigError, UsageError
 
@@ -307,7 +308,7 @@ def test_reference_suggests_near_keys(key: str, hint: str) -> None:
 
 
 def test_differences_show_what_was_set() -> None:
-    shown = differences(load_config([], ["seed=9", "model.kind=gru", "model.cell=lstm"]))
+    shown = changed_settings(load_config([], ["seed=9", "model.kind=gru", "model.cell=lstm"]))
     assert shown == ["seed: 9", "model.kind: rnn", "model.cell: lstm"]
 
 

@@ -191,7 +191,7 @@ def test_what_changed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
     corpus(tmp_path, [("Source 0 text", "ziel 0 text"), *TRAIN[1:]])
     assert texts(run(tmp_path, data))[0] == ("Source 0 text", "ziel 0 text")
-    assert "rebuilding: data.train[0].files[0].sha256 changed" in capsys.readouterr().err
+    assert "rebuilding: data.train.0.files.0.sha256 changed" in capsys.readouterr().err
     run(tmp_path, data.model_copy(update={"cleaning": CleaningSettings(max_tokens=9)}))
     assert "rebuilding: data.cleaning.max_tokens changed" in capsys.readouterr().err
     run(tmp_path, data, TokenizerSettings(kind="char"))
@@ -467,7 +467,7 @@ def test_weights_do_not_rebuild_but_tags_do(tmp_path: Path, capsys: pytest.Captu
     assert "using prepared data" in capsys.readouterr().err
     for key, value in (("target_tag", "de"), ("tag", "BT")):
         run(tmp_path, DataSettings(train=(source.model_copy(update={key: value}),)))
-        assert f"data.train[0].settings.{key}" in capsys.readouterr().err
+        assert f"data.train.0.settings.{key}" in capsys.readouterr().err
 
 
 def test_data_prepared_before_there_were_tags_stay_valid(tmp_path: Path) -> None:

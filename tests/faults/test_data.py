@@ -284,7 +284,7 @@ def test_an_edited_input_is_noticed_whatever_its_size_and_time() -> None:
     Path("a.en").write_bytes(text.replace(b"source 7 ", b"Source 8 "))
     os.utime("a.en", ns=(before.st_atime_ns, before.st_mtime_ns))
     outcome = prepare()
-    assert "rebuilding: data.train[0].files[0].sha256 changed" in outcome.err
+    assert "rebuilding: data.train.0.files.0.sha256 changed" in outcome.err
 
 
 @pytest.mark.fault(15)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.atomic_files import new_folder, remove_folder, write_bytes
+from seq2seq.atomic_files import new_files, new_folder, remove_folder, write_bytes
 from seq2seq.cli.output import open_output
 from seq2seq.config import load_config
 from seq2seq.console import logging_to, say
@@ -147,7 +147,8 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, host: Path, capsys: p
     before, run = content(host), tmp_path / "new"
     directory = RunDirectory(run)
     directory.create()
-    for name in (".lock", "train.log", "metrics.jsonl", ".partial-data.json", ".partial-out", "data.json"):
+    partial = (".partial-data.json", ".partial-out", ".partial-c.en")
+    for name in (".lock", "train.log", "metrics.jsonl", "data.json", *partial):
         (run / name).symlink_to(host / "notes.txt")
     for name in (".partial-step", ".replaced-step", ".removed-step", "step"):
         (run / name).symlink_to(host)
@@ -162,6 +163,8 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, host: Path, capsys: p
         pass
     with new_folder(run / "step") as folder:
         (folder / "file").write_bytes(b"ours")
+    with new_files([run / "c.en"]) as (text,):
+        text.write("ours\n")
     remove_folder(run / "step")
     assert content(host) == before
     assert (run / "data.json").read_bytes() == b"ours"

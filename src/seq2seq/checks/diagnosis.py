@@ -10,8 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from seq2seq.evaluation.metrics import FEW_SENTENCES
+from seq2seq.sanitize import shorten
 from seq2seq.tokenizers.base import UNKNOWN
 
+EXAMPLE_LENGTH = 60
+"""Characters that are shown of a line."""
 _COMMON = 0.02
 """Share of the lines from which a fault is a finding."""
 _LARGEST_GAP = 3.0
@@ -139,7 +142,7 @@ def _output_findings(
             yield Finding(code, message, evidence, command, len(lines) / total)
     if (same := _identical(sources, hypotheses)) is not None:
         count, line = same
-        evidence = f"{line_share(count, total)} have this translation: {shorten(line)}"
+        evidence = f"{line_share(count, total)} have this translation: {shorten(line, EXAMPLE_LENGTH)}"
         yield Finding("identical", "different sources have the same translation", evidence, longer, count / total)
     yield from _whole_text_findings(references, hypotheses, lengthened, shortened)
 
@@ -286,9 +289,4 @@ def line_share(count: int, total: int) -> str:
 
 
 def _example(place: int, text: str) -> str:
-    return f"line {place + 1:,}: {shorten(text)}" if text.strip() else f"line {place + 1:,}"
-
-
-def shorten(text: str) -> str:
-    """A text of at most 60 characters."""
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"line {place + 1:,}: {shorten(text, EXAMPLE_LENGTH)}" if text.strip() else f"line {place + 1:,}"

@@ -79,8 +79,8 @@ class Finding:
         self.count += 1
         self.lines.append(line)
         if len(self.examples) < _EXAMPLES:
-            source, target = (_shown(text) for text in pair)
-            self.examples.append({"line": line, "why": _shown(detail), "source": source, "target": target})
+            source, target, why = (show(text, _LONGEST_EXAMPLE) for text in (*pair, detail))
+            self.examples.append({"line": line, "why": why, "source": source, "target": target})
 
     def verdict(self, pairs: int) -> str:
         """`error` or `warning`, by the share of the pairs."""
@@ -103,11 +103,6 @@ class Finding:
             else:
                 found.append([line, line])
         return found
-
-
-def _shown(text: str) -> str:
-    """A text for the terminal: shortened, with every character that does not print as an escape."""
-    return show(text, _LONGEST_EXAMPLE)
 
 
 class SourceReport:

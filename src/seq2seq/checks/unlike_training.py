@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from seq2seq.checks.diagnosis import Finding, is_copy, line_share, shorten
+from seq2seq.checks.diagnosis import EXAMPLE_LENGTH, Finding, is_copy, line_share
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.data.files import Pair
+from seq2seq.sanitize import shorten
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import BYTE_PIECE, Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -77,7 +78,7 @@ def _language_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText
         yield Finding(
             "language",
             "translations are in another language than the references",
-            f"{line_share(len(foreign), len(judged))}; line {line + 1:,} ({where}): {shorten(written)}",
+            f"{line_share(len(foreign), len(judged))}; line {line + 1:,} ({where}): {shorten(written, EXAMPLE_LENGTH)}",
             "seq2seq data check RUN/config.yaml",
             max(0.5, len(foreign) / len(judged)),
         )

@@ -174,7 +174,7 @@ def _make_pairs(
     from seq2seq.data.pipes import spool_pipes
     from seq2seq.synthesis.filters import SAMPLE, PairFilter, check_direction, write_pairs
     from seq2seq.synthesis.originals import Original, Originals, file_lines
-    from seq2seq.synthesis.translations import Contents, Translated
+    from seq2seq.synthesis.translations import Translated
 
     path = Path(f"{output}.translations.tsv")
     _check_existing(loaded, output, path, resume=resume)
@@ -189,25 +189,22 @@ def _make_pairs(
         data.cleaning.max_tokens,
     )
     sample = list(islice(originals.read(), SAMPLE))
-    languages = data.source_language, data.target_language
-    check_direction(sample, genuine, languages, loaded.directory.path)
-    contents = Contents.of(originals.read())
-    if not contents.lines:
+    if not sample:
         raise DataError(
             f"nothing to translate in {', '.join(files)}: no line, or each one is blank, too long or held-out text",
             where=files[0],
             hint="is it the right file?",
             code="data.no-lines",
         )
-    identity = {"weights": list(loaded.weights), "target_tag": target_tag, **method.identity()}
-    translate_all(
-        loaded, originals, contents, method.options(loaded), path, identity, target_tag=target_tag, resume=resume
-    )
+    languages = data.source_language, data.target_language
+    check_direction(sample, genuine, languages, loaded.directory.path)
+    options = method.options(loaded)
+    translate_all(loaded, originals, options, path, method.identity(), target_tag=target_tag, resume=resume)
 
     def pair_of(original: Original, found: Translated) -> Pair:
         return method.source(found.text, original.line), original.text
 
-    judge = PairFilter(path, sample, languages, genuine, limits)
+    judge = PairFilter(path, originals.read(), languages, genuine, limits)
     return write_pairs(originals, path, judge, output, languages[::-1], pair_of, replace=resume)
 
 

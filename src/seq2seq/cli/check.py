@@ -10,7 +10,7 @@ import typer
 
 from seq2seq.cli.options import Checkpoint, Device, Json, Keep, Run, TargetTag, Threads, parse_kinds
 from seq2seq.console import format_table, muted
-from seq2seq.sanitize import presentable
+from seq2seq.sanitize import presentable, shorten
 
 if TYPE_CHECKING:
     from seq2seq.checks.behaviour import Result, Summary
@@ -56,13 +56,9 @@ def check(
 
 def _example(summary: Summary) -> str:
     """The worst example of a kind, in two lines."""
-    source, output = (_short(text) for text in (summary.example.source, summary.example.output))
+    texts = summary.example.source, summary.example.output
+    source, output = (shorten(" ".join(text.split()), _WIDEST_EXAMPLE) for text in texts)
     return f"{summary.kind}, {summary.example.verdict}:\n  {source}\n  -> {output}"
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _WIDEST_EXAMPLE else text[: _WIDEST_EXAMPLE - 1] + "…"
 
 
 def _as_json(results: Sequence[Result], found: Sequence[Summary]) -> dict[str, Any]:

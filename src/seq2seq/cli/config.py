@@ -28,9 +28,9 @@ def show(
 
     config = load_config(*split_arguments(arguments))
     if diff:
-        from seq2seq.config.reference import differences
+        from seq2seq.config.differences import changed_settings
 
-        for line in differences(config):
+        for line in changed_settings(config):
             typer.echo(line)
         return
     typer.echo(config_to_yaml(config), nl=False)

@@ -8,9 +8,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
@@ -190,9 +190,9 @@ def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[st
     from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes, spool_sources
     from seq2seq.synthesis.distillation import nearest_to_reference, training_lines
-    from seq2seq.synthesis.filters import SAMPLE, FilterOptions, PairFilter, write_pairs
+    from seq2seq.synthesis.filters import FilterOptions, PairFilter, write_pairs
     from seq2seq.synthesis.originals import Original, Originals, file_lines
-    from seq2seq.synthesis.translations import Contents, Translated
+    from seq2seq.synthesis.translations import Translated
 
     data = loaded.config.data
     config = loaded.config.model_copy(update={"data": spool_sources(data)})
@@ -204,18 +204,15 @@ def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[st
 
     tokenizer = loaded.translator.tokenizers.source
     originals = Originals(lines, tokenizer, [source for source, _ in genuine], data.cleaning.max_tokens)
-    contents = Contents.of(originals.read())
     path = folder / "translations.tsv"
-    identity: dict[str, Any] = {"weights": list(loaded.weights), **targets._asdict()}
     choose = partial(nearest_to_reference, target_language=data.target_language) if targets.near_reference else None
-    translate_all(loaded, originals, contents, targets.options(loaded), path, identity, choose=choose, resume=None)
+    translate_all(loaded, originals, targets.options(loaded), path, targets._asdict(), choose=choose, resume=None)
 
     def pair_of(original: Original, found: Translated) -> Pair:
         return original.text, found.text
 
-    sample = list(islice(originals.read(), SAMPLE))
     languages = data.source_language, data.target_language
-    judge = PairFilter(path, sample, languages, genuine, FilterOptions())
+    judge = PairFilter(path, originals.read(), languages, genuine, FilterOptions())
     counts = write_pairs(originals, path, judge, str(folder / "train"), languages, pair_of, replace=True)
     say(counts.table())
     return counts

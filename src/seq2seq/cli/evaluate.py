@@ -289,14 +289,10 @@ def _pairs(
         if not (chosen := [pair for pair in pairs if tags.language(pair[0]) == target_tag]):
             raise DataError(f"the {split} set has no text with {symbol}", where=option, code="data.no-lines")
         return chosen
-    sources, targets = _lines(source), _lines(references)
-    if len(sources) != len(targets):
-        raise DataError(
-            f"{source} has {len(sources):,} lines, {references} has {len(targets):,}",
-            hint="the two files must match line by line",
-            code="data.line-counts",
-        )
-    return list(zip(tags.add(sources, target_tag, option), targets, strict=True))
+    from seq2seq.data.files import paired
+
+    sources = tags.add(_lines(source), target_tag, option)
+    return list(paired(sources, _lines(references), (str(source), str(references))))
 
 
 def score(

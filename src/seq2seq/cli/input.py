@@ -9,7 +9,7 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
@@ -253,17 +253,7 @@ class PairText(NamedTuple):
         return pairs
 
     def _pairs(self, sources: Iterable[str], target: Path) -> Iterator[Pair]:
-        from seq2seq.data.files import read_lines
+        from seq2seq.data.files import paired, read_lines
 
-        counts = [0, 0]
-        for source, translation in zip_longest(sources, read_lines(target, self.errors, option=REPLACE)):
-            counts[0] += source is not None
-            counts[1] += translation is not None
-            if source is not None and translation is not None:
-                yield source, translation
-        if counts[0] != counts[1]:
-            raise DataError(
-                f"the source has {counts[0]:,} lines, the target {counts[1]:,}",
-                hint="the two files must match line by line",
-                code="data.line-counts",
-            )
+        translations = read_lines(target, self.errors, option=REPLACE)
+        return paired(sources, translations, (str(self.source or "stdin"), str(target)))

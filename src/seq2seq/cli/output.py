@@ -226,7 +226,10 @@ class _FileOutput(Output):
         """Shorten the record to what is whole of it and of the file; returns the last whole step, None if none is."""
         record = _read_record(self.record)
         if record.identity is not None:
-            self._require_identity(record.identity)
+            from seq2seq.config.differences import require_same_options
+
+            what = f"{self.path} was started"
+            require_same_options(record.identity, self.identity or {}, what=what, otherwise=self._start_again)
         last: _Step | None = None
         self.file.seek(0)
         count = 0
@@ -242,20 +245,6 @@ class _FileOutput(Output):
         if last is not None:
             os.truncate(self.record, record.ends[count])
         return last
-
-    def _require_identity(self, before: Mapping[str, Any]) -> None:
-        now = self.identity or {}
-        if changes := [
-            f"{key}: {before.get(key)} -> {now.get(key)}"
-            for key in dict.fromkeys([*before, *now])
-            if before.get(key) != now.get(key)
-        ]:
-            raise UsageError(
-                f"{self.path} was started with different options: {'; '.join(changes)}",
-                where="--resume",
-                hint=f"use the same options, or {self._start_again}",
-                code="usage.resume",
-            )
 
     def skip_translated(self, lines: Iterator[Line]) -> None:
         """See `Output`."""

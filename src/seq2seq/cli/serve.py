@@ -88,8 +88,8 @@ def serve(
         raise UsageError(what, where="--allow-host", hint="--allow-host translate.example.org", code="usage.value")
     from seq2seq.export.requirements import import_library
 
-    import_library("uvicorn", "serve")
-    import_library("starlette", "serve")
+    import_library("uvicorn")
+    import_library("starlette")
     from seq2seq.runs.load import load
     from seq2seq.serving.access import Access
     from seq2seq.serving.limits import Limits

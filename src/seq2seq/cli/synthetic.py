@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from seq2seq.decoding.translator import Translation, TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.originals import Original, Originals
-    from seq2seq.synthesis.translations import Contents
 
 Choose = Callable[["Original", Sequence["Translation"]], "Translation"]
 """Chooses one of the translations of a line."""
@@ -24,7 +23,6 @@ Choose = Callable[["Original", Sequence["Translation"]], "Translation"]
 def translate_all(
     loaded: LoadedRun,
     originals: Originals,
-    contents: Contents,
     options: TranslationOptions,
     path: Path,
     identity: Mapping[str, Any],
@@ -38,10 +36,9 @@ def translate_all(
     Args:
         loaded: the run.
         originals: the lines.
-        contents: their number and hash.
         options: of the translator.
         path: the file.
-        identity: what `resume` requires to be equal.
+        identity: what `resume` requires to be equal, beside the weights and the target tag.
         target_tag: target language of a run with target tags.
         choose: by default the first one of a line's translations.
         resume: continue an interrupted file; None does that wherever there is one, without an option of the command.
@@ -50,8 +47,10 @@ def translate_all(
         UsageError: the file was begun with other options.
         DataError: it has the translations of other lines.
     """
-    from seq2seq.synthesis.translations import Translated, is_complete, last_row
+    from seq2seq.synthesis.translations import Contents, Translated, is_complete, last_row
 
+    identity = {"weights": list(loaded.weights), "target_tag": target_tag, **identity}
+    contents = Contents.of(originals.read())
     if is_complete(path, identity, contents):
         say(f"{path} is complete: nothing is translated again")
         return

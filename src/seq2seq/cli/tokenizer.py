@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +72,8 @@ def encode(
       echo "The old man drinks tea." | seq2seq tokenizer encode runs/demo
     """
     tokenizer = _load(folder, side)
-    for window in _windows(_stdin()):
+    lines = iter(_stdin())
+    while window := list(islice(lines, _WINDOW)):
         for tokens in tokenizer.encode(window):
             typer.echo(" ".join(map(str, tokens) if ids else tokenizer.pieces(tokens)))
 
@@ -147,14 +149,3 @@ def _stdin() -> Iterable[str]:
     if sys.stdin is None:  # closed
         return ()
     return decode_lines(sys.stdin.buffer, "stdin", "strict", option="")
-
-
-def _windows(lines: Iterable[str]) -> Iterable[list[str]]:
-    window: list[str] = []
-    for line in lines:
-        window.append(line)
-        if len(window) == _WINDOW:
-            yield window
-            window = []
-    if window:
-        yield window

@@ -15,6 +15,7 @@ from seq2seq.config.settings import Config
 from seq2seq.config.sources import SOURCES
 from seq2seq.config.yaml import Document, Path
 from seq2seq.errors import ConfigError
+from seq2seq.sanitize import shorten
 
 _VARIANTS: dict[str, type[BaseModel]] = {
     "transformer": TransformerSettings,
@@ -210,8 +211,7 @@ def _shown(value: Any) -> str:
             return "a group of settings"
         case list() | tuple():
             return "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shorten(repr(value), 60)
 
 
 def _visible(key: str) -> str:

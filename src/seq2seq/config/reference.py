@@ -53,20 +53,6 @@ def _near_keys(part: str, keys: list[str]) -> str:
     return f"sections: {', '.join(dict.fromkeys(key.partition('.')[0] for key in keys if '.' in key))}"
 
 
-def differences(config: Config) -> list[str]:
-    """`key: value` of every setting that differs from its default."""
-    default = Config(model=type(config.model)()).model_dump(mode="json")
-    return list(_differences(config.model_dump(mode="json"), default, ""))
-
-
-def _differences(tree: dict[str, Any], default: dict[str, Any], prefix: str) -> Iterator[str]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _differences(value, default.get(key) or {}, f"{prefix}{key}.")
-        elif value != default.get(key) or prefix + key == "model.kind":
-            yield f"{prefix}{key}: {value}"
-
-
 def _entries(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[str]]]:
     for name, field in group.model_fields.items():
         key = f"{prefix}{name}"

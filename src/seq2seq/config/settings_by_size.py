@@ -2,8 +2,8 @@
 
 `ROWS` is the whole table. Between two rows every number is interpolated over the logarithm of the pairs, so that no
 choice jumps. The one exception is the architecture: below `GRU_PAIRS`, and in short budgets, a GRU takes the place of
-the row's Transformer. A row is `measured` if its settings were trained on a corpus of that size (configs/README.md has
-the scores), else `extrapolated` from measured rows and published recipes.
+the row's Transformer. A row with a score was measured: its settings were trained on a corpus of that size
+(configs/README.md has more). The others are extrapolated from measured rows and published recipes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ class Row(NamedTuple):
     """Choices for one size of corpus."""
 
     pairs: int
-    basis: Literal["measured", "extrapolated"]
     vocabulary: float
     encoder_layers: float
     decoder_layers: float
@@ -29,7 +28,7 @@ class Row(NamedTuple):
     passes: float
     """Passes over the corpus."""
     score: str = ""
-    """What a measured row reached."""
+    """What a measured row reached; empty for an extrapolated one."""
 
     @property
     def layer_weights(self) -> float:
@@ -38,17 +37,17 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    #   pairs       basis           vocab.  enc. dec. width  drop.  att.   batch   rate  passes
-    Row(300, "extrapolated", 500, 4, 2, 128, 0.30, 0.10, 1024, 3.0e-3, 200),
-    Row(1_000, "extrapolated", 500, 4, 2, 144, 0.30, 0.10, 1536, 3.0e-3, 110),
-    Row(3_000, "measured", 1_000, 4, 2, 160, 0.30, 0.10, 2048, 3.0e-3, 75, "24.1 BLEU on Multi30k, English to German"),
-    Row(10_000, "extrapolated", 2_500, 4, 2, 176, 0.30, 0.10, 3072, 3.0e-3, 50),
-    Row(29_000, "measured", 6_000, 4, 2, 192, 0.30, 0.10, 4096, 3.0e-3, 33, "39.7 BLEU on Multi30k, English to German"),
-    Row(100_000, "extrapolated", 9_000, 4, 2, 224, 0.25, 0.05, 5120, 2.2e-3, 25),
-    Row(165_000, "extrapolated", 10_000, 5, 2, 256, 0.20, 0.05, 6144, 2.0e-3, 20),
-    Row(1_000_000, "extrapolated", 16_000, 6, 3, 384, 0.10, 0.00, 12_288, 1.0e-3, 12),
-    Row(10_000_000, "extrapolated", 32_000, 6, 6, 512, 0.10, 0.00, 25_000, 7.0e-4, 5),
-    Row(30_000_000, "extrapolated", 32_000, 6, 6, 576, 0.10, 0.00, 25_000, 7.0e-4, 3),
+    # pairs, vocabulary, enc., dec., width, dropout, of attention, batch, rate, passes, score
+    Row(300, 500, 4, 2, 128, 0.30, 0.10, 1024, 3.0e-3, 200),
+    Row(1_000, 500, 4, 2, 144, 0.30, 0.10, 1536, 3.0e-3, 110),
+    Row(3_000, 1_000, 4, 2, 160, 0.30, 0.10, 2048, 3.0e-3, 75, "24.1 BLEU on Multi30k, English to German"),
+    Row(10_000, 2_500, 4, 2, 176, 0.30, 0.10, 3072, 3.0e-3, 50),
+    Row(29_000, 6_000, 4, 2, 192, 0.30, 0.10, 4096, 3.0e-3, 33, "39.7 BLEU on Multi30k, English to German"),
+    Row(100_000, 9_000, 4, 2, 224, 0.25, 0.05, 5120, 2.2e-3, 25),
+    Row(165_000, 10_000, 5, 2, 256, 0.20, 0.05, 6144, 2.0e-3, 20),
+    Row(1_000_000, 16_000, 6, 3, 384, 0.10, 0.00, 12_288, 1.0e-3, 12),
+    Row(10_000_000, 32_000, 6, 6, 512, 0.10, 0.00, 25_000, 7.0e-4, 5),
+    Row(30_000_000, 32_000, 6, 6, 576, 0.10, 0.00, 25_000, 7.0e-4, 3),
 )
 
 Kind = Literal["auto", "transformer", "gru"]
@@ -292,11 +291,11 @@ def _row(pairs: int) -> Row:
     """The row for a number of pairs: interpolated, or the first or last one beyond the ends of the table."""
     low, high, share = _place(pairs)
     numbers = {}
-    for name in Row._fields[2:-1]:
+    for name in Row._fields[1:-1]:
         left, right = getattr(low, name), getattr(high, name)
         is_linear = name.endswith(("layers", "dropout"))
         numbers[name] = left + share * (right - left) if is_linear else left * (right / left) ** share
-    return Row(pairs, "extrapolated", **numbers)
+    return Row(pairs, **numbers)
 
 
 def _interpolated_weights(pairs: int) -> float:

@@ -21,9 +21,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from seq2seq.data.unreadable_rows import show
 from seq2seq.errors import DataError, NetworkError
 
 ARCHIVE = re.compile(r".+\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))", re.IGNORECASE)
@@ -51,6 +53,8 @@ _DAMAGED = (
     RuntimeError,
     OSError,
 )
+
+_shown = partial(show, limit=120)
 
 
 class _Member(NamedTuple):
@@ -331,12 +335,6 @@ def _fault_of_name(name: str) -> str | None:
 def _plain(name: str) -> str:
     """Normalize a member's name: `./train.de` and `train.de` are the same file."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
-
-
-def _shown(name: str) -> str:
-    """Escape control characters and broken Unicode, which could write to the terminal."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
-    return shown if len(shown) <= 120 else shown[:117] + "..."
 
 
 def _unsafe(path: Path, fault: str) -> NetworkError:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq import console
+from seq2seq.config.differences import leaves
 from seq2seq.config.sources import BuiltinSource, HubSource, Source, TextSource
 from seq2seq.data.demo import DEMO_PAIRS
 from seq2seq.data.files import digest_content, digest_file, locate, open_binary
@@ -193,8 +194,7 @@ def changes(cache: Path, key: dict[str, Any]) -> list[str]:
     newest = _read_checked(max(times, key=times.__getitem__)) if times else None
     if newest is None:
         return []
-    before, now = dict(_flatten(newest["key"])), dict(_flatten(json.loads(json.dumps(key))))
-    return sorted({name for name in before.keys() | now.keys() if before.get(name) != now.get(name)})
+    return sorted(name for name, _, _ in leaves(newest["key"], json.loads(json.dumps(key))))
 
 
 def _remove_stale(cache: Path) -> None:
@@ -217,17 +217,6 @@ def _remove(path: Path) -> None:
 def _temporary(path: Path) -> Path:
     """Temporary name beside a path that no other process uses."""
     return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{path.name}")
-
-
-def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _flatten(inner, f"{name}[{number}]")
-    else:
-        yield name, value
 
 
 def _read_checked(path: Path) -> dict[str, Any] | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from seq2seq.atomic_files import disk_error
+from seq2seq.atomic_files import new_files
 from seq2seq.data.files import Pair
 from seq2seq.data.unreadable_rows import show
 from seq2seq.errors import UsageError
@@ -50,23 +49,9 @@ def clean_copy(
     for path in paths:
         if path.exists() and not replace:
             raise UsageError(f"{path} exists", hint=f"give another name with {option}", code="usage.exists")
-    partial = [path.with_name(f".partial-{path.name}") for path in paths]
-    try:
-        with ExitStack() as stack:
-            files = [stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in partial]
-            files[2].write("corpus\tline\taction\tkinds\tdetails\n")
-            yield CleanCopy(*files)
-            for file in files:
-                file.flush()
-                os.fsync(file.fileno())
-        for temporary, path in zip(partial, paths, strict=True):
-            temporary.replace(path)
-    except OSError as error:
-        raise disk_error(error, paths[0], 0) from None
-    finally:
-        for path in partial:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+    with new_files(paths) as files:
+        files[2].write("corpus\tline\taction\tkinds\tdetails\n")
+        yield CleanCopy(*files)
 
 
 def copy_paths(output: str, languages: tuple[str, str]) -> list[Path]:

@@ -24,7 +24,7 @@ from seq2seq.config.sources import (
 from seq2seq.data.cleaning import CleaningReport, is_invisible
 from seq2seq.data.columns import kind_of_column
 from seq2seq.data.demo import builtin_pairs
-from seq2seq.data.files import DecodingErrors, Pair, read_lines
+from seq2seq.data.files import DecodingErrors, Pair, paired, read_lines
 from seq2seq.data.formats import require_form
 from seq2seq.data.unreadable_rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
@@ -155,23 +155,9 @@ def _read_lines_of_text(name: str, errors: DecodingErrors, option: str) -> Itera
 
 
 def _read_text(source: TextSource, errors: DecodingErrors, option: str) -> Iterator[Pair]:
-    lines = [_read_lines_of_text(name, errors, option) for name in (source.source, source.target)]
-    counts = [0, 0]
-    while True:
-        left, right = next(lines[0], None), next(lines[1], None)
-        counts[0] += left is not None
-        counts[1] += right is not None
-        if left is None or right is None:
-            break
-        yield left, right
-    if counts[0] != counts[1]:
-        counts = [count + sum(1 for _ in rest) for count, rest in zip(counts, lines, strict=True)]
-        raise DataError(
-            f"{source.source} has {counts[0]:,} lines, but {source.target} has {counts[1]:,}",
-            where=f"{source.source} | {source.target}",
-            hint="line i of one must translate line i of the other; look for lines missing from one side",
-            code="data.line-counts",
-        )
+    names = source.source, source.target
+    left, right = (_read_lines_of_text(name, errors, option) for name in names)
+    yield from paired(left, right, names)
 
 
 def _read_builtin(source: BuiltinSource) -> Iterator[Pair]:

@@ -6,14 +6,13 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_error, write_json
+from seq2seq.atomic_files import disk_error, new_files, write_json
 from seq2seq.config.sources import HubSource
 from seq2seq.data.cache import cache_folder
 from seq2seq.data.files import Pair, digest_file, one_line
@@ -149,7 +148,7 @@ def _without_secrets(url: str | Iterable[str]) -> str | list[str]:
 def _write(
     folder: Path, name: str, sides: Iterable[str], pairs: Iterable[Pair], origin: dict[str, Any], place: str
 ) -> Downloaded:
-    """Write both text files, line for line, and the record. Each file appears whole or not at all.
+    """Write both text files, line for line, and the record. The files appear whole or not at all.
 
     Newlines inside a cell become spaces; the record counts them.
     """
@@ -161,15 +160,11 @@ def _write(
     count = joined = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            console.Progress(f"writing {name}", None, "pairs") as progress,
-            _whole_file(files[0]) as left,
-            _whole_file(files[1]) as right,
-        ):
+        with console.Progress(f"writing {name}", None, "pairs") as progress, new_files(files) as streams:
             for pair in pairs:
-                for cell, stream in zip(pair, (left, right), strict=True):
+                for cell, stream in zip(pair, streams, strict=True):
                     joined += "\n" in cell
-                    stream.write(one_line(cell, f"{place} row {count}", "replace").encode("utf-8") + b"\n")
+                    stream.write(one_line(cell, f"{place} row {count}", "replace") + "\n")
                 count += 1
                 progress.update()
         facts = {file.name: {"bytes": file.stat().st_size, "sha256": digest_file(file)} for file in files}
@@ -178,17 +173,3 @@ def _write(
     except OSError as error:
         raise disk_error(error, folder, 0) from error
     return Downloaded(files[0], files[1], record)
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that is renamed to `path` when the block succeeds."""
-    temporary = path.with_name(f".partial-{path.name}")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

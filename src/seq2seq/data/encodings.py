@@ -12,6 +12,7 @@ from pathlib import Path
 
 from seq2seq.errors import DataError
 from seq2seq.languages import language_of_file
+from seq2seq.sanitize import shorten
 
 SAMPLE_BYTES = 1 << 15
 
@@ -215,5 +216,4 @@ def _is_utf8_with_nul(sample: bytes) -> bool:
 
 
 def _shown(line: str) -> str:
-    text = " ".join(line.strip("\ufeff\r\n").split())
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+    return shorten(" ".join(line.strip("\ufeff\r\n").split()), _SHOWN_CHARACTERS)

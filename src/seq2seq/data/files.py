@@ -16,9 +16,10 @@ import re
 import shlex
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
@@ -129,6 +130,27 @@ def decode_lines(
         console.warn_once(
             f"{name}: {console.counted(controls, 'line')} (first: {first_control:,}) with control characters: UTF-8 "
             "or Windows-1252 was read as Latin-1; `seq2seq data check --fix` puts them right"
+        )
+
+
+def paired(left: Iterable[str], right: Iterable[str], names: tuple[str, str]) -> Iterator[Pair]:
+    """Yield the pairs of lines of two texts.
+
+    Raises:
+        DataError: one of the texts, which `names` names, has more lines.
+    """
+    counts = [0, 0]
+    for source, target in zip_longest(left, right):
+        counts[0] += source is not None
+        counts[1] += target is not None
+        if source is not None and target is not None:
+            yield source, target
+    if counts[0] != counts[1]:
+        raise DataError(
+            f"{names[0]} has {counts[0]:,} lines, but {names[1]} has {counts[1]:,}",
+            where=" | ".join(names),
+            hint="line i of one must translate line i of the other; look for lines missing from one side",
+            code="data.line-counts",
         )
 
 

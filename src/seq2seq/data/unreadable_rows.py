@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from seq2seq import console
 from seq2seq.errors import DataError
+from seq2seq.sanitize import shorten
 
 ALWAYS_TOLERATED = 3
 """Unreadable rows that a file may have whatever the share, since one odd row in fifty says little."""
@@ -92,5 +93,5 @@ class RowReport:
 
 def show(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
     """A text for a message: shortened, with control characters as escapes."""
-    shown = text[:limit] + ("..." if len(text) > limit else "")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+    shown = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in shorten(text, limit))
+    return "".join(shown)

@@ -16,7 +16,7 @@ from seq2seq.errors import UsageError
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Export, Trained, add_run, export_folder, open_export, seal
 from seq2seq.export.parity import Parity, Reference
-from seq2seq.export.requirements import import_ctranslate2, longest_source, require_transformer, table_length
+from seq2seq.export.requirements import import_library, longest_source, require_transformer, table_length
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.layers import Embedding, FeedForward
 from seq2seq.models.positions import Positions, sinusoids
@@ -53,7 +53,7 @@ def export_ctranslate2(
         raise UsageError(
             f"--quantization {quantization} is not known", hint=", ".join(QUANTIZATIONS), code="usage.choice"
         )
-    import_ctranslate2()
+    import_library("ctranslate2")
     model = require_transformer(trained.model, "CTranslate2")
     positions = table_length(model, trained.config.decoding)
     with export_folder(target) as folder:
@@ -91,7 +91,7 @@ def _write(folder: Path, trained: Trained, model: TransformerModel, quantization
 def _details(quantization: str, positions: int | None, parity: Parity) -> dict[str, Any]:
     return {
         "library": "ctranslate2",
-        "version": str(import_ctranslate2().__version__),
+        "version": str(import_library("ctranslate2").__version__),
         "quantization": quantization,
         "positions": positions,
         "parity": parity.to_json(),

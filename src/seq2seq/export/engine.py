@@ -16,7 +16,7 @@ from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Senten
 from seq2seq.decoding.length_limits import check, lengths
 from seq2seq.errors import CheckpointError, DivergenceError, ResourceError, UsageError
 from seq2seq.export.folder import Export
-from seq2seq.export.requirements import import_ctranslate2
+from seq2seq.export.requirements import import_library
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from seq2seq.system import available_cores
 
@@ -86,7 +86,7 @@ class CTranslate2Engine(Engine):
             UsageError: an unknown device or compute type, or CTranslate2 is not installed.
             CheckpointError: CTranslate2 cannot read the model.
         """
-        library = import_ctranslate2()
+        library = import_library("ctranslate2")
         kind, index = _device(device, library)
         self.parallel = workers or (available_cores() if kind == "cpu" else 1)
         self.export = export

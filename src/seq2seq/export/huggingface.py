@@ -25,7 +25,7 @@ from seq2seq.errors import UsageError
 from seq2seq.export.folder import Trained, export_folder, seal
 from seq2seq.export.model_card import model_card
 from seq2seq.export.parity import Parity, Reference
-from seq2seq.export.requirements import import_transformers, longest_source, require_transformer, table_length
+from seq2seq.export.requirements import import_library, longest_source, require_transformer, table_length
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.transformer import TransformerModel
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection
@@ -44,7 +44,7 @@ def export_huggingface(trained: Trained, target: Path, *, sentences: int = 200) 
         CheckpointError: the outputs of the export differ from the model's.
         ResourceError: the disk is full.
     """
-    library = import_transformers()
+    library = import_library("transformers")
     model = require_transformer(trained.model, "transformers")
     _require_counterpart(model, trained.tokenizers)
     with export_folder(target) as folder, _quiet():
@@ -99,7 +99,7 @@ def _require_counterpart(model: TransformerModel, tokenizers: TokenizerPair) -> 
 
 def _convert(model: TransformerModel, trained: Trained) -> Any:
     """A model of `transformers` with the model's weights."""
-    library = import_transformers()
+    library = import_library("transformers")
     settings, decoding = model.settings, trained.config.decoding
     common = {
         "vocab_size": model.source_embedding.weight.shape[0],
@@ -273,7 +273,7 @@ def _check_tokenizer(tokenizer: Any, trained: Trained, reference: Reference) -> 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppresses the progress bars and warnings of `transformers`."""
-    logging = import_transformers().logging
+    logging = import_library("transformers").logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -10,6 +10,7 @@ from seq2seq.errors import UsageError
 from seq2seq.models import Seq2SeqModel, TransformerModel
 
 _MIN_POSITIONS = 2048
+_EXTRAS = {"ctranslate2": "ctranslate2", "transformers": "huggingface", "starlette": "serve", "uvicorn": "serve"}
 
 
 def require_transformer(model: Seq2SeqModel, library: str) -> TransformerModel:
@@ -63,21 +64,10 @@ def longest_source(model: TransformerModel, decoding: DecodingSettings) -> int:
     return decoding.max_source_tokens if limit is None else min(decoding.max_source_tokens, limit - 1)
 
 
-def import_ctranslate2() -> Any:
-    """The module `ctranslate2`. Raises `UsageError` if it is not installed."""
-    return import_library("ctranslate2", "ctranslate2")
-
-
-def import_transformers() -> Any:
-    """The module `transformers`. Raises `UsageError` if it is not installed."""
-    return import_library("transformers", "huggingface")
-
-
-def import_library(name: str, extra: str) -> Any:
-    """A module of an extra. Raises `UsageError` if it is not installed."""
+def import_library(name: str) -> Any:
+    """A module of one of the extras. Raises `UsageError` if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(
-            f"{name} is not usable here: {error}", hint=f"pip install 'seq2seq[{extra}]'", code="export.library"
-        ) from None
+        hint = f"pip install 'seq2seq[{_EXTRAS[name]}]'"
+        raise UsageError(f"{name} is not usable here: {error}", hint=hint, code="export.library") from None

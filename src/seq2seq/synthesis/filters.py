@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -92,7 +92,7 @@ class PairFilter:
 
     Args:
         path: the complete file.
-        originals: the first lines of the text, for a sample of its words.
+        originals: the lines of the text; the first ones are a sample of its words.
         languages: names of the languages of line and translation.
         genuine: pairs that people wrote, such as the validation set.
         options: the limits.
@@ -101,7 +101,7 @@ class PairFilter:
     def __init__(
         self,
         path: Path,
-        originals: Sequence[Original],
+        originals: Iterable[Original],
         languages: tuple[str, str],
         genuine: Sequence[Pair],
         options: FilterOptions,
@@ -110,7 +110,7 @@ class PairFilter:
         scores = array("d", (found.score for found in read_translations(path)))
         quantile = float(np.quantile(np.frombuffer(scores), options.drop_worst)) if scores else -math.inf
         self._least = max(options.min_score, quantile if options.drop_worst else -math.inf)
-        some = zip(originals, islice(read_translations(path), len(originals)), strict=True)
+        some = zip(islice(originals, SAMPLE), read_translations(path), strict=False)
         sample = [*genuine, *((original.text, found.text) for original, found in some)]
         self._languages = SideLanguages(sample, languages, _identifier())
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seq2seq.config.differences import require_same_options
 from seq2seq.decoding.translator import Translation
-from seq2seq.errors import DataError, UsageError
+from seq2seq.errors import DataError
 from seq2seq.synthesis.originals import Original
 
 _LONGEST_END = 1 << 16
@@ -87,14 +88,7 @@ def is_complete(path: Path, identity: Mapping[str, Any], contents: Contents) -> 
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _damaged(path) from None
     now = json.loads(json.dumps(dict(identity)))
-    if changed := [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]:
-        changes = "; ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed)
-        raise UsageError(
-            f"{path} was made with different options: {changes}",
-            where="--resume",
-            hint="use the same options, or another name with -o",
-            code="usage.resume",
-        )
+    require_same_options(before, now, what=f"{path} was made", otherwise="another name with -o")
     if lines != contents:
         raise DataError(
             f"{path} has the translations of {lines.lines:,} other lines, not of these {contents.lines:,}",
