@@ -20,7 +20,8 @@ from seq2seq.atomic_files import no_follow
 from seq2seq.failpoints import reach
 from seq2seq.sanitize import presentable
 
-_PLAIN_INTERVAL_SECONDS = 10.0
+_PLAIN_SECONDS, _PLAIN_SHARE = 10.0, 0.02
+"""Time between plain lines of progress: at least these seconds, and this share of the time since the start."""
 _quiet = False
 _muted = False
 _log: TextIO | None = None
@@ -181,6 +182,15 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> st
     return "\n".join(line.rstrip() for line in lines)
 
 
+def duration(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    if seconds < 1.0:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 90.0:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400.0 else f"{seconds / 3600:.1f} h"
+
+
 class Progress:
     """Progress of counted work: a bar on a terminal, elsewhere a plain line from time to time.
 
@@ -191,6 +201,7 @@ class Progress:
         self.description, self.total, self.unit = description, total, unit
         self.done = self._initial = initial
         self._started = self._shown = time.monotonic()
+        self._note = ""
         self._bar = None
         if sys.stderr.isatty() and not _quiet:
             from tqdm import tqdm
@@ -211,12 +222,13 @@ class Progress:
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif time.monotonic() - self._shown >= _PLAIN_INTERVAL_SECONDS:
+        elif time.monotonic() - self._shown >= max(_PLAIN_SECONDS, _PLAIN_SHARE * (self._shown - self._started)):
             self._shown = time.monotonic()
             rate = (self.done - self._initial) / (self._shown - self._started)
             of_total = f"/{self.total:,}" if self.total else ""
             shown = f"{rate:,.0f}" if rate >= 9.5 else f"{rate:.2g}"
-            say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({shown}/s)")
+            left = f", {duration((self.total - self.done) / rate)} left" if self.total and rate else ""
+            say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({shown}/s{left}){self._note}")
 
     def expect(self, total: int) -> None:
         """Change the total."""
@@ -225,7 +237,8 @@ class Progress:
             self._bar.total = total
 
     def note(self, text: str) -> None:
-        """Show figures at the end of the bar."""
+        """Show figures at the end of the bar, or of the next line."""
+        self._note = f"  {text}"
         if self._bar is not None:
             self._bar.set_postfix_str(presentable(text), refresh=False)
 

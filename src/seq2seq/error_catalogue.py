@@ -65,7 +65,7 @@ CATALOGUE = {
     "search.ensemble": Entry(2, "The models of the ensemble have different vocabularies.", "Use runs that share one vocabulary."),
     "search.target-tag": Entry(2, "The model was not trained with this target tag.", "Use one of the tags in the message."),
     "export.unsupported": Entry(2, "The export format or engine does not support this model or option.", "Use the format, engine or option in the hint."),
-    "export.library": Entry(2, "An optional library is missing or too old.", "Install the extra in the hint: pip install 'seq2seq[...]'."),
+    "export.library": Entry(2, "An optional library is missing or too old.", "Install the extra in the hint: pip install '.[...]' in a clone."),
     "export.exported": Entry(2, "The command needs a run, and this is an export.", "Give the run, or leave the option out."),
     # 3: data
     "data.no-file": Entry(3, "A file does not exist, is a folder, or cannot be read.", "Check the path and the permissions."),
@@ -102,7 +102,7 @@ CATALOGUE = {
     "run.unsafe": Entry(5, "The run directory holds a symbolic link, a FIFO, a socket or a device.", "Replace it by a file or folder of its own."),
     "checkpoint.missing": Entry(5, "The checkpoint does not exist or is incomplete.", "Use one of the checkpoints in the message."),
     "checkpoint.damaged": Entry(5, "A file of the checkpoint is missing, truncated or modified.", "Use an older checkpoint."),
-    "checkpoint.version": Entry(5, "The checkpoint was written by another version of seq2seq.", "Install that version, or update: pip install -U seq2seq."),
+    "checkpoint.version": Entry(5, "The checkpoint was written by another version of seq2seq.", "Install that version, or update: git pull and pip install . in the clone."),
     "checkpoint.mismatch": Entry(5, "The checkpoint does not fit the model of the config.", "Use it with the config of its own run."),
     "checkpoint.unsafe": Entry(5, "The file is a pickle, which can execute code.", "Use a safetensors file, the format of seq2seq."),
     "tokenizer.missing": Entry(5, "There is no tokenizer in this folder.", "Give the folder of a run or of a tokenizer."),

@@ -18,6 +18,7 @@ from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.data.batch_plan import Cursor
 from seq2seq.errors import CheckpointError
+from seq2seq.version import UPDATE
 from tests.checkpoints.test_folder import save, tensors
 
 
@@ -62,7 +63,7 @@ def test_a_newer_format_is_named(tmp_path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps({**manifest, "format": 99, "seq2seq": "9.8"}))
     with pytest.raises(CheckpointError, match=r"made by seq2seq >= 9\.8") as caught:
         load_checkpoint(path, with_training=True)
-    assert (caught.value.exit_code, caught.value.hint) == (5, "pip install -U seq2seq")
+    assert (caught.value.exit_code, caught.value.hint) == (5, UPDATE)
     save(CheckpointFolder(tmp_path), 0)
     with pytest.raises(CheckpointError, match=r"9\.8"):  # nor is an older one taken instead: work would be lost
         CheckpointFolder(tmp_path).load_last()

@@ -131,4 +131,4 @@ def test_no_run_and_no_library(seq2seq: Runner, transformer_run: Path, monkeypat
     monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)
     outcome = seq2seq("export", transformer_run, "--format", "ctranslate2")
     assert outcome.code == 2
-    assert "pip install 'seq2seq[ctranslate2]'" in outcome.err
+    assert "pip install '.[ctranslate2]'" in outcome.err

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from seq2seq.config import Config, RNNSettings, TransformerSettings, config_to_yaml, load_config
 from seq2seq.config.differences import changed_settings
 from seq2seq.config.presets import PRESETS
-from seq2seq.config.reference import reference_lines
+from seq2seq.config.reference import json_schema, reference_lines
 from seq2seq.config.yaml import read_value, read_yaml
 from seq2seq.errors import ConfigError, UsageError
 
@@ -36,6 +36,16 @@ def test_every_shipped_config_loads(path: Path) -> None:
     config = load_config([path])
     assert config.name == path.stem
     assert config.data.train
+
+
+def test_the_schema_for_editors_knows_what_configs_may_say() -> None:
+    """It refused every shipped config: `preset` and `kind: gru` are replaced before the settings are validated."""
+    schema = json_schema()
+    assert schema["additionalProperties"] is False
+    assert set(PRESETS) == set(schema["properties"]["preset"]["enum"])
+    assert {"rnn", "gru"} == set(schema["$defs"]["RNNSettings"]["properties"]["kind"]["enum"])
+    for path in SHIPPED:
+        assert read_yaml(path).data.keys() <= schema["properties"].keys()
 
 
 def test_shipped_configs_cover_the_promised_cases() -> None:

@@ -244,4 +244,4 @@ def test_mtdata_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "mtdata", None)
     outcome = run_command("data", "download", "mtdata:Group-name-1-eng-deu")
     assert outcome.code == 2
-    assert "pip install 'seq2seq[mtdata]'" in outcome.err
+    assert "pip install '.[mtdata]'" in outcome.err

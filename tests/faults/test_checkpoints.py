@@ -19,6 +19,7 @@ from seq2seq.data.batch_plan import Cursor
 from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_config import load_run_config
+from seq2seq.version import UPDATE
 from tests.faults.conftest import Failpoint
 from tests.training.test_trainer import Copying, make_trainer, tiny_model
 
@@ -127,7 +128,7 @@ def test_a_newer_format_says_which_version_wrote_it(two: CheckpointFolder) -> No
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3, "seq2seq": "0.9.0"}))
     with pytest.raises(CheckpointError, match=r"made by seq2seq >= 0\.9\.0") as caught:
         two.load_last()
-    assert (caught.value.exit_code, caught.value.hint) == (5, "pip install -U seq2seq")
+    assert (caught.value.exit_code, caught.value.hint) == (5, UPDATE)
 
 
 class Canary:

@@ -20,6 +20,7 @@ from seq2seq.export.folder import Trained, seal
 from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
 from seq2seq.sealed_records import write_record
+from seq2seq.version import UPDATE
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, shared_run, train_tiny
 
 pytestmark = pytest.mark.usefixtures("kernels")  # the doctor loads them
@@ -287,7 +288,7 @@ def test_a_wrong_line_in_a_runs_own_config_is_damage(copied: Path, corpus: Path,
         assert outcome.code == 5, (arguments, outcome.err)
         assert f"error: {config} is damaged: unknown key `training.warp_speed`  [run.damaged]" in outcome.err
         assert f"  --> {config}:{line}\n  hint: put a copy of it back, or mend it (" in outcome.err
-        assert outcome.err.rstrip().endswith("if a newer version wrote it: pip install -U seq2seq")
+        assert outcome.err.rstrip().endswith(f"if a newer version wrote it: {UPDATE}")
     for arguments in (("train", config), ("config", "show", config)):  # as a file of the user's
         assert seq2seq(*arguments).code == 2
 

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from seq2seq.cli.main import app
 from seq2seq.config import TrainingSettings, load_config
-from seq2seq.console import set_quiet
+from seq2seq.console import duration, set_quiet
 from seq2seq.data.batches import TrainingBatches
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import UsageError
 from seq2seq.runs import estimate as module
 from seq2seq.runs.directory import RunDirectory
-from seq2seq.runs.estimate import fitted, show_time, with_budget, within_limits
+from seq2seq.runs.estimate import fitted, with_budget, within_limits
 from seq2seq.runs.train import estimate, train
 from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted
@@ -181,7 +181,7 @@ def test_a_budget_is_decided_once(
     assert f"{known.steps} steps will not do to learn to translate; a budget of about " in said
     monkeypatch.setattr(Trainer, "time_steps", lambda self, data: 0.1)
     assert train(load_config([], given)).steps == known.steps
-    assert f"(estimated {show_time(known.seconds)}), peak " in capsys.readouterr().err
+    assert f"(estimated {duration(known.seconds)}), peak " in capsys.readouterr().err
     assert RunDirectory(tmp_path / "run").load_estimate() == known
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     last = [row for row in map(json.loads, lines) if row["kind"] == "train"][-1]

@@ -223,10 +223,21 @@ def test_pauses_change_nothing(tmp_path: Path) -> None:
 def test_best_follows_the_metric_and_patience_stops(tmp_path: Path) -> None:
     """fairseq and JoeyNMT have chosen the best model with the wrong direction for the metric."""
     scores = [10.0, 30.0, 20.0, 25.0, 29.0, 99.0]
-    trainer = make_trainer(tmp_path, tiny_model("gru"), scores, max_steps=1000, patience=3)
+    schedule = {"kind": "wsd", "warmup_steps": 4}
+    trainer = make_trainer(tmp_path, tiny_model("gru"), scores, max_steps=1000, patience=3, schedule=schedule)
     state = trainer.fit(Copying())
     assert (state.best_step, state.best_metric, state.step, state.stalled) == (8, 30.0, 20, 3)
     assert trainer.checkpoints.load_best().state.step == 8
+
+
+@pytest.mark.parametrize(("warmup", "end"), [(20, 24), (5, 40)])
+def test_patience_waits_for_the_warm_up_and_for_the_falling_rate(warmup: int, end: int, tmp_path: Path) -> None:
+    """The scores of before say nothing about those that come while the rate falls: here from step 5 or 20 on."""
+    scores = [10.0 - step for step in range(10)]
+    fraction = 1.0 if warmup == 5 else 0.5
+    schedule = {"kind": "wsd" if warmup == 5 else "inverse_sqrt", "warmup_steps": warmup, "decay_fraction": fraction}
+    trainer = make_trainer(tmp_path, tiny_model("gru"), scores, max_steps=40, patience=2, schedule=schedule)
+    assert trainer.fit(Copying()).step == end
 
 
 def test_a_metric_that_is_no_number_is_not_the_best_for_ever(tmp_path: Path) -> None:
@@ -278,7 +289,8 @@ def test_fewer_steps_than_were_made_are_told(tmp_path: Path, capsys: pytest.Capt
 def test_a_smaller_patience_on_resume_ends_at_the_validated_step(tmp_path: Path) -> None:
     """The step was validated and counted once more: two lines in metrics.jsonl, and one more stalled validation."""
     make_trainer(tmp_path, tiny_model("gru"), bleus=[3.0, 2.0, 1.0]).fit(Copying())
-    state = make_trainer(tmp_path, tiny_model("gru"), max_steps=24, patience=2).fit(Copying())
+    schedule = {"warmup_steps": 4}
+    state = make_trainer(tmp_path, tiny_model("gru"), max_steps=24, patience=2, schedule=schedule).fit(Copying())
     assert (state.step, state.stalled, state.finished) == (12, 2, True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [(line["kind"], line["step"]) for line in lines]

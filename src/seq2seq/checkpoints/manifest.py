@@ -19,7 +19,7 @@ import torch
 from seq2seq.atomic_files import read_bytes, write_text
 from seq2seq.errors import CheckpointError
 from seq2seq.sealed_records import checksum
-from seq2seq.version import __version__
+from seq2seq.version import UPDATE, __version__
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -87,7 +87,7 @@ def read_manifest(folder: Path) -> dict[str, FileRecord]:
         raise _damaged(path)
     if version > FORMAT_VERSION:
         by = f"seq2seq >= {writer}" if writer else "a newer version of seq2seq"
-        raise CheckpointError(f"{folder} was made by {by}", hint="pip install -U seq2seq", code="checkpoint.version")
+        raise CheckpointError(f"{folder} was made by {by}", hint=UPDATE, code="checkpoint.version")
     if version < FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} was made by an older version of seq2seq",

@@ -54,6 +54,6 @@ def reference(
 @app.command(short_help="Print the JSON Schema, for editors.")
 def schema() -> None:
     """Print the JSON Schema, for editors that complete and check YAML."""
-    from seq2seq.config import Config
+    from seq2seq.config.reference import json_schema
 
-    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+    typer.echo(json.dumps(json_schema(), indent=2))

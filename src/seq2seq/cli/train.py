@@ -32,7 +32,7 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
-from seq2seq.console import counted, say, set_quiet, write_stderr
+from seq2seq.console import counted, duration, format_table, say, set_quiet, write_stderr
 from seq2seq.errors import UsageError, UserError
 from seq2seq.system import garbage_collection_off
 
@@ -217,8 +217,7 @@ def _choices(chosen: Mapping[str, Choice], given: set[str]) -> list[str]:
 
 def print_estimate(found: Estimate, *, as_json: bool) -> None:
     """Print the cost of a run that was not trained."""
-    from seq2seq.console import format_table
-    from seq2seq.runs.estimate import show_bytes, show_time
+    from seq2seq.runs.estimate import show_bytes
 
     if as_json:
         typer.echo(json.dumps({**found.model_dump(), "seconds": found.seconds}))
@@ -228,10 +227,10 @@ def print_estimate(found: Estimate, *, as_json: bool) -> None:
         ("memory", show_bytes(found.memory)),
         ("steps", f"{found.steps:,}"),
         ("passes over the data", f"{found.passes:,.1f}"),
-        ("preparation", show_time(found.preparation_seconds)),
-        ("training", show_time(found.training_seconds)),
-        ("test score", show_time(found.end_seconds)),
-        ("time in all", show_time(found.seconds)),
+        ("preparation", duration(found.preparation_seconds)),
+        ("training", duration(found.training_seconds)),
+        ("test score", duration(found.end_seconds)),
+        ("time in all", duration(found.seconds)),
     ]
     typer.echo(format_table(("to expect", "about"), rows))
 
@@ -258,7 +257,6 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
 
 def print_before_and_after(result: RunResult) -> None:
     """Print what a fine-tuning has gained on the new test set, and lost on that of the run it started from."""
-    from seq2seq.console import format_table
     from seq2seq.reports.run_summary import BEFORE_AND_AFTER, before_and_after
 
     if rows := before_and_after(result.start, result.metrics, result.old_test):

@@ -24,7 +24,7 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
-from seq2seq.console import format_table, say, set_quiet, warn
+from seq2seq.console import duration, format_table, say, set_quiet, warn
 from seq2seq.errors import UsageError, UserError
 from seq2seq.sanitize import presentable
 
@@ -47,7 +47,7 @@ def tune(
         Path | None, typer.Option("--output", "-o", help="Folder of the trials. [default: runs/NAME-tune]")
     ] = None,
     sampler: Annotated[
-        str, typer.Option("--sampler", help="auto, grid, random, or optuna (pip install 'seq2seq[tune]').")
+        str, typer.Option("--sampler", help="auto, grid, random, or optuna (pip install '.[tune]').")
     ] = "auto",
     ensemble: Annotated[
         int, typer.Option("--ensemble", min=1, help="Number of trials to train to the end and to combine.")
@@ -120,7 +120,6 @@ def _scores_of_members(setup: Setup, result: TuneResult) -> EnsembleScores | Non
 
 
 def _print_plan(setup: Setup, preparation: Preparation, *, as_json: bool) -> None:
-    from seq2seq.runs.estimate import show_time
     from seq2seq.tuning.search import show_plan
     from seq2seq.tuning.space import size
 
@@ -140,7 +139,7 @@ def _print_plan(setup: Setup, preparation: Preparation, *, as_json: bool) -> Non
         return
     rows = [(dimension.name, ", ".join(dimension.labels)) for dimension in setup.space]
     typer.echo(presentable(format_table((f"to try ({size(setup.space):,} ways)", "values"), rows)))
-    took = show_time(plan.cost(plan.trials, preparation.start_seconds))
+    took = duration(plan.cost(plan.trials, preparation.start_seconds))
     typer.echo(f"\n{show_plan(preparation)}\nabout {took} in all")
 
 

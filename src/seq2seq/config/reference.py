@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from seq2seq.config.model import RNNSettings, TransformerSettings
+from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import SOURCES
 from seq2seq.errors import UsageError
@@ -32,6 +33,19 @@ def reference_lines(part: str = "") -> list[str]:
             code="config.unknown-key",
         )
     return [line for lines in selected for line in lines]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a config file: that of `Config`, with presets, and with the names that stay valid."""
+    schema = Config.model_json_schema()
+    schema["properties"]["preset"] = {"enum": list(PRESETS), "description": "Named starting point."}
+    recurrent, model = schema["$defs"]["RNNSettings"]["properties"], schema["properties"]["model"]
+    recurrent["kind"] = {"enum": ["rnn", "gru"], "default": "rnn"}
+    recurrent["cell"]["enum"].append("rnn")
+    # A preset may name the kind, and a group without keys is null.
+    model |= {"anyOf": [*model.pop("oneOf"), {"type": "null"}]}
+    del model["discriminator"]
+    return schema
 
 
 def _near_keys(part: str, keys: list[str]) -> str:

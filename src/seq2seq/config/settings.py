@@ -232,7 +232,8 @@ class TrainingSettings(Settings):
     """Where curves go beside metrics.jsonl: `wandb` and `trackio` must be installed, and take the project from
     WANDB_PROJECT or TRACKIO_PROJECT."""
     patience: int | None = Field(10, ge=1)
-    """Validations without a new best before stopping; null never stops early."""
+    """Validations without a new best before stopping, after the warm-up and before `wsd` lowers the rate; null never
+    stops early."""
     metric: Literal["auto", "bleu", "chrf", "loss"] = "auto"
     """Validation metric that selects the best model; of equal scores, the one with the lower loss. `auto` takes BLEU
     where at least half of the validation references have four tokens, without which BLEU is 0; otherwise chrF; the loss

@@ -17,6 +17,7 @@ from seq2seq.config.sources import HubSource
 from seq2seq.data.cache import cache_folder
 from seq2seq.data.files import Pair, digest_file, one_line
 from seq2seq.errors import DataError, UsageError, UserError
+from seq2seq.version import install
 
 MTDATA = "mtdata:"
 
@@ -118,9 +119,7 @@ def _import_mtdata() -> Any:
             import mtdata.index
             import mtdata.parser
     except ImportError:
-        raise UsageError(
-            "mtdata is not installed", hint="pip install 'seq2seq[mtdata]'", code="export.library"
-        ) from None
+        raise UsageError("mtdata is not installed", hint=install("mtdata"), code="export.library") from None
     finally:
         os.chdir(here)
     return mtdata

@@ -23,6 +23,7 @@ from seq2seq.data.files import digest_file
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokenizers.pair import TokenizerPair
+from seq2seq.version import UPDATE
 
 FORMAT_VERSION = 1
 MANIFEST = "export.json"
@@ -158,7 +159,7 @@ def open_export(folder: Path) -> Export:
         raise CheckpointError(
             f"{folder} was made by another version of seq2seq: {error.what}",
             where=error.where,
-            hint="pip install -U seq2seq",
+            hint=UPDATE,
             code="checkpoint.version",
         ) from None
     return Export(folder, manifest, config, TokenizerPair.load(folder / TOKENIZER))
@@ -189,7 +190,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / MANIFEST} is damaged", hint=hint, code="export.damaged") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{folder} was made by a newer version of seq2seq", hint="pip install -U seq2seq", code="checkpoint.version"
+            f"{folder} was made by a newer version of seq2seq", hint=UPDATE, code="checkpoint.version"
         )
     return manifest
 

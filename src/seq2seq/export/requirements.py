@@ -8,6 +8,7 @@ from typing import Any
 from seq2seq.config import DecodingSettings, ModelSettings
 from seq2seq.errors import UsageError
 from seq2seq.models import Seq2SeqModel, TransformerModel
+from seq2seq.version import install
 
 _MIN_POSITIONS = 2048
 _EXTRAS = {"ctranslate2": "ctranslate2", "transformers": "huggingface", "starlette": "serve", "uvicorn": "serve"}
@@ -69,5 +70,5 @@ def import_library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        hint = f"pip install 'seq2seq[{_EXTRAS[name]}]'"
+        hint = install(_EXTRAS[name])
         raise UsageError(f"{name} is not usable here: {error}", hint=hint, code="export.library") from None

@@ -18,7 +18,7 @@ import torch
 from seq2seq import allocator
 from seq2seq.config import Config, TrainingSettings
 from seq2seq.config.settings_by_size import Choices
-from seq2seq.console import counted, say, warn
+from seq2seq.console import counted, duration, say, warn
 from seq2seq.data.batches import Batch, TrainingBatches, collate
 from seq2seq.data.prepare import Prepared
 from seq2seq.decoding.engine import NativeEngine
@@ -258,8 +258,8 @@ def announce(estimate: Estimate, settings: TrainingSettings) -> None:
         steps = f"{estimate.steps:,} of {counted(settings.max_steps, 'step')}"
     passes = f"{estimate.passes:,.0f}" if estimate.passes >= 9.5 else f"{estimate.passes:.1f}"
     say(
-        f"to expect: {steps}, {passes} passes over the data, {show_time(estimate.seconds)} in "
-        f"all ({show_time(estimate.step_seconds)} a step), {show_bytes(estimate.memory)} of memory"
+        f"to expect: {steps}, {passes} passes over the data, {duration(estimate.seconds)} in "
+        f"all ({duration(estimate.step_seconds)} a step), {show_bytes(estimate.memory)} of memory"
     )
     if estimate.budget_minutes is not None:
         if _seconds_to_train(estimate, estimate.budget_minutes) < 60.0 * estimate.budget_minutes / 4:
@@ -275,7 +275,7 @@ def announce(estimate: Estimate, settings: TrainingSettings) -> None:
             needed = estimate.preparation_seconds + _ENOUGH_STEPS * estimate.step_seconds + estimate.end_seconds
             warn(
                 f"{counted(estimate.steps, 'step')} will not do to learn to translate; a budget of about "
-                f"{show_time(needed)} allows {_ENOUGH_STEPS}, as may a smaller model or batch"
+                f"{duration(needed)} allows {_ENOUGH_STEPS}, as may a smaller model or batch"
             )
     elif estimate.seconds > 3600.0 * _LONG_HOURS:
         say(
@@ -287,18 +287,9 @@ def compare_with_truth(estimate: Estimate, seconds: float, ranks: Ranks, device:
     """Say what a run has cost beside what was expected; every rank must call it."""
     memory = sum(ranks.sum_host([float(peak_memory(device))]))
     say(
-        f"took {show_time(seconds)} (estimated {show_time(estimate.seconds)}), "
+        f"took {duration(seconds)} (estimated {duration(estimate.seconds)}), "
         f"peak {show_bytes(memory)} (estimated {show_bytes(estimate.memory)})"
     )
-
-
-def show_time(seconds: float) -> str:
-    """A duration in the unit that suits it."""
-    if seconds < 1.0:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 90.0:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400.0 else f"{seconds / 3600:.1f} h"
 
 
 def show_bytes(size: float) -> str:

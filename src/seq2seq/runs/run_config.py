@@ -15,6 +15,7 @@ from seq2seq.console import warn
 from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.version import UPDATE
 
 # Settings that may change before a run is resumed: they do not affect the steps that were done. The first group decides
 # how a run ends.
@@ -169,7 +170,7 @@ def _read_whole(file: Path) -> Config:
     try:
         config = load_config([file])
     except ConfigError as error:
-        newer = "; if a newer version wrote it: pip install -U seq2seq" * (error.code == "config.unknown-key")
+        newer = f"; if a newer version wrote it: {UPDATE}" * (error.code == "config.unknown-key")
         raise CheckpointError(
             error.what if error.code == "config.no-file" else f"{file} is damaged: {error.what}",
             where=error.where,

@@ -15,6 +15,7 @@ from seq2seq.config.settings import TokenizerSettings
 from seq2seq.config.settings_by_size import choose
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.version import UPDATE
 
 _FORMAT = 1
 _SHOWN_PAIRS = 10_000
@@ -89,7 +90,7 @@ class TokenizerPair(NamedTuple):
             if index["format"] > _FORMAT:
                 raise CheckpointError(
                     f"{path} was made by a newer seq2seq (format {index['format']})",
-                    hint="pip install -U seq2seq",
+                    hint=UPDATE,
                     code="checkpoint.version",
                 )
             if index["format"] < 1:

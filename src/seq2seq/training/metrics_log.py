@@ -98,7 +98,8 @@ class RunReport:
         self._details = folder / "diverged.json"
         self._texts = texts
         self._broken = False
-        self._status = ""
+        self._status, self._scores = "", ""
+        self._best: Validation | None = None
         self._writer: SummaryWriter | None = None
         self._tracker = Tracker(tracker, folder, config or {}) if tracker in ("wandb", "trackio") else None
         try:
@@ -121,11 +122,10 @@ class RunReport:
     def step(self, report: StepReport) -> None:
         """Log the training figures."""
         self._write("train", report.step, report._asdict())
-        self._status = (
-            f"epoch {report.epoch:.1f}  loss {report.loss:.3f}  lr {report.learning_rate:.2e}  "
-            f"{report.tokens_per_second:,.0f} tokens/s"
-        )
-        self._progress.note(self._status)
+        speed = f"{report.tokens_per_second:,.0f} tokens/s"
+        self._status = f"epoch {report.epoch:.1f}  loss {report.loss:.3f}  lr {report.learning_rate:.2e}  {speed}"
+        # The beginning is what a narrow terminal shows.
+        self._progress.note(f"loss {report.loss:.3f}{self._scores}  lr {report.learning_rate:.1e}  {speed}")
 
     def validation(self, result: Validation, verdict: str) -> None:
         """Log a validation; `verdict` is "new best" or "stalled 2 of 10 (...)"."""
@@ -133,6 +133,10 @@ class RunReport:
         data = {key: value for key, value in result._asdict().items() if key not in texts and value is not None}
         self._write("validation", result.step, data)
         score = f"{result.score}  " if result.score else ""
+        if self._best is None or result.metric > self._best.metric:
+            self._best = result
+        best = self._best.score.rpartition(" ")[2] or f"{self._best.perplexity:.2f}"
+        self._scores = f"  {result.score or f'perplexity {result.perplexity:.2f}'} (best {best})"
         say(
             f"step {result.step:,}  {self._status}  |  validation {score}perplexity {result.perplexity:.2f}"
             f"  ({result.seconds:.0f} s)  {verdict}"

@@ -21,11 +21,11 @@ from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.config.differences import differences
 from seq2seq.config.yaml import add_comments
-from seq2seq.console import counted, muted, say, warn
+from seq2seq.console import counted, duration, muted, say, warn
 from seq2seq.errors import CheckpointError, ConfigError, UsageError, UserError
 from seq2seq.reports.run_summary import CURVES, read_metrics
 from seq2seq.runs.directory import RunDirectory
-from seq2seq.runs.estimate import as_trained, show_time
+from seq2seq.runs.estimate import as_trained
 from seq2seq.runs.lock import locked
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.runs.run_data import check_data
@@ -488,7 +488,7 @@ def show_plan(preparation: Preparation) -> str:
     for rung, share in enumerate(plan.shares):
         count = plan.survivors(plan.trials, rung)
         stages.append(f"{count} to the end" if share == 1.0 else f"{count} for {share:.0%} of the steps")
-    line = f"trials: about {', then '.join(stages)}; a whole trial takes {show_time(plan.seconds)}"
+    line = f"trials: about {', then '.join(stages)}; a whole trial takes {duration(plan.seconds)}"
     line += f" (sampler: {preparation.sampler})"
     share = 1.0 if plan.steps is None else plan.steps / preparation.estimate.steps
     if share < _SHORT_TRIALS:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from seq2seq.config import Config
 from seq2seq.errors import UsageError
+from seq2seq.version import install
 
 Sampler = Literal["auto", "grid", "random", "optuna"]
 
@@ -202,7 +203,7 @@ def choose_sampler(wanted: Sampler, space: Sequence[Dimension], fitting: int) ->
     if wanted == "optuna" and not has_optuna:
         raise UsageError(
             "--sampler optuna needs optuna, which is not installed",
-            hint="pip install 'seq2seq[tune]', or --sampler random",
+            hint=f"{install('tune')}, or --sampler random",
             code="export.library",
         )
     if wanted != "auto":
