@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.decoding.random_models import random_weights
 
 from seq2seq.config.model import TransformerSettings
 from seq2seq.kernels import compiled_transformer
 from seq2seq.kernels.compile import Kernels
 from seq2seq.kernels.compiled_transformer import MOST_QUERIES, CompiledTransformer, LayerLoop, pack_for_search
 from seq2seq.kernels.packed_linear import MOST_INNER
-from seq2seq.models import Seq2SeqModel, Stepped, TransformerModel, build_model
+from seq2seq.models import Seq2SeqModel, Stepped, TransformerModel
 from seq2seq.models.kv_cache import SHARED_LIMIT
 from seq2seq.special_tokens import PAD
 
@@ -36,13 +37,9 @@ IN_PARTS: dict[str, dict[str, Any]] = {
 
 
 def random_model(changes: dict[str, Any]) -> TransformerModel:
-    torch.manual_seed(3)
     base = {"hidden_size": 32, "ff_size": 48, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2}
-    model = build_model(TransformerSettings(**{**base, **changes}), 50, 50)
+    model = random_weights(TransformerSettings(**{**base, **changes}), 50, seed=3, std=0.4)
     assert isinstance(model, TransformerModel)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.4)
     return model.eval()
 
 
