@@ -220,29 +220,30 @@ def test_pauses_change_nothing(tmp_path: Path) -> None:
     assert lines[0] == lines[1]
 
 
-def test_best_follows_the_metric_and_patience_stops(tmp_path: Path) -> None:
-    """fairseq and JoeyNMT have chosen the best model with the wrong direction for the metric."""
-    scores = [10.0, 30.0, 20.0, 25.0, 29.0, 99.0]
-    trainer = make_trainer(tmp_path, tiny_model("gru"), scores, max_steps=1000, patience=3)
+@pytest.mark.parametrize(
+    ("scores", "settings", "best", "end"),
+    [
+        # fairseq and JoeyNMT have chosen the best model with the wrong direction for the metric.
+        ([10.0, 30.0, 20.0, 25.0, 29.0, 99.0], {"max_steps": 1000, "patience": 3}, (8, 30.0, 1 / 8), (20, 3)),
+        # No number is greater than NaN: one overflow in the first look, and the first model was kept as the best.
+        ([math.nan, math.nan, 3.0], {}, (12, 3.0, 1 / 12), (12, 0)),
+        # BLEU was 0.00 at every validation: the first model was kept as the best, and patience ended the run.
+        pytest.param([0.0] * 9, {"patience": 1}, (12, 0.0, 1 / 12), (12, 0), marks=pytest.mark.fault(63)),
+    ],
+    ids=["patience", "nan", "equal scores, lower loss"],
+)
+def test_best_follows_the_metric_and_patience_stops(
+    scores: list[float],
+    settings: dict[str, object],
+    best: tuple[int, float, float],
+    end: tuple[int, int],
+    tmp_path: Path,
+) -> None:
+    trainer = make_trainer(tmp_path, tiny_model("gru"), scores, **settings)
     state = trainer.fit(Copying())
-    assert (state.best_step, state.best_metric, state.step, state.stalled) == (8, 30.0, 20, 3)
-    assert trainer.checkpoints.load_best().state.step == 8
-
-
-def test_a_metric_that_is_no_number_is_not_the_best_for_ever(tmp_path: Path) -> None:
-    """No number is greater than NaN: one overflow in the first look, and the first model was kept as the best."""
-    trainer = make_trainer(tmp_path, tiny_model("gru"), [math.nan, math.nan, 3.0])
-    state = trainer.fit(Copying())
-    assert (state.best_step, state.best_metric, state.stalled) == (12, 3.0, 0)
-    assert trainer.checkpoints.load_best().state.step == 12
-
-
-@pytest.mark.fault(63)
-def test_of_equal_scores_the_lower_loss_is_kept(tmp_path: Path) -> None:
-    """BLEU was 0.00 at every validation: the first model was kept as the best, and patience ended the run."""
-    trainer = make_trainer(tmp_path, tiny_model("gru"), [0.0] * 9, patience=1)
-    state = trainer.fit(Copying())
-    assert (state.best_step, state.best_metric, state.best_loss, state.stalled) == (12, 0.0, 1 / 12, 0)
+    assert (state.best_step, state.best_metric, state.best_loss) == best
+    assert (state.step, state.stalled) == end
+    assert trainer.checkpoints.load_best().state.step == state.best_step
 
 
 def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:
