@@ -52,7 +52,7 @@ def test_shipped_configs_cover_the_promised_cases() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_loads(name: str) -> None:
-    assert differences(load_config([], [f"preset={name}"]))
+    assert load_config([], [f"preset={name}"]) != Config()
 
 
 def test_order_of_precedence(tmp_path: Path) -> None:
