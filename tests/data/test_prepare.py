@@ -139,14 +139,6 @@ def test_overlap_is_counted_by_side_and_dropped_on_demand(tmp_path: Path, capsys
     assert "which flatters" not in capsys.readouterr().err
 
 
-@pytest.mark.fault(37)
-def test_nothing_left_shows_the_table(tmp_path: Path) -> None:
-    for pairs in ([("", "x")] * 3, [("a b", "c d")]):
-        cleaning = CleaningSettings(min_tokens=5)
-        with pytest.raises(DataError, match=r"(?s)no training pair.*kept +0"):
-            run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),), cleaning=cleaning))
-
-
 def test_no_training_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no training data"):
         run(tmp_path, DataSettings())

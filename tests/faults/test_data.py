@@ -188,14 +188,16 @@ def test_a_compressed_corpus_that_explodes(
     [
         ([("", "x")] * 30, "empty side"),
         ([("\u200b", "x")] * 30, "zero-width"),
-        ([("a " * 300, "b")] * 30, "too long"),
+        ([("a " * 300, "b c")] * 30, "too long"),
+        ([("a b", "c")] * 30, "too short"),
     ],
 )
 def test_nothing_left(pairs: list[tuple[str, str]], row: str) -> None:
     """The table says which of the filters took everything."""
     write_pairs(pairs)
-    outcome = prepare("data.cleaning.drop_duplicates=false")
+    outcome = prepare("data.cleaning.drop_duplicates=false", "data.cleaning.min_tokens=2")
     refused(outcome, 3, "no training pair is left after cleaning", "hint:")
+    assert re.search("kept +0", outcome.err)
     line = next(line for line in outcome.err.splitlines() if row in line)
     assert line.split()[-1] == str(len(pairs))
 
