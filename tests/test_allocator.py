@@ -128,7 +128,7 @@ def test_the_package_comes_first(cache: Path) -> None:
 
 def test_a_limit_of_addresses_keeps_the_systems_allocator(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1 << 33, 1 << 33))
-    assert allocator.choice().library is None
+    assert allocator.choice() == (None, "ulimit -v limits the address space")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"\x7fELF\x01\x01" + bytes(12) + b"\x03\x00" + bytes(90), None])
@@ -144,9 +144,11 @@ def test_only_a_library_for_this_processor_is_taken(cache: Path, content: bytes 
 def test_a_restart_that_the_system_refuses_is_none(
     restarts: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*call: Any) -> None:
+        restarts.append(call[1:])
         raise OSError(7, "Argument list too long")
 
     monkeypatch.setattr(os, "execve", refuse)
     allocator.restart_with_mimalloc()
+    assert len(restarts) == 1
     assert "MIMALLOC_PURGE_DELAY" not in os.environ

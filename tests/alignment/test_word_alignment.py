@@ -18,7 +18,8 @@ from seq2seq.models import build_model
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel
 from seq2seq.special_tokens import BOS, EOS, PAD
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
-from tests.decoding.tiny_models import LetterTokenizer
+from tests.decoding.random_models import sharp
+from tests.decoding.tiny_models import letters
 
 CPU = torch.device("cpu")
 PAIRS = [
@@ -60,11 +61,6 @@ class ScriptedModel(Seq2SeqModel):
         raise NotImplementedError
 
 
-def letters() -> TokenizerPair:
-    tokenizer = LetterTokenizer("abcdefghij")
-    return TokenizerPair(tokenizer, tokenizer)
-
-
 def subwords() -> TokenizerPair:
     settings = TokenizerSettings(kind="bpe", vocabulary_size=340)
     return train_tokenizers(settings, lambda: iter(PAIRS[:1] * 20), 1)
@@ -72,15 +68,6 @@ def subwords() -> TokenizerPair:
 
 def aligner(model: Seq2SeqModel, tokenizers: TokenizerPair, **settings: Any) -> WordAligner:
     return WordAligner(model, tokenizers, DecodingSettings(**settings), CPU)
-
-
-def real(name: str, tokenizers: TokenizerPair) -> Seq2SeqModel:
-    torch.manual_seed(3)
-    model = build_model(MODELS[name], tokenizers.source.size, tokenizers.target.size)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.5)
-    return model.train()
 
 
 def test_links_follow_the_attention() -> None:
@@ -133,7 +120,7 @@ def test_layers_heads_and_steps() -> None:
 @pytest.mark.parametrize("name", list(MODELS))
 def test_batches_change_nothing(name: str) -> None:
     tokenizers = subwords()
-    model = real(name, tokenizers)
+    model = sharp(MODELS[name], tokenizers)
     one = aligner(model, tokenizers, batch_tokens=1)
     many = aligner(model, tokenizers)
     for single, found in zip(one.attention(PAIRS), many.attention(PAIRS), strict=True):
@@ -149,7 +136,7 @@ def test_batches_change_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", list(MODELS))
 def test_equal_to_the_attention_of_single_steps(name: str) -> None:
     tokenizers = subwords()
-    model = real(name, tokenizers).eval()
+    model = sharp(MODELS[name], tokenizers).eval()
     found = aligner(model, tokenizers).attention(PAIRS[:1])[0]
     with torch.no_grad():
         memory = model.encode(torch.tensor([[*found.source.ids, EOS]]))
@@ -164,7 +151,7 @@ def test_equal_to_the_attention_of_single_steps(name: str) -> None:
 
 def test_words_are_merged_as_the_marks_say() -> None:
     tokenizers = subwords()
-    found = aligner(real("transformer", tokenizers), tokenizers).attention(PAIRS[:1])[0]
+    found = aligner(sharp(MODELS["transformer"], tokenizers), tokenizers).attention(PAIRS[:1])[0]
     by_marks = merge_words(found.matrix(AlignmentOptions(), words=False))
     by_text = found.matrix(AlignmentOptions(), words=True)
     torch.testing.assert_close(by_text.weights, by_marks.weights)
@@ -175,7 +162,7 @@ def test_a_tag_before_the_source_moves_no_word() -> None:
     """With `<2en>` before each line every link was one word too far to the right."""
     settings = TokenizerSettings(kind="bpe", vocabulary_size=340)
     tokenizers = train_tokenizers(settings, lambda: iter(PAIRS[:1] * 20), 1, ["<2en>"])
-    made = aligner(real("transformer", tokenizers), tokenizers)
+    made = aligner(sharp(MODELS["transformer"], tokenizers), tokenizers)
     (links,) = made.align([("<2en> der mann", "the old man")])
     assert {i for i, _ in links} <= {0, 1}
     assert made.align([("<2en>", "the old man")]) == [()]
@@ -183,7 +170,7 @@ def test_a_tag_before_the_source_moves_no_word() -> None:
 
 def test_long_texts_are_cut_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizers = subwords()
-    made = aligner(real("transformer", tokenizers), tokenizers, max_source_tokens=8)
+    made = aligner(sharp(MODELS["transformer"], tokenizers), tokenizers, max_source_tokens=8)
     (links,) = made.align([("tee " * 100, "tea " * 50)])
     assert links
     assert max(max(link) for link in links) < 8

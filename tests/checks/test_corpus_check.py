@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import run_command
+from tests.parallel_text import write_pairs
 
 from seq2seq.checks.corpus import CorpusCheck, _numbers
 from seq2seq.checks.findings import SourceReport
@@ -30,10 +31,8 @@ def pairs() -> Pairs:
 
 
 def write(pairs: Pairs, folder: Path, name: str = "corpus") -> TextSource:
-    files = [folder / f"{name}.{language}" for language in ("en", "de")]
-    for side, path in enumerate(files):
-        path.write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
-    return TextSource(source=str(files[0]), target=str(files[1]))
+    source, target = write_pairs(folder, pairs, name)
+    return TextSource(source=str(source), target=str(target))
 
 
 def report_of(pairs: Pairs, folder: Path, *held_out: TextSource) -> SourceReport:

@@ -19,6 +19,7 @@ from seq2seq.cli import main
 from seq2seq.console import set_quiet
 from seq2seq.data.demo import builtin_pairs
 from tests.conftest import shared_between_processes
+from tests.parallel_text import write_pairs
 
 TINY = {
     "transformer": [
@@ -90,9 +91,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             folder.mkdir()
-            pairs = builtin_pairs("demo", "train")[:600]
-            for side, name in enumerate(("corpus.en", "corpus.de")):
-                (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
+            write_pairs(folder, builtin_pairs("demo", "train")[:600])
     return folder
 
 

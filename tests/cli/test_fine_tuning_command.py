@@ -10,6 +10,7 @@ import pytest
 from seq2seq.config import load_config
 from seq2seq.data.demo import builtin_pairs
 from tests.cli.conftest import Runner
+from tests.parallel_text import write_pairs
 
 QUICK = [
     "training.max_steps=3",
@@ -24,11 +25,8 @@ QUICK = [
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """Options that name a new corpus of 60 pairs."""
-    folder = tmp_path_factory.mktemp("new")
-    pairs = builtin_pairs("demo", "train")[900:960]
-    for side, name in enumerate(("new.en", "new.de")):
-        (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
-    return ["--source", folder / "new.en", "--target", folder / "new.de"]
+    source, target = write_pairs(tmp_path_factory.mktemp("new"), builtin_pairs("demo", "train")[900:960], "new")
+    return ["--source", source, "--target", target]
 
 
 def test_new_files_and_a_run_are_enough(run: Path, new: list[object], seq2seq: Runner, tmp_path: Path) -> None:

@@ -260,6 +260,7 @@ def test_python_interface(run: Path) -> None:
     translations = loaded.translate(texts)
     assert len(translations) == 3
     assert translations[1] == ""
+    assert json.loads(json.dumps(translations)) == translations
     assert all(value < 0 for value in loaded.score([("I am here.", "Ich bin hier.")]))
     states, mask = loaded.encode(["I am here.", "The man is old."])
     assert states.shape[:2] == mask.shape

@@ -144,16 +144,6 @@ for command in sys.argv[1].split(","):
     subprocess.run([sys.executable, "-c", code, ",".join(commands)], check=True)
 
 
-@pytest.mark.fault(33)
-def test_bytes_that_are_not_utf8_are_named(transformer: Path, seq2seq: Runner) -> None:
-    outcome = seq2seq("translate", transformer, stdin=b"fine\nM\xe4dchen\n")
-    assert outcome.code == 3
-    assert "stdin:2" in outcome.err
-    replaced = seq2seq("translate", transformer, "--errors", "replace", stdin=b"fine\nM\xe4dchen\n")
-    assert replaced.code == 0
-    assert replaced.out.count("\n") == 2
-
-
 @pytest.mark.fault(47)
 def test_a_failed_translation_leaves_the_old_output(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:
     output = tmp_path / "out.txt"

@@ -6,6 +6,7 @@ import pytest
 
 from seq2seq.config import Config, load_config
 from seq2seq.config.fine_tuning import RECIPE_KEYS, rate_is_too_high, recipe
+from seq2seq.errors import ConfigError
 
 EARLIER = load_config([], ["training.optimizer.learning_rate=0.003", "training.label_smoothing=0.2"])
 
@@ -82,5 +83,5 @@ def test_replay_is_off_where_the_corpus_is_gone() -> None:
     chosen = recipe({}, EARLIER, 500, 40.0, no_replay="no file a.de")
     assert chosen["training.replay"].value == 0.0
     assert "no file a.de" in chosen["training.replay"].reason
-    with pytest.raises(Exception, match=r"training\.init_from=RUN"):
+    with pytest.raises(ConfigError, match=r"training\.init_from=RUN"):
         load_config([], ["training.replay=0.5"])

@@ -6,9 +6,6 @@ import errno
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +27,7 @@ from seq2seq.data.pipes import spool_pipes, spool_sources
 from seq2seq.data.prepare import Prepared, prepare
 from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store, StoreWriter
-from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError, WorkerError
+from seq2seq.errors import ConfigError, DataError, ResourceError, UsageError, WorkerError
 from seq2seq.tokenizers.pair import train_tokenizers
 
 WORD = TokenizerSettings(kind="word")
@@ -142,24 +139,6 @@ def test_overlap_is_counted_by_side_and_dropped_on_demand(tmp_path: Path, capsys
     assert "which flatters" not in capsys.readouterr().err
 
 
-@pytest.mark.fault(31)
-def test_different_line_counts_stop_before_training(tmp_path: Path) -> None:
-    source = corpus(tmp_path, TRAIN)
-    with Path(source.target).open("a") as file:
-        file.write("one more\n")
-    with pytest.raises(DataError, match=r"50 lines.*51"):
-        run(tmp_path, DataSettings(train=(source,)))
-    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-
-
-@pytest.mark.fault(37)
-def test_nothing_left_shows_the_table(tmp_path: Path) -> None:
-    for pairs in ([("", "x")] * 3, [("a b", "c d")]):
-        cleaning = CleaningSettings(min_tokens=5)
-        with pytest.raises(DataError, match=r"(?s)no training pair.*kept +0"):
-            run(tmp_path, DataSettings(train=(corpus(tmp_path, pairs),), cleaning=cleaning))
-
-
 def test_no_training_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no training data"):
         run(tmp_path, DataSettings())
@@ -212,66 +191,11 @@ def test_a_damaged_entry_is_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert texts(run(tmp_path, data)) == TRAIN
 
 
-@pytest.mark.fault(39)
-def test_a_killed_preparation_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """kill -9 in the middle: the next call starts afresh and removes what was left."""
-    source = corpus(tmp_path, TRAIN)
-    script = (
-        "import sys, time, pathlib\n"
-        "from seq2seq.config.settings import *\nfrom seq2seq.config.sources import TextSource\n"
-        "import seq2seq.data.prepare as p\n"
-        "p.train_tokenizers = lambda *a: (print('ready', flush=True), time.sleep(600))\n"
-        f"data = DataSettings(train=(TextSource(source={source.source!r}, target={source.target!r}),))\n"
-        f"cache = pathlib.Path({str(tmp_path / 'cache')!r})\n"
-        "p.prepare(data, TokenizerSettings(kind='word'), cache=cache)\n"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline() == "ready\n"
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert list((tmp_path / "cache").glob(".making-*"))
-    assert texts(run(tmp_path, DataSettings(train=(source,)))) == TRAIN
-    assert "removing unfinished" in capsys.readouterr().err
-    assert not list((tmp_path / "cache").glob(".making-*"))
-
-
 def test_given_tokenizers_are_kept(tmp_path: Path) -> None:
     pair = train_tokenizers(TokenizerSettings(kind="char"), lambda: iter(TRAIN), 1)
     prepared = run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),)), tokenizers=pair)
     assert prepared.tokenizers.fingerprint == pair.fingerprint
     assert texts(prepared) == TRAIN
-
-
-def test_a_damaged_model_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "bad.model").write_bytes(b"junk")
-    with pytest.raises(CheckpointError):
-        run(
-            tmp_path,
-            DataSettings(train=(corpus(tmp_path, TRAIN),)),
-            TokenizerSettings(source_model=str(tmp_path / "bad.model")),
-        )
-
-
-def test_an_unusable_cache_is_told(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(UsageError, match="cache"):
-        run(tmp_path, DataSettings(train=(corpus(tmp_path, TRAIN),)))
-
-
-@pytest.mark.fault(33)
-def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
-    source = corpus(tmp_path, TRAIN)
-    Path(source.source).write_bytes(b"\xff\n" + Path(source.source).read_bytes().split(b"\n", 1)[1])
-    with pytest.raises(DataError, match=r"data\.errors=replace"):
-        run(tmp_path, DataSettings(train=(source,)))
-    assert len(run(tmp_path, DataSettings(train=(source,), errors="replace")).train) == 50
 
 
 def test_many_processes_store_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

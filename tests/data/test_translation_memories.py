@@ -159,20 +159,20 @@ def test_other_formats_are_named(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "kind", "content"),
     [
-        ("a.jsonl", '{"en": "a house", "de": "ein Haus"}\n' * 3),
-        ("a.json", '[\n {"en": "a house",\n "de": "ein Haus"}\n]'),
-        ("a.csv", "en;de\n" + "a house;ein Haus\n" * 3),
-        ("a.tsv", "a house\tein Haus\n" * 3),
+        ("a.jsonl", "JSON file", '{"en": "a house", "de": "ein Haus"}\n' * 3),
+        ("a.json", "JSON file", '[\n {"en": "a house",\n "de": "ein Haus"}\n]'),
+        ("a.csv", "table of 2 columns", "en;de\n" + "a house;ein Haus\n" * 3),
+        ("a.tsv", "table of 2 columns", "a house\tein Haus\n" * 3),
     ],
 )
-def test_a_table_is_no_side_of_a_corpus(tmp_path: Path, name: str, content: str) -> None:
+def test_a_table_is_no_side_of_a_corpus(tmp_path: Path, name: str, kind: str, content: str) -> None:
     """The lines of a JSON file were trained on as sentences."""
     (tmp_path / name).write_text(content)
     (tmp_path / "b").write_text("ein Haus\n" * 3)
     source = TypeAdapter(Source).validate_python({"source": str(tmp_path / name), "target": str(tmp_path / "b")})
-    with pytest.raises(DataError, match=r"JSON file|table of 2 columns") as caught:
+    with pytest.raises(DataError, match=kind) as caught:
         next(read_pairs(source))
     assert f"--pairs {tmp_path / name}" in (caught.value.hint or "")
 

@@ -7,6 +7,7 @@ import torch
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.tokenizers.pair import TokenizerPair
 
 ARCHITECTURES: dict[str, ModelSettings] = {
     "transformer": TransformerSettings(
@@ -16,11 +17,26 @@ ARCHITECTURES: dict[str, ModelSettings] = {
 }
 
 
-def random_model(kind: str, size: int, seed: int = 1) -> Seq2SeqModel:
-    """A model of `size` tokens in eval mode, whose distributions are far from uniform."""
+def random_weights(settings: ModelSettings, size: int, *, seed: int, std: float) -> Seq2SeqModel:
+    """A model of `size` tokens, in training mode; large weights make distributions that are far from uniform."""
     torch.manual_seed(seed)
-    model = build_model(ARCHITECTURES[kind], size, size).eval()
+    model = build_model(settings, size, size)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(std=0.7)
+            parameter.normal_(std=std)
+    return model
+
+
+def random_model(kind: str, size: int, seed: int = 1) -> Seq2SeqModel:
+    """One of the architectures, in eval mode."""
+    return random_weights(ARCHITECTURES[kind], size, seed=seed, std=0.7).eval()
+
+
+def sharp(settings: ModelSettings, tokenizers: TokenizerPair) -> Seq2SeqModel:
+    """Initial weights, made larger so that choices are clear; in training mode, as a trainer hands it over."""
+    torch.manual_seed(3)
+    model = build_model(settings, tokenizers.source.size, tokenizers.target.size)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
     return model

@@ -13,32 +13,10 @@ from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.length_limits import check, lengths
 from seq2seq.errors import DivergenceError, UsageError
-from seq2seq.models.interface import Seq2SeqModel, log_probabilities
+from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import BOS, EOS, PAD
+from tests.decoding.probabilities import enumerate_all, next_log_probabilities
 from tests.decoding.tiny_models import MarkovModel, RecurrentModel, find, random_source
-
-
-def next_log_probabilities(model: Seq2SeqModel, source: Tensor, prefix: list[int]) -> list[float]:
-    """Of one sentence, without the stepwise path that search takes."""
-    with torch.inference_mode():
-        memory = model.encode(source[source != PAD][None])
-        hidden = model.decode(torch.tensor([[BOS, *prefix]]), memory).hidden
-        return log_probabilities(model, hidden[0, -1]).tolist()
-
-
-def enumerate_all(model: Seq2SeqModel, source: Tensor, size: int, limit: int) -> list[tuple[list[int], float]]:
-    """Every output of fewer than `limit` tokens with its log-probability, EOS included."""
-    found = []
-    prefixes: list[tuple[list[int], float]] = [([], 0.0)]
-    for length in range(limit):
-        longer = []
-        for tokens, total in prefixes:
-            scores = next_log_probabilities(model, source, tokens)
-            found.append((tokens, total + scores[EOS]))
-            if length + 1 < limit:
-                longer += [([*tokens, t], total + scores[t]) for t in range(size) if t not in (PAD, BOS, EOS)]
-        prefixes = longer
-    return found
 
 
 def plain_beam(

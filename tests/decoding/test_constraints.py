@@ -206,39 +206,41 @@ def test_prefixes_and_phrases_end_with_whole_words(kind: str) -> None:
     assert kept == 16
 
 
+def best_output(
+    probabilities: dict[int, dict[int, float]],
+    phrase: tuple[int, ...],
+    beam: int,
+    words: WordTokens | None = None,
+    longest: int = 6,
+) -> list[int]:
+    """What is found with the phrase, where the last token alone decides about the next one."""
+    table = torch.full((9, 9), -30.0)
+    for last, following in probabilities.items():
+        table[last, list(following)] = torch.tensor(list(following.values())).log()
+    options = SearchOptions(beam_size=beam, max_length_ratio=0.0, max_length_offset=longest, words=words)
+    return NativeEngine(MarkovModel(table), CPU).search([Sentence([4, 5], phrases=(phrase,))], options)[0][0].tokens
+
+
 def test_a_phrase_is_not_put_behind_the_end() -> None:
     """`orange hat -> gelber Helm` once came out as `... starrt etwas an. gelber Helm`: to forbid the end alone makes an
     output of two sentences the likeliest."""
-    table = torch.full((8, 8), -30.0)
-    table[BOS, 4:6] = torch.tensor([0.9, 0.1]).log()
-    table[4, torch.tensor([EOS, 6])] = torch.tensor([0.9, 0.1]).log()  # after 4 the sentence is at its end
-    table[5, torch.tensor([EOS, 6, 7])] = torch.tensor([0.1, 0.2, 0.7]).log()
-    table[6:, EOS] = 0.0
-    engine = NativeEngine(MarkovModel(table), CPU)
-    sentence = Sentence([4, 5], phrases=((6,),))
+    after = {BOS: {4: 0.9, 5: 0.1}, 5: {EOS: 0.1, 6: 0.2, 7: 0.7}, 6: {EOS: 1.0}, 7: {EOS: 1.0}}
+    after[4] = {EOS: 0.9, 6: 0.1}  # the sentence is at its end
     words = WordTokens(endings=frozenset(), inner=())
     for beam in (2, 5):
-        plain = SearchOptions(beam_size=beam)
-        assert engine.search([sentence], plain)[0][0].tokens == [4, 6]
-        assert engine.search([sentence], plain._replace(words=words))[0][0].tokens == [5, 6]
-    table[BOS, 5] = -40.0  # where every output is at its end, the phrase goes behind it
-    assert engine.search([sentence], plain._replace(words=words))[0][0].tokens == [4, 6]
+        assert best_output(after, (6,), beam) == [4, 6]
+        assert best_output(after, (6,), beam, words) == [5, 6]
+    # Where every output is at its end, the phrase goes behind it.
+    assert best_output({**after, BOS: {4: 1.0, 5: 1e-17}}, (6,), 5, words) == [4, 6]
 
 
 def test_a_phrase_does_not_begin_within_a_word() -> None:
     """`policeman -> Aerztin` once came out as `Der alt Aerztin`: half of `alten` was left where the phrase began."""
-    table = torch.full((9, 9), -30.0)
-    table[BOS, 4] = 0.0  # `alt`
-    table[4, torch.tensor([5, 6])] = torch.tensor([0.9, 0.1]).log()  # `en`, and the phrase's first half
-    table[5, torch.tensor([6, 8, EOS])] = torch.tensor([0.01, 0.49, 0.5]).log()
-    table[6, 7] = table[7, EOS] = table[8, EOS] = 0.0
-    engine = NativeEngine(MarkovModel(table), CPU)
-    sentence = Sentence([4, 5], phrases=((6, 7),))
+    after = {BOS: {4: 1.0}, 5: {6: 0.01, 8: 0.49, EOS: 0.5}, 6: {7: 1.0}, 7: {EOS: 1.0}, 8: {EOS: 1.0}}
+    after[4] = {5: 0.9, 6: 0.1}  # after `alt`, `en` and the first half of the phrase
     words = WordTokens(endings=frozenset({4, 5, 7, 8}), inner=(5, 7))
     for beam in (1, 4):
-        plain = SearchOptions(beam_size=beam, max_length_ratio=0.0, max_length_offset=6)
-        assert engine.search([sentence], plain)[0][0].tokens == [4, 6, 7]
-        assert engine.search([sentence], plain._replace(words=words))[0][0].tokens == [4, 5, 6, 7]
+        assert best_output(after, (6, 7), beam) == [4, 6, 7]
+        assert best_output(after, (6, 7), beam, words) == [4, 5, 6, 7]
         # Where there is no room for the rest of the word, the phrase comes first.
-        short = plain._replace(words=words, max_length_offset=3)
-        assert engine.search([sentence], short)[0][0].tokens == [4, 6, 7]
+        assert best_output(after, (6, 7), beam, words, longest=3) == [4, 6, 7]

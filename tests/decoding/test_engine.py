@@ -18,10 +18,10 @@ from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
 from seq2seq.kernels.compiled_transformer import pack_for_search
 from seq2seq.kernels.packed_linear import PackedLinear
-from seq2seq.models import build_model
-from seq2seq.models.interface import Memory, Seq2SeqModel, log_probabilities
+from seq2seq.models.interface import Memory, Seq2SeqModel
 from seq2seq.special_tokens import BOS, EOS, PAD
-from tests.decoding.probabilities import target_log_probabilities
+from tests.decoding.probabilities import enumerate_all, next_log_probabilities, target_log_probabilities
+from tests.decoding.random_models import random_weights
 from tests.decoding.tiny_models import MarkovModel, RecurrentModel
 
 CPU = torch.device("cpu")
@@ -57,13 +57,8 @@ MANY_HYPOTHESES = (
 
 
 def random_model(name: str, size: int, seed: int = 1) -> Seq2SeqModel:
-    """Weights so large that the distributions are far from even, and in the model's training mode."""
-    torch.manual_seed(seed)
-    model = build_model(SETTINGS[name], size, size)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3 if name.startswith("rnn") else 0.7)  # A wilder one magnifies rounding.
-    return model
+    std = 0.3 if name.startswith("rnn") else 0.7  # A wilder one magnifies rounding.
+    return random_weights(SETTINGS[name], size, seed=seed, std=std)
 
 
 def random_sentences(count: int, size: int, longest: int = 9) -> list[Sentence]:
@@ -71,27 +66,6 @@ def random_sentences(count: int, size: int, longest: int = 9) -> list[Sentence]:
     lengths = torch.randint(0, longest + 1, (count,), generator=draws).tolist()
     rows = [torch.randint(4, size, (length,), generator=draws).tolist() for length in lengths]
     return [Sentence(row, key=(number,)) for number, row in enumerate(rows)]
-
-
-def next_scores(model: Seq2SeqModel, memory: Memory, tokens: list[int]) -> list[float]:
-    """From teacher forcing, not from the steps that search takes."""
-    hidden = model.decode(torch.tensor([[BOS, *tokens]]), memory).hidden[0, -1]
-    return log_probabilities(model, hidden).tolist()
-
-
-def enumerate_all(model: Seq2SeqModel, ids: list[int], size: int, longest: int) -> list[tuple[list[int], float]]:
-    with torch.inference_mode():
-        memory = model.eval().encode(torch.tensor([[*ids, EOS]]))
-        found, prefixes = [], [([], 0.0)]
-        for length in range(longest + 1):
-            longer = []
-            for tokens, total in prefixes:
-                scores = next_scores(model, memory, tokens)
-                found.append((tokens, total + scores[EOS]))
-                if length < longest:
-                    longer += [([*tokens, t], total + scores[t]) for t in range(size) if t not in (PAD, BOS, EOS)]
-            prefixes = longer
-        return found
 
 
 def tokens_of(results: list[list[Hypothesis]]) -> list[list[list[int]]]:
@@ -105,7 +79,7 @@ def test_a_wide_beam_equals_enumeration(name: str) -> None:
     options = SearchOptions(99, alpha, n_best=6, max_length_ratio=0.0, max_length_offset=longest)
     sentences = random_sentences(2, size)
     for sentence, found in zip(sentences, NativeEngine(model, CPU).search(sentences, options), strict=True):
-        wanted = enumerate_all(model, sentence.ids, size, longest)
+        wanted = enumerate_all(model.eval(), torch.tensor([*sentence.ids, EOS]), size, longest + 1)
         wanted.sort(key=lambda pair: -pair[1] / (len(pair[0]) + 1) ** alpha)
         assert [h.tokens for h in found] == [tokens for tokens, _ in wanted[:6]]
         for hypothesis, (_, total) in zip(found, wanted, strict=False):
@@ -118,17 +92,15 @@ def test_beam_one_is_the_argmax(name: str) -> None:
         model = random_model(name, 11, seed)
         sentences = random_sentences(4, 11)
         found = NativeEngine(model, CPU).search(sentences, SearchOptions(1, max_length_offset=3))
-        with torch.inference_mode():
-            for sentence, (hypothesis,) in zip(sentences, found, strict=True):
-                memory = model.eval().encode(torch.tensor([[*sentence.ids, EOS]]))
-                tokens: list[int] = []
-                while len(tokens) < 2 * len(sentence.ids) + 3:
-                    scores = next_scores(model, memory, tokens)
-                    best = max((t for t in range(11) if t not in (PAD, BOS)), key=lambda t: scores[t])
-                    if best == EOS:
-                        break
-                    tokens.append(best)
-                assert hypothesis.tokens == tokens
+        for sentence, (hypothesis,) in zip(sentences, found, strict=True):
+            tokens: list[int] = []
+            while len(tokens) < 2 * len(sentence.ids) + 3:
+                scores = next_log_probabilities(model.eval(), torch.tensor([*sentence.ids, EOS]), tokens)
+                best = max((t for t in range(11) if t not in (PAD, BOS)), key=lambda t: scores[t])
+                if best == EOS:
+                    break
+                tokens.append(best)
+            assert hypothesis.tokens == tokens
 
 
 @pytest.mark.parametrize(

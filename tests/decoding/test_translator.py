@@ -22,10 +22,10 @@ from seq2seq.decoding.text_batches import Line, make_batches, split_chunks
 from seq2seq.decoding.translator import TranslationOptions, Translator, search_options
 from seq2seq.decoding.workers import Parallelism
 from seq2seq.errors import UsageError
-from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import EOS
 from seq2seq.tokenizers.pair import TokenizerPair
+from tests.decoding.random_models import sharp
 from tests.decoding.tiny_models import MarkovModel, RecurrentModel, letters
 
 ODD = "abc éß中文字😀👩‍👩‍👧שלום\x85\u2028\u2029\x0b\x0c\x1c\r\t\n."
@@ -47,16 +47,6 @@ MODELS = {
     "gru": RNNSettings(embedding_size=16, hidden_size=16, attention="additive"),
     "plain gru": RNNSettings(embedding_size=16, hidden_size=16, attention="none", input_feeding=False),
 }
-
-
-def sharp(settings: TransformerSettings | RNNSettings, tokenizers: TokenizerPair) -> Seq2SeqModel:
-    """Random weights, made larger so that choices are clear; in training mode, as a trainer hands it over."""
-    torch.manual_seed(3)
-    model = build_model(settings, tokenizers.source.size, tokenizers.target.size)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.5)
-    return model.train()
 
 
 def translator(

@@ -24,6 +24,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.runs.lock import locked
 from tests.children import LIMIT_SECONDS, Child, Outcome, is_gone, is_stopped
 from tests.cli.conftest import checkpoint_of
+from tests.parallel_text import write_pairs
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tests look into /proc")
 
@@ -50,9 +51,7 @@ TINY = [
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with corpus.en and corpus.de, 47 pairs, so that the last batch of an epoch is a small one."""
     folder = tmp_path_factory.mktemp("ranks")
-    for side, name in enumerate(("corpus.en", "corpus.de")):
-        lines = [pair[side] + "\n" for pair in builtin_pairs("demo", "train")[:55]]
-        (folder / name).write_text("".join(lines), encoding="utf-8", newline="\n")
+    write_pairs(folder, builtin_pairs("demo", "train")[:55])
     return folder
 
 

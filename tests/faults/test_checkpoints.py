@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,36 +54,35 @@ def uses_the_older_one(folder: CheckpointFolder, capsys: pytest.CaptureFixture[s
     return said
 
 
-@pytest.mark.fault(17)
-def test_a_cut_checkpoint_is_told_and_the_one_before_is_used(
-    two: CheckpointFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A power failure or a full disk of a network drive cuts files; other tools load what is there or crash."""
-    dice = random.Random(1)
-    for name in FILES:
-        path = two.path / "step-00000002" / name
-        whole = path.read_bytes()
-        for length in (0, len(whole) - 1, *(dice.randrange(len(whole)) for _ in range(6))):
-            path.write_bytes(whole[:length])
-            assert name in uses_the_older_one(two, capsys)
-        path.write_bytes(whole)
+def cut(whole: bytes, dice: random.Random) -> Iterator[bytes]:
+    for length in (0, len(whole) - 1, *(dice.randrange(len(whole)) for _ in range(6))):
+        yield whole[:length]
 
 
-@pytest.mark.fault(18)
-def test_a_flipped_bit_is_told_and_the_one_before_is_used(
-    two: CheckpointFolder, capsys: pytest.CaptureFixture[str]
+def flip(whole: bytes, dice: random.Random) -> Iterator[bytes]:
+    for _ in range(25):
+        damaged = bytearray(whole)
+        damaged[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
+        yield bytes(damaged)
+
+
+@pytest.mark.fault(17, 18)
+@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_told_and_the_checkpoint_before_is_used(
+    name: str,
+    damage: Callable[[bytes, random.Random], Iterator[bytes]],
+    two: CheckpointFolder,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """safetensors alone loads 195 of 200 files with one flipped bit, silently; the manifest itself counts, too."""
-    dice = random.Random(2)
-    for name in FILES:
-        path = two.path / "step-00000002" / name
-        whole = path.read_bytes()
-        for _ in range(25 if name == "manifest.json" else 8):
-            damaged = bytearray(whole)
-            damaged[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
-            path.write_bytes(damaged)
-            assert name in uses_the_older_one(two, capsys)
-        path.write_bytes(whole)
+    """A power failure or a full disk of a network drive cuts files; other tools load what is there or crash.
+
+    safetensors alone loads 195 of 200 files with one flipped bit, silently; the manifest itself counts, too.
+    """
+    path = two.path / "step-00000002" / name
+    for content in damage(path.read_bytes(), random.Random(1)):
+        path.write_bytes(content)
+        assert name in uses_the_older_one(two, capsys)
 
 
 @pytest.mark.fault(19)

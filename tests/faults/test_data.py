@@ -71,6 +71,7 @@ def test_line_counts_that_differ(command: str, short: int) -> None:
     outcome = run_command(*train) if command == "train" else prepare()
     refused(outcome, 3, f"a.en has {39 if short == 0 else 40} lines", f"a.de has {40 if short == 0 else 39}", "hint:")
     assert not Path("run").exists()
+    assert not [path for path in Path("cache").glob("*") if path.is_dir()]
 
 
 @pytest.mark.fault(31)
@@ -187,14 +188,16 @@ def test_a_compressed_corpus_that_explodes(
     [
         ([("", "x")] * 30, "empty side"),
         ([("\u200b", "x")] * 30, "zero-width"),
-        ([("a " * 300, "b")] * 30, "too long"),
+        ([("a " * 300, "b c")] * 30, "too long"),
+        ([("a b", "c")] * 30, "too short"),
     ],
 )
 def test_nothing_left(pairs: list[tuple[str, str]], row: str) -> None:
     """The table says which of the filters took everything."""
     write_pairs(pairs)
-    outcome = prepare("data.cleaning.drop_duplicates=false")
+    outcome = prepare("data.cleaning.drop_duplicates=false", "data.cleaning.min_tokens=2")
     refused(outcome, 3, "no training pair is left after cleaning", "hint:")
+    assert re.search("kept +0", outcome.err)
     line = next(line for line in outcome.err.splitlines() if row in line)
     assert line.split()[-1] == str(len(pairs))
 
@@ -288,12 +291,13 @@ def test_an_edited_input_is_noticed_whatever_its_size_and_time() -> None:
 
 
 @pytest.mark.fault(15)
-def test_a_cache_that_cannot_be_made_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cache", ["file", "file/cache"])
+def test_a_cache_that_cannot_be_made_is_told_with_its_variable(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without a home, as services are, was not told how to go on."""
     write_pairs()
     write("file", [""])
-    monkeypatch.setenv("SEQ2SEQ_CACHE", "file/cache")
-    refused(prepare(), 2, "cannot use the cache file/cache", "hint: set SEQ2SEQ_CACHE to a folder")
+    monkeypatch.setenv("SEQ2SEQ_CACHE", cache)
+    refused(prepare(), 2, f"cannot use the cache {cache}", "hint: set SEQ2SEQ_CACHE to a folder")
 
 
 @pytest.mark.fault(39)
@@ -320,7 +324,9 @@ def test_a_preparation_killed_at_any_place(tmp_path: Path) -> None:
         outcome = command(*arguments, folder=tmp_path / "log", environment={"SEQ2SEQ_FAILPOINTS": killed})
         assert outcome.code == -signal.SIGKILL, outcome.err
     assert list(Path("cache").glob(".making-*"))
-    assert counts(prepare())["kept"] == 40
+    outcome = prepare()
+    assert counts(outcome)["kept"] == 40
+    assert "removing unfinished" in outcome.err
     assert not list(Path("cache").glob(".making-*"))
     interrupted = next(Path("cache").glob("*/train.arrow")).read_bytes()
     whole = command(*arguments, folder=tmp_path / "log", environment={"SEQ2SEQ_CACHE": str(tmp_path / "other")})

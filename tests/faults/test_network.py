@@ -713,8 +713,8 @@ def test_one_packed_file_that_is_a_bomb(
 
 def test_archives_with_another_inside_or_locked(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(packed_zip({"b.zip": packed_zip(GOOD), "c.gz": b"", **GOOD}))
-    for member in ("b.zip", "b.zip/train.en", "c.gz"):
-        with pytest.raises(DataError, match=r"compressed again|no file"):
+    for member, said in (("b.zip", "compressed again"), ("b.zip/train.en", "no file"), ("c.gz", "compressed again")):
+        with pytest.raises(DataError, match=said):
             list(read_lines(tmp_path / "a.zip" / member))
     locked = bytearray(packed_zip({"train.en": b"a\n"}))
     for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):

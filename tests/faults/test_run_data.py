@@ -32,6 +32,7 @@ from seq2seq.sealed_records import DataRecord, Estimate, read_record, write_reco
 from seq2seq.training.metrics_log import Validation, _drop_later_lines
 from tests.faults.conftest import Failpoint
 from tests.faults.test_doctor import trained
+from tests.parallel_text import write_pairs
 from tests.training.test_trainer import Copying, make_trainer, tiny_model
 
 __all__ = ["trained"]
@@ -39,16 +40,11 @@ __all__ = ["trained"]
 # -- data that changed ----------------------------------------------------------------------------------------------
 
 
-def write_corpus(folder: Path, pairs: list[tuple[str, str]]) -> None:
-    for side, name in enumerate(("a.en", "a.de")):
-        (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
     """A run of a few lines that has saved a checkpoint, and its config."""
     folder = tmp_path_factory.mktemp("begun")
-    write_corpus(folder, builtin_pairs("demo", "train")[:40])
+    write_pairs(folder, builtin_pairs("demo", "train")[:40], "a")
     settings = [f"data.train=[{{source: {folder}/a.en, target: {folder}/a.de}}]", "data.holdout=4"]
     config = load_config([], [*settings, "tokenizer.kind=word", f"run_directory={folder}/run"])
     directory = RunDirectory(folder / "run")
@@ -85,7 +81,7 @@ def test_a_changed_corpus_is_refused_before_anything_is_written(
     pairs = builtin_pairs("demo", "train")[: 41 if edit == "append" else 40]
     if edit == "replace":
         pairs[3] = (pairs[3][0].swapcase(), pairs[3][1].swapcase())  # as many bytes as before
-    write_corpus(folder, sorted(pairs) if edit == "sort" else pairs)
+    write_pairs(folder, sorted(pairs) if edit == "sort" else pairs, "a")
     before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match="are not those that it was started with") as caught:
         check_data(directory, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 import re
 import shutil
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sentencepiece
 
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError
@@ -19,8 +17,12 @@ from seq2seq.tokenizers import sentencepiece as subword
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 from seq2seq.tokenizers.sentencepiece import parse_model, read_model
 from tests.cli.conftest import run_command
+from tests.tokenizers.test_tokenizer import foreign_model
 
 PAIRS = [(f"the cat number {n} sat", f"die Katze {n} saß") for n in range(200)]
+
+
+BPE = {"model_type": "bpe", "normalization_rule_name": "identity"}
 
 
 def saved(folder: Path, kind: str, **more: object) -> TokenizerPair:
@@ -129,15 +131,6 @@ def test_what_is_no_tokenizer(tmp_path: Path, name: str, hint: str) -> None:
     assert hint.format(tmp_path) in outcome.err
 
 
-def foreign(kind: str = "unigram", normalization: str = "nmt_nfkc") -> bytes:
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(side for pair in PAIRS for side in pair), model_writer=model, vocab_size=400,
-        hard_vocab_limit=False, model_type=kind, normalization_rule_name=normalization, minloglevel=2,
-    )  # fmt: skip
-    return model.getvalue()
-
-
 def train_with(model: Path) -> tuple[int, str]:
     outcome = run_command(
         "data", "prepare", "data.train=[{builtin: names}]", "data.holdout=9", f"tokenizer.source_model={model}"
@@ -152,7 +145,7 @@ def test_hostile_models_are_tried_elsewhere(tmp_path: Path, monkeypatch: pytest.
     Whatever passes must then work for every piece and character without a fault.
     """
     monkeypatch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))
-    models, chance, refused = [foreign(), foreign("bpe", "identity")], random.Random(3), 0
+    models, chance, refused = [foreign_model(), foreign_model(**BPE)], random.Random(3), 0
     path = tmp_path / "foreign.model"
     for number in range(8):
         content = models[number % 2]
@@ -186,7 +179,7 @@ def test_the_parent_survives_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(subword, "_CHECK", crash)
     monkeypatch.setattr(subword, "_CHECK_SECONDS", 0.5)
     path = tmp_path / "foreign.model"
-    path.write_bytes(foreign())
+    path.write_bytes(foreign_model())
     code, said = train_with(path)
     assert code == 5
     assert re.search(rf"damaged, or not a sentencepiece model.*\n  --> {re.escape(str(path))}", said)
@@ -197,7 +190,7 @@ def test_the_trial_imports_nothing_from_the_working_folder(tmp_path: Path, monke
     """A `sentencepiece.py` beside a downloaded model would be run by `python -c`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sentencepiece.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\n")
-    (tmp_path / "foreign.model").write_bytes(foreign())
+    (tmp_path / "foreign.model").write_bytes(foreign_model())
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", ".")])
     assert read_model(Path("foreign.model")).size > 40
     assert not (tmp_path / "canary").exists()
@@ -206,7 +199,7 @@ def test_the_trial_imports_nothing_from_the_working_folder(tmp_path: Path, monke
 @pytest.mark.fault(25)
 def test_the_parser_of_models_takes_any_bytes() -> None:
     """Damage is a ValueError, nothing else."""
-    model, chance = foreign("bpe", "identity"), random.Random(4)
+    model, chance = foreign_model(**BPE), random.Random(4)
     for _ in range(100):
         try:
             pieces = parse_model(flip(truncate(model, chance), chance)).pieces

@@ -73,13 +73,15 @@ def test_an_overflow_of_fp16_is_skipped_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["gru", "transformer"])
 def test_a_learning_rate_of_100_is_told_with_figures(kind: str, tmp_path: Path) -> None:
     """Such a loss may stay finite for ever: without a look at its size the run goes on to the last step."""
-    optimizer = {"learning_rate": 100.0}
-    trainer = make_trainer(tmp_path, tiny_model(kind), max_steps=300, optimizer=optimizer, schedule={"warmup_steps": 1})
+    settings = {"optimizer": {"learning_rate": 100.0}, "schedule": {"warmup_steps": 1}, "validate_every": 1}
+    trainer = make_trainer(tmp_path, tiny_model(kind), max_steps=300, **settings)
     with pytest.raises(DivergenceError, match=r"diverged at step \d+: loss .* per token") as caught:
         trainer.fit(Copying())
     assert caught.value.exit_code == 6
     assert "learning_rate=" in (caught.value.hint or "")
-    assert all(tensor.isfinite().all() for path in trainer.checkpoints.steps() for tensor in weights(trainer.model))
+    checkpoint = trainer.checkpoints.load_last()
+    assert checkpoint is not None
+    assert all(tensor.isfinite().all() for tensor in checkpoint.model.values())
 
 
 @pytest.mark.fault(28)

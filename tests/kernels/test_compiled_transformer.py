@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.decoding.random_models import random_weights
 
 from seq2seq.config.model import TransformerSettings
 from seq2seq.kernels import compiled_transformer
 from seq2seq.kernels.compile import Kernels
 from seq2seq.kernels.compiled_transformer import MOST_QUERIES, CompiledTransformer, LayerLoop, pack_for_search
 from seq2seq.kernels.packed_linear import MOST_INNER
-from seq2seq.models import Seq2SeqModel, Stepped, TransformerModel, build_model
+from seq2seq.models import Seq2SeqModel, Stepped, TransformerModel
 from seq2seq.models.kv_cache import SHARED_LIMIT
 from seq2seq.special_tokens import PAD
 
@@ -36,13 +37,9 @@ IN_PARTS: dict[str, dict[str, Any]] = {
 
 
 def random_model(changes: dict[str, Any]) -> TransformerModel:
-    torch.manual_seed(3)
     base = {"hidden_size": 32, "ff_size": 48, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2}
-    model = build_model(TransformerSettings(**{**base, **changes}), 50, 50)
+    model = random_weights(TransformerSettings(**{**base, **changes}), 50, seed=3, std=0.4)
     assert isinstance(model, TransformerModel)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.4)
     return model.eval()
 
 
@@ -108,22 +105,21 @@ def test_the_number_of_sentences_at_a_time_changes_nothing(
     assert len(calls) == 4 * (2 + 9 * 2)
 
 
-def test_long_sources_are_encoded_by_torch(calls: list[str], kernels: Kernels) -> None:
+@pytest.mark.parametrize(
+    ("longest", "each", "expected"),
+    [(MOST_QUERIES + 1, 2, ["step"] * 9 * 2), (4, MOST_QUERIES + 1, ["encode"] * 2 + ["step"] * 2)],
+    ids=["long sources", "wide beams"],
+)
+def test_many_positions_at_once_are_left_to_torch(
+    longest: int, each: int, expected: list[str], calls: list[str], kernels: Kernels
+) -> None:
     """Attention of many positions to many is a product of matrices, which torch is faster at."""
-    model, source = random_model({}), sources([MOST_QUERIES + 1, 3])
-    memory, steps = states(model, source)
-    found_memory, found_steps = states(CompiledTransformer(model, kernels), source)
+    model, source = random_model({}), sources([longest, 3])
+    memory, steps = states(model, source, each)
+    found_memory, found_steps = states(CompiledTransformer(model, kernels), source, each)
     torch.testing.assert_close(found_memory, memory, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(found_steps[-1].hidden, steps[-1].hidden, atol=2e-5, rtol=1e-5)
-    assert calls == ["step"] * 9 * 2
-
-
-def test_wide_beams_are_decoded_by_torch(calls: list[str], kernels: Kernels) -> None:
-    model, source = random_model({}), sources([4, 3])
-    expected = states(model, source, MOST_QUERIES + 1)[1]
-    found = states(CompiledTransformer(model, kernels), source, MOST_QUERIES + 1)[1]
-    torch.testing.assert_close(found[-1].hidden, expected[-1].hidden, atol=2e-5, rtol=1e-5)
-    assert calls == ["encode"] * 2 + ["step"] * 2
+    assert calls == expected
 
 
 def test_an_input_is_left_as_it_was(kernels: Kernels) -> None:

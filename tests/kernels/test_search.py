@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.decoding.random_models import random_weights
 
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding import engine as engines
@@ -16,7 +17,6 @@ from seq2seq.decoding.ensemble import EnsembleModel
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compiled_transformer import CompiledTransformer
-from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 
 SIZE = 1100
@@ -46,12 +46,8 @@ SEARCHES = {
 
 
 def random_model(name: str) -> Seq2SeqModel:
-    torch.manual_seed(5)
-    model = build_model(SETTINGS[name], SIZE, SIZE)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2 if name.startswith("gru") else 0.35)  # beyond, rounding grows from step to step
-    return model
+    std = 0.2 if name.startswith("gru") else 0.35  # beyond, rounding grows from step to step
+    return random_weights(SETTINGS[name], SIZE, seed=5, std=std)
 
 
 def sentences(count: int) -> list[Sentence]:

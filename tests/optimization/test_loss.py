@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from seq2seq.optimization import loss as loss_module
-from seq2seq.optimization.loss import TwoPasses, summed_loss
+from seq2seq.optimization.loss import SummedLoss, TwoPasses, summed_loss
 from seq2seq.special_tokens import PAD
+
+
+def assert_equal(ours: SummedLoss, loss: Tensor, nll: Tensor, inputs: list[Tensor]) -> None:
+    """The same sums, and the same gradients of the loss."""
+    assert ours.loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert ours.nll.item() == pytest.approx(nll.item(), rel=1e-6)
+    gradients = (torch.autograd.grad(each / 7, inputs) for each in (ours.loss, loss))
+    for got, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -34,13 +43,7 @@ def test_equals_cross_entropy(
         label_smoothing=smoothing,
     )
     plain = F.cross_entropy(output(hidden).flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="sum")
-    assert ours.loss.item() == pytest.approx(theirs.item(), rel=1e-6)
-    assert ours.nll.item() == pytest.approx(plain.item(), rel=1e-6)
-    inputs = [hidden, *output.parameters()]
-    for got, wanted in zip(
-        torch.autograd.grad(ours.loss / 7, inputs), torch.autograd.grad(theirs / 7, inputs), strict=True
-    ):
-        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+    assert_equal(ours, theirs, plain, [hidden, *output.parameters()])
 
 
 def test_padding_has_no_gradient_and_no_cost() -> None:
@@ -97,13 +100,7 @@ def test_two_passes_equal_their_definition(
         theirs, nll = sum(smoothed) / 2 + 5.0 / 4 * (forward + backward), sum(plain) / 2
     else:
         theirs, nll = smoothed[0] + 3.0 * forward, plain[0]
-    assert ours.loss.item() == pytest.approx(theirs.item(), rel=1e-6)
-    assert ours.nll.item() == pytest.approx(nll.item(), rel=1e-6)
-    inputs = [hidden, *output.parameters()]
-    for got, expected in zip(
-        torch.autograd.grad(ours.loss / 7, inputs), torch.autograd.grad(theirs / 7, inputs), strict=True
-    ):
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+    assert_equal(ours, theirs, nll, [hidden, *output.parameters()])
 
 
 @pytest.mark.parametrize("passes", [TwoPasses.r_drop(3.0), TwoPasses.simcut(3.0)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.cli.conftest import TINY, builtin_pairs, run_command, train_tiny
+from tests.parallel_text import write_pairs
 from tests.simulated_device import needs_simulated_device, simulated
 
 from seq2seq.training import trainer
@@ -31,11 +32,9 @@ def test_every_command_on_an_accelerator(
 ) -> None:
     """Texts, scores and links are those that the CPU finds with the same checkpoint."""
     monkeypatch.setattr(trainer, "_TIMED_STEPS", 1)
-    for side, name in enumerate(("corpus.en", "corpus.de")):
-        text = "".join(pair[side] + "\n" for pair in builtin_pairs("demo", "train")[:60])
-        (tmp_path / name).write_text(text, encoding="utf-8", newline="\n")
-    (tmp_path / "few.en").write_text("The man sleeps .\nThe old woman drinks tea .\n", encoding="utf-8")
-    (tmp_path / "few.de").write_text("Der Mann schläft .\nDie alte Frau trinkt Tee .\n", encoding="utf-8")
+    write_pairs(tmp_path, builtin_pairs("demo", "train")[:60])
+    pairs = [("The man sleeps .", "Der Mann schläft ."), ("The old woman drinks tea .", "Die alte Frau trinkt Tee .")]
+    write_pairs(tmp_path, pairs, "few")
     run, few = tmp_path / "run", ("--source", tmp_path / "few.en", "--target", tmp_path / "few.de")
     trained = train_tiny(tmp_path, kind, run, *SHORT)
     assert trained.code == 0, trained.err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.cli.conftest import checkpoint_of
+from tests.parallel_text import write_pairs
 
 from seq2seq.checkpoints.checkpoint import load_model_tensors
 from seq2seq.config import Config, load_config
@@ -48,12 +49,9 @@ SHORT = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps."""
     folder = tmp_path_factory.mktemp("fine_tuning")
-    for side, name in enumerate(("corpus.en", "corpus.de")):
-        lines = [pair[side] + "\n" for pair in builtin_pairs("demo", "train")[:120]]
-        (folder / name).write_text("".join(lines), encoding="utf-8", newline="\n")
-    source = {"source": str(folder / "corpus.en"), "target": str(folder / "corpus.de")}
+    source, target = write_pairs(folder, builtin_pairs("demo", "train")[:120])
     settings = load_config([], [*TINY, *SHORT, f"run_directory={folder / 'run'}"]).model_dump()
-    settings["data"]["train"] = [source]
+    settings["data"]["train"] = [{"source": str(source), "target": str(target)}]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQ2SEQ_CACHE", str(folder / "cache"))
         train(Config.model_validate(settings))

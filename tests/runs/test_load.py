@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -74,14 +73,6 @@ def test_what_is_not_there_is_refused(run: Path) -> None:
 def test_attention_is_a_distribution_over_the_source(run: Path) -> None:
     matrix = seq2seq.load(run).attention(LINES[0])
     assert matrix.weights.sum(dim=1).tolist() == pytest.approx([1.0] * len(matrix.target_pieces), abs=1e-4)
-
-
-def test_states_and_scores(run: Path) -> None:
-    loaded = seq2seq.load(run)
-    states, mask = loaded.encode(LINES)
-    assert states.shape[:2] == mask.shape
-    assert all(score < 0.0 for score in loaded.score([(line, line) for line in LINES]))
-    assert json.loads(json.dumps(loaded.translate(LINES))) == loaded.translate(LINES)
 
 
 def test_one_string_is_one_text_and_other_types_are_refused(loaded: LoadedRun) -> None:

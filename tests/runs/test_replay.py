@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tests.cli.conftest import checkpoint_of
+from tests.parallel_text import write_pairs
 from tests.runs.test_exact_resume import last_state
 from tests.runs.test_exact_resume import run as train_and_stop
 
@@ -35,19 +35,14 @@ SIZE = [
 ]
 
 
-def write_pairs(folder: Path, pairs: Sequence[tuple[str, str]]) -> None:
-    folder.mkdir(exist_ok=True)
-    for side, name in enumerate(("corpus.en", "corpus.de")):
-        (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8", newline="\n")
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run `old` on one corpus, and another corpus in `new`."""
     place = tmp_path_factory.mktemp("recipe")
     pairs = builtin_pairs("demo", "train")
-    write_pairs(place / "corpus", pairs[:120])
-    write_pairs(place / "new", pairs[300:340])
+    for name, some in (("corpus", pairs[:120]), ("new", pairs[300:340])):
+        (place / name).mkdir()
+        write_pairs(place / name, some)
     train_and_stop(place / "corpus", place / "old", [*SIZE, "training.optimizer.learning_rate=0.004"], None)
     return place
 

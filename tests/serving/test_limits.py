@@ -61,6 +61,27 @@ class Connection:
         return int(self.sent[0]["status"])
 
 
+async def queued(paced: Any, *bodies: dict[str, Any], waiting: int = 0) -> list[Connection]:
+    """A client for each body: the translation of the first is halted, and `waiting` sentences wait behind it."""
+    paced.run.go.clear()
+    clients = []
+    for body in bodies:
+        clients.append(Connection(paced.service))
+        clients[-1].write(json.dumps(body).encode())
+        if len(clients) == 1:
+            await asyncio.to_thread(paced.run.begun.acquire)
+    while paced.run.batcher.waiting < waiting:
+        await asyncio.sleep(0)
+    return clients
+
+
+async def answered(paced: Any, clients: list[Connection]) -> list[int]:
+    """The translation goes on; the status of every answer."""
+    paced.run.go.set()
+    await asyncio.gather(*(client.task for client in clients))
+    return [client.status for client in clients]
+
+
 def test_a_body_is_not_read_beyond_its_limit(paced: Any) -> None:
     """Neither one that declares its size nor one that does not."""
     limits = Limits(characters=10)
@@ -107,13 +128,10 @@ def test_a_slow_translation_is_given_up_and_its_rest_dropped(paced: Any) -> None
 
 def test_a_client_that_goes_cancels_its_work(paced: Any) -> None:
     paced = paced()
-    paced.run.go.clear()
     paced.run.batcher._max_tokens = 1
 
     async def send() -> None:
-        client = Connection(paced.service)
-        client.write(json.dumps(english("one.\ntwo.")).encode())
-        await asyncio.to_thread(paced.run.begun.acquire)
+        [client] = await queued(paced, english("one.\ntwo."))
         client.messages.put_nowait({"type": "http.disconnect"})
         await client.task
         assert client.status == 499
@@ -127,21 +145,12 @@ def test_a_client_that_goes_cancels_its_work(paced: Any) -> None:
 
 def test_a_full_queue_refuses(paced: Any) -> None:
     paced = paced(Limits(waiting=2))
-    paced.run.go.clear()
 
     async def send() -> None:
-        clients = []
-        for text in ("one.", "two.", "three.", "four."):
-            clients.append(Connection(paced.service))
-            clients[-1].write(json.dumps(english(text)).encode())
-            if text == "one.":
-                await asyncio.to_thread(paced.run.begun.acquire)
+        clients = await queued(paced, *map(english, ("one.", "two.", "three.", "four.")))
         await clients[3].task
-        assert clients[3].status == 503
         assert (b"retry-after", b"1") in clients[3].sent[0]["headers"]
-        paced.run.go.set()
-        await asyncio.gather(*(client.task for client in clients))
-        assert [client.status for client in clients[:3]] == [200, 200, 200]
+        assert await answered(paced, clients) == [200, 200, 200, 503]
 
     asyncio.run(send())
     assert paced.run.batches == [["one."], ["two.", "three."]]
@@ -171,20 +180,9 @@ def test_the_bucket_of_a_client_fills_again() -> None:
 
 def test_a_fault_is_one_request_s_alone(paced: Any, capsys: pytest.CaptureFixture[str]) -> None:
     paced = paced()
-    paced.run.go.clear()
 
     async def send() -> list[int]:
-        clients = []
-        for text in ("first", "fail", "good"):
-            clients.append(Connection(paced.service))
-            clients[-1].write(json.dumps(english(text)).encode())
-            if text == "first":
-                await asyncio.to_thread(paced.run.begun.acquire)
-        while paced.run.batcher.waiting < 2:
-            await asyncio.sleep(0)
-        paced.run.go.set()
-        await asyncio.gather(*(client.task for client in clients))
-        return [client.status for client in clients]
+        return await answered(paced, await queued(paced, *map(english, ("first", "fail", "good")), waiting=2))
 
     assert asyncio.run(send()) == [200, 500, 200]
     assert paced.run.batches == [["first"], ["fail", "good"], ["fail"], ["good"]]
@@ -196,20 +194,11 @@ def test_a_fault_is_one_request_s_alone(paced: Any, capsys: pytest.CaptureFixtur
 def test_requests_that_wait_are_translated_together_in_turn(paced: Any) -> None:
     """One sentence of each request in turn, up to the tokens of a round; another wish is another round."""
     paced = paced()
-    paced.run.go.clear()
 
     async def send() -> list[Any]:
-        clients = []
-        fields = ({"q": "wait"}, {"q": "a.\nb.\nc."}, {"q": "d."}, {"q": "e.", "alternatives": 1})
-        for each in fields:
-            clients.append(Connection(paced.service))
-            clients[-1].write(json.dumps(english(**each)).encode())
-            if each["q"] == "wait":
-                await asyncio.to_thread(paced.run.begun.acquire)
-        while paced.run.batcher.waiting < 5:
-            await asyncio.sleep(0)
-        paced.run.go.set()
-        await asyncio.gather(*(client.task for client in clients))
+        bodies = [*map(english, ("wait", "a.\nb.\nc.", "d.")), english("e.", alternatives=1)]
+        clients = await queued(paced, *bodies, waiting=5)
+        await answered(paced, clients)
         return [json.loads(client.sent[1]["body"]) for client in clients]
 
     answers = asyncio.run(send())
@@ -220,20 +209,12 @@ def test_requests_that_wait_are_translated_together_in_turn(paced: Any) -> None:
 
 def test_the_end_refuses_what_waits(paced: Any) -> None:
     paced = paced()
-    paced.run.go.clear()
 
     async def send() -> None:
-        clients = [Connection(paced.service) for _ in range(2)]
-        clients[0].write(json.dumps(english("one.")).encode())
-        await asyncio.to_thread(paced.run.begun.acquire)
-        clients[1].write(json.dumps(english("two.")).encode())
-        while not paced.run.batcher.waiting:
-            await asyncio.sleep(0)
+        clients = await queued(paced, english("one."), english("two."), waiting=1)
         paced.run.batcher.abort()
         await clients[1].task
-        paced.run.go.set()
-        await clients[0].task
-        assert [client.status for client in clients] == [200, 503]
+        assert await answered(paced, clients) == [200, 503]
 
     asyncio.run(send())
     assert post(paced.service, json=english("three.")).status_code == 503

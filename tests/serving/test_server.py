@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from seq2seq.errors import UsageError
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.server import Server, address_of, listen
 from tests.children import Child, is_gone
@@ -146,9 +147,9 @@ def test_what_cannot_be_served_is_said(arguments: list[Any], what: str, hint: st
 
 
 def test_a_port_in_use_is_said() -> None:
-    with listen("127.0.0.1", 0) as listener, pytest.raises(Exception, match="in use") as error:
+    with listen("127.0.0.1", 0) as listener, pytest.raises(UsageError, match="in use") as error:
         listen("127.0.0.1", listener.getsockname()[1])
-    assert error.value.hint == "--port 0 takes a free port"  # type: ignore[attr-defined]
+    assert error.value.hint == "--port 0 takes a free port"
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded() -> None:

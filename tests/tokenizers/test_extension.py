@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from seq2seq.config import load_config
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.data.demo import builtin_pairs
+from seq2seq.errors import ConfigError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 
@@ -86,5 +87,5 @@ def test_a_vocabulary_has_a_limit_and_its_setting_a_run() -> None:
     old = trained("word", True)
     few = TokenizerSettings(kind="word", vocabulary_size=8)
     assert old.extended(few, iter(RUSSIAN * 3), 1).source.size == old.source.size + 8
-    with pytest.raises(Exception, match="adds to the vocabulary of a run"):
+    with pytest.raises(ConfigError, match="adds to the vocabulary of a run"):
         load_config([], ["tokenizer.extend=true"])

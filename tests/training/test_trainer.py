@@ -220,40 +220,52 @@ def test_pauses_change_nothing(tmp_path: Path) -> None:
     assert lines[0] == lines[1]
 
 
-def test_best_follows_the_metric_and_patience_stops(tmp_path: Path) -> None:
-    """fairseq and JoeyNMT have chosen the best model with the wrong direction for the metric."""
-    scores = [10.0, 30.0, 20.0, 25.0, 29.0, 99.0]
-    schedule = {"kind": "wsd", "warmup_steps": 4}
-    trainer = make_trainer(tmp_path, tiny_model("gru"), scores, max_steps=1000, patience=3, schedule=schedule)
-    state = trainer.fit(Copying())
-    assert (state.best_step, state.best_metric, state.step, state.stalled) == (8, 30.0, 20, 3)
-    assert trainer.checkpoints.load_best().state.step == 8
-
-
-@pytest.mark.parametrize(("warmup", "end"), [(20, 24), (5, 40)])
-def test_patience_waits_for_the_warm_up_and_for_the_falling_rate(warmup: int, end: int, tmp_path: Path) -> None:
-    """The scores of before say nothing about those that come while the rate falls: here from step 5 or 20 on."""
+@pytest.mark.parametrize(
+    ("schedule", "end"),
+    [
+        ({"kind": "inverse_sqrt", "warmup_steps": 20}, 28),
+        ({"kind": "wsd", "warmup_steps": 4, "decay_fraction": 1.0}, 40),
+        ({"kind": "wsd", "warmup_steps": 4, "decay_fraction": 0.1}, 12),
+    ],
+    ids=["warm-up", "falling rate", "neither"],
+)
+def test_patience_waits_for_the_warm_up_and_for_the_falling_rate(
+    schedule: dict[str, object], end: int, tmp_path: Path
+) -> None:
     scores = [10.0 - step for step in range(10)]
-    fraction = 1.0 if warmup == 5 else 0.5
-    schedule = {"kind": "wsd" if warmup == 5 else "inverse_sqrt", "warmup_steps": warmup, "decay_fraction": fraction}
     trainer = make_trainer(tmp_path, tiny_model("gru"), scores, max_steps=40, patience=2, schedule=schedule)
     assert trainer.fit(Copying()).step == end
 
 
-def test_a_metric_that_is_no_number_is_not_the_best_for_ever(tmp_path: Path) -> None:
-    """No number is greater than NaN: one overflow in the first look, and the first model was kept as the best."""
-    trainer = make_trainer(tmp_path, tiny_model("gru"), [math.nan, math.nan, 3.0])
+@pytest.mark.parametrize(
+    ("scores", "settings", "best", "end"),
+    [
+        # fairseq and JoeyNMT have chosen the best model with the wrong direction for the metric.
+        (
+            [10.0, 30.0, 20.0, 25.0, 29.0, 99.0],
+            {"max_steps": 1000, "patience": 3, "schedule": {"warmup_steps": 4}},
+            (8, 30.0, 1 / 8),
+            (20, 3),
+        ),
+        # No number is greater than NaN: one overflow in the first look, and the first model was kept as the best.
+        ([math.nan, math.nan, 3.0], {}, (12, 3.0, 1 / 12), (12, 0)),
+        # BLEU was 0.00 at every validation: the first model was kept as the best, and patience ended the run.
+        pytest.param([0.0] * 9, {"patience": 1}, (12, 0.0, 1 / 12), (12, 0), marks=pytest.mark.fault(63)),
+    ],
+    ids=["patience", "nan", "equal scores, lower loss"],
+)
+def test_best_follows_the_metric_and_patience_stops(
+    scores: list[float],
+    settings: dict[str, object],
+    best: tuple[int, float, float],
+    end: tuple[int, int],
+    tmp_path: Path,
+) -> None:
+    trainer = make_trainer(tmp_path, tiny_model("gru"), scores, **settings)
     state = trainer.fit(Copying())
-    assert (state.best_step, state.best_metric, state.stalled) == (12, 3.0, 0)
-    assert trainer.checkpoints.load_best().state.step == 12
-
-
-@pytest.mark.fault(63)
-def test_of_equal_scores_the_lower_loss_is_kept(tmp_path: Path) -> None:
-    """BLEU was 0.00 at every validation: the first model was kept as the best, and patience ended the run."""
-    trainer = make_trainer(tmp_path, tiny_model("gru"), [0.0] * 9, patience=1)
-    state = trainer.fit(Copying())
-    assert (state.best_step, state.best_metric, state.best_loss, state.stalled) == (12, 0.0, 1 / 12, 0)
+    assert (state.best_step, state.best_metric, state.best_loss) == best
+    assert (state.step, state.stalled) == end
+    assert trainer.checkpoints.load_best().state.step == state.best_step
 
 
 def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:
@@ -288,8 +300,8 @@ def test_fewer_steps_than_were_made_are_told(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_smaller_patience_on_resume_ends_at_the_validated_step(tmp_path: Path) -> None:
     """The step was validated and counted once more: two lines in metrics.jsonl, and one more stalled validation."""
-    make_trainer(tmp_path, tiny_model("gru"), bleus=[3.0, 2.0, 1.0]).fit(Copying())
     schedule = {"warmup_steps": 4}
+    make_trainer(tmp_path, tiny_model("gru"), bleus=[3.0, 2.0, 1.0], schedule=schedule).fit(Copying())
     state = make_trainer(tmp_path, tiny_model("gru"), max_steps=24, patience=2, schedule=schedule).fit(Copying())
     assert (state.step, state.stalled, state.finished) == (12, 2, True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

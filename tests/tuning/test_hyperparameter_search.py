@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.tuning.test_halving import estimate
 
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.errors import CheckpointError, ConfigError, DivergenceError, ResourceError, UsageError
@@ -43,18 +44,7 @@ class World:
 
     def estimate(self, config: Config) -> Estimate:
         self.now += 4.0
-        return Estimate(
-            parameters=1,
-            steps=config.training.max_steps,
-            passes=1.0,
-            warmup_steps=1,
-            validate_every=50,
-            step_seconds=WHOLE_SECONDS / 1000,
-            validation_seconds=0.0,
-            preparation_seconds=0.0,
-            end_seconds=3.0,
-            memory=1,
-        )
+        return estimate(config.training.max_steps, WHOLE_SECONDS / 1000, validation=0.0, end=3.0)
 
     def train(self, config: Config, *, refresh: object, share: float) -> None:
         assert config.run_directory is not None

@@ -31,7 +31,7 @@ class TrainState:
     best_step: int = 0
     """Step of the best validation."""
     stalled: int = 0
-    """Validations since the best one."""
+    """Validations since the best one, without those that do not try the patience."""
     pace: dict[str, float] = field(default_factory=dict)
     """`seconds` and `epochs` of one update, measured now and then to foresee the end set by a limit."""
     window: dict[str, Any] = field(default_factory=dict)

@@ -28,14 +28,14 @@ class StoppingCriteria:
     def is_done(self) -> bool:
         """True once a limit is reached, or after `patience` validations without a new best (early stopping)."""
         patience = self.settings.patience
-        is_stalled = patience is not None and self.state.stalled >= patience
-        return self.has_reached_limit() or (is_stalled and self._may_stop_early())
+        return self.has_reached_limit() or (patience is not None and self.state.stalled >= patience)
 
-    def _may_stop_early(self) -> bool:
-        """Not before the end of the warm-up, nor while `wsd` lowers the rate, which brings the best scores."""
+    def tries_patience(self) -> bool:
+        """Whether a validation without a new best counts: not before the end of the warm-up, nor while `wsd` lowers the
+        rate, which brings the best scores."""
         schedule, steps = self.schedule(), self.expected_steps()
         falls_from = steps - schedule.decay_fraction * (steps - schedule.warmup_steps)
-        return schedule.warmup_steps < self.state.step and not (schedule.kind == "wsd" and falls_from < self.state.step)
+        return self.state.step > schedule.warmup_steps and (schedule.kind != "wsd" or self.state.step <= falls_from)
 
     def has_reached_limit(self) -> bool:
         """Whether `max_steps`, `max_epochs` or `max_minutes` is reached."""

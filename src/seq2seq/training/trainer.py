@@ -381,10 +381,12 @@ class Trainer:
             if result is None:
                 self._save_and_stop(agreed_stop(self.ranks, stop))
             improved = state.judge(result.metric, result.loss)
+            if not self.stopping.tries_patience():
+                state.stalled = 0
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
-            best = abs(state.best_metric or 0.0)
-            stalled = f"stalled {state.stalled}{patience} (best {best:.2f} at step {state.best_step:,})"
-            report.validation(result, "new best" if improved else stalled)
+            verdict = f"stalled {state.stalled}{patience}" if state.stalled else "no new best"
+            verdict += f" (best {abs(state.best_metric or 0.0):.2f} at step {state.best_step:,})"
+            report.validation(result, "new best" if improved else verdict)
         state.seconds += time.monotonic() - started
         state.finished = self.stopping.is_done()
         path = self._save(validated=True)

@@ -1,74 +1,15 @@
-"""The optimizer, its saved state, and the guarded step."""
+"""The choice of a precision, clipping, and the scale of fp16."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
 from torch import nn
 
-from seq2seq.config import OptimizerSettings
-from seq2seq.errors import CheckpointError, ConfigError
-from seq2seq.optimization.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from seq2seq.errors import ConfigError
 from seq2seq.optimization.precision import Precision, PrecisionChoice, choose_precision
 
 CPU = torch.device("cpu")
-
-
-def small_model() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 1))
-
-
-def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(count):
-        optimizer.zero_grad()
-        model(torch.randn(16, 5, generator=generator)).square().mean().backward()
-        optimizer.step()
-
-
-def test_vectors_do_not_decay() -> None:
-    model = small_model()
-    optimizer = build_optimizer(model, OptimizerSettings(weight_decay=0.5, learning_rate=0.1))
-    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    assert len(decays) == len(list(model.parameters()))
-    assert all(decays[id(p)] == (0.5 if p.ndim >= 2 else 0.0) for p in model.parameters())
-
-
-def test_restored_state_continues_to_the_same_bits() -> None:
-    settings = OptimizerSettings(learning_rate=0.01, weight_decay=0.1)
-    model = small_model()
-    optimizer = build_optimizer(model, settings)
-    take_steps(model, optimizer, 3, seed=1)
-    saved = {name: tensor.clone() for name, tensor in optimizer_tensors(model, optimizer).items()}
-    twin = copy.deepcopy(model)
-    take_steps(model, optimizer, 3, seed=2)
-
-    resumed = build_optimizer(twin, settings)
-    load_optimizer_tensors(twin, resumed, saved)
-    take_steps(twin, resumed, 3, seed=2)
-    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-
-
-def test_foreign_state_is_refused() -> None:
-    model = small_model()
-    with pytest.raises(CheckpointError, match="nobody"):
-        load_optimizer_tensors(model, build_optimizer(model, OptimizerSettings()), {"nobody|step": torch.ones(())})
-
-
-@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_no_update_from_a_gradient_that_is_not_finite(poison: float) -> None:
-    model = small_model()
-    optimizer = build_optimizer(model, OptimizerSettings())
-    before = [parameter.clone() for parameter in model.parameters()]
-    precision = Precision(PrecisionChoice("fp32", ""), CPU)
-    precision.backward(model(torch.full((2, 5), poison)).sum())
-    norm = precision.step(model, optimizer, 1.0)
-    assert not torch.isfinite(norm)
-    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_clipping_measures_before_and_limits_after() -> None:
