@@ -51,6 +51,15 @@ def test_each_fault_is_found_in_its_own_kind() -> None:
     assert found["lower case"].kept == 5
 
 
+def test_parts_that_are_doubled_and_text_that_is_dropped_are_found() -> None:
+    found = behaviour(lambda text: text.strip().replace("37", "37 37"))
+    assert found["numbers"].altered == 2
+    assert found["numbers"].example.output.count("37") == 2
+    dropped = behaviour(lambda text: text[max(0, text.find("\N{GRINNING FACE}")) :].strip())
+    assert (dropped["emoji"].kept, dropped["emoji"].altered) == (3, 1)
+    assert (dropped["numbers"].altered, dropped["numbers"].lost) == (0, 0)
+
+
 def test_loops_are_found() -> None:
     found = behaviour(lambda text: text + " tea" * 40 if len(text.split()) == 1 else text)
     assert found["single words"].altered > 0

@@ -52,7 +52,7 @@ class Case(NamedTuple):
     part: str = ""
     """Text that the output should hold unchanged."""
     like: tuple[str, ...] | None = None
-    """Sentences whose translations, joined, the output should be; None if only `part` matters."""
+    """Sentences whose translations, joined, the output should be, apart from `part`; None if it may be anything."""
 
 
 class Result(NamedTuple):
@@ -125,11 +125,11 @@ def _cases(sentences: Sequence[str], language: str) -> Iterator[Case]:
     for kind, parts in _INSERTED.items():
         for number, part in enumerate(parts):
             sentence = sentences[number % len(sentences)]
-            yield Case(kind, _inserted(sentence, part), part)
-            yield Case(kind, part, part)
+            yield Case(kind, _inserted(sentence, part), part, like=(sentence,))
+            yield Case(kind, part, part, like=())
     for kind, parts in _ALONE.items():
         for part in parts:
-            yield Case(kind, part, part, ())
+            yield Case(kind, part, part, like=())
     for sentence in sentences:
         bare = sentence.rstrip(" .!?…。！？")
         yield Case("ALL CAPS", uppercase(sentence, language), like=(sentence,))
@@ -165,23 +165,27 @@ def _longest_word(sentence: str) -> str:
 def _verdict(case: Case, output: str, expected: dict[str, str]) -> Verdict:
     if is_blank(case.source) or is_blank(output):
         return "kept" if is_blank(case.source) and is_blank(output) else "lost"
+    if case.like is None:
+        return "altered" if _copies(output) > _copies(case.source) + _MAX_COPIES else "kept"
+    like = join_sentences([expected[sentence] for sentence in case.like])
     if case.part:
-        return _verdict_of_part(case, output)
-    if case.like is not None:
-        like = join_sentences([expected[sentence] for sentence in case.like])
-        similarity = _similarity(output, like)
-        return "kept" if similarity >= _KEPT else "altered" if similarity >= _ALTERED else "lost"
-    return "altered" if _copies(output) > _copies(case.source) + _MAX_COPIES else "kept"
+        return _verdict_of_part(case, output, like)
+    similarity = _similarity(output, like)
+    return "kept" if similarity >= _KEPT else "altered" if similarity >= _ALTERED else "lost"
 
 
-def _verdict_of_part(case: Case, output: str) -> Verdict:
-    """Kept if the output holds the part as it is, lost if it holds nothing of it. Alone, it should be the output."""
-    alone = case.source == case.part
-    if output.strip() == case.part if alone else case.part in output:
-        return "kept"
+def _verdict_of_part(case: Case, output: str, like: str) -> Verdict:
+    """Kept if the output holds the part as it is, once; lost if it holds nothing of it.
+
+    Alone, the part should be the output. Within a sentence it may change the words around it, but not take them away.
+    """
     characters = set(case.part) - set(" .,:-")
-    held = sum(character in output for character in characters)
-    return "altered" if 2 * held > len(characters) else "lost"
+    if output.count(case.part) != 1:
+        held = sum(character in output for character in characters)
+        return "altered" if 2 * held > len(characters) else "lost"
+    rest = output.replace(case.part, " ").strip()
+    is_whole = _similarity(rest, like) >= _ALTERED if like else not rest
+    return "kept" if is_whole else "altered"
 
 
 def _similarity(one: str, other: str) -> float:
