@@ -85,7 +85,7 @@ CATALOGUE = {
     "data.line-ends": Entry(3, "A file has carriage returns for line ends, as on Macs before 2001.", "Convert it with the command in the hint."),
     "data.line-length": Entry(3, "A line is too long to be a sentence.", "Check that the file is text with line breaks."),
     "data.no-split": Entry(3, "The run has no such test set.", "Give --source FILE --references FILE."),
-    "data.tokens": Entry(3, "A line is not a list of token ids of this tokenizer.", "Use the output of `seq2seq tokenizer encode --ids`."),
+    "data.tokens": Entry(3, "A line has something that is no token of this tokenizer.", "Use the output of `seq2seq tokenizer encode`, with --ids for both or for neither."),
     "data.glossary": Entry(3, "A line of the glossary is malformed.", "Write: source phrase, one tab, target phrase."),
     "data.prepared": Entry(3, "The prepared data are damaged or were changed by another process.", "Run the command again."),
     "data.tokenizer-text": Entry(3, "The text is too short or too uniform to train this tokenizer.", "Add text, or set tokenizer.kind=char."),

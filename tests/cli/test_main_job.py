@@ -268,10 +268,13 @@ def test_python_interface(run: Path) -> None:
     assert (states[~mask] == 0).all()
 
 
-def test_tokenizer_commands_round_trip(gru: Path, seq2seq: Runner) -> None:
+@pytest.mark.parametrize("ids", [(), ("--ids",)])
+def test_tokenizer_commands_round_trip(ids: tuple[str, ...], gru: Path, seq2seq: Runner) -> None:
     text = "The old man drinks tea.\n\ntwo spaces\n"
-    ids = seq2seq("tokenizer", "encode", gru, "--ids", stdin=text.replace("two", "  two ").encode())
-    assert seq2seq("tokenizer", "decode", gru, "--side", "source", stdin=ids.out.encode()).out == text
+    tokens = seq2seq("tokenizer", "encode", gru, *ids, stdin=text.replace("two", "  two ").encode())
+    assert seq2seq("tokenizer", "decode", gru, "--side", "source", *ids, stdin=tokens.out.encode()).out == text
+    wrong = seq2seq("tokenizer", "decode", gru, *ids, stdin=b"999999\n")
+    assert (wrong.code, "999999" in wrong.err) == (3, True)
 
 
 def test_init_writes_a_config_that_trains(corpus: Path, seq2seq: Runner, tmp_path: Path) -> None:

@@ -7,33 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from seq2seq.cli.main import app
 from tests.cli.conftest import Outcome, Runner, checkpoint_of
 from tests.cli.mistakes import MISTAKES, WITH_A_RUN, lay_out
 
-HELPS = [
-    (),
-    ("demo",),
-    ("init",),
-    ("train",),
-    ("translate",),
-    ("evaluate",),
-    ("score",),
-    ("data",),
-    ("data", "download"),
-    ("data", "prepare"),
-    ("tokenizer",),
-    ("tokenizer", "train"),
-    ("tokenizer", "encode"),
-    ("tokenizer", "decode"),
-    ("config",),
-    ("config", "show"),
-    ("config", "reference"),
-    ("config", "schema"),
-    ("doctor",),
-    ("help",),
-    ("help", "errors"),
-]
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command and group of the command line."""
+    found: list[tuple[str, ...]] = [()]
+    for name, command in getattr(typer.main.get_command(app), "commands", {}).items():
+        found += [(name,), *((name, inner) for inner in getattr(command, "commands", ()))]
+    return found
+
+
+HELPS = commands()
 
 
 @pytest.fixture
@@ -87,11 +76,12 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("command", HELPS, ids=" ".join)
-def test_help_shows_runnable_examples(command: tuple[str, ...], seq2seq: Runner) -> None:
+def test_help_shows_runnable_examples(command: tuple[str, ...], seq2seq: Runner, width_80: None) -> None:
     long, short = seq2seq(*command, "--help"), seq2seq(*command, "-h")
     assert long == short
     assert long.code == 0
     assert "Usage: " in long.out
+    assert [line for line in long.out.splitlines() if len(line) > 80] == []
     if command and command not in (("data",), ("tokenizer",), ("config",), ("config", "schema"), ("help",)):
         assert "  seq2seq " in long.out or "| seq2seq" in long.out
 

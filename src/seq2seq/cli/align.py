@@ -100,7 +100,7 @@ def align(
 
     \b
       seq2seq align runs/de-en --source a.de --target a.en
-      seq2seq align runs/de-en --reverse runs/en-de -s a.de -t a.en --symmetrise intersection
+      seq2seq align runs/de-en --reverse runs/en-de -s a.de -t a.en
       echo "Das ist gut ." | seq2seq align runs/de-en --picture - --layer all
     """
     set_quiet(quiet)

@@ -99,8 +99,8 @@ def backtranslate(
 
     \b
       seq2seq backtranslate runs/de-en mono.de.gz -o synthetic
-      seq2seq backtranslate runs/de-en mono.de -o synthetic --method sampling --top-k 10
-      seq2seq backtranslate runs/de-en mono.de -o synthetic --resume --drop-worst 0.1
+      seq2seq backtranslate runs/de-en mono.de -o out --method sampling --top-k 10
+      seq2seq backtranslate runs/de-en mono.de -o out --resume --drop-worst 0.1
       seq2seq train my.yaml synthetic.yaml
     """
     set_quiet(quiet)

@@ -55,7 +55,7 @@ def download(
     A dataset of the hub and a corpus of mtdata become two text files with one sentence a line; a URL becomes the file.
 
     \b
-      seq2seq data download bentrevett/multi30k -s en -t de --split train --split validation --split test
+      seq2seq data download bentrevett/multi30k -s en -t de --split train
       seq2seq data download https://host/corpus.de.gz -o data/ --sha256 HASH
       seq2seq data download mtdata:Statmt-news_commentary-16-deu-eng
     """

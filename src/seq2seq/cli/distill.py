@@ -132,8 +132,8 @@ def distill(
 
     \b
       seq2seq distill runs/mine -o runs/small
-      seq2seq distill runs/mine -o runs/tiny --size tiny --text mono.en.gz training.max_steps=4000
-      seq2seq distill runs/mine -o runs/again --size same --ensemble runs/second --genuine
+      seq2seq distill runs/mine -o runs/tiny --size tiny --text mono.en.gz
+      seq2seq distill runs/a -o runs/c --size same --ensemble runs/b --genuine
     """
     started = time.monotonic()
     set_quiet(quiet)

@@ -49,9 +49,9 @@ from seq2seq.system import HINT, what_ran_out
 app = typer.Typer(
     name="seq2seq",
     help="Train a translation model on your own parallel text, and use it.\n\n\b\n"
-    "  seq2seq demo                                          the whole thing in some minutes\n"
-    "  seq2seq train --source a.en --target a.de -o runs/x   train on your own files\n"
-    "  seq2seq translate runs/x input.en -o output.de        translate a file",
+    "  seq2seq demo                                 the whole thing in some minutes\n"
+    "  seq2seq train --pairs corpus.tsv -o runs/x   train on your own text\n"
+    "  seq2seq translate runs/x in.en -o out.de     translate a file",
     context_settings=HELP,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -21,6 +21,7 @@ app = typer.Typer(
 
 Folder = Annotated[Path, typer.Argument(help="Tokenizer folder, or a run directory.", show_default=False)]
 Side = Annotated[str, typer.Option("--side", help="source or target.")]
+Ids = Annotated[bool, typer.Option("--ids", help="Numbers of tokens instead of pieces.")]
 _WINDOW = 4096
 
 
@@ -35,7 +36,7 @@ def train(
     """Train a tokenizer on two text files.
 
     \b
-      seq2seq tokenizer train -s corpus.en -t corpus.de -o tokenizer vocabulary_size=8000 kind=bpe
+      seq2seq tokenizer train -s a.en -t a.de -o tokenizer vocabulary_size=8000
     """
     set_quiet(quiet)
     from seq2seq.config import load_config
@@ -64,12 +65,13 @@ def train(
 def encode(
     folder: Folder,
     side: Side = "source",
-    ids: Annotated[bool, typer.Option("--ids", help="Numbers instead of pieces.")] = False,
+    ids: Ids = False,
 ) -> None:
-    """Turn lines of stdin into tokens.
+    """Turn lines of stdin into pieces, or into the numbers of tokens.
 
     \b
       echo "The old man drinks tea." | seq2seq tokenizer encode runs/demo
+      seq2seq tokenizer encode runs/demo --ids < input.en
     """
     tokenizer = _load(folder, side)
     lines = iter(_stdin())
@@ -78,29 +80,32 @@ def encode(
             typer.echo(" ".join(map(str, tokens) if ids else tokenizer.pieces(tokens)))
 
 
-@app.command(short_help="Turn lines of tokens or token numbers into text.")
-def decode(folder: Folder, side: Side = "target") -> None:
-    """Turn lines of token numbers (as `encode --ids` prints them) back into text.
+@app.command()
+def decode(folder: Folder, side: Side = "target", ids: Ids = False) -> None:
+    """Turn lines of pieces, or of numbers of tokens, back into text.
 
     \b
-      echo "the old man" | seq2seq tokenizer encode runs/demo --ids | seq2seq tokenizer decode runs/demo --side source
+      seq2seq tokenizer encode runs/demo < in.en > in.pieces
+      seq2seq tokenizer decode runs/demo --side source < in.pieces
+      echo "17 4 9" | seq2seq tokenizer decode runs/demo --ids
     """
     tokenizer = _load(folder, side)
+    if ids:
+        known = {str(token): token for token in range(tokenizer.size)}
+        hint = f"tokens have the numbers 0 to {tokenizer.size - 1}"
+    else:
+        known = {piece: token for token, piece in enumerate(tokenizer.pieces(range(tokenizer.size)))}
+        hint = "--ids reads numbers"
     for number, line in enumerate(_stdin(), start=1):
-        try:
-            ids = [int(word) for word in line.split()]
-        except ValueError:
+        words = line.split() if ids else line.split(" ") if line else []
+        if unknown := next((word for word in words if word not in known), None):
             raise DataError(
-                f"not token numbers: {line[:40]!r}", where=f"stdin:{number}", hint="encode --ids", code="data.tokens"
-            ) from None
-        if any(not 0 <= token < tokenizer.size for token in ids):
-            raise DataError(
-                f"token numbers go from 0 to {tokenizer.size - 1}",
+                f"no token of this tokenizer: {unknown[:40]!r}",
                 where=f"stdin:{number}",
-                hint="were they made by another tokenizer, or by the other side's (--side)?",
+                hint=f"{hint}; or was it made by another tokenizer, or by the other side's (--side)?",
                 code="data.tokens",
             )
-        typer.echo(tokenizer.decode([ids])[0])
+        typer.echo(tokenizer.decode([[known[word] for word in words]])[0])
 
 
 def _check_output(folder: Path) -> None:

@@ -68,7 +68,7 @@ def tune(
 
     \b
       seq2seq tune my.yaml --budget 60m
-      seq2seq tune my.yaml --budget 2h model.dropout=0.1,0.2,0.3 training.batch_size=2048,4096
+      seq2seq tune my.yaml --budget 2h model.dropout=0.1,0.2,0.3
       seq2seq tune my.yaml --budget 2h --ensemble 3
       seq2seq tune my.yaml --budget 60m --dry-run
     """
