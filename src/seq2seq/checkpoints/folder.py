@@ -2,9 +2,8 @@
 
     checkpoints/step-00000500/{model.safetensors, training.safetensors, state.json, manifest.json}   best   last
 
-`best` and `last` are files with the name of a checkpoint. Earlier versions made symbolic links, and a copy that follows
-links makes folders; both are read. `training.safetensors` holds the optimizer state and the random state; only the
-newest two checkpoints keep it.
+`best` and `last` are files with the name of a checkpoint. `training.safetensors` holds the optimizer state and the
+random state; only the newest two checkpoints keep it.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from seq2seq.atomic_files import (
     disk_error,
     free_bytes,
     make_folder,
+    no_follow,
     remove_folder,
     remove_partial,
     require_room,
@@ -58,14 +58,12 @@ class CheckpointFolder:
         self._skipped: set[Path] = set()
 
     def clean(self) -> None:
-        """Remove unfinished saves, with a message, and turn copies of `best` and `last` into names again."""
+        """Remove unfinished saves, with a message."""
         for name in remove_partial(self.path):
             say(f"removed an unfinished save of {name}")
         for path in self._numbered():
             with suppress(OSError):  # a partial manifest, from an interruption in `forget_training`
                 remove_partial(path)
-        for mark in MARKS:
-            self._adopt_copy(mark)
 
     def steps(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -128,28 +126,14 @@ class CheckpointFolder:
         state = last.state
         best = self._best_name(state.best_metric, state.best_step) or (last.path.name if state.validated else "")
         for mark, name in (("last", last.path.name), ("best", best)):
-            if (
-                name
-                and (self.path / name / MANIFEST).exists()
-                and (self.marked(mark) != self.path / name or not (self.path / mark).is_file())
-            ):
+            if name and (self.path / name / MANIFEST).exists() and self.marked(mark) != self.path / name:
                 self._mark(mark, name)
 
     def name_of(self, mark: str) -> str | None:
         """The name in `best` or `last`, of a checkpoint that may be gone; None if there is none."""
-        path = self.path / mark
         try:
-            if path.is_symlink():
-                name = str(path.readlink()).rstrip("/")
-            elif path.is_dir():
-                manifest = (path / MANIFEST).read_bytes()
-                others = [other for other in self.path.glob(f"*/{MANIFEST}") if other.parent.name not in MARKS]
-                return next((other.parent.name for other in others if other.read_bytes() == manifest), mark)
-            elif path.is_file():
-                with path.open(encoding="utf-8") as file:
-                    name = file.read(_LONGEST_NAME).strip()
-            else:
-                return None
+            with open(self.path / mark, encoding="utf-8", opener=no_follow) as file:
+                name = file.read(_LONGEST_NAME).strip()
         except (OSError, UnicodeDecodeError):
             return None
         return name if _NAME.fullmatch(name) and name not in MARKS else None
@@ -237,7 +221,7 @@ class CheckpointFolder:
     def best(self, result: str = "") -> tuple[Path, str]:
         """The best checkpoint, and a warning if it had to be found without `best`; the last one without a validation.
 
-        A copy may have dropped the symbolic links of earlier versions. `result` is the name of the checkpoint that the
+        `result` is the name of the checkpoint that the
         results of the run are of, if they are known; else the training state names the best one.
 
         Raises:
@@ -327,32 +311,8 @@ class CheckpointFolder:
         instead = f"{chosen.name} is the best of the others" if chosen else "the next validation chooses another"
         warn(f"the best model is lost: {fault}; {instead} (to keep it, put {best} back from a copy before training)")
 
-    def _adopt_copy(self, mark: str) -> None:
-        """Turn a copy of a checkpoint called `best` or `last` into the name of that checkpoint.
-
-        Without the original, the copy takes its place.
-        """
-        copy = self.path / mark
-        if copy.is_symlink() or not (copy / MANIFEST).exists():
-            return
-        name = self.name_of(mark) or mark
-        if name != mark:
-            remove_folder(copy)
-        else:
-            try:
-                name = _step_name(load_checkpoint(copy, with_training=False).state.step)
-            except CheckpointError:
-                return
-            if (self.path / name).exists():
-                return
-            copy.replace(self.path / name)
-        self._mark(mark, name)
-
     def _mark(self, mark: str, name: str) -> None:
-        path = self.path / mark
-        if path.is_dir() and not path.is_symlink():
-            remove_folder(path)
-        write_text(path, name + "\n")
+        write_text(self.path / mark, name + "\n")
 
     def _numbered(self) -> list[Path]:
         """All entries named step-N, oldest first."""

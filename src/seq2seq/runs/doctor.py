@@ -141,8 +141,7 @@ def _checkpoints(
 ) -> dict[str, str]:
     """Condition of each checkpoint, and which ones are `best` and `last`; commands take `used` by default."""
     marks = {mark: name for mark in MARKS if (name := CheckpointFolder(folder).name_of(mark))}
-    # In a copy that followed links, `best` and `last` may be folders.
-    checkpoints = [path for path in sorted(folder.glob("[!.]*")) if path == used or path.name not in MARKS]
+    checkpoints = [path for path in sorted(folder.glob("[!.]*")) if path.name not in MARKS]
     states = {path: _state(path) for path in checkpoints}
     facts = {path.name: state.text for path, state in states.items()} | marks
     for path in checkpoints:
