@@ -27,12 +27,9 @@ from seq2seq.atomic_files import (
 )
 from seq2seq.checkpoints.checkpoint import (
     Checkpoint,
-    best_metric_of,
-    best_step_of,
     forget_training,
-    is_validated,
     load_checkpoint,
-    metric_of,
+    state_of,
     write_checkpoint,
 )
 from seq2seq.checkpoints.manifest import MANIFEST, refuse_pickles
@@ -71,7 +68,7 @@ class CheckpointFolder:
 
     def validated(self) -> list[Path]:
         """Complete checkpoints that were saved right after a validation, oldest first."""
-        return [path for path in self.steps() if is_validated(path)]
+        return [path for path in self.steps() if state_of(path).validated]
 
     def save(
         self,
@@ -118,7 +115,7 @@ class CheckpointFolder:
     def mark_best(self, path: Path) -> None:
         """Make a checkpoint the best, unless an average of earlier ones is better."""
         reach("save.before_best")
-        if not self._average_is_better_than(best_metric_of(path)):
+        if not self._average_is_better_than(state_of(path).best_metric):
             self._mark("best", path.name)
 
     def restore_marks(self, last: Checkpoint) -> None:
@@ -156,7 +153,7 @@ class CheckpointFolder:
         """
         reach("prune.begin")
         steps = [path for path in self.steps() if path not in self._skipped]
-        kept = {*steps[-2:], *[path for path in steps if is_validated(path)][-keep:], self.marked("best")}
+        kept = {*steps[-2:], *[path for path in steps if state_of(path).validated][-keep:], self.marked("best")}
         faults: list[OSError | UserError] = []
         for path in self._numbered():
             try:
@@ -231,7 +228,8 @@ class CheckpointFolder:
             return marked, ""
         last, name, mark = self._last(), self.name_of("best"), self.path / "best"
         lost = f"{mark} names {name}, which is gone" if name else f"{mark} is missing or damaged"
-        recorded = result or self._best_name(best_metric_of(last), best_step_of(last))
+        state = state_of(last)
+        recorded = result or self._best_name(state.best_metric, state.best_step)
         found = self.find(recorded) if recorded else last
         if found == last and not name:
             return last, ""
@@ -283,7 +281,7 @@ class CheckpointFolder:
     def _average_is_better_than(self, metric: float | None) -> bool:
         """True if an earlier end of this run left an average of checkpoints with a better metric."""
         path = self.path / AVERAGED
-        mean = None if path in self._skipped or not (path / MANIFEST).exists() else best_metric_of(path)
+        mean = None if path in self._skipped or not (path / MANIFEST).exists() else state_of(path).best_metric
         return mean is not None and (metric is None or mean > metric)
 
     def _replace_damaged_best(self, last: Checkpoint) -> None:
@@ -302,7 +300,7 @@ class CheckpointFolder:
             return
         self._skipped.add(best)
         others = [path for path in self.validated() if path not in self._skipped and _fault(path) is None]
-        metrics = {path: metric_of(path) for path in others}
+        metrics = {path: state_of(path).metric for path in others}
         known = [path for path in others if metrics[path] is not None]
         chosen = max(known, key=lambda path: metrics[path] or 0.0) if known else next(reversed(others), None)
         state.best_step = int(chosen.name.removeprefix("step-")) if chosen else 0
