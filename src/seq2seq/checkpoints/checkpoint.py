@@ -115,6 +115,15 @@ def state_of(path: Path) -> TrainState:
         return TrainState()
 
 
+def fault_of(path: Path) -> str | None:
+    """Reason why the weights of a checkpoint cannot be used; None if they are whole."""
+    try:
+        load_checkpoint(path, with_training=False)
+    except CheckpointError as error:
+        return error.what
+    return None
+
+
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter once, tied ones under their first name."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}

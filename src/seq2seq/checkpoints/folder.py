@@ -27,6 +27,7 @@ from seq2seq.atomic_files import (
 )
 from seq2seq.checkpoints.checkpoint import (
     Checkpoint,
+    fault_of,
     forget_training,
     load_checkpoint,
     state_of,
@@ -291,15 +292,15 @@ class CheckpointFolder:
         """
         state = last.state
         if self._average_is_better_than(state.best_metric):
-            if (fault := _fault(self.path / AVERAGED)) is None:
+            if (fault := fault_of(self.path / AVERAGED)) is None:
                 return
             warn(f"the best model is lost: {fault}; without it, the best step is the best again")
             self._skipped.add(self.path / AVERAGED)
         best = self.path / _step_name(state.best_step)
-        if not state.best_step or best == last.path or (fault := _fault(best)) is None:
+        if not state.best_step or best == last.path or (fault := fault_of(best)) is None:
             return
         self._skipped.add(best)
-        others = [path for path in self.validated() if path not in self._skipped and _fault(path) is None]
+        others = [path for path in self.validated() if path not in self._skipped and fault_of(path) is None]
         metrics = {path: state_of(path).metric for path in others}
         known = [path for path in others if metrics[path] is not None]
         chosen = max(known, key=lambda path: metrics[path] or 0.0) if known else next(reversed(others), None)
@@ -316,15 +317,6 @@ class CheckpointFolder:
         """All entries named step-N, oldest first."""
         numbered = [(match, path) for path in self.path.glob("step-*") if (match := _STEP.fullmatch(path.name))]
         return [path for _, path in sorted((int(match[1]), path) for match, path in numbered)]
-
-
-def _fault(path: Path) -> str | None:
-    """Reason why the weights of a checkpoint cannot be used; None if they are whole."""
-    try:
-        load_checkpoint(path, with_training=False)
-    except CheckpointError as error:
-        return error.what
-    return None
 
 
 def _step_name(step: int) -> str:
