@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from seq2seq.data.batch_plan import BatchType, Cursor, Plan, plan_epoch, plan_rows, require_room
 from seq2seq.data.order import Mixture, Rows, permute
@@ -302,7 +302,7 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
             loader = DataLoader(
                 dataset,
                 batch_size=None,
-                sampler=_Once(places),
+                sampler=places,
                 num_workers=num_workers,
                 prefetch_factor=_PREFETCHED,
                 collate_fn=_unchanged,
@@ -321,16 +321,6 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
         ) from error
 
 
-class _Once(Sampler[Any]):
-    """Sampler that yields the given places, once."""
-
-    def __init__(self, places: Iterator[Any]) -> None:
-        self._places = places
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._places
-
-
 def _pinned(item: Any) -> Any:
     """Copy of an item with its tensors in page-locked memory, for asynchronous copies to the GPU."""
     if isinstance(item, Tensor):
@@ -341,5 +331,6 @@ def _pinned(item: Any) -> Any:
     return item
 
 
-def _unchanged(batch: Any) -> Any:
-    return batch
+def _unchanged(item: Any) -> Any:
+    """The item; torch's own conversion makes a list of a pair."""
+    return item
