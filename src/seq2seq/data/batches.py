@@ -313,12 +313,23 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
             iterator = iter(loader)
         yield from iterator
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # The connection breaks if the process dies while it hands over a tensor.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        if (died := loader_error(error)) is None:
             raise
-        raise WorkerError(
-            f"a data loader process died: {error}", hint="training.num_workers=0", code="worker.loader"
-        ) from error
+        raise died from error
+
+
+def loader_error(error: Exception) -> WorkerError | None:
+    """The error of a data loader process that died, which torch may raise anywhere; None for another `RuntimeError`.
+
+    Other errors are of a connection, which breaks if the process dies while it hands over a tensor.
+    """
+    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        return None
+    return WorkerError(
+        f"a data loader process died: {error}",
+        hint="training.num_workers=0; run the same command again",
+        code="worker.loader",
+    )
 
 
 def _pinned(item: Any) -> Any:
