@@ -67,19 +67,21 @@ def test_shades_are_darker_where_there_is_more() -> None:
     root = ElementTree.fromstring(svg_picture([[Panel("", matrix)]]))
     fills = [cell.attrib["fill"] for cell in root.iter(f"{SVG}rect") if cell.find(f"{SVG}title") is not None]
     assert fills == ["#ffffff", "#999999", "#000000"]
-    image = Image.open(io.BytesIO(png_picture([[Panel("", matrix)]], scale=1)))
+    image = Image.open(io.BytesIO(png_picture([[Panel("", matrix)]])))
     counts = {grey: count for count, grey in image.getcolors() or []}
-    assert counts[0x99] >= 18 * 18
-    assert counts[0] >= 18 * 18
+    assert counts[0x99] >= 36 * 36
+    assert counts[0] >= 36 * 36
 
 
-def test_png_is_as_large_as_told() -> None:
-    small, large = (Image.open(io.BytesIO(png_picture(ALL, scale=scale))) for scale in (1, 3))
-    assert small.format == "PNG"
-    # Letters are a little narrower or wider in another size.
-    assert abs(large.width - 3 * small.width) < 0.05 * large.width
+def test_png_is_as_large_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = ElementTree.fromstring(svg_picture(ALL))
+    image = Image.open(io.BytesIO(png_picture(ALL)))
+    assert image.format == "PNG"
+    # Letters are a little narrower or wider than an SVG expects.
+    assert image.width == pytest.approx(2 * float(root.attrib["width"]), rel=0.1)
+    monkeypatch.setattr("seq2seq.alignment.pictures._MOST_PIXELS", image.width * image.height - 1)
     with pytest.raises(UsageError, match="too large"):
-        png_picture(ALL, scale=60)
+        png_picture(ALL)
 
 
 def test_no_character_breaks_the_svg() -> None:

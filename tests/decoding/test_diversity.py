@@ -14,7 +14,6 @@ from seq2seq.decoding.candidates import Choose
 from seq2seq.decoding.diversity import diverse_search
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.text_batches import padded
-from seq2seq.errors import UsageError
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS, PAD
 from tests.decoding.probabilities import target_log_probabilities
@@ -116,9 +115,3 @@ def test_neighbours_change_nothing() -> None:
     for sentence, expected in zip(SENTENCES, diverse(model, SENTENCES, **options), strict=True):
         (alone,) = diverse(model, [sentence], **options)
         assert [h.tokens for h in alone] == [h.tokens for h in expected]
-
-
-@pytest.mark.parametrize("diversity", [-0.1, math.inf, math.nan])
-def test_impossible_penalties(diversity: float) -> None:
-    with pytest.raises(UsageError, match="diversity must be 0 or more"):
-        diverse(random_model("gru", 9), SENTENCES, n_best=2, diversity=diversity)

@@ -212,6 +212,7 @@ def test_phrases_and_diversity_are_honoured() -> None:
         (SearchOptions(beam_size=0), ((5,),)),
         (SearchOptions(diversity=-1.0), ()),
         (SearchOptions(diversity=math.nan), ()),
+        (SearchOptions(n_best=2, diversity=math.inf), ()),
     ],
 )
 def test_impossible_options_are_usage_errors(options: SearchOptions, phrases: tuple[tuple[int, ...], ...]) -> None:

@@ -60,18 +60,15 @@ def test_the_choice_is_the_best_mean_over_all_samples(utility: str) -> None:
         samples += draws.choices(samples, k=6)
         means = np.mean(plain_utilities(samples, utility), axis=1)
         choice = mbr_choose(samples, utility)
-        assert choice.utility == pytest.approx(means.max())
-        assert means[choice.index] == pytest.approx(means.max())
-        assert samples.index(samples[choice.index]) == choice.index
+        assert means[choice] == pytest.approx(means.max())
+        assert samples.index(samples[choice]) == choice
 
 
 def test_votes_count() -> None:
-    assert mbr_choose(["a cat", "the dog", "the dog", "one bird"]).index == 1
-    assert mbr_choose(["x"]).index == 0
-    assert mbr_choose(["x"]).utility == pytest.approx(100.0)
-    assert mbr_choose(["", "", "a"]).utility == pytest.approx(100 / 3)
+    assert mbr_choose(["a cat", "the dog", "the dog", "one bird"]) == 1
+    assert mbr_choose(["x"]) == 0
     # Of equals the first.
-    assert mbr_choose(["bb", "aa"]).index == 0
+    assert mbr_choose(["bb", "aa"]) == 0
 
 
 def test_errors() -> None:
@@ -87,4 +84,4 @@ def test_sacrebleu_does_not_score_pair_by_pair(utility: str, monkeypatch: pytest
     monkeypatch.delattr(Metric, "sentence_score")
     with pytest.raises(AttributeError):
         plain_utilities(["a"], utility)
-    assert mbr_choose(["a cat", "the dog", "the dog"], utility).index == 1
+    assert mbr_choose(["a cat", "the dog", "the dog"], utility) == 1

@@ -248,9 +248,10 @@ def test_settings_of_one_call() -> None:
     ]
     assert sampled[0] == sampled[1] != sampled[2]
     assert len(set(sampled[0])) > 1
-    for wrong in ({"beam_size": 0}, {"length_penalty": -1.0}):
-        with pytest.raises(UsageError):
-            made.translate(["abc"], **wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError):
+        made.translate(["abc"], beam_size=0)
+    with pytest.raises(UsageError):
+        list(made.stream(["abc"], options(length_penalty=-1.0)))
     with pytest.raises(UsageError, match="beam of 3"):
         next(made.stream(["abc"], options(made.settings, n_best=4)))
 

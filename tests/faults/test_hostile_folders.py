@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.atomic_files import new_files, new_folder, remove_folder, write_bytes
+from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.cli.output import open_output
 from seq2seq.config import load_config
 from seq2seq.console import logging_to, say
@@ -36,7 +37,7 @@ def host(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run of an earlier version, with its links `best` and `last`."""
+    """A run of an earlier version."""
     return Path(shutil.copytree(OLD_RUNS / "runs" / "transformer", tmp_path / "run", symlinks=True))
 
 
@@ -125,17 +126,34 @@ def test_every_command_refuses_them(
 
 
 @pytest.mark.fault(59)
-@pytest.mark.parametrize("target", ["/", "..", "../../host", "../checkpoints/step-00000250", "HOST"])
-def test_best_and_last_lead_to_a_checkpoint_beside_them_only(target: str, run: Path, host: Path) -> None:
-    best = run / "checkpoints" / "best"
-    best.unlink()
-    best.symlink_to(target.replace("HOST", str(host)))
-    with pytest.raises(CheckpointError, match="a symbolic link to"):
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("target", ["step-00000250", "..", "../../host", "../../host/name", "HOST"])
+def test_best_and_last_are_no_links(mark: str, target: str, run: Path, host: Path) -> None:
+    """Nor is one followed where the run itself was not looked at."""
+    (host / "name").write_text("step-00000250")
+    path = run / "checkpoints" / mark
+    path.unlink()
+    path.symlink_to(target.replace("HOST", str(host)))
+    with pytest.raises(CheckpointError, match="a symbolic link to") as error:
         RunDirectory(run)
+    assert error.value.code == "run.unsafe"
+    assert CheckpointFolder(path.parent).name_of(mark) is None
+
+
+@pytest.mark.fault(59)
+def test_a_folder_in_place_of_a_name_is_kept(run: Path) -> None:
+    """It may hold the only copy of a checkpoint."""
+    folder = CheckpointFolder(run / "checkpoints")
+    (folder.path / "best").unlink()
+    (folder.path / "best" / "inside").mkdir(parents=True)
+    assert folder.name_of("best") is None
+    with pytest.raises(UsageError, match=r"cannot write .*best: Is a directory"):
+        folder.mark_best(folder.path / "step-00000401")
+    assert (folder.path / "best" / "inside").is_dir()
 
 
 def test_what_a_user_links_is_allowed(run: Path, tmp_path: Path, host: Path) -> None:
-    """The run itself reached through a link, the old `best` and `last`, and files that are no part of a run."""
+    """The run itself reached through a link, and files that are no part of a run."""
     (tmp_path / "latest").symlink_to(run)
     (run / "corpus.en").symlink_to(host / "notes.txt")
     assert load_run_config(RunDirectory(tmp_path / "latest")).model.kind == "transformer"

@@ -66,7 +66,7 @@ ROWS = {
     51: "a kill in averaging, test scoring or export: the same best model and scores after the rerun",
     52: "the parent of several ranks is killed: they end within 5 s, the same command goes on",
     53: "`best` is damaged before a resume: told at the start, or the next best used",
-    54: "links lost or followed by a copy; a file system without links: works",
+    54: "`best` and `last` lost by a copy, or with other line ends: works",
     55: "two trainings, one cold cache; a read-only cache; a damaged record: both run, and it is rebuilt",
     56: "`translate --resume` with damaged lines or record: begins again from what is whole",
     57: "held-out text or results of a run are damaged: named; exit 5",

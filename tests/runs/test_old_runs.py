@@ -1,7 +1,8 @@
 """Runs that earlier versions wrote still translate, evaluate and resume.
 
 `old_runs/` holds two tiny runs that version 0.1.0 (commit 691801e) wrote before its modules were renamed, stopped by
-SIGTERM at step 401 of 500, and `expected.json` with what that version made of them afterwards.
+SIGTERM at step 401 of 500, and `expected.json` with what that version made of them afterwards. `best` and `last`, which
+that version made as links, were replaced by files.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def svg_picture(grid: Grid) -> str:
     )
 
 
-def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
-    """The panels as a PNG file, `scale` times the size of the SVG.
+def png_picture(grid: Grid) -> bytes:
+    """The panels as a PNG file, twice the size of the SVG.
 
     Characters that the font lacks are drawn as boxes; SVG and HTML use the fonts of the browser.
 
@@ -92,7 +92,7 @@ def png_picture(grid: Grid, *, scale: int = 2) -> bytes:
         UsageError: the picture is too large.
     """
     content = io.BytesIO()
-    _drawn(grid, scale).save(content, "PNG")
+    _drawn(grid, 2).save(content, "PNG")
     return content.getvalue()
 
 

@@ -107,40 +107,21 @@ def forget_training(path: Path) -> None:
     (path / _TRAINING).unlink()
 
 
-def is_validated(path: Path) -> bool:
-    """True if a checkpoint was saved right after a validation; false if its state cannot be read."""
-    state = state_of(path)
-    return state is not None and state.validated
-
-
-def best_metric_of(path: Path) -> float | None:
-    """Best validation metric recorded in a checkpoint; None if it records none or cannot be read."""
-    state = state_of(path)
-    return None if state is None else state.best_metric
-
-
-def best_step_of(path: Path) -> int:
-    """Step of the best validation recorded in a checkpoint; 0 if it records none or cannot be read."""
-    state = state_of(path)
-    return 0 if state is None else state.best_step
-
-
-def metric_of(path: Path) -> float | None:
-    """Validation metric of a checkpoint itself; None if it is not known."""
-    state = state_of(path)
-    if state is None:
-        return None
-    # Earlier versions recorded only the best one.
-    was_best = state.metric is None and state.best_step == state.step
-    return state.best_metric if was_best else state.metric
-
-
-def state_of(path: Path) -> TrainState | None:
-    """Training state of a checkpoint; None if it cannot be read."""
+def state_of(path: Path) -> TrainState:
+    """Training state of a checkpoint; an empty one, of no step and no validation, if it cannot be read."""
     try:
         return read_state(path)
     except CheckpointError:
-        return None
+        return TrainState()
+
+
+def fault_of(path: Path) -> str | None:
+    """Reason why the weights of a checkpoint cannot be used; None if they are whole."""
+    try:
+        load_checkpoint(path, with_training=False)
+    except CheckpointError as error:
+        return error.what
+    return None
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

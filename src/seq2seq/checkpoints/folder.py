@@ -2,9 +2,8 @@
 
     checkpoints/step-00000500/{model.safetensors, training.safetensors, state.json, manifest.json}   best   last
 
-`best` and `last` are files with the name of a checkpoint. Earlier versions made symbolic links, and a copy that follows
-links makes folders; both are read. `training.safetensors` holds the optimizer state and the random state; only the
-newest two checkpoints keep it.
+`best` and `last` are files with the name of a checkpoint. `training.safetensors` holds the optimizer state and the
+random state; only the newest two checkpoints keep it.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from seq2seq.atomic_files import (
     disk_error,
     free_bytes,
     make_folder,
+    no_follow,
     remove_folder,
     remove_partial,
     require_room,
@@ -27,12 +27,10 @@ from seq2seq.atomic_files import (
 )
 from seq2seq.checkpoints.checkpoint import (
     Checkpoint,
-    best_metric_of,
-    best_step_of,
+    fault_of,
     forget_training,
-    is_validated,
     load_checkpoint,
-    metric_of,
+    state_of,
     write_checkpoint,
 )
 from seq2seq.checkpoints.manifest import MANIFEST, refuse_pickles
@@ -58,14 +56,12 @@ class CheckpointFolder:
         self._skipped: set[Path] = set()
 
     def clean(self) -> None:
-        """Remove unfinished saves, with a message, and turn copies of `best` and `last` into names again."""
+        """Remove unfinished saves, with a message."""
         for name in remove_partial(self.path):
             say(f"removed an unfinished save of {name}")
         for path in self._numbered():
             with suppress(OSError):  # a partial manifest, from an interruption in `forget_training`
                 remove_partial(path)
-        for mark in MARKS:
-            self._adopt_copy(mark)
 
     def steps(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -73,7 +69,7 @@ class CheckpointFolder:
 
     def validated(self) -> list[Path]:
         """Complete checkpoints that were saved right after a validation, oldest first."""
-        return [path for path in self.steps() if is_validated(path)]
+        return [path for path in self.steps() if state_of(path).validated]
 
     def save(
         self,
@@ -120,7 +116,7 @@ class CheckpointFolder:
     def mark_best(self, path: Path) -> None:
         """Make a checkpoint the best, unless an average of earlier ones is better."""
         reach("save.before_best")
-        if not self._average_is_better_than(best_metric_of(path)):
+        if not self._average_is_better_than(state_of(path).best_metric):
             self._mark("best", path.name)
 
     def restore_marks(self, last: Checkpoint) -> None:
@@ -128,28 +124,14 @@ class CheckpointFolder:
         state = last.state
         best = self._best_name(state.best_metric, state.best_step) or (last.path.name if state.validated else "")
         for mark, name in (("last", last.path.name), ("best", best)):
-            if (
-                name
-                and (self.path / name / MANIFEST).exists()
-                and (self.marked(mark) != self.path / name or not (self.path / mark).is_file())
-            ):
+            if name and (self.path / name / MANIFEST).exists() and self.marked(mark) != self.path / name:
                 self._mark(mark, name)
 
     def name_of(self, mark: str) -> str | None:
         """The name in `best` or `last`, of a checkpoint that may be gone; None if there is none."""
-        path = self.path / mark
         try:
-            if path.is_symlink():
-                name = str(path.readlink()).rstrip("/")
-            elif path.is_dir():
-                manifest = (path / MANIFEST).read_bytes()
-                others = [other for other in self.path.glob(f"*/{MANIFEST}") if other.parent.name not in MARKS]
-                return next((other.parent.name for other in others if other.read_bytes() == manifest), mark)
-            elif path.is_file():
-                with path.open(encoding="utf-8") as file:
-                    name = file.read(_LONGEST_NAME).strip()
-            else:
-                return None
+            with open(self.path / mark, encoding="utf-8", opener=no_follow) as file:
+                name = file.read(_LONGEST_NAME).strip()
         except (OSError, UnicodeDecodeError):
             return None
         return name if _NAME.fullmatch(name) and name not in MARKS else None
@@ -172,7 +154,7 @@ class CheckpointFolder:
         """
         reach("prune.begin")
         steps = [path for path in self.steps() if path not in self._skipped]
-        kept = {*steps[-2:], *[path for path in steps if is_validated(path)][-keep:], self.marked("best")}
+        kept = {*steps[-2:], *[path for path in steps if state_of(path).validated][-keep:], self.marked("best")}
         faults: list[OSError | UserError] = []
         for path in self._numbered():
             try:
@@ -237,7 +219,7 @@ class CheckpointFolder:
     def best(self, result: str = "") -> tuple[Path, str]:
         """The best checkpoint, and a warning if it had to be found without `best`; the last one without a validation.
 
-        A copy may have dropped the symbolic links of earlier versions. `result` is the name of the checkpoint that the
+        `result` is the name of the checkpoint that the
         results of the run are of, if they are known; else the training state names the best one.
 
         Raises:
@@ -247,7 +229,8 @@ class CheckpointFolder:
             return marked, ""
         last, name, mark = self._last(), self.name_of("best"), self.path / "best"
         lost = f"{mark} names {name}, which is gone" if name else f"{mark} is missing or damaged"
-        recorded = result or self._best_name(best_metric_of(last), best_step_of(last))
+        state = state_of(last)
+        recorded = result or self._best_name(state.best_metric, state.best_step)
         found = self.find(recorded) if recorded else last
         if found == last and not name:
             return last, ""
@@ -299,7 +282,7 @@ class CheckpointFolder:
     def _average_is_better_than(self, metric: float | None) -> bool:
         """True if an earlier end of this run left an average of checkpoints with a better metric."""
         path = self.path / AVERAGED
-        mean = None if path in self._skipped or not (path / MANIFEST).exists() else best_metric_of(path)
+        mean = None if path in self._skipped or not (path / MANIFEST).exists() else state_of(path).best_metric
         return mean is not None and (metric is None or mean > metric)
 
     def _replace_damaged_best(self, last: Checkpoint) -> None:
@@ -309,16 +292,16 @@ class CheckpointFolder:
         """
         state = last.state
         if self._average_is_better_than(state.best_metric):
-            if (fault := _fault(self.path / AVERAGED)) is None:
+            if (fault := fault_of(self.path / AVERAGED)) is None:
                 return
             warn(f"the best model is lost: {fault}; without it, the best step is the best again")
             self._skipped.add(self.path / AVERAGED)
         best = self.path / _step_name(state.best_step)
-        if not state.best_step or best == last.path or (fault := _fault(best)) is None:
+        if not state.best_step or best == last.path or (fault := fault_of(best)) is None:
             return
         self._skipped.add(best)
-        others = [path for path in self.validated() if path not in self._skipped and _fault(path) is None]
-        metrics = {path: metric_of(path) for path in others}
+        others = [path for path in self.validated() if path not in self._skipped and fault_of(path) is None]
+        metrics = {path: state_of(path).metric for path in others}
         known = [path for path in others if metrics[path] is not None]
         chosen = max(known, key=lambda path: metrics[path] or 0.0) if known else next(reversed(others), None)
         state.best_step = int(chosen.name.removeprefix("step-")) if chosen else 0
@@ -327,32 +310,8 @@ class CheckpointFolder:
         instead = f"{chosen.name} is the best of the others" if chosen else "the next validation chooses another"
         warn(f"the best model is lost: {fault}; {instead} (to keep it, put {best} back from a copy before training)")
 
-    def _adopt_copy(self, mark: str) -> None:
-        """Turn a copy of a checkpoint called `best` or `last` into the name of that checkpoint.
-
-        Without the original, the copy takes its place.
-        """
-        copy = self.path / mark
-        if copy.is_symlink() or not (copy / MANIFEST).exists():
-            return
-        name = self.name_of(mark) or mark
-        if name != mark:
-            remove_folder(copy)
-        else:
-            try:
-                name = _step_name(load_checkpoint(copy, with_training=False).state.step)
-            except CheckpointError:
-                return
-            if (self.path / name).exists():
-                return
-            copy.replace(self.path / name)
-        self._mark(mark, name)
-
     def _mark(self, mark: str, name: str) -> None:
-        path = self.path / mark
-        if path.is_dir() and not path.is_symlink():
-            remove_folder(path)
-        write_text(path, name + "\n")
+        write_text(self.path / mark, name + "\n")
 
     def _numbered(self) -> list[Path]:
         """All entries named step-N, oldest first."""
@@ -360,15 +319,6 @@ class CheckpointFolder:
         entries = self.path.iterdir() if self.path.is_dir() else ()
         numbered = [(match, path) for path in entries if (match := _STEP.fullmatch(path.name))]
         return [path for _, path in sorted((int(match[1]), path) for match, path in numbered)]
-
-
-def _fault(path: Path) -> str | None:
-    """Reason why the weights of a checkpoint cannot be used; None if they are whole."""
-    try:
-        load_checkpoint(path, with_training=False)
-    except CheckpointError as error:
-        return error.what
-    return None
 
 
 def _step_name(step: int) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from seq2seq.data.batch_plan import BatchType, Cursor, Plan, plan_epoch, plan_rows, require_room
 from seq2seq.data.order import Mixture, Rows, permute
@@ -302,7 +302,7 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
             loader = DataLoader(
                 dataset,
                 batch_size=None,
-                sampler=_Once(places),
+                sampler=places,
                 num_workers=num_workers,
                 prefetch_factor=_PREFETCHED,
                 collate_fn=_unchanged,
@@ -313,22 +313,23 @@ def load(dataset: Dataset[Item], places: Iterator[Any], num_workers: int, pin_me
             iterator = iter(loader)
         yield from iterator
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # The connection breaks if the process dies while it hands over a tensor.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        if (died := loader_error(error)) is None:
             raise
-        raise WorkerError(
-            f"a data loader process died: {error}", hint="training.num_workers=0", code="worker.loader"
-        ) from error
+        raise died from error
 
 
-class _Once(Sampler[Any]):
-    """Sampler that yields the given places, once."""
+def loader_error(error: Exception) -> WorkerError | None:
+    """The error of a data loader process that died, which torch may raise anywhere; None for another `RuntimeError`.
 
-    def __init__(self, places: Iterator[Any]) -> None:
-        self._places = places
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._places
+    Other errors are of a connection, which breaks if the process dies while it hands over a tensor.
+    """
+    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        return None
+    return WorkerError(
+        f"a data loader process died: {error}",
+        hint="training.num_workers=0; run the same command again",
+        code="worker.loader",
+    )
 
 
 def _pinned(item: Any) -> Any:
@@ -341,5 +342,6 @@ def _pinned(item: Any) -> Any:
     return item
 
 
-def _unchanged(batch: Any) -> Any:
-    return batch
+def _unchanged(item: Any) -> Any:
+    """The item; torch's own conversion makes a list of a pair."""
+    return item

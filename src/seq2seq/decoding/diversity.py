@@ -20,7 +20,6 @@ from torch import Tensor
 
 from seq2seq.decoding.candidates import Candidates, Choose, Live, Scores, best_candidates
 from seq2seq.decoding.interface import Hypothesis, SearchOptions
-from seq2seq.errors import UsageError
 from seq2seq.special_tokens import EOS
 
 Run = Callable[[SearchOptions, Choose], list[list[Hypothesis]]]
@@ -30,16 +29,9 @@ Run = Callable[[SearchOptions, Choose], list[list[Hypothesis]]]
 def diverse_search(run: Run, options: SearchOptions) -> list[list[Hypothesis]]:
     """At most `n_best` different hypotheses of each sentence, best first: the best one of each group.
 
-    A group has beam_size / n_best beams, at least one. There are fewer hypotheses if groups find the same one.
-
-    Raises:
-        UsageError: the diversity is negative or not finite.
+    A group has beam_size / n_best beams. There are fewer hypotheses if groups find the same one.
     """
-    if not 0 <= options.diversity < float("inf"):
-        raise UsageError(
-            f"diversity must be 0 or more, not {options.diversity}", hint="0.2 to 0.8 is usual", code="usage.value"
-        )
-    width = max(1, options.beam_size // options.n_best)
+    width = options.beam_size // options.n_best
     each = options._replace(n_best=1, beam_size=width, diversity=0.0)
     penalties = _Penalties(options.diversity, width)
     groups = [run(each, penalties.choose) for _ in range(options.n_best)]

@@ -110,10 +110,7 @@ class NativeEngine(Engine):
         return tuple(number for part in parts for number in (part.data_ptr(), part._version))
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
-        if not 0 <= options.diversity < float("inf"):
-            raise UsageError(
-                f"diversity must be 0 or more, not {options.diversity}", hint="0.2 to 0.8 is usual", code="usage.value"
-            )
+        check(sentences, options)
         wants_more = options.diversity > 0 or any(sentence.phrases for sentence in sentences)
         if options.sampling is not None and wants_more:
             raise UsageError(
@@ -164,10 +161,7 @@ class NativeEngine(Engine):
         for width, with_phrases in sorted(set(kinds)):
             places = [place for place, kind in enumerate(kinds) if kind == (width, with_phrases)]
             some, wider = [sentences[place] for place in places], options._replace(beam_size=width)
-            choose = None
-            if with_phrases:
-                check(some, options)
-                choose = constrained(some, lengths(model, some, wider), wider)
+            choose = constrained(some, lengths(model, some, wider), wider) if with_phrases else None
             for place, hypotheses in zip(places, self._batch(model, some, wider, choose), strict=True):
                 found[place] = hypotheses
         return found

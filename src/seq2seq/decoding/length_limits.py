@@ -57,7 +57,7 @@ def _tokens(length: float) -> int:
 def check(sentences: Sequence[Sentence], options: SearchOptions) -> None:
     """Raise `UsageError` for impossible options or prefixes."""
     beam, alpha, best, infinity = options.beam_size, options.length_penalty, options.n_best, float("inf")
-    most, least = options.max_length_ratio, options.min_length_ratio
+    most, least, diversity = options.max_length_ratio, options.min_length_ratio, options.diversity
     rules = [
         (beam >= 1, f"the beam size must be at least 1, not {beam}", "1 is greedy, 5 is usual"),
         (0 <= alpha < infinity, f"the length penalty must be 0 or more, not {alpha}", "0.6 to 1 is usual"),
@@ -68,6 +68,7 @@ def check(sentences: Sequence[Sentence], options: SearchOptions) -> None:
             f"the minimum length ratio must be between 0 and the maximum ({most}), not {least}",
             "0.5 forbids outputs shorter than half the source",
         ),
+        (0 <= diversity < infinity, f"diversity must be 0 or more, not {diversity}", "0.2 to 0.8 is usual"),
     ]
     if (sampling := options.sampling) is None:
         rules.append((best <= beam, f"a beam of {beam} cannot give {best} hypotheses", f"use a beam size of {best}"))

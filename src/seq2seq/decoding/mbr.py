@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,18 +29,8 @@ _BLEU_ORDER = 4
 Matrix = Float64[np.ndarray, "U U"]
 
 
-@dataclass(frozen=True)
-class MBRChoice:
-    """The chosen sample."""
-
-    index: int
-    """Index of the sample; the first of equal ones."""
-    utility: float
-    """Mean utility with all samples as references, 0 to 100."""
-
-
-def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str = "13a") -> MBRChoice:
-    """The sample with the highest mean utility, with all samples as references; ties go to the first.
+def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str = "13a") -> int:
+    """The index of the sample with the highest mean utility, with all samples as references; ties go to the first.
 
     Args:
         samples: texts drawn for one source line, duplicates included.
@@ -59,8 +48,7 @@ def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str =
         counts[sample] += 1
     weights = np.array([counts[text] for text in texts], dtype=np.float64)
     expected = utilities(texts, utility, tokenize=tokenize) @ weights / len(samples)
-    best = int(expected.argmax())
-    return MBRChoice(list(samples).index(texts[best]), float(expected[best]))
+    return list(samples).index(texts[expected.argmax()])
 
 
 def utilities(texts: Sequence[str], utility: str, *, tokenize: str = "13a") -> Matrix:
@@ -205,6 +193,6 @@ class MBREngine(Engine):
         chosen = []
         for samples in self.engine.search(sentences, options._replace(n_best=self.options.samples)):
             texts = self.tokenizer.decode([sample.tokens for sample in samples])
-            choice = mbr_choose(texts, self.options.utility, tokenize=self.options.tokenize)
-            chosen.append([samples[choice.index]])
+            best = mbr_choose(texts, self.options.utility, tokenize=self.options.tokenize)
+            chosen.append([samples[best]])
         return chosen

@@ -161,13 +161,11 @@ class Translator:
         """End the idle worker processes; the translator can still be used."""
         self._pools.close()
 
-    def translate(
-        self, texts: Sequence[str], *, beam_size: int | None = None, length_penalty: float | None = None
-    ) -> list[str]:
+    def translate(self, texts: Sequence[str], *, beam_size: int | None = None) -> list[str]:
         """The best translation of each text. Raises as `stream`."""
-        changes = {"beam_size": beam_size, "length_penalty": length_penalty}
-        settings = self.settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        options = translation_options(settings)
+        options = translation_options(self.settings)
+        if beam_size is not None:
+            options = options._replace(search=options.search._replace(beam_size=beam_size))
         return [translations[0].text for translations in self.stream(texts, options)]
 
     def stream(

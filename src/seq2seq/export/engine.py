@@ -64,26 +64,16 @@ class CTranslate2Engine(Engine):
 
     takes_phrases = False
 
-    def __init__(
-        self,
-        export: Export,
-        *,
-        device: str = "cpu",
-        workers: int = 0,
-        threads: int = 1,
-        compute_type: str = "default",
-    ) -> None:
+    def __init__(self, export: Export, *, device: str = "cpu", workers: int = 0) -> None:
         """Load the model of an export.
 
         Args:
             export: an export of `open_export`.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
-            workers: batches searched at the same time; 0 is one for each core, or one on a GPU.
-            threads: threads of each worker.
-            compute_type: CTranslate2's type of numbers; `default` is that of the stored weights.
+            workers: batches searched at the same time, each by one thread; 0 is one for each core, or one on a GPU.
 
         Raises:
-            UsageError: an unknown device or compute type, or CTranslate2 is not installed.
+            UsageError: an unknown device, or CTranslate2 is not installed.
             CheckpointError: CTranslate2 cannot read the model.
         """
         library = import_library("ctranslate2")
@@ -95,9 +85,8 @@ class CTranslate2Engine(Engine):
                 str(export.folder),
                 device=kind,
                 device_index=index,
-                compute_type=compute_type,
                 inter_threads=self.parallel,
-                intra_threads=threads,
+                intra_threads=1,
             )
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"CTranslate2 cannot use {export.folder}: {error}", code="export.library") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from seq2seq.checkpoints.checkpoint import best_metric_of, load_model_tensors, model_tensors
+from seq2seq.checkpoints.checkpoint import load_model_tensors, model_tensors, state_of
 from seq2seq.checkpoints.folder import AVERAGED
 from seq2seq.config import Config
 from seq2seq.console import say, warn
@@ -39,7 +39,7 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
     )
     # The average of an earlier end of this run may still be the best. If this end was interrupted after its average was
     # saved, that average has the same metric: it is saved and marked again.
-    before = best_metric_of(folder.path / AVERAGED)
+    before = state_of(folder.path / AVERAGED).best_metric
     is_best = (best is None or metric > best) and (before is None or metric >= before)
     if trainer.ranks.is_first and is_best:
         state = replace(trainer.state, best_metric=metric, best_loss=result.loss, validated=False)

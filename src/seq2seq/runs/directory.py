@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from seq2seq.atomic_files import TEMPORARY_PREFIXES, make_folder, write_json
-from seq2seq.checkpoints.folder import MARKS
 from seq2seq.errors import CheckpointError, UsageError
 from seq2seq.runs.environment import environment
 from seq2seq.sealed_records import (
@@ -233,15 +232,11 @@ def _refuse_link_or_special_file(entry: os.DirEntry[str]) -> None:
     """Raise `CheckpointError` unless the entry is a file or a folder.
 
     A run directory may come from elsewhere: files of the user would be read, overwritten or deleted through a link,
-    and a FIFO would be waited for. The links `best` and `last` of earlier versions are allowed.
+    and a FIFO would be waited for.
     """
     path = Path(entry.path)
     if entry.is_symlink():
-        target = str(path.readlink())
-        beside = Path(target).name == target.rstrip("/") not in ("", "..")
-        if path.parent.name == "checkpoints" and path.name in MARKS and beside:
-            return
-        kind = f"a symbolic link to {target}"
+        kind = f"a symbolic link to {path.readlink()}"
     elif entry.is_file() or entry.is_dir() or not path.exists():
         return
     else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from seq2seq.atomic_files import read_json_object
-from seq2seq.checkpoints.checkpoint import load_checkpoint
+from seq2seq.checkpoints.checkpoint import fault_of, load_checkpoint
 from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.data.files import digest_file
@@ -141,8 +141,7 @@ def _checkpoints(
 ) -> dict[str, str]:
     """Condition of each checkpoint, and which ones are `best` and `last`; commands take `used` by default."""
     marks = {mark: name for mark in MARKS if (name := CheckpointFolder(folder).name_of(mark))}
-    # In a copy that followed links, `best` and `last` may be folders.
-    checkpoints = [path for path in sorted(folder.glob("[!.]*")) if path == used or path.name not in MARKS]
+    checkpoints = [path for path in sorted(folder.glob("[!.]*")) if path.name not in MARKS]
     states = {path: _state(path) for path in checkpoints}
     facts = {path.name: state.text for path, state in states.items()} | marks
     for path in checkpoints:
@@ -150,7 +149,7 @@ def _checkpoints(
             continue
         if path != used:
             remarks.append(f"checkpoint {path.name} cannot be used")
-        elif _translates(path):  # else the fault itself is reported
+        elif fault_of(path) is None:  # else the fault itself is reported
             remarks.append(f"checkpoint {path.name} can translate, but training cannot resume from it")
     if not CheckpointFolder(folder).marked("last"):
         gone = f"names {marks['last']}, which is gone" if "last" in marks else "is missing"
@@ -191,14 +190,6 @@ def _state(path: Path) -> _State:
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     resumable = bool(checkpoint.training) and path.name.startswith("step-")
     return _State(True, f"whole, {size / 2**20:,.1f} MiB, epoch {checkpoint.state.cursor.epoch}", resumable)
-
-
-def _translates(path: Path) -> bool:
-    try:
-        load_checkpoint(path, with_training=False)
-    except CheckpointError:
-        return False
-    return True
 
 
 def _changed_corpora(record: DataRecord, config: Config) -> Iterator[str]:

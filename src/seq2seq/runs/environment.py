@@ -232,14 +232,8 @@ def environment() -> dict[str, str]:
         "safetensors",
         "pydantic",
     )
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **versions,
+        **{package: _version(package, importable=package) for package in packages},
     }

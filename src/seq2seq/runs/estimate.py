@@ -200,10 +200,7 @@ def with_budget(estimate: Estimate, settings: TrainingSettings) -> Estimate:
     if settings.budget_minutes is None:
         return estimate.model_copy(update={"budget_minutes": None})
     seconds = _MARGIN * _seconds_to_train(estimate, settings.budget_minutes)
-    count = _MOST_VALIDATIONS
-    if estimate.validation_seconds > 0:
-        count = round(_VALIDATION_SHARE * seconds / max(estimate.validation_seconds, 1e-6))
-        count = min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
+    count = validation_count(seconds, estimate.validation_seconds)
     validations = min(count * estimate.validation_seconds, seconds / 2)
     fitting = int((seconds - validations) / max(estimate.step_seconds, 1e-6))
     most = within_limits(_with_steps(estimate, settings.max_steps), settings).steps
@@ -215,6 +212,14 @@ def with_budget(estimate: Estimate, settings: TrainingSettings) -> Estimate:
             "warmup_steps": min(settings.schedule.warmup_steps, max(1, steps // 9)),
         }
     )
+
+
+def validation_count(seconds: float, validation_seconds: float) -> int:
+    """Number of validations in `seconds` of training with a budget: few where each takes long."""
+    if validation_seconds <= 0:
+        return _MOST_VALIDATIONS
+    count = round(_VALIDATION_SHARE * seconds / max(validation_seconds, 1e-6))
+    return min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
 
 
 def _seconds_to_train(estimate: Estimate, budget_minutes: float) -> float:

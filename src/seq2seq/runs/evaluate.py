@@ -248,7 +248,8 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
     if (start := directory.load_start()) is not None:
         results["start"] = start.model_dump(mode="json", exclude={"format", "check"})
     steps = CheckpointFolder(directory.checkpoints).steps()
-    if steps and (state := state_of(steps[-1])) is not None:
+    if steps:
+        state = state_of(steps[-1])
         results |= {"steps": state.step, "minutes": state.seconds / 60}
     if ranks.is_first:
         write_record(directory.results, results)

@@ -57,8 +57,8 @@ class Originals:
         self,
         lines: Callable[[], Iterable[Original]],
         tokenizer: Tokenizer,
-        held_out: Iterable[str] = (),
-        max_tokens: int = 256,
+        held_out: Iterable[str],
+        max_tokens: int,
     ) -> None:
         self._lines, self._tokenizer, self._max_tokens = lines, tokenizer, max_tokens
         self._held_out = frozenset(map(_folded, held_out))

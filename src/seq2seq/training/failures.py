@@ -1,4 +1,4 @@
-"""Failures of training: divergence, out of memory, a data loader process that died."""
+"""Failures of training: divergence and out of memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import TrainingSettings
 from seq2seq.data.batches import Batch
-from seq2seq.errors import DivergenceError, ResourceError, WorkerError
+from seq2seq.errors import DivergenceError, ResourceError
 from seq2seq.system import address_space_left, what_ran_out
 from seq2seq.training.metrics_log import RunReport
 
@@ -135,14 +135,3 @@ def _largest(batches: Sequence[Batch]) -> Batch:
 def _shape(batch: Batch) -> str:
     tokens = f"{batch.source.numel():,} source and {batch.target_in.numel():,} target tokens"
     return f"{len(batch.source):,} pairs, {tokens}, padding included"
-
-
-def loader_error(error: RuntimeError) -> WorkerError | None:
-    """The error of a data loader process that died, which torch may raise anywhere; None for any other error."""
-    if "DataLoader worker" not in str(error):
-        return None
-    return WorkerError(
-        f"a data loader process died: {error}",
-        hint="training.num_workers=0; run the same command again",
-        code="worker.loader",
-    )

@@ -24,7 +24,7 @@ from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say, warn
 from seq2seq.data.batch_plan import Cursor
-from seq2seq.data.batches import Batch
+from seq2seq.data.batches import Batch, loader_error
 from seq2seq.distributed.ranks import Ranks, UpdateTotals, agreed_stop, sum_update
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
@@ -40,7 +40,7 @@ from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
 from seq2seq.optimization.schedules import learning_rate
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left, free_memory, peak_memory
-from seq2seq.training.failures import DivergenceWatch, is_out_of_memory, loader_error, out_of_memory_error
+from seq2seq.training.failures import DivergenceWatch, is_out_of_memory, out_of_memory_error
 from seq2seq.training.metrics_log import RunReport, StepReport, Validation
 from seq2seq.training.random_state import random_states, set_random_states
 from seq2seq.training.rehearsal import rehearse, rehearsing

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from seq2seq.errors import UsageError
+from seq2seq.runs.estimate import validation_count
 from seq2seq.sealed_records import Estimate
 
 FACTOR = 3
@@ -32,7 +33,6 @@ _LAYOUTS = (
     (2, (1 / 3, 1.0)),
 )
 """Trials, and the shares of their steps after which some of them go on: the first one that fits the budget is taken."""
-_VALIDATION_SHARE, _MOST_VALIDATIONS, _LEAST_VALIDATIONS = 0.1, 20, 2
 
 
 class Plan(NamedTuple):
@@ -125,10 +125,7 @@ def _whole_seconds(seconds: float, plan: Plan, start: float) -> float:
 
 
 def _at_validations(shares: Sequence[float], whole: float, validation_seconds: float) -> tuple[float, ...]:
-    """The shares at the validations of a trial, of which there are few where they take long (`runs.estimate`)."""
-    count = _MOST_VALIDATIONS
-    if validation_seconds > 0:
-        count = round(_VALIDATION_SHARE * whole / max(validation_seconds, 1e-6))
-        count = min(_MOST_VALIDATIONS, max(_LEAST_VALIDATIONS, count))
+    """The shares at the validations of a trial."""
+    count = validation_count(whole, validation_seconds)
     rounded = [math.ceil(share * count - 1e-9) / count for share in shares]
     return tuple(dict.fromkeys(rounded))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq.atomic_files import make_folder, remove_folder, write_text
-from seq2seq.checkpoints.checkpoint import best_metric_of, state_of
+from seq2seq.checkpoints.checkpoint import read_state, state_of
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
 from seq2seq.config.differences import differences
@@ -457,15 +457,15 @@ def _score_of(path: Path) -> RungScore:
     """The validation scores of a trial so far.
 
     Raises:
-        CheckpointError: it has none.
+        CheckpointError: it has none, or its last checkpoint is damaged.
     """
     directory = RunDirectory(path)
     folder = CheckpointFolder(directory.checkpoints)
-    best, last = best_metric_of(folder.best()[0]), state_of(folder.steps()[-1])
+    best, last = state_of(folder.best()[0]).best_metric, read_state(folder.steps()[-1])
     rows = [row for row in read_metrics(path / "metrics.jsonl") if row.get("kind") == "validation"]
     losses = [float(row["loss"]) for row in rows if isinstance(row.get("loss"), float)]
     record = directory.load_data_record()
-    if best is None or last is None or not losses or record is None or not math.isfinite(best + min(losses)):
+    if best is None or not losses or record is None or not math.isfinite(best + min(losses)):
         raise CheckpointError(f"{path} has no validation score", hint="give a validation set", code="run.damaged")
     tokens = record.tokens.get("target", 1) / max(1, sum(record.corpora))
     return RungScore(

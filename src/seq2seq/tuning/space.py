@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from seq2seq.config import Config
@@ -237,7 +238,8 @@ def next_choice(
             if (found := _ask_optuna(space, ranking, seed + _SUGGESTIONS * len(tried) + number)) not in known:
                 return found
     if sampler == "grid" or size(space) <= 4 * len(tried):
-        left = [choice for choice in (_numbered(space, number) for number in range(size(space))) if choice not in known]
+        choices = product(*(range(len(dimension.settings)) for dimension in space))  # the last one runs fastest
+        left = [choice for choice in choices if choice not in known]
         return None if not left else left[0] if sampler == "grid" else generator.choice(left)
     for _ in range(_TRIES):
         choice = tuple(
@@ -247,15 +249,6 @@ def next_choice(
         if choice not in known:
             return choice
     return None
-
-
-def _numbered(space: Sequence[Dimension], number: int) -> Choice:
-    """The trial of a number below `size`, the last dimension running fastest."""
-    indices = []
-    for dimension in reversed(space):
-        number, index = divmod(number, len(dimension.settings))
-        indices.append(index)
-    return tuple(reversed(indices))
 
 
 def _ask_optuna(space: Sequence[Dimension], ranking: Sequence[Choice], seed: int) -> Choice:
