@@ -12,6 +12,7 @@ import pytest
 from seq2seq.cli.init import as_overrides, named_corpora, settings_for
 from seq2seq.cli.train import _wanted_kind, _without_config
 from seq2seq.config import load_config
+from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.files import read_lines
 from seq2seq.tokenizers.pair import train_tokenizers
 from tests.cli.conftest import Runner
@@ -120,7 +121,23 @@ def test_exchanged_sides_are_told_before_a_training(
     corpora = named_corpora("c.en", "c.de", None, None, None)
     assert corpora is not None
     settings_for(corpora)
-    assert ("seem to be exchanged" in capsys.readouterr().err) == exchanged
+    assert ("the source is de and the target en, named en and de" in capsys.readouterr().err) == exchanged
+
+
+def test_faults_of_the_corpus_are_told_before_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever did not know of `data check` trained on misaligned lines or copies without a word."""
+    monkeypatch.chdir(tmp_path)
+    pairs = [pair for pair in builtin_pairs("demo", "train") if pair[0] != pair[1]][:300]
+    for faulty in (0, 60):
+        lines = [(left, left if number < faulty else right) for number, (left, right) in enumerate(pairs)]
+        Path("c.tsv").write_text("".join(f"{left}\t{right}\n" for left, right in lines), encoding="utf-8")
+        corpora = named_corpora(None, None, "c.tsv", None, None)
+        assert corpora is not None
+        settings_for(corpora)
+        told = "faults in the first 300 pairs: source copied to target" in capsys.readouterr().err
+        assert told == bool(faulty)
 
 
 class _Articles:

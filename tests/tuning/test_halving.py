@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seq2seq.errors import UsageError
@@ -26,6 +26,7 @@ def estimate(steps: int = 2000, step: float = 0.05, validation: float = 1.0, end
     )
 
 
+@example(minutes=0.5, most=4, steps=2, step=0.5, validation=0.0, end=2.5, start=1.0, members=4)
 @given(
     minutes=st.floats(0.05, 3000),
     most=st.integers(2, 10_000),

@@ -10,8 +10,9 @@ import re
 import unicodedata
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, islice, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -62,11 +63,22 @@ class CorpusCheck:
     """Check of the corpora of a training, one after another; duplicates are found across all of them."""
 
     def __init__(
-        self, languages: tuple[str, str], held_out: Sequence[Source] = (), copy: CleanCopy | None = None
+        self,
+        languages: tuple[str, str],
+        held_out: Sequence[Source] = (),
+        copy: CleanCopy | None = None,
+        most: int | None = None,
     ) -> None:
+        """Args:
+        languages: languages of source and target; empty if unknown.
+        held_out: validation and test sets, whose pairs should not be in the corpora.
+        copy: where to write cleaned copies.
+        most: first pairs of each corpus that are looked at; all if None.
+        """
         self.languages = languages
         self._held_out = HeldOut(held_out)
         self._copy = copy
+        self._most = most
         self._seen: set[int] = set()
         self._identifier = Identifier()
 
@@ -84,7 +96,8 @@ class CorpusCheck:
         """
         name = _name(source)
         report = SourceReport(name)
-        first = _FirstPass(source, report)
+        pairs = partial(_pairs, source, most=self._most)
+        first = _FirstPass(pairs(report=report), report)
         if not report.pairs:
             raise DataError(f"{name} is empty", hint="is it the right file?", code="data.no-lines")
         languages = SideLanguages(first.sample, self.languages, self._identifier)
@@ -93,12 +106,12 @@ class CorpusCheck:
             report.findings["languages"].lines.pop()
         model = LengthModel(*([len(pair[side]) for pair in first.sample] for side in (0, 1)))
         report.ratio = model.ratio
-        hits = WordTranslations(first.sample).hits(_pairs(source))
+        hits = WordTranslations(first.sample).hits(pairs())
         outliers, shifts = first.judge(model, hits)
         report.statistics = first.statistics(languages)
         with Progress(f"checking {name}", report.pairs, "pairs") as progress:
             moves = self._copy is not None and any(shifts.values())
-            in_context = _in_context(_pairs(source)) if moves else ((pair, {}) for pair in _pairs(source))
+            in_context = _in_context(pairs()) if moves else ((pair, {}) for pair in pairs())
             for number, (pair, targets) in enumerate(in_context):
                 faults = self._faults(pair, languages)
                 moved: Pair | None = None
@@ -159,13 +172,13 @@ class CorpusCheck:
 class _FirstPass:
     """Lengths of all pairs, and a random sample of them."""
 
-    def __init__(self, source: Source, report: SourceReport) -> None:
+    def __init__(self, pairs: Iterable[Pair], report: SourceReport) -> None:
         self.lengths = (array("I"), array("I"))
         self.sample: list[Pair] = []
         draw = random.Random(1)
         left, right = self.lengths
         with Progress("reading", None, "pairs") as progress:
-            for number, pair in enumerate(_pairs(source, report), start=1):
+            for number, pair in enumerate(pairs, start=1):
                 blank = _blank_side(*pair) is not None
                 left.append(0 if blank else len(pair[0]))
                 right.append(0 if blank else len(pair[1]))
@@ -213,10 +226,10 @@ class _FirstPass:
         return figures
 
 
-def _pairs(source: Source, report: SourceReport | None = None) -> Iterator[Pair]:
-    """The pairs of a corpus up to the end of its shorter side, whose fault is noted."""
+def _pairs(source: Source, report: SourceReport | None = None, most: int | None = None) -> Iterator[Pair]:
+    """The first `most` pairs of a corpus, up to the end of its shorter side, whose fault is noted."""
     try:
-        yield from read_pairs(source.model_copy(update={"target_tag": None, "tag": None}), "replace")
+        yield from islice(read_pairs(source.model_copy(update={"target_tag": None, "tag": None}), "replace"), most)
     except DataError as error:
         if error.code != "data.line-counts":
             raise

@@ -26,7 +26,7 @@ from seq2seq.cli.options import (
     parse_minutes,
 )
 from seq2seq.cli.output import write_whole
-from seq2seq.console import say, warn
+from seq2seq.console import muted, say, warn
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
@@ -43,6 +43,8 @@ _SMALLEST_VOCABULARY = 500
 _IDENTIFIED_PAIRS = 300
 """First pairs whose languages are identified."""
 _TRIAL_PAIRS = 60_000
+_CHECKED_PAIRS = 10_000
+"""First pairs that are looked at for faults, which takes two seconds."""
 _MACHINE_SETTINGS = ("device", "devices", "threads", "training.precision")
 
 
@@ -271,7 +273,7 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
 
     alphabet: Counter[str] = Counter()
     lines, characters = _counted(corpora, alphabet)
-    _warn_of_exchanged_sides(corpora)
+    _warn_of_faults(corpora)
     learned = sum(count >= _LEARNED_FROM for count in alphabet.values())
     needed = size_for_characters(learned)
     held_out = _held_out_setting(corpora, lines)
@@ -296,11 +298,23 @@ def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], k
     return {**held_out, **choices.settings()}
 
 
-def _warn_of_exchanged_sides(corpora: Corpora) -> None:
-    """Warn where the sides have each other's language, if py3langid is installed."""
-    languages = _side_languages(corpora.train, corpora.languages)
-    if languages is not None and (what := languages.exchanged()):
-        warn(f"the sides seem to be exchanged: {what}; `seq2seq data check` says more")
+def _warn_of_faults(corpora: Corpora) -> None:
+    """Warn of what `seq2seq data check` calls an error in the first pairs."""
+    from seq2seq.checks.corpus import CorpusCheck
+    from seq2seq.checks.findings import KINDS
+
+    with muted():
+        report = CorpusCheck(corpora.languages, most=_CHECKED_PAIRS).check(corpora.train)
+    if report.failed:
+        found = [finding for finding in report.findings.values() if finding.verdict(report.pairs) == "error"]
+        named = ", ".join(
+            f"{KINDS[finding.kind].title} ({f'{finding.count:,}' if finding.lines else finding.examples[0]['why']})"
+            for finding in found
+        )
+        warn(
+            f"faults in the first {report.pairs:,} pairs: {named}; `seq2seq data check` of the same files shows them, "
+            "and repairs or drops them with --fix"
+        )
 
 
 def _fine_tuning(corpora: Corpora, minutes: float | None, init_from: str) -> dict[str, Choice]:

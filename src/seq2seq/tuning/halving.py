@@ -65,12 +65,11 @@ class Plan(NamedTuple):
         for rung, share in enumerate(self.shares[first:], start=first):
             each = (share - before) * self.seconds + start_seconds + (self.end_seconds if share == 1.0 else 0.0)
             total, before = total + self.survivors(trials, rung) * each, share
-        return total + self.ensemble_seconds
+        return total + self.ensemble_seconds(trials)
 
-    @property
-    def ensemble_seconds(self) -> float:
-        """Seconds for the scores of the ensemble."""
-        members = min(self.members, self.trials)
+    def ensemble_seconds(self, trials: int) -> float:
+        """Seconds for the scores of the ensemble of so many trials, if there is one."""
+        members = min(self.members, trials)
         return members * self.end_seconds if members > 1 else 0.0
 
 

@@ -270,7 +270,7 @@ class _Tuner:
                 continue
             start = self.search.start_seconds
             needed = (share - before) * plan.seconds + start + plan.end_seconds * is_last
-            rest = plan.ensemble_seconds
+            rest = plan.ensemble_seconds(plan.trials)
             if not is_last:  # those that have ended the rung keep the time for their end
                 rest = plan.cost(max(1, min(done, search.members)), start, first=search.rung + 1)
             wanted = _LEAST_HURRIED if is_last and done < search.members else 1.0
@@ -335,7 +335,7 @@ class _Tuner:
         more = [f"name={trial.name}", f"run_directory={json.dumps(str(path))}"]
         trained = trial.scores[-1].seconds if trial.scores else 0.0
         if hurries:
-            end = search.end_seconds + self._plan.ensemble_seconds
+            end = search.end_seconds + self._plan.ensemble_seconds(self._plan.trials)
             left = max(1.0, self._left() - self.search.start_seconds - end)
             more.append(f"training.max_minutes={(trained + left) / 60:.4f}")
         begun = time.monotonic()
