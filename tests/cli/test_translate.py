@@ -157,6 +157,15 @@ def test_glossary(run: Path, seq2seq: Runner, tmp_path: Path) -> None:
     assert seq2seq("translate", run, "--glossary", tmp_path / "none", stdin=STDIN).code == 3
 
 
+def test_hard_wrapped_lines_are_translated_as_paragraphs(transformer: Path, seq2seq: Runner) -> None:
+    """Each half of a sentence was translated as if it were a whole one."""
+    whole = b"The old man drinks tea.\n\n\nThe man is old. I am here.\n"
+    wrapped = b"The old man\n drinks tea.\n\n\nThe man is\r\nold.\nI am here.\n"
+    expected = seq2seq("translate", transformer, "--paragraphs", stdin=whole)
+    assert rows(seq2seq("translate", transformer, "--wrapped", stdin=wrapped)) == rows(expected)
+    assert seq2seq("translate", transformer, "--wrapped", "--resume", "-o", "x", stdin=wrapped).code == 2
+
+
 def test_paragraphs_keep_blank_lines(transformer: Path, seq2seq: Runner) -> None:
     sentences = ["The old man drinks a cup of tea.", "I am here.", "The man is old.", "I am here!"]
     alone = rows(seq2seq("translate", transformer, stdin="".join(line + "\n" for line in sentences).encode()))

@@ -172,6 +172,21 @@ def check_prefix(output: str, option: str) -> None:
     raise UsageError(what, where=option, hint=hint, code="usage.unwritable")
 
 
+def unwrapped(lines: Iterable[str]) -> Iterator[str]:
+    """The paragraphs of a text with hard-wrapped lines: those up to a blank line, which stays, joined by spaces."""
+    paragraph: list[str] = []
+    for line in lines:
+        if line.strip():
+            paragraph.append(line.strip())
+            continue
+        if paragraph:
+            yield " ".join(paragraph)
+        paragraph = []
+        yield line
+    if paragraph:
+        yield " ".join(paragraph)
+
+
 def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterator[Line]:
     """The lines of `name`, each with the line of the file that its translation begins with, where there is one.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from seq2seq.cli.input import check_output, input_text, with_prefixes
+from seq2seq.cli.input import check_output, input_text, unwrapped, with_prefixes
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -113,6 +113,9 @@ def translate(
     paragraphs: Annotated[
         bool, typer.Option("--paragraphs", help="Lines are paragraphs: translate them sentence by sentence.")
     ] = False,
+    wrapped: Annotated[
+        bool, typer.Option("--wrapped", help="Lines up to a blank one are a paragraph, which becomes one line.")
+    ] = False,
     prefix: Annotated[
         Path | None, typer.Option("--prefix", help="File with the beginning of each line's translation.")
     ] = None,
@@ -145,6 +148,7 @@ def translate(
       seq2seq translate runs/demo input.en -o output.de
       echo "The old man drinks tea." | seq2seq translate runs/demo
       seq2seq translate runs/names names.txt --sample --n-best 5
+      seq2seq translate runs/mine letter.txt --wrapped
 
     On a terminal, without a file, it asks for lines; :help lists the commands of that prompt.
     """
@@ -166,7 +170,7 @@ def translate(
         mbr_utility,
         glossary,
         replace_unknown,
-        paragraphs,
+        paragraphs or wrapped,
         parse_kinds(keep),
     )
     output_format = OutputFormat(n_best, as_json, scores, token_scores, alignments)
@@ -175,6 +179,8 @@ def translate(
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--engine", engine or "native", ("native", "ctranslate2"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
+    exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
     check_output(output, (file, prefix, glossary))
@@ -189,7 +195,7 @@ def translate(
             ("--precision", precision is not None),
         ]
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
-    talks = file is None and output is None and prefix is None and is_conversation()
+    talks = file is None and output is None and prefix is None and not wrapped and is_conversation()
     text = input_text(file, decoding_errors)
     with garbage_collection_off():
         from seq2seq.runs.load import load
@@ -211,7 +217,8 @@ def translate(
     if talks:
         Prompt(loaded, options, output_format, target_tag).run()
         return
-    tagged = loaded.target_tags.add(text.lines, target_tag, "--target-tag")
+    given = unwrapped(text.lines) if wrapped else text.lines
+    tagged = loaded.target_tags.add(given, target_tag, "--target-tag")
     lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
     identity |= decoding.identity() | output_format._asdict()
