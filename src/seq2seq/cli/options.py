@@ -79,7 +79,8 @@ Engine = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="native, or ctranslate2 for an export in the run. [default: native; ctranslate2 for an export]",
+        help="native, ctranslate2 for an export in the run, or auto: what is faster here for a long file. "
+        "[default: native; ctranslate2 for an export]",
     ),
 ]
 Checkpoint = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -177,7 +178,7 @@ def translate(
     decoding.check()
     output_format.check()
     check_choice("--errors", errors, ("strict", "replace"))
-    check_choice("--engine", engine or "native", ("native", "ctranslate2"))
+    check_choice("--engine", engine or "native", ("native", "ctranslate2", "auto"))
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
@@ -200,20 +201,25 @@ def translate(
     with garbage_collection_off():
         from seq2seq.runs.load import load
 
-        loaded = load(
-            run,
-            device=device,
-            checkpoint=checkpoint,
-            threads=threads,
-            workers=workers,
+        load_with = partial(load, run, device=device, checkpoint=checkpoint, threads=threads, workers=workers)
+        loaded = load_with(
             precision=cast("Numbers | None", precision),
             ensemble=ensemble or (),
-            engine=cast("EngineName | None", engine),
+            engine=None if engine == "auto" else cast("EngineName | None", engine),
         )
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
+    # The native engine alone supports these.
+    special = ensemble or alignments or precision or sample or mbr or diversity or glossary
+    if engine == "auto" and not special and file is not None and file.is_file():
+        from seq2seq.export.folder import is_export
+        from seq2seq.runs.faster_engine import WORTH_MEASURING, faster_engine
+
+        if file.stat().st_size >= WORTH_MEASURING and not is_export(run):
+            begin = loaded.target_tags.add(input_text(file, decoding_errors).lines, target_tag, "--target-tag")
+            loaded = faster_engine(loaded, partial(load_with, engine="ctranslate2"), begin, options)
     if talks:
         Prompt(loaded, options, output_format, target_tag).run()
         return

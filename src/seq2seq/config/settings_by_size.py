@@ -135,7 +135,9 @@ class Choices(NamedTuple):
         dropout = Choice(self.dropout, "the smaller the corpus, the more")
         if self.kind == "gru":
             model = {
-                "model.kind": Choice("rnn", "a GRU with attention learns from less; a Transformer wants more, and alone can be exported"),
+                "model.kind": Choice(
+                    "rnn", "a GRU with attention learns from less; a Transformer wants more, and alone can be exported"
+                ),
                 "model.hidden_size": width,
                 "model.embedding_size": Choice(self.hidden_size, ""),
                 "model.layer_norm": Choice(True, ""),

@@ -228,10 +228,10 @@ def _saved_so_far(directory: RunDirectory) -> str:
 @contextmanager
 def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str]) -> Iterator[None]:
     """Context that holds the run directory; a new one is removed if the run fails before it has figures to keep."""
-    if directory.results.exists():  # nothing is written, and the folder may be read-only
+    if directory.results.exists():  # nothing is written but a lost config, and the folder may be read-only
         check_run_config(directory, config)
         check_data(directory, config)
-        save_run_config(directory, config)
+        save_run_config(directory, config, reasons)
         yield
         return
     is_new = not directory.path.exists()
