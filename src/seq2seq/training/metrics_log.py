@@ -98,7 +98,7 @@ class RunReport:
         self._details = folder / "diverged.json"
         self._texts = texts
         self._broken = False
-        self._status, self._scores = "", ""
+        self._status, self._loss, self._scores, self._speed = "", "", "", ""
         self._best: Validation | None = None
         self._writer: SummaryWriter | None = None
         self._tracker = Tracker(tracker, folder, config or {}) if tracker in ("wandb", "trackio") else None
@@ -124,8 +124,8 @@ class RunReport:
         self._write("train", report.step, report._asdict())
         speed = f"{report.tokens_per_second:,.0f} tokens/s"
         self._status = f"epoch {report.epoch:.1f}  loss {report.loss:.3f}  lr {report.learning_rate:.2e}  {speed}"
-        # The beginning is what a narrow terminal shows.
-        self._progress.note(f"loss {report.loss:.3f}{self._scores}  lr {report.learning_rate:.1e}  {speed}")
+        self._loss, self._speed = f"loss {report.loss:.3f}", f"lr {report.learning_rate:.1e}  {speed}"
+        self._note()
 
     def validation(self, result: Validation, verdict: str) -> None:
         """Log a validation; `verdict` is "new best" or "stalled 2 of 10 (...)"."""
@@ -136,7 +136,8 @@ class RunReport:
         if self._best is None or result.metric > self._best.metric:
             self._best = result
         best = self._best.score.rpartition(" ")[2] or f"{self._best.perplexity:.2f}"
-        self._scores = f"  {result.score or f'perplexity {result.perplexity:.2f}'} (best {best})"
+        self._scores = f"{result.score or f'perplexity {result.perplexity:.2f}'} (best {best})"
+        self._note()
         say(
             f"step {result.step:,}  {self._status}  |  validation {score}perplexity {result.perplexity:.2f}"
             f"  ({result.seconds:.0f} s)  {verdict}"
@@ -146,6 +147,10 @@ class RunReport:
         self._show_samples(result)
         if self._refresh is not None and not self._broken and not self._refresh(self._folder):
             self._refresh = None  # one warning is enough
+
+    def _note(self) -> None:
+        """Show the figures beside the progress; the first ones are what a narrow terminal shows."""
+        self._progress.note("  ".join(filter(None, (self._loss, self._scores, self._speed))))
 
     def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
         """Write diverged.json with the figures and texts of a failed update; None if it cannot be written."""
