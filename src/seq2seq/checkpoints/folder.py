@@ -219,8 +219,8 @@ class CheckpointFolder:
     def best(self, result: str = "") -> tuple[Path, str]:
         """The best checkpoint, and a warning if it had to be found without `best`; the last one without a validation.
 
-        `result` is the name of the checkpoint that the
-        results of the run are of, if they are known; else the training state names the best one.
+        `result` is the name of the checkpoint that the results of the run are of, if they are known; else the training
+        state names the best one.
 
         Raises:
             CheckpointError: there is none.
