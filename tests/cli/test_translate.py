@@ -44,7 +44,7 @@ MISTAKES = [
     ("--diversity and --glossary exclude", ("--diversity", 1, "--n-best", 2, "--glossary", "x")),
     ("--max-length and --max-length-ratio exclude", ("--max-length", 9, "--max-length-ratio", 2)),
     ("--precision int8 is none of", ("--precision", "int8")),
-    ("--engine marian is neither", ("--engine", "marian")),
+    ("--engine marian is none of native, ctranslate2 and auto", ("--engine", "marian")),
     ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
     ("belong to --sample and --mbr", ("--top-k", 3)),
     # The beam was widened in silence.
