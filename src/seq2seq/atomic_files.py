@@ -155,7 +155,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_files(paths: Sequence[Path]) -> Iterator[Sequence[TextIO]]:
-    """Context with temporary text files that become `paths` together on success and are removed on failure.
+    """Context with temporary text files that become `paths`, one after another, on success and are removed on failure.
 
     Raises:
         ResourceError: the disk is full.

@@ -227,7 +227,11 @@ class Progress:
             rate = (self.done - self._initial) / (self._shown - self._started)
             of_total = f"/{self.total:,}" if self.total else ""
             shown = f"{rate:,.0f}" if rate >= 9.5 else f"{rate:.2g}"
-            left = f", {duration((self.total - self.done) / rate)} left" if self.total and rate else ""
+            left = (
+                f", {duration((self.total - self.done) / rate)} left"
+                if rate and self.total and self.total > self.done
+                else ""
+            )
             say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({shown}/s{left}){self._note}")
 
     def expect(self, total: int) -> None:

@@ -63,6 +63,8 @@ _SCRIPTS = {
     "Burmese": "\u1000-\u103f\u1050-\u109f\ua9e0-\ua9fe\uaa60-\uaa7f",
     "Khmer": "\u1780-\u17d3",
 }
+WITHOUT_SPACES = "".join(characters for name, characters in _SCRIPTS.items() if name != "Hangul")
+"""Characters of scripts without spaces between words, as ranges of a regular expression."""
 _OF_SCRIPT = {name: re.compile(f"[{characters}]") for name, characters in _SCRIPTS.items()}
 _LETTER = re.compile(r"[^\W\d_]")
 _LOOKED_AT = 5000

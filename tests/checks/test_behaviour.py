@@ -60,6 +60,21 @@ def test_parts_that_are_doubled_and_text_that_is_dropped_are_found() -> None:
     assert (dropped["numbers"].altered, dropped["numbers"].lost) == (0, 0)
 
 
+def test_scripts_without_spaces_and_parts_that_occur_elsewhere_are_no_fault() -> None:
+    chinese = {text: "那个男人今天睡觉了。" for text, _ in PAIRS}
+
+    def translate(text: str) -> str:
+        plain = next((source for source in chinese if source.split()[1] in text.split()), "")
+        part = " ".join(word for word in text.split() if word not in plain.split())
+        return f"那个男人{part}睡觉了。" if plain and len(text.split()) > 3 else text.strip()
+
+    found = behaviour(translate)
+    assert (found["numbers"].altered, found["numbers"].lost) == (0, 0)
+    assert (found["URLs"].altered, found["URLs"].lost) == (0, 0)
+    found = behaviour(lambda text: text.strip(), [(f"{text} It was in 1937.", right) for text, right in PAIRS])
+    assert (found["numbers"].altered, found["numbers"].lost) == (0, 0)
+
+
 def test_loops_are_found() -> None:
     found = behaviour(lambda text: text + " tea" * 40 if len(text.split()) == 1 else text)
     assert found["single words"].altered > 0

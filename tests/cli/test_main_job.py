@@ -273,6 +273,8 @@ def test_tokenizer_commands_round_trip(ids: tuple[str, ...], gru: Path, seq2seq:
     text = "The old man drinks tea.\n\ntwo spaces\n"
     tokens = seq2seq("tokenizer", "encode", gru, *ids, stdin=text.replace("two", "  two ").encode())
     assert seq2seq("tokenizer", "decode", gru, "--side", "source", *ids, stdin=tokens.out.encode()).out == text
+    spaced = tokens.out.replace("\n", "  \n", 1).replace(" ", "  ", 1)
+    assert seq2seq("tokenizer", "decode", gru, "--side", "source", *ids, stdin=spaced.encode()).out == text
     wrong = seq2seq("tokenizer", "decode", gru, *ids, stdin=b"999999\n")
     assert (wrong.code, "999999" in wrong.err) == (3, True)
 

@@ -43,6 +43,8 @@ def test_the_schema_for_editors_knows_what_configs_may_say() -> None:
     schema = json_schema()
     assert schema["additionalProperties"] is False
     assert set(PRESETS) == set(schema["properties"]["preset"]["enum"])
+    assert all({"type": "null"} in schema["properties"][group]["anyOf"] for group in ("data", "model", "training"))
+    assert "oneOf" not in str(schema["properties"]["model"])  # `model: {dropout: 0.1}` fits both kinds
     assert {"rnn", "gru"} == set(schema["$defs"]["RNNSettings"]["properties"]["kind"]["enum"])
     for path in SHIPPED:
         assert read_yaml(path.read_text(encoding="utf-8"), path.name).data.keys() <= schema["properties"].keys()

@@ -365,3 +365,7 @@ def test_progress_below_one_step_a_second_is_not_zero(
     progress.note("loss 2.31")
     progress.update(5)
     assert "training: 55/100 steps (0.4/s, 1.9 min left)  loss 2.31" in capsys.readouterr().err
+    progress.expect(50)
+    monkeypatch.setattr("time.monotonic", lambda: 99.0)
+    progress.update(5)
+    assert "training: 60/50 steps (0.1/s)  loss" in capsys.readouterr().err

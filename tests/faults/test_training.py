@@ -280,8 +280,8 @@ def test_a_batch_size_that_was_fitted_is_halved_too() -> None:
     """`training.batch_size=auto` was advised to a run that had it, with the same batch."""
     batch = batch_of(pairs(8, 0))
     settings = TrainingSettings.model_validate({"batch_size": "auto"})
-    error = out_of_memory_error(settings, torch.device("cpu"), "at step 3", [batch], is_saved=True)
-    size = 8 * max(batch.source.shape[1], batch.target_in.shape[1])
+    error = out_of_memory_error(settings, torch.device("cpu"), "at step 3", [batch], ranks=2, is_saved=True)
+    size = 2 * 8 * max(batch.source.shape[1], batch.target_in.shape[1])
     assert f"training.batch_size={size // 2} training.accumulation_steps=2, in another folder" in (error.hint or "")
 
 

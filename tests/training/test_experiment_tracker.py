@@ -48,7 +48,7 @@ def report(folder: Path, name: Any) -> None:
     """A run of two events."""
     made = RunReport(folder, resumed_step=0, max_steps=9, tracker=name, config={"seed": 1})
     made.step(STEP)
-    made.validation(VALIDATION, "new best")
+    made.validation(VALIDATION, "new best", 1.0)
     made.close()
 
 

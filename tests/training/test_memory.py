@@ -83,13 +83,13 @@ def test_a_limit_of_the_shell_is_told_before_it_is_met(
     trainer._warn_if_address_space_is_small()
     assert capsys.readouterr().err == ""
     batch = collate([[5]], [[6]])
-    assert "ulimit" not in (out_of_memory_error(settings, cpu, "", [batch]).hint or "")
+    assert "ulimit" not in (out_of_memory_error(settings, cpu, "", [batch], ranks=1).hint or "")
     used = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
     monkeypatch.setattr("resource.getrlimit", lambda kind: (used + (3 << 30), resource.RLIM_INFINITY))
     assert 2 << 30 < free.address_space_left() <= 3 << 30
     assert free.free_memory(cpu) <= 3 << 30
     trainer._warn_if_address_space_is_small()
     assert capsys.readouterr().err.endswith("lift the limit before: ulimit -v unlimited\n")
-    assert (out_of_memory_error(settings, cpu, "", [batch]).hint or "").startswith(
+    assert (out_of_memory_error(settings, cpu, "", [batch], ranks=1).hint or "").startswith(
         "ulimit -v unlimited, or training.batch_size="
     )

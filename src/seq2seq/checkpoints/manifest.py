@@ -79,9 +79,11 @@ def read_manifest(folder: Path) -> dict[str, FileRecord]:
         raise CheckpointError(
             f"{folder} is not a complete checkpoint: it has no {MANIFEST}", hint=_CHOOSE, code="checkpoint.damaged"
         ) from None
-    except PermissionError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}", hint=_CHOOSE, code="checkpoint.damaged"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise _damaged(path) from None
     if not whole:
         raise _damaged(path)

@@ -1,8 +1,8 @@
 """Behaviour of a run on typical inputs: numbers, URLs, placeholders, capitals, odd spaces, long lines and others.
 
 The inputs are made of sentences of the run's own validation source, so that a model of any domain is tried on text that
-it can translate. There are two kinds of inputs: those with a part that the output should hold unchanged, and variants
-of a sentence, whose output should be that of the sentence itself.
+it can translate. Inputs are variants of a sentence, whose output should be that of the sentence itself, sentences with
+a part that the output should hold unchanged beside the rest, and such a part alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from seq2seq.data.augment import misspell
 from seq2seq.decoding.segmentation import is_blank, join_sentences
 from seq2seq.errors import DataError
-from seq2seq.languages import language_of
+from seq2seq.languages import WITHOUT_SPACES, language_of
 from seq2seq.letter_case import lowercase, titlecase, uppercase
 from seq2seq.runs.loaded_run import LoadedRun
 
@@ -24,6 +24,8 @@ Verdict = Literal["kept", "altered", "lost"]
 _KEPT, _ALTERED = 0.8, 0.4
 """Least similarity of words to the expected output for each verdict."""
 _WORD = re.compile(r"\w+")
+_UNIT = re.compile(rf"[{WITHOUT_SPACES}]|[^\W{WITHOUT_SPACES}]+")
+"""A word, or a character of a script without spaces between words."""
 _SHORTEST, _LONGEST = 3, 15
 """Words of the sentences that inputs are made of, where there are such sentences."""
 _MAX_COPIES = 3
@@ -180,17 +182,17 @@ def _verdict_of_part(case: Case, output: str, like: str) -> Verdict:
     Alone, the part should be the output. Within a sentence it may change the words around it, but not take them away.
     """
     characters = set(case.part) - set(" .,:-")
-    if output.count(case.part) != 1:
+    if output.count(case.part) != like.count(case.part) + 1:
         held = sum(character in output for character in characters)
         return "altered" if 2 * held > len(characters) else "lost"
-    rest = output.replace(case.part, " ").strip()
+    rest = output.replace(case.part, " ", 1).strip()
     is_whole = _similarity(rest, like) >= _ALTERED if like else not rest
     return "kept" if is_whole else "altered"
 
 
 def _similarity(one: str, other: str) -> float:
     """Share of equal words in order, without case and punctuation."""
-    first, second = (_WORD.findall(text.casefold()) for text in (one, other))
+    first, second = (_UNIT.findall(text.casefold()) for text in (one, other))
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 

@@ -60,7 +60,14 @@ class HeldOut:
 
 
 class CorpusCheck:
-    """Check of the corpora of a training, one after another; duplicates are found across all of them."""
+    """Check of the corpora of a training, one after another; duplicates are found across all of them.
+
+    Args:
+        languages: languages of source and target; empty if unknown.
+        held_out: validation and test sets, whose pairs should not be in the corpora.
+        copy: where to write cleaned copies.
+        most: first pairs of each corpus that are looked at; all if None.
+    """
 
     def __init__(
         self,
@@ -69,12 +76,6 @@ class CorpusCheck:
         copy: CleanCopy | None = None,
         most: int | None = None,
     ) -> None:
-        """Args:
-        languages: languages of source and target; empty if unknown.
-        held_out: validation and test sets, whose pairs should not be in the corpora.
-        copy: where to write cleaned copies.
-        most: first pairs of each corpus that are looked at; all if None.
-        """
         self.languages = languages
         self._held_out = HeldOut(held_out)
         self._copy = copy

@@ -89,8 +89,9 @@ def list_runs(
     )
     for summary in summaries:
         if summary.state == "stopped":
-            config = shlex.quote(str(summary.path / "config.yaml"))
-            typer.echo(presentable(f"\nto continue {summary.path}: seq2seq train {config}"))
+            config, run = shlex.quote(str(summary.path / "config.yaml")), shlex.quote(str(summary.path))
+            # A copy's config names the original folder.
+            typer.echo(presentable(f"\nto continue {summary.path}: seq2seq train {config} -o {run}"))
             break
     for path, fault in damaged:
         typer.echo(presentable(f"\n{path}: {fault} (seq2seq doctor {shlex.quote(str(path))})"))

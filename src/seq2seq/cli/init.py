@@ -311,9 +311,11 @@ def _warn_of_faults(corpora: Corpora) -> None:
             f"{KINDS[finding.kind].title} ({f'{finding.count:,}' if finding.lines else finding.examples[0]['why']})"
             for finding in found
         )
+        fixes = any(KINDS[finding.kind].action != "keep" for finding in found)
+        advice = "repairs or drops them with --fix" if fixes else f"says what helps: {KINDS[found[0].kind].advice}"
         warn(
             f"faults in the first {report.pairs:,} pairs: {named}; `seq2seq data check` of the same files shows them, "
-            "and repairs or drops them with --fix"
+            f"and {advice}"
         )
 
 

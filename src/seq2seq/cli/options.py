@@ -62,7 +62,7 @@ ConfigArguments = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 uses every core.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, max=1024, help="CPU threads; 0 uses every core.")]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -88,7 +88,7 @@ Checkpoint = Annotated[
 ]
 BeamSize = Annotated[
     int | None,
-    typer.Option("--beam-size", "-b", min=1, help="Hypotheses kept; 1 is greedy. [default: the run's]"),
+    typer.Option("--beam-size", "-b", min=1, max=1000, help="Hypotheses kept; 1 is greedy. [default: the run's]"),
 ]
 Ensemble = Annotated[
     list[Path] | None,

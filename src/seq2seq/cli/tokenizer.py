@@ -97,7 +97,7 @@ def decode(folder: Folder, side: Side = "target", ids: Ids = False) -> None:
         known = {piece: token for token, piece in enumerate(tokenizer.pieces(range(tokenizer.size)))}
         hint = "--ids reads numbers"
     for number, line in enumerate(_stdin(), start=1):
-        words = line.split() if ids else line.split(" ") if line else []
+        words = line.split() if ids else [word for word in line.split(" ") if word]
         if unknown := next((word for word in words if word not in known), None):
             raise DataError(
                 f"no token of this tokenizer: {unknown[:40]!r}",

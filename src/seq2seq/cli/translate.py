@@ -65,7 +65,9 @@ def translate(
     ] = False,
     n_best: Annotated[
         int,
-        typer.Option("--n-best", min=1, help="Translations of each line, best first; the beam is at least as wide."),
+        typer.Option(
+            "--n-best", min=1, max=1000, help="Translations of each line, best first; the beam is at least as wide."
+        ),
     ] = 1,
     scores: Annotated[
         bool,
@@ -182,6 +184,7 @@ def translate(
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
+    exclude("--engine auto", [("--resume", resume and engine == "auto")], "the rest might come from the other engine")
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
     check_output(output, (file, prefix, glossary))
@@ -228,7 +231,7 @@ def translate(
     lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
     identity |= decoding.identity() | output_format._asdict()
-    with open_output(output, identity, resume=resume) as stream:
+    with open_output(output, None if wrapped or engine == "auto" else identity, resume=resume) as stream:
         _translate(loaded, options, lines, text.more, stream, output_format)
 
 

@@ -42,9 +42,11 @@ def json_schema() -> dict[str, Any]:
     recurrent, model = schema["$defs"]["RNNSettings"]["properties"], schema["properties"]["model"]
     recurrent["kind"] = {"enum": ["rnn", "gru"], "default": "rnn"}
     recurrent["cell"]["enum"].append("rnn")
-    # A preset may name the kind, and a group without keys is null.
-    model |= {"anyOf": [*model.pop("oneOf"), {"type": "null"}]}
+    model["anyOf"] = model.pop("oneOf")  # without a kind, which a preset may name, several fit
     del model["discriminator"]
+    for name, setting in schema["properties"].items():  # a group whose keys are all commented out is null
+        if "$ref" in setting or setting is model:
+            schema["properties"][name] = {"anyOf": [setting, {"type": "null"}]}
     return schema
 
 

@@ -243,6 +243,7 @@ def _refuse_link_or_special_file(entry: os.DirEntry[str]) -> None:
         kind = "neither a file nor a folder"
     raise CheckpointError(
         f"{path} is {kind}, which a run directory must not hold",
-        hint="remove it, or put a copy of the real file or folder in its place; nothing was changed",
+        hint="remove it, or put a copy of the real file or folder in its place (for `best` and `last`, a file with the "
+        "name of a checkpoint, such as step-00000400); nothing was changed",
         code="run.unsafe",
     )

@@ -247,9 +247,8 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
                 write_attention(directory.attention, sample_attention(run.aligner(), shown))
     if (start := directory.load_start()) is not None:
         results["start"] = start.model_dump(mode="json", exclude={"format", "check"})
-    steps = CheckpointFolder(directory.checkpoints).steps()
-    if steps:
-        state = state_of(steps[-1])
+    states = map(state_of, reversed(CheckpointFolder(directory.checkpoints).steps()))
+    if (state := next((state for state in states if state.step), None)) is not None:
         results |= {"steps": state.step, "minutes": state.seconds / 60}
     if ranks.is_first:
         write_record(directory.results, results)

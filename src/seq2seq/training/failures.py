@@ -15,6 +15,9 @@ from seq2seq.errors import DivergenceError, ResourceError
 from seq2seq.system import address_space_left, what_ran_out
 from seq2seq.training.metrics_log import RunReport
 
+_USUAL_RATE = 1e-3
+"""A rate that models of any size learn with."""
+
 
 class DivergenceWatch:
     """Checks loss and gradient norm, and ends a run that has diverged.
@@ -73,12 +76,13 @@ class DivergenceWatch:
         if state.best_metric is not None:
             best = f"; the best model is that of step {state.best_step:,} ({abs(state.best_metric):.2f})"
         position = f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}"
+        smaller = min(self._settings.optimizer.learning_rate / 3, _USUAL_RATE)
         details = self._report.diverged(_facts(state, step=step, loss=loss, norm=norm, rate=rate), group)
         raise DivergenceError(
             f"training diverged at step {step:,}: loss {loss:.3g} per token, gradient norm {norm:.3g}, "
             f"learning rate {rate:.3g}" + ("" if taken else "; no update was taken") + best,
             where=position if details is None else f"{details} ({position})",
-            hint=f"training.optimizer.learning_rate={self._settings.optimizer.learning_rate / 3:.1g}, or more "
+            hint=f"training.optimizer.learning_rate={smaller:.1g}, or more "
             "training.schedule.warmup_steps, in another folder with -o",
             code="training.diverged",
         )
@@ -102,28 +106,34 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory_error(
-    settings: TrainingSettings, device: torch.device, when: str, batches: Sequence[Batch], *, is_saved: bool = False
+    settings: TrainingSettings,
+    device: torch.device,
+    when: str,
+    batches: Sequence[Batch],
+    *,
+    ranks: int,
+    is_saved: bool = False,
 ) -> ResourceError:
     """The error to raise when memory ran out, with a smaller batch that makes the same update as a hint.
 
     Args:
         when: what was tried, without its batch.
-        batches: those of the update.
-        is_saved: whether the run has a checkpoint, and so cannot go on with another batch size.
+        batches: this rank's shares of those of the update.
+        ranks: ranks that share a batch.
+        is_saved: whether the run has a checkpoint.
     """
     largest = _largest(batches)
     size = settings.batch_size
     if size == "auto":
-        size = largest.source.shape[0]
+        size = ranks * largest.source.shape[0]
         size *= max(largest.source.shape[1], largest.target_in.shape[1]) if settings.batch_type == "tokens" else 1
     limited = device.type == "cpu" and address_space_left() is not None
     smaller = f"training.batch_size={max(1, size // 2)} training.accumulation_steps={settings.accumulation_steps * 2}"
     return ResourceError(
         f"out of memory on {device} {when} ({_shape(largest)})" + ("; the last checkpoint is kept" if is_saved else ""),
+        # A run directory that has begun keeps its batch size.
         hint=("ulimit -v unlimited, or " if limited else "")
-        + smaller
-        + (", in another folder with -o" if is_saved else "")
-        + ", or training.activation_checkpointing=true",
+        + f"{smaller}, in another folder with -o, or training.activation_checkpointing=true",
         code="memory.training",
     )
 

@@ -99,7 +99,6 @@ class RunReport:
         self._texts = texts
         self._broken = False
         self._status, self._loss, self._scores, self._speed = "", "", "", ""
-        self._best: Validation | None = None
         self._writer: SummaryWriter | None = None
         self._tracker = Tracker(tracker, folder, config or {}) if tracker in ("wandb", "trackio") else None
         try:
@@ -127,16 +126,13 @@ class RunReport:
         self._loss, self._speed = f"loss {report.loss:.3f}", f"lr {report.learning_rate:.1e}  {speed}"
         self._note()
 
-    def validation(self, result: Validation, verdict: str) -> None:
-        """Log a validation; `verdict` is "new best" or "stalled 2 of 10 (...)"."""
+    def validation(self, result: Validation, verdict: str, best: float) -> None:
+        """Log a validation; `verdict` compares it with the best one, whose score (or loss) is `best`."""
         texts = ("samples", "attention")
         data = {key: value for key, value in result._asdict().items() if key not in texts and value is not None}
         self._write("validation", result.step, data)
         score = f"{result.score}  " if result.score else ""
-        if self._best is None or result.metric > self._best.metric:
-            self._best = result
-        best = self._best.score.rpartition(" ")[2] or f"{self._best.perplexity:.2f}"
-        self._scores = f"{result.score or f'perplexity {result.perplexity:.2f}'} (best {best})"
+        self._scores = f"{result.score or f'validation loss {result.loss:.2f}'} (best {best:.2f})"
         self._note()
         say(
             f"step {result.step:,}  {self._status}  |  validation {score}perplexity {result.perplexity:.2f}"
@@ -234,7 +230,7 @@ class NoReport(RunReport):
     def step(self, report: StepReport) -> None:
         """Do nothing."""
 
-    def validation(self, result: Validation, verdict: str) -> None:
+    def validation(self, result: Validation, verdict: str, best: float) -> None:
         """Do nothing."""
 
     def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:

@@ -1,4 +1,4 @@
-"""Rehearsal: a training step on the largest batch before training begins, without a trace."""
+"""Rehearsal: a training step on the largest batch when training begins, without a trace."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def rehearse(
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     settings: TrainingSettings,
+    ranks: int,
 ) -> None:
     """One whole step without lasting effect, so that memory runs out now rather than hours later.
 
@@ -36,7 +37,8 @@ def rehearse(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory_error(settings, precision.device, "with the largest batch", [batch]) from None
+        when = "with the largest batch"
+        raise out_of_memory_error(settings, precision.device, when, [batch], ranks=ranks) from None
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from seq2seq.console import say, warn
 from seq2seq.data.batch_plan import Cursor
 from seq2seq.data.batches import Batch, loader_error
 from seq2seq.distributed.ranks import Ranks, UpdateTotals, agreed_stop, sum_update
+from seq2seq.errors import ResourceError
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.evaluation_weights import PREFIX as AVERAGE_PREFIX
@@ -219,7 +220,7 @@ class Trainer:
             ResourceError: it does not fit into memory.
         """
         batch = data.longest().share(0, self.ranks.size)
-        rehearse(self.losses, batch, self.optimizer, self.precision, self.settings)
+        rehearse(self.losses, batch, self.optimizer, self.precision, self.settings, self.ranks.size)
         self._was_rehearsed = True
 
     @property
@@ -239,7 +240,7 @@ class Trainer:
 
     def time_steps(self, data: TrainingData) -> float:
         """Seconds of one update, from a few that leave no trace. Every rank must call it."""
-        losses, timer = self._wrapped_losses(), StepTimer()
+        losses, timer, first = self._wrapped_losses(), StepTimer(), None
         with rehearsing(self.model, self.optimizer, self.precision), StopRequest() as stop:
             self.model.train()
             groups = grouped(data.epoch(Cursor()), self.settings.accumulation_steps)
@@ -248,17 +249,29 @@ class Trainer:
                 totals = sum_update(self.ranks, group, sum(timer.seconds), stop)
                 if totals.stop or timer.is_enough(totals.seconds):
                     break
-                update = train_step(
-                    losses,
-                    group,
-                    self.optimizer,
-                    self.precision,
-                    max_gradient_norm=self.settings.max_gradient_norm,
-                    target_tokens=totals.target_tokens,
-                )
-                float(update.loss)  # waits for the device
+                first = first or group
+                try:
+                    update = train_step(
+                        losses,
+                        group,
+                        self.optimizer,
+                        self.precision,
+                        max_gradient_norm=self.settings.max_gradient_norm,
+                        target_tokens=totals.target_tokens,
+                    )
+                    float(update.loss)  # waits for the device
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise self._out_of_memory("in a timed step", group) from None
                 timer.seconds.append(time.monotonic() - begin)
+        if first is not None and not self._was_rehearsed and self._may_run_short(data, first):
+            self.rehearse(data)
         return timer.typical()
+
+    def _out_of_memory(self, when: str, group: list[Batch]) -> ResourceError:
+        is_saved, ranks = bool(self.checkpoints.steps()), self.ranks.size
+        return out_of_memory_error(self.settings, self.precision.device, when, group, ranks=ranks, is_saved=is_saved)
 
     def _wrapped_losses(self) -> nn.Module:
         if self._distributed_losses is None:
@@ -341,9 +354,7 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            is_saved = bool(self.checkpoints.steps())
-            when = f"at step {state.step + 1:,}"
-            raise out_of_memory_error(settings, self.precision.device, when, group, is_saved=is_saved) from None
+            raise self._out_of_memory(f"at step {state.step + 1:,}", group) from None
         if self.precision.device.type not in ASYNCHRONOUS:  # there this would wait; the log line checks
             loss, norm = float(update.loss) / update.target_tokens, float(update.gradient_norm)
             watch.check_update(loss, norm, rate, group)
@@ -385,8 +396,9 @@ class Trainer:
                 state.stalled = 0
             patience = f" of {self.settings.patience}" if self.settings.patience else ""
             verdict = f"stalled {state.stalled}{patience}" if state.stalled else "no new best"
-            verdict += f" (best {abs(state.best_metric or 0.0):.2f} at step {state.best_step:,})"
-            report.validation(result, "new best" if improved else verdict)
+            best = abs(state.best_metric or 0.0)
+            verdict += f" (best {best:.2f} at step {state.best_step:,})"
+            report.validation(result, "new best" if improved else verdict, best)
         state.seconds += time.monotonic() - started
         state.finished = self.stopping.is_done()
         path = self._save(validated=True)
