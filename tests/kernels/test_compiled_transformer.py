@@ -26,6 +26,8 @@ WHOLE: dict[str, dict[str, Any]] = {
     "narrow block": {"ff_size": 20},
     "broad block": {"ff_size": 300},
     "learned": {"positions": "learned"},
+    "narrow heads": {"num_heads": 4},
+    "heads of 20": {"hidden_size": 40},
 }
 """Layers that the loops compute in one call."""
 IN_PARTS: dict[str, dict[str, Any]] = {
@@ -132,14 +134,26 @@ def test_an_input_is_left_as_it_was(kernels: Kernels) -> None:
     assert torch.equal(x, before)
 
 
-def test_heads_of_another_width_are_left_to_torch(kernels: Kernels) -> None:
-    narrow, usual = random_model({"num_heads": 4}), random_model({})
+def test_rotary_heads_of_another_width_are_left_to_torch(kernels: Kernels) -> None:
+    narrow, usual = random_model({"num_heads": 4, "positions": "rotary"}), random_model({"positions": "rotary"})
     assert isinstance(pack_for_search(usual, torch.float32, kernels), CompiledTransformer)
     assert isinstance(pack_for_search(usual, torch.float32, None), TransformerModel)
     packed = pack_for_search(narrow, torch.float32, kernels)
     assert isinstance(packed, TransformerModel)
     source = sources([9, 1, 4])
     torch.testing.assert_close(states(packed, source)[0], states(narrow, source)[0], atol=2e-5, rtol=1e-5)
+
+
+def test_padded_heads_have_the_attention_of_their_model(kernels: Kernels) -> None:
+    """Teacher forcing and long sources take the same padded heads by torch's operators."""
+    model, source = random_model({"num_heads": 4}), sources([MOST_QUERIES + 2, 3])
+    target = torch.randint(4, 50, (2, 7))
+    with torch.inference_mode():
+        expected = model.decode(target, model.encode(source), with_attention=True)
+        compiled = CompiledTransformer(model, kernels)
+        found = compiled.decode(target, compiled.encode(source), with_attention=True)
+    torch.testing.assert_close(found.hidden, expected.hidden, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(found.attention, expected.attention, atol=1e-5, rtol=1e-4)
 
 
 def test_it_shares_its_parameters_with_the_model(kernels: Kernels) -> None:

@@ -18,6 +18,7 @@ from seq2seq.cli.options import (
     Json,
     LengthPenalty,
     Quiet,
+    Shortlist,
     TargetTag,
     Threads,
     check_choice,
@@ -69,6 +70,7 @@ def evaluate(
         typer.Option("--baseline", help="Test the difference from another run, or from a file of its translations."),
     ] = None,
     ensemble: Ensemble = None,
+    shortlist: Shortlist = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -101,6 +103,7 @@ def evaluate(
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
         conflicts = [("a run", folder is not None), ("--source", source is not None), ("--output", output is not None)]
         conflicts += [("--target-tag", target_tag is not None), ("--ensemble", bool(ensemble))]
+        conflicts += [("--shortlist", shortlist)]
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if any(same_file(hypotheses, file) for file in files):
             warn(f"{hypotheses} is compared with itself")
@@ -126,6 +129,7 @@ def evaluate(
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
             options=(device, checkpoint, threads),
             ensemble=ensemble or (),
+            shortlist=shortlist,
             language=language,
         )
     _print(done, str(baseline), as_json=as_json, quiet=quiet)
@@ -227,6 +231,7 @@ def _evaluate_run(
     changes: dict[str, float | int | None],
     options: tuple[str, str | None, int],
     ensemble: Sequence[Path],
+    shortlist: bool,
     language: str | None,
 ) -> _Evaluation:
     from seq2seq.cli.train import print_findings
@@ -238,7 +243,7 @@ def _evaluate_run(
 
     device, checkpoint, threads = options
     check_output(output, (source, *references))
-    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads, ensemble=ensemble)
+    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads, ensemble=ensemble, shortlist=shortlist)
     first = next(iter(references), None)
     pairs = _pairs(loaded, split, source, first, target_tag)
     others = [[target for _, target in _pairs(loaded, split, source, path, target_tag)] for path in references[1:]]
@@ -252,7 +257,7 @@ def _evaluate_run(
     )
     models = f"ensemble of {', '.join(map(str, (run, *ensemble)))}" if ensemble else f"{loaded.checkpoint} of {run}"
     say(
-        f"{models}: {len(pairs):,} sentences, beam {decoding.beam_size}, "
+        f"{models}: {len(pairs):,} sentences, beam {decoding.beam_size}, {'shortlist, ' if shortlist else ''}"
         f"score = log P / length^{decoding.length_penalty:g}"
     )
     stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))

@@ -83,6 +83,14 @@ Engine = Annotated[
         "[default: native; ctranslate2 for an export]",
     ),
 ]
+Shortlist = Annotated[
+    bool,
+    typer.Option(
+        "--shortlist",
+        help="Search among the likely translations of each sentence's tokens alone: faster, most of all with a large "
+        "vocabulary; learned once from the training text.",
+    ),
+]
 Checkpoint = Annotated[
     str | None, typer.Option("--checkpoint", help="Name under checkpoints/, e.g. last. [default: the best]")
 ]

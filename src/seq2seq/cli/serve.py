@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seq2seq.cli.options import BeamSize, Device, Keep, Quiet, Threads, Workers, parse_kinds
+from seq2seq.cli.options import BeamSize, Device, Keep, Quiet, Shortlist, Threads, Workers, parse_kinds
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
 
@@ -59,6 +59,7 @@ def serve(
         Path | None, typer.Option("--glossary", help="As of translate; with a single run.", show_default=False)
     ] = None,
     keep: Keep = None,
+    shortlist: Shortlist = False,
     workers: Workers = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -102,7 +103,13 @@ def serve(
     # workers are forked, and would keep the socket open after the end of the server.
     listen(host, port).close()
     served = [
-        _served(load(run, device=device, threads=threads, workers=workers), limits, beam_size, glossary, kinds)
+        _served(
+            load(run, device=device, threads=threads, workers=workers, shortlist=shortlist),
+            limits,
+            beam_size,
+            glossary,
+            kinds,
+        )
         for run in runs
     ]
     with started(served, limits, access) as service, listen(host, port) as listener:

@@ -27,6 +27,7 @@ from seq2seq.cli.options import (
     Precision,
     Quiet,
     Run,
+    Shortlist,
     TargetTag,
     Threads,
     Workers,
@@ -136,6 +137,7 @@ def translate(
     checkpoint: Checkpoint = None,
     ensemble: Ensemble = None,
     engine: Engine = None,
+    shortlist: Shortlist = False,
     precision: Precision = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Maximum number of lines decoded at once.")
@@ -197,6 +199,7 @@ def translate(
             ("--ensemble", bool(ensemble)),
             ("--alignments", alignments),
             ("--precision", precision is not None),
+            ("--shortlist", shortlist),
         ]
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
     talks = file is None and output is None and prefix is None and not wrapped and is_conversation()
@@ -209,6 +212,7 @@ def translate(
             precision=cast("Numbers | None", precision),
             ensemble=ensemble or (),
             engine=None if engine == "auto" else cast("EngineName | None", engine),
+            shortlist=shortlist,
         )
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
@@ -230,6 +234,8 @@ def translate(
     tagged = loaded.target_tags.add(given, target_tag, "--target-tag")
     lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
     identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
+    if shortlist:
+        identity["shortlist"] = "yes"
     identity |= decoding.identity() | output_format._asdict()
     with open_output(output, None if wrapped or engine == "auto" else identity, resume=resume) as stream:
         _translate(loaded, options, lines, text.more, stream, output_format)

@@ -34,6 +34,8 @@ from seq2seq.decoding.candidates import (
 from seq2seq.decoding.finished_hypotheses import FinishedHypotheses
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.length_limits import TokenConstraints, check, lengths
+from seq2seq.decoding.output_tokens import ListedTokens, WholeVocabulary
+from seq2seq.decoding.shortlist import Tokens
 from seq2seq.errors import DivergenceError
 from seq2seq.kernels.compile import used
 from seq2seq.models.interface import Seq2SeqModel, keep_rows
@@ -57,6 +59,7 @@ def search(
     options: SearchOptions,
     *,
     choose: Choose | None = None,
+    lists: Sequence[Tokens] | None = None,
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of each sentence, best first; fewer if fewer exist, but at least one.
 
@@ -69,7 +72,9 @@ def search(
         sentences: the same sentences, with their prefixes.
         options: of the search.
         choose: replaces the choice of the next tokens, e.g. for `Sentence.phrases` and `options.diversity`, which are
-            ignored here.
+            ignored here. It sees the ids of tokens, so it takes no `lists`.
+        lists: the tokens that each output may hold, which then have all the probability (see `ListedTokens`); for
+            sentences without prefix.
 
     Raises:
         UsageError: impossible arguments.
@@ -90,12 +95,13 @@ def search(
     choose = choose or partial(best_candidates, count=2 * width if width > 1 else 1)
     with torch.inference_mode():
         constraints = TokenConstraints(sentences, limits, options.words)
-        _extend(model, source, constraints, choose, finished, options, idle_share)
+        outputs = WholeVocabulary(model) if lists is None else ListedTokens(model, lists)
+        _extend(outputs, source, constraints, choose, finished, options, idle_share)
         return finished.best((source != PAD).sum(dim=1).tolist())
 
 
 def _extend(
-    model: Seq2SeqModel,
+    outputs: WholeVocabulary,
     source: Int[Tensor, "B S"],
     constraints: TokenConstraints,
     choose: Choose,
@@ -109,6 +115,7 @@ def _extend(
     live = Live(list(range(size)), zeros, torch.full((size, 1, 1), BOS))
     if options.with_token_scores:
         live = live._replace(history=zeros[:, :, None])
+    model = outputs.model
     memory = model.encode(source)
     state = model.start(memory)
     while True:
@@ -116,7 +123,7 @@ def _extend(
         stepped = model.step(last, memory, state, with_attention=options.with_attention)
         if options.with_attention and stepped.attention is not None:
             live = _with_attention(live, stepped.attention)
-        candidates, cut = _choose(model, stepped.hidden, live, constraints, choose)
+        candidates, cut = _choose(outputs, stepped.hidden, live, constraints, choose)
         continuing, done = finished.split(candidates, live, cut)
         remaining = _remaining(done, idle_share)
         if not len(remaining):
@@ -131,7 +138,7 @@ def _extend(
 
 
 def _choose(
-    model: Seq2SeqModel, hidden: Float[Tensor, "R D"], live: Live, constraints: TokenConstraints, choose: Choose
+    outputs: WholeVocabulary, hidden: Float[Tensor, "R D"], live: Live, constraints: TokenConstraints, choose: Choose
 ) -> tuple[Candidates, Bool[Tensor, "N W"]]:
     """The candidates, and which hypotheses the model would have continued beyond the maximum length.
 
@@ -142,7 +149,7 @@ def _choose(
     candidates, cuts = [], []
     for begin in range(0, count, at_once):
         some = live.part(begin, begin + at_once)
-        logits = model.logits(hidden[begin * width : (begin + at_once) * width])
+        logits = outputs.logits(hidden[begin * width : (begin + at_once) * width], some)
         normaliser = normalisers(logits)
         if normaliser.isnan().any():
             raise DivergenceError(
@@ -151,7 +158,7 @@ def _choose(
                 code="model.not-a-number",
             )
         cuts.append(constraints.apply(logits, some))
-        candidates.append(choose(Scores(logits, normaliser), some))
+        candidates.append(outputs.named(choose(Scores(logits, normaliser), some), some))
     if len(candidates) == 1:
         return candidates[0], cuts[0]
     return Candidates(*map(torch.cat, zip(*candidates, strict=True))), torch.cat(cuts)

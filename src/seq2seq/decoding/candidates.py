@@ -84,13 +84,14 @@ def best_candidates(scores: Scores, live: Live, count: int) -> Candidates:
     sentences, beams = live.totals.shape
     size = logits.shape[1]
     offsets = (live.totals - scores.normaliser.view(sentences, beams)).to(logits.device)
+    if count < BLOCKS * beams:
+        compiled = compiled_search.best_tokens(logits.view(sentences, beams, size), offsets, count)
+        if compiled is not None:
+            totals, indices = compiled
+            return Candidates(totals, indices % size, indices // size)
     if size < BLOCKS * 4 or count >= BLOCKS * beams:
         totals = (logits.double() + offsets.view(-1, 1)).view(sentences, -1)
         return _sorted(totals, min(count, totals.shape[1]), size)
-    compiled = compiled_search.best_tokens(logits.view(sentences, beams, size), offsets, count)
-    if compiled is not None:
-        totals, indices = compiled
-        return Candidates(totals, indices % size, indices // size)
     maxima = (_block_maxima(logits).double() + offsets.view(-1, 1)).view(sentences, -1)
     values, blocks = maxima.topk(count + 1, dim=1)
     origins, columns = blocks // BLOCKS, blocks % BLOCKS

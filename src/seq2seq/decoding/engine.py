@@ -15,6 +15,7 @@ from seq2seq.decoding.constraints import constrained, constrained_width
 from seq2seq.decoding.diversity import diverse_search
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.length_limits import check, lengths
+from seq2seq.decoding.shortlist import Shortlist
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
 from seq2seq.kernels import compile as kernels
@@ -41,9 +42,18 @@ class NativeEngine(Engine):
     `precision`: `auto` is fp32, in which a translation hardly ever depends on the rest of its batch. In `bf16` a CPU
     computes all products except the vocabulary's scores, and a GPU all that torch's autocast does, as in `fp16`. Raises
     `UsageError` for other precisions, for fp16 on a CPU, and for bf16 on a CPU without it.
+
+    With a `shortlist`, a search writes only the tokens that it lists for the sentence, unless it samples, or has a
+    prefix, phrases or diversity.
     """
 
-    def __init__(self, model: Seq2SeqModel, device: torch.device, precision: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Seq2SeqModel,
+        device: torch.device,
+        precision: str = "auto",
+        shortlist: Shortlist | None = None,
+    ) -> None:
         if precision not in _TYPES:
             raise UsageError(
                 f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}", code="usage.choice"
@@ -56,7 +66,7 @@ class NativeEngine(Engine):
                 hint="auto or fp32 (--precision, decoding.precision)",
                 code="device.precision",
             )
-        self.model, self.device, self.dtype = model, device, _TYPES[precision]
+        self.model, self.device, self.dtype, self.shortlist = model, device, _TYPES[precision], shortlist
         self._is_compiled = False
         self._parameters = [module._parameters for module in model.modules() if module._parameters]
         """The parameters of each module: finding the modules anew takes a tenth of the time of a short sentence. The
@@ -173,8 +183,11 @@ class NativeEngine(Engine):
         options: SearchOptions,
         choose: Choose | None = None,
     ) -> list[list[Hypothesis]]:
-        source = padded([[*sentence.ids, EOS] for sentence in sentences], self.device)
-        return search(model, source, sentences, options, choose=choose)
+        source, lists = padded([[*sentence.ids, EOS] for sentence in sentences], self.device), None
+        is_free = choose is None and options.sampling is None and not any(sentence.prefix for sentence in sentences)
+        if self.shortlist is not None and is_free:
+            lists = [self.shortlist.tokens(sentence.ids) for sentence in sentences]
+        return search(model, source, sentences, options, choose=choose, lists=lists)
 
 
 @contextmanager

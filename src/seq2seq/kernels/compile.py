@@ -28,6 +28,7 @@ class Kernels(NamedTuple):
 
     attention: Callable[..., None]
     norm: Callable[..., None]
+    listed: Callable[..., None]
     normalise: Callable[..., None]
     choose: Callable[..., None]
     product: Callable[..., None]
@@ -38,6 +39,7 @@ class Kernels(NamedTuple):
 _SIGNATURES = {
     "attention": "void(i8, i8, i8, i8, i8, i8, UniTuple(i8, 5), i8, UniTuple(i8, 2))",
     "norm": "void(i8, i8, i8, i8, f4, i8, i8)",
+    "listed": "void(i8, i8, i8, i8, i8[:,::1], i8[::1], i8[::1], UniTuple(i8, 3))",
     "normalise": "void(f4[:,::1], f8[::1])",
     "choose": "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])",
     "product": "void(i8, i8, i8, i8, f4, i8, i8, i8)",

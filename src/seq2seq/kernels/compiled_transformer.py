@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seq2seq.kernels import LANES
 from seq2seq.kernels.compile import Kernels
 from seq2seq.kernels.packed_linear import PackedLinear, can_be_packed, replace_children
+from seq2seq.kernels.padded_heads import padded_heads
 from seq2seq.models.attention import CrossAttention, KeysValues, SelfAttention, padding_bias
 from seq2seq.models.interface import Decoded, Memory, Seq2SeqModel, Stepped
 from seq2seq.models.kv_cache import KVCache
@@ -70,10 +71,10 @@ class CompiledTransformer(Seq2SeqModel):
 
     @staticmethod
     def takes(model: TransformerModel) -> bool:
-        """Whether the loops know heads of this width, and the weights can be packed."""
+        """Whether the weights can be packed, and the loops know heads of this width: rotary ones cannot be padded."""
         width, settings = model.settings.hidden_size, model.settings
         head_size = width if settings.attention == "wide" else width // settings.num_heads
-        return head_size % LANES == 0 and can_be_packed(model.output)
+        return can_be_packed(model.output) and (settings.positions != "rotary" or head_size % LANES == 0)
 
     @property
     def max_source_length(self) -> int | None:
@@ -236,9 +237,11 @@ def _compiled_part(kernels: Kernels, dtype: torch.dtype, name: str, module: nn.M
         case nn.LayerNorm() | nn.RMSNorm():
             return CompiledNorm(module, kernels)
         case SelfAttention():
-            return CompiledSelfAttention(replace_children(module, partial(_compiled_part, kernels, dtype)), kernels)
+            own = replace_children(padded_heads(module), partial(_compiled_part, kernels, dtype))
+            return CompiledSelfAttention(own, kernels)
         case CrossAttention():
-            return CompiledCrossAttention(replace_children(module, partial(_compiled_part, kernels, dtype)), kernels)
+            cross = replace_children(padded_heads(module), partial(_compiled_part, kernels, dtype))
+            return CompiledCrossAttention(cross, kernels)
         case Linear() if name == "output":
             return PackedLinear(module, torch.float32, kernels)
         case Linear() if name in ("query", "key_value", "query_key_value"):

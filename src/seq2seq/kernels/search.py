@@ -4,10 +4,36 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from seq2seq.kernels import BLOCKS
+from seq2seq.kernels import BLOCKS, LANES
 from seq2seq.kernels.compile import used
+
+
+def listed_logits(
+    hidden: Float[Tensor, "R D"],
+    output: nn.Linear,
+    tokens: Int[Tensor, "L M"],
+    counts: Int[Tensor, " L"],
+    lists: Int[Tensor, " N"],
+) -> Float[Tensor, "R M"] | None:
+    """Logits of the tokens in list `lists[n]` for the hypotheses of sentence n; -inf beyond `counts` of a list."""
+    kernels, (size, width), bias = used(), output.weight.shape, output.bias
+    parameters = [output.weight] if bias is None else [output.weight, bias]
+    if kernels is None or width % LANES or not all(map(_is_plain, [hidden, *parameters])):
+        return None
+    result = torch.empty(len(hidden), tokens.shape[1])
+    kernels.listed(
+        result.data_ptr(),
+        hidden.data_ptr(),
+        output.weight.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        tokens.numpy(),
+        counts.numpy(),
+        lists.numpy(),
+        (len(hidden) // len(lists), width, size),
+    )
+    return result
 
 
 def normalisers(logits: Float[Tensor, "R V"]) -> Float[Tensor, " R"] | None:
@@ -38,10 +64,10 @@ def best_tokens(
 
 
 def _takes(logits: Tensor) -> bool:
-    return (
-        logits.is_cpu
-        and logits.dtype == torch.float32
-        and logits.is_contiguous()
-        and logits.shape[-1] >= BLOCKS
-        and not torch.is_grad_enabled()
-    )
+    return _is_plain(logits) and logits.shape[-1] >= BLOCKS
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the loops can read a tensor."""
+    is_plain = tensor.is_cpu and tensor.dtype == torch.float32 and tensor.is_contiguous()
+    return is_plain and not torch.is_grad_enabled()

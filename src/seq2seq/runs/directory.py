@@ -3,7 +3,7 @@
 runs/NAME/  config.yaml  tokenizer/  data.json  env.json  valid.source valid.target test.source test.target
             old_test.source old_test.target  start.json
             estimate.json  checkpoints/  metrics.jsonl  train.log  tensorboard/  validation/step-N.hyp  attention.json
-            results.json  test.hyp  report.html
+            results.json  test.hyp  report.html  shortlist.npz
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _FILES = (
         "diverged.json",
         "tracker.json",
         "start.json",
+        "shortlist.npz",
     ),
     *("train.log", "report.html", ".lock", "valid.source", "valid.target", "test.source", "test.target", "test.hyp"),
     *("old_test.source", "old_test.target", "old_test.hyp"),
@@ -76,6 +77,7 @@ class RunDirectory:
         self.estimate = path / "estimate.json"
         self.attention = path / "attention.json"
         self.start = path / "start.json"
+        self.shortlist = path / "shortlist.npz"
 
     def create(self) -> None:
         """Create the folder.

@@ -48,6 +48,7 @@ def load(
     ensemble: str | Path | Sequence[str | Path] = (),
     engine: EngineName | None = None,
     many_texts: bool = False,
+    shortlist: bool = False,
 ) -> LoadedRun:
     """Load the best model of a run directory, or an exported one.
 
@@ -66,10 +67,13 @@ def load(
         many_texts: optimize for many calls with a short text each on a CPU. The first call loads the compiled loops of
             long texts, which takes a second; later ones take a third of the time with a Transformer, on one thread
             each.
+        shortlist: search among the likely translations of each sentence's tokens alone, which is faster, with nearly
+            the same translations. The run's training text is read once to learn them.
 
     Raises:
         CheckpointError: there is no run or export, or it is damaged.
         ConfigError: there is no such device.
+        DataError: the shortlist is to be learned, and the training text cannot be read.
         UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
     """
     if isinstance(ensemble, (str, Path)):
@@ -81,6 +85,13 @@ def load(
             where="--engine native",
             hint="give the run itself",
             code="export.exported",
+        )
+    if shortlist and (ensemble or engine == "ctranslate2" or is_export(Path(run))):
+        raise UsageError(
+            "a shortlist serves a single run, with the native engine",
+            where="--shortlist",
+            hint="leave out the shortlist, or the ensemble and the export",
+            code="usage.conflict",
         )
     if engine == "ctranslate2" or is_export(Path(run)):
         if ensemble or precision not in (None, "auto"):
@@ -102,8 +113,13 @@ def load(
         model, others = _with_others(model, (str(run), tokenizers), [Path(other) for other in ensemble])
         weights += others
     model.to(chosen).eval()
+    listed = None
+    if shortlist:
+        from seq2seq.runs.shortlist import load_shortlist
+
+        listed = load_shortlist(directory, config, tokenizers)
     translator = Translator(
-        NativeEngine(model, chosen, config.decoding.precision if precision is None else precision),
+        NativeEngine(model, chosen, config.decoding.precision if precision is None else precision, listed),
         tokenizers,
         config.decoding,
         scorer=Scorer(model, tokenizers, config.decoding, chosen),
