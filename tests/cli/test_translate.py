@@ -46,6 +46,8 @@ MISTAKES = [
     ("--precision int8 is none of", ("--precision", "int8")),
     ("--engine marian is none of native, ctranslate2 and auto", ("--engine", "marian")),
     ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
+    ("--engine ctranslate2 and --shortlist exclude", ("--engine", "ctranslate2", "--shortlist")),
+    ("a shortlist serves a single run", ("--shortlist", "--ensemble", "x")),
     ("belong to --sample and --mbr", ("--top-k", 3)),
     # The beam was widened in silence.
     ("a beam of 1 cannot give 3 translations", ("-b", 1, "--n-best", 3)),
@@ -493,3 +495,25 @@ def test_endless_input_and_a_reader_that_leaves(transformer: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1  # the 1025th line came, and the endless command ended
     assert "Traceback" not in done.stderr
+
+
+def test_a_shortlist_is_learned_once(
+    seq2seq: Runner, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    config = copy / "config.yaml"
+    given = config.read_text(encoding="utf-8")
+    config.write_text(given.replace("corpus.en", "moved.en"), encoding="utf-8")
+    missing = seq2seq("translate", copy, "--shortlist", stdin=STDIN)
+    assert missing.code != 0
+    assert "use --shortlist once where the training text is" in missing.err
+    config.write_text(given, encoding="utf-8")
+    first = seq2seq("translate", copy, "--shortlist", stdin=STDIN)
+    assert len(rows(first)) == len(TEXT)
+    assert "learning the shortlist" in first.err
+    config.write_text(given.replace("corpus.en", "moved.en"), encoding="utf-8")
+    again = seq2seq("translate", copy, "--shortlist", stdin=STDIN)
+    assert (again.out, "learning" in again.err) == (first.out, False)
+    compared = seq2seq("evaluate", copy, "--shortlist", "--baseline", run, "--json")
+    assert compared.code == 0
+    assert "BLEU" in compared.out

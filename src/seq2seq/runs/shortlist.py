@@ -11,7 +11,7 @@ from seq2seq.config import Config
 from seq2seq.console import say
 from seq2seq.data.store import Store
 from seq2seq.decoding.shortlist import Shortlist
-from seq2seq.errors import UserError
+from seq2seq.errors import DataError, UserError
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_data import prepare_data
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -34,7 +34,12 @@ def load_shortlist(directory: RunDirectory, config: Config, tokenizers: Tokenize
     found = Shortlist.load(directory.shortlist, fingerprint)
     if found is None:
         say("learning the shortlist from the training text, once for this run")
-        found = learn_shortlist(prepare_data(config, directory, tokenizers).train, tokenizers)
+        try:
+            store = prepare_data(config, directory, tokenizers).train
+        except DataError as error:
+            hint = "use --shortlist once where the training text is; the run keeps what is learned"
+            raise DataError(error.what, where=error.where, hint=hint, code=error.code) from None
+        found = learn_shortlist(store, tokenizers)
         with suppress(UserError):  # a folder that cannot be written
             found.save(directory.shortlist, fingerprint)
     return found
