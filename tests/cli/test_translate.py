@@ -517,3 +517,17 @@ def test_a_shortlist_is_learned_once(
     compared = seq2seq("evaluate", copy, "--shortlist", "--baseline", run, "--json")
     assert compared.code == 0
     assert "BLEU" in compared.out
+
+
+def test_pairs_are_scored_some_at_a_time(
+    seq2seq: Runner, transformer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.en").write_text("I am here.\n" * 4 + "I am here. " * 40 + "\n", encoding="utf-8")
+    (tmp_path / "a.de").write_text("Ich bin hier.\n" * 5, encoding="utf-8")
+    command = ("score", transformer, "-s", tmp_path / "a.en", "-t", tmp_path / "a.de", "--json")
+    together = [json.loads(row) for row in rows(seq2seq(*command))]
+    monkeypatch.setattr("seq2seq.cli.evaluate._SCORED_AT_ONCE", 2)
+    apart = [json.loads(row) for row in rows(seq2seq(*command))]
+    assert [row["line"] for row in apart] == [1, 2, 3, 4, 5]
+    for one, other in zip(apart, together, strict=True):
+        assert one == {key: pytest.approx(value, abs=1e-4) for key, value in other.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -26,10 +26,11 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.output import write_whole
-from seq2seq.console import format_table, say, set_quiet, warn
+from seq2seq.console import Progress, format_table, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from seq2seq.decoding.forced_decoding import Scorer, TargetScore
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.evaluation.significance import MetricTest
     from seq2seq.runs.loaded_run import LoadedRun
@@ -38,6 +39,10 @@ RunOption = Annotated[
     list[Path] | None,
     typer.Argument(metavar="RUN", help="Run directory; not needed with --hypotheses.", show_default=False),
 ]
+
+
+_SCORED_AT_ONCE = 8192
+"""Pairs that `score` holds the scores of, and prints together."""
 
 
 class _Evaluation(NamedTuple):
@@ -336,7 +341,7 @@ def score(
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     alpha = loaded.config.decoding.length_penalty if length_penalty is None else length_penalty
     pairs = _pairs(loaded, "", source, target, target_tag)
-    for number, item in enumerate(loaded.translator.scorer.score(pairs), start=1):
+    for number, item in enumerate(_scores(loaded.translator.scorer, pairs), start=1):
         ranked = item.log_probability / item.length**alpha if item.length else 0.0
         if as_json:
             entry: dict[str, Any] = {"line": number, "log_probability": item.log_probability, "score": ranked}
@@ -346,6 +351,15 @@ def score(
             typer.echo(json.dumps(entry, ensure_ascii=False))
         else:
             typer.echo(f"{ranked if normalized else item.log_probability:.4f}")
+
+
+def _scores(scorer: Scorer, pairs: Sequence[tuple[str, str]]) -> Iterator[TargetScore]:
+    """The scores of the pairs, some thousand at a time."""
+    with Progress("scoring", len(pairs), "pairs") as progress:
+        for begin in range(0, len(pairs), _SCORED_AT_ONCE):
+            some = pairs[begin : begin + _SCORED_AT_ONCE]
+            yield from scorer.score(some, start=begin)
+            progress.update(len(some))
 
 
 def print_metrics(metrics: Sequence[MetricResult]) -> None:

@@ -54,11 +54,14 @@ class Scorer:
     ) -> None:
         self.model, self.tokenizers, self.settings, self.device = model, tokenizers, settings, device
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[TargetScore]:
-        """The log-probability of the target of each (source, target) pair; a blank target is an end mark alone."""
+    def score(self, pairs: Sequence[tuple[str, str]], *, start: int = 0) -> list[TargetScore]:
+        """The log-probability of the target of each (source, target) pair; a blank target is an end mark alone.
+
+        `start` is the number of pairs before these, for warnings.
+        """
         source, target = self.tokenizers
-        sources = self._encode(source, [text for text, _ in pairs], self.model.max_source_length, "source")
-        targets = self._encode(target, [text for _, text in pairs], self.model.max_target_length, "target")
+        sources = self._encode(source, [text for text, _ in pairs], self.model.max_source_length, "source", start)
+        targets = self._encode(target, [text for _, text in pairs], self.model.max_target_length, "target", start)
         scores = [TargetScore(0.0, 0, [], ())] * len(pairs)
         lengths = [max(len(source), len(target)) + 1 for source, target in zip(sources, targets, strict=True)]
         with inference(self.model, self.device):
@@ -90,12 +93,14 @@ class Scorer:
         return EncodedTexts(states, mask)
 
     @staticmethod
-    def _encode(tokenizer: Tokenizer, texts: Sequence[str], limit: int | None, name: str) -> list[list[int]]:
+    def _encode(
+        tokenizer: Tokenizer, texts: Sequence[str], limit: int | None, name: str, start: int = 0
+    ) -> list[list[int]]:
         """Token ids of the texts, truncated to the model's limit, which counts the end mark."""
         rows = encode_texts(tokenizer.encode, texts)
         if limit is None:
             return rows
-        for number, row in enumerate(rows, start=1):
+        for number, row in enumerate(rows, start=start + 1):
             if len(row) >= limit:
                 console.warn(f"{name} {number}: {len(row)} tokens, cut to the {limit - 1} that the model can take")
         return [row[: limit - 1] for row in rows]
