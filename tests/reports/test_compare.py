@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Runner
 
+from seq2seq.cli.compare import _curves
 from seq2seq.reports.compare import Comparison, short_names
+from seq2seq.reports.run_summary import summarise
 
 
 @pytest.fixture
@@ -44,6 +47,17 @@ def test_settings_curves_and_equal_scores(runs: Path, seq2seq: Runner) -> None:
     shown = seq2seq("compare", runs / "first", runs / "second").out
     assert "training.optimizer.learning_rate" in shown
     assert shown.index("settings that differ") < shown.index("validation BLEU") < shown.index("± 95 %")
+
+
+def test_each_curve_is_shown_though_runs_are_validated_at_other_steps(runs: Path) -> None:
+    summary = summarise(runs / "first")
+    often, rarely = (
+        replace(summary, curve=[summary.curve[0]._replace(step=step, score=score) for step in steps])
+        for steps, score in ((range(30, 4001, 30), 11.5), (range(7, 4001, 1331), 22.5))
+    )
+    shown = _curves(["often", "rarely"], [often, rarely]).splitlines()
+    assert sum("11.5" in row for row in shown) in range(10, 13)  # the row of the best counted
+    assert sum("22.5" in row for row in shown) == 5
 
 
 def test_a_difference_has_one_cause_where_the_others_leave_the_training_as_it_is(runs: Path, seq2seq: Runner) -> None:

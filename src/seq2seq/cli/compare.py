@@ -144,12 +144,14 @@ def sections(comparison: Comparison) -> list[str]:
 
 
 def _curves(names: Sequence[str], runs: Sequence[RunSummary]) -> str:
-    """Validation scores side by side at about ten steps."""
+    """Validation scores side by side, at about ten steps of each run."""
     metrics = {run.metric for run in runs if run.curve}
     if len(metrics) != 1:
         return "the validation metrics differ: " + ", ".join(sorted(metrics)) if metrics else ""
-    steps = sorted({point.step for run in runs for point in run.curve})
-    shown = {*steps[:: -(-len(steps) // _CURVE_ROWS)], steps[-1]}
+    shown: set[int] = set()
+    for run in runs:
+        steps = [point.step for point in run.curve]
+        shown |= {*steps[:: max(1, -(-len(steps) // _CURVE_ROWS))], *steps[-1:]}
     scores = [{point.step: f"{point.score:.2f}" for point in run.curve} for run in runs]
     rows = [(f"{step:,}", [found.get(step, "") for found in scores]) for step in sorted(shown)]
     rows.append(("best", [f"{run.best.score:.2f}" if run.best else "" for run in runs]))
