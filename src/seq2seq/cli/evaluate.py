@@ -26,7 +26,7 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.output import write_whole
-from seq2seq.console import Progress, format_table, say, set_quiet, warn
+from seq2seq.console import Progress, counted, format_table, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _baseline_lines(baseline: Path, count: int) -> list[str]:
     lines = _lines(baseline)
     if len(lines) != count:
         raise DataError(
-            f"{baseline} has {len(lines):,} lines, and there are {count:,} references",
+            f"{baseline} has {counted(len(lines), 'line')}, and there are {counted(count, 'reference')}",
             hint="the baseline must translate the same lines",
             code="data.line-counts",
         )

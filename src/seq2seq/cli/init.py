@@ -26,7 +26,7 @@ from seq2seq.cli.options import (
     parse_minutes,
 )
 from seq2seq.cli.output import write_whole
-from seq2seq.console import muted, say, warn
+from seq2seq.console import counted, muted, say, warn
 from seq2seq.errors import DataError, UsageError
 from seq2seq.languages import language_of_column, language_of_file
 
@@ -361,5 +361,7 @@ def _counted(corpora: Corpora, alphabet: Counter[str] | None = None) -> tuple[in
     if not lines:
         raise DataError(f"{file} is empty", hint="is it the right file?", code="data.no-lines")
     if lines < 10:
-        raise DataError(f"{file} has only {lines} lines", hint="a model needs thousands of pairs", code="data.too-few")
+        raise DataError(
+            f"{file} has only {counted(lines, 'line')}", hint="a model needs thousands of pairs", code="data.too-few"
+        )
     return lines, characters

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from seq2seq.console import write_stderr
+from seq2seq.console import counted, write_stderr
 from seq2seq.errors import DataError, UsageError
 from seq2seq.signals import Stop
 
@@ -205,7 +205,7 @@ def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterato
         prefix = next(prefixes, None)
         if prefix is None:
             raise DataError(
-                f"{path} has {number - 1:,} lines, {name} has more",
+                f"{path} has {counted(number - 1, 'line')}, {name} has more",
                 where=f"{name}:{number}",
                 hint="one prefix a line, an empty line for none",
                 code="data.line-counts",
@@ -213,7 +213,7 @@ def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterato
         yield Line(line, prefix)
     if next(prefixes, None) is not None:
         raise DataError(
-            f"{name} has {number:,} lines, {path} has more",
+            f"{name} has {counted(number, 'line')}, {path} has more",
             where=f"{path}:{number + 1}",
             hint="one prefix a line, an empty line for none",
             code="data.line-counts",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
 from seq2seq.atomic_files import disk_error, no_follow, write_bytes
 from seq2seq.cli.input import REPLACE
-from seq2seq.console import say, warn
+from seq2seq.console import counted, say, warn
 from seq2seq.errors import DataError, UsageError
 from seq2seq.failpoints import reach
 from seq2seq.signals import Stop
@@ -253,7 +253,7 @@ class _FileOutput(Output):
             skipped = list(islice(lines, min(left, 10_000)))
             if not skipped:
                 raise DataError(
-                    f"the input has {self.lines - left:,} lines, but {self.lines:,} were translated already",
+                    f"the input has {counted(self.lines - left, 'line')}, but {self.lines:,} were translated already",
                     where="--resume",
                     hint=f"give the same input again, or {self._start_again}",
                     code="data.resume",

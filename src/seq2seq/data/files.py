@@ -147,7 +147,7 @@ def paired(left: Iterable[str], right: Iterable[str], names: tuple[str, str]) ->
             yield source, target
     if counts[0] != counts[1]:
         raise DataError(
-            f"{names[0]} has {counts[0]:,} lines, but {names[1]} has {counts[1]:,}",
+            f"{names[0]} has {console.counted(counts[0], 'line')}, but {names[1]} has {counts[1]:,}",
             where=" | ".join(names),
             hint="line i of one must translate line i of the other; look for lines missing from one side",
             code="data.line-counts",

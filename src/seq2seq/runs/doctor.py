@@ -16,6 +16,7 @@ from seq2seq.atomic_files import read_json_object
 from seq2seq.checkpoints.checkpoint import fault_of, load_checkpoint
 from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.config import Config
+from seq2seq.console import counted
 from seq2seq.data.files import digest_file
 from seq2seq.errors import CheckpointError, UserError
 from seq2seq.export.folder import check_export, holds_export
@@ -103,7 +104,7 @@ def examine(directory: RunDirectory) -> DoctorReport:
     for split, expected in (("valid", counts and counts.valid), ("test", counts and counts.test), ("old_test", None)):
         pairs = _result_or_fault(lambda split=split: directory.load_pairs(split), faults)  # type: ignore[misc]
         if pairs is not None and expected not in (None, len(pairs)):
-            remarks.append(f"{split}.source has {len(pairs):,} lines, and was written with {expected:,}")
+            remarks.append(f"{split}.source has {counted(len(pairs), 'line')}, and was written with {expected:,}")
     if record is not None and config is not None:
         remarks += _changed_corpora(record, config)
     remarks += _records(directory, record, results)
