@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import numpy as np
 
 from seq2seq.alignment.ibm_model_1 import train
 from seq2seq.config import Config
-from seq2seq.console import say
+from seq2seq.console import say, warn
 from seq2seq.data.store import Store
 from seq2seq.decoding.shortlist import Shortlist
 from seq2seq.errors import DataError, UserError
@@ -40,8 +38,10 @@ def load_shortlist(directory: RunDirectory, config: Config, tokenizers: Tokenize
             hint = "use --shortlist once where the training text is; the run keeps what is learned"
             raise DataError(error.what, where=error.where, hint=hint, code=error.code) from None
         found = learn_shortlist(store, tokenizers)
-        with suppress(UserError):  # a folder that cannot be written
+        try:
             found.save(directory.shortlist, fingerprint)
+        except UserError as error:
+            warn(f"the shortlist is not kept, and learned again next time: {error.what}")
     return found
 
 
