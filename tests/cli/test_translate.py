@@ -48,6 +48,7 @@ MISTAKES = [
     ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
     ("--engine ctranslate2 and --shortlist exclude", ("--engine", "ctranslate2", "--shortlist")),
     ("a shortlist serves a single run", ("--shortlist", "--ensemble", "x")),
+    ("--shortlist and --sample exclude", ("--shortlist", "--sample")),
     ("belong to --sample and --mbr", ("--top-k", 3)),
     # The beam was widened in silence.
     ("a beam of 1 cannot give 3 translations", ("-b", 1, "--n-best", 3)),
@@ -504,8 +505,10 @@ def test_a_shortlist_is_learned_once(
     config = copy / "config.yaml"
     given = config.read_text(encoding="utf-8")
     config.write_text(given.replace("corpus.en", "moved.en"), encoding="utf-8")
-    missing = seq2seq("translate", copy, "--shortlist", stdin=STDIN)
-    assert missing.code != 0
+    with monkeypatch.context() as patch:
+        patch.setenv("SEQ2SEQ_CACHE", str(tmp_path / "cache"))  # without the data that the training prepared
+        missing = seq2seq("translate", copy, "--shortlist", stdin=STDIN)
+    assert missing.code == 3
     assert "use --shortlist once where the training text is" in missing.err
     config.write_text(given, encoding="utf-8")
     first = seq2seq("translate", copy, "--shortlist", stdin=STDIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,11 @@ def random_shortlist(*, most: int = 40, shared: bool = False) -> Shortlist:
         best=most,
         shared=shared,
     )
+
+
+def listed(shortlist: Shortlist, source: list[int]) -> list[int] | None:
+    tokens = shortlist.tokens(source)
+    return None if tokens is None else tokens.tolist()
 
 
 def engine(name: str, shortlist: Shortlist | None = None) -> NativeEngine:
@@ -87,7 +93,9 @@ def test_a_search_is_that_of_a_model_without_the_other_tokens(
     found = restricted.search(some, options)
     for sentence, hypotheses in zip(some, found, strict=True):
         alone = engine(name)
-        only(alone.model, shortlist.tokens(sentence.ids))
+        tokens = shortlist.tokens(sentence.ids)
+        assert tokens is not None
+        only(alone.model, tokens)
         same(hypotheses, alone.search([sentence], options)[0])
         same(restricted.search([sentence], options)[0], hypotheses)
 
@@ -113,8 +121,22 @@ def test_lists_of_everything_change_nothing() -> None:
 )
 def test_other_searches_have_the_whole_vocabulary(options: SearchOptions, change: dict[str, object]) -> None:
     some = [sentence._replace(**change) for sentence in sentences(3)]
-    nothing = random_shortlist(most=0)
-    assert engine("gru", nothing).search(some, options) == engine("gru").search(some, options)
+    tiny = random_shortlist(most=1)
+    assert engine("gru", tiny).search(some, options) == engine("gru").search(some, options)
+    alone = engine("gru", tiny).search(sentences(3)[:1], SearchOptions())
+    assert alone != engine("gru").search(sentences(3)[:1], SearchOptions())
+
+
+def test_neighbours_with_the_whole_vocabulary_change_nothing() -> None:
+    shortlist, options = random_shortlist(), SearchOptions(beam_size=3)
+    shortlist.begins[10:] = shortlist.begins[9]  # tokens from 9 on have no translations
+    listed = [Sentence([4, 8], key=(0,)), Sentence([5, 6, 7], key=(1,))]
+    others = [Sentence([4, 30], key=(2,)), Sentence([5, 5], prefix=(9, 9), key=(3,)), Sentence([SIZE - 1], key=(4,))]
+    mixed = engine("transformer", shortlist).search([listed[0], *others, listed[1]], options)
+    for one, other in zip([mixed[0], mixed[4]], engine("transformer", shortlist).search(listed, options), strict=True):
+        same(one, other)
+    for one, other in zip(mixed[1:4], engine("transformer").search(others, options), strict=True):
+        same(one, other)
 
 
 def test_a_list_holds_the_likeliest_translations_and_frequent_tokens() -> None:
@@ -122,11 +144,11 @@ def test_a_list_holds_the_likeliest_translations_and_frequent_tokens() -> None:
     probabilities, frequencies = np.array([0.2, 0.5, 0.3, 0.9, 0.1]), np.zeros(40, np.int64)
     frequencies[[30, 31]] = 3, 1
     apart = Shortlist.of_translations(sources, targets, probabilities, frequencies, best=2, shared=False)
-    assert apart.tokens([5]).tolist() == [0, 1, 2, 3, 21, 22, 30, 31]
-    assert apart.tokens([9, 5, 5]).tolist() == [0, 1, 2, 3, 21, 22, 23, 24, 30, 31]
-    assert apart.tokens([4, 39]).tolist() == [0, 1, 2, 3, 30, 31]  # never seen
+    assert listed(apart, [5]) == [0, 1, 2, 3, 21, 22, 30, 31]
+    assert listed(apart, [9, 5, 5]) == [0, 1, 2, 3, 21, 22, 23, 24, 30, 31]
+    assert [listed(apart, ids) for ids in ([4], [5, 8], [39], [9, 10])] == [None] * 4  # never seen
     shared = Shortlist.of_translations(sources, targets, probabilities, frequencies, best=1, shared=True)
-    assert shared.tokens([9, 12]).tolist() == [0, 1, 2, 3, 9, 12, 23, 30, 31]
+    assert listed(shared, [9, 5]) == [0, 1, 2, 3, 5, 9, 21, 23, 30, 31]
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -140,7 +162,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert Shortlist.load(tmp_path / "missing", "abc") is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK", b"half", b"flipped"])
+@pytest.mark.parametrize("damage", [b"", b"PK", b"half", b"flipped", b"version", b"encrypted", b"array"])
 def test_a_damaged_one_is_learned_again(damage: bytes, tmp_path: Path) -> None:
     path = tmp_path / "shortlist.npz"
     random_shortlist().save(path, "abc")
@@ -150,5 +172,15 @@ def test_a_damaged_one_is_learned_again(damage: bytes, tmp_path: Path) -> None:
     if damage == b"flipped":
         content[len(content) // 2] ^= 4
         damage = bytes(content)
+    if damage == b"version":  # of the zip format that the first file needs
+        content[content.index(b"PK\x01\x02") + 6] = 109
+        damage = bytes(content)
+    if damage == b"encrypted":
+        content[content.index(b"PK\x01\x02") + 8] |= 1
+        damage = bytes(content)
+    if damage == b"array":
+        file = io.BytesIO()
+        np.save(file, np.arange(3))
+        damage = file.getvalue()
     path.write_bytes(damage)
     assert Shortlist.load(path, "abc") is None

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.decoding.random_models import random_weights
 
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.decoding import engine as engines
-from seq2seq.decoding.candidates import Sampling
+from seq2seq.decoding.candidates import Live, Sampling, normalisers
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.output_tokens import ListedTokens
 from seq2seq.kernels import compile as compiling
+from seq2seq.kernels.compile import Kernels
 from seq2seq.kernels.compiled_transformer import CompiledTransformer
 from seq2seq.models.interface import Seq2SeqModel
 
@@ -130,3 +133,16 @@ def test_the_transformers_of_an_ensemble_are_compiled() -> None:
     assert [isinstance(member, CompiledTransformer) for member in packed.members] == [True, False, True]
     for one, other in zip(engine.search(some, options), expected, strict=True):
         same(one, other)
+
+
+@pytest.mark.parametrize("lengths", [(5, 300), (255, 257), (40, 900)])
+def test_scores_of_a_list_do_not_depend_on_the_longest_list(lengths: tuple[int, int], loops: Kernels) -> None:
+    model, hidden = random_model("transformer").eval(), torch.randn(2, 32)
+    short, long = (np.arange(length) for length in lengths)
+    live = Live([0], torch.zeros(1, 2), torch.zeros(1, 2, 1))
+    alone, together = (ListedTokens(model, lists).logits(hidden, live) for lists in ([short], [short, long]))
+    expected = model.logits(hidden)[:, : len(short)]
+    for found in (alone, together):
+        torch.testing.assert_close(found[:, : len(short)], expected, atol=1e-5, rtol=1e-5)
+        assert bool((found[:, len(short) :] == -torch.inf).all())
+    assert torch.equal(normalisers(alone), normalisers(together))

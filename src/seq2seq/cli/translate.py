@@ -186,6 +186,8 @@ def translate(
     check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
+    searches = [("--sample", sample), ("--mbr", mbr is not None), ("--diversity", diversity > 0)]
+    exclude("--shortlist", searches if shortlist else [], "these have the whole vocabulary")
     exclude("--engine auto", [("--resume", resume and engine == "auto")], "the rest might come from the other engine")
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
@@ -219,7 +221,7 @@ def translate(
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
     # The native engine alone supports these.
-    special = ensemble or alignments or precision or sample or mbr or diversity or glossary
+    special = ensemble or alignments or precision or sample or mbr or diversity or glossary or shortlist
     if engine == "auto" and not special and file is not None and file.is_file():
         from seq2seq.export.folder import is_export
         from seq2seq.runs.faster_engine import WORTH_MEASURING, faster_engine

@@ -15,7 +15,7 @@ from seq2seq.decoding.constraints import constrained, constrained_width
 from seq2seq.decoding.diversity import diverse_search
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.length_limits import check, lengths
-from seq2seq.decoding.shortlist import Shortlist
+from seq2seq.decoding.shortlist import Shortlist, Tokens
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import ResourceError, UsageError
 from seq2seq.kernels import compile as kernels
@@ -43,8 +43,8 @@ class NativeEngine(Engine):
     computes all products except the vocabulary's scores, and a GPU all that torch's autocast does, as in `fp16`. Raises
     `UsageError` for other precisions, for fp16 on a CPU, and for bf16 on a CPU without it.
 
-    With a `shortlist`, a search writes only the tokens that it lists for the sentence, unless it samples, or has a
-    prefix, phrases or diversity.
+    With a `shortlist`, a search writes only the tokens that it lists for the sentence, unless it samples or is diverse,
+    or the sentence has a prefix, phrases or a token without list.
     """
 
     def __init__(
@@ -164,15 +164,21 @@ class NativeEngine(Engine):
     def _by_width(
         self, model: Seq2SeqModel, sentences: Sequence[Sentence], options: SearchOptions
     ) -> list[list[Hypothesis]]:
-        """Search a wider beam for sentences with phrases, separately from the others."""
+        """Search a wider beam for sentences with phrases, and the whole vocabulary for those without a list of tokens,
+        separately from the others."""
         widths = [constrained_width(sentence.phrases, options.beam_size) for sentence in sentences]
-        kinds = [(width, bool(sentence.phrases)) for width, sentence in zip(widths, sentences, strict=True)]
+        lists = [self._list(sentence, options) for sentence in sentences]
+        kinds = [
+            (width, bool(sentence.phrases), tokens is not None)
+            for width, sentence, tokens in zip(widths, sentences, lists, strict=True)
+        ]
         found: list[list[Hypothesis]] = [[] for _ in sentences]
-        for width, with_phrases in sorted(set(kinds)):
-            places = [place for place, kind in enumerate(kinds) if kind == (width, with_phrases)]
+        for width, with_phrases, is_listed in sorted(set(kinds)):
+            places = [place for place, kind in enumerate(kinds) if kind == (width, with_phrases, is_listed)]
             some, wider = [sentences[place] for place in places], options._replace(beam_size=width)
             choose = constrained(some, lengths(model, some, wider), wider) if with_phrases else None
-            for place, hypotheses in zip(places, self._batch(model, some, wider, choose), strict=True):
+            own = [tokens for place in places if (tokens := lists[place]) is not None] or None
+            for place, hypotheses in zip(places, self._batch(model, some, wider, choose, own), strict=True):
                 found[place] = hypotheses
         return found
 
@@ -182,12 +188,16 @@ class NativeEngine(Engine):
         sentences: Sequence[Sentence],
         options: SearchOptions,
         choose: Choose | None = None,
+        lists: Sequence[Tokens] | None = None,
     ) -> list[list[Hypothesis]]:
-        source, lists = padded([[*sentence.ids, EOS] for sentence in sentences], self.device), None
-        is_free = choose is None and options.sampling is None and not any(sentence.prefix for sentence in sentences)
-        if self.shortlist is not None and is_free:
-            lists = [self.shortlist.tokens(sentence.ids) for sentence in sentences]
+        source = padded([[*sentence.ids, EOS] for sentence in sentences], self.device)
         return search(model, source, sentences, options, choose=choose, lists=lists)
+
+    def _list(self, sentence: Sentence, options: SearchOptions) -> Tokens | None:
+        """The tokens that the output may hold; None for the whole vocabulary."""
+        if self.shortlist is None or options.sampling is not None or sentence.prefix or sentence.phrases:
+            return None
+        return self.shortlist.tokens(sentence.ids)
 
 
 @contextmanager

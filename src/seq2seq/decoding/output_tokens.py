@@ -40,25 +40,24 @@ class ListedTokens(WholeVocabulary):
     def __init__(self, model: Seq2SeqModel, lists: Sequence[Tokens]) -> None:
         """`model` has an `output`; the lists are in rising order."""
         super().__init__(model)
-        # The loops take `BLOCKS` columns and more.
-        self.tokens = torch.full((len(lists), max(BLOCKS, *map(len, lists))), PAD)
+        # The loops take `BLOCKS` columns and more. In whole blocks, sums do not depend on the longest list of a batch.
+        columns = -(-max(map(len, lists)) // BLOCKS) * BLOCKS
+        self.tokens = torch.full((len(lists), columns), PAD)
         self.counts = torch.tensor([len(own) for own in lists])
         for row, own in zip(self.tokens, lists, strict=True):
             row[: len(own)] = torch.from_numpy(own)
 
     def logits(self, hidden: Float[Tensor, "R D"], live: Live) -> Float[Tensor, "R M"]:
-        output, lists = self.model.output, torch.tensor(live.sentences)
-        compiled = listed_logits(hidden, output, self.tokens, self.counts, lists)
+        lists = torch.tensor(live.sentences)
+        compiled = listed_logits(hidden, self.model.output, self.tokens, self.counts, lists)
         if compiled is not None:
             return compiled
+        # To gather the rows of the output matrix for each sentence takes longer than the product with all of them.
         tokens = self.tokens[lists]
-        beyond = (torch.arange(tokens.shape[1]) >= self.counts[lists][:, None]).to(hidden.device)
-        tokens = tokens.to(hidden.device)
-        by_sentence = hidden.view(len(lists), -1, hidden.shape[1]).to(output.weight.dtype)
-        logits = torch.matmul(by_sentence, output.weight[tokens].transpose(1, 2)).float()
-        if output.bias is not None:
-            logits += output.bias[tokens][:, None]
-        return logits.masked_fill_(beyond[:, None], -torch.inf).flatten(0, 1)
+        beyond = torch.arange(tokens.shape[1]) >= self.counts[lists][:, None]
+        logits = self.model.logits(hidden).view(len(lists), -1, self.model.output.out_features)
+        listed = logits.gather(2, tokens.to(logits.device)[:, None].expand(-1, logits.shape[1], -1))
+        return listed.masked_fill_(beyond.to(logits.device)[:, None], -torch.inf).flatten(0, 1)
 
     def named(self, candidates: Candidates, live: Live) -> Candidates:
         return candidates._replace(tokens=self.tokens[torch.tensor(live.sentences)].gather(1, candidates.tokens))

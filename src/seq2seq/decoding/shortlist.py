@@ -8,7 +8,6 @@ large vocabulary. They become those over some hundred tokens.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -70,15 +69,19 @@ class Shortlist(NamedTuple):
             always.astype(np.int64), begins.astype(np.int64), targets[kept].astype(np.int64), len(frequencies), shared
         )
 
-    def tokens(self, source: Sequence[int]) -> Tokens:
-        """The tokens that a translation of `source` may hold, in rising order, the special tokens first."""
+    def tokens(self, source: Sequence[int]) -> Tokens | None:
+        """The tokens that a translation of `source` may hold, in rising order, the special tokens first.
+
+        None if a source token has no translation, as it is not in the text that they were learned from.
+        """
         is_listed = np.zeros(self.size, bool)  # faster than sets of the tokens
         is_listed[self.always] = True
+        for token in source:
+            if token + 1 >= len(self.begins) or self.begins[token] == self.begins[token + 1]:
+                return None
+            is_listed[self.translations[self.begins[token] : self.begins[token + 1]]] = True
         if self.shared:
             is_listed[list(source)] = True
-        for token in source:
-            if token < len(self.begins) - 1:
-                is_listed[self.translations[self.begins[token] : self.begins[token + 1]]] = True
         return is_listed.nonzero()[0]
 
     def save(self, path: Path, fingerprint: str) -> None:
@@ -96,5 +99,5 @@ class Shortlist(NamedTuple):
                     return None
                 arrays = (content["always"], content["begins"], content["translations"])
                 return cls(*arrays, int(content["size"]), bool(content["shared"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # damage ends in one of many errors of numpy and of zip files
             return None

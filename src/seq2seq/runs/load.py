@@ -67,18 +67,18 @@ def load(
         many_texts: optimize for many calls with a short text each on a CPU. The first call loads the compiled loops of
             long texts, which takes a second; later ones take a third of the time with a Transformer, on one thread
             each.
-        shortlist: search among the likely translations of each sentence's tokens alone, which is faster, with nearly
-            the same translations. The run's training text is read once to learn them.
+        shortlist: search among the likely translations of each sentence's tokens alone, with nearly the same
+            translations: faster on a CPU for long texts, and with `many_texts`. They are learned once from the run's
+            training text.
 
     Raises:
         CheckpointError: there is no run or export, or it is damaged.
         ConfigError: there is no such device.
-        DataError: the shortlist is to be learned, and the training text cannot be read.
+        DataError: the shortlist is to be learned, and the training text is gone or has changed.
         UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
     """
     if isinstance(ensemble, (str, Path)):
         ensemble = (ensemble,)
-    keep_freed_memory()  # every search step frees memory that the next one takes
     if engine == "native" and is_export(Path(run)):
         raise UsageError(
             f"{run} is an export, which only ctranslate2 reads",
@@ -100,6 +100,7 @@ def load(
                 hint="give the run itself (to `translate` with --engine native)",
                 code="export.exported",
             )
+        keep_freed_memory()
         return _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
     directory = RunDirectory(Path(run))
     config = load_run_config(directory)
@@ -118,6 +119,7 @@ def load(
         from seq2seq.runs.shortlist import load_shortlist
 
         listed = load_shortlist(directory, config, tokenizers)
+    keep_freed_memory()  # every search step frees memory that the next one takes
     translator = Translator(
         NativeEngine(model, chosen, config.decoding.precision if precision is None else precision, listed),
         tokenizers,
