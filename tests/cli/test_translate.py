@@ -336,7 +336,7 @@ def test_resume_refuses_what_is_not_the_same(
     other.write_text("short\n")
     outcome = seq2seq("translate", transformer, other, *output)
     assert outcome.code == 3
-    assert "the input has 1 lines" in outcome.err
+    assert "the input has 1 line," in outcome.err
     assert {path.name: path.read_bytes() for path in left.iterdir()} == before
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seq2seq.config.sources import BuiltinSource, JsonlSource, TextSource, TsvSource
+from seq2seq.console import counted
 from seq2seq.data.corpus import read_pairs
 from seq2seq.errors import DataError
 
@@ -53,7 +54,7 @@ def test_different_lengths_are_told(tmp_path: Path, left: int, right: int) -> No
     source = text_source(tmp_path, "l\n" * left, "r\n" * right)
     with pytest.raises(DataError) as caught:
         list(read_pairs(source))
-    assert f"s.txt has {left} lines" in caught.value.what
+    assert f"s.txt has {counted(left, 'line')}" in caught.value.what
     assert f"t.txt has {right}" in caught.value.what
 
 
