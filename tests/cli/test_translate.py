@@ -534,3 +534,19 @@ def test_pairs_are_scored_some_at_a_time(
     assert [row["line"] for row in apart] == [1, 2, 3, 4, 5]
     for one, other in zip(apart, together, strict=True):
         assert one == {key: pytest.approx(value, abs=1e-4) for key, value in other.items()}
+
+
+def test_a_shortlist_without_the_text_of_an_earlier_run_is_not_kept(
+    seq2seq: Runner, transformer: Path, tmp_path: Path
+) -> None:
+    copy, config = shutil.copytree(transformer, tmp_path / "run"), tmp_path / "run" / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert "\n  init_from: null" in text
+    config.write_text(text.replace("\n  init_from: null", f"\n  init_from: {tmp_path / 'gone'}"), encoding="utf-8")
+    outcome = seq2seq("translate", copy, "--shortlist", stdin=STDIN)
+    assert len(rows(outcome)) == len(TEXT)
+    assert "gone, and is learned again next time" in outcome.err
+    assert not (copy / "shortlist.npz").exists()
+    config.write_text(text.replace("\n  init_from: null", f"\n  init_from: {transformer}"), encoding="utf-8")
+    assert rows(seq2seq("translate", copy, "--shortlist", stdin=STDIN))
+    assert (copy / "shortlist.npz").exists()

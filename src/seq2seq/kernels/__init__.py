@@ -6,7 +6,7 @@ The loops replace operators that torch lacks, and operators that take longer to 
 from __future__ import annotations
 
 LANES = 16
-"""fp32 numbers in a vector of 512 bits, which LLVM splits for other CPUs. The width of a head is a multiple of it."""
+"""fp32 numbers in a vector of 512 bits, which LLVM splits for other CPUs. Heads are padded to a multiple of it."""
 
 BLOCKS = 256
 """Tokens b, b + `BLOCKS`, b + 2 `BLOCKS`, ... of a vocabulary, which has at least `BLOCKS` tokens, are its block b. A
