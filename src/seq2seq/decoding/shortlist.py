@@ -28,12 +28,13 @@ class Shortlist(NamedTuple):
     """The target tokens that the translation of a sentence may hold."""
 
     always: Tokens
-    """Those of every sentence: the special tokens, and the most frequent ones."""
+    """Tokens of every list: the special ones, and the most frequent ones."""
     begins: Tokens
-    """Where the translations of each source token begin in `translations`, and where the last ones end."""
+    """Place in `translations` of the first one of each source token, and behind it the end of the last."""
     translations: Tokens
+    """Likely translations of the source tokens, one source token after the other."""
     size: int
-    """Of the target vocabulary."""
+    """Size of the target vocabulary."""
     shared: bool
     """Whether both sides have one vocabulary, so that source tokens may be copied."""
 
