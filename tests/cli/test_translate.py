@@ -43,7 +43,7 @@ MISTAKES = [
     ("--diversity needs --n-best", ("--diversity", 1)),
     ("--diversity and --glossary exclude", ("--diversity", 1, "--n-best", 2, "--glossary", "x")),
     ("--max-length and --max-length-ratio exclude", ("--max-length", 9, "--max-length-ratio", 2)),
-    ("--precision int8 is none of", ("--precision", "int8")),
+    ("--precision int3 is none of auto, fp32, bf16, fp16 and int8", ("--precision", "int3")),
     ("--engine marian is none of native, ctranslate2 and auto", ("--engine", "marian")),
     ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
     ("--engine ctranslate2 and --shortlist exclude", ("--engine", "ctranslate2", "--shortlist")),
@@ -550,3 +550,28 @@ def test_a_shortlist_without_the_text_of_an_earlier_run_is_not_kept(
     config.write_text(text.replace("\n  init_from: null", f"\n  init_from: {transformer}"), encoding="utf-8")
     assert rows(seq2seq("translate", copy, "--shortlist", stdin=STDIN))
     assert (copy / "shortlist.npz").exists()
+
+
+@pytest.mark.int8
+def test_int8_is_offered_wherever_a_run_translates(
+    seq2seq: Runner, transformer: Path, long_text: Path, tmp_path: Path, left: Path
+) -> None:
+    """As many lines, mostly those of fp32; a file that was begun in fp32 is not continued in int8."""
+    exact, rough = (
+        rows(seq2seq("translate", transformer, "--precision", precision, stdin=STDIN)) for precision in ("fp32", "int8")
+    )
+    assert [bool(line) for line in rough] == [bool(line) for line in exact]
+    assert sum(one == other for one, other in zip(rough, exact, strict=True)) >= len(exact) / 2
+    resumed = seq2seq("translate", transformer, long_text, "-o", left / "out.de", "--resume", "--precision", "int8")
+    assert resumed.code == 2
+    assert "precision: None -> int8" in resumed.err
+    compared = seq2seq("evaluate", transformer, "--precision", "int8", "--baseline", transformer)
+    assert compared.code == 0, compared.err
+    assert "beam 5, int8, score" in compared.err
+    text = tmp_path / "in.de"
+    text.write_bytes(STDIN)
+    command = ("backtranslate", transformer, text, "-o", tmp_path / "made")
+    seq2seq(*command, "--precision", "int8")
+    again = seq2seq(*command, "--resume")
+    assert again.code == 2
+    assert "precision: int8 -> None" in again.err

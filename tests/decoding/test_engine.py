@@ -250,9 +250,39 @@ def test_precisions_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 on an old CPU was a traceback out of oneDNN."""
     model = random_model("transformer", 12)
     monkeypatch.setattr("seq2seq.decoding.engine.computes_bf16", lambda: False)
-    for wrong in ("fp16", "int8", "bf16"):
-        with pytest.raises(UsageError, match=wrong):
-            NativeEngine(model, CPU, wrong)
+    monkeypatch.setattr("seq2seq.kernels.int8_products.SUPPORTED", False)
+    for precision, words in (("fp16", "fp16"), ("int3", "int3"), ("bf16", "bf16"), ("int8", "VNNI")):
+        with pytest.raises(UsageError, match=words):
+            NativeEngine(model, CPU, precision)
+    with pytest.raises(UsageError, match="int8 needs a CPU, not meta"):
+        NativeEngine(model, torch.device("meta"), "int8")
+
+
+@pytest.mark.int8
+def test_int8_needs_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = NativeEngine(random_model("transformer", 12), CPU, "int8")
+    monkeypatch.setattr("seq2seq.decoding.engine.kernels.load", lambda compiling: "numba is broken")
+    with pytest.raises(UsageError, match="numba is broken"):
+        engine.search([Sentence([5, 6])], SearchOptions())
+
+
+@pytest.mark.int8
+@pytest.mark.usefixtures("kernels")
+@EVERY
+def test_int8_is_close_to_fp32_in_every_architecture(name: str) -> None:
+    """The same alone and in a batch, in any order."""
+    model, sentences, options = random_model(name, 600), random_sentences(20, 600), SearchOptions(4)
+    exact = NativeEngine(model, CPU).search(sentences, options)
+    engine = NativeEngine(model, CPU, "int8")
+    rough = engine.search(sentences, options)
+    assert [found[0].score for found in rough] != [found[0].score for found in exact]
+    close = [one[0].score == pytest.approx(other[0].score, rel=0.1) for one, other in zip(rough, exact, strict=True)]
+    assert sum(close) >= 15
+    assert [found[0].tokens for found in engine.search(sentences[7::-1], options)] == [
+        found[0].tokens for found in rough[7::-1]
+    ]
+    for sentence, found in zip(sentences[:4], rough, strict=False):
+        assert engine.search([sentence], options)[0][0].tokens == found[0].tokens
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -92,6 +92,24 @@ def test_it_computes_what_the_model_does(name: str, calls: list[str], kernels: K
     assert calls == (["encode"] * 2 + ["step"] * 9 * 2 if name in WHOLE else [])
 
 
+@pytest.mark.int8
+@pytest.mark.parametrize("name", [*WHOLE, *IN_PARTS])
+def test_int8_is_close_to_fp32(name: str, calls: list[str], kernels: Kernels) -> None:
+    model, source = random_model({**WHOLE, **IN_PARTS}[name]), sources([9, 1, 4, 12, 12])
+    memory, steps = states(model, source)
+    compiled = CompiledTransformer(model, kernels, torch.int8)
+    found_memory, found_steps = states(compiled, source)
+    assert calls == (["encode"] * 2 + ["step"] * 9 * 2 if name in (*WHOLE, "broad product") else [])
+    for found, expected in zip([found_memory, found_steps[-1].hidden], [memory, steps[-1].hidden], strict=True):
+        assert 0 < float((found - expected).norm() / expected.norm()) < 0.04
+    # Layer by layer or part by part, the products are the same.
+    in_parts = CompiledTransformer(model, kernels, torch.int8)
+    in_parts.encoder, in_parts.decoder = [None] * 2, [None] * 2
+    parts_memory, parts_steps = states(in_parts, source)
+    torch.testing.assert_close(parts_memory, found_memory, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(parts_steps[-1].hidden, found_steps[-1].hidden, atol=2e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("each", [2, SHARED_LIMIT + 1])
 def test_the_number_of_sentences_at_a_time_changes_nothing(
     each: int, calls: list[str], monkeypatch: pytest.MonkeyPatch, kernels: Kernels

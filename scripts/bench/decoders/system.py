@@ -42,6 +42,8 @@ _OPENNMT = ("fasttext", "spacy")
 DECODERS = (
     Decoder("ours", "run_ours"),
     Decoder("ours, shortlist", "run_ours", options={"load": {"shortlist": True}}),
+    Decoder("ours, int8", "run_ours", options={"load": {"precision": "int8"}}),
+    Decoder("ours, int8, shortlist", "run_ours", options={"load": {"precision": "int8", "shortlist": True}}),
     Decoder("ours, bf16", "run_ours", options={"load": {"precision": "bf16"}}),
     Decoder("ours, one process", "run_ours", options={"load": {"workers": 1}}),
     Decoder("ours, ctranslate2 engine", "run_ours", export="float32"),

@@ -12,6 +12,7 @@ import typer
 
 from seq2seq.cli.input import REPLACE, check_prefix
 from seq2seq.cli.options import (
+    PRECISIONS,
     BeamSize,
     Checkpoint,
     Device,
@@ -31,8 +32,8 @@ from seq2seq.errors import DataError, UsageError
 from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
+    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.data.files import DecodingErrors, Pair
-    from seq2seq.runs.load import Precision as Numbers
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.back_translation import Method
     from seq2seq.synthesis.filters import FilterCounts, FilterOptions
@@ -110,7 +111,7 @@ def backtranslate(
     require("--temperature", "--method sampling", samples or temperature == 1.0)
     require("--beam-size", "--method beam or noised-beam", not samples or beam_size is None)
     check_choice("--errors", errors, ("strict", "replace"))
-    check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    check_choice("--precision", precision, PRECISIONS)
     _check_tag(tag)
     check_prefix(output, "-o")
     from seq2seq.runs.load import load
@@ -124,7 +125,7 @@ def backtranslate(
         checkpoint=checkpoint,
         threads=threads,
         workers=workers,
-        precision=cast("Numbers | None", precision),
+        precision=cast("DecodingPrecision | None", precision),
     )
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:

@@ -16,12 +16,14 @@ import typer
 
 from seq2seq.cli.input import REPLACE
 from seq2seq.cli.options import (
+    PRECISIONS,
     BeamSize,
     Budget,
     Checkpoint,
     Device,
     Ensemble,
     Json,
+    Precision,
     Quiet,
     Run,
     Threads,
@@ -37,6 +39,7 @@ from seq2seq.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from seq2seq.config import Config
+    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.data.files import Pair
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
@@ -119,6 +122,7 @@ def distill(
     ensemble: Ensemble = None,
     budget: Budget = None,
     checkpoint: Checkpoint = None,
+    precision: Precision = None,
     workers: Workers = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -138,6 +142,7 @@ def distill(
     started = time.monotonic()
     set_quiet(quiet)
     check_choice("--size", size, SIZES)
+    check_choice("--precision", precision, PRECISIONS)
     check_own_folder(output, "the student wants a folder of its own", "-o runs/small")
     if output.resolve() == run.resolve():
         raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
@@ -155,15 +160,9 @@ def distill(
     from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
-    loaded = load(
-        run,
-        device=device,
-        checkpoint=checkpoint,
-        threads=threads,
-        workers=workers,
-        ensemble=ensemble or (),
-        engine="native",
-    )
+    numbers = cast("DecodingPrecision | None", precision)
+    load_run = partial(load, device=device, threads=threads, workers=workers, precision=numbers)
+    loaded = load_run(run, checkpoint=checkpoint, ensemble=ensemble or (), engine="native")
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}{DISTILLED}")
@@ -181,8 +180,7 @@ def distill(
         raise
     counts = _translate(loaded, folder, targets, text or [])
     _train(config, started, quiet=quiet)
-    student = load(output, device=device, threads=threads, workers=workers)
-    _compare(loaded, student, counts, as_json=as_json, quiet=quiet)
+    _compare(loaded, load_run(output), counts, as_json=as_json, quiet=quiet)
 
 
 def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[str]) -> FilterCounts:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
 from seq2seq.cli.input import check_output, same_file
 from seq2seq.cli.options import (
+    PRECISIONS,
     BeamSize,
     Checkpoint,
     Device,
     Ensemble,
     Json,
     LengthPenalty,
+    Precision,
     Quiet,
     Shortlist,
     TargetTag,
@@ -30,6 +32,7 @@ from seq2seq.console import Progress, counted, format_table, say, set_quiet, war
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.decoding.forced_decoding import Scorer, TargetScore
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.evaluation.significance import MetricTest
@@ -43,6 +46,17 @@ RunOption = Annotated[
 
 _SCORED_AT_ONCE = 8192
 """Pairs that `score` holds the scores of, and prints together."""
+
+
+class _Loading(NamedTuple):
+    """Arguments of `load`."""
+
+    device: str
+    checkpoint: str | None
+    threads: int
+    ensemble: Sequence[Path]
+    shortlist: bool
+    precision: DecodingPrecision | None
 
 
 class _Evaluation(NamedTuple):
@@ -76,6 +90,7 @@ def evaluate(
     ] = None,
     ensemble: Ensemble = None,
     shortlist: Shortlist = False,
+    precision: Precision = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -91,6 +106,7 @@ def evaluate(
       seq2seq evaluate runs/demo
       seq2seq evaluate runs/demo --source news.en --references news.de
       seq2seq evaluate runs/demo --baseline runs/other
+      seq2seq evaluate runs/demo --precision int8 --baseline runs/demo
       seq2seq evaluate runs/first --ensemble runs/second --baseline runs/first
       seq2seq evaluate --hypotheses output.de --references news.de
       seq2seq evaluate --hypotheses output.de --references news.de other.de
@@ -98,6 +114,7 @@ def evaluate(
     set_quiet(quiet)
     from seq2seq.evaluation.metrics import corpus_metrics
 
+    check_choice("--precision", precision, PRECISIONS)
     if language is not None:
         _check_language(language)
     folder, files = _run_and_references(run or [], references or [])
@@ -108,7 +125,7 @@ def evaluate(
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
         conflicts = [("a run", folder is not None), ("--source", source is not None), ("--output", output is not None)]
         conflicts += [("--target-tag", target_tag is not None), ("--ensemble", bool(ensemble))]
-        conflicts += [("--shortlist", shortlist)]
+        conflicts += [("--shortlist", shortlist), ("--precision", precision is not None)]
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if any(same_file(hypotheses, file) for file in files):
             warn(f"{hypotheses} is compared with itself")
@@ -132,9 +149,9 @@ def evaluate(
             baseline=baseline,
             output=output,
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
-            options=(device, checkpoint, threads),
-            ensemble=ensemble or (),
-            shortlist=shortlist,
+            loading=_Loading(
+                device, checkpoint, threads, ensemble or (), shortlist, cast("DecodingPrecision | None", precision)
+            ),
             language=language,
         )
     _print(done, str(baseline), as_json=as_json, quiet=quiet)
@@ -234,9 +251,7 @@ def _evaluate_run(
     baseline: Path | None,
     output: Path | None,
     changes: dict[str, float | int | None],
-    options: tuple[str, str | None, int],
-    ensemble: Sequence[Path],
-    shortlist: bool,
+    loading: _Loading,
     language: str | None,
 ) -> _Evaluation:
     from seq2seq.cli.train import print_findings
@@ -246,23 +261,25 @@ def _evaluate_run(
     from seq2seq.runs.evaluate import metrics_by_target_tag
     from seq2seq.runs.load import load
 
-    device, checkpoint, threads = options
     check_output(output, (source, *references))
-    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads, ensemble=ensemble, shortlist=shortlist)
+    loaded = load(run, **loading._asdict())
     first = next(iter(references), None)
     pairs = _pairs(loaded, split, source, first, target_tag)
     others = [[target for _, target in _pairs(loaded, split, source, path, target_tag)] for path in references[1:]]
     # Mistakes in the baseline come before the work.
-    baseline_run = (
-        load(baseline, device=device, threads=threads) if baseline is not None and baseline.is_dir() else None
-    )
+    baseline_run = None
+    if baseline is not None and baseline.is_dir():
+        baseline_run = load(baseline, device=loading.device, threads=loading.threads)
     lines = [] if baseline is None or baseline_run is not None else _baseline_lines(baseline, len(pairs))
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
-    models = f"ensemble of {', '.join(map(str, (run, *ensemble)))}" if ensemble else f"{loaded.checkpoint} of {run}"
+    members = ", ".join(map(str, (run, *loading.ensemble)))
+    facts = [f"{len(pairs):,} sentences", f"beam {decoding.beam_size}"]
+    facts += ["shortlist"] if loading.shortlist else []
+    facts += [loading.precision] if loading.precision is not None else []
     say(
-        f"{models}: {len(pairs):,} sentences, beam {decoding.beam_size}, {'shortlist, ' if shortlist else ''}"
+        f"{f'ensemble of {members}' if loading.ensemble else f'{loaded.checkpoint} of {run}'}: {', '.join(facts)}, "
         f"score = log P / length^{decoding.length_penalty:g}"
     )
     stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))
@@ -270,7 +287,7 @@ def _evaluate_run(
     if output is not None:
         write_whole(output, "".join(line + "\n" for line in translated))
     sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    if not ensemble:  # they are about one run
+    if not loading.ensemble:  # they are about one run
         print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty))
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)

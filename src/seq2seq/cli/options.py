@@ -73,8 +73,13 @@ Workers = Annotated[
     ),
 ]
 Precision = Annotated[
-    str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16. [default: the run's, auto]")
+    str | None,
+    typer.Option(
+        "--precision",
+        help="auto, fp32, bf16, fp16, or int8 on a CPU: faster, nearly as good. [default: the run's, auto]",
+    ),
 ]
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 Engine = Annotated[
     str | None,
     typer.Option(

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from seq2seq.cli.options import BeamSize, Device, Keep, Quiet, Shortlist, Threads, Workers, parse_kinds
+from seq2seq.cli.options import (
+    PRECISIONS,
+    BeamSize,
+    Device,
+    Keep,
+    Precision,
+    Quiet,
+    Shortlist,
+    Threads,
+    Workers,
+    check_choice,
+    parse_kinds,
+)
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.serving.limits import Limits
     from seq2seq.serving.served_run import ServedRun
@@ -60,6 +74,7 @@ def serve(
     ] = None,
     keep: Keep = None,
     shortlist: Shortlist = False,
+    precision: Precision = None,
     workers: Workers = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -74,6 +89,7 @@ def serve(
       seq2seq serve runs/en-de runs/de-en --port 8080
     """
     set_quiet(quiet)
+    check_choice("--precision", precision, PRECISIONS)
     kinds = parse_kinds(keep)
     if glossary is not None and len(runs) > 1:
         raise UsageError(
@@ -102,16 +118,9 @@ def serve(
     # That the address is taken should not be told after a minute of loading and compiling. It is not kept until then:
     # workers are forked, and would keep the socket open after the end of the server.
     listen(host, port).close()
-    served = [
-        _served(
-            load(run, device=device, threads=threads, workers=workers, shortlist=shortlist),
-            limits,
-            beam_size,
-            glossary,
-            kinds,
-        )
-        for run in runs
-    ]
+    numbers = cast("DecodingPrecision | None", precision)
+    load_run = partial(load, device=device, threads=threads, workers=workers, shortlist=shortlist, precision=numbers)
+    served = [_served(load_run(run), limits, beam_size, glossary, kinds) for run in runs]
     with started(served, limits, access) as service, listen(host, port) as listener:
         for direction in service.directions.values():
             say(f"{direction.name} by {direction.run.loaded.directory.path} ({direction.run.loaded.checkpoint})")

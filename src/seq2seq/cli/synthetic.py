@@ -38,7 +38,7 @@ def translate_all(
         originals: the lines.
         options: of the translator.
         path: the file.
-        identity: what `resume` requires to be equal, beside the weights and the target tag.
+        identity: what `resume` requires to be equal, beside the run's own identity and the target tag.
         target_tag: target language of a run with target tags.
         choose: by default the first one of a line's translations.
         resume: continue an interrupted file; None does that wherever there is one, without an option of the command.
@@ -49,7 +49,7 @@ def translate_all(
     """
     from seq2seq.synthesis.translations import Contents, Translated, is_complete, last_row
 
-    identity = {"weights": list(loaded.weights), "target_tag": target_tag, **identity}
+    identity = {**loaded.identity, "target_tag": target_tag, **identity}
     contents = Contents.of(originals.read())
     if is_complete(path, identity, contents):
         say(f"{path} is complete: nothing is translated again")

@@ -11,6 +11,7 @@ import typer
 
 from seq2seq.cli.input import check_output, input_text, unwrapped, with_prefixes
 from seq2seq.cli.options import (
+    PRECISIONS,
     BeamSize,
     Checkpoint,
     Device,
@@ -43,10 +44,10 @@ from seq2seq.console import Progress, counted, say, set_quiet, warn
 from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
+    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.load import EngineName
-    from seq2seq.runs.load import Precision as Numbers
     from seq2seq.runs.loaded_run import LoadedRun
 
 
@@ -183,7 +184,7 @@ def translate(
     output_format.check()
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--engine", engine or "native", ("native", "ctranslate2", "auto"))
-    check_choice("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    check_choice("--precision", precision, PRECISIONS)
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
     searches = [("--sample", sample), ("--mbr", mbr is not None), ("--diversity", diversity > 0)]
@@ -211,7 +212,7 @@ def translate(
 
         load_with = partial(load, run, device=device, checkpoint=checkpoint, threads=threads, workers=workers)
         loaded = load_with(
-            precision=cast("Numbers | None", precision),
+            precision=cast("DecodingPrecision | None", precision),
             ensemble=ensemble or (),
             engine=None if engine == "auto" else cast("EngineName | None", engine),
             shortlist=shortlist,
@@ -235,7 +236,7 @@ def translate(
     given = unwrapped(text.lines) if wrapped else text.lines
     tagged = loaded.target_tags.add(given, target_tag, "--target-tag")
     lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
-    identity = {"weights": list(loaded.weights), "engine": engine or "native", "target_tag": target_tag}
+    identity = {**loaded.identity, "engine": engine or "native", "target_tag": target_tag}
     if shortlist:
         identity["shortlist"] = "yes"
     identity |= decoding.identity() | output_format._asdict()

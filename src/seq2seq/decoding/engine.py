@@ -24,7 +24,13 @@ from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import EOS
 from seq2seq.system import computes_bf16
 
-_TYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TYPES = {
+    "auto": torch.float32,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.int8,
+}
 
 _WORTH_LOADING = 40_000
 """Characters of a text from which the compiled loops are worth loading, which takes 0.8 s; only the first lines of a
@@ -40,8 +46,9 @@ class NativeEngine(Engine):
     On a CPU search uses a copy of the model with packed weights and, for long texts, compiled loops.
 
     `precision`: `auto` is fp32, in which a translation hardly ever depends on the rest of its batch. In `bf16` a CPU
-    computes all products except the vocabulary's scores, and a GPU all that torch's autocast does, as in `fp16`. Raises
-    `UsageError` for other precisions, for fp16 on a CPU, and for bf16 on a CPU without it.
+    computes all products except the vocabulary's scores, and a GPU all that torch's autocast does, as in `fp16`. In
+    `int8`, for CPUs, all products are of integers of 8 bits. Raises `UsageError` for other precisions, and for those
+    that the device lacks.
 
     With a `shortlist`, a search writes only the tokens that it lists for the sentence, unless it samples or is diverse,
     or the sentence has a prefix, phrases or a token without list.
@@ -58,15 +65,10 @@ class NativeEngine(Engine):
             raise UsageError(
                 f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}", code="usage.choice"
             )
-        if precision == "fp16" and device.type == "cpu":
-            raise UsageError("fp16 needs a GPU", hint="auto (--precision, decoding.precision)", code="device.precision")
-        if precision == "bf16" and device.type == "cpu" and not computes_bf16():
-            raise UsageError(
-                "this CPU does not compute in bf16",
-                hint="auto or fp32 (--precision, decoding.precision)",
-                code="device.precision",
-            )
-        self.model, self.device, self.dtype, self.shortlist = model, device, _TYPES[precision], shortlist
+        if missing := _missing(precision, device):
+            raise UsageError(missing, hint="auto or fp32 (--precision, decoding.precision)", code="device.precision")
+        self.model, self.device, self.shortlist = model, device, shortlist
+        self.precision, self.dtype = precision, _TYPES[precision]
         self._is_compiled = False
         self._parameters = [module._parameters for module in model.modules() if module._parameters]
         """The parameters of each module: finding the modules anew takes a tenth of the time of a short sentence. The
@@ -87,9 +89,14 @@ class NativeEngine(Engine):
 
     def prepare(self, characters: int) -> None:
         """See `Engine`: loads compiled loops on a CPU. Whether they are used does not depend on earlier texts."""
-        self._is_compiled = self.device.type == "cpu" and characters >= _WORTH_LOADING
+        is_long = characters >= _WORTH_LOADING or self.dtype == torch.int8
+        self._is_compiled = self.device.type == "cpu" and is_long
         if self._is_compiled:
-            kernels.load(partial(say, kernels.COMPILING))
+            reason = kernels.load(partial(say, kernels.COMPILING))
+            if reason and self.dtype == torch.int8:
+                raise UsageError(
+                    f"int8 needs loops that numba compiles: {reason}", hint="--precision fp32", code="device.precision"
+                )
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -132,8 +139,11 @@ class NativeEngine(Engine):
             )
         if not sentences:
             return []
+        if self.dtype == torch.int8 and not self._is_compiled:
+            self.prepare(0)
         try:
-            loops = kernels.loaded() if self._is_compiled and torch.get_num_threads() <= FEW_THREADS else None
+            is_fast = torch.get_num_threads() <= FEW_THREADS or self.dtype == torch.int8
+            loops = kernels.loaded() if self._is_compiled and is_fast else None
             with inference(self.model, self.device), self._autocast(), kernels.in_use(loops):
                 model = self._packed_model(loops)
                 if options.diversity > 0:
@@ -198,6 +208,22 @@ class NativeEngine(Engine):
         if self.shortlist is None or options.sampling is not None or sentence.prefix or sentence.phrases:
             return None
         return self.shortlist.tokens(sentence.ids)
+
+
+def _missing(precision: str, device: torch.device) -> str | None:
+    """What the device lacks for this precision; None where it can compute in it."""
+    on_cpu = device.type == "cpu"
+    if precision == "fp16" and on_cpu:
+        return "fp16 needs a GPU"
+    if precision == "bf16" and on_cpu and not computes_bf16():
+        return "this CPU does not compute in bf16"
+    if precision == "int8":
+        if not on_cpu:
+            return f"int8 needs a CPU, not {device.type}"
+        from seq2seq.kernels.int8_products import SUPPORTED  # numba takes long to import
+
+        return None if SUPPORTED else "this CPU has no instruction for products of 8-bit integers (VNNI)"
+    return None
 
 
 @contextmanager

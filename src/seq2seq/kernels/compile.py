@@ -24,7 +24,7 @@ from seq2seq.system import private_folder, user_cache
 
 
 class Kernels(NamedTuple):
-    """The compiled loops; see `loops.py`, `products.py` and `layers.py`."""
+    """The compiled loops; see `loops.py`, `products.py`, `int8_products.py` and `layers.py`."""
 
     attention: Callable[..., None]
     norm: Callable[..., None]
@@ -34,6 +34,8 @@ class Kernels(NamedTuple):
     product: Callable[..., None]
     encoder_layer: Callable[..., None]
     decoder_layer: Callable[..., None]
+    int8_product: Callable[..., None] | None = None
+    """None where the CPU has no instruction for it."""
 
 
 _SIGNATURES = {
@@ -43,11 +45,12 @@ _SIGNATURES = {
     "normalise": "void(f4[:,::1], f8[::1])",
     "choose": "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])",
     "product": "void(i8, i8, i8, i8, f4, i8, i8, i8)",
-    "encoder_layer": "void(i8, i8, i8, UniTuple(i8, 12), i8, UniTuple(i8, 4), UniTuple(i8, 3), f4, b1)",
+    "encoder_layer": "void(i8, i8, i8, UniTuple(i8, 12), i8, UniTuple(i8, 4), UniTuple(i8, 3), f4, b1, b1)",
     "decoder_layer": (
         "void(i8, i8, i8, UniTuple(i8, 18), UniTuple(i8, 3), UniTuple(i8, 3), UniTuple(i8, 4), UniTuple(i8, 4),"
-        " UniTuple(i8, 5), f4, b1)"
+        " UniTuple(i8, 5), f4, b1, b1)"
     ),
+    "int8_product": "void(i8, i8, i8, i8, f4, i8, i8, i8)",
 }
 
 COMPILING = "compiling for this CPU: up to half a minute, once on a machine"
@@ -111,13 +114,14 @@ def _compiled(compiling: Callable[[], object], folder: Path | None) -> Kernels:
     if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
 
-    from seq2seq.kernels import layers, loops, products, vectors
+    from seq2seq.kernels import int8_products, layers, loops, products, vectors
 
     sources = _sources()
     version = f"{sources}p{products.PANEL}"  # another CPU may have panels of another width
 
     def compiled(name: str, signature: str) -> Any:
-        plain = next(getattr(file, name) for file in (products, layers, loops) if hasattr(file, name))
+        files = (int8_products, products, layers, loops)
+        plain = next(getattr(file, name) for file in files if hasattr(file, name))
         function = FunctionType(plain.__code__, plain.__globals__, name)
         # The name in numba's cache. numba checks a loop's own file for changes, but not the files of its callees.
         function.__module__, function.__qualname__ = plain.__module__, f"{name}-{version}"
@@ -126,20 +130,21 @@ def _compiled(compiling: Callable[[], object], folder: Path | None) -> Kernels:
             compiling()
             made.compile(signature)
         else:
-            files = _MachineCode(Path(made.stats.cache_path), f"{name}-{version}")
-            _remove_outdated(files.folder, sources)
-            if not files.are_sound():
-                files.remove()
+            code = _MachineCode(Path(made.stats.cache_path), f"{name}-{version}")
+            _remove_outdated(code.folder, sources)
+            if not code.are_sound():
+                code.remove()
                 compiling()
             made.compile(signature)
-            files.record()
+            code.record()
         made.disable_compile()
         return made
 
     # numba reads the setting when a function is decorated.
     before, config.CACHE_DIR = config.CACHE_DIR, "" if folder is None else str(folder)
     try:
-        return Kernels(**{name: compiled(name, signature) for name, signature in _SIGNATURES.items()})
+        missing = () if int8_products.SUPPORTED else ("int8_product",)
+        return Kernels(**{name: compiled(name, kind) for name, kind in _SIGNATURES.items() if name not in missing})
     finally:
         config.CACHE_DIR = before
 

@@ -38,26 +38,32 @@ _ROWS_AT_ONCE = 128
 def pack_for_search(model: Seq2SeqModel, dtype: torch.dtype, kernels: Kernels | None) -> Seq2SeqModel:
     """The model for search on a CPU: with packed weights and, given the loops, with compiled Transformers.
 
-    Products are computed in `dtype` but for those of outputs: many scores of a vocabulary would tie in bf16, and log P
-    would be off by hundredths. The model shares its parameters with the original, which must not change meanwhile.
+    Products are computed in `dtype`, but those of outputs in fp32 for bf16: many scores of a vocabulary would tie in
+    it, and log P would be off by hundredths. int8 needs the loops. The model shares its parameters with the original,
+    which must not change meanwhile.
     """
 
     def replacement(name: str, module: nn.Module) -> nn.Module | None:
         if kernels is not None and isinstance(module, TransformerModel) and CompiledTransformer.takes(module):
             return CompiledTransformer(module, kernels, dtype)
         if isinstance(module, Linear) and can_be_packed(module):
-            return PackedLinear(module, torch.float32 if name == "output" else dtype, kernels)
+            return PackedLinear(module, output_type(dtype) if name == "output" else dtype, kernels)
         return None
 
     replaced = replacement("", model)
     return replaced if isinstance(replaced, Seq2SeqModel) else replace_children(model, replacement)
 
 
+def output_type(dtype: torch.dtype) -> torch.dtype:
+    """Type of the products for a vocabulary's scores."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
+
+
 class CompiledTransformer(Seq2SeqModel):
     """A `TransformerModel` for inference on the CPU, with compiled layers.
 
-    Shares the parameters, which must not change meanwhile. With `dtype` bf16, products are in bf16, but attention,
-    norms and the output's scores in fp32.
+    Shares the parameters, which must not change meanwhile. `dtype` is that of products, see `pack_for_search`;
+    attention and norms are in fp32.
     """
 
     def __init__(self, model: TransformerModel, kernels: Kernels, dtype: torch.dtype = torch.float32) -> None:
@@ -144,9 +150,10 @@ class LayerLoop:
             assert product.panels is not None
             tensors += product.panels
         self.tensors = tensors  # kept, as the loops know only their addresses
-        self.weights = tuple(0 if tensor is None else _address(tensor) for tensor in tensors)
+        self.weights = tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors)
         self.sizes = (products[0].in_features, products[1].in_features, heads, products[-1].in_features)
-        self.epsilon, self.pre, self.kernels = norms[0].epsilon, pre, kernels
+        self.epsilon, self.kernels = norms[0].epsilon, kernels
+        self.pre, self.int8 = pre, products[0].dtype == torch.int8
 
     def encode(self, x: Float[Tensor, "B S D"], bias: Float[Tensor, "B 1 1 S"]) -> Float[Tensor, "B S D"]:
         """The layer of an encoder; 0 in `bias` where a position is seen."""
@@ -163,6 +170,7 @@ class LayerLoop:
             (size, length, at_once),
             self.epsilon,
             self.pre,
+            self.int8,
         )
         return out
 
@@ -191,6 +199,7 @@ class LayerLoop:
             (size, each, projected.keys.shape[2], bias.shape[3], at_once),
             self.epsilon,
             self.pre,
+            self.int8,
         )
         return out
 
@@ -243,7 +252,7 @@ def _compiled_part(kernels: Kernels, dtype: torch.dtype, name: str, module: nn.M
             cross = replace_children(padded_heads(module), partial(_compiled_part, kernels, dtype))
             return CompiledCrossAttention(cross, kernels)
         case Linear() if name == "output":
-            return PackedLinear(module, torch.float32, kernels)
+            return PackedLinear(module, output_type(dtype), kernels)
         case Linear() if name in ("query", "key_value", "query_key_value"):
             return PackedLinear(module, dtype, kernels, output_dtype=torch.float32)
         case Linear():

@@ -4,7 +4,7 @@ For few rows this saves the calls between a layer's parts (see `compiled_transfo
 results stay in the cache, as a few sentences at a time pass through a layer.
 
 All tensors are given by address. `weights` are gain and shift of each sublayer's norm, then panels and bias of each
-product. With `pre` the norms come before their sublayers, else after them.
+product, which are `int8` or fp32. With `pre` the norms come before their sublayers, else after them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from seq2seq.kernels import loops, products
+from seq2seq.kernels import int8_products, loops, products
 from seq2seq.kernels.vectors import CALCULUS, floats
 
 _attention, _norm = (njit(loop, fastmath=CALCULUS, error_model="numpy") for loop in (loops.attention, loops.norm))
 _product = njit(products.product, fastmath=CALCULUS, error_model="numpy")
+_int8_product = _product
+if int8_products.SUPPORTED:
+    _int8_product = njit(int8_products.int8_product, fastmath=CALCULUS, error_model="numpy")
 _NONE, _ZERO = np.float32(-np.inf), np.float32(0)
 
 
@@ -30,6 +33,7 @@ def encoder_layer(
     batch: tuple[int, int, int],  # B, S, sentences at a time
     epsilon: float,
     pre: bool,
+    int8: bool,
 ) -> None:
     """Self-attention and the feed-forward block with relu."""
     width, inner, heads, units = sizes
@@ -41,7 +45,7 @@ def encoder_layer(
         keys = context + rows * inner * 4
         room = (keys, keys + rows * inner * 4, bias + begin * length * 4)
         here, shape, alike = out + first, (count, length, 3, heads, inner // heads), (1, length)
-        common = (entering, wide, context, rows, width, inner, epsilon, pre)
+        common = (entering, wide, context, rows, width, inner, epsilon, pre, int8)
         _attention_sublayer(here, x + first, weights[0:2], weights[4:8], room, length, shape, length, alike, common)
         _feed_forward(here, weights[2:4], weights[8:12], units, common)
 
@@ -58,6 +62,7 @@ def decoder_layer(
     memory_sizes: tuple[int, int, int, int, int],  # N, W, P, S, sentences at a time
     epsilon: float,
     pre: bool,
+    int8: bool,
 ) -> None:
     """One position: self-attention over the cache, cross-attention over the memory, feed-forward block with relu."""
     width, inner, heads, units = sizes
@@ -68,7 +73,7 @@ def decoder_layer(
         count = min(at_once, size - begin)
         rows, first = count * each, begin * each * width * 4
         entering, wide, context = _parts(scratch, rows, sizes)
-        common = (entering, wide, context, rows, width, inner, epsilon, pre)
+        common = (entering, wide, context, rows, width, inner, epsilon, pre, int8)
         here, firsts = out + first, begin * per_sentence * 4
         own = (cache[0] + firsts * inner * room, cache[1] + firsts * inner * room, cache[2] + firsts * fan * room)
         shape = (count * per_sentence, fan, 3, heads, head)
@@ -83,22 +88,31 @@ def decoder_layer(
 @njit
 def _attention_sublayer(out, x, norm, products, memory, seen, shape, room, biases, common):  # type: ignore[no-untyped-def]
     """Attention with norm and residual connection; `memory` to `biases` as in `loops.attention`."""
-    entering, wide, context, rows, width, inner, epsilon, pre = common
+    entering, wide, context, rows, width, inner, epsilon, pre, int8 = common
     given = _sublayer_input(entering, x, norm[0], norm[1], epsilon, rows, width, pre)
-    _product(wide, given, products[0], products[1], _NONE, rows, width, shape[2] * inner)
+    _linear(wide, given, products[0], products[1], _NONE, rows, width, shape[2] * inner, int8)
     _attention(context, wide, memory[0], memory[1], memory[2], seen, shape, room, biases)
-    _product(entering, context, products[2], products[3], _NONE, rows, inner, width)
+    _linear(entering, context, products[2], products[3], _NONE, rows, inner, width, int8)
     _add(out, x, entering, norm[0], norm[1], epsilon, rows, width, pre)
 
 
 @njit
 def _feed_forward(out, norm, products, units, common):  # type: ignore[no-untyped-def]
     """The feed-forward block with norm and residual connection."""
-    entering, wide, _, rows, width, _, epsilon, pre = common
+    entering, wide, _, rows, width, _, epsilon, pre, int8 = common
     given = _sublayer_input(entering, out, norm[0], norm[1], epsilon, rows, width, pre)
-    _product(wide, given, products[0], products[1], _ZERO, rows, width, units)
-    _product(entering, wide, products[2], products[3], _NONE, rows, units, width)
+    _linear(wide, given, products[0], products[1], _ZERO, rows, width, units, int8)
+    _linear(entering, wide, products[2], products[3], _NONE, rows, units, width, int8)
     _add(out, out, entering, norm[0], norm[1], epsilon, rows, width, pre)
+
+
+@njit
+def _linear(out, x, weight, bias, least, rows, inner, columns, int8):  # type: ignore[no-untyped-def]
+    """A product with packed weights."""
+    if int8:
+        _int8_product(out, x, weight, bias, least, rows, inner, columns)
+    else:
+        _product(out, x, weight, bias, least, rows, inner, columns)
 
 
 @njit

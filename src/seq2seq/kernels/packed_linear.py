@@ -1,7 +1,8 @@
 """Linear layers whose weights are copied once into the order of a CPU's kernels, for search.
 
 Search computes many small products with the same weights: oneDNN would reorder them in each (190 GFLOP/s on an AMD
-EPYC without that), and starts slowly (15 us against 5 us of a compiled loop, which reaches 230 GFLOP/s).
+EPYC without that), and starts slowly (15 us against 5 us of a compiled loop, which reaches 230 GFLOP/s, and three times
+that in 8-bit integers).
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Panels(NamedTuple):
-    """Weights and bias in the order of the compiled product."""
+    """Weights and bias in the order of a compiled product."""
 
-    weight: Float[Tensor, "P K panel"]
-    bias: Float[Tensor, " M2"]
+    weight: Tensor
+    """fp32 [P, K, `PANEL`], or int8 [P, K / `GROUP`, rounded up, `PANEL`, `GROUP`]."""
+    ends: Tensor
+    """The bias, fp32 [M2]; of integers also scales and first sums, int32 [3, M2], see `kernels.int8_products`."""
 
     @classmethod
     def pack(cls, weight: Float[Tensor, "M K"], bias: Float[Tensor, " M"] | None) -> Panels | None:
-        """A copy of these weights; None where oneDNN is faster."""
+        """A copy of these weights in fp32; None where oneDNN is faster."""
         from seq2seq.kernels.products import FUSED, PANEL  # numba takes long to import, and is loaded by now
 
         columns, inner = weight.shape
@@ -47,12 +50,32 @@ class Panels(NamedTuple):
         ends = weight.new_zeros(columns + missing) if bias is None else F.pad(bias, (0, missing))
         return cls(padded.view(-1, PANEL, inner).transpose(1, 2).contiguous(), ends)
 
+    @classmethod
+    def round(cls, weight: Float[Tensor, "M K"], bias: Float[Tensor, " M"] | None) -> Panels:
+        """A copy in 8-bit integers. Each output has a scale of its own, NaN where its row holds NaN or infinity."""
+        from seq2seq.kernels.int8_products import GROUP, LARGEST, SHIFT
+        from seq2seq.kernels.products import PANEL
+
+        columns, inner = weight.shape
+        largest = weight.abs().amax(dim=1)
+        scale = torch.where(largest.isfinite(), largest / LARGEST, torch.nan)
+        rounded = (weight / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round().nan_to_num()
+        rounded = F.pad(rounded.to(torch.int8), (0, -inner % GROUP, 0, -columns % PANEL))
+        panels = rounded.view(-1, PANEL, rounded.shape[1] // GROUP, GROUP).transpose(1, 2).contiguous()
+        ends = torch.zeros(3, len(rounded), dtype=torch.int32)
+        ends[0, :columns] = scale.view(torch.int32)
+        if bias is not None:
+            ends[1, :columns] = bias.view(torch.int32)
+        ends[2] = -SHIFT * rounded.sum(dim=1)
+        return cls(panels, ends)
+
 
 class PackedLinear(Linear):
     """A linear layer without gradients on a CPU, over a packed copy of its weights, which must stay unchanged.
 
     In fp32 the product is that of the compiled loops where they are given and pay, else of oneDNN. In bf16 it is
-    computed from bf16 inputs and weights, as under autocast. The output is of `output_dtype`, by default `dtype`.
+    computed from bf16 inputs and weights, as under autocast, and in int8, which takes the loops, from rounded ones. The
+    output is of `output_dtype`, by default `dtype`, or fp32 for int8.
     """
 
     def __init__(
@@ -64,9 +87,15 @@ class PackedLinear(Linear):
     ) -> None:
         super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
-        self.kernels, self.dtype, self.output_dtype = kernels, dtype, output_dtype or dtype
+        self.dtype, self.output_dtype = dtype, output_dtype or (torch.float32 if dtype == torch.int8 else dtype)
         weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-        self.panels = Panels.pack(weight, bias) if kernels is not None and dtype == torch.float32 else None
+        self.panels: Panels | None = None
+        if kernels is not None and dtype == torch.float32:
+            self.product, self.panels = kernels.product, Panels.pack(weight, bias)
+        elif dtype == torch.int8:
+            assert kernels is not None
+            assert kernels.int8_product is not None
+            self.product, self.panels = kernels.int8_product, Panels.round(weight, bias)
         if self.panels is None:
             self.reordered = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), _USUAL_ROWS)
             self.reordered_bias = None if bias is None else bias.to(dtype)
@@ -88,14 +117,13 @@ class PackedLinear(Linear):
         *shape, inner = x.shape
         if inner != self.in_features:
             raise RuntimeError(f"a row of {inner} numbers for a layer of {self.in_features} inputs")
-        assert self.kernels is not None
         assert self.panels is not None
         out = torch.empty(*shape, self.out_features)
-        self.kernels.product(
+        self.product(
             out.data_ptr(),
             x.data_ptr(),
             self.panels.weight.data_ptr(),
-            self.panels.bias.data_ptr(),
+            self.panels.ends.data_ptr(),
             0.0 if relu else -math.inf,
             x.numel() // inner,
             inner,

@@ -6,6 +6,7 @@ Starting oneDNN from torch takes longer (15 us) than most of these products in o
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,17 @@ def _features() -> set[str]:
         return set()
 
 
-FUSED = "fma" in _features() or platform.machine().lower() not in ("x86_64", "amd64", "i686")
+FEATURES = _features()
+
+FUSED = "fma" in FEATURES or platform.machine().lower() not in ("x86_64", "amd64", "i686")
 """Whether this CPU has fused multiply-add; without it an x86 CPU would call a function for every number."""
 
-_ROWS = 6
-_VECTORS = 4 if "avx512f" in _features() else 1
+ROWS = 6
+VECTORS = 4 if "avx512f" in FEATURES else 1
 """Rows of a tile, and vectors in each row. Its 24 vectors leave 8 of AVX-512's 32 registers to the factors; its 12 (of
 8 numbers, two for each of `LANES`) leave 4 of AVX's 16."""
 
-PANEL = _VECTORS * LANES
+PANEL = VECTORS * LANES
 """Columns of a tile: weights are packed in panels [K `PANEL`] of this many outputs."""
 
 
@@ -55,12 +58,12 @@ def product(
 
     Tensors are given by address: passing arrays would take longer than multiplying them.
     """
-    spare = np.empty(_ROWS * PANEL, np.float32)
+    spare = np.empty(ROWS * PANEL, np.float32)
     for begin in range(0, columns, PANEL):
         panel, end = panels + begin * inner * 4, bias + begin * 4
         whole = columns - begin >= PANEL
-        for row in range(0, rows, _ROWS):
-            count = min(rows - row, _ROWS)
+        for row in range(0, rows, ROWS):
+            count = min(rows - row, ROWS)
             if whole:
                 _tile(out + (row * columns + begin) * 4, columns, x + row * inner * 4, panel, end, least, inner, count)
                 continue
@@ -71,33 +74,52 @@ def product(
 
 @intrinsic
 def _tile(_: Any, out: Any, pitch: Any, x: Any, panel: Any, bias: Any, least: Any, inner: Any, count: Any) -> Any:
-    """`PANEL` outputs of `count` rows, at most `_ROWS`; rows of `out` are `pitch` numbers apart."""
+    """`PANEL` outputs of `count` rows, at most `ROWS`; rows of `out` are `pitch` numbers apart."""
 
     def generate(_: Any, build: Any, __: Any, arguments: Any) -> Any:
         out, pitch, x, panel, bias, least, inner, count = arguments
-        after = build.append_basic_block("tile.end")
-        choice = build.switch(count, after)
-        for rows in range(1, _ROWS + 1):
-            block = build.append_basic_block(f"tile.{rows}")
-            choice.add_case(INTEGER(rows), block)
-            with build.goto_block(block):
-                _rows(build, rows, out, pitch, x, panel, bias, least, inner)
-                build.branch(after)
-        build.position_at_end(after)
+
+        def rows(number: int) -> None:
+            store_rows(build, _sums(build, number, x, panel, bias, inner), out, pitch, least)
+
+        by_rows(build, count, rows)
 
     return types.void(*[types.intp] * 5, types.float32, *[types.intp] * 2), generate
 
 
-def _rows(build: Any, rows: int, out: Any, pitch: Any, x: Any, panel: Any, bias: Any, least: Any, inner: Any) -> None:
-    """Generate the code of a tile with this number of rows."""
-    steps = [INTEGER(vector * LANES * 4) for vector in range(_VECTORS)]
+def by_rows(build: Any, count: Any, rows: Callable[[int], None]) -> None:
+    """Generate the code of tiles with every number of rows up to `ROWS`."""
+    after = build.append_basic_block("tile.end")
+    choice = build.switch(count, after)
+    for number in range(1, ROWS + 1):
+        block = build.append_basic_block(f"tile.{number}")
+        choice.add_case(INTEGER(number), block)
+        with build.goto_block(block):
+            rows(number)
+            build.branch(after)
+    build.position_at_end(after)
+
+
+def store_rows(build: Any, values: Sequence[Sequence[Any]], out: Any, pitch: Any, least: Any) -> None:
+    """Generate the code that writes the vectors of each row of a tile, or `least` where they are less."""
+    down, floor = build.mul(pitch, INTEGER(4)), spread(build, least)
+    for number, row in enumerate(values):
+        row_at = build.add(out, build.mul(down, INTEGER(number)))
+        for vector, value in enumerate(row):
+            most = build.select(build.fcmp_ordered("<", value, floor), floor, value)  # so written, NaN stays
+            build.store(most, at(build, row_at, INTEGER(vector * LANES * 4))).align = 4
+
+
+def _sums(build: Any, rows: int, x: Any, panel: Any, bias: Any, inner: Any) -> list[list[Any]]:
+    """Generate the sums of a tile with this number of rows."""
+    steps = [INTEGER(vector * LANES * 4) for vector in range(VECTORS)]
     totals = [[cgutils.alloca_once(build, VECTOR) for _ in steps] for _ in range(rows)]
     begins = [load(build, bias, step) for step in steps]
     for row in totals:
         for total, begin in zip(row, begins, strict=True):
             build.store(begin, total)
     fused = cgutils.get_or_insert_function(build.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
-    wide, down = build.mul(inner, INTEGER(4)), build.mul(pitch, INTEGER(4))
+    wide = build.mul(inner, INTEGER(4))
     with cgutils.for_range(build, inner, intp=INTEGER) as loop:
         weights_at = build.add(panel, build.mul(loop.index, INTEGER(PANEL * 4)))
         weights = [load(build, weights_at, step) for step in steps]
@@ -106,10 +128,4 @@ def _rows(build: Any, rows: int, out: Any, pitch: Any, x: Any, panel: Any, bias:
             factor = spread(build, load(build, x_at, build.mul(wide, INTEGER(number)), FLOAT))
             for total, weight in zip(row, weights, strict=True):
                 build.store(build.call(fused, [factor, weight, build.load(total)]), total)
-    floor = spread(build, least)
-    for number, row in enumerate(totals):
-        row_at = build.add(out, build.mul(down, INTEGER(number)))
-        for total, step in zip(row, steps, strict=True):
-            value = build.load(total)
-            value = build.select(build.fcmp_ordered("<", value, floor), floor, value)  # so written, NaN stays
-            build.store(value, at(build, row_at, step)).align = 4
+    return [[build.load(total) for total in row] for row in totals]

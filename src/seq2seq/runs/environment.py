@@ -52,7 +52,12 @@ _VARIABLES = (
     "HTTPS_PROXY",
     "WORLD_SIZE",
 )
-_NUMBERS = {"fp32": "fp32, 32-bit numbers", "bf16": "bf16, 16-bit numbers", "fp16": "fp16, 16-bit numbers"}
+_NUMBERS = {
+    "fp32": "fp32, 32-bit numbers",
+    "bf16": "bf16, 16-bit numbers",
+    "fp16": "fp16, 16-bit numbers",
+    "int8": "int8, 8-bit integers",
+}
 _MAY_HOLD_SECRETS = ("HF_TOKEN", "HTTPS_PROXY")
 
 

@@ -12,6 +12,7 @@ from seq2seq.checkpoints.checkpoint import MODEL, Checkpoint, load_checkpoint, l
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.manifest import read_manifest
 from seq2seq.config import Config
+from seq2seq.config.settings import DecodingPrecision
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.forced_decoding import Scorer
@@ -30,7 +31,6 @@ from seq2seq.runs.run_config import load_run_config
 from seq2seq.system import keep_freed_memory
 from seq2seq.tokenizers.pair import TokenizerPair
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 EngineName = Literal["native", "ctranslate2"]
 
 # CTranslate2 splits each call into batches of its own and distributes those of all calls among its workers.
@@ -44,7 +44,7 @@ def load(
     checkpoint: str | None = None,
     threads: int = 0,
     workers: int | None = None,
-    precision: Precision | None = None,
+    precision: DecodingPrecision | None = None,
     ensemble: str | Path | Sequence[str | Path] = (),
     engine: EngineName | None = None,
     many_texts: bool = False,

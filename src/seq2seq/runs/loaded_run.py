@@ -9,6 +9,7 @@ from typing import Any, overload
 from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.config import Config
+from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.forced_decoding import EncodedTexts
 from seq2seq.decoding.kept_text import check_kinds
 from seq2seq.decoding.target_tags import TargetTags
@@ -41,6 +42,13 @@ class LoadedRun:
         self.checkpoint = checkpoint
         self.translator = translator
         self.weights = tuple(weights)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What translations depend on beside their options: the weights, and numbers other than fp32."""
+        engine = self.translator.engine
+        numbers = engine.precision if isinstance(engine, NativeEngine) else "auto"
+        return {"weights": list(self.weights)} | ({} if numbers in ("auto", "fp32") else {"precision": numbers})
 
     @property
     def target_tags(self) -> TargetTags:

@@ -1,0 +1,180 @@
+"""Products with packed weights in 8-bit integers: sums are exact, so a row has the same bits in every batch.
+
+Inputs are rounded to 8 bits row by row as they come, weights once, output by output (Wu et al. 2016, section 6;
+Bhandare et al. 2019). x weight^T is the sum of integer products times both scales.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from seq2seq.kernels import LANES
+from seq2seq.kernels.products import FEATURES, PANEL, ROWS, VECTORS, by_rows, store_rows
+from seq2seq.kernels.vectors import CALCULUS, INTEGER, copy, floats, load, spread
+
+_BITS = 512 if {"avx512f", "avx512vnni"} <= FEATURES else 256 if "avxvnni" in FEATURES else 0
+
+SUPPORTED = _BITS > 0
+"""Whether this CPU multiplies four pairs of bytes and adds them to 32 bits in one instruction (VNNI)."""
+
+GROUP = 4
+"""Inputs whose products one such addition takes."""
+
+LARGEST = 127
+"""Largest magnitude of a rounded number."""
+
+SHIFT = 128
+"""What is added to rounded inputs, as the instruction multiplies unsigned with signed bytes."""
+
+_WORD = ir.IntType(32)
+_WORDS = ir.VectorType(_WORD, LANES)
+_HALF, _ZERO = np.float32(0.5), np.float32(0)
+_MAGNITUDE, _INFINITY = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
+
+
+def int8_product(
+    out: int,  # fp32 [R M]
+    x: int,  # fp32 [R K]
+    panels: int,  # int8 [M / PANEL, rounded up, K / GROUP, rounded up, PANEL, GROUP]
+    ends: int,  # [3, M, rounded up]: scale and bias in fp32, sums to begin with in int32
+    least: float,
+    rows: int,
+    inner: int,
+    columns: int,
+) -> None:
+    """`products.product` in integers."""
+    groups = (inner + GROUP - 1) // GROUP
+    whole = (columns + PANEL - 1) // PANEL * PANEL
+    rounded = np.empty((rows, groups * GROUP), np.uint8)
+    scales = np.empty(rows, np.float32)
+    _round(rounded, scales, x, rows, inner)
+    pitch = groups * 4
+    spare = np.empty(ROWS * PANEL, np.float32)
+    for begin in range(0, columns, PANEL):
+        panel, end = panels + begin * pitch, ends + begin * 4
+        for row in range(0, rows, ROWS):
+            count = min(rows - row, ROWS)
+            given, scale = rounded.ctypes.data + row * pitch, scales.ctypes.data + row * 4
+            if columns - begin >= PANEL:
+                here = out + (row * columns + begin) * 4
+                _tile(here, columns, given, scale, panel, end, whole, least, groups, count)
+                continue
+            _tile(spare.ctypes.data, PANEL, given, scale, panel, end, whole, least, groups, count)
+            for i in range(count):
+                copy(out + ((row + i) * columns + begin) * 4, spare.ctypes.data + i * PANEL * 4, (columns - begin) * 4)
+
+
+@njit(fastmath=CALCULUS)
+def _round(rounded: Any, scales: Any, x_at: Any, rows: Any, inner: Any) -> None:
+    """Round every row to -127 ... 127 times a scale of its own, which is NaN where the row holds NaN or infinity."""
+    x = floats(x_at, (rows, inner))
+    bits = x.view(np.int32)
+    for row in range(rows):
+        top = 0
+        for i in range(inner):  # without their signs, numbers are in the order of their bits: a loop for vectors
+            top = max(top, bits[row, i] & _MAGNITUDE)
+        largest = np.int32(top).view(np.float32) if top < _INFINITY else _ZERO
+        scales[row] = largest / np.float32(LARGEST) if top < _INFINITY else np.float32(np.nan)
+        factor = np.float32(LARGEST) / largest if largest > _ZERO else _ZERO
+        if top < _INFINITY:
+            here = rounded[row]
+            for i in range(inner):
+                here[i] = np.int32(np.floor(x[row, i] * factor + _HALF)) + SHIFT
+            for i in range(inner, len(here)):
+                here[i] = SHIFT
+
+
+@intrinsic
+def _tile(
+    _: Any,
+    out: Any,
+    pitch: Any,
+    x: Any,
+    scales: Any,
+    panel: Any,
+    ends: Any,
+    whole: Any,
+    least: Any,
+    groups: Any,
+    count: Any,
+) -> Any:
+    """`PANEL` outputs of `count` rows; see `products._tile`."""
+
+    def generate(_: Any, build: Any, __: Any, arguments: Any) -> Any:
+        out, pitch, x, scales, panel, ends, whole, least, groups, count = arguments
+        end = build.mul(whole, INTEGER(4))
+
+        def rows(number: int) -> None:
+            totals = _sums(build, number, x, panel, build.add(ends, build.add(end, end)), groups)
+            steps = [INTEGER(vector * LANES * 4) for vector in range(VECTORS)]
+            factors = [load(build, ends, step) for step in steps]
+            biases = [load(build, build.add(ends, end), step) for step in steps]
+            values = []
+            for row, sums in enumerate(totals):
+                scale = spread(build, load(build, scales, INTEGER(row * 4), ir.FloatType()))
+                values.append(
+                    [
+                        build.fadd(
+                            build.fmul(
+                                build.sitofp(total, factor.type), build.fmul(scale, factor), flags=("contract",)
+                            ),
+                            bias,
+                            flags=("contract",),
+                        )
+                        for total, factor, bias in zip(sums, factors, biases, strict=True)
+                    ]
+                )
+            store_rows(build, values, out, pitch, least)
+
+        by_rows(build, count, rows)
+
+    return types.void(*[types.intp] * 7, types.float32, *[types.intp] * 2), generate
+
+
+def _sums(build: Any, rows: int, x: Any, panel: Any, begins: Any, groups: Any) -> list[list[Any]]:
+    """Generate the integer sums of a tile."""
+    steps = [INTEGER(vector * LANES * 4) for vector in range(VECTORS)]
+    totals = [[cgutils.alloca_once(build, _WORDS) for _ in steps] for _ in range(rows)]
+    for row in totals:
+        for total, step in zip(row, steps, strict=True):
+            build.store(load(build, begins, step, _WORDS), total)
+    with cgutils.for_range(build, groups, intp=INTEGER) as loop:
+        offset = build.mul(loop.index, INTEGER(PANEL * 4))
+        weights = [load(build, panel, build.add(offset, step), _WORDS) for step in steps]
+        x_at = build.add(x, build.mul(loop.index, INTEGER(4)))
+        for number, row in enumerate(totals):
+            step = build.mul(groups, INTEGER(4 * number))
+            factor = _spread(build, load(build, x_at, step, _WORD))
+            for total, weight in zip(row, weights, strict=True):
+                build.store(_add_products(build, build.load(total), factor, weight), total)
+    return [[build.load(total) for total in row] for row in totals]
+
+
+def _spread(build: Any, number: Any) -> Any:
+    """The 32 bits in every lane."""
+    nothing = ir.Constant(_WORDS, ir.Undefined)
+    first = build.insert_element(nothing, number, _WORD(0))
+    return build.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES))
+
+
+def _add_products(build: Any, total: Any, x: Any, weight: Any) -> Any:
+    """total + the products of the `GROUP` numbers in each lane."""
+    if _BITS == 512:
+        return _vnni(build, total, x, weight)
+    halves = [ir.Constant(ir.VectorType(_WORD, LANES // 2), list(range(i, i + LANES // 2))) for i in (0, LANES // 2)]
+    low, high = (
+        _vnni(build, *(build.shuffle_vector(part, part, half) for part in (total, x, weight))) for half in halves
+    )
+    return build.shuffle_vector(low, high, ir.Constant(ir.VectorType(_WORD, LANES), list(range(LANES))))
+
+
+def _vnni(build: Any, total: Any, x: Any, weight: Any) -> Any:
+    kind = ir.FunctionType(total.type, [total.type] * 3)
+    add = cgutils.get_or_insert_function(build.module, kind, f"llvm.x86.avx512.vpdpbusd.{_BITS}")
+    return build.call(add, [total, x, weight])
