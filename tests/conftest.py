@@ -35,11 +35,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this CPU cannot compute."""
     if item.get_closest_marker("bf16") and not computes_bf16():
         pytest.skip("this CPU does not compute in bf16")
-    if item.get_closest_marker("int8"):
-        from seq2seq.kernels.int8_products import SUPPORTED  # numba takes long to import
-
-        if not SUPPORTED:
-            pytest.skip("this CPU has no products of 8-bit integers")
+    if item.get_closest_marker("int8") and not compiling.computes_int8():
+        pytest.skip("this CPU has no products of 8-bit integers")
 
 
 @pytest.fixture(scope="session")

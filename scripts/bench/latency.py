@@ -14,6 +14,7 @@ import statistics
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from seq2seq import load
 
@@ -28,7 +29,8 @@ def main() -> None:
     parser.add_argument("--words", type=int, nargs=2, default=(8, 12), metavar=("LEAST", "MOST"))
     parser.add_argument("--lines", type=int, default=200)
     parser.add_argument("--beams", type=int, nargs="+", default=(1, 5))
-    parser.add_argument("--engines", nargs="+", default=("native", "ctranslate2"), choices=("native", "ctranslate2"))
+    kinds = ("native", "int8", "ctranslate2")
+    parser.add_argument("--engines", nargs="+", default=kinds, choices=kinds, help="int8: the native one in integers")
     options = parser.parse_args()
 
     least, most = options.words
@@ -36,9 +38,13 @@ def main() -> None:
         line for line in options.text.read_text(encoding="utf-8").split("\n") if least <= len(line.split()) <= most
     )
     lines = list(islice(texts, WARM_UP + options.lines))
+    settings: dict[str, dict[str, Any]] = {
+        "native": {"many_texts": True},
+        "int8": {"many_texts": True, "precision": "int8"},
+        "ctranslate2": {"engine": "ctranslate2"},
+    }
     runs = {
-        engine: load(options.run, device="cpu", threads=1, workers=1, engine=engine, many_texts=engine == "native")
-        for engine in options.engines
+        engine: load(options.run, device="cpu", threads=1, workers=1, **settings[engine]) for engine in options.engines
     }
     taken: dict[tuple[str, int], list[float]] = {(engine, beam): [] for engine in runs for beam in options.beams}
     for line in lines:

@@ -217,12 +217,10 @@ def _missing(precision: str, device: torch.device) -> str | None:
         return "fp16 needs a GPU"
     if precision == "bf16" and on_cpu and not computes_bf16():
         return "this CPU does not compute in bf16"
-    if precision == "int8":
-        if not on_cpu:
-            return f"int8 needs a CPU, not {device.type}"
-        from seq2seq.kernels.int8_products import SUPPORTED  # numba takes long to import
-
-        return None if SUPPORTED else "this CPU has no instruction for products of 8-bit integers (VNNI)"
+    if precision == "int8" and not on_cpu:
+        return f"int8 needs a CPU, not {device.type}"
+    if precision == "int8" and not kernels.computes_int8():
+        return "this CPU has no instruction for products of 8-bit integers (VNNI)"
     return None
 
 

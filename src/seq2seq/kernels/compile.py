@@ -82,6 +82,15 @@ def loaded() -> Kernels | None:
     return _kernels
 
 
+def computes_int8() -> bool:
+    """Whether this CPU multiplies 8-bit integers as `int8_products` does; False where numba does not work at all."""
+    with suppress(Exception):
+        from seq2seq.kernels.int8_products import SUPPORTED  # numba takes long to import
+
+        return SUPPORTED
+    return False
+
+
 @contextmanager
 def in_use(kernels: Kernels | None) -> Iterator[None]:
     """Context in which search uses these loops, in this thread only.
