@@ -48,6 +48,7 @@ MISTAKES = [
     ),
     (3, "empty", ("data", "prepare", "nodata.yaml", "data.train=[{source: blank.txt, target: text30.txt}]")),
     (2, "device", ("train", "nodata.yaml", "device=tpu", "data.train=[{builtin: demo}]", "-o", "r")),
+    (2, "device: cuda:1 for that GPU", ("train", "nodata.yaml", "device=1", "data.train=[{builtin: demo}]", "-o", "r")),
     (2, "cuda:9", ("train", "nodata.yaml", "device=cuda:9", "data.train=[{builtin: demo}]", "-o", "r")),
     (
         2,
@@ -193,7 +194,7 @@ WITH_A_RUN += [
 _DEMO = ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "device=cpu", "devices=1", "-o", "r")
 MISTAKES += [
     # A budget of ten million years made the record of the run unreadable: "run.damaged".
-    (2, "--budget 99999999999d is not a time", ("train", "--pairs", "three.txt", "--budget", "99999999999d")),
+    (2, "--budget 99999999999d is longer than 19 years", ("train", "--pairs", "three.txt", "--budget", "99999999999d")),
     (2, "10000000 or less", ("train", "nodata.yaml", "training.budget_minutes=1e30")),
     (2, "hint: name it by training.init_from=RUN", ("train", "nodata.yaml", "tokenizer.extend=true")),
     (3, "units.xlf is empty", ("train", "--pairs", "units.xlf")),

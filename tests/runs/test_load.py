@@ -55,10 +55,11 @@ def test_workers_and_threads_do_not_change_the_output(run: Path) -> None:
     assert seq2seq.load(run, threads=2).translate(LINES) == alone
 
 
-def test_an_ensemble_of_a_model_with_itself_is_the_model(run: Path) -> None:
+def test_an_ensemble_of_a_model_with_itself_is_the_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alone = seq2seq.load(run, precision="fp32").translate(LINES)
     for ensemble in ([run], run, str(run)):
         assert seq2seq.load(run, ensemble=ensemble, precision="fp32").translate(LINES) == alone
+        assert "is in the ensemble 2 times" in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_refused(run: Path) -> None:

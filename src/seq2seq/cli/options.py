@@ -212,7 +212,8 @@ def parse_minutes(option: str, text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|sec|m|min|h|d)?", text.strip().lower())
     minutes = float(match[1]) * {"s": 1 / 60, "h": 60, "d": 1440}.get((match[2] or "m")[0], 1) if match else 0.0
     if not 0 < minutes <= _MOST_MINUTES:
-        raise UsageError(f"{option} {text} is not a time", hint=f"{option} 30m, or 90s, 2h, 1d", code="usage.value")
+        what = f"{option} {text} is {'longer than 19 years' if minutes > _MOST_MINUTES else 'not a time'}"
+        raise UsageError(what, hint=f"{option} 30m, or 90s, 2h, 1d", code="usage.value")
     return round(minutes, 4)
 
 

@@ -54,6 +54,8 @@ def train(
     if next(read_pairs(files, option=""), None) is None:
         raise DataError(f"{source} is empty", where=str(source), hint="is it the right file?", code="data.no-lines")
     pair = train_tokenizers(config.tokenizer, lambda: read_pairs(files, option=""), config.data.seed)
+    if (output / "tokenizer.json").exists():
+        say(f"replacing the tokenizer in {output}")
     try:
         pair.save(output)
     except OSError as error:

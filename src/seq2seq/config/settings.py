@@ -207,7 +207,7 @@ class ScheduleSettings(Settings):
 class TrainingSettings(Settings):
     """The training loop: batches, steps, validation, early stopping, checkpoints."""
 
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 4096
+    batch_size: Annotated[int, Field(ge=1, le=100_000_000)] | Literal["auto"] = 4096
     """Size of one batch in `batch_type`, over all devices; no batch is larger, padding included. `auto` tries what fits
     into memory and keeps the size with the run."""
     batch_type: Literal["tokens", "sentences"] = "tokens"

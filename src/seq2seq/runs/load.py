@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.manifest import read_manifest
 from seq2seq.config import Config
 from seq2seq.config.settings import DecodingPrecision
+from seq2seq.console import warn
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.forced_decoding import Scorer
@@ -240,6 +242,9 @@ def _with_others(
 ) -> tuple[Seq2SeqModel, list[str]]:
     """An ensemble of the model and the best models of other runs, and the SHA-256 of their weights."""
     directories = [RunDirectory(path) for path in others]
+    counts = Counter(path.resolve() for path in (Path(first[0]), *others))
+    if repeated := next((path for path in others if counts[path.resolve()] > 1), None):
+        warn(f"{repeated} is in the ensemble {counts[repeated.resolve()]} times, and counts as often")
     configs = [load_run_config(directory) for directory in directories]
     vocabularies = [load_tokenizers(directory) for directory in directories]
     check_vocabularies([first, *zip(map(str, others), vocabularies, strict=True)])
