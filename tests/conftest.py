@@ -35,8 +35,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this CPU cannot compute."""
     if item.get_closest_marker("bf16") and not computes_bf16():
         pytest.skip("this CPU does not compute in bf16")
-    if item.get_closest_marker("int8") and not compiling.computes_int8():
-        pytest.skip("this CPU has no products of 8-bit integers")
+    if item.get_closest_marker("int8") and (fault := compiling.int8_fault()):
+        pytest.skip(fault)
 
 
 @pytest.fixture(scope="session")

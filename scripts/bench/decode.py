@@ -14,7 +14,7 @@ The clock runs from text to text in a process that has loaded its model and tran
 search and joining are counted, starting is not. `ready, s` is the time until the model is loaded. `ours, the command`
 is a whole `seq2seq translate` from start to end, all of that included. Beam search takes the length penalty
 log P / length. Output tokens are the pieces of the output text, end marks counted. Peak memory: the largest sum over
-the live processes of the run, as in `train.py`.
+the live processes of the run, shared pages counted once, as in `train.py`.
 
 Each decoder has two cores. Those with workers of their own (ours, CTranslate2) use them as two of one thread each,
 which suits small models better; `opennmt, 2 processes` are two copies with one thread each that share the lines, which

@@ -15,7 +15,8 @@ follows the package's defaults, which do not, and `ours, dropout everywhere` doe
 Each measurement is a process of its own. What it logs of its first updates (`--warm-up`) is left out; the rest is
 averaged by time (harmonic mean of its log lines). The table has medians over the rounds, the range, the median over
 rounds of the ratio to `plain` in the same round, and the peak memory: the largest sum, over the live processes of the
-run, of each one's VmHWM (read twice a second; pages that processes share, such as libraries, count in each).
+run, of each one's proportional set size (Linux; read twice a second). A page that n processes share, such as those of a
+library or of a forked process, counts as 1/n of a page in each.
 `ours` are real runs of `seq2seq train`, which choose processes, threads and precision themselves.
 
 The others live in environments of their own, made by `--install` with the interpreter that runs this script (3.11 for
@@ -245,7 +246,7 @@ def run(command: list[str], environment: dict[str, str], folder: Path, timeout: 
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None and time.monotonic() < deadline:
-                peak = max(peak, sum(_peak_memory(pid) for pid in _tree(process.pid)))
+                peak = max(peak, sum(_memory(pid) for pid in _tree(process.pid)))
                 time.sleep(0.5)
             late = process.poll() is None
         finally:
@@ -276,13 +277,13 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-def _peak_memory(pid: int) -> float:
+def _memory(pid: int) -> float:
+    """Proportional set size, MiB; 0 for a process that has ended."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0.0
-    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(lines[0].split()[1]) / 1024 if lines else 0.0
+    return next((int(line.split()[1]) / 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0.0)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

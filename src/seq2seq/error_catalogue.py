@@ -30,6 +30,7 @@ CATALOGUE = {
     "usage.unwritable": Entry(2, "The output cannot be written to this place.", "Choose another place with -o, or change the permissions."),
     "usage.in-use": Entry(2, "Another process is using the same run or file.", "Wait until it ends, or choose another place."),
     "usage.resume": Entry(2, "The output was started with different options.", "Repeat the original options, or start again without --resume."),
+    "usage.direction": Entry(2, "A run for reranking translates in the same direction, or needs target tags.", "Give a run from the target language to the source language."),
     "usage.address": Entry(2, "The server cannot listen on this address or port.", "Choose another --port, or --port 0 for a free one; --host is an address of this machine."),
     "usage.picture": Entry(2, "The model has no such attention to draw, or the format cannot show it.", "Use the kind, line, layer or head in the hint."),
     "usage.system": Entry(2, "The operating system lacks what the tool needs, as Windows does.", "Use Linux or macOS; on Windows, WSL 2."),

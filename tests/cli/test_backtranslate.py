@@ -129,7 +129,7 @@ def test_translations_of_another_command_are_kept(
     before = Path("bt.translations.tsv").read_bytes()
     for words, code, what in (
         ((), 2, "exists"),
-        (("--resume", "-b", 2), 2, "beam_size: None -> 2"),
+        (("--resume", "-b", 2), 2, "beam_size: not given -> 2"),
         (("--resume", mono[1]), 3, "other lines"),
     ):
         outcome = seq2seq(*command, *words)

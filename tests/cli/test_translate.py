@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -16,6 +17,10 @@ from pathlib import Path
 import pytest
 
 from seq2seq import load
+from seq2seq.cli.distill import distill
+from seq2seq.cli.evaluate import evaluate
+from seq2seq.cli.translate import translate
+from seq2seq.decoding.reranking import WEIGHT
 from seq2seq.decoding.workers import can_fork
 from tests.children import Child, is_gone
 from tests.cli.conftest import Outcome, Runner, run_command, train_tiny
@@ -49,6 +54,8 @@ MISTAKES = [
     ("--engine ctranslate2 and --shortlist exclude", ("--engine", "ctranslate2", "--shortlist")),
     ("a shortlist serves a single run", ("--shortlist", "--ensemble", "x")),
     ("--shortlist and --sample exclude", ("--shortlist", "--sample")),
+    ("--rerank and --sample exclude", ("--rerank", "x", "--sample")),
+    ("a beam of 1 has one", ("--rerank", "x", "-b", 1)),
     ("belong to --sample and --mbr", ("--top-k", 3)),
     # The beam was widened in silence.
     ("a beam of 1 cannot give 3 translations", ("-b", 1, "--n-best", 3)),
@@ -327,7 +334,7 @@ def test_resume_refuses_what_is_not_the_same(
     before = {path.name: path.read_bytes() for path in left.iterdir()}
     outcome = seq2seq("translate", transformer, long_text, *output, "--beam-size", 2)
     assert outcome.code == 2
-    assert "beam_size: None -> 2" in outcome.err
+    assert "beam_size: not given -> 2" in outcome.err
     other = tmp_path / "other.en"
     other.write_bytes(long_text.read_bytes().replace(b"tea", b"wine", 1))
     outcome = seq2seq("translate", transformer, other, *output)
@@ -564,7 +571,7 @@ def test_int8_is_offered_wherever_a_run_translates(
     assert sum(one == other for one, other in zip(rough, exact, strict=True)) >= len(exact) / 2
     resumed = seq2seq("translate", transformer, long_text, "-o", left / "out.de", "--resume", "--precision", "int8")
     assert resumed.code == 2
-    assert "precision: None -> int8" in resumed.err
+    assert "precision: not given -> int8" in resumed.err
     compared = seq2seq("evaluate", transformer, "--precision", "int8", "--baseline", transformer)
     assert compared.code == 0, compared.err
     assert "beam 5, int8, score" in compared.err
@@ -574,4 +581,32 @@ def test_int8_is_offered_wherever_a_run_translates(
     seq2seq(*command, "--precision", "int8")
     again = seq2seq(*command, "--resume")
     assert again.code == 2
-    assert "precision: int8 -> None" in again.err
+    assert "precision: int8 -> not given" in again.err
+
+
+def test_a_run_of_the_opposite_direction_reranks(
+    seq2seq: Runner, transformer: Path, gru: Path, long_text: Path, left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_forward, code in ((False, 2), (None, 0)):  # None is unclear, as in a training this short
+        monkeypatch.setattr("seq2seq.runs.loaded_run.translates_forward", lambda *_, found=is_forward: found)
+        outcome = seq2seq("translate", transformer, "--rerank", gru, stdin=STDIN)
+        assert outcome.code == code
+        assert ("translates in the same direction" in outcome.err) == (code == 2)
+    plain = rows(seq2seq("translate", transformer, "--n-best", 5, stdin=STDIN))
+    command = ("translate", transformer, "--rerank", gru, "--rerank-weight", 3)
+    reranked = rows(seq2seq(*command, stdin=STDIN))
+    assert len(reranked) == len(TEXT)
+    assert all(text in plain[5 * row : 5 * row + 5] for row, text in enumerate(reranked))
+    assert reranked != plain[::5]
+    assert rows(seq2seq(*command, "--workers", 2, "--batch-size", 1, stdin=STDIN)) == reranked
+    resumed = seq2seq(*command, long_text, "-o", left / "out.de", "--resume")
+    assert resumed.code == 2
+    assert "rerank: not given -> " in resumed.err
+    compared = seq2seq("evaluate", transformer, "--rerank", gru, "--baseline", transformer)
+    assert compared.code == 0, compared.err
+    assert f"reranked by {gru}" in compared.err
+
+
+def test_the_weight_of_reranking_is_that_of_the_library() -> None:
+    for command in (translate, evaluate, distill):
+        assert inspect.signature(command).parameters["rerank_weight"].default == WEIGHT

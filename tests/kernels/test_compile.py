@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,22 @@ def test_a_cpu_that_cannot_fuse_is_known() -> None:
     """Every single product would be a call there: numba may be told to compile for another CPU than the one at hand."""
     code = "from seq2seq.kernels import products\nprint(products.FUSED, products.PANEL)\n"
     assert output_of(code, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+sse2") == ["False", "16"]
+
+
+def test_threads_wait_for_the_one_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would compile, and leave numba's settings as the others had changed them."""
+    made = object()
+    calls: list[str] = []
+
+    def slow(notify: object) -> object:
+        calls.append("compiled")
+        time.sleep(0.05)
+        return made
+
+    monkeypatch.setattr(compiling, "_kernels", None)
+    monkeypatch.setattr(compiling, "_reason", None)
+    monkeypatch.setattr(compiling, "_load_or_compile", slow)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda _: compiling.load(), range(4))) == [""] * 4
+    assert calls == ["compiled"]
+    assert compiling.loaded() is made

@@ -110,6 +110,18 @@ def test_int8_is_close_to_fp32(name: str, calls: list[str], kernels: Kernels) ->
     torch.testing.assert_close(parts_steps[-1].hidden, found_steps[-1].hidden, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.int8
+def test_a_layer_of_two_types_is_computed_in_parts(
+    calls: list[str], kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seq2seq.kernels.packed_linear.MOST_INNER_INT8", 40)  # less than the block's 48
+    model, source = random_model({}), sources([9, 1, 4])
+    memory, _ = states(model, source)
+    found, _ = states(CompiledTransformer(model, kernels, torch.int8), source)
+    assert calls == []
+    assert 0 < float((found - memory).norm() / memory.norm()) < 0.04
+
+
 @pytest.mark.parametrize("each", [2, SHARED_LIMIT + 1])
 def test_the_number_of_sentences_at_a_time_changes_nothing(
     each: int, calls: list[str], monkeypatch: pytest.MonkeyPatch, kernels: Kernels

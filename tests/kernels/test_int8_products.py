@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from numba import njit
 
 from seq2seq.kernels import int8_products, products
 from seq2seq.kernels.compile import Kernels
-from seq2seq.kernels.packed_linear import PackedLinear
+from seq2seq.kernels.packed_linear import MOST_INNER_INT8, PackedLinear
 from seq2seq.kernels.vectors import CALCULUS
 from seq2seq.models.linear import Linear
 
@@ -96,11 +94,23 @@ def test_half_vectors_give_the_same_bits(kernels: Kernels, monkeypatch: pytest.M
     """CPUs without AVX-512 have the instruction for 256 bits."""
     monkeypatch.setattr(int8_products, "_BITS", 256)
     signature = "void(i8, i8, i8, i8, f4, i8, i8, i8)"
-    halves: Callable[..., None] = njit(signature, fastmath=CALCULUS)(int8_products.int8_product)
+    halves = njit(signature, fastmath=CALCULUS)(int8_products.int8_product)
     layer, x = packed(kernels, torch.randn(products.PANEL + 9, 50), torch.randn(products.PANEL + 9)), torch.randn(9, 50)
     expected = layer(x)
+    instructions = [line for line in next(iter(halves.inspect_asm().values())).split("\n") if "vpdpbusd" in line]
+    assert instructions
+    assert not any("zmm" in line for line in instructions)
     layer.product = halves
     assert torch.equal(layer(x), expected)
+
+
+def test_sums_that_might_not_fit_are_computed_in_fp32(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST_INNER_INT8 * 127**2 < 2**31 <= (MOST_INNER_INT8 + 1) * 127**2
+    monkeypatch.setattr("seq2seq.kernels.packed_linear.MOST_INNER_INT8", 40)
+    weight, x = torch.randn(9, 41), torch.randn(3, 41)
+    layer = packed(kernels, weight)
+    assert layer.dtype == torch.float32
+    torch.testing.assert_close(layer(x), x @ weight.t())
 
 
 def test_packing_draws_no_random_numbers(kernels: Kernels) -> None:

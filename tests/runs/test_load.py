@@ -6,11 +6,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import seq2seq
+from seq2seq.cli.main import app
+from seq2seq.cli.options import parse_precision
+from seq2seq.config.settings import DecodingPrecision
+from seq2seq.decoding import engine
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
 from seq2seq.runs.loaded_run import LoadedRun
@@ -156,3 +162,49 @@ def test_a_short_text_uses_one_thread(run: Path, monkeypatch: pytest.MonkeyPatch
 
 def count(used: list[int]) -> None:
     used.append(torch.get_num_threads())
+
+
+def test_a_precision_of_the_config_that_is_not_there_is_replaced(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run is used on another machine than the one that it was trained on."""
+    plain = seq2seq.load(run)
+    config = run / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert text.count("\n  precision: auto") == 2
+    config.write_text("\n  precision: bf16".join(text.rsplit("\n  precision: auto", 1)), encoding="utf-8")
+    monkeypatch.setattr("seq2seq.decoding.engine.computes_bf16", lambda: False)
+    capsys.readouterr()
+    other = seq2seq.load(run)
+    assert (
+        "this CPU does not compute in bf16: decoding.precision is bf16, and fp32 takes its place"
+        in capsys.readouterr().err
+    )
+    assert other.identity == plain.identity
+    assert other.translate(LINES) == plain.translate(LINES)
+    monkeypatch.setattr("seq2seq.decoding.engine.computes_bf16", lambda: True)
+    assert seq2seq.load(run).identity == plain.identity | {"precision": "bf16"}
+
+
+def test_every_precision_is_known_everywhere() -> None:
+    assert set(get_args(DecodingPrecision)) == engine._TYPES.keys()
+    assert [parse_precision(name) for name in get_args(DecodingPrecision)] == list(get_args(DecodingPrecision))
+    with pytest.raises(UsageError):
+        parse_precision("int3")
+
+
+@pytest.mark.parametrize("command", ["serve", "distill", "evaluate", "translate", "backtranslate"])
+def test_options_reach_the_loaded_run(command: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(run: Path, **options: object) -> None:
+        raise UsageError(f"precision {options['precision']}, rerank {options.get('rerank')}")
+
+    monkeypatch.setattr("seq2seq.runs.load.load", loaded)
+    arguments = {
+        "serve": ["--port", "0"],
+        "distill": ["-o", "small"],
+        "backtranslate": [str(OLD_RUNS / "corpus.en"), "-o", "x"],
+    }
+    options = ["--precision", "int8", *arguments.get(command, [])]
+    options += [] if command in ("serve", "backtranslate") else ["--rerank", "back"]
+    with pytest.raises(UsageError, match="precision int8, rerank " + ("back" if "--rerank" in options else "None")):
+        CliRunner().invoke(app, [command, str(run), *options], catch_exceptions=False)

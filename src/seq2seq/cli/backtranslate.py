@@ -12,7 +12,6 @@ import typer
 
 from seq2seq.cli.input import REPLACE, check_prefix
 from seq2seq.cli.options import (
-    PRECISIONS,
     BeamSize,
     Checkpoint,
     Device,
@@ -25,6 +24,7 @@ from seq2seq.cli.options import (
     Threads,
     Workers,
     check_choice,
+    parse_precision,
     require,
 )
 from seq2seq.console import say, set_quiet
@@ -32,7 +32,6 @@ from seq2seq.errors import DataError, UsageError
 from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
-    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.data.files import DecodingErrors, Pair
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.back_translation import Method
@@ -111,7 +110,7 @@ def backtranslate(
     require("--temperature", "--method sampling", samples or temperature == 1.0)
     require("--beam-size", "--method beam or noised-beam", not samples or beam_size is None)
     check_choice("--errors", errors, ("strict", "replace"))
-    check_choice("--precision", precision, PRECISIONS)
+    number_format = parse_precision(precision)
     _check_tag(tag)
     check_prefix(output, "-o")
     from seq2seq.runs.load import load
@@ -125,7 +124,7 @@ def backtranslate(
         checkpoint=checkpoint,
         threads=threads,
         workers=workers,
-        precision=cast("DecodingPrecision | None", precision),
+        precision=number_format,
     )
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:

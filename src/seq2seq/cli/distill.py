@@ -16,7 +16,6 @@ import typer
 
 from seq2seq.cli.input import REPLACE
 from seq2seq.cli.options import (
-    PRECISIONS,
     BeamSize,
     Budget,
     Checkpoint,
@@ -25,13 +24,17 @@ from seq2seq.cli.options import (
     Json,
     Precision,
     Quiet,
+    Rerank,
+    RerankWeight,
     Run,
     Threads,
     Workers,
     check_choice,
     check_own_folder,
+    check_rerank,
     exclude,
     parse_minutes,
+    parse_precision,
     split_arguments,
 )
 from seq2seq.console import say, set_quiet
@@ -39,7 +42,6 @@ from seq2seq.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from seq2seq.config import Config
-    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.data.files import Pair
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
@@ -120,6 +122,8 @@ def distill(
         bool, typer.Option("--genuine", help="Train on the human translations, too, beside the teacher's.")
     ] = False,
     ensemble: Ensemble = None,
+    rerank: Rerank = None,
+    rerank_weight: RerankWeight = 0.2,
     budget: Budget = None,
     checkpoint: Checkpoint = None,
     precision: Precision = None,
@@ -142,7 +146,7 @@ def distill(
     started = time.monotonic()
     set_quiet(quiet)
     check_choice("--size", size, SIZES)
-    check_choice("--precision", precision, PRECISIONS)
+    number_format = parse_precision(precision)
     check_own_folder(output, "the student wants a folder of its own", "-o runs/small")
     if output.resolve() == run.resolve():
         raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
@@ -150,6 +154,9 @@ def distill(
         raise UsageError(f"{output} is a file", where="-o", hint="-o runs/small", code="usage.unwritable")
     targets = Targets(beam_size, near_reference, mbr)
     targets.check()
+    conflicts = [("--mbr", mbr is not None), ("--near-reference", near_reference)]
+    exclude("--rerank", conflicts if rerank is not None else [], "both choose among the translations of a sentence")
+    check_rerank(rerank, beam_size)
     files, settings = split_arguments(arguments)
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
@@ -160,9 +167,15 @@ def distill(
     from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
-    numbers = cast("DecodingPrecision | None", precision)
-    load_run = partial(load, device=device, threads=threads, workers=workers, precision=numbers)
-    loaded = load_run(run, checkpoint=checkpoint, ensemble=ensemble or (), engine="native")
+    load_run = partial(load, device=device, threads=threads, workers=workers, precision=number_format)
+    loaded = load_run(
+        run,
+        checkpoint=checkpoint,
+        ensemble=ensemble or (),
+        engine="native",
+        rerank=rerank,
+        rerank_weight=rerank_weight,
+    )
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}{DISTILLED}")
@@ -256,7 +269,9 @@ def _compare(teacher: LoadedRun, student: LoadedRun, counts: FilterCounts, *, as
         return
     typer.echo(format_table(("", "teacher", "student", ""), comparison(before, after)))
     beams = teacher.config.decoding.beam_size, student.config.decoding.beam_size
+    number_format = f", {teacher.identity['precision']}" if "precision" in teacher.identity else ""
     say(
-        f"beam {beams[0]} and {beams[1]}, one after the other on {teacher.translator.device}; {after.signature}\n"
+        f"beam {beams[0]} and {beams[1]}{number_format}, one after the other on {teacher.translator.device}; "
+        f"{after.signature}\n"
         f"next: seq2seq translate {shlex.quote(str(student.directory.path))} FILE"
     )

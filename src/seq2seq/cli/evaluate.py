@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from seq2seq.cli.input import check_output, same_file
 from seq2seq.cli.options import (
-    PRECISIONS,
     BeamSize,
     Checkpoint,
     Device,
@@ -20,11 +19,15 @@ from seq2seq.cli.options import (
     LengthPenalty,
     Precision,
     Quiet,
+    Rerank,
+    RerankWeight,
     Shortlist,
     TargetTag,
     Threads,
     check_choice,
+    check_rerank,
     exclude,
+    parse_precision,
     require,
 )
 from seq2seq.cli.output import write_whole
@@ -57,6 +60,8 @@ class _Loading(NamedTuple):
     ensemble: Sequence[Path]
     shortlist: bool
     precision: DecodingPrecision | None
+    rerank: Path | None
+    rerank_weight: float
 
 
 class _Evaluation(NamedTuple):
@@ -91,6 +96,8 @@ def evaluate(
     ensemble: Ensemble = None,
     shortlist: Shortlist = False,
     precision: Precision = None,
+    rerank: Rerank = None,
+    rerank_weight: RerankWeight = 0.2,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -114,7 +121,8 @@ def evaluate(
     set_quiet(quiet)
     from seq2seq.evaluation.metrics import corpus_metrics
 
-    check_choice("--precision", precision, PRECISIONS)
+    number_format = parse_precision(precision)
+    check_rerank(rerank, beam_size)
     if language is not None:
         _check_language(language)
     folder, files = _run_and_references(run or [], references or [])
@@ -126,6 +134,7 @@ def evaluate(
         conflicts = [("a run", folder is not None), ("--source", source is not None), ("--output", output is not None)]
         conflicts += [("--target-tag", target_tag is not None), ("--ensemble", bool(ensemble))]
         conflicts += [("--shortlist", shortlist), ("--precision", precision is not None)]
+        conflicts += [("--rerank", rerank is not None)]
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if any(same_file(hypotheses, file) for file in files):
             warn(f"{hypotheses} is compared with itself")
@@ -150,7 +159,14 @@ def evaluate(
             output=output,
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
             loading=_Loading(
-                device, checkpoint, threads, ensemble or (), shortlist, cast("DecodingPrecision | None", precision)
+                device,
+                checkpoint,
+                threads,
+                ensemble or (),
+                shortlist,
+                number_format,
+                rerank,
+                rerank_weight,
             ),
             language=language,
         )
@@ -277,7 +293,8 @@ def _evaluate_run(
     members = ", ".join(map(str, (run, *loading.ensemble)))
     facts = [f"{len(pairs):,} sentences", f"beam {decoding.beam_size}"]
     facts += ["shortlist"] if loading.shortlist else []
-    facts += [loading.precision] if loading.precision is not None else []
+    facts += [loaded.identity["precision"]] if "precision" in loaded.identity else []
+    facts += [f"reranked by {loading.rerank}"] if loading.rerank is not None else []
     say(
         f"{f'ensemble of {members}' if loading.ensemble else f'{loaded.checkpoint} of {run}'}: {', '.join(facts)}, "
         f"score = log P / length^{decoding.length_penalty:g}"

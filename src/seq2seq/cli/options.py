@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from seq2seq.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.config.settings import DecodingPrecision
 
 HELP = {
     "help_option_names": ["-h", "--help"],
@@ -79,7 +82,7 @@ Precision = Annotated[
         help="auto, fp32, bf16, fp16, or int8 on a CPU: faster, nearly as good. [default: the run's, auto]",
     ),
 ]
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+
 Engine = Annotated[
     str | None,
     typer.Option(
@@ -106,6 +109,18 @@ BeamSize = Annotated[
 Ensemble = Annotated[
     list[Path] | None,
     typer.Option("--ensemble", help="Another run with the same vocabulary; the mean probability decides. Repeatable."),
+]
+Rerank = Annotated[
+    Path | None,
+    typer.Option(
+        "--rerank",
+        help="A run of the opposite direction: of what the beam has found, take what explains the source, too.",
+        metavar="RUN",
+        show_default=False,
+    ),
+]
+RerankWeight = Annotated[
+    float, typer.Option("--rerank-weight", min=0, help="Weight of --rerank's log P of a source token.")
 ]
 LengthPenalty = Annotated[
     float | None,
@@ -215,6 +230,22 @@ def parse_minutes(option: str, text: str) -> float:
         what = f"{option} {text} is {'longer than 19 years' if minutes > _MOST_MINUTES else 'not a time'}"
         raise UsageError(what, hint=f"{option} 30m, or 90s, 2h, 1d", code="usage.value")
     return round(minutes, 4)
+
+
+def parse_precision(text: str | None) -> DecodingPrecision | None:
+    """The value of --precision. Raises `UsageError` if there is no such one."""
+    check_choice("--precision", text, ("auto", "fp32", "bf16", "fp16", "int8"))
+    return cast("DecodingPrecision | None", text)
+
+
+def check_rerank(run: Path | None, beam_size: int | None) -> None:
+    """Raise `UsageError` for a beam that finds one translation alone."""
+    if run is not None and beam_size == 1:
+        raise UsageError(
+            "--rerank chooses among several translations, and a beam of 1 has one",
+            hint="--beam-size 5",
+            code="usage.conflict",
+        )
 
 
 def check_own_folder(folder: Path, what: str, hint: str) -> None:

@@ -15,7 +15,8 @@ from seq2seq.errors import UserError
 from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
-    from seq2seq.decoding.translator import Translation, TranslationOptions
+    from seq2seq.decoding.translation import Translation
+    from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
 
 _COMMANDS = {

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seq2seq.cli.options import (
-    PRECISIONS,
     BeamSize,
     Device,
     Keep,
@@ -19,14 +18,13 @@ from seq2seq.cli.options import (
     Shortlist,
     Threads,
     Workers,
-    check_choice,
     parse_kinds,
+    parse_precision,
 )
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.serving.limits import Limits
     from seq2seq.serving.served_run import ServedRun
@@ -89,7 +87,7 @@ def serve(
       seq2seq serve runs/en-de runs/de-en --port 8080
     """
     set_quiet(quiet)
-    check_choice("--precision", precision, PRECISIONS)
+    number_format = parse_precision(precision)
     kinds = parse_kinds(keep)
     if glossary is not None and len(runs) > 1:
         raise UsageError(
@@ -118,9 +116,8 @@ def serve(
     # That the address is taken should not be told after a minute of loading and compiling. It is not kept until then:
     # workers are forked, and would keep the socket open after the end of the server.
     listen(host, port).close()
-    numbers = cast("DecodingPrecision | None", precision)
-    load_run = partial(load, device=device, threads=threads, workers=workers, shortlist=shortlist, precision=numbers)
-    served = [_served(load_run(run), limits, beam_size, glossary, kinds) for run in runs]
+    load_run = partial(load, device=device, threads=threads, workers=workers, precision=number_format)
+    served = [_served(load_run(run, shortlist=shortlist), limits, beam_size, glossary, kinds) for run in runs]
     with started(served, limits, access) as service, listen(host, port) as listener:
         for direction in service.directions.values():
             say(f"{direction.name} by {direction.run.loaded.directory.path} ({direction.run.loaded.checkpoint})")

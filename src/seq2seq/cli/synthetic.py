@@ -12,7 +12,8 @@ from seq2seq.console import Progress, counted, say, warn
 
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line
-    from seq2seq.decoding.translator import Translation, TranslationOptions
+    from seq2seq.decoding.translation import Translation
+    from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.originals import Original, Originals
 

@@ -11,7 +11,6 @@ import typer
 
 from seq2seq.cli.input import check_output, input_text, unwrapped, with_prefixes
 from seq2seq.cli.options import (
-    PRECISIONS,
     BeamSize,
     Checkpoint,
     Device,
@@ -27,14 +26,18 @@ from seq2seq.cli.options import (
     OutputFile,
     Precision,
     Quiet,
+    Rerank,
+    RerankWeight,
     Run,
     Shortlist,
     TargetTag,
     Threads,
     Workers,
     check_choice,
+    check_rerank,
     exclude,
     parse_kinds,
+    parse_precision,
     require,
 )
 from seq2seq.cli.output import Output, is_finished, open_output
@@ -44,7 +47,6 @@ from seq2seq.console import Progress, counted, say, set_quiet, warn
 from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
-    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.load import EngineName
@@ -140,6 +142,8 @@ def translate(
     engine: Engine = None,
     shortlist: Shortlist = False,
     precision: Precision = None,
+    rerank: Rerank = None,
+    rerank_weight: RerankWeight = 0.2,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Maximum number of lines decoded at once.")
     ] = None,
@@ -184,11 +188,13 @@ def translate(
     output_format.check()
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--engine", engine or "native", ("native", "ctranslate2", "auto"))
-    check_choice("--precision", precision, PRECISIONS)
+    number_format = parse_precision(precision)
+    check_rerank(rerank, beam_size)
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
     searches = [("--sample", sample), ("--mbr", mbr is not None), ("--diversity", diversity > 0)]
     exclude("--shortlist", searches if shortlist else [], "these have the whole vocabulary")
+    exclude("--rerank", searches if rerank is not None else [], "it reorders what a beam has found")
     exclude("--engine auto", [("--resume", resume and engine == "auto")], "the rest might come from the other engine")
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
@@ -212,17 +218,19 @@ def translate(
 
         load_with = partial(load, run, device=device, checkpoint=checkpoint, threads=threads, workers=workers)
         loaded = load_with(
-            precision=cast("DecodingPrecision | None", precision),
+            precision=number_format,
             ensemble=ensemble or (),
             engine=None if engine == "auto" else cast("EngineName | None", engine),
             shortlist=shortlist,
+            rerank=rerank,
+            rerank_weight=rerank_weight,
         )
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
     options = decoding.options(loaded)
     options = options._replace(search=options.search._replace(with_token_scores=token_scores))
     # The native engine alone supports these.
-    special = ensemble or alignments or precision or sample or mbr or diversity or glossary or shortlist
+    special = ensemble or alignments or precision or sample or mbr or diversity or glossary or shortlist or rerank
     if engine == "auto" and not special and file is not None and file.is_file():
         from seq2seq.export.folder import is_export
         from seq2seq.runs.faster_engine import WORTH_MEASURING, faster_engine

@@ -17,7 +17,8 @@ from seq2seq.errors import DataError, UsageError
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import WordAligner
     from seq2seq.decoding.interface import SearchOptions
-    from seq2seq.decoding.translator import Translation, TranslationOptions
+    from seq2seq.decoding.translation import Translation
+    from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
 
 

@@ -40,11 +40,15 @@ def require_same_options(before: Mapping[str, Any], now: Mapping[str, Any], *, w
     if changed := [name for name in names if before.get(name) != now.get(name)]:
         raise UsageError(
             f"{what} with different options: "
-            + "; ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed),
+            + "; ".join(f"{name}: {_given(before.get(name))} -> {_given(now.get(name))}" for name in changed),
             where="--resume",
             hint=f"use the same options, or {otherwise}",
             code="usage.resume",
         )
+
+
+def _given(value: Any) -> str:
+    return "not given" if value is None else str(value)
 
 
 def leaves(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -32,6 +32,7 @@ _TYPES = {
     "int8": torch.int8,
 }
 
+_OTHER_PRECISION = "auto or fp32 (--precision, decoding.precision)"
 _WORTH_LOADING = 40_000
 """Characters of a text from which the compiled loops are worth loading, which takes 0.8 s; only the first lines of a
 long text are counted. They save 0.8 s of 2.2 for 1,000 captions with beam 5 in two processes, 0.5 of 1.1 greedily."""
@@ -47,8 +48,8 @@ class NativeEngine(Engine):
 
     `precision`: `auto` is fp32, in which a translation hardly ever depends on the rest of its batch. In `bf16` a CPU
     computes all products except the vocabulary's scores, and a GPU all that torch's autocast does, as in `fp16`. In
-    `int8`, for CPUs, all products are of integers of 8 bits. Raises `UsageError` for other precisions, and for those
-    that the device lacks.
+    `int8`, for CPUs, the linear layers, that of the vocabulary included, multiply integers of 8 bits, and the loops are
+    used with any number of threads. Raises `UsageError` for other precisions, and for those that the device lacks.
 
     With a `shortlist`, a search writes only the tokens that it lists for the sentence, unless it samples or is diverse,
     or the sentence has a prefix, phrases or a token without list.
@@ -65,8 +66,8 @@ class NativeEngine(Engine):
             raise UsageError(
                 f"unknown precision {precision!r}", hint=f"one of {', '.join(_TYPES)}", code="usage.choice"
             )
-        if missing := _missing(precision, device):
-            raise UsageError(missing, hint="auto or fp32 (--precision, decoding.precision)", code="device.precision")
+        if fault := precision_fault(precision, device):
+            raise UsageError(fault, hint=_OTHER_PRECISION, code="device.precision")
         self.model, self.device, self.shortlist = model, device, shortlist
         self.precision, self.dtype = precision, _TYPES[precision]
         self._is_compiled = False
@@ -95,7 +96,7 @@ class NativeEngine(Engine):
             reason = kernels.load(partial(say, kernels.COMPILING))
             if reason and self.dtype == torch.int8:
                 raise UsageError(
-                    f"int8 needs loops that numba compiles: {reason}", hint="--precision fp32", code="device.precision"
+                    f"int8 needs loops that numba compiles: {reason}", hint=_OTHER_PRECISION, code="device.precision"
                 )
 
     @contextmanager
@@ -142,8 +143,8 @@ class NativeEngine(Engine):
         if self.dtype == torch.int8 and not self._is_compiled:
             self.prepare(0)
         try:
-            is_fast = torch.get_num_threads() <= FEW_THREADS or self.dtype == torch.int8
-            loops = kernels.loaded() if self._is_compiled and is_fast else None
+            takes_loops = torch.get_num_threads() <= FEW_THREADS or self.dtype == torch.int8
+            loops = kernels.loaded() if self._is_compiled and takes_loops else None
             with inference(self.model, self.device), self._autocast(), kernels.in_use(loops):
                 model = self._packed_model(loops)
                 if options.diversity > 0:
@@ -210,17 +211,15 @@ class NativeEngine(Engine):
         return self.shortlist.tokens(sentence.ids)
 
 
-def _missing(precision: str, device: torch.device) -> str | None:
-    """What the device lacks for this precision; None where it can compute in it."""
+def precision_fault(precision: str, device: torch.device) -> str | None:
+    """What keeps the device from computing in this precision, for a message; None if nothing does."""
     on_cpu = device.type == "cpu"
     if precision == "fp16" and on_cpu:
         return "fp16 needs a GPU"
     if precision == "bf16" and on_cpu and not computes_bf16():
         return "this CPU does not compute in bf16"
-    if precision == "int8" and not on_cpu:
-        return f"int8 needs a CPU, not {device.type}"
-    if precision == "int8" and not kernels.computes_int8():
-        return "this CPU has no instruction for products of 8-bit integers (VNNI)"
+    if precision == "int8":
+        return kernels.int8_fault() if on_cpu else f"int8 needs a CPU, not {device.type}"
     return None
 
 

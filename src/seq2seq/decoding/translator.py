@@ -19,9 +19,11 @@ from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.segmentation import is_blank, join_sentences, readable, single_line, word_tokens
+from seq2seq.decoding.reranking import Reranker
+from seq2seq.decoding.segmentation import is_blank, readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
+from seq2seq.decoding.translation import Translation, distinct, join
 from seq2seq.decoding.truecasing import Truecaser
 from seq2seq.decoding.unknown_words import replace_unknowns
 from seq2seq.decoding.workers import Job, Parallelism, PoolCache, WorkerPool, open_pool
@@ -33,26 +35,6 @@ _SHARE = 0.75
 """Part of a worker's even share of the rest in batches near the end of a text, so that all workers end together."""
 _MIN_CALLS = 4
 """Calls for a short text of an engine that makes its own batches, so that detokenization and search overlap."""
-
-
-class Translation(NamedTuple):
-    """A translation of one line."""
-
-    source: Line
-    """The line that was translated."""
-    text: str
-    """One line: line breaks that the model writes become spaces."""
-    score: float
-    """log_probability / length^alpha; the length counts the end mark. -inf for a line that is not translated: a blank
-    or a copied one."""
-    log_probability: float
-    """Natural log of P(target | source)."""
-    pieces: list[str]
-    """Subword pieces of the text; of a line in capitals, as the model wrote them."""
-    token_scores: tuple[float, ...] | None = None
-    """On request: log P of each piece and of the end mark; those of several sentences one after the other."""
-    cut: bool = False
-    """Whether the output was cut off at the maximum length."""
 
 
 class TranslationOptions(NamedTuple):
@@ -98,6 +80,7 @@ class _Chunk(NamedTuple):
     batches: deque[tuple[list[Sentence], Job]]
     kept: KeptText
     search: SearchOptions
+    reranker: Reranker | None
 
     def line(self, sentence: Sentence) -> Line:
         """The line of a sentence."""
@@ -113,6 +96,7 @@ class Translator:
         languages: ISO 639-1 codes of source and target, for their letter case.
         scorer: scores, states and attention of the engine's own model.
         tags: the target tags of the source vocabulary.
+        reranker: orders what a beam has found, if given; sampling, minimum Bayes risk and diverse beams do without.
         outputs_cut: number of lines so far whose best output was cut off at the maximum length.
     """
 
@@ -128,6 +112,7 @@ class Translator:
     ) -> None:
         self.engine, self.tokenizers, self.settings, self.languages = engine, tokenizers, settings, languages
         self.parallelism = parallelism or Parallelism()
+        self.reranker: Reranker | None = None
         self.outputs_cut = 0
         self.tags = TargetTags(tuple(tokenizers.source.tags))
         self._truecaser = Truecaser(tokenizers, languages)
@@ -232,6 +217,9 @@ class Translator:
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
             search = search._replace(words=self._word_tokens)
+        reranker = self._reranker(options)
+        if reranker is not None:
+            search = search._replace(n_best=max(search.n_best, search.beam_size))
         full = sum(not is_blank(line.text) for line in lines)
         if size := self.parallelism.call_sentences:
             batches = make_batches(sentences, full, size * limit, min(size, -(-full // _MIN_CALLS)))
@@ -240,7 +228,7 @@ class Translator:
             share = _SHARE / pool.size if pool.size > 1 and is_last else 0.0
             settings = self.settings
             batches = make_batches(sentences, full, settings.batch_tokens, settings.batch_sentences, share)
-        chunk = _Chunk(start, lines, deque(), kept, search)
+        chunk = _Chunk(start, lines, deque(), kept, search, reranker)
         for batch in batches:
             demanding = self._with_demands(batch, chunk, options.glossary)
             chunk.batches.append((batch, pool.submit(demanding, search)))
@@ -258,6 +246,10 @@ class Translator:
             )
             for sentence, prefix in zip(batch, prefixes, strict=True)
         ]
+
+    def _reranker(self, options: TranslationOptions) -> Reranker | None:
+        draws = options.search.sampling is not None or options.mbr is not None
+        return None if draws or options.search.diversity else self.reranker
 
     @cached_property
     def _word_tokens(self) -> WordTokens:
@@ -305,6 +297,11 @@ class Translator:
             for sentence, hypotheses in zip(batch, job.result(), strict=True):
                 translations[sentence.key] = self._decode(chunk, sentence, hypotheses, options)
         self._search_again(pool, chunk, sentences, translations, options)
+        if chunk.reranker is not None:
+            texts = [self.tags.split(sentence.text)[1] for sentence in sentences]
+            ranked = chunk.reranker.reranked([translations[sentence.key] for sentence in sentences], texts)
+            for sentence, found in zip(sentences, ranked, strict=True):
+                translations[sentence.key] = found[: options.search.n_best]
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
             if is_blank(line.text):
@@ -318,7 +315,7 @@ class Translator:
                 copied = self._is_copied(line, chunk.kept)
                 text = single_line(self.tags.split(readable(line.text))[1]) if copied else ""
                 parts.append([Translation(line, text, -math.inf, -math.inf, [])])
-            finished.append(_join(line, parts, options.search.length_penalty))
+            finished.append(join(line, parts, options.search.length_penalty))
         return finished
 
     def _search_again(
@@ -343,7 +340,7 @@ class Translator:
                 if phrases and self._fits(sum(map(len, phrases))):
                     demanding.append(sentence._replace(phrases=phrases))
                     continue
-            if len(found) < search.n_best:
+            if len(found) < options.search.n_best:
                 short.append(sentence)
         size = max(1, self.settings.batch_sentences // 2)
         again: list[tuple[bool, list[Sentence], Job]] = []
@@ -356,7 +353,7 @@ class Translator:
                 new = self._decode(chunk, sentence, hypotheses, options)
                 if is_wider:
                     both = sorted([*translations[sentence.key], *new], key=lambda item: -item.score)
-                    translations[sentence.key] = _distinct(both)[: search.n_best]
+                    translations[sentence.key] = distinct(both)[: search.n_best]
                 elif not chunk.kept.lost(sentence.text, self._read(chunk.line(sentence), chunk.kept), new[0].text):
                     translations[sentence.key] = new
 
@@ -383,36 +380,4 @@ class Translator:
             )
             for text, h in zip(texts, hypotheses, strict=True)
         ]
-        return translations if options.search.sampling else _distinct(translations)
-
-
-def _distinct(translations: Iterable[Translation]) -> list[Translation]:
-    """The first translation with each text: several hypotheses may be segmentations of one text."""
-    found: dict[str, Translation] = {}
-    for translation in translations:
-        found.setdefault(translation.text, translation)
-    return list(found.values())
-
-
-def _join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[Translation]:
-    """The translations of a line: the k-th ones of its parts joined and scored as one."""
-    if len(parts) == 1:
-        return parts[0]
-    joined = []
-    for rank in range(max(len(part) for part in parts)):
-        chosen = [part[min(rank, len(part) - 1)] for part in parts]
-        total = sum(item.log_probability for item in chosen)
-        length = sum(len(item.pieces) + 1 for item in chosen)
-        scores = [item.token_scores for item in chosen if item.token_scores is not None]
-        joined.append(
-            Translation(
-                line,
-                join_sentences([item.text for item in chosen]),
-                total / length**alpha,
-                total,
-                [piece for item in chosen for piece in item.pieces],
-                tuple(chain.from_iterable(scores)) if scores else None,
-                any(item.cut for item in chosen),
-            )
-        )
-    return joined
+        return translations if options.search.sampling else distinct(translations)

@@ -1,14 +1,15 @@
 """Compilation of the loops with numba, or loading of their machine code; search uses torch if that fails.
 
 numba keeps machine code as pickles, so they lie in a folder that is private to the user, and are hashed before they
-are loaded: one flipped bit can end the process. Loading takes 0.8 s, most of it for numba itself, and compiling 8 to
-20 s. This pays only for long texts, so it is done on demand. A process that is forked afterwards has the loops as well.
+are loaded: one flipped bit can end the process. Loading takes 0.8 s, most of it for numba itself, and compiling 10 to
+25 s. This pays only for long texts, so it is done on demand. A process that is forked afterwards has the loops as well.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -60,6 +61,8 @@ _kernels: Kernels | None = None
 _in_use: ContextVar[Kernels | None] = ContextVar("kernels", default=None)
 _reason: str | None = None
 """Reason for missing loops: empty if they are loaded, None before `load`."""
+_lock = threading.Lock()
+"""Held by the thread that compiles: numba's settings are those of the process."""
 
 
 def load(compiling: Callable[[], object] = lambda: None) -> str:
@@ -68,13 +71,14 @@ def load(compiling: Callable[[], object] = lambda: None) -> str:
     `compiling` is called once, before loops are compiled that have not been cached.
     """
     global _kernels, _reason
-    if _reason is None:
-        # Any error, since numba may not support this CPU; torch can compute everything without it.
-        try:
-            _kernels, _reason = _load_or_compile(compiling), ""
-        except Exception as error:
-            _reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return _reason
+    with _lock:
+        if _reason is None:
+            # Any error, since numba may not support this CPU; torch can compute everything without it.
+            try:
+                _kernels, _reason = _load_or_compile(compiling), ""
+            except Exception as error:
+                _reason = _words(error)
+        return _reason
 
 
 def loaded() -> Kernels | None:
@@ -82,13 +86,21 @@ def loaded() -> Kernels | None:
     return _kernels
 
 
-def computes_int8() -> bool:
-    """Whether this CPU multiplies 8-bit integers as `int8_products` does; False where numba does not work at all."""
-    with suppress(Exception):
-        from seq2seq.kernels.int8_products import SUPPORTED  # numba takes long to import
+def int8_fault() -> str | None:
+    """What keeps this machine from products of 8-bit integers, for a message; None if nothing does."""
+    try:
+        from numba import config  # it takes long to import
 
-        return SUPPORTED
-    return False
+        from seq2seq.kernels.int8_products import SUPPORTED
+    except Exception as error:
+        return f"int8 needs numba, which does not work here: {_words(error)}"
+    if config.DISABLE_JIT:
+        return "int8 needs loops that numba compiles, and NUMBA_DISABLE_JIT is set"
+    return None if SUPPORTED else "this CPU has no instruction for products of 8-bit integers (VNNI)"
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @contextmanager

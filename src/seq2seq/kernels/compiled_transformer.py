@@ -224,7 +224,7 @@ def _decoder_loop(layer: nn.Module, kernels: Kernels) -> LayerLoop | None:
 def _layer_loop(
     connections: Sequence[SublayerConnection], attentions: Sequence[nn.Module], block: FeedForward, kernels: Kernels
 ) -> LayerLoop | None:
-    """The loop of a layer of compiled parts; None where oneDNN computes some of its products."""
+    """The loop of a layer of compiled parts; None where its products are of several kinds."""
     products: list[nn.Module] = []
     heads = 0
     for attention in attentions:
@@ -233,7 +233,7 @@ def _layer_loop(
         heads = attention.attention.num_heads
     packed = [product for product in (*products, block.inner, block.outer) if isinstance(product, PackedLinear)]
     norms = [connection.norm for connection in connections if isinstance(connection.norm, CompiledNorm)]
-    if any(product.panels is None for product in packed):
+    if any(product.panels is None for product in packed) or len({product.dtype for product in packed}) > 1:
         return None
     return LayerLoop(norms, packed, heads, connections[0].pre, kernels)
 

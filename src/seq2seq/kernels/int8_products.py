@@ -6,6 +6,7 @@ Bhandare et al. 2019). x weight^T is the sum of integer products times both scal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from seq2seq.kernels import LANES
-from seq2seq.kernels.products import FEATURES, PANEL, ROWS, VECTORS, by_rows, store_rows
-from seq2seq.kernels.vectors import CALCULUS, INTEGER, copy, floats, load, spread
+from seq2seq.kernels.products import FEATURES, PANEL, ROWS, VECTORS, call_tile, store_rows
+from seq2seq.kernels.vectors import CALCULUS, FLOAT, INTEGER, VECTOR, copy, floats, load, spread
 
 _BITS = 512 if {"avx512f", "avx512vnni"} <= FEATURES else 256 if "avxvnni" in FEATURES else 0
 
@@ -32,9 +33,10 @@ LARGEST = 127
 SHIFT = 128
 """What is added to rounded inputs, as the instruction multiplies unsigned with signed bytes."""
 
+_FLAGS = ("contract",)
 _WORD = ir.IntType(32)
 _WORDS = ir.VectorType(_WORD, LANES)
-_HALF, _ZERO = np.float32(0.5), np.float32(0)
+_HALF, _ZERO, _LEAST = np.float32(0.5), np.float32(0), np.float32(1e-36)
 _MAGNITUDE, _INFINITY = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 
 
@@ -81,7 +83,7 @@ def _round(rounded: Any, scales: Any, x_at: Any, rows: Any, inner: Any) -> None:
             top = max(top, bits[row, i] & _MAGNITUDE)
         largest = np.int32(top).view(np.float32) if top < _INFINITY else _ZERO
         scales[row] = largest / np.float32(LARGEST) if top < _INFINITY else np.float32(np.nan)
-        factor = np.float32(LARGEST) / largest if largest > _ZERO else _ZERO
+        factor = np.float32(LARGEST) / largest if largest > _LEAST else _ZERO  # finite
         if top < _INFINITY:
             here = rounded[row]
             for i in range(inner):
@@ -106,33 +108,25 @@ def _tile(
 ) -> Any:
     """`PANEL` outputs of `count` rows; see `products._tile`."""
 
-    def generate(_: Any, build: Any, __: Any, arguments: Any) -> Any:
-        out, pitch, x, scales, panel, ends, whole, least, groups, count = arguments
+    def rows(build: Any, number: int, arguments: Sequence[Any]) -> None:
+        out, pitch, x, scales, panel, ends, whole, least, groups, _ = arguments
         end = build.mul(whole, INTEGER(4))
+        steps = [INTEGER(vector * LANES * 4) for vector in range(VECTORS)]
+        factors = [load(build, ends, step) for step in steps]
+        biases = [load(build, build.add(ends, end), step) for step in steps]
+        values = []
+        for row, sums in enumerate(_sums(build, number, x, panel, build.add(ends, build.add(end, end)), groups)):
+            scale = spread(build, load(build, scales, INTEGER(row * 4), FLOAT))
+            scaled = [build.fmul(scale, factor, flags=_FLAGS) for factor in factors]
+            products = [
+                build.fmul(build.sitofp(total, VECTOR), by, flags=_FLAGS)
+                for total, by in zip(sums, scaled, strict=True)
+            ]
+            values.append([build.fadd(one, bias, flags=_FLAGS) for one, bias in zip(products, biases, strict=True)])
+        store_rows(build, values, out, pitch, least)
 
-        def rows(number: int) -> None:
-            totals = _sums(build, number, x, panel, build.add(ends, build.add(end, end)), groups)
-            steps = [INTEGER(vector * LANES * 4) for vector in range(VECTORS)]
-            factors = [load(build, ends, step) for step in steps]
-            biases = [load(build, build.add(ends, end), step) for step in steps]
-            values = []
-            for row, sums in enumerate(totals):
-                scale = spread(build, load(build, scales, INTEGER(row * 4), ir.FloatType()))
-                values.append(
-                    [
-                        build.fadd(
-                            build.fmul(
-                                build.sitofp(total, factor.type), build.fmul(scale, factor), flags=("contract",)
-                            ),
-                            bias,
-                            flags=("contract",),
-                        )
-                        for total, factor, bias in zip(sums, factors, biases, strict=True)
-                    ]
-                )
-            store_rows(build, values, out, pitch, least)
-
-        by_rows(build, count, rows)
+    def generate(_: Any, build: Any, __: Any, arguments: Any) -> Any:
+        call_tile(build, "seq2seq.int8_tile", arguments, rows)
 
     return types.void(*[types.intp] * 7, types.float32, *[types.intp] * 2), generate
 

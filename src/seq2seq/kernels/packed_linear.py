@@ -23,6 +23,9 @@ from seq2seq.models.linear import HAS_ONEDNN, Linear, onednn_linear
 MOST_INNER = 2048
 """Maximum inputs of a product by loops; for more, oneDNN is faster, as it reads them in blocks that fit the cache."""
 
+MOST_INNER_INT8 = (2**31 - 1) // 127**2
+"""Maximum inputs for which a sum of products of 8-bit integers fits into 32 bits; beyond, fp32 takes their place."""
+
 _USUAL_ROWS = 128
 """Number of rows for which oneDNN optimizes the order of the weights; products may have any number."""
 
@@ -87,6 +90,8 @@ class PackedLinear(Linear):
     ) -> None:
         super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
+        if dtype == torch.int8 and layer.in_features > MOST_INNER_INT8:
+            dtype = torch.float32
         self.dtype, self.output_dtype = dtype, output_dtype or (torch.float32 if dtype == torch.int8 else dtype)
         weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         self.panels: Panels | None = None

@@ -76,28 +76,39 @@ def product(
 def _tile(_: Any, out: Any, pitch: Any, x: Any, panel: Any, bias: Any, least: Any, inner: Any, count: Any) -> Any:
     """`PANEL` outputs of `count` rows, at most `ROWS`; rows of `out` are `pitch` numbers apart."""
 
+    def rows(build: Any, number: int, arguments: Sequence[Any]) -> None:
+        out, pitch, x, panel, bias, least, inner, _ = arguments
+        store_rows(build, _sums(build, number, x, panel, bias, inner), out, pitch, least)
+
     def generate(_: Any, build: Any, __: Any, arguments: Any) -> Any:
-        out, pitch, x, panel, bias, least, inner, count = arguments
-
-        def rows(number: int) -> None:
-            store_rows(build, _sums(build, number, x, panel, bias, inner), out, pitch, least)
-
-        by_rows(build, count, rows)
+        call_tile(build, "seq2seq.tile", arguments, rows)
 
     return types.void(*[types.intp] * 5, types.float32, *[types.intp] * 2), generate
 
 
-def by_rows(build: Any, count: Any, rows: Callable[[int], None]) -> None:
-    """Generate the code of tiles with every number of rows up to `ROWS`."""
-    after = build.append_basic_block("tile.end")
-    choice = build.switch(count, after)
-    for number in range(1, ROWS + 1):
-        block = build.append_basic_block(f"tile.{number}")
-        choice.add_case(INTEGER(number), block)
-        with build.goto_block(block):
-            rows(number)
-            build.branch(after)
-    build.position_at_end(after)
+def call_tile(build: Any, name: str, arguments: Sequence[Any], rows: Callable[[Any, int, Sequence[Any]], None]) -> None:
+    """Generate a call of the tile `name`, whose last argument is its number of rows, up to `ROWS`.
+
+    The tile is a function of its own, as LLVM would copy the code for every number of rows to every product of a
+    layer, and compile for twice as long.
+    """
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    tile = cgutils.get_or_insert_function(build.module, kind, name)
+    if tile.is_declaration:
+        tile.linkage = "linkonce_odr"
+        tile.attributes.add("noinline")
+        inner = ir.IRBuilder(tile.append_basic_block())
+        after = inner.append_basic_block()
+        choice = inner.switch(tile.args[-1], after)
+        for number in range(1, ROWS + 1):
+            block = inner.append_basic_block()
+            choice.add_case(INTEGER(number), block)
+            inner.position_at_end(block)
+            rows(inner, number, tile.args)
+            inner.branch(after)
+        inner.position_at_end(after)
+        inner.ret_void()
+    build.call(tile, arguments)
 
 
 def store_rows(build: Any, values: Sequence[Sequence[Any]], out: Any, pitch: Any, least: Any) -> None:

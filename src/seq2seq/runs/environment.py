@@ -27,7 +27,7 @@ from seq2seq.decoding.workers import can_fork
 from seq2seq.devices import choose_device
 from seq2seq.distributed.placement import place
 from seq2seq.errors import UserError
-from seq2seq.kernels.compile import COMPILING, computes_int8, load
+from seq2seq.kernels.compile import COMPILING, int8_fault, load
 from seq2seq.optimization.precision import choose_precision
 from seq2seq.sanitize import redact
 from seq2seq.system import available_cores, computes_bf16
@@ -190,7 +190,7 @@ def _chosen(config: Config) -> Iterator[tuple[str, str]]:
     translating = config.decoding.precision
     if translating == "auto":
         others = ["bf16"] if device.type != "cpu" or computes_bf16() else []
-        others += ["int8"] if device.type == "cpu" and computes_int8() else []
+        others += ["int8"] if device.type == "cpu" and int8_fault() is None else []
         on_demand = f"; {' and '.join(others)} on demand" if others else ""
         yield "translating in", f"{_NUMBERS['fp32']} (independent of the batch{on_demand})"
     else:

@@ -15,9 +15,10 @@ from seq2seq.checkpoints.manifest import read_manifest
 from seq2seq.config import Config
 from seq2seq.config.settings import DecodingPrecision
 from seq2seq.console import warn
-from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.engine import NativeEngine, precision_fault
 from seq2seq.decoding.ensemble import EnsembleModel, check_vocabularies
 from seq2seq.decoding.forced_decoding import Scorer
+from seq2seq.decoding.reranking import WEIGHT
 from seq2seq.decoding.translator import Translator
 from seq2seq.decoding.workers import Parallelism, can_fork
 from seq2seq.devices import choose_device
@@ -51,6 +52,8 @@ def load(
     engine: EngineName | None = None,
     many_texts: bool = False,
     shortlist: bool = False,
+    rerank: str | Path | None = None,
+    rerank_weight: float = WEIGHT,
 ) -> LoadedRun:
     """Load the best model of a run directory, or an exported one.
 
@@ -72,12 +75,15 @@ def load(
         shortlist: search among the likely translations of each sentence's tokens alone, with nearly the same
             translations: faster on a CPU for long texts, and with `many_texts`. They are learned once from the run's
             training text.
+        rerank: a run of the opposite direction, which reorders what a beam has found.
+        rerank_weight: weight of its scores, see `decoding.reranking`.
 
     Raises:
         CheckpointError: there is no run or export, or it is damaged.
         ConfigError: there is no such device.
         DataError: the shortlist is to be learned, and the training text is gone or has changed.
-        UsageError: the runs of an ensemble have different vocabularies, or the engine cannot carry the model.
+        UsageError: the runs of an ensemble have different vocabularies, the engine cannot carry the model, or the run
+            for reranking has another direction.
     """
     if isinstance(ensemble, (str, Path)):
         ensemble = (ensemble,)
@@ -103,8 +109,28 @@ def load(
                 code="export.exported",
             )
         keep_freed_memory()
-        return _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
-    directory = RunDirectory(Path(run))
+        loaded = _load_export(Path(run), device, checkpoint, threads if workers is None else workers)
+    else:
+        loaded = _load_run(
+            RunDirectory(Path(run)), device, checkpoint, threads, workers, precision, ensemble, many_texts, shortlist
+        )
+    if rerank is not None:
+        loaded.rerank_with(load(rerank, device=device, threads=threads), rerank_weight)
+    return loaded
+
+
+def _load_run(
+    directory: RunDirectory,
+    device: str,
+    checkpoint: str | None,
+    threads: int,
+    workers: int | None,
+    precision: DecodingPrecision | None,
+    ensemble: Sequence[str | Path],
+    many_texts: bool,
+    shortlist: bool,
+) -> LoadedRun:
+    """Load a run for the native engine."""
     config = load_run_config(directory)
     chosen = choose_device(device)
     cores = threads or usable_cores()
@@ -113,7 +139,7 @@ def load(
     model, path = load_model(directory, config, tokenizers, checkpoint)
     weights = [_weights(path)]
     if ensemble:
-        model, others = _with_others(model, (str(run), tokenizers), [Path(other) for other in ensemble])
+        model, others = _with_others(model, (str(directory.path), tokenizers), [Path(other) for other in ensemble])
         weights += others
     model.to(chosen).eval()
     listed = None
@@ -123,7 +149,7 @@ def load(
         listed = load_shortlist(directory, config, tokenizers)
     keep_freed_memory()  # every search step frees memory that the next one takes
     translator = Translator(
-        NativeEngine(model, chosen, config.decoding.precision if precision is None else precision, listed),
+        NativeEngine(model, chosen, _precision(config, chosen) if precision is None else precision, listed),
         tokenizers,
         config.decoding,
         scorer=Scorer(model, tokenizers, config.decoding, chosen),
@@ -133,6 +159,15 @@ def load(
         languages=config.data.languages,
     )
     return LoadedRun(directory, config, path.name, translator, weights)
+
+
+def _precision(config: Config, device: torch.device) -> DecodingPrecision:
+    """The run's own number format, or fp32 with a warning where this machine does not have it."""
+    wanted = config.decoding.precision
+    if fault := precision_fault(wanted, device):
+        warn(f"{fault}: decoding.precision is {wanted}, and fp32 takes its place")
+        return "auto"
+    return wanted
 
 
 def load_model(

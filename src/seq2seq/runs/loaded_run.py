@@ -10,8 +10,9 @@ from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.config import Config
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.decoding.forced_decoding import EncodedTexts
+from seq2seq.decoding.forced_decoding import EncodedTexts, translates_forward
 from seq2seq.decoding.kept_text import check_kinds
+from seq2seq.decoding.reranking import WEIGHT, Reranker
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
 from seq2seq.errors import UsageError
@@ -27,6 +28,7 @@ class LoadedRun:
         checkpoint: name of the checkpoint that was loaded.
         translator: translates and scores text.
         weights: SHA-256 of the model's weights, followed by those of the other members of an ensemble.
+        backward: the run of the opposite direction that reranks, see `rerank_with`.
     """
 
     def __init__(
@@ -42,13 +44,35 @@ class LoadedRun:
         self.checkpoint = checkpoint
         self.translator = translator
         self.weights = tuple(weights)
+        self.backward: LoadedRun | None = None
+
+    def rerank_with(self, backward: LoadedRun, weight: float = WEIGHT) -> None:
+        """From now on reorder what a beam finds by a run of the opposite direction, too (`decoding.reranking`).
+
+        Raises:
+            UsageError: it translates in the same direction, or wants target tags.
+        """
+        name = backward.directory.path
+        pairs = self.directory.load_pairs("valid") or self.directory.load_pairs("test")
+        turned = ((target, self.target_tags.split(source)[1]) for source, target in pairs)
+        if translates_forward(backward.translator.scorer, turned) is False:
+            raise UsageError(
+                f"{name} translates in the same direction", hint="a run of the opposite one", code="usage.direction"
+            )
+        if backward.target_tags.required:
+            raise UsageError(f"{name} wants a target tag", hint="a run without target tags", code="usage.direction")
+        self.backward, self.translator.reranker = backward, Reranker(backward.translator.scorer, weight)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What translations depend on beside their options: the weights, and numbers other than fp32."""
-        engine = self.translator.engine
-        numbers = engine.precision if isinstance(engine, NativeEngine) else "auto"
-        return {"weights": list(self.weights)} | ({} if numbers in ("auto", "fp32") else {"precision": numbers})
+        """What translations depend on beside their options: weights, numbers other than fp32, a run that reranks."""
+        engine, reranker = self.translator.engine, self.translator.reranker
+        identity: dict[str, Any] = {"weights": list(self.weights)}
+        if isinstance(engine, NativeEngine) and engine.precision not in ("auto", "fp32"):
+            identity["precision"] = engine.precision
+        if self.backward is not None and reranker is not None:
+            identity["rerank"] = [*self.backward.weights, reranker.weight]
+        return identity
 
     @property
     def target_tags(self) -> TargetTags:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from seq2seq.alignment.word_alignment import AlignmentOptions
 from seq2seq.decoding.segmentation import split_sentences, split_to_fit
 from seq2seq.decoding.text_batches import Line
-from seq2seq.decoding.translator import Translation, TranslationOptions, Translator
+from seq2seq.decoding.translation import Translation
+from seq2seq.decoding.translator import TranslationOptions, Translator
 from seq2seq.errors import UsageError
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.batcher import Batcher, RequestOptions, Text

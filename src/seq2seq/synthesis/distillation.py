@@ -18,7 +18,7 @@ from seq2seq.config.yaml import write_yaml
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.files import Pair
 from seq2seq.decoding.mbr import utilities
-from seq2seq.decoding.translator import Translation
+from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.metrics import bleu_tokenizer, corpus_metrics
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.synthesis.originals import Original

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq.config.differences import require_same_options
-from seq2seq.decoding.translator import Translation
+from seq2seq.decoding.translation import Translation
 from seq2seq.errors import DataError
 from seq2seq.synthesis.originals import Original
 

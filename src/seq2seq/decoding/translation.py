@@ -1,0 +1,62 @@
+"""Translations of a line, and those of its parts as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from seq2seq.decoding.segmentation import join_sentences
+from seq2seq.decoding.text_batches import Line
+
+
+class Translation(NamedTuple):
+    """A translation of one line."""
+
+    source: Line
+    """The line that was translated."""
+    text: str
+    """One line: line breaks that the model writes become spaces."""
+    score: float
+    """log_probability / length^alpha; the length counts the end mark. -inf for a line that is not translated: a blank
+    or a copied one."""
+    log_probability: float
+    """Natural log of P(target | source)."""
+    pieces: list[str]
+    """Subword pieces of the text; of a line in capitals, as the model wrote them."""
+    token_scores: tuple[float, ...] | None = None
+    """On request: log P of each piece and of the end mark; those of several sentences one after the other."""
+    cut: bool = False
+    """Whether the output was cut off at the maximum length."""
+
+
+def distinct(translations: Iterable[Translation]) -> list[Translation]:
+    """The first translation with each text: several hypotheses may be segmentations of one text."""
+    found: dict[str, Translation] = {}
+    for translation in translations:
+        found.setdefault(translation.text, translation)
+    return list(found.values())
+
+
+def join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[Translation]:
+    """The translations of a line: the k-th ones of its parts joined and scored as one."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = []
+    for rank in range(max(len(part) for part in parts)):
+        chosen = [part[min(rank, len(part) - 1)] for part in parts]
+        total = sum(item.log_probability for item in chosen)
+        length = sum(len(item.pieces) + 1 for item in chosen)
+        scores = [item.token_scores for item in chosen if item.token_scores is not None]
+        joined.append(
+            Translation(
+                line,
+                join_sentences([item.text for item in chosen]),
+                total / length**alpha,
+                total,
+                [piece for item in chosen for piece in item.pieces],
+                tuple(chain.from_iterable(scores)) if scores else None,
+                any(item.cut for item in chosen),
+            )
+        )
+    return joined
