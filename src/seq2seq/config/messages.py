@@ -150,7 +150,7 @@ def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], p
         plain = not isinstance(given, (dict, type(None)))
         alone = f"[{_shown(given)}]" if plain else "[...]"
         return f"{name}: {_SOURCE if path[:1] == ('data',) else _default_list(path) or alone}"
-    if path == ("device",) and isinstance(given, int):
+    if path == ("device",) and type(given) is int:
         return f"device: cuda:{given} for that GPU, or devices: {given} for as many processes"
     if str(first["type"]).startswith("string") and isinstance(given, (int, float)):
         quoted = f'"{_shown(given)}"'
