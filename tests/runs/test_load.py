@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -48,6 +49,7 @@ def test_loading_imports_nothing_that_one_line_does_without() -> None:
     """One line waited for sacrebleu, which --mbr alone needs, and for pyarrow, because a checkpoint names a batch."""
     code = """
 import sys
+from itertools import pairwise
 import seq2seq.runs.load
 print(*{"sacrebleu", "pyarrow", "datasets", "numba", "transformers", "ctranslate2", "tensorboard"} & sys.modules.keys())
 """
@@ -205,3 +207,20 @@ def test_options_reach_the_loaded_run(command: str, run: Path, monkeypatch: pyte
     options += [] if command in ("serve", "backtranslate") else ["--rerank", "back"]
     with pytest.raises(UsageError, match="precision int8, rerank " + ("back" if "--rerank" in options else "None")):
         CliRunner().invoke(app, [command, str(run), *options], catch_exceptions=False)
+
+
+@pytest.mark.int8
+def test_a_run_that_reranks_computes_in_int8_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seq2seq.runs.loaded_run.translates_forward", lambda *_: None)
+    exact, rough = (seq2seq.load(run, rerank=run, precision=precision) for precision in ("fp32", "int8"))
+    scores = []
+    for loaded in (exact, rough):
+        assert loaded.translator.reranker is not None
+        assert loaded.backward is not None
+        scorer, plain = loaded.translator.reranker.scorer, loaded.backward.translator.scorer
+        pairs = list(pairwise(LINES))
+        before = plain.score(pairs)
+        scores.append([item.log_probability for item in scorer.score(pairs)])
+        assert plain.score(pairs) == before  # without dropout, which another model that shares its parts might turn on
+    assert scores[0] != scores[1]
+    assert scores[0] == pytest.approx(scores[1], rel=0.05)

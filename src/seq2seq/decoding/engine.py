@@ -161,6 +161,11 @@ class NativeEngine(Engine):
         is_on = self.device.type != "cpu" and self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype if is_on else None, enabled=is_on)
 
+    def packed(self) -> Seq2SeqModel:
+        """A copy of the model as a search computes it, for forced decoding in `int8`; see `pack_for_search`."""
+        self.prepare(_WORTH_LOADING)
+        return pack_for_search(self.model, self.dtype, kernels.loaded()) if self.device.type == "cpu" else self.model
+
     def _packed_model(self, loops: kernels.Kernels | None) -> Seq2SeqModel:
         """The model that is searched: on a CPU with packed weights."""
         if self.device.type != "cpu":

@@ -69,6 +69,7 @@ class CompiledTransformer(Seq2SeqModel):
     def __init__(self, model: TransformerModel, kernels: Kernels, dtype: torch.dtype = torch.float32) -> None:
         """See `takes`."""
         super().__init__()
+        self.training = model.training  # a change of mode would reach the parts that both share
         self.model = replace_children(model, partial(_compiled_part, kernels, dtype))
         self.output = self.model.output
         is_known = model.settings.activation == "relu" and model.settings.positions != "rotary"

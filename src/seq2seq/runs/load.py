@@ -115,7 +115,7 @@ def load(
             RunDirectory(Path(run)), device, checkpoint, threads, workers, precision, ensemble, many_texts, shortlist
         )
     if rerank is not None:
-        loaded.rerank_with(load(rerank, device=device, threads=threads), rerank_weight)
+        loaded.rerank_with(load(rerank, device=device, threads=threads, precision=precision), rerank_weight)
     return loaded
 
 

@@ -10,7 +10,7 @@ from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.config import Config
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.decoding.forced_decoding import EncodedTexts, translates_forward
+from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer, translates_forward
 from seq2seq.decoding.kept_text import check_kinds
 from seq2seq.decoding.reranking import WEIGHT, Reranker
 from seq2seq.decoding.target_tags import TargetTags
@@ -61,7 +61,10 @@ class LoadedRun:
             )
         if backward.target_tags.required:
             raise UsageError(f"{name} wants a target tag", hint="a run without target tags", code="usage.direction")
-        self.backward, self.translator.reranker = backward, Reranker(backward.translator.scorer, weight)
+        scorer, engine = backward.translator.scorer, backward.translator.engine
+        if isinstance(engine, NativeEngine) and engine.precision == "int8":
+            scorer = Scorer(engine.packed(), scorer.tokenizers, scorer.settings, scorer.device)
+        self.backward, self.translator.reranker = backward, Reranker(scorer, weight)
 
     @property
     def identity(self) -> dict[str, Any]:
