@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -13,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from seq2seq import load
-from seq2seq.cli.distill import distill
-from seq2seq.cli.evaluate import evaluate
-from seq2seq.cli.translate import translate
+from seq2seq.cli.options import RerankWeight
+from seq2seq.config.settings import DataSettings
 from seq2seq.decoding.reranking import WEIGHT
 from seq2seq.decoding.workers import can_fork
 from tests.children import Child, is_gone
@@ -56,6 +55,8 @@ MISTAKES = [
     ("--shortlist and --sample exclude", ("--shortlist", "--sample")),
     ("--rerank and --sample exclude", ("--rerank", "x", "--sample")),
     ("a beam of 1 has one", ("--rerank", "x", "-b", 1)),
+    ("--rerank-weight needs --rerank RUN", ("--rerank-weight", 1)),
+    ("'--rerank-weight': must be 1000 or less, not inf", ("--rerank", "x", "--rerank-weight", "inf")),
     ("belong to --sample and --mbr", ("--top-k", 3)),
     # The beam was widened in silence.
     ("a beam of 1 cannot give 3 translations", ("-b", 1, "--n-best", 3)),
@@ -587,11 +588,11 @@ def test_int8_is_offered_wherever_a_run_translates(
 def test_a_run_of_the_opposite_direction_reranks(
     seq2seq: Runner, transformer: Path, gru: Path, long_text: Path, left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for is_forward, code in ((False, 2), (None, 0)):  # None is unclear, as in a training this short
-        monkeypatch.setattr("seq2seq.runs.loaded_run.translates_forward", lambda *_, found=is_forward: found)
-        outcome = seq2seq("translate", transformer, "--rerank", gru, stdin=STDIN)
-        assert outcome.code == code
-        assert ("translates in the same direction" in outcome.err) == (code == 2)
+    refused = seq2seq("translate", transformer, "--rerank", gru, stdin=STDIN)
+    assert refused.code == 2
+    assert "hint: a run from de to en" in refused.err
+    monkeypatch.setattr(DataSettings, "languages", ("", ""))
+    monkeypatch.setattr("seq2seq.runs.loaded_run.translates_forward", lambda *_: None)
     plain = rows(seq2seq("translate", transformer, "--n-best", 5, stdin=STDIN))
     command = ("translate", transformer, "--rerank", gru, "--rerank-weight", 3)
     reranked = rows(seq2seq(*command, stdin=STDIN))
@@ -601,12 +602,12 @@ def test_a_run_of_the_opposite_direction_reranks(
     assert rows(seq2seq(*command, "--workers", 2, "--batch-size", 1, stdin=STDIN)) == reranked
     resumed = seq2seq(*command, long_text, "-o", left / "out.de", "--resume")
     assert resumed.code == 2
-    assert "rerank: not given -> " in resumed.err
+    assert "rerank_weight: not given -> 3.0" in resumed.err
     compared = seq2seq("evaluate", transformer, "--rerank", gru, "--baseline", transformer)
     assert compared.code == 0, compared.err
     assert f"reranked by {gru}" in compared.err
 
 
 def test_the_weight_of_reranking_is_that_of_the_library() -> None:
-    for command in (translate, evaluate, distill):
-        assert inspect.signature(command).parameters["rerank_weight"].default == WEIGHT
+    (option,) = get_args(RerankWeight)[1:]
+    assert f"[default: {WEIGHT}]" in option.help

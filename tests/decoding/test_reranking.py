@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import pytest
@@ -14,9 +13,8 @@ from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.interface import SearchOptions
 from seq2seq.decoding.mbr import MBROptions
-from seq2seq.decoding.reranking import Reranker
+from seq2seq.decoding.reranking import RerankingEngine
 from seq2seq.decoding.segmentation import split_sentences
-from seq2seq.decoding.translation import Translation
 from seq2seq.decoding.translator import TranslationOptions, Translator
 from tests.decoding.random_models import random_weights
 from tests.decoding.tiny_models import letters
@@ -26,47 +24,59 @@ TOKENIZERS = letters("".join(sorted(set("".join(LINES)))))
 CPU = torch.device("cpu")
 
 
-def translators(weight: float) -> tuple[Translator, Reranker]:
-    """A translator and a reranker of models with random weights."""
+def translators(weight: float) -> tuple[Translator, Translator, Scorer]:
+    """A translator without and one with reranking, and the scorer, of models with random weights."""
     settings = DecodingSettings(max_length_ratio=1.0, max_length_offset=3)
     sizes = RNNSettings(embedding_size=16, hidden_size=16)
     there, back = (random_weights(sizes, TOKENIZERS.source.size, seed=seed, std=0.5).eval() for seed in (1, 2))
     scorer = Scorer(back, TOKENIZERS, settings, CPU)
-    return Translator(NativeEngine(there, CPU), TOKENIZERS, settings), Reranker(scorer, weight)
+    plain = Translator(NativeEngine(there, CPU), TOKENIZERS, settings, languages=("en", "de"))
+    return plain, plain.with_engine(RerankingEngine(plain.engine, TOKENIZERS, scorer, weight)), scorer
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 5.0])
 def test_the_best_sum_of_both_scores_comes_first(weight: float) -> None:
-    translator, reranker = translators(weight)
-    found = list(translator.stream(LINES, TranslationOptions(SearchOptions(4, n_best=4))))
-    translator.reranker = reranker
-    reranked = list(translator.stream(LINES, TranslationOptions(SearchOptions(4, n_best=2))))
+    plain, reranking, scorer = translators(weight)
+    found = list(plain.stream(LINES, TranslationOptions(SearchOptions(4, n_best=4))))
+    reranked = list(reranking.stream(LINES, TranslationOptions(SearchOptions(4, n_best=2))))
     changed = 0
-    for line, plain, items in zip(LINES, found, reranked, strict=True):
+    for line, before, items in zip(LINES, found, reranked, strict=True):
         if not line:
-            assert items == plain
+            assert items == before
             continue
-        backward = reranker.scorer.score([(item.text, line) for item in plain])
+        backward = scorer.score([(item.text, line) for item in before])
         scores = {
             item.text: item.score + weight * score.log_probability / score.length
-            for item, score in zip(plain, backward, strict=True)
+            for item, score in zip(before, backward, strict=True)
         }
         expected = sorted(scores, key=lambda text: -scores[text])
         assert [item.text for item in items] == expected[:2]
         assert [item.score for item in items] == pytest.approx([scores[item.text] for item in items], rel=1e-4)
-        assert items[0].log_probability == next(i for i in plain if i.text == items[0].text).log_probability
-        changed += items[0].text != plain[0].text
+        assert items[0].log_probability == next(i for i in before if i.text == items[0].text).log_probability
+        changed += items[0].text != before[0].text
     assert (changed > 0) == (weight > 0.0)
 
 
 def test_sentences_of_a_paragraph_are_reranked_one_by_one() -> None:
-    translator, translator.reranker = translators(5.0)
+    plain, reranking, _ = translators(5.0)
     options = TranslationOptions(SearchOptions(4))
-    alone = [items[0].text for items in translator.stream([LINES[0], LINES[2]], options)]
+    alone = list(reranking.stream([LINES[0], LINES[2]], options))
     paragraph = options._replace(split=partial(split_sentences, language="en"))
-    (joined,) = translator.stream([f"{LINES[0]} {LINES[2]}"], paragraph)
-    assert joined[0].text == " ".join(alone)
-    assert math.isfinite(joined[0].score)
+    text = f"{LINES[0]} {LINES[2]}"
+    (joined,), (before,) = (list(made.stream([text], paragraph)) for made in (reranking, plain))
+    assert joined[0].text == " ".join(items[0].text for items in alone)
+    assert joined[0].text != before[0].text
+    lengths = [len(items[0].pieces) + 1 for items in alone]
+    mean = sum(items[0].score * length for items, length in zip(alone, lengths, strict=True)) / sum(lengths)
+    assert joined[0].score == pytest.approx(mean)
+    assert before[0].score == pytest.approx(before[0].log_probability / (len(before[0].pieces) + 2))
+
+
+def test_capitals_are_reranked_as_they_are_translated() -> None:
+    """The other model has never seen a text in capitals."""
+    _, reranking, _ = translators(5.0)
+    usual, raised = reranking.translate([LINES[3], LINES[3].upper()])
+    assert raised == usual.upper()
 
 
 @pytest.mark.parametrize(
@@ -74,16 +84,11 @@ def test_sentences_of_a_paragraph_are_reranked_one_by_one() -> None:
     [
         TranslationOptions(SearchOptions(4, n_best=2, sampling=Sampling())),
         TranslationOptions(SearchOptions(4, n_best=2, diversity=0.5)),
+        TranslationOptions(SearchOptions(1)),
         TranslationOptions(SearchOptions(sampling=Sampling()), mbr=MBROptions(4, "chrf", "13a")),
     ],
-    ids=["samples", "diverse", "minimum Bayes risk"],
+    ids=["samples", "diverse", "greedy", "minimum Bayes risk"],
 )
 def test_other_searches_are_not_reranked(options: TranslationOptions) -> None:
-    translator, reranker = translators(5.0)
-
-    def found() -> list[list[Translation]]:
-        return list(translator.stream(LINES, options))
-
-    plain = found()
-    translator.reranker = reranker
-    assert found() == plain
+    plain, reranking, _ = translators(5.0)
+    assert list(reranking.stream(LINES, options)) == list(plain.stream(LINES, options))

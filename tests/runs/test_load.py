@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 import shutil
 import subprocess
 import sys
@@ -16,8 +18,9 @@ from typer.testing import CliRunner
 import seq2seq
 from seq2seq.cli.main import app
 from seq2seq.cli.options import parse_precision
-from seq2seq.config.settings import DecodingPrecision
+from seq2seq.config.settings import DataSettings, DecodingPrecision
 from seq2seq.decoding import engine
+from seq2seq.decoding.reranking import RerankingEngine
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
 from seq2seq.runs.loaded_run import LoadedRun
@@ -197,6 +200,8 @@ def test_options_reach_the_loaded_run(command: str, run: Path, monkeypatch: pyte
     def loaded(run: Path, **options: object) -> None:
         raise UsageError(f"precision {options['precision']}, rerank {options.get('rerank')}")
 
+    importlib.import_module("seq2seq.runs.evaluate")  # whoever imports the name now would keep it
+    importlib.import_module("seq2seq.tuning.ensemble")
     monkeypatch.setattr("seq2seq.runs.load.load", loaded)
     arguments = {
         "serve": ["--port", "0"],
@@ -212,15 +217,29 @@ def test_options_reach_the_loaded_run(command: str, run: Path, monkeypatch: pyte
 @pytest.mark.int8
 def test_a_run_that_reranks_computes_in_int8_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seq2seq.runs.loaded_run.translates_forward", lambda *_: None)
+    monkeypatch.setattr(DataSettings, "languages", ("", ""))
     exact, rough = (seq2seq.load(run, rerank=run, precision=precision) for precision in ("fp32", "int8"))
     scores = []
     for loaded in (exact, rough):
-        assert loaded.translator.reranker is not None
+        assert isinstance(loaded.translator.engine, RerankingEngine)
         assert loaded.backward is not None
-        scorer, plain = loaded.translator.reranker.scorer, loaded.backward.translator.scorer
+        scorer, plain = loaded.translator.engine.scorer, loaded.backward.translator.scorer
         pairs = list(pairwise(LINES))
         before = plain.score(pairs)
         scores.append([item.log_probability for item in scorer.score(pairs)])
         assert plain.score(pairs) == before  # without dropout, which another model that shares its parts might turn on
     assert scores[0] != scores[1]
     assert scores[0] == pytest.approx(scores[1], rel=0.05)
+
+
+def test_a_run_that_reranks_has_the_opposite_direction(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="translates from en to de") as refused:
+        seq2seq.load(run, rerank=run)
+    assert refused.value.hint == "a run from de to en"
+    monkeypatch.setattr(DataSettings, "languages", ("", ""))
+    monkeypatch.setattr("seq2seq.runs.loaded_run.translates_forward", lambda *_: False)
+    with pytest.raises(UsageError, match="translates in the same direction"):
+        seq2seq.load(run, rerank=run)
+    for weight in (-1.0, math.nan, math.inf):
+        with pytest.raises(UsageError, match="is no weight"):
+            seq2seq.load(run, rerank=run, rerank_weight=weight)

@@ -123,7 +123,7 @@ def distill(
     ] = False,
     ensemble: Ensemble = None,
     rerank: Rerank = None,
-    rerank_weight: RerankWeight = 0.2,
+    rerank_weight: RerankWeight = None,
     budget: Budget = None,
     checkpoint: Checkpoint = None,
     precision: Precision = None,
@@ -156,7 +156,7 @@ def distill(
     targets.check()
     conflicts = [("--mbr", mbr is not None), ("--near-reference", near_reference)]
     exclude("--rerank", conflicts if rerank is not None else [], "both choose among the translations of a sentence")
-    check_rerank(rerank, beam_size)
+    check_rerank(rerank, rerank_weight, beam_size)
     files, settings = split_arguments(arguments)
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
@@ -270,6 +270,8 @@ def _compare(teacher: LoadedRun, student: LoadedRun, counts: FilterCounts, *, as
     typer.echo(format_table(("", "teacher", "student", ""), comparison(before, after)))
     beams = teacher.config.decoding.beam_size, student.config.decoding.beam_size
     number_format = f", {teacher.identity['precision']}" if "precision" in teacher.identity else ""
+    if teacher.backward is not None:
+        number_format += f", the teacher reranked by {teacher.backward.directory.path}"
     say(
         f"beam {beams[0]} and {beams[1]}{number_format}, one after the other on {teacher.translator.device}; "
         f"{after.signature}\n"

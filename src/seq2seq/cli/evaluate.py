@@ -61,7 +61,7 @@ class _Loading(NamedTuple):
     shortlist: bool
     precision: DecodingPrecision | None
     rerank: Path | None
-    rerank_weight: float
+    rerank_weight: float | None
 
 
 class _Evaluation(NamedTuple):
@@ -97,7 +97,7 @@ def evaluate(
     shortlist: Shortlist = False,
     precision: Precision = None,
     rerank: Rerank = None,
-    rerank_weight: RerankWeight = 0.2,
+    rerank_weight: RerankWeight = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the translations here.")] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -122,7 +122,7 @@ def evaluate(
     from seq2seq.evaluation.metrics import corpus_metrics
 
     number_format = parse_precision(precision)
-    check_rerank(rerank, beam_size)
+    check_rerank(rerank, rerank_weight, beam_size)
     if language is not None:
         _check_language(language)
     folder, files = _run_and_references(run or [], references or [])
@@ -295,9 +295,11 @@ def _evaluate_run(
     facts += ["shortlist"] if loading.shortlist else []
     facts += [loaded.identity["precision"]] if "precision" in loaded.identity else []
     facts += [f"reranked by {loading.rerank}"] if loading.rerank is not None else []
+    weight = loaded.identity.get("rerank_weight")
+    backward = "" if weight is None else f" + {weight:g} log P(source) / length"
     say(
         f"{f'ensemble of {members}' if loading.ensemble else f'{loaded.checkpoint} of {run}'}: {', '.join(facts)}, "
-        f"score = log P / length^{decoding.length_penalty:g}"
+        f"score = log P / length^{decoding.length_penalty:g}{backward}"
     )
     stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))
     translated = [translations[0].text for translations in stream]

@@ -114,13 +114,19 @@ Rerank = Annotated[
     Path | None,
     typer.Option(
         "--rerank",
-        help="A run of the opposite direction: of what the beam has found, take what explains the source, too.",
+        help="A run of the opposite direction, which reranks the beam's hypotheses (noisy channel).",
         metavar="RUN",
         show_default=False,
     ),
 ]
 RerankWeight = Annotated[
-    float, typer.Option("--rerank-weight", min=0, help="Weight of --rerank's log P of a source token.")
+    float | None,
+    typer.Option(
+        "--rerank-weight",
+        min=0,
+        max=1000,
+        help="Weight of log P(source | translation) per source token. [default: 0.2]",
+    ),
 ]
 LengthPenalty = Annotated[
     float | None,
@@ -238,8 +244,10 @@ def parse_precision(text: str | None) -> DecodingPrecision | None:
     return cast("DecodingPrecision | None", text)
 
 
-def check_rerank(run: Path | None, beam_size: int | None) -> None:
-    """Raise `UsageError` for a beam that finds one translation alone."""
+def check_rerank(run: Path | None, weight: float | None, beam_size: int | None) -> None:
+    """Raise `UsageError` for a weight without a run, and for a beam that finds one translation alone."""
+    if weight is not None:
+        require("--rerank-weight", "--rerank RUN", run is not None)
     if run is not None and beam_size == 1:
         raise UsageError(
             "--rerank chooses among several translations, and a beam of 1 has one",

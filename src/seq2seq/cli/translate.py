@@ -143,7 +143,7 @@ def translate(
     shortlist: Shortlist = False,
     precision: Precision = None,
     rerank: Rerank = None,
-    rerank_weight: RerankWeight = 0.2,
+    rerank_weight: RerankWeight = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Maximum number of lines decoded at once.")
     ] = None,
@@ -189,7 +189,7 @@ def translate(
     check_choice("--errors", errors, ("strict", "replace"))
     check_choice("--engine", engine or "native", ("native", "ctranslate2", "auto"))
     number_format = parse_precision(precision)
-    check_rerank(rerank, beam_size)
+    check_rerank(rerank, rerank_weight, beam_size)
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
     searches = [("--sample", sample), ("--mbr", mbr is not None), ("--diversity", diversity > 0)]

@@ -122,3 +122,31 @@ class Engine(Protocol):
             ResourceError: out of memory.
             DivergenceError: the model's output is NaN.
         """
+
+
+class EngineWrapper(Engine):
+    """An engine that searches with another one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def max_source_length(self) -> int | None:
+        return self.engine.max_source_length
+
+    @property
+    def max_target_length(self) -> int | None:
+        return self.engine.max_target_length
+
+    @property
+    def takes_phrases(self) -> bool:
+        return self.engine.takes_phrases
+
+    def prepare(self, characters: int) -> None:
+        self.engine.prepare(characters)
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        return self.engine.unchanged()
+
+    def version(self) -> tuple[int, ...]:
+        return self.engine.version()

@@ -10,14 +10,13 @@ pairs of a line are compared at once: with C the counts of n-grams, the matches 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.interface import Engine, EngineWrapper, Hypothesis, SearchOptions, Sentence
 from seq2seq.errors import UsageError
 from seq2seq.tokenizers.base import Tokenizer
 
@@ -158,29 +157,12 @@ class MBROptions(NamedTuple):
     """sacrebleu's tokenizer, for BLEU only."""
 
 
-class MBREngine(Engine):
+class MBREngine(EngineWrapper):
     """Draws samples with another engine, and returns the one with the highest mean utility."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, options: MBROptions) -> None:
-        self.engine, self.tokenizer, self.options = engine, tokenizer, options
-
-    @property
-    def max_source_length(self) -> int | None:
-        """See `Engine`."""
-        return self.engine.max_source_length
-
-    @property
-    def max_target_length(self) -> int | None:
-        """See `Engine`."""
-        return self.engine.max_target_length
-
-    def prepare(self, characters: int) -> None:
-        """See `Engine`."""
-        self.engine.prepare(characters)
-
-    def unchanged(self) -> AbstractContextManager[None]:
-        """See `Engine`."""
-        return self.engine.unchanged()
+        super().__init__(engine)
+        self.tokenizer, self.options = tokenizer, options
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         """One hypothesis for each sentence. Raises what the engine raises."""

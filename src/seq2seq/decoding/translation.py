@@ -18,8 +18,8 @@ class Translation(NamedTuple):
     text: str
     """One line: line breaks that the model writes become spaces."""
     score: float
-    """log_probability / length^alpha; the length counts the end mark. -inf for a line that is not translated: a blank
-    or a copied one."""
+    """log_probability / length^alpha; the length counts the end mark. With a run that reranks, that of both directions.
+    -inf for a line that is not translated: a blank or a copied one."""
     log_probability: float
     """Natural log of P(target | source)."""
     pieces: list[str]
@@ -52,7 +52,7 @@ def join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[T
             Translation(
                 line,
                 join_sentences([item.text for item in chosen]),
-                total / length**alpha,
+                sum(item.score * (len(item.pieces) + 1) ** alpha for item in chosen) / length**alpha,
                 total,
                 [piece for item in chosen for piece in item.pieces],
                 tuple(chain.from_iterable(scores)) if scores else None,

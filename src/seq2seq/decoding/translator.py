@@ -19,7 +19,6 @@ from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.reranking import Reranker
 from seq2seq.decoding.segmentation import is_blank, readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
@@ -80,7 +79,6 @@ class _Chunk(NamedTuple):
     batches: deque[tuple[list[Sentence], Job]]
     kept: KeptText
     search: SearchOptions
-    reranker: Reranker | None
 
     def line(self, sentence: Sentence) -> Line:
         """The line of a sentence."""
@@ -96,7 +94,6 @@ class Translator:
         languages: ISO 639-1 codes of source and target, for their letter case.
         scorer: scores, states and attention of the engine's own model.
         tags: the target tags of the source vocabulary.
-        reranker: orders what a beam has found, if given; sampling, minimum Bayes risk and diverse beams do without.
         outputs_cut: number of lines so far whose best output was cut off at the maximum length.
     """
 
@@ -112,7 +109,6 @@ class Translator:
     ) -> None:
         self.engine, self.tokenizers, self.settings, self.languages = engine, tokenizers, settings, languages
         self.parallelism = parallelism or Parallelism()
-        self.reranker: Reranker | None = None
         self.outputs_cut = 0
         self.tags = TargetTags(tuple(tokenizers.source.tags))
         self._truecaser = Truecaser(tokenizers, languages)
@@ -141,6 +137,17 @@ class Translator:
     def device(self) -> torch.device:
         """The device of the model. Raises as `scorer`."""
         return self.scorer.device
+
+    def with_engine(self, engine: Engine) -> Translator:
+        """The same with another engine of the same vocabularies."""
+        return Translator(
+            engine,
+            self.tokenizers,
+            self.settings,
+            scorer=self._scorer,
+            parallelism=self.parallelism,
+            languages=self.languages,
+        )
 
     def close(self) -> None:
         """End the idle worker processes; the translator can still be used."""
@@ -217,9 +224,6 @@ class Translator:
         search = options.search._replace(with_attention=options.search.with_attention or options.replace_unknown)
         if options.glossary or any(line.prefix for line in lines):
             search = search._replace(words=self._word_tokens)
-        reranker = self._reranker(options)
-        if reranker is not None:
-            search = search._replace(n_best=max(search.n_best, search.beam_size))
         full = sum(not is_blank(line.text) for line in lines)
         if size := self.parallelism.call_sentences:
             batches = make_batches(sentences, full, size * limit, min(size, -(-full // _MIN_CALLS)))
@@ -228,7 +232,7 @@ class Translator:
             share = _SHARE / pool.size if pool.size > 1 and is_last else 0.0
             settings = self.settings
             batches = make_batches(sentences, full, settings.batch_tokens, settings.batch_sentences, share)
-        chunk = _Chunk(start, lines, deque(), kept, search, reranker)
+        chunk = _Chunk(start, lines, deque(), kept, search)
         for batch in batches:
             demanding = self._with_demands(batch, chunk, options.glossary)
             chunk.batches.append((batch, pool.submit(demanding, search)))
@@ -246,10 +250,6 @@ class Translator:
             )
             for sentence, prefix in zip(batch, prefixes, strict=True)
         ]
-
-    def _reranker(self, options: TranslationOptions) -> Reranker | None:
-        draws = options.search.sampling is not None or options.mbr is not None
-        return None if draws or options.search.diversity else self.reranker
 
     @cached_property
     def _word_tokens(self) -> WordTokens:
@@ -297,11 +297,6 @@ class Translator:
             for sentence, hypotheses in zip(batch, job.result(), strict=True):
                 translations[sentence.key] = self._decode(chunk, sentence, hypotheses, options)
         self._search_again(pool, chunk, sentences, translations, options)
-        if chunk.reranker is not None:
-            texts = [self.tags.split(sentence.text)[1] for sentence in sentences]
-            ranked = chunk.reranker.reranked([translations[sentence.key] for sentence in sentences], texts)
-            for sentence, found in zip(sentences, ranked, strict=True):
-                translations[sentence.key] = found[: options.search.n_best]
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
             if is_blank(line.text):
@@ -340,7 +335,7 @@ class Translator:
                 if phrases and self._fits(sum(map(len, phrases))):
                     demanding.append(sentence._replace(phrases=phrases))
                     continue
-            if len(found) < options.search.n_best:
+            if len(found) < search.n_best:
                 short.append(sentence)
         size = max(1, self.settings.batch_sentences // 2)
         again: list[tuple[bool, list[Sentence], Job]] = []

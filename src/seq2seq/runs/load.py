@@ -53,7 +53,7 @@ def load(
     many_texts: bool = False,
     shortlist: bool = False,
     rerank: str | Path | None = None,
-    rerank_weight: float = WEIGHT,
+    rerank_weight: float | None = None,
 ) -> LoadedRun:
     """Load the best model of a run directory, or an exported one.
 
@@ -75,8 +75,8 @@ def load(
         shortlist: search among the likely translations of each sentence's tokens alone, with nearly the same
             translations: faster on a CPU for long texts, and with `many_texts`. They are learned once from the run's
             training text.
-        rerank: a run of the opposite direction, which reorders what a beam has found.
-        rerank_weight: weight of its scores, see `decoding.reranking`.
+        rerank: a run of the opposite direction, which reranks the hypotheses of a beam.
+        rerank_weight: weight of its scores, see `decoding.reranking`; 0.2 if None.
 
     Raises:
         CheckpointError: there is no run or export, or it is damaged.
@@ -115,7 +115,8 @@ def load(
             RunDirectory(Path(run)), device, checkpoint, threads, workers, precision, ensemble, many_texts, shortlist
         )
     if rerank is not None:
-        loaded.rerank_with(load(rerank, device=device, threads=threads, precision=precision), rerank_weight)
+        weight = WEIGHT if rerank_weight is None else rerank_weight
+        loaded.rerank_with(load(rerank, device=device, threads=threads, precision=precision), weight)
     return loaded
 
 

@@ -12,10 +12,11 @@ from seq2seq.config import Config
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer, translates_forward
 from seq2seq.decoding.kept_text import check_kinds
-from seq2seq.decoding.reranking import WEIGHT, Reranker
+from seq2seq.decoding.reranking import WEIGHT, RerankingEngine
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
 from seq2seq.errors import UsageError
+from seq2seq.export.folder import is_export
 from seq2seq.runs.directory import RunDirectory
 
 
@@ -47,34 +48,54 @@ class LoadedRun:
         self.backward: LoadedRun | None = None
 
     def rerank_with(self, backward: LoadedRun, weight: float = WEIGHT) -> None:
-        """From now on reorder what a beam finds by a run of the opposite direction, too (`decoding.reranking`).
+        """From now on rerank what a beam finds by a run of the opposite direction (`decoding.reranking`).
 
         Raises:
-            UsageError: it translates in the same direction, or wants target tags.
+            UsageError: it has another direction, wants target tags or is an export; or the weight is no such number.
         """
-        name = backward.directory.path
+        name, own, other = backward.directory.path, self.config.data.languages, backward.config.data.languages
+        if not 0 <= weight <= 1000:
+            raise UsageError(
+                f"{weight} is no weight of a run", where="--rerank-weight", hint=f"{WEIGHT}", code="usage.value"
+            )
+        if is_export(name):
+            raise UsageError(
+                f"{name} is an export, which does not score text",
+                where="--rerank",
+                hint="the run itself",
+                code="export.unsupported",
+            )
+        scorer, engine = backward.translator.scorer, backward.translator.engine
         pairs = self.directory.load_pairs("valid") or self.directory.load_pairs("test")
         turned = ((target, self.target_tags.split(source)[1]) for source, target in pairs)
-        if translates_forward(backward.translator.scorer, turned) is False:
+        is_other = all((*own, *other)) and other != own[::-1]
+        if is_other or translates_forward(scorer, turned) is False:
+            direction = f"from {other[0]} to {other[1]}" if all(other) else "in the same direction"
             raise UsageError(
-                f"{name} translates in the same direction", hint="a run of the opposite one", code="usage.direction"
+                f"{name} translates {direction}",
+                where="--rerank",
+                hint=f"a run from {own[1]} to {own[0]}" if all(own) else "a run of the opposite direction",
+                code="usage.direction",
             )
         if backward.target_tags.required:
-            raise UsageError(f"{name} wants a target tag", hint="a run without target tags", code="usage.direction")
-        scorer, engine = backward.translator.scorer, backward.translator.engine
+            raise UsageError(
+                f"{name} wants a target tag", where="--rerank", hint="a run without target tags", code="usage.direction"
+            )
         if isinstance(engine, NativeEngine) and engine.precision == "int8":
             scorer = Scorer(engine.packed(), scorer.tokenizers, scorer.settings, scorer.device)
-        self.backward, self.translator.reranker = backward, Reranker(scorer, weight)
+        reranking = RerankingEngine(self.translator.engine, self.translator.tokenizers, scorer, weight)
+        self.backward, self.translator = backward, self.translator.with_engine(reranking)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What translations depend on beside their options: weights, numbers other than fp32, a run that reranks."""
-        engine, reranker = self.translator.engine, self.translator.reranker
+        engine = self.translator.engine
         identity: dict[str, Any] = {"weights": list(self.weights)}
+        if self.backward is not None and isinstance(engine, RerankingEngine):
+            identity |= {"rerank": self.backward.weights[0][:12], "rerank_weight": engine.weight}
+            engine = engine.engine
         if isinstance(engine, NativeEngine) and engine.precision not in ("auto", "fp32"):
             identity["precision"] = engine.precision
-        if self.backward is not None and reranker is not None:
-            identity["rerank"] = [*self.backward.weights, reranker.weight]
         return identity
 
     @property
