@@ -140,7 +140,7 @@ def test_a_cpu_that_cannot_fuse_is_known() -> None:
 
 
 def test_threads_wait_for_the_one_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would compile, and leave numba's settings as the others had changed them."""
+    """Each compiled, and left numba's settings as the others had changed them."""
     made = object()
     calls: list[str] = []
 

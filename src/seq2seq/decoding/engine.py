@@ -217,7 +217,7 @@ class NativeEngine(Engine):
 
 
 def precision_fault(precision: str, device: torch.device) -> str | None:
-    """What keeps the device from computing in this precision, for a message; None if nothing does."""
+    """Reason why the device cannot compute in this precision, for a message; None if it can."""
     on_cpu = device.type == "cpu"
     if precision == "fp16" and on_cpu:
         return "fp16 needs a GPU"

@@ -87,7 +87,7 @@ def loaded() -> Kernels | None:
 
 
 def int8_fault() -> str | None:
-    """What keeps this machine from products of 8-bit integers, for a message; None if nothing does."""
+    """Reason why this machine cannot multiply 8-bit integers in loops, for a message; None if it can."""
     try:
         from numba import config  # it takes long to import
 

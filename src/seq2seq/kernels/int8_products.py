@@ -22,7 +22,7 @@ from seq2seq.kernels.vectors import CALCULUS, FLOAT, INTEGER, VECTOR, copy, floa
 _BITS = 512 if {"avx512f", "avx512vnni"} <= FEATURES else 256 if "avxvnni" in FEATURES else 0
 
 SUPPORTED = _BITS > 0
-"""Whether this CPU multiplies four pairs of bytes and adds them to 32 bits in one instruction (VNNI)."""
+"""True where one instruction of the CPU multiplies four pairs of bytes and adds them to 32 bits (VNNI)."""
 
 GROUP = 4
 """Inputs whose products one such addition takes."""
@@ -31,7 +31,7 @@ LARGEST = 127
 """Largest magnitude of a rounded number."""
 
 SHIFT = 128
-"""What is added to rounded inputs, as the instruction multiplies unsigned with signed bytes."""
+"""Offset of rounded inputs, as the instruction multiplies unsigned with signed bytes."""
 
 _FLAGS = ("contract",)
 _WORD = ir.IntType(32)
@@ -144,17 +144,10 @@ def _sums(build: Any, rows: int, x: Any, panel: Any, begins: Any, groups: Any) -
         x_at = build.add(x, build.mul(loop.index, INTEGER(4)))
         for number, row in enumerate(totals):
             step = build.mul(groups, INTEGER(4 * number))
-            factor = _spread(build, load(build, x_at, step, _WORD))
+            factor = spread(build, load(build, x_at, step, _WORD))
             for total, weight in zip(row, weights, strict=True):
                 build.store(_add_products(build, build.load(total), factor, weight), total)
     return [[build.load(total) for total in row] for row in totals]
-
-
-def _spread(build: Any, number: Any) -> Any:
-    """The 32 bits in every lane."""
-    nothing = ir.Constant(_WORDS, ir.Undefined)
-    first = build.insert_element(nothing, number, _WORD(0))
-    return build.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES))
 
 
 def _add_products(build: Any, total: Any, x: Any, weight: Any) -> Any:

@@ -139,7 +139,7 @@ def splat(number: float) -> Any:
 
 def spread(build: _Builder, number: Any) -> Any:
     """The number in every lane."""
-    nothing = ir.Constant(VECTOR, ir.Undefined)
+    nothing = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     first = build.insert_element(nothing, number, ir.IntType(32)(0))
     return build.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 

@@ -88,7 +88,7 @@ class LoadedRun:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What translations depend on beside their options: weights, numbers other than fp32, a run that reranks."""
+        """Facts that translations depend on beside their options: weights, precision, and the run that reranks."""
         engine = self.translator.engine
         identity: dict[str, Any] = {"weights": list(self.weights)}
         if self.backward is not None and isinstance(engine, RerankingEngine):
