@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,7 @@ def test_threads_wait_for_the_one_that_compiles(monkeypatch: pytest.MonkeyPatch)
 
     def slow(notify: object) -> object:
         calls.append("compiled")
-        time.sleep(0.05)
+        assert compiling._lock.locked()
         return made
 
     monkeypatch.setattr(compiling, "_kernels", None)

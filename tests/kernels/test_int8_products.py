@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from numba import njit
+from tests.kernels.test_packed_linear import packed as packed_as
 
 from seq2seq.kernels import int8_products, products
 from seq2seq.kernels.compile import Kernels
-from seq2seq.kernels.packed_linear import MOST_INNER_INT8, PackedLinear
+from seq2seq.kernels.packed_linear import MOST_INNER_INT8
 from seq2seq.kernels.vectors import CALCULUS
-from seq2seq.models.linear import Linear
 
 pytestmark = [pytest.mark.int8, pytest.mark.usefixtures("loops")]
 
 
-def packed(kernels: Kernels, weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
-    layer = Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.weight = torch.nn.Parameter(weight, requires_grad=False)
-    if bias is not None:
-        layer.bias = torch.nn.Parameter(bias, requires_grad=False)
-    return PackedLinear(layer, torch.int8, kernels)
+packed = partial(packed_as, dtype=torch.int8)
 
 
 def rounded(rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -68,15 +65,6 @@ def test_rows_of_any_size_have_a_scale_of_their_own(kernels: Kernels) -> None:
     torch.testing.assert_close(scaled, packed(kernels, weight)(x) * torch.arange(20.0), rtol=1e-4, atol=1e-5)
 
 
-def test_a_row_has_the_same_bits_in_every_batch(kernels: Kernels) -> None:
-    weight, bias, x = torch.randn(100, 48), torch.randn(100), torch.randn(40, 48)
-    layer = packed(kernels, weight, bias)
-    together = layer(x)
-    for rows in (1, 5, 6, 7, 39):
-        assert torch.equal(layer(x[:rows]), together[:rows])
-        assert torch.equal(layer(x[-rows:]), together[-rows:])
-
-
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_a_number_is_kept(wrong: float, kernels: Kernels) -> None:
     """A model whose weights have diverged must not seem sound."""
@@ -111,9 +99,3 @@ def test_sums_that_might_not_fit_are_computed_in_fp32(kernels: Kernels, monkeypa
     layer = packed(kernels, weight)
     assert layer.dtype == torch.float32
     torch.testing.assert_close(layer(x), x @ weight.t())
-
-
-def test_packing_draws_no_random_numbers(kernels: Kernels) -> None:
-    layer, state = Linear(24, 40), torch.get_rng_state()
-    PackedLinear(layer, torch.int8, kernels)
-    assert torch.equal(torch.get_rng_state(), state)

@@ -14,12 +14,17 @@ from seq2seq.models.linear import Linear
 pytestmark = pytest.mark.usefixtures("loops")
 
 
-def packed(kernels: Kernels, weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+TYPES = pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.int8, marks=pytest.mark.int8)])
+
+
+def packed(
+    kernels: Kernels, weight: torch.Tensor, bias: torch.Tensor | None = None, dtype: torch.dtype = torch.float32
+) -> PackedLinear:
     layer = Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight = torch.nn.Parameter(weight, requires_grad=False)
     if bias is not None:
         layer.bias = torch.nn.Parameter(bias, requires_grad=False)
-    made = PackedLinear(layer, kernels=kernels)
+    made = PackedLinear(layer, dtype, kernels)
     assert made.panels is not None
     return made
 
@@ -42,9 +47,10 @@ def test_there_may_be_no_bias_and_more_axes(kernels: Kernels) -> None:
     torch.testing.assert_close(packed(kernels, weight)(x), F.linear(x, weight), atol=1e-4, rtol=1e-5)
 
 
-def test_a_row_has_the_same_bits_in_every_batch(kernels: Kernels) -> None:
+@TYPES
+def test_a_row_has_the_same_bits_in_every_batch(dtype: torch.dtype, kernels: Kernels) -> None:
     weight, bias, x = torch.randn(100, 48), torch.randn(100), torch.randn(40, 48)
-    layer = packed(kernels, weight, bias)
+    layer = packed(kernels, weight, bias, dtype)
     together = layer(x)
     for rows in (1, 5, 6, 7, 39):
         assert torch.equal(layer(x[:rows]), together[:rows])
@@ -95,10 +101,11 @@ def test_long_sums_are_left_to_onednn(kernels: Kernels) -> None:
     )
 
 
-def test_packing_draws_no_random_numbers(kernels: Kernels) -> None:
+@TYPES
+def test_packing_draws_no_random_numbers(dtype: torch.dtype, kernels: Kernels) -> None:
     """A training that validates between its steps must go on with the same dropout."""
     layer, state = Linear(24, 40), torch.get_rng_state()
-    PackedLinear(layer, kernels=kernels)
+    PackedLinear(layer, dtype, kernels)
     assert torch.equal(torch.get_rng_state(), state)
 
 

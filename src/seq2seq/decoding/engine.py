@@ -162,9 +162,9 @@ class NativeEngine(Engine):
         return torch.autocast(self.device.type, self.dtype if is_on else None, enabled=is_on)
 
     def packed(self) -> Seq2SeqModel:
-        """A copy of the model as a search computes it, for forced decoding in `int8`; see `pack_for_search`."""
+        """The model as a search of a long text computes it, for forced decoding in `int8`."""
         self.prepare(_WORTH_LOADING)
-        return pack_for_search(self.model, self.dtype, kernels.loaded()) if self.device.type == "cpu" else self.model
+        return self._packed_model(kernels.loaded())
 
     def _packed_model(self, loops: kernels.Kernels | None) -> Seq2SeqModel:
         """The model that is searched: on a CPU with packed weights."""
