@@ -29,7 +29,7 @@ class Kernels(NamedTuple):
 
     attention: Callable[..., None]
     norm: Callable[..., None]
-    listed: Callable[..., None]
+    listed_product: Callable[..., None]
     normalise: Callable[..., None]
     choose: Callable[..., None]
     product: Callable[..., None]
@@ -42,7 +42,7 @@ class Kernels(NamedTuple):
 _SIGNATURES = {
     "attention": "void(i8, i8, i8, i8, i8, i8, UniTuple(i8, 5), i8, UniTuple(i8, 2))",
     "norm": "void(i8, i8, i8, i8, f4, i8, i8)",
-    "listed": "void(i8, i8, i8, i8, i8[:,::1], i8[::1], i8[::1], UniTuple(i8, 3))",
+    "listed_product": "void(i8, i8, i8, i8, i8[:,::1], i8[::1], i8[::1], UniTuple(i8, 3))",
     "normalise": "void(f4[:,::1], f8[::1])",
     "choose": "void(f4[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])",
     "product": "void(i8, i8, i8, i8, f4, i8, i8, i8)",
@@ -135,13 +135,13 @@ def _compiled(compiling: Callable[[], object], folder: Path | None) -> Kernels:
     if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
 
-    from seq2seq.kernels import int8_products, layers, loops, products, vectors
+    from seq2seq.kernels import int8_products, layers, listed_products, loops, products, vectors
 
     sources = _sources()
     version = f"{sources}p{products.PANEL}"  # another CPU may have panels of another width
 
     def compiled(name: str, signature: str) -> Any:
-        files = (int8_products, products, layers, loops)
+        files = (int8_products, listed_products, products, layers, loops)
         plain = next(getattr(file, name) for file in files if hasattr(file, name))
         function = FunctionType(plain.__code__, plain.__globals__, name)
         # The name in numba's cache. numba checks a loop's own file for changes, but not the files of its callees.

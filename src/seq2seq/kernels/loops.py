@@ -19,9 +19,6 @@ Array = Any
 
 _LOG2_E = np.float32(LOG2_E)
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_LISTED = 32
-"""Rows of an output matrix that are multiplied with all hypotheses of a sentence before the next ones."""
-
 _ADDED = 2048
 """Number of exponentials that are added in fp32, as the error grows with it; these sums are added in float64."""
 
@@ -131,40 +128,6 @@ def norm(
         else:
             for i in range(width):
                 out[row, i] = x[row, i] * scale * gain[i]
-
-
-def listed(
-    out_at: int,  # fp32 [N W M]
-    x_at: int,  # fp32 [N W D]
-    weight_at: int,  # fp32 [V D]
-    bias_at: int,  # fp32 [V], or 0
-    tokens: Array,  # int64 [L M]
-    counts: Array,  # int64 [L]
-    lists: Array,  # int64 [N]
-    sizes: tuple[int, int, int],  # W D V
-) -> None:
-    """out[n, w, i] = x[n, w] . weight[t] + bias[t] for t = tokens[lists[n], i]; -inf from i = counts[lists[n]] on.
-
-    D is a multiple of `LANES`.
-    """
-    each, width, size = sizes
-    most = tokens.shape[1]
-    out = floats(out_at, (len(lists) * each, most))
-    for sentence in range(len(lists)):
-        own, count = tokens[lists[sentence]], counts[lists[sentence]]
-        rows = range(sentence * each, (sentence + 1) * each)
-        for begin in range(0, count, _LISTED):  # these weights stay in the cache for all hypotheses
-            here = own[begin:]
-            for row in rows:
-                out_row, x_row = out_at + (row * most + begin) * 4, x_at + row * width * 4
-                row_products(out_row, x_row, weight_at, here.ctypes.data, min(_LISTED, count - begin), width, 0)
-        for row in rows:
-            if bias_at:
-                bias = floats(bias_at, (size,))
-                for i in range(count):
-                    out[row, i] += bias[own[i]]
-            for i in range(count, most):
-                out[row, i] = -np.inf
 
 
 def normalise(logits: Array, out: Array) -> None:

@@ -23,7 +23,7 @@ def listed_logits(
     if kernels is None or width % LANES or not all(map(_is_plain, [hidden, *parameters])):
         return None
     result = torch.empty(len(hidden), tokens.shape[1])
-    kernels.listed(
+    kernels.listed_product(
         result.data_ptr(),
         hidden.data_ptr(),
         output.weight.data_ptr(),

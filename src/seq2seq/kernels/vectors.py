@@ -89,13 +89,13 @@ def row_products(_: Any, out: Any, vector: Any, rows: Any, places: Any, count: A
         pitch = build.mul(size, INTEGER(4))
         total = cgutils.alloca_once(build, VECTOR)
         with cgutils.for_range(build, count, intp=INTEGER) as loop:
-            row = _row(build, rows, places, loop.index, pitch)
+            row = listed_row(build, rows, places, loop.index, pitch)
             build.store(splat(0.0), total)
             with cgutils.for_range_slice(build, INTEGER(0), pitch, INTEGER(BYTES), inc=True) as (offset, _):
-                _fetch(build, build.add(row, offset), ahead)
+                fetch(build, build.add(row, offset), ahead)
                 product = build.fmul(load(build, vector, offset), load(build, row, offset), flags=_FLAGS)
                 build.store(build.fadd(build.load(total), product, flags=_FLAGS), total)
-            build.store(_sum(build, build.load(total)), at(build, out, build.mul(loop.index, INTEGER(4)), FLOAT))
+            build.store(vector_sum(build, build.load(total)), at(build, out, build.mul(loop.index, INTEGER(4)), FLOAT))
 
     return types.void(*[types.intp] * 7), generate
 
@@ -114,8 +114,8 @@ def row_mixture(
         with cgutils.for_range_slice(build, INTEGER(0), pitch, INTEGER(BYTES), inc=True) as (offset, _):
 
             def add(place: Any, total: Any, offset: Any = offset) -> None:
-                row = _row(build, rows, places, place, pitch)
-                _fetch(build, build.add(row, offset), ahead)
+                row = listed_row(build, rows, places, place, pitch)
+                fetch(build, build.add(row, offset), ahead)
                 weight = spread(build, load(build, weights, build.mul(place, INTEGER(4)), FLOAT))
                 product = build.fmul(weight, load(build, row, offset), flags=_FLAGS)
                 build.store(build.fadd(build.load(total), product, flags=_FLAGS), total)
@@ -144,7 +144,7 @@ def spread(build: _Builder, number: Any) -> Any:
     return build.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
-def _sum(build: _Builder, vector: Any) -> Any:
+def vector_sum(build: _Builder, vector: Any) -> Any:
     """The sum of all lanes."""
     kind = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
     add = cgutils.get_or_insert_function(build.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
@@ -160,7 +160,7 @@ def load(build: _Builder, address: Any, offset: Any, kind: Any = VECTOR) -> Any:
     return build.load(at(build, address, offset, kind), align=8 if kind is INTEGER else 4)
 
 
-def _fetch(build: _Builder, address: Any, ahead: Any) -> None:
+def fetch(build: _Builder, address: Any, ahead: Any) -> None:
     kind, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     fetch = cgutils.get_or_insert_function(
         build.module, ir.FunctionType(ir.VoidType(), [kind, number, number, number]), "llvm.prefetch.p0"
@@ -168,7 +168,7 @@ def _fetch(build: _Builder, address: Any, ahead: Any) -> None:
     build.call(fetch, [build.inttoptr(build.add(address, ahead), kind), number(0), number(3), number(1)])
 
 
-def _row(build: _Builder, rows: Any, places: Any, index: Any, pitch: Any) -> Any:
+def listed_row(build: _Builder, rows: Any, places: Any, index: Any, pitch: Any) -> Any:
     """Address of rows[places[index]]."""
     place = load(build, places, build.mul(index, INTEGER(8)), INTEGER)
     return build.add(rows, build.mul(place, pitch))
