@@ -34,11 +34,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--beams", type=int, nargs="+", default=[5, 1])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="fp32")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| vocabulary | beam | whole, ms a sentence | shortlist | times as fast |\n|---|---|---|---|---|")
     for size in arguments.vocabularies:
-        engines = _engines(size, arguments.width)
+        engines = _engines(size, arguments.width, arguments.precision)
         draws = np.random.default_rng(1)
         batch = [Sentence(draws.integers(4, size, _LENGTH).tolist(), key=(n,)) for n in range(_SENTENCES)]
         for beam in arguments.beams:
@@ -54,7 +55,7 @@ def main() -> None:
             print(f"| {size:,} | {beam} | {whole:.2f} | {listed:.2f} | {whole / listed:.2f} |", flush=True)
 
 
-def _engines(size: int, width: int) -> tuple[NativeEngine, NativeEngine]:
+def _engines(size: int, width: int, precision: str) -> tuple[NativeEngine, NativeEngine]:
     """Engines of one model: with the whole vocabulary, and with a shortlist."""
     torch.manual_seed(1)
     settings = TransformerSettings(
@@ -67,7 +68,7 @@ def _engines(size: int, width: int) -> tuple[NativeEngine, NativeEngine]:
     shortlist = Shortlist.of_translations(
         sources, targets, probabilities, draws.integers(1, 9, size), best=_TRANSLATIONS, shared=False
     )
-    engines = tuple(NativeEngine(model, torch.device("cpu"), shortlist=listed) for listed in (None, shortlist))
+    engines = tuple(NativeEngine(model, torch.device("cpu"), precision, listed) for listed in (None, shortlist))
     for engine in engines:
         engine.prepare(characters=10**6)
     return engines[0], engines[1]

@@ -135,6 +135,24 @@ def test_the_transformers_of_an_ensemble_are_compiled() -> None:
         same(one, other)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 6, 7, 13])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_scores_of_a_list_are_those_of_the_whole_vocabulary(width: int, with_bias: bool, loops: Kernels) -> None:
+    draws = torch.Generator().manual_seed(width)
+    model = random_model("transformer").eval()
+    model.output.bias = torch.nn.Parameter(torch.randn(SIZE, generator=draws)) if with_bias else None
+    lists = [torch.randperm(SIZE, generator=draws)[:count].sort().values.numpy() for count in (4, 257, 30, 901)]
+    chosen = [3, 0, 1, 3, 2]
+    live = Live(chosen, torch.zeros(len(chosen), width), torch.zeros(len(chosen), width, 1))
+    hidden = torch.randn(len(chosen) * width, 32, generator=draws)
+    found = ListedTokens(model, lists).logits(hidden, live).view(len(chosen), width, -1)
+    whole = model.logits(hidden).view(len(chosen), width, SIZE)
+    for place, number in enumerate(chosen):
+        own = torch.from_numpy(lists[number])
+        torch.testing.assert_close(found[place, :, : len(own)], whole[place][:, own], atol=1e-5, rtol=1e-5)
+        assert bool((found[place, :, len(own) :] == -torch.inf).all())
+
+
 @pytest.mark.parametrize("lengths", [(5, 300), (255, 257), (40, 900)])
 def test_scores_of_a_list_do_not_depend_on_the_longest_list(lengths: tuple[int, int], loops: Kernels) -> None:
     model, hidden = random_model("transformer").eval(), torch.randn(2, 32)
