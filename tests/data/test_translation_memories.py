@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from seq2seq.config.sources import Source
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.detect import detect_source, languages_of
+from seq2seq.data.encodings import refuse_other_formats
 from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
 
@@ -156,6 +157,9 @@ def test_other_formats_are_named(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match=kind) as caught:
         next(read_pairs(source))
     assert "--pairs" in (caught.value.hint or "") or kind == "PDF"
+    if kind in ("Word", "Excel"):  # as the input of a translation
+        with pytest.raises(DataError, match=rf"{kind} .*, not a text"):
+            refuse_other_formats(FORMATS[kind], str(tmp_path / "a"))
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,16 @@ def test_scores_are_those_of_the_metrics(references: list[str]) -> None:
     )
     assert "tok:13a" in test.signature
     assert test.scores == paired_tests(systems, references)[0].scores
+
+
+@pytest.mark.parametrize(("changed", "least"), [(1, 1.0), (2, 0.5), (4, 0.125)])
+def test_few_changed_lines_are_no_significant_difference(changed: int, least: float, references: list[str]) -> None:
+    """All exchanges of k lines are equally likely, and two of 2^k give the difference observed."""
+    before = noisy(references, 0.3, 5)
+    places = [place for place, line in enumerate(before) if line != references[place]][:changed]
+    after = [references[place] if place in places else line for place, line in enumerate(before)]
+    for test in paired_tests({"before": before, "after": after}, references):
+        score = test.scores[1]
+        assert score.value > test.scores[0].value
+        assert least <= score.p_randomisation <= least + 0.05  # type: ignore[operator]
+        assert not score.significant

@@ -229,5 +229,8 @@ def test_keys(paced: Any) -> None:
     assert post(service, json=english("a", api_key="wrong")).status_code == 403
     assert post(service, json=english("a", api_key=["secret"])).status_code == 403
     assert post(service, json=english("a", api_key="schlüssel")).json() == {"translatedText": "A"}
-    assert post(service, json=english("a"), headers={"authorization": "Bearer secret"}).status_code == 200
+    for header in ("Bearer secret", "bearer  secret", "Bearer schlüssel".encode()):
+        assert post(service, json=english("a"), headers={"authorization": header}).status_code == 200
+    for header in ("secret", "Basic secret", "Bearer", "Bearer wrong"):
+        assert post(service, json=english("a"), headers={"authorization": header}).status_code == 403
     assert ask(service, ("GET", "/frontend/settings", {}))[0].json()["keyRequired"]

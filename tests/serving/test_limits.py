@@ -156,6 +156,18 @@ def test_a_full_queue_refuses(paced: Any) -> None:
     assert paced.run.batches == [["one."], ["two.", "three."]]
 
 
+def test_the_texts_of_a_request_do_not_wait_for_each_other(paced: Any) -> None:
+    """Those behind the limit were refused on an idle server, as often as the request was sent."""
+    paced = paced(Limits(waiting=2))
+
+    async def send() -> None:
+        clients = await queued(paced, english("wait."), english(["one.", "two.", "three.", "four."]))
+        assert await answered(paced, clients) == [200, 200]
+
+    asyncio.run(send())
+    assert sum(map(len, paced.run.batches)) == 5
+
+
 def test_a_client_that_asks_too_often_waits(paced: Any) -> None:
     service = paced(Limits(rate=2)).service
     statuses = [post(service, json=english("a")) for _ in range(3)]

@@ -127,7 +127,9 @@ def refuse_pickles(place: Path) -> None:
     if place.is_file():
         pickled = place if place.suffix.lower() in _PICKLES or _looks_pickled(place) else None
     elif place.is_dir() and not (place / "model.safetensors").exists():
-        pickled = next((path for path in sorted(place.iterdir()) if path.suffix.lower() in _PICKLES), None)
+        named = [path for path in sorted(place.iterdir()) if path.is_file() and path.suffix.lower() in _PICKLES]
+        # CTranslate2's model.bin is no pickle, and a folder that holds it is an export of a run.
+        pickled = next((path for path in named if path.name != "model.bin" or _looks_pickled(path)), None)
     if pickled is not None:
         raise CheckpointError(
             f"{pickled} is in an unsafe format: reading a pickle can run code; nothing of it was read",

@@ -117,7 +117,9 @@ def _sentences(run: LoadedRun, count: int) -> list[str]:
     texts = list(dict.fromkeys(text for text in texts if not is_blank(text)))
     if not texts:
         raise DataError(
-            "the run has no validation set, of which the inputs are made", hint="data.holdout=500", code="data.no-split"
+            "the run has no validation set, of which the inputs are made",
+            hint="check a run that was trained with data.valid or data.holdout, and not an export",
+            code="data.no-split",
         )
     usual = [text for text in texts if _SHORTEST <= len(text.split()) <= _LONGEST] or texts
     return usual[:: max(1, len(usual) // count)][:count]

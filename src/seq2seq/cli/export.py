@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,5 +117,5 @@ def _export(trained: Trained, target: Path, format: str, quantization: str, sent
 
 def _next(target: Path, format: str) -> str:
     if format == "ctranslate2":
-        return f"next: seq2seq translate {target} FILE"
+        return f"next: seq2seq translate {shlex.quote(str(target))} FILE"
     return f"next: AutoModelForSeq2SeqLM.from_pretrained({str(target)!r}), as {target / 'README.md'} shows"

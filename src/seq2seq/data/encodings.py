@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import shlex
 import unicodedata
+import zipfile
 from pathlib import Path
 
 from seq2seq.errors import DataError
@@ -82,6 +83,14 @@ _SHIFTS = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
 _UNSURE = 0.1
 """Difference of two scores (disorder minus likeness to a language) below which both readings are shown."""
 
+_OFFICE_DOCUMENTS = {
+    "word/": "a Word document (.docx)",
+    "xl/": "an Excel workbook (.xlsx)",
+    "ppt/": "a PowerPoint presentation (.pptx)",
+    "META-INF/manifest.xml": "an OpenDocument file (.odt, .ods)",
+}
+"""Names of files in zip archives that are documents, and the documents."""
+
 _DECOMPRESS = {".gz": "gzip -dc", ".xz": "xz -dc", ".bz2": "bzip2 -dc", ".zst": "zstd -dc"}
 _SHOWN_CHARACTERS = 60
 
@@ -96,6 +105,9 @@ def refuse_other_formats(head: bytes, name: str) -> None:
         if head.startswith(magic):
             what = "a zip archive" if kind == "zip" else f"compressed by {kind}"
             hint = f"unpack it first, e.g. {_DECOMPRESS.get(suffix, 'unzip -p')}"
+            if kind == "zip" and (document := office_document(Path(name))):
+                hint = "save its text as a file of plain text, a sentence or a paragraph a line"
+                raise DataError(f"{name} is {document}, not a text", where=name, hint=hint, code="data.format")
             if Path(name).is_file():
                 old, new = shlex.quote(name), shlex.quote(name + suffix)
                 then = f"then name {new}" + ("/FILE, a text in it" if kind == "zip" else "")
@@ -110,6 +122,17 @@ def refuse_other_formats(head: bytes, name: str) -> None:
         for encoding in _WIDE:
             if _is_text(_decode_whole(head, encoding)):
                 raise _other_encoding(name, head, encoding, encoding)
+
+
+def office_document(file: Path) -> str | None:
+    """The kind of a zip archive that is a document, such as "a Word document (.docx)"; None for another file."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return None
+    kinds = _OFFICE_DOCUMENTS.items()
+    return next((kind for part, kind in kinds if any(name.startswith(part) for name in names)), None)
 
 
 def not_utf8(raw: bytes, error: UnicodeDecodeError, name: str, number: int, sample: bytes, option: str) -> DataError:

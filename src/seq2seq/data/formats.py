@@ -9,6 +9,7 @@ import shlex
 import zipfile
 from pathlib import Path
 
+from seq2seq.data.encodings import office_document
 from seq2seq.data.files import locate, open_binary
 from seq2seq.errors import DataError
 
@@ -21,12 +22,6 @@ _SIGNATURES = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Office document (.doc, .xls)",
     b"SQLite format 3\0": "an SQLite database",
     b"{\\rtf": "an RTF document",
-}
-_ZIP_CONTENTS = {
-    "word/": "a Word document (.docx)",
-    "xl/": "an Excel workbook (.xlsx)",
-    "ppt/": "a PowerPoint presentation (.pptx)",
-    "META-INF/manifest.xml": "an OpenDocument file (.odt, .ods)",
 }
 _TEXTS = {
     "a TMX file": r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>]*>\s*)?<tmx\b",
@@ -59,7 +54,7 @@ def recognize(name: str) -> str | None:
     if not file.is_file():
         return None  # missing, or a pipe, which can be read only once
     if member is None and zipfile.is_zipfile(file):
-        return _content_of_zip(file)
+        return office_document(file)
     head = _head(path)
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
@@ -104,15 +99,6 @@ def _columns(name: str) -> int:
         if len(lines) > 1 and len(widths) == 1 and widths != {1}:
             return widths.pop()
     return 1
-
-
-def _content_of_zip(file: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return None
-    return next((kind for part, kind in _ZIP_CONTENTS.items() if any(name.startswith(part) for name in names)), None)
 
 
 def require_form(name: str, form: str) -> None:

@@ -78,11 +78,16 @@ def paired_tests(
 
     signatures, resampled = test("bs", _RESAMPLES)
     _, randomised = test("ar", _TRIALS)
+    baseline = named[0][1]
+    changed = [sum(one != other for one, other in zip(lines, baseline, strict=True)) for _, lines in named]
     return [
         MetricTest(
             name,
             signature,
-            [_system_score(one, other, by_resampling[0]) for one, other in zip(by_resampling, by_trials, strict=True)],
+            [
+                _system_score(*results, by_resampling[0])
+                for results in zip(by_resampling, by_trials, changed, strict=True)
+            ],
         )
         for name, signature, by_resampling, by_trials in zip(
             ("BLEU", "chrF"), signatures, resampled, randomised, strict=True
@@ -137,9 +142,14 @@ def _places(lines: int) -> range:
     return range(0, lines, max(1, -(-lines // _MOST_LINES)))
 
 
-def _system_score(resampled: Result, randomised: Result, baseline: Result) -> SystemScore:
-    score = SystemScore(float(resampled.score), float(resampled.ci), resampled.p_value, randomised.p_value)
-    if resampled is not baseline and resampled.score == baseline.score:
+def _system_score(resampled: Result, randomised: Result, changed: int, baseline: Result) -> SystemScore:
+    """The score of a system that has this number of lines unlike the baseline's."""
+    if resampled is baseline:
+        return SystemScore(float(resampled.score), float(resampled.ci))
+    if resampled.score == baseline.score:
         # sacrebleu gives equal systems the smallest p-value there is.
-        return score._replace(p_bootstrap=1.0, p_randomisation=1.0)
-    return score
+        return SystemScore(float(resampled.score), float(resampled.ci), 1.0, 1.0)
+    # It counts the trials with a difference above the one observed. Those that exchange all changed lines or none of
+    # them have just that one, and belong to the p-value (Riezler and Maxwell 2005): where few lines differ, many do.
+    randomised_p = min(1.0, float(randomised.p_value or 0.0) + 2.0 ** (1 - changed))
+    return SystemScore(float(resampled.score), float(resampled.ci), resampled.p_value, randomised_p)

@@ -54,10 +54,10 @@ class Access(NamedTuple):
         """Raise `Refusal` (403) without a valid API key, where one is needed."""
         if not self.keys:
             return
-        given = fields.get("api_key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not isinstance(given, str) or not any(
-            hmac.compare_digest(given.encode("utf-8", "replace"), key.encode()) for key in self.keys
-        ):
+        given = fields.get("api_key") or _bearer_token(request.headers.get("authorization", ""))
+        if isinstance(given, str):
+            given = given.encode("utf-8", "replace")
+        if not isinstance(given, bytes) or not any(hmac.compare_digest(given, key.encode()) for key in self.keys):
             raise Refusal(403, "a valid api_key is needed")
 
     def add_headers(self, request: Request, response: Response) -> None:
@@ -71,6 +71,12 @@ class Access(NamedTuple):
             response.headers["access-control-allow-methods"] = "GET, POST, OPTIONS"
             response.headers["access-control-allow-headers"] = "Content-Type, Authorization"
             response.headers["access-control-max-age"] = "600"
+
+
+def _bearer_token(header: str) -> bytes:
+    """The token of an `Authorization` header of RFC 6750, in the bytes that the client sent."""
+    scheme, _, token = header.partition(" ")
+    return token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
 
 
 def _name(host: str) -> str:

@@ -115,6 +115,8 @@ class Service:
         sources = [guess.language for guess in guesses] or [fields.source] * len(fields.texts)
         chosen = [self._direction(source, fields.target) for source in sources]
         wanted = RequestOptions(1 + fields.alternatives, fields.attention)
+        for run in {direction.run for direction in chosen if direction is not None}:
+            run.admit()
         documents: list[Document] = []
         futures: list[Future[list[Translated]]] = []
         try:

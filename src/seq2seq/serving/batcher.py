@@ -69,18 +69,23 @@ class Batcher(Generic[Result]):
     def waiting(self) -> int:
         """Number of sentences that no round has taken yet."""
         with self._has_work:
-            return self._count()
+            return sum(len(request.texts) - request.taken for request in self._requests if not request.future.done())
 
     @property
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    def admit(self) -> None:
+        """Raise `Refusal` (503) if too many sentences wait; to be called once for all texts of a request."""
+        if (count := self.waiting) >= self._max_waiting:
+            raise Refusal(503, f"{count} sentences are waiting: try again in a moment", 1)
+
     def submit(self, texts: Sequence[Text], wanted: RequestOptions) -> Future[list[Result]]:
-        """The results of a request's sentences. Cancel the future to give up those that still wait.
+        """The results of sentences. Cancel the future to give up those that still wait.
 
         Raises:
-            Refusal: too many sentences wait, or the server stops (503).
+            Refusal: the server stops (503).
         """
         request = _Request[Result](texts, wanted)
         if not texts:
@@ -89,8 +94,6 @@ class Batcher(Generic[Result]):
         with self._has_work:
             if self._is_closed:
                 raise Refusal(503, "the server stops", 5)
-            if (count := self._count()) >= self._max_waiting:
-                raise Refusal(503, f"{count} sentences are waiting: try again in a moment", 1)
             self._requests.append(request)
             self._has_work.notify()
         return request.future
@@ -108,9 +111,6 @@ class Batcher(Generic[Result]):
         """As `abort`; waits for the running round, and ends the thread."""
         self.abort()
         self._thread.join(seconds)
-
-    def _count(self) -> int:
-        return sum(len(request.texts) - request.taken for request in self._requests if not request.future.done())
 
     def _run(self) -> None:
         while True:

@@ -123,6 +123,11 @@ class ServedRun:
         """The sentences of a text, none longer than the model reads."""
         return (read_html if is_html else read_text)(text, partial(self._split, tag))
 
+    def admit(self) -> None:
+        """See `Batcher.admit`."""
+        assert self.batcher is not None
+        self.batcher.admit()
+
     def submit(self, sentences: Sequence[str], tag: str, wanted: RequestOptions) -> Future[list[Translated]]:
         """See `Batcher.submit`."""
         assert self.batcher is not None
