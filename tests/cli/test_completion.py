@@ -32,6 +32,7 @@ def ask(seq2seq: Runner, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[s
     [
         (("tra",), ["train", "translate"]),
         (("evaluate", "--basel"), ["--baseline"]),
+        (("translate", "--precision", "fp"), ["fp32", "fp16"]),
         (("translate", "ru"), ["runs/one", "runs/two"]),
         (("compare", "runs/one", "runs/t"), ["runs/two"]),
         (("train", "mi"), ["mine.yaml"]),

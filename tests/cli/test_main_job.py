@@ -14,7 +14,7 @@ import torch
 from ruamel.yaml import YAML
 
 from seq2seq import load
-from seq2seq.cli import demo as demo_command
+from seq2seq.config.presets import PRESETS
 from seq2seq.data.batches import collate
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, train_tiny
 
@@ -322,15 +322,11 @@ def test_names_are_a_task_and_can_be_drawn(seq2seq: Runner, tmp_path: Path) -> N
 
 
 def test_demo_shows_everything(seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = (
-        "preset=demo-gru",
-        "training.max_steps=4",
-        "training.schedule.warmup_steps=1",
-        "model.hidden_size=16",
-        "decoding.max_length_ratio=0.5",
-        "decoding.max_length_offset=1",
-    )
-    monkeypatch.setitem(demo_command.DEMO_SETTINGS, "gru", short)
+    preset = PRESETS["demo-gru"]
+    training = {**preset["training"], "max_steps": 4, "validate_every": 4, "schedule": {"warmup_steps": 1}}
+    decoding = {**preset["decoding"], "max_length_ratio": 0.5, "max_length_offset": 1}
+    short = {"model": {**preset["model"], "hidden_size": 16}, "training": training, "decoding": decoding}
+    monkeypatch.setitem(PRESETS, "demo-gru", {**preset, **short})
     outcome = seq2seq("demo", "--model", "gru", "-o", tmp_path / "demo")
     assert outcome.code == 0, outcome.err
     assert "BLEU" in outcome.out

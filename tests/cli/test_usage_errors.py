@@ -29,6 +29,23 @@ def test_values(option: str, value: str, what: str, hint: str, code: str, seq2se
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "what", "hint"),
+    [
+        (("translate", "run", "--precision", "int3"), "is none of auto, fp32, bf16, fp16 and int8", "--precision auto"),
+        (("translate", "run", "--precision", ""), "is none of auto, fp32, bf16, fp16 and int8", "--precision auto"),
+        (("align", "run", "--errors", "ignore"), "is neither strict nor replace", "--errors strict"),
+        (("tokenizer", "encode", "run", "--side", "both"), "is neither source nor target", "--side source"),
+        (("evaluate", "run", "--split", "train"), "is neither test nor valid", "--split test"),
+        (("init", "--model", "Transformer"), "is none of auto, transformer and gru", "--model auto"),
+    ],
+)
+def test_choices(value: tuple[str, ...], what: str, hint: str, seq2seq: Runner) -> None:
+    outcome = seq2seq(*value)
+    assert outcome.code == 2
+    assert outcome.err == f"error: {' '.join(value[-2:])} {what}  [usage.choice]\n  hint: {hint}\n"
+
+
 def test_several_references(tmp_path: Path, seq2seq: Runner) -> None:
     """Of `--references A --references B` only B was scored, and of `--references A B` neither."""
     texts = {"hyp": "the cat sat on the mat", "one": "a cat was on the rug", "two": "the cat sat on the mat"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -20,7 +20,6 @@ from seq2seq.cli.options import (
     Run,
     TargetTag,
     Threads,
-    check_choice,
     exclude,
     require,
 )
@@ -30,7 +29,6 @@ from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
-    from seq2seq.data.files import DecodingErrors
     from seq2seq.runs.loaded_run import LoadedRun
 
 _CHUNK_LINES = 1024
@@ -120,8 +118,7 @@ def align(
     check_output(picture, (source, target), option="--picture")
     view = _view(layer, head, shift, words=not subwords)
     method = _method(symmetrise)
-    check_choice("--errors", errors, ("strict", "replace"))
-    text = PairText(source, target, cast("DecodingErrors", errors))
+    text = PairText(source, target, errors)
     from seq2seq.runs.load import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)

@@ -6,7 +6,7 @@ import json
 import shlex
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,8 +23,6 @@ from seq2seq.cli.options import (
     TargetTag,
     Threads,
     Workers,
-    check_choice,
-    parse_precision,
     require,
 )
 from seq2seq.console import say, set_quiet
@@ -54,7 +52,8 @@ def backtranslate(
         bool, typer.Option("--resume", help="Continue an interrupted command, or filter its translations anew.")
     ] = False,
     method: Annotated[
-        str, typer.Option("--method", help="beam, sampling, or noised-beam: words dropped, blanked and moved.")
+        Literal["beam", "sampling", "noised-beam"],
+        typer.Option("--method", help="Of sources; noised-beam drops, blanks and moves words of the beam's."),
     ] = "beam",
     beam_size: BeamSize = None,
     top_k: Annotated[
@@ -104,13 +103,10 @@ def backtranslate(
       seq2seq train my.yaml synthetic.yaml
     """
     set_quiet(quiet)
-    check_choice("--method", method, ("beam", "sampling", "noised-beam"))
     samples = method == "sampling"
     require("--top-k", "--method sampling", samples or not top_k)
     require("--temperature", "--method sampling", samples or temperature == 1.0)
     require("--beam-size", "--method beam or noised-beam", not samples or beam_size is None)
-    check_choice("--errors", errors, ("strict", "replace"))
-    number_format = parse_precision(precision)
     _check_tag(tag)
     check_prefix(output, "-o")
     from seq2seq.runs.load import load
@@ -124,13 +120,12 @@ def backtranslate(
         checkpoint=checkpoint,
         threads=threads,
         workers=workers,
-        precision=number_format,
+        precision=precision,
     )
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:
         limits = limits._replace(min_score=min_score)
-    decoding_errors = cast(Literal["strict", "replace"], errors)
-    counts = _make_pairs(loaded, files, output, making, limits, target_tag, decoding_errors, resume=resume)
+    counts = _make_pairs(loaded, files, output, making, limits, target_tag, errors, resume=resume)
     _report(loaded, output, counts, None if tag == "none" else tag, weight, as_json=as_json, quiet=quiet)
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from seq2seq.cli.options import Quiet, Threads, check_choice
+from seq2seq.cli.options import Quiet, Threads
 from seq2seq.cli.train import print_result
 from seq2seq.console import set_quiet
 from seq2seq.sanitize import presentable
 
-DEMO_SETTINGS = {
-    "transformer": ("preset=demo-transformer",),
-    "gru": ("preset=demo-gru",),
-}
 _SENTENCES = 5
 
 
 def demo(
-    model: Annotated[str, typer.Option("--model", help="transformer or gru.")] = "transformer",
+    model: Annotated[Literal["transformer", "gru"], typer.Option("--model", help="Architecture.")] = "transformer",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run directory. [default: runs/demo-MODEL]")
     ] = None,
@@ -36,9 +32,8 @@ def demo(
       seq2seq demo --model gru
     """
     set_quiet(quiet)
-    check_choice("--model", model, list(DEMO_SETTINGS))
     folder = output or Path(f"runs/demo-{model}")
-    settings = [*DEMO_SETTINGS[model], f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
+    settings = [f"preset=demo-{model}", f"name=demo-{model}", f"run_directory={folder}", f"threads={threads}"]
     from seq2seq.config import load_config
     from seq2seq.reports.report import refresh_report
     from seq2seq.runs.train import train

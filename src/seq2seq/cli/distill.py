@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -29,12 +29,10 @@ from seq2seq.cli.options import (
     Run,
     Threads,
     Workers,
-    check_choice,
     check_own_folder,
     check_rerank,
     exclude,
     parse_minutes,
-    parse_precision,
     split_arguments,
 )
 from seq2seq.console import say, set_quiet
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.distillation import Size
     from seq2seq.synthesis.filters import FilterCounts
-
-SIZES = ("small", "tiny", "same")
 
 
 class Targets(NamedTuple):
@@ -104,7 +100,8 @@ def distill(
         typer.Argument(metavar="[KEY=VALUE...]", help="Settings of the student.", show_default=False),
     ] = None,
     size: Annotated[
-        str, typer.Option("--size", help="small: half the teacher's width; tiny: a quarter; same: its own model.")
+        Literal["small", "tiny", "same"],
+        typer.Option("--size", help="small: half the teacher's width; tiny: a quarter; same: its own model."),
     ] = "small",
     text: Annotated[
         list[str] | None,
@@ -145,8 +142,6 @@ def distill(
     """
     started = time.monotonic()
     set_quiet(quiet)
-    check_choice("--size", size, SIZES)
-    number_format = parse_precision(precision)
     check_own_folder(output, "the student wants a folder of its own", "-o runs/small")
     if output.resolve() == run.resolve():
         raise UsageError(f"{output} is the teacher", where="-o", hint="-o runs/small", code="usage.same-file")
@@ -167,7 +162,7 @@ def distill(
     from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
-    load_run = partial(load, device=device, threads=threads, workers=workers, precision=number_format)
+    load_run = partial(load, device=device, threads=threads, workers=workers, precision=precision)
     loaded = load_run(
         run,
         checkpoint=checkpoint,
@@ -185,7 +180,7 @@ def distill(
     except OSError as error:
         raise disk_error(error, folder, 0) from None
     try:
-        config = _config(loaded, cast("Size", size), folder, [*machine, *settings], output, genuine=genuine)
+        config = _config(loaded, size, folder, [*machine, *settings], output, genuine=genuine)
         check_run_config(RunDirectory(output), config)
     except UserError:
         if is_new:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -24,10 +24,8 @@ from seq2seq.cli.options import (
     Shortlist,
     TargetTag,
     Threads,
-    check_choice,
     check_rerank,
     exclude,
-    parse_precision,
     require,
 )
 from seq2seq.cli.output import write_whole
@@ -77,7 +75,7 @@ class _Evaluation(NamedTuple):
 
 def evaluate(
     run: RunOption = None,
-    split: Annotated[str, typer.Option("--split", help="test or valid: the run's own text.")] = "test",
+    split: Annotated[Literal["test", "valid"], typer.Option("--split", help="Set of the run's own text.")] = "test",
     source: Annotated[Path | None, typer.Option("--source", "-s", help="Another source file.")] = None,
     references: Annotated[
         list[Path] | None,
@@ -121,7 +119,6 @@ def evaluate(
     set_quiet(quiet)
     from seq2seq.evaluation.metrics import corpus_metrics
 
-    number_format = parse_precision(precision)
     check_rerank(rerank, rerank_weight, beam_size)
     if language is not None:
         _check_language(language)
@@ -164,7 +161,7 @@ def evaluate(
                 threads,
                 ensemble or (),
                 shortlist,
-                number_format,
+                precision,
                 rerank,
                 rerank_weight,
             ),
@@ -326,7 +323,6 @@ def _pairs(
             "--source and --references belong together", hint="give both, or --split test", code="usage.needs"
         )
     if source is None or references is None:
-        check_choice("--split", split, ("test", "valid"))
         if not (pairs := loaded.directory.load_pairs(split)):
             raise DataError(f"the run has no {split} set", hint="--source FILE --references FILE", code="data.no-split")
         if target_tag is None:

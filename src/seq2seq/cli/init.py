@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -21,7 +21,6 @@ from seq2seq.cli.options import (
     TargetFile,
     TestFiles,
     ValidFiles,
-    check_choice,
     exclude,
     parse_minutes,
 )
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from seq2seq.config.settings_by_size import Choice, Kind
     from seq2seq.config.sources import Source
 
-KINDS: tuple[Kind, ...] = ("auto", "transformer", "gru")
 _LEARNED_FROM = 3
 """Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
 
@@ -67,7 +65,9 @@ def init(
     valid: ValidFiles = None,
     test: TestFiles = None,
     init_from: InitFrom = None,
-    model: Annotated[str, typer.Option("--model", help="auto, transformer or gru.")] = "auto",
+    model: Annotated[
+        Literal["auto", "transformer", "gru"], typer.Option("--model", help="Architecture; auto decides by the size.")
+    ] = "auto",
     budget: Budget = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
@@ -80,8 +80,6 @@ def init(
       seq2seq init --pairs new.tsv --init-from runs/mine tuned.yaml
       seq2seq train my.yaml
     """
-    check_choice("--model", model, KINDS)
-    kind = cast("Kind", model)
     exclude("--init-from", [("--model", init_from is not None and model != "auto")], "that run has a model")
     minutes = None if budget is None else parse_minutes("--budget", budget)
     corpora = named_corpora(source, target, pairs, valid, test)
@@ -94,7 +92,7 @@ def init(
     if not printed and output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it; or give another name", code="usage.exists")
     name = "mine" if printed else output.stem
-    write_whole(output, config_for(corpora, kind=kind, name=name, minutes=minutes, init_from=init_from))
+    write_whole(output, config_for(corpora, kind=model, name=name, minutes=minutes, init_from=init_from))
     if not printed:
         say(f"wrote {output}\nnext: seq2seq train {shlex.quote(str(output))}")
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 
 from seq2seq.errors import ConfigError, UsageError
-
-if TYPE_CHECKING:
-    from seq2seq.config.settings import DecodingPrecision
 
 HELP = {
     "help_option_names": ["-h", "--help"],
@@ -76,18 +73,18 @@ Workers = Annotated[
     ),
 ]
 Precision = Annotated[
-    str | None,
+    Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
     typer.Option(
         "--precision",
-        help="auto, fp32, bf16, fp16, or int8 on a CPU: faster, nearly as good. [default: the run's, auto]",
+        help="Numbers to compute with; int8, on a CPU, is faster and nearly as good. [default: the run's, auto]",
     ),
 ]
 
 Engine = Annotated[
-    str | None,
+    Literal["native", "ctranslate2", "auto"] | None,
     typer.Option(
         "--engine",
-        help="native, ctranslate2 for an export in the run, or auto: what is faster here for a long file. "
+        help="ctranslate2 needs an export in the run; auto takes what is faster here for a long file. "
         "[default: native; ctranslate2 for an export]",
     ),
 ]
@@ -198,7 +195,9 @@ Budget = Annotated[
     ),
 ]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
-Errors = Annotated[str, typer.Option("--errors", help="Bytes that are not UTF-8: strict or replace.")]
+Errors = Annotated[
+    Literal["strict", "replace"], typer.Option("--errors", help="Refuse, or replace, bytes that are not UTF-8.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HtmlFile = Annotated[
     Path | None, typer.Option("--html", help="Also write a page, which needs no network; - is stdout, for it alone.")
@@ -238,12 +237,6 @@ def parse_minutes(option: str, text: str) -> float:
     return round(minutes, 4)
 
 
-def parse_precision(text: str | None) -> DecodingPrecision | None:
-    """The value of --precision. Raises `UsageError` if there is no such one."""
-    check_choice("--precision", text, ("auto", "fp32", "bf16", "fp16", "int8"))
-    return cast("DecodingPrecision | None", text)
-
-
 def check_rerank(run: Path | None, weight: float | None, beam_size: int | None) -> None:
     """Raise `UsageError` for a weight without a run, and for a beam that finds one translation alone."""
     if weight is not None:
@@ -260,15 +253,6 @@ def check_own_folder(folder: Path, what: str, hint: str) -> None:
     """Raise `UsageError` for the current folder, which `-o ""` is, too: the value of a variable that is not set."""
     if folder.resolve() == Path.cwd():
         raise UsageError(what, where="-o", hint=hint, code="usage.value")
-
-
-def check_choice(option: str, value: str | None, choices: Sequence[str]) -> None:
-    """Raise `UsageError` if the value of an option is not one of its choices."""
-    if value is not None and value not in choices:
-        *most, last = choices
-        number = "neither" if len(choices) == 2 else "none of"
-        listed = f"{most[0]} nor {last}" if len(choices) == 2 else f"{', '.join(most)} and {last}"
-        raise UsageError(f"{option} {value} is {number} {listed}", hint=f"{option} {choices[0]}", code="usage.choice")
 
 
 def parse_kinds(keep: str | None) -> tuple[str, ...] | None:

@@ -19,7 +19,6 @@ from seq2seq.cli.options import (
     Threads,
     Workers,
     parse_kinds,
-    parse_precision,
 )
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
@@ -87,7 +86,6 @@ def serve(
       seq2seq serve runs/en-de runs/de-en --port 8080
     """
     set_quiet(quiet)
-    number_format = parse_precision(precision)
     kinds = parse_kinds(keep)
     if glossary is not None and len(runs) > 1:
         raise UsageError(
@@ -116,7 +114,7 @@ def serve(
     # That the address is taken should not be told after a minute of loading and compiling. It is not kept until then:
     # workers are forked, and would keep the socket open after the end of the server.
     listen(host, port).close()
-    load_run = partial(load, device=device, threads=threads, workers=workers, precision=number_format)
+    load_run = partial(load, device=device, threads=threads, workers=workers, precision=precision)
     served = [_served(load_run(run, shortlist=shortlist), limits, beam_size, glossary, kinds) for run in runs]
     with started(served, limits, access) as service, listen(host, port) as listener:
         for direction in service.directions.values():

@@ -7,20 +7,23 @@ import sys
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from seq2seq.cli.options import HELP, Quiet, check_choice
+from seq2seq.cli.options import HELP, Quiet
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import CheckpointError, DataError, UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.tokenizers.base import Tokenizer
 
 app = typer.Typer(
     help="The subword model on its own.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None
 )
 
 Folder = Annotated[Path, typer.Argument(help="Tokenizer folder, or a run directory.", show_default=False)]
-Side = Annotated[str, typer.Option("--side", help="source or target.")]
+Side = Annotated[Literal["source", "target"], typer.Option("--side", help="Side of the text.")]
 Ids = Annotated[bool, typer.Option("--ids", help="Numbers of tokens instead of pieces.")]
 _WINDOW = 4096
 
@@ -120,8 +123,7 @@ def _check_output(folder: Path) -> None:
         raise UsageError(what, hint="choose another folder with -o", code="usage.exists")
 
 
-def _load(folder: Path, side: str):  # type: ignore[no-untyped-def]  # Tokenizer lives behind slow imports
-    check_choice("--side", side, ("source", "target"))
+def _load(folder: Path, side: Literal["source", "target"]) -> Tokenizer:
     from seq2seq.data.files import require_local
     from seq2seq.runs.directory import RunDirectory
     from seq2seq.tokenizers.pair import TokenizerPair

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,11 +33,9 @@ from seq2seq.cli.options import (
     TargetTag,
     Threads,
     Workers,
-    check_choice,
     check_rerank,
     exclude,
     parse_kinds,
-    parse_precision,
     require,
 )
 from seq2seq.cli.output import Output, is_finished, open_output
@@ -49,7 +47,6 @@ from seq2seq.system import garbage_collection_off
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.load import EngineName
     from seq2seq.runs.loaded_run import LoadedRun
 
 
@@ -106,7 +103,9 @@ def translate(
         int | None,
         typer.Option("--mbr", min=2, help="Draw this many samples; print the one most similar to all."),
     ] = None,
-    mbr_utility: Annotated[str, typer.Option("--mbr-utility", help="Similarity for --mbr: chrf or bleu.")] = "chrf",
+    mbr_utility: Annotated[
+        Literal["chrf", "bleu"], typer.Option("--mbr-utility", help="Similarity for --mbr.")
+    ] = "chrf",
     temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="For samples: below 1 is safer.")] = 1.0,
     top_k: Annotated[
         int, typer.Option("--top-k", min=0, help="For samples: only the k likeliest tokens; 0 is all.")
@@ -186,9 +185,6 @@ def translate(
     output_format = OutputFormat(n_best, as_json, scores, token_scores, alignments)
     decoding.check()
     output_format.check()
-    check_choice("--errors", errors, ("strict", "replace"))
-    check_choice("--engine", engine or "native", ("native", "ctranslate2", "auto"))
-    number_format = parse_precision(precision)
     check_rerank(rerank, rerank_weight, beam_size)
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
@@ -199,8 +195,7 @@ def translate(
     if resume:
         require("--resume", "-o FILE", output is not None and str(output) != "-")
     check_output(output, (file, prefix, glossary))
-    decoding_errors = cast(Literal["strict", "replace"], errors)
-    if resume and output is not None and is_finished(output, file, decoding_errors, 1 if as_json else n_best):
+    if resume and output is not None and is_finished(output, file, errors, 1 if as_json else n_best):
         say(f"{output} is complete and kept, whatever its options were (leave out --resume to replace it)")
         return
     if engine == "ctranslate2":
@@ -212,15 +207,15 @@ def translate(
         ]
         exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
     talks = file is None and output is None and prefix is None and not wrapped and is_conversation()
-    text = input_text(file, decoding_errors)
+    text = input_text(file, errors)
     with garbage_collection_off():
         from seq2seq.runs.load import load
 
         load_with = partial(load, run, device=device, checkpoint=checkpoint, threads=threads, workers=workers)
         loaded = load_with(
-            precision=number_format,
+            precision=precision,
             ensemble=ensemble or (),
-            engine=None if engine == "auto" else cast("EngineName | None", engine),
+            engine=None if engine == "auto" else engine,
             shortlist=shortlist,
             rerank=rerank,
             rerank_weight=rerank_weight,
@@ -236,7 +231,7 @@ def translate(
         from seq2seq.runs.faster_engine import WORTH_MEASURING, faster_engine
 
         if file.stat().st_size >= WORTH_MEASURING and not is_export(run):
-            begin = loaded.target_tags.add(input_text(file, decoding_errors).lines, target_tag, "--target-tag")
+            begin = loaded.target_tags.add(input_text(file, errors).lines, target_tag, "--target-tag")
             loaded = faster_engine(loaded, partial(load_with, engine="ctranslate2"), begin, options)
     if talks:
         Prompt(loaded, options, output_format, target_tag).run()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from seq2seq.cli.options import check_choice, exclude, require
+from seq2seq.cli.options import exclude, require
 from seq2seq.console import say
 from seq2seq.errors import DataError, UsageError
 
@@ -46,7 +46,6 @@ class DecodingOptions(NamedTuple):
 
     def check(self) -> None:
         """Raise `UsageError` for options that exclude each other."""
-        check_choice("--mbr-utility", self.mbr_utility, ("chrf", "bleu"))
         draws = self.sample or self.mbr is not None
         if (self.temperature != 1.0 or self.top_k or self.top_p != 1.0 or self.seed != 1) and not draws:
             raise UsageError(

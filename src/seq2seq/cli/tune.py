@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,7 +18,6 @@ from seq2seq.cli.options import (
     Json,
     Quiet,
     Threads,
-    check_choice,
     check_own_folder,
     exclude,
     parse_minutes,
@@ -47,7 +46,8 @@ def tune(
         Path | None, typer.Option("--output", "-o", help="Folder of the trials. [default: runs/NAME-tune]")
     ] = None,
     sampler: Annotated[
-        str, typer.Option("--sampler", help="auto, grid, random, or optuna (pip install '.[tune]').")
+        Literal["auto", "grid", "random", "optuna"],
+        typer.Option("--sampler", help="Draws the settings to try; optuna needs pip install '.[tune]'."),
     ] = "auto",
     ensemble: Annotated[
         int, typer.Option("--ensemble", min=1, help="Number of trials to train to the end and to combine.")
@@ -81,7 +81,6 @@ def tune(
     if budget is None:
         raise UsageError("tune needs a time for the search", hint="--budget 60m", code="usage.nothing-to-do")
     minutes = parse_minutes("--budget", budget)
-    check_choice("--sampler", sampler, ("auto", "grid", "random", "optuna"))
     exclude("tune", [("torchrun", "RANK" in os.environ)], "it starts the ranks of each trial itself")
     overrides += [f"device={device}"] if device else []
     overrides += [f"threads={threads}"] if threads else []
@@ -90,16 +89,14 @@ def tune(
     from seq2seq.tuning.search import prepare, show_score
     from seq2seq.tuning.search import tune as search
     from seq2seq.tuning.setup import read_setup
-    from seq2seq.tuning.space import Sampler
 
-    kind: Sampler = next(kind for kind in get_args(Sampler) if kind == sampler)
     setup = read_setup(files, overrides, ensemble)
     if dry_run:
-        _print_plan(setup, prepare(setup, minutes, kind), as_json=as_json)
+        _print_plan(setup, prepare(setup, minutes, sampler), as_json=as_json)
         return
     folder = output or Path(f"runs/{setup.config.name or 'run'}-tune")
     with notifying(notify, folder) as outcome:
-        result = search(setup, folder, minutes, sampler=kind, refresh=refresh_report)
+        result = search(setup, folder, minutes, sampler=sampler, refresh=refresh_report)
         outcome.score = f"validation {show_score(result.best.scores[-1])}"
     runs = [folder / trial.name for trial in result.finalists]
     is_shown = as_json or not quiet

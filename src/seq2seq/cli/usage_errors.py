@@ -101,6 +101,8 @@ def usage_error(error: Exception, arguments: list[str]) -> UsageError:
     if isinstance(error, typer.BadParameter) and isinstance(error.__cause__, ValidationError) and error.param:
         problem = error.__cause__.errors()[0]
         name = error.param.opts[0]
+        if isinstance(error.param, TyperOption) and (choices := error.param.type_descriptor.choices):
+            return _not_a_choice(name, problem["input"], choices)
         if limits := bounds(problem):
             hint, code = f"{name} {limits[0]}", "usage.value"
         what = f"invalid value for '{name}': must be {expected(problem)}, not {problem['input']}"
@@ -116,6 +118,12 @@ def usage_error(error: Exception, arguments: list[str]) -> UsageError:
     elif what.startswith("Missing") and context is not None:
         hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
     return UsageError(what[:1].lower() + what[1:], where=command, hint=hint, code=code)
+
+
+def _not_a_choice(option: str, value: str, choices: Sequence[str]) -> UsageError:
+    *most, last = choices
+    named = f"neither {most[0]} nor {last}" if len(choices) == 2 else f"none of {', '.join(most)} and {last}"
+    return UsageError(f"{option} {value} is {named}", hint=f"{option} {choices[0]}", code="usage.choice")
 
 
 def name_not_utf8(arguments: Sequence[str]) -> UsageError | None:
