@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from seq2seq.cli.input import REPLACE, check_prefix
+from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -109,19 +110,11 @@ def backtranslate(
     require("--beam-size", "--method beam or noised-beam", not samples or beam_size is None)
     _check_tag(tag)
     check_prefix(output, "-o")
-    from seq2seq.runs.load import load
     from seq2seq.synthesis.back_translation import Method
     from seq2seq.synthesis.filters import FilterOptions
 
     making = Method(method, beam_size, top_k, temperature, seed)
-    loaded = load(
-        run,
-        device=device,
-        checkpoint=checkpoint,
-        threads=threads,
-        workers=workers,
-        precision=precision,
-    )
+    loaded = LoadOptions(device, threads, checkpoint, precision, workers).load(run)
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:
         limits = limits._replace(min_score=min_score)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from seq2seq.cli.input import REPLACE
+from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
     Budget,
@@ -30,7 +31,6 @@ from seq2seq.cli.options import (
     Threads,
     Workers,
     check_own_folder,
-    check_rerank,
     exclude,
     parse_minutes,
     split_arguments,
@@ -151,26 +151,25 @@ def distill(
     targets.check()
     conflicts = [("--mbr", mbr is not None), ("--near-reference", near_reference)]
     exclude("--rerank", conflicts if rerank is not None else [], "both choose among the translations of a sentence")
-    check_rerank(rerank, rerank_weight, beam_size)
-    files, settings = split_arguments(arguments)
-    if files:
-        raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
-    minutes = None if budget is None else parse_minutes("--budget", budget)
-    from seq2seq.atomic_files import disk_error, make_folder
-    from seq2seq.runs.directory import DISTILLED, RunDirectory
-    from seq2seq.runs.load import load
-    from seq2seq.runs.run_config import check_run_config
-
-    RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
-    load_run = partial(load, device=device, threads=threads, workers=workers, precision=precision)
-    loaded = load_run(
-        run,
+    student = LoadOptions(device, threads, precision=precision, workers=workers)
+    teacher = student._replace(
         checkpoint=checkpoint,
         ensemble=ensemble or (),
         engine="native",
         rerank=rerank,
         rerank_weight=rerank_weight,
     )
+    teacher.check(beam_size)
+    files, settings = split_arguments(arguments)
+    if files:
+        raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
+    minutes = None if budget is None else parse_minutes("--budget", budget)
+    from seq2seq.atomic_files import disk_error, make_folder
+    from seq2seq.runs.directory import DISTILLED, RunDirectory
+    from seq2seq.runs.run_config import check_run_config
+
+    RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
+    loaded = teacher.load(run)
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}{DISTILLED}")
@@ -188,7 +187,7 @@ def distill(
         raise
     counts = _translate(loaded, folder, targets, text or [])
     _train(config, started, quiet=quiet)
-    _compare(loaded, load_run(output), counts, as_json=as_json, quiet=quiet)
+    _compare(loaded, student.load(output), counts, as_json=as_json, quiet=quiet)
 
 
 def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[str]) -> FilterCounts:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from seq2seq.cli.input import check_output, same_file
+from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -24,7 +25,6 @@ from seq2seq.cli.options import (
     Shortlist,
     TargetTag,
     Threads,
-    check_rerank,
     exclude,
     require,
 )
@@ -33,7 +33,6 @@ from seq2seq.console import Progress, counted, format_table, say, set_quiet, war
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.config.settings import DecodingPrecision
     from seq2seq.decoding.forced_decoding import Scorer, TargetScore
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.evaluation.significance import MetricTest
@@ -47,19 +46,6 @@ RunOption = Annotated[
 
 _SCORED_AT_ONCE = 8192
 """Pairs that `score` holds the scores of, and prints together."""
-
-
-class _Loading(NamedTuple):
-    """Arguments of `load`."""
-
-    device: str
-    checkpoint: str | None
-    threads: int
-    ensemble: Sequence[Path]
-    shortlist: bool
-    precision: DecodingPrecision | None
-    rerank: Path | None
-    rerank_weight: float | None
 
 
 class _Evaluation(NamedTuple):
@@ -119,7 +105,17 @@ def evaluate(
     set_quiet(quiet)
     from seq2seq.evaluation.metrics import corpus_metrics
 
-    check_rerank(rerank, rerank_weight, beam_size)
+    loading = LoadOptions(
+        device,
+        threads,
+        checkpoint,
+        precision,
+        ensemble=ensemble or (),
+        shortlist=shortlist,
+        rerank=rerank,
+        rerank_weight=rerank_weight,
+    )
+    loading.check(beam_size)
     if language is not None:
         _check_language(language)
     folder, files = _run_and_references(run or [], references or [])
@@ -155,16 +151,7 @@ def evaluate(
             baseline=baseline,
             output=output,
             changes={"beam_size": beam_size, "length_penalty": length_penalty},
-            loading=_Loading(
-                device,
-                checkpoint,
-                threads,
-                ensemble or (),
-                shortlist,
-                precision,
-                rerank,
-                rerank_weight,
-            ),
+            loading=loading,
             language=language,
         )
     _print(done, str(baseline), as_json=as_json, quiet=quiet)
@@ -264,7 +251,7 @@ def _evaluate_run(
     baseline: Path | None,
     output: Path | None,
     changes: dict[str, float | int | None],
-    loading: _Loading,
+    loading: LoadOptions,
     language: str | None,
 ) -> _Evaluation:
     from seq2seq.cli.train import print_findings
@@ -272,17 +259,16 @@ def _evaluate_run(
     from seq2seq.evaluation.metrics import corpus_metrics
     from seq2seq.reports.report import Translations
     from seq2seq.runs.evaluate import metrics_by_target_tag
-    from seq2seq.runs.load import load
 
     check_output(output, (source, *references))
-    loaded = load(run, **loading._asdict())
+    loaded = loading.load(run)
     first = next(iter(references), None)
     pairs = _pairs(loaded, split, source, first, target_tag)
     others = [[target for _, target in _pairs(loaded, split, source, path, target_tag)] for path in references[1:]]
     # Mistakes in the baseline come before the work.
     baseline_run = None
     if baseline is not None and baseline.is_dir():
-        baseline_run = load(baseline, device=loading.device, threads=loading.threads)
+        baseline_run = LoadOptions(loading.device, loading.threads).load(baseline)
     lines = [] if baseline is None or baseline_run is not None else _baseline_lines(baseline, len(pairs))
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}

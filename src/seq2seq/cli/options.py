@@ -237,18 +237,6 @@ def parse_minutes(option: str, text: str) -> float:
     return round(minutes, 4)
 
 
-def check_rerank(run: Path | None, weight: float | None, beam_size: int | None) -> None:
-    """Raise `UsageError` for a weight without a run, and for a beam that finds one translation alone."""
-    if weight is not None:
-        require("--rerank-weight", "--rerank RUN", run is not None)
-    if run is not None and beam_size == 1:
-        raise UsageError(
-            "--rerank chooses among several translations, and a beam of 1 has one",
-            hint="--beam-size 5",
-            code="usage.conflict",
-        )
-
-
 def check_own_folder(folder: Path, what: str, hint: str) -> None:
     """Raise `UsageError` for the current folder, which `-o ""` is, too: the value of a variable that is not set."""
     if folder.resolve() == Path.cwd():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
     Device,
@@ -103,7 +103,6 @@ def serve(
 
     import_library("uvicorn")
     import_library("starlette")
-    from seq2seq.runs.load import load
     from seq2seq.serving.access import Access
     from seq2seq.serving.limits import Limits
     from seq2seq.serving.server import address_of, listen, started
@@ -114,8 +113,8 @@ def serve(
     # That the address is taken should not be told after a minute of loading and compiling. It is not kept until then:
     # workers are forked, and would keep the socket open after the end of the server.
     listen(host, port).close()
-    load_run = partial(load, device=device, threads=threads, workers=workers, precision=precision)
-    served = [_served(load_run(run, shortlist=shortlist), limits, beam_size, glossary, kinds) for run in runs]
+    loading = LoadOptions(device, threads, precision=precision, workers=workers, shortlist=shortlist)
+    served = [_served(loading.load(run), limits, beam_size, glossary, kinds) for run in runs]
     with started(served, limits, access) as service, listen(host, port) as listener:
         for direction in service.directions.values():
             say(f"{direction.name} by {direction.run.loaded.directory.path} ({direction.run.loaded.checkpoint})")

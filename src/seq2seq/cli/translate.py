@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from seq2seq.cli.input import check_output, input_text, unwrapped, with_prefixes
+from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
     Checkpoint,
@@ -33,7 +34,6 @@ from seq2seq.cli.options import (
     TargetTag,
     Threads,
     Workers,
-    check_rerank,
     exclude,
     parse_kinds,
     require,
@@ -185,7 +185,19 @@ def translate(
     output_format = OutputFormat(n_best, as_json, scores, token_scores, alignments)
     decoding.check()
     output_format.check()
-    check_rerank(rerank, rerank_weight, beam_size)
+    loading = LoadOptions(
+        device,
+        threads,
+        checkpoint,
+        precision,
+        workers,
+        ensemble or (),
+        None if engine == "auto" else engine,
+        shortlist,
+        rerank,
+        rerank_weight,
+    )
+    loading.check(beam_size)
     conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
     exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
     searches = [("--sample", sample), ("--mbr", mbr is not None), ("--diversity", diversity > 0)]
@@ -209,17 +221,7 @@ def translate(
     talks = file is None and output is None and prefix is None and not wrapped and is_conversation()
     text = input_text(file, errors)
     with garbage_collection_off():
-        from seq2seq.runs.load import load
-
-        load_with = partial(load, run, device=device, checkpoint=checkpoint, threads=threads, workers=workers)
-        loaded = load_with(
-            precision=precision,
-            ensemble=ensemble or (),
-            engine=None if engine == "auto" else engine,
-            shortlist=shortlist,
-            rerank=rerank,
-            rerank_weight=rerank_weight,
-        )
+        loaded = loading.load(run)
     if batch_size is not None:
         loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
     options = decoding.options(loaded)
@@ -232,7 +234,7 @@ def translate(
 
         if file.stat().st_size >= WORTH_MEASURING and not is_export(run):
             begin = loaded.target_tags.add(input_text(file, errors).lines, target_tag, "--target-tag")
-            loaded = faster_engine(loaded, partial(load_with, engine="ctranslate2"), begin, options)
+            loaded = faster_engine(loaded, partial(loading._replace(engine="ctranslate2").load, run), begin, options)
     if talks:
         Prompt(loaded, options, output_format, target_tag).run()
         return

@@ -1,0 +1,47 @@
+"""Options of how a run is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from seq2seq.cli.options import require
+from seq2seq.errors import UsageError
+
+if TYPE_CHECKING:
+    from seq2seq.config.settings import DecodingPrecision
+    from seq2seq.runs.load import EngineName
+    from seq2seq.runs.loaded_run import LoadedRun
+
+
+class LoadOptions(NamedTuple):
+    """Options of how a run is loaded, by the names that `seq2seq.load` has for them; None is the run's own setting."""
+
+    device: str
+    threads: int
+    checkpoint: str | None = None
+    precision: DecodingPrecision | None = None
+    workers: int | None = None
+    ensemble: Sequence[Path] = ()
+    engine: EngineName | None = None
+    shortlist: bool = False
+    rerank: Path | None = None
+    rerank_weight: float | None = None
+
+    def check(self, beam_size: int | None) -> None:
+        """Raise `UsageError` for a weight without a run that reranks, and for one that gets a single hypothesis."""
+        if self.rerank_weight is not None:
+            require("--rerank-weight", "--rerank RUN", self.rerank is not None)
+        if self.rerank is not None and beam_size == 1:
+            raise UsageError(
+                "--rerank chooses among several translations, and a beam of 1 has one",
+                hint="--beam-size 5",
+                code="usage.conflict",
+            )
+
+    def load(self, run: Path) -> LoadedRun:
+        """Load a run. Raises as `seq2seq.load`."""
+        from seq2seq.runs.load import load
+
+        return load(run, **self._asdict())
