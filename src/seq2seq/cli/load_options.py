@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LoadOptions(NamedTuple):
-    """Options of how a run is loaded, by the names that `seq2seq.load` has for them; None is the run's own setting."""
+    """Options of how a run is loaded, most of them those of `seq2seq.load`; None is the run's own setting."""
 
     device: str
     threads: int
@@ -28,6 +28,8 @@ class LoadOptions(NamedTuple):
     shortlist: bool = False
     rerank: Path | None = None
     rerank_weight: float | None = None
+    batch_size: int | None = None
+    """Maximum number of lines decoded at once."""
 
     def check(self, beam_size: int | None) -> None:
         """Raise `UsageError` for a weight without a run that reranks, and for one that gets a single hypothesis."""
@@ -44,4 +46,10 @@ class LoadOptions(NamedTuple):
         """Load a run. Raises as `seq2seq.load`."""
         from seq2seq.runs.load import load
 
-        return load(run, **self._asdict())
+        options = self._asdict()
+        del options["batch_size"]
+        loaded = load(run, **options)
+        if self.batch_size is not None:
+            settings = loaded.translator.settings
+            loaded.translator.settings = settings.model_copy(update={"batch_sentences": self.batch_size})
+        return loaded

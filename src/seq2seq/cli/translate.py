@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -45,6 +45,7 @@ from seq2seq.console import Progress, counted, say, set_quiet, warn
 from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
+    from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
@@ -162,91 +163,145 @@ def translate(
     On a terminal, without a file, it asks for lines; :help lists the commands of that prompt.
     """
     set_quiet(quiet)
-    decoding = DecodingOptions(
-        beam_size,
-        length_penalty,
-        n_best,
-        diversity,
-        min_length_ratio,
-        max_length_ratio,
-        max_length,
-        sample,
-        temperature,
-        top_k,
-        top_p,
-        seed,
-        mbr,
-        mbr_utility,
-        glossary,
-        replace_unknown,
-        paragraphs or wrapped,
-        parse_kinds(keep),
+    job = _Job(
+        run=run,
+        file=file,
+        prefix=prefix,
+        wrapped=wrapped,
+        target_tag=target_tag,
+        errors=errors,
+        output=output,
+        resume=resume,
+        engine=engine,
+        loading=LoadOptions(
+            device=device,
+            threads=threads,
+            checkpoint=checkpoint,
+            precision=precision,
+            workers=workers,
+            ensemble=ensemble or (),
+            engine=None if engine == "auto" else engine,
+            shortlist=shortlist,
+            rerank=rerank,
+            rerank_weight=rerank_weight,
+            batch_size=batch_size,
+        ),
+        decoding=DecodingOptions(
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            n_best=n_best,
+            diversity=diversity,
+            min_length_ratio=min_length_ratio,
+            max_length_ratio=max_length_ratio,
+            max_length=max_length,
+            sample=sample,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            mbr=mbr,
+            mbr_utility=mbr_utility,
+            glossary=glossary,
+            replace_unknown=replace_unknown,
+            paragraphs=paragraphs or wrapped,
+            keep=parse_kinds(keep),
+        ),
+        output_format=OutputFormat(
+            n_best=n_best, as_json=as_json, scores=scores, token_scores=token_scores, alignments=alignments
+        ),
     )
-    output_format = OutputFormat(n_best, as_json, scores, token_scores, alignments)
-    decoding.check()
-    output_format.check()
-    loading = LoadOptions(
-        device,
-        threads,
-        checkpoint,
-        precision,
-        workers,
-        ensemble or (),
-        None if engine == "auto" else engine,
-        shortlist,
-        rerank,
-        rerank_weight,
-    )
-    loading.check(beam_size)
-    conflicts = [("--resume", resume), ("--prefix", prefix is not None)]
-    exclude("--wrapped", conflicts if wrapped else [], "a line of output is no longer one of the input")
-    searches = [("--sample", sample), ("--mbr", mbr is not None), ("--diversity", diversity > 0)]
-    exclude("--shortlist", searches if shortlist else [], "these have the whole vocabulary")
-    exclude("--rerank", searches if rerank is not None else [], "it reorders what a beam has found")
-    exclude("--engine auto", [("--resume", resume and engine == "auto")], "the rest might come from the other engine")
-    if resume:
-        require("--resume", "-o FILE", output is not None and str(output) != "-")
-    check_output(output, (file, prefix, glossary))
+    job.check()
     if resume and output is not None and is_finished(output, file, errors, 1 if as_json else n_best):
         say(f"{output} is complete and kept, whatever its options were (leave out --resume to replace it)")
-        return
-    if engine == "ctranslate2":
-        conflicts = [
-            ("--ensemble", bool(ensemble)),
-            ("--alignments", alignments),
-            ("--precision", precision is not None),
-            ("--shortlist", shortlist),
-        ]
-        exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
-    talks = file is None and output is None and prefix is None and not wrapped and is_conversation()
-    text = input_text(file, errors)
-    with garbage_collection_off():
-        loaded = loading.load(run)
-    if batch_size is not None:
-        loaded.translator.settings = loaded.translator.settings.model_copy(update={"batch_sentences": batch_size})
-    options = decoding.options(loaded)
-    options = options._replace(search=options.search._replace(with_token_scores=token_scores))
-    # The native engine alone supports these.
-    special = ensemble or alignments or precision or sample or mbr or diversity or glossary or shortlist or rerank
-    if engine == "auto" and not special and file is not None and file.is_file():
+    else:
+        job.start()
+
+
+class _Job(NamedTuple):
+    """A text to translate, the options of that, and the output."""
+
+    run: Path
+    file: Path | None
+    prefix: Path | None
+    wrapped: bool
+    target_tag: str | None
+    errors: DecodingErrors
+    output: Path | None
+    resume: bool
+    engine: Literal["native", "ctranslate2", "auto"] | None
+    loading: LoadOptions
+    decoding: DecodingOptions
+    output_format: OutputFormat
+
+    def check(self) -> None:
+        """Raise `UsageError` for options that exclude each other, and for an output that would overwrite an input."""
+        loading, decoding = self.loading, self.decoding
+        decoding.check()
+        self.output_format.check()
+        loading.check(decoding.beam_size)
+        if self.wrapped:
+            conflicts = [("--resume", self.resume), ("--prefix", self.prefix is not None)]
+            exclude("--wrapped", conflicts, "a line of output is no longer one of the input")
+        searches = decoding.special_searches()
+        if loading.shortlist:
+            exclude("--shortlist", searches, "these have the whole vocabulary")
+        if loading.rerank is not None:
+            exclude("--rerank", searches, "it reorders what a beam has found")
+        if self.engine == "auto":
+            exclude("--engine auto", [("--resume", self.resume)], "the rest might come from the other engine")
+        if self.engine == "ctranslate2":
+            conflicts = [
+                ("--ensemble", bool(loading.ensemble)),
+                ("--alignments", self.output_format.alignments),
+                ("--precision", loading.precision is not None),
+                ("--shortlist", loading.shortlist),
+            ]
+            exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
+        if self.resume:
+            require("--resume", "-o FILE", self.output is not None and str(self.output) != "-")
+        check_output(self.output, (self.file, self.prefix, decoding.glossary))
+
+    def start(self) -> None:
+        """Translate the text, or what is typed at a prompt."""
+        lines, more = input_text(self.file, self.errors)
+        with garbage_collection_off():
+            loaded = self.loading.load(self.run)
+        options = self.decoding.options(loaded)
+        options = options._replace(search=options.search._replace(with_token_scores=self.output_format.token_scores))
+        if not (self.file or self.output or self.prefix or self.wrapped) and is_conversation():
+            Prompt(loaded, options, self.output_format, self.target_tag).run()
+            return
+        if self.engine == "auto":
+            loaded = self._with_faster_engine(loaded, options)
+        tagged = loaded.target_tags.add(unwrapped(lines) if self.wrapped else lines, self.target_tag, "--target-tag")
+        prefixed = with_prefixes(tagged, "stdin" if self.file is None else str(self.file), self.prefix)
+        identity = None if self.wrapped or self.engine == "auto" else self._identity(loaded)
+        with open_output(self.output, identity, resume=self.resume) as stream:
+            _translate(loaded, options, prefixed, more, stream, self.output_format)
+
+    def _with_faster_engine(self, loaded: LoadedRun, options: TranslationOptions) -> LoadedRun:
+        """The run with CTranslate2 if that has all options and is faster; only a large file is worth the comparison."""
         from seq2seq.export.folder import is_export
         from seq2seq.runs.faster_engine import WORTH_MEASURING, faster_engine
 
-        if file.stat().st_size >= WORTH_MEASURING and not is_export(run):
-            begin = loaded.target_tags.add(input_text(file, errors).lines, target_tag, "--target-tag")
-            loaded = faster_engine(loaded, partial(loading._replace(engine="ctranslate2").load, run), begin, options)
-    if talks:
-        Prompt(loaded, options, output_format, target_tag).run()
-        return
-    given = unwrapped(text.lines) if wrapped else text.lines
-    tagged = loaded.target_tags.add(given, target_tag, "--target-tag")
-    lines = with_prefixes(tagged, "stdin" if file is None else str(file), prefix)
-    identity = {**loaded.identity, "engine": engine or "native", "target_tag": target_tag}
-    if shortlist:
-        identity["shortlist"] = "yes"
-    identity |= decoding.identity() | output_format._asdict()
-    with open_output(output, None if wrapped or engine == "auto" else identity, resume=resume) as stream:
-        _translate(loaded, options, lines, text.more, stream, output_format)
+        loading, decoding = self.loading, self.decoding
+        native_only = [
+            *(loading.ensemble, loading.precision, loading.shortlist, loading.rerank),
+            *(given for _, given in decoding.special_searches()),
+            *(decoding.glossary, self.output_format.alignments),
+        ]
+        is_large = self.file is not None and self.file.is_file() and self.file.stat().st_size >= WORTH_MEASURING
+        if any(native_only) or not is_large or is_export(self.run):
+            return loaded
+        lines = loaded.target_tags.add(input_text(self.file, self.errors).lines, self.target_tag, "--target-tag")
+        return faster_engine(loaded, partial(loading._replace(engine="ctranslate2").load, self.run), lines, options)
+
+    def _identity(self, loaded: LoadedRun) -> dict[str, Any]:
+        """The options that `--resume` requires to be equal."""
+        identity = {**loaded.identity, "engine": self.engine or "native", "target_tag": self.target_tag}
+        if self.loading.shortlist:
+            identity["shortlist"] = "yes"
+        return identity | self.decoding.identity() | self.output_format._asdict()
 
 
 def _translate(

@@ -78,6 +78,10 @@ class DecodingOptions(NamedTuple):
         if self.max_length is not None:
             exclude("--max-length", [("--max-length-ratio", self.max_length_ratio is not None)], "both set a limit")
 
+    def special_searches(self) -> list[tuple[str, bool]]:
+        """The options that replace the plain beam search, and whether they are given."""
+        return [("--sample", self.sample), ("--mbr", self.mbr is not None), ("--diversity", self.diversity > 0)]
+
     def options(self, loaded: LoadedRun) -> TranslationOptions:
         """The options of the translator.
 
