@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from seq2seq.extras import EXTRAS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -39,11 +41,7 @@ def declared_packages() -> set[str]:
         normalized(text)
         for text in [
             *project["dependencies"],
-            *(
-                text
-                for name in ("ctranslate2", "huggingface", "mimalloc", "mtdata", "langid", "serve", "tune")
-                for text in extras[name]
-            ),
+            *(text for name in EXTRAS for text in extras[name]),
         ]
     }
 

@@ -3,8 +3,3 @@
 __version__ = "0.1.0"
 UPDATE = "git pull && pip install . in the clone of seq2seq"
 """The remedy for files of a newer version."""
-
-
-def install(extra: str) -> str:
-    """The remedy for a missing optional library."""
-    return f"pip install '.[{extra}]' in the clone of seq2seq"

@@ -17,6 +17,7 @@ import torch
 from seq2seq import __version__
 from seq2seq.config import Config, load_config
 from seq2seq.export.folder import Trained, seal
+from seq2seq.extras import EXTRAS
 from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
 from seq2seq.sealed_records import write_record
@@ -43,7 +44,7 @@ def test_everything_that_a_report_needs_is_there(seq2seq: Runner, tmp_path: Path
     assert facts["versions"]["seq2seq"] == __version__
     assert facts["versions"]["torch"] == torch.__version__
     assert facts["versions"]["python"].startswith(platform.python_version())
-    assert set(facts["extras"]) == {"ctranslate2", "huggingface"}
+    assert set(facts["extras"]) == set(EXTRAS)
     assert " free" in facts["disk"]["cache"]
     assert facts["devices"]["cpu"]
     assert set(facts["chosen"]) == {"device", "training in", "translating in", "ranks", "long texts"}

@@ -99,7 +99,7 @@ def serve(
     if wrong := next((name for name in allow_host or () if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:]+", name)), None):
         what = f"{wrong!r} is no name of a host"
         raise UsageError(what, where="--allow-host", hint="--allow-host translate.example.org", code="usage.value")
-    from seq2seq.export.requirements import import_library
+    from seq2seq.extras import import_library
 
     import_library("uvicorn")
     import_library("starlette")

@@ -17,7 +17,7 @@ from seq2seq.config.sources import HubSource
 from seq2seq.data.cache import cache_folder
 from seq2seq.data.files import Pair, digest_file, one_line
 from seq2seq.errors import DataError, UsageError, UserError
-from seq2seq.version import install
+from seq2seq.extras import import_library
 
 MTDATA = "mtdata:"
 
@@ -111,15 +111,11 @@ def _import_mtdata() -> Any:
     try:
         with tempfile.TemporaryDirectory() as empty:
             os.chdir(empty)  # mtdata imports any mtdata*.py of the working folder
-            import mtdata
-
+            mtdata = import_library("mtdata")
             console.say("reading the index of mtdata, which takes half a minute the first time")
             logging.getLogger().setLevel(logging.WARNING)  # mtdata logs to stdout
-            import mtdata.cache
-            import mtdata.index
-            import mtdata.parser
-    except ImportError:
-        raise UsageError("mtdata is not installed", hint=install("mtdata"), code="export.library") from None
+            for module in ("cache", "index", "parser"):
+                import_library(f"mtdata.{module}")
     finally:
         os.chdir(here)
     return mtdata

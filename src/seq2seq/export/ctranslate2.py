@@ -16,7 +16,8 @@ from seq2seq.errors import UsageError
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Export, Trained, add_run, export_folder, open_export, seal
 from seq2seq.export.parity import Parity, Reference
-from seq2seq.export.requirements import import_library, longest_source, require_transformer, table_length
+from seq2seq.export.requirements import longest_source, require_transformer, table_length
+from seq2seq.extras import import_library
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.layers import Embedding, FeedForward
 from seq2seq.models.positions import Positions, sinusoids

@@ -16,7 +16,7 @@ from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Senten
 from seq2seq.decoding.length_limits import check, lengths
 from seq2seq.errors import CheckpointError, DivergenceError, ResourceError, UsageError
 from seq2seq.export.folder import Export
-from seq2seq.export.requirements import import_library
+from seq2seq.extras import import_library
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
 from seq2seq.system import available_cores
 

@@ -25,7 +25,8 @@ from seq2seq.errors import UsageError
 from seq2seq.export.folder import Trained, export_folder, seal
 from seq2seq.export.model_card import model_card
 from seq2seq.export.parity import Parity, Reference
-from seq2seq.export.requirements import import_library, longest_source, require_transformer, table_length
+from seq2seq.export.requirements import longest_source, require_transformer, table_length
+from seq2seq.extras import import_library
 from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.transformer import TransformerModel
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection

@@ -1,17 +1,12 @@
-"""Requirements of other libraries: architecture, lengths of texts, installed packages."""
+"""Requirements of other libraries: architecture, lengths of texts."""
 
 from __future__ import annotations
-
-import importlib
-from typing import Any
 
 from seq2seq.config import DecodingSettings, ModelSettings
 from seq2seq.errors import UsageError
 from seq2seq.models import Seq2SeqModel, TransformerModel
-from seq2seq.version import install
 
 _MIN_POSITIONS = 2048
-_EXTRAS = {"ctranslate2": "ctranslate2", "transformers": "huggingface", "starlette": "serve", "uvicorn": "serve"}
 
 
 def require_transformer(model: Seq2SeqModel, library: str) -> TransformerModel:
@@ -63,12 +58,3 @@ def longest_source(model: TransformerModel, decoding: DecodingSettings) -> int:
     """Maximum length of a line in source tokens, EOS not counted, that is translated as a whole."""
     limit = model.max_source_length
     return decoding.max_source_tokens if limit is None else min(decoding.max_source_tokens, limit - 1)
-
-
-def import_library(name: str) -> Any:
-    """A module of one of the extras. Raises `UsageError` if it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        hint = install(_EXTRAS[name])
-        raise UsageError(f"{name} is not usable here: {error}", hint=hint, code="export.library") from None

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +27,7 @@ from seq2seq.decoding.workers import can_fork
 from seq2seq.devices import choose_device
 from seq2seq.distributed.placement import place
 from seq2seq.errors import UserError
+from seq2seq.extras import EXTRAS
 from seq2seq.kernels.compile import COMPILING, int8_fault, load
 from seq2seq.optimization.precision import choose_precision
 from seq2seq.sanitize import redact
@@ -36,7 +37,6 @@ Facts = dict[str, dict[str, str]]
 """Sections of names and values, in the order of printing."""
 
 _LIBRARIES = ("numpy", "numba", "pyarrow", "datasets", "sentencepiece", "safetensors", "sacrebleu", "pydantic", "typer")
-_EXTRAS = {"ctranslate2": "ctranslate2", "huggingface": "transformers"}
 # CPU features that decide speed: vector width, and matrix products in low precision.
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 _VARIABLES = (
@@ -65,7 +65,7 @@ def machine_facts(config: Config, cache: Path) -> Facts:
     """All facts about this machine, for a run of `config` whose prepared data are in the folder `cache`."""
     return {
         "versions": _versions(),
-        "extras": {name: _version(package, importable=package) for name, package in _EXTRAS.items()},
+        "extras": {extra: _versions_of_extra(packages) for extra, packages in EXTRAS.items()},
         "processor": _processor(),
         "memory": {**dict(_memory()), "allocator": _allocator()},
         "disk": {
@@ -115,6 +115,13 @@ def _version(package: str, importable: str = "") -> str:
         return version(package)
     except PackageNotFoundError:
         return "installed, version unknown" if importable and importlib.util.find_spec(importable) else "not installed"
+
+
+def _versions_of_extra(packages: Sequence[str]) -> str:
+    versions = [_version(package, importable=package) for package in packages]
+    if len(packages) == 1:
+        return versions[0]
+    return ", ".join(f"{package} {text}" for package, text in zip(packages, versions, strict=True))
 
 
 def _processor() -> dict[str, str]:

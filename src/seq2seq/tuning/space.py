@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from seq2seq.config import Config
 from seq2seq.errors import UsageError
-from seq2seq.version import install
+from seq2seq.extras import install
 
 Sampler = Literal["auto", "grid", "random", "optuna"]
 
