@@ -79,16 +79,14 @@ def test_a_closed_stdin_is_an_empty_input(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(input_text(None, "strict").lines) == []
 
 
-def test_the_prompt_of_a_terminal_goes_to_stderr(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It stood in the translations that were sent to a file."""
+def test_lines_are_read_from_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A prompt stood in the translations that were sent to a file; without a word, the command seemed to hang."""
     ours, its = os.openpty()
     lines, more = opened(its, monkeypatch)
     assert more is not None
     os.write(ours, b"one\ntwo\n")
     texts = iter(lines)
     assert [next(texts), next(texts)] == ["one", "two"]
-    assert capsys.readouterr() == ("", "> > ")
+    assert capsys.readouterr() == ("", "reading lines from the terminal; Ctrl-D ends\n")
     os.close(ours)
     os.close(its)

@@ -13,9 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from seq2seq.console import counted, write_stderr
+from seq2seq.console import counted, say
 from seq2seq.errors import DataError, UsageError
-from seq2seq.signals import Stop
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
@@ -42,7 +41,7 @@ class InputText(NamedTuple):
 
 
 def input_text(file: Path | None, errors: DecodingErrors) -> InputText:
-    """The text of a file or of standard input, which is empty if it is closed; a terminal shows a prompt."""
+    """The text of a file or of standard input, which is empty if it is closed."""
     from seq2seq.data.files import decode_lines, read_lines
 
     if file is not None and str(file) != "-" and not file.is_fifo():
@@ -53,7 +52,9 @@ def input_text(file: Path | None, errors: DecodingErrors) -> InputText:
     elif sys.stdin is None:
         return InputText(())
     elif (number := _stream_number()) is not None:
-        stream = _Stream(number, prompt="> " if sys.stdin.isatty() else "")
+        if sys.stdin.isatty():
+            say("reading lines from the terminal; Ctrl-D ends")
+        stream = _Stream(number)
     else:
         return InputText(decode_lines(sys.stdin.buffer, name, errors, option=REPLACE))
     return InputText(decode_lines(cast(BinaryIO, stream), name, errors, option=REPLACE), stream.more)
@@ -73,8 +74,8 @@ def _stream_number() -> int | None:
 class _Stream:
     """Lines of a pipe or a terminal as they arrive; the buffers of Python do not tell what they hold."""
 
-    def __init__(self, number: int, prompt: str = "") -> None:
-        self._number, self._prompt = number, prompt
+    def __init__(self, number: int) -> None:
+        self._number = number
         self._lines: deque[bytes] = deque()
         self._begun: list[bytes] = []
         """The line that has not ended yet."""
@@ -83,16 +84,8 @@ class _Stream:
 
     def readline(self, limit: int) -> bytes:
         """The next line with its end, or `limit` bytes of a longer one; empty at the end of the input."""
-        if self._prompt and not self._lines and not self._ended:
-            sys.stderr.write(self._prompt)
-            sys.stderr.flush()
-        try:
-            while not self._lines and not self._ended:
-                self._receive()
-        except Stop:
-            if self._prompt:
-                write_stderr("")  # later messages begin on a new line, not behind the prompt
-            raise
+        while not self._lines and not self._ended:
+            self._receive()
         if not self._lines:
             return b""
         line = self._lines.popleft()

@@ -263,14 +263,12 @@ class _Job(NamedTuple):
 
     def start(self) -> None:
         """Translate the text, or what is typed at a prompt."""
-        lines, more = input_text(self.file, self.errors)
-        with garbage_collection_off():
-            loaded = self.loading.load(self.run)
-        options = self.decoding.options(loaded)
-        options = options._replace(search=options.search._replace(with_token_scores=self.output_format.token_scores))
         if not (self.file or self.output or self.prefix or self.wrapped) and is_conversation():
+            loaded, options = self._load()
             Prompt(loaded, options, self.output_format, self.target_tag).run()
             return
+        lines, more = input_text(self.file, self.errors)
+        loaded, options = self._load()
         if self.engine == "auto":
             loaded = self._with_faster_engine(loaded, options)
         tagged = loaded.target_tags.add(unwrapped(lines) if self.wrapped else lines, self.target_tag, "--target-tag")
@@ -278,6 +276,13 @@ class _Job(NamedTuple):
         identity = None if self.wrapped or self.engine == "auto" else self._identity(loaded)
         with open_output(self.output, identity, resume=self.resume) as stream:
             _translate(loaded, options, prefixed, more, stream, self.output_format)
+
+    def _load(self) -> tuple[LoadedRun, TranslationOptions]:
+        with garbage_collection_off():
+            loaded = self.loading.load(self.run)
+        options = self.decoding.options(loaded)
+        search = options.search._replace(with_token_scores=self.output_format.token_scores)
+        return loaded, options._replace(search=search)
 
     def _with_faster_engine(self, loaded: LoadedRun, options: TranslationOptions) -> LoadedRun:
         """The run with CTranslate2 if that has all options and is faster; only a large file is worth the comparison."""
