@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.cli.init import as_overrides, named_corpora, settings_for
+from seq2seq.cli.new_config import as_overrides, named_corpora, settings_for
 from seq2seq.cli.train import _wanted_kind, _without_config
 from seq2seq.config import load_config
 from seq2seq.data.demo import builtin_pairs

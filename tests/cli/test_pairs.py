@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.cli.init import as_overrides, config_for, named_corpora, settings_for
+from seq2seq.cli.new_config import as_overrides, config_for, named_corpora, settings_for
 from seq2seq.cli.options import split_arguments
 from seq2seq.config import load_config
 from seq2seq.config.sources import CsvSource, TextSource, TmxSource, TsvSource

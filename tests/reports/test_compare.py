@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Runner
 
-from seq2seq.cli.compare import _curves
+from seq2seq.cli.results import _curves
 from seq2seq.reports.compare import Comparison, short_names
 from seq2seq.reports.run_summary import summarise
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seq2seq.cli.input import check_output
 from seq2seq.cli.options import HtmlFile, Json, complete_runs
 from seq2seq.cli.output import write_whole
+from seq2seq.cli.results import comparison_as_json, comparison_sections, summary_as_json
 from seq2seq.console import format_table
 from seq2seq.errors import UsageError
 from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
-    from seq2seq.reports.compare import Comparison
     from seq2seq.reports.run_summary import RunSummary
-
-_CURVE_ROWS = 10
-_WIDEST_CELL = 24
 
 
 def compare(
@@ -56,7 +52,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(comparison_as_json(comparison), ensure_ascii=False))
         return
-    typer.echo(presentable("\n\n".join(sections(comparison))))
+    typer.echo(presentable("\n\n".join(comparison_sections(comparison))))
 
 
 def list_runs(
@@ -75,7 +71,7 @@ def list_runs(
         raise UsageError(f"no folder {folder}", hint="seq2seq runs FOLDER", code="usage.nothing-to-do")
     summaries, damaged = find_runs(folder)
     if as_json:
-        listed = [_summary_as_json(summary) for summary in summaries]
+        listed = [summary_as_json(summary) for summary in summaries]
         broken = [{"run": str(path), "state": "damaged", "fault": fault} for path, fault in damaged]
         typer.echo(json.dumps([*listed, *broken], ensure_ascii=False))
         return
@@ -115,95 +111,3 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return "now"
-
-
-def sections(comparison: Comparison) -> list[str]:
-    """The tables and sentences of a comparison."""
-    runs, names = comparison.runs, comparison.names
-    sections = [_table("", names, [(name, cells) for name, *cells in comparison.cost()])]
-    if comparison.settings:
-        rows = [(key, [_short(value) for value in values]) for key, values in comparison.settings.items()]
-        sections.append(_table("settings that differ", names, rows))
-    sections.append(_curves(names, runs))
-    if comparison.tests:
-        tests = [
-            (
-                test.metric,
-                [f"{score.value:.2f} ± {score.interval:.2f}{'*' * score.significant}" for score in test.scores],
-            )
-            for test in comparison.tests
-        ]
-        title = f"test ({runs[0].test_sentences:,})"
-        explained = "± 95 % confidence interval   * different from the first run in both tests"
-        signatures = "\n".join(f"{test.metric}: {test.signature}" for test in comparison.tests)
-        sections.append(f"{_table(title, names, tests)}\n{explained}\n{signatures}")
-        sections += comparison.verdicts
-    else:
-        sections.append(comparison.remark)
-    return [section for section in sections if section]
-
-
-def _curves(names: Sequence[str], runs: Sequence[RunSummary]) -> str:
-    """Validation scores side by side, at about ten steps of each run."""
-    metrics = {run.metric for run in runs if run.curve}
-    if len(metrics) != 1:
-        return "the validation metrics differ: " + ", ".join(sorted(metrics)) if metrics else ""
-    shown: set[int] = set()
-    for run in runs:
-        steps = [point.step for point in run.curve]
-        shown |= {*steps[:: max(1, -(-len(steps) // _CURVE_ROWS))], *steps[-1:]}
-    scores = [{point.step: f"{point.score:.2f}" for point in run.curve} for run in runs]
-    rows = [(f"{step:,}", [found.get(step, "") for found in scores]) for step in sorted(shown)]
-    rows.append(("best", [f"{run.best.score:.2f}" if run.best else "" for run in runs]))
-    return _table(f"validation {metrics.pop()}", names, rows)
-
-
-def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> str:
-    return format_table([title, *(_short(name) for name in names)], [[name, *cells] for name, cells in rows])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _WIDEST_CELL else "..." + text[3 - _WIDEST_CELL :]
-
-
-def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as plain data."""
-    return {
-        "runs": [_summary_as_json(run) for run in comparison.runs],
-        "settings": {
-            key: dict(zip(comparison.names, values, strict=True)) for key, values in comparison.settings.items()
-        },
-        "tests": [
-            {
-                "metric": test.metric,
-                "signature": test.signature,
-                "scores": [
-                    {"run": name, **score._asdict(), "significant": score.significant}
-                    for name, score in zip(comparison.names, test.scores, strict=True)
-                ],
-            }
-            for test in comparison.tests
-        ],
-        "verdicts": comparison.verdicts,
-        "remark": comparison.remark,
-    }
-
-
-def _summary_as_json(run: RunSummary) -> dict[str, Any]:
-    best = run.best
-    return {
-        "run": str(run.path),
-        "state": run.state,
-        "model": run.config.model.kind,
-        "step": run.step,
-        "max_steps": run.config.training.max_steps,
-        "metric": run.metric,
-        "best": best._asdict() if best else None,
-        "curve": [point._asdict() for point in run.curve],
-        "scores": run.scores,
-        "signatures": run.signatures,
-        "minutes": run.minutes,
-        "tokens_per_second": run.tokens_per_second,
-        "parameters": run.parameters,
-        "changed": run.changed,
-    }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seq2seq.cli.input import check_output, check_prefix
+from seq2seq.cli.new_config import named_corpora
 from seq2seq.cli.options import (
     HELP,
     ConfigArguments,
@@ -193,8 +194,6 @@ def _corpora_to_check(
     test: list[str] | None,
 ) -> tuple[list[Source], list[Source], tuple[str, str]]:
     """Training corpora, validation and test corpora, and languages, of options or a config."""
-    from seq2seq.cli.init import named_corpora
-
     named = [option for option, given in (("--pairs", pairs), ("--source", source), ("--target", target)) if given]
     if named and arguments:
         what = f"{named[0]} is for a check without a config, and {arguments[0]} is given"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from seq2seq.cli.options import Quiet, Threads
-from seq2seq.cli.train import print_result
+from seq2seq.cli.results import print_result
 from seq2seq.console import set_quiet
 from seq2seq.sanitize import presentable
 

@@ -35,6 +35,7 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
+from seq2seq.cli.results import print_findings
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import UsageError, UserError
 
@@ -238,7 +239,6 @@ def _config(loaded: LoadedRun, size: Size, folder: Path, settings: list[str], ou
 
 
 def _train(config: Config, started: float, *, quiet: bool) -> None:
-    from seq2seq.cli.train import print_findings
     from seq2seq.reports.report import refresh_report
     from seq2seq.runs.train import train
 

@@ -29,7 +29,8 @@ from seq2seq.cli.options import (
     require,
 )
 from seq2seq.cli.output import write_whole
-from seq2seq.console import Progress, counted, format_table, say, set_quiet, warn
+from seq2seq.cli.results import difference_as_json, print_findings, print_metrics
+from seq2seq.console import Progress, counted, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -188,17 +189,6 @@ def _tests(done: _Evaluation) -> list[MetricTest]:
     return paired_tests(systems, done.references, target_language=done.target_language)
 
 
-def difference_as_json(test: MetricTest) -> dict[str, float | bool | None]:
-    """The difference of the second system from the first, the baseline."""
-    baseline, score = test.scores
-    return {
-        "baseline": baseline.value,
-        "p_bootstrap": score.p_bootstrap,
-        "p_randomisation": score.p_randomisation,
-        "significant": score.significant,
-    }
-
-
 def _baseline_lines(baseline: Path, count: int) -> list[str]:
     """Translations by the baseline in a file."""
     if baseline.is_dir():
@@ -254,7 +244,6 @@ def _evaluate_run(
     loading: LoadOptions,
     language: str | None,
 ) -> _Evaluation:
-    from seq2seq.cli.train import print_findings
     from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
     from seq2seq.reports.report import Translations
@@ -378,19 +367,6 @@ def _scores(scorer: Scorer, pairs: Sequence[tuple[str, str]]) -> Iterator[Target
             some = pairs[begin : begin + _SCORED_AT_ONCE]
             yield from scorer.score(some, start=begin)
             progress.update(len(some))
-
-
-def print_metrics(metrics: Sequence[MetricResult]) -> None:
-    """Print the metrics as a table."""
-    if metrics:
-        typer.echo(metrics_table(metrics))
-
-
-def metrics_table(metrics: Sequence[MetricResult]) -> str:
-    """The metrics with their signatures as a table."""
-    width = max(len(metric.signature) for metric in metrics)
-    rows = [(metric.name, f"{metric.value:.2f}", metric.signature.ljust(width)) for metric in metrics]
-    return format_table(["metric", "score", "signature"], rows)
 
 
 def _lines(path: Path) -> list[str]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seq2seq.cli.new_config import (
+    Corpora,
+    as_overrides,
+    data_settings,
+    holdout_setting,
+    named_corpora,
+    settings_for,
+)
 from seq2seq.cli.notify import Notify, notifying
 from seq2seq.cli.options import (
     Budget,
@@ -32,21 +38,16 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
-from seq2seq.console import counted, duration, format_table, say, set_quiet, write_stderr
-from seq2seq.errors import UsageError, UserError
+from seq2seq.cli.results import print_result
+from seq2seq.console import duration, format_table, say, set_quiet
+from seq2seq.errors import UsageError
 from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
-    from seq2seq.checks.diagnosis import Finding
-    from seq2seq.cli.init import Corpora
     from seq2seq.config.settings_by_size import Choice, Kind
-    from seq2seq.reports.report import Translations
-    from seq2seq.runs.train import RunResult
     from seq2seq.sealed_records import Estimate
 
 _SIZES = ("hidden_size", "ff_size", "embedding_size", "encoder_layers", "decoder_layers")
-_MOST_FINDINGS = 3
-_NEXT_STEPS = 3
 
 
 def train_command(
@@ -127,13 +128,10 @@ def train_command(
 
     suggested: list[str] = []
     reasons: dict[str, str] = {}
-    if named or valid or test:
-        from seq2seq.cli.init import named_corpora
-
-        if corpora := named_corpora(source, target, pairs, valid, test):
-            files, suggested, reasons = _without_config(corpora, overrides, minutes, is_new=dry_run)
-            if files:
-                suggested, overrides = [], [*suggested, *overrides]
+    if corpora := named_corpora(source, target, pairs, valid, test):
+        files, suggested, reasons = _without_config(corpora, overrides, minutes, is_new=dry_run)
+        if files:
+            suggested, overrides = [], [*suggested, *overrides]
     if output is not None and not dry_run:
         RunDirectory(output)  # refuses a run with links or FIFOs before its config is read
     config = load_config(files, overrides, suggested)
@@ -154,7 +152,6 @@ def _without_config(
     A run that was begun has its stored config, so that neither another speed of the machine nor another table of
     choices keeps it from being resumed; corpora and devices are those of the command line.
     """
-    from seq2seq.cli.init import as_overrides, data_settings, holdout_setting, settings_for
     from seq2seq.config import load_config
     from seq2seq.config.load import keys_of
     from seq2seq.runs.directory import RunDirectory
@@ -233,63 +230,3 @@ def print_estimate(found: Estimate, *, as_json: bool) -> None:
         ("time in all", duration(found.seconds)),
     ]
     typer.echo(format_table(("to expect", "about"), rows))
-
-
-def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
-    """Print the test scores of a run and its gravest findings; under torchrun the first rank alone prints."""
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if as_json:
-        typer.echo(json.dumps(_plain(result), ensure_ascii=False))
-    elif quiet:
-        typer.echo("".join(f"{metric.value:.2f}\n" for metric in result.metrics[:1]), nl=False)
-    else:
-        from seq2seq.cli.evaluate import print_metrics
-
-        print_metrics(result.metrics)
-        print_before_and_after(result)
-        write_stderr(
-            f"{counted(result.steps, 'step')} in {result.minutes:.1f} minutes; best model: {result.checkpoint}"
-        )
-    if not quiet:
-        print_next_steps(result.directory, print_findings(result.directory))
-
-
-def print_before_and_after(result: RunResult) -> None:
-    """Print what a fine-tuning has gained on the new test set, and lost on that of the run it started from."""
-    from seq2seq.reports.run_summary import BEFORE_AND_AFTER, before_and_after
-
-    if rows := before_and_after(result.start, result.metrics, result.old_test):
-        typer.echo("\n" + format_table(BEFORE_AND_AFTER, rows))
-
-
-def print_next_steps(run: Path, findings: Sequence[Finding]) -> None:
-    """Print the report's path and the three best next commands on stderr."""
-    name = shlex.quote(str(run))
-    commands = [f"seq2seq translate {name} FILE"]
-    commands += [finding.command for finding in findings[:1]]
-    commands += [f"seq2seq check {name}", f"seq2seq evaluate {name} --source FILE --references FILE"]
-    if (run / "report.html").is_file():
-        say(f"report: {run / 'report.html'}")
-    say("next: " + "\n      ".join(list(dict.fromkeys(commands))[:_NEXT_STEPS]))
-
-
-def print_findings(run: Path, translations: Translations | None = None) -> list[Finding]:
-    """Print the three gravest findings about a run on stderr, and return them; a run with damaged records has none."""
-    from seq2seq.reports.report import run_findings
-
-    findings: list[Finding] = []
-    with suppress(UserError):
-        # Scores of few sentences say so themselves.
-        findings = [each for each in run_findings(run, translations) if each.code != "few-sentences"][:_MOST_FINDINGS]
-        for finding in findings:
-            say(f"finding: {finding.message}: {finding.evidence}\n    {finding.command}")
-    return findings
-
-
-def _plain(result: RunResult) -> dict[str, Any]:
-    metrics = [metric._asdict() for metric in result.metrics]
-    scores = {
-        name: part and part.model_dump() for name, part in (("start", result.start), ("old_test", result.old_test))
-    }
-    return {**result._asdict(), "directory": str(result.directory), "metrics": metrics, **scores}

@@ -23,6 +23,7 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
+from seq2seq.cli.results import comparison_as_json, comparison_sections, difference_as_json, metrics_table
 from seq2seq.console import duration, format_table, say, set_quiet, warn
 from seq2seq.errors import UsageError, UserError
 from seq2seq.sanitize import presentable
@@ -148,8 +149,6 @@ def _print_result(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from seq2seq.cli.compare import comparison_as_json, sections
-
     search, best = result.search, result.best
     failed = sum(bool(trial.error) for trial in search.trials)
     if as_json:
@@ -158,7 +157,7 @@ def _print_result(
     elif quiet:
         typer.echo(f"{best.scores[-1].score:.2f}")
     elif comparison is not None:
-        parts = sections(comparison)
+        parts = comparison_sections(comparison)
         if ensemble is not None:
             parts.append(_ensemble_section(result, ensemble))
         typer.echo(presentable("\n\n".join(parts)))
@@ -189,7 +188,6 @@ def _is_better(result: TuneResult, scores: EnsembleScores) -> bool:
 
 def _ensemble_section(result: TuneResult, scores: EnsembleScores) -> str:
     """The scores of the ensemble, beside those of its best member."""
-    from seq2seq.cli.evaluate import metrics_table
     from seq2seq.evaluation.significance import describe_difference
 
     best = result.best
@@ -231,8 +229,6 @@ def _as_json(result: TuneResult, comparison: dict[str, Any] | None, ensemble: En
 
 
 def _ensemble_as_json(runs: list[str], scores: EnsembleScores) -> dict[str, Any]:
-    from seq2seq.cli.evaluate import difference_as_json
-
     differences = {test.metric: difference_as_json(test) for test in scores.differences}
     test = [metric._asdict() | differences.get(metric.name, {}) for metric in scores.test]
     return {"runs": runs, "validation": scores.validation, "test": test}
