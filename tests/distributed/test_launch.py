@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq.cli.output import open_output
 from seq2seq.config import Config, load_config
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement
 from seq2seq.errors import ConfigError
+from seq2seq.resumable_output import open_output
 from seq2seq.runs.lock import locked
 from tests.children import LIMIT_SECONDS, Child, Outcome, is_gone, is_stopped
 from tests.cli.conftest import checkpoint_of

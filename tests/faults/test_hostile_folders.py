@@ -12,10 +12,10 @@ import pytest
 
 from seq2seq.atomic_files import new_files, new_folder, remove_folder, write_bytes
 from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
-from seq2seq.cli.output import open_output
 from seq2seq.config import load_config
 from seq2seq.console import logging_to, say
 from seq2seq.errors import CheckpointError, ConfigError, UsageError
+from seq2seq.resumable_output import open_output
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.lock import locked
 from seq2seq.runs.run_config import load_run_config

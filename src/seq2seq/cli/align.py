@@ -23,9 +23,10 @@ from seq2seq.cli.options import (
     exclude,
     require,
 )
-from seq2seq.cli.output import open_output, write_whole
+from seq2seq.cli.output import write_whole
 from seq2seq.console import Progress, set_quiet, warn
 from seq2seq.errors import UsageError
+from seq2seq.resumable_output import open_output
 
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.cli.output import is_begun, open_output
 from seq2seq.console import Progress, counted, say, warn
+from seq2seq.resumable_output import is_begun, open_output
 
 if TYPE_CHECKING:
     from seq2seq.decoding.text_batches import Line

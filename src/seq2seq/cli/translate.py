@@ -38,10 +38,11 @@ from seq2seq.cli.options import (
     parse_kinds,
     require,
 )
-from seq2seq.cli.output import Output, is_finished, open_output
+from seq2seq.cli.output import is_finished
 from seq2seq.cli.prompt import Prompt, is_conversation
 from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, counted, say, set_quiet, warn
+from seq2seq.resumable_output import Output, open_output
 from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
