@@ -91,9 +91,9 @@ class _Record(NamedTuple):
     """None if the record is damaged from its beginning, or was written by another version."""
     steps: list[_Step]
     ends: list[int]
-    """Ends of the entries in the file, in bytes: that of the options first."""
+    """Ends of the entries in the file, in bytes; the first entry holds the options."""
     damaged: bool
-    """True if more than a torn last line follows."""
+    """True if anything but a torn last line follows the undamaged entries."""
 
 
 def _entry(content: Any) -> bytes:
@@ -186,7 +186,7 @@ class _FileOutput(Output):
         say(f"{self.lines:,} lines of {self.path} are already translated")
 
     def _resume(self) -> _Step | None:
-        """Shorten the record to what is whole of it and of the file; returns the last whole step, None if none is."""
+        """Shorten the record to its intact steps, whose output is intact, too; return the last of them, or None."""
         record = _read_record(self.record)
         if record.identity is not None:
             from seq2seq.config.differences import require_same_options
@@ -258,7 +258,7 @@ class _FileOutput(Output):
         self._header = b""
 
     def finish(self) -> None:
-        """Rename the complete file to its name; a file that it replaces leaves it its permissions."""
+        """Rename the complete file to its name, with the permissions of the file that it replaces."""
         with suppress(FileNotFoundError):
             shutil.copymode(self.path, self.partial)
         self.partial.replace(self.path)
@@ -266,7 +266,7 @@ class _FileOutput(Output):
 
     def interrupt(self) -> str:
         """See `Output`."""
-        # The record counts: the interruption may have come between the lines and their entry.
+        # The record decides: the interruption may have come after lines were written and before their entry.
         steps = _read_record(self.record).steps if self.record.exists() else []
         if not steps:
             self.partial.unlink(missing_ok=True)

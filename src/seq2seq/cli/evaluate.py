@@ -46,7 +46,7 @@ RunOption = Annotated[
 
 
 _SCORED_AT_ONCE = 8192
-"""Pairs that `score` holds the scores of, and prints together."""
+"""Number of pairs that `score` scores before it prints."""
 
 
 class _Evaluation(NamedTuple):
@@ -190,7 +190,7 @@ def _tests(done: _Evaluation) -> list[MetricTest]:
 
 
 def _baseline_lines(baseline: Path, count: int) -> list[str]:
-    """Translations by the baseline in a file."""
+    """Translations of the baseline, read from a file."""
     if baseline.is_dir():
         raise UsageError(
             f"{baseline} is a run, and lines that are scored without a model have no source that it could translate",
@@ -254,7 +254,7 @@ def _evaluate_run(
     first = next(iter(references), None)
     pairs = _pairs(loaded, split, source, first, target_tag)
     others = [[target for _, target in _pairs(loaded, split, source, path, target_tag)] for path in references[1:]]
-    # Mistakes in the baseline come before the work.
+    # Report mistakes in the baseline before the work begins.
     baseline_run = None
     if baseline is not None and baseline.is_dir():
         baseline_run = LoadOptions(loading.device, loading.threads).load(baseline)
@@ -278,7 +278,7 @@ def _evaluate_run(
     if output is not None:
         write_whole(output, "".join(line + "\n" for line in translated))
     sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    if not loading.ensemble:  # they are about one run
+    if not loading.ensemble:  # findings are about a single run
         print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty))
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
@@ -291,7 +291,7 @@ def _evaluate_run(
 def _pairs(
     loaded: LoadedRun, split: str, source: Path | None, references: Path | None, target_tag: str | None
 ) -> list[tuple[str, str]]:
-    """The pairs of the files, their sources with the target tag; without files those of the split with this tag."""
+    """Source and reference lines of two files, with the target tag added, or those of a split that have the tag."""
     tags, option = loaded.target_tags, "--target-tag"
     if (source is None) != (references is None):
         raise UsageError(
@@ -361,7 +361,7 @@ def score(
 
 
 def _scores(scorer: Scorer, pairs: Sequence[tuple[str, str]]) -> Iterator[TargetScore]:
-    """The scores of the pairs, some thousand at a time."""
+    """The scores of the pairs, computed some thousand pairs at a time."""
     with Progress("scoring", len(pairs), "pairs") as progress:
         for begin in range(0, len(pairs), _SCORED_AT_ONCE):
             some = pairs[begin : begin + _SCORED_AT_ONCE]

@@ -29,7 +29,7 @@ _RECEIVED = 1 << 16
 _LONGEST_LINE = 1 << 26
 """Bytes after which a line is handed over without its end; `decode_lines` refuses it."""
 _PAUSE_SECONDS = 0.1
-"""A pipe that brings nothing for so long pauses: a program waits for the answer to what it has written."""
+"""Time without input after which a pipe counts as waiting for the translations of the lines sent so far."""
 
 
 class InputText(NamedTuple):
@@ -37,7 +37,7 @@ class InputText(NamedTuple):
 
     lines: Iterable[str]
     more: More | None = None
-    """For a pipe or a terminal: whether the next line is there, or comes in a moment."""
+    """For a pipe or a terminal: whether another line can be read without a long wait."""
 
 
 def input_text(file: Path | None, errors: DecodingErrors) -> InputText:
@@ -61,7 +61,7 @@ def input_text(file: Path | None, errors: DecodingErrors) -> InputText:
 
 
 def _stream_number() -> int | None:
-    """The descriptor of standard input if it is a pipe or a terminal; None for a file, and where it has none."""
+    """The descriptor of standard input if it is a pipe, a socket or a terminal; else None."""
     try:
         number = sys.stdin.fileno()
         mode = os.fstat(number).st_mode
@@ -72,7 +72,10 @@ def _stream_number() -> int | None:
 
 
 class _Stream:
-    """Lines of a pipe or a terminal as they arrive; the buffers of Python do not tell what they hold."""
+    """Lines of a pipe or a terminal as they arrive.
+
+    Python's own buffers cannot tell whether they hold another line.
+    """
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -117,12 +120,12 @@ class _Stream:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether both names are those of one ordinary file."""
+    """Whether both paths name the same regular file."""
     return one.is_file() and other.is_file() and one.samefile(other)
 
 
 def check_output(output: Path | None, inputs: Iterable[Path | None] = (), *, option: str = "-o") -> None:
-    """Raise `UsageError` where the output is one of the inputs or a file of a run, which would be lost, or a folder.
+    """Raise `UsageError` if the output is an input or a file of a run, which it would overwrite, or a folder.
 
     Args:
         output: the file to write; None and `-` are standard output.
@@ -152,7 +155,7 @@ def check_output(output: Path | None, inputs: Iterable[Path | None] = (), *, opt
 
 
 def check_prefix(output: str, option: str) -> None:
-    """Raise `UsageError` where no files OUTPUT.ENDING can be written: there is no name, or no folder."""
+    """Raise `UsageError` if files named OUTPUT.SUFFIX cannot be written: an empty name, or a missing folder."""
     path = Path(output)
     if output in ("", "-") or output.endswith("/"):
         what, hint = f"{option} {shlex.quote(output)} is no name that files can begin with", f"{option} clean"
@@ -166,7 +169,7 @@ def check_prefix(output: str, option: str) -> None:
 
 
 def unwrapped(lines: Iterable[str]) -> Iterator[str]:
-    """The paragraphs of a text with hard-wrapped lines: those up to a blank line, which stays, joined by spaces."""
+    """The paragraphs of hard-wrapped text: consecutive lines joined by spaces. Blank lines are kept."""
     paragraph: list[str] = []
     for line in lines:
         if line.strip():
@@ -181,7 +184,7 @@ def unwrapped(lines: Iterable[str]) -> Iterator[str]:
 
 
 def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterator[Line]:
-    """The lines of `name`, each with the line of the file that its translation begins with, where there is one.
+    """The lines of `name`, each with the beginning of its translation from the file at `path`, if there is one.
 
     Raises:
         DataError: one of the two has more lines.
@@ -243,7 +246,7 @@ class PairText(NamedTuple):
             yield chunk_of_pairs
 
     def some(self, loaded: LoadedRun, target_tag: str | None, line: int, count: int) -> list[Pair]:
-        """The pairs from a line on, counted from 1. Other lines are not translated. Raises as `chunks`."""
+        """Up to `count` pairs from a line on, counted from 1. Other lines are not translated. Raises as `chunks`."""
         text = input_text(self.source, self.errors)
         lines = loaded.target_tags.add(text.lines, target_tag, "--target-tag")
         first, last = line - 1, line - 1 + count

@@ -32,7 +32,7 @@ class LoadOptions(NamedTuple):
     """Maximum number of lines decoded at once."""
 
     def check(self, beam_size: int | None) -> None:
-        """Raise `UsageError` for a weight without a run that reranks, and for one that gets a single hypothesis."""
+        """Raise `UsageError` for a weight without `--rerank`, and for `--rerank` with a beam of 1."""
         if self.rerank_weight is not None:
             require("--rerank-weight", "--rerank RUN", self.rerank is not None)
         if self.rerank is not None and beam_size == 1:

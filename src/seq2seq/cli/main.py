@@ -149,7 +149,7 @@ def _run() -> int:
     try:
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(_with_command(arguments[0] if arguments else ""))
-        if _COMPLETION in os.environ:  # the shell asks what may follow
+        if _COMPLETION in os.environ:  # the shell asks for completions
             command.main(arguments, prog_name="seq2seq")
         # Ranks of torchrun end without a message until training begins: rank 0 reports.
         alone = nullcontext() if "RANK" in os.environ else interruptible()
@@ -257,7 +257,7 @@ def _silence_stdout() -> None:
 def _report(error: UserError, debug: bool) -> int:
     if debug:
         write_stderr(traceback.format_exc())
-    # Of the ranks of torchrun only one reports; before they have connected, the first of each machine.
+    # Only one rank of torchrun reports; before the ranks have connected, the first one of each machine.
     if not getattr(error, "reported", os.environ.get("LOCAL_RANK", "0") != "0"):
         write_stderr(f"error: {error.report()}")
     return error.exit_code

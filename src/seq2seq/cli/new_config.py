@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from seq2seq.config.sources import Source
 
 _LEARNED_FROM = 3
-"""Occurrences from which a character gets an entry; rarer ones are spelled in bytes where entries are few."""
+"""Least number of occurrences of a character that gets an entry; rarer ones may be spelled in bytes."""
 _SMALLEST_VOCABULARY = 500
 _IDENTIFIED_PAIRS = 300
-"""First pairs whose languages are identified."""
+"""Number of pairs, from the first on, whose languages are identified."""
 _TRIAL_PAIRS = 60_000
 _CHECKED_PAIRS = 10_000
-"""First pairs that are looked at for faults, which takes two seconds."""
+"""Number of pairs, from the first on, that are checked for faults; this takes two seconds."""
 _MACHINE_SETTINGS = ("device", "devices", "threads", "training.precision")
 
 
@@ -84,7 +84,7 @@ def named_corpora(
 
 
 def _languages_by_text(train: Source, named: tuple[str, str]) -> tuple[str, str]:
-    """The languages, where no name tells them by the text, if py3langid is installed; empty where it does not tell."""
+    """The languages: `named`, completed by what py3langid identifies in the text if the two do not contradict."""
     languages = _side_languages(train, named)
     source, target = ("", "") if languages is None else languages.languages
     contradicts = (named[0] or source, named[1] or target) != (source, target)
@@ -139,7 +139,7 @@ def settings_for(
 
 
 def data_settings(corpora: Corpora, suffix: str = "") -> dict[str, Choice]:
-    """Settings that name the corpora of a command line, and the run, with a suffix."""
+    """Settings of the corpora of a command line, and a name for the run: the languages and a suffix."""
     from seq2seq.config.settings_by_size import Choice
 
     listed = {"train": [corpora.train], "valid": corpora.valid, "test": corpora.test}
@@ -194,7 +194,7 @@ def config_for(
 
 
 def _entry(source: Source) -> dict[str, Any]:
-    """The settings of a source that say where its text is."""
+    """The settings of a source that locate its text: file names and columns."""
     from seq2seq.config.sources import FileSource
 
     names = [source.form] if isinstance(source, FileSource) else []
@@ -203,7 +203,7 @@ def _entry(source: Source) -> dict[str, Any]:
 
 
 def _chosen(corpora: Corpora, minutes: float | None, overrides: Sequence[str], kind: Kind) -> dict[str, Choice]:
-    """The choices of the table for a corpus, and the pairs to hold out."""
+    """Settings that suit the size of a corpus, and the number of pairs to hold out."""
     from seq2seq.config import load_config
     from seq2seq.config.settings_by_size import choose
     from seq2seq.devices import choose_device
@@ -270,7 +270,7 @@ def _fine_tuning(corpora: Corpora, minutes: float | None, init_from: str) -> dic
 
 
 def holdout_setting(corpora: Corpora) -> dict[str, Choice]:
-    """The setting that takes validation and test sets out of the corpus, where files for them are not named.
+    """The setting that holds validation and test sets out of the corpus, unless files are named for both.
 
     Raises:
         DataError: the corpus is too small.

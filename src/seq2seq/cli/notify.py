@@ -18,7 +18,7 @@ from seq2seq.errors import UserError
 from seq2seq.signals import Interrupted
 
 _SECONDS = 20.0
-"""Time that the command has, so that one that hangs does not keep the run from ending."""
+"""Time limit of the command, so that a hanging one does not delay the end of the run."""
 
 Notify = Annotated[
     str | None,
@@ -42,7 +42,7 @@ class Outcome:
 
 @contextmanager
 def notifying(command: str | None, run: Path) -> Iterator[Outcome]:
-    """Context that runs a command when it ends; what fails in the command is a warning.
+    """Context manager that runs a command at its end; a failure of the command is only a warning.
 
     The command gets SEQ2SEQ_STATE (`finished`, `failed` or `stopped`), SEQ2SEQ_RUN (an absolute path), SEQ2SEQ_SCORE,
     and SEQ2SEQ_MESSAGE, which says all of it in one line.

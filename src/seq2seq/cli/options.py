@@ -20,19 +20,19 @@ HELP = {
 
 
 def complete_runs(incomplete: str) -> list[str]:
-    """For the shell: run directories whose paths begin like this."""
+    """Shell completion: run directories whose paths begin with `incomplete`."""
     return _complete(incomplete, lambda path: (path / "config.yaml").is_file())
 
 
 def complete_configs(incomplete: str) -> list[str]:
-    """For the shell: YAML files whose paths begin like this."""
+    """Shell completion: YAML files whose paths begin with `incomplete`."""
     return _complete(incomplete, lambda path: path.suffix in (".yaml", ".yml") and path.is_file())
 
 
 def _complete(incomplete: str, fits: Callable[[Path], bool]) -> list[str]:
-    """Paths that fit and begin like this; [] if there are folders to choose from, which the shell completes itself.
+    """Shell completion: paths that fit and begin with `incomplete`.
 
-    A single folder stands for what is in it.
+    A single matching folder is searched in turn. Among several folders the shell completes itself: the result is [].
     """
     folder, _, name = incomplete.rpartition("/")
     try:
@@ -206,7 +206,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no m
 
 
 _MOST_MINUTES = 10_000_000
-"""As `training.budget_minutes` allows."""
+"""Largest value of `training.budget_minutes`."""
 _CORPUS = re.compile(r"\.(tsv|csv|jsonl|ndjson|parquet|tmx|xlf|xliff|\w*xliff)(\.(gz|xz|bz2|zst))?$", re.IGNORECASE)
 
 
@@ -238,7 +238,10 @@ def parse_minutes(option: str, text: str) -> float:
 
 
 def check_own_folder(folder: Path, what: str, hint: str) -> None:
-    """Raise `UsageError` for the current folder, which `-o ""` is, too: the value of a variable that is not set."""
+    """Raise `UsageError` if a folder to write is the current one.
+
+    An empty path counts as the current folder, too: `-o "$UNSET"` must not write into it.
+    """
     if folder.resolve() == Path.cwd():
         raise UsageError(what, where="-o", hint=hint, code="usage.value")
 

@@ -32,10 +32,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows: int) -> bool:
-    """Whether the output is complete, with `rows` lines for each line of the source, and no other one is in progress.
+    """Whether the output is complete, with `rows` lines for each source line, and no other output is in progress.
 
-    A complete output of another length is that of another text or of other options. The lines of standard input and of
-    pipes are not counted.
+    An output of another length belongs to another text or other options. Standard input and pipes are not counted.
     """
     if not output.is_file() or partial_file(output).exists():
         return False

@@ -57,7 +57,7 @@ class Prompt:
         self._beam_size = options.search.beam_size
 
     def run(self) -> None:
-        """Answer lines until the end of the input or `:quit`."""
+        """Translate lines and obey commands until the end of the input or `:quit`."""
         _use_readline()
         data = self.loaded.config.data
         write_stderr(f"{data.source_language} to {data.target_language}; :help lists the commands, Ctrl-D ends")

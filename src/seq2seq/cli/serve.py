@@ -110,8 +110,8 @@ def serve(
 
     limits = Limits(max_characters, max_waiting, timeout, rate)
     access = Access.on(host, allow_host or (), origins, keys)
-    # That the address is taken should not be told after a minute of loading and compiling. It is not kept until then:
-    # workers are forked, and would keep the socket open after the end of the server.
+    # Try the address first: loading and compiling takes up to a minute. The socket is closed again, because forked
+    # workers would inherit it and keep it open after the server has ended.
     listen(host, port).close()
     loading = LoadOptions(device, threads, precision=precision, workers=workers, shortlist=shortlist)
     served = [_served(loading.load(run), limits, beam_size, glossary, kinds) for run in runs]

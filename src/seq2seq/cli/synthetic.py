@@ -32,7 +32,7 @@ def translate_all(
     choose: Choose | None = None,
     resume: bool | None,
 ) -> None:
-    """Translate the lines into a file that can be resumed. A complete file is kept, so that it can be filtered anew.
+    """Translate the lines into a file that can be resumed. A complete file is kept and can be filtered again.
 
     Args:
         loaded: the run.
@@ -79,7 +79,7 @@ def translate_all(
 
 
 def _lines(originals: Originals, loaded: LoadedRun, target_tag: str | None, ahead: deque[Original]) -> Iterator[Line]:
-    """The lines for the translator; `ahead` has those that it has read and not yet translated."""
+    """The lines for the translator; `ahead` holds the lines that are read but not yet translated."""
     from seq2seq.decoding.text_batches import Line
 
     def texts() -> Iterator[str]:

@@ -164,14 +164,14 @@ def _without_config(
     named = as_overrides(settings)
     directory = RunDirectory(run_folder(load_config([], overrides, named)))
     if not is_new and directory.environment.exists() and directory.config.exists():
-        load_run_config(directory)  # a damaged one is no mistake of the command line
+        load_run_config(directory)  # a damaged config is reported as such, not as a mistake of the command line
         return [str(directory.config)], [*named, "device=auto", "devices=0", "threads=0"], {}
-    if tunes:  # the recipe for that follows
+    if tunes:  # fine-tuning has its own recipe, applied by `train`
         chosen = {**settings, **holdout_setting(corpora)}
         return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
     kind = _wanted_kind(given, overrides)
     chosen = settings_for(corpora, minutes=minutes, overrides=overrides, kind=kind)
-    if "preset" in given:  # what it sets was asked for
+    if "preset" in given:  # the user has chosen all that the preset sets
         given |= {key for setting in overrides if setting.startswith("preset=") for key in keys_of(setting[7:])}
         given |= {key for key in chosen if key.startswith("model.")}
     if parts := _choices(chosen, given):
@@ -181,7 +181,7 @@ def _without_config(
 
 
 def _wanted_kind(given: set[str], overrides: Sequence[str]) -> Kind:
-    """The architecture that the settings of a command line ask for; `auto` if it has none."""
+    """The architecture that the settings of a command line imply, or `auto`."""
     from seq2seq.config import load_config
     from seq2seq.config.model import RNNSettings, TransformerSettings
 
@@ -194,7 +194,7 @@ def _wanted_kind(given: set[str], overrides: Sequence[str]) -> Kind:
 
 
 def _choices(chosen: Mapping[str, Choice], given: set[str]) -> list[str]:
-    """The main choices in words; settings that the user gave are none."""
+    """The main choices in words, without the settings that the user has given."""
     value = {key.rpartition(".")[2]: choice.value for key, choice in chosen.items()}
     is_gru = chosen["model.kind"].value == "rnn"
     layers = "a GRU" if is_gru else f"{value['encoder_layers']} + {value['decoder_layers']} layers"

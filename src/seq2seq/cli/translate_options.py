@@ -154,7 +154,7 @@ class DecodingOptions(NamedTuple):
 
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
-"""`json.dumps` makes an encoder for each line."""
+"""One encoder for all lines: `json.dumps` with these options makes a new one for each call."""
 
 
 class OutputFormat(NamedTuple):

@@ -73,7 +73,7 @@ def _usage(argument: TyperArgument) -> str:
 
 
 def _plain(name: str) -> str:
-    """The first column of a table: without the type of an argument, and with that of one value of a list."""
+    """The first column of a table, without the type of an argument; a list has the type of its items."""
     if not name.startswith("-"):
         return name.partition(" <")[0]
     return re.sub(r"<(?:list\[)?(\w+)\]?(?: range)?>", lambda match: f"<{match[1].lower()}>", name)
