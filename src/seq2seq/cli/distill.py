@@ -150,8 +150,9 @@ def distill(
         raise UsageError(f"{output} is a file", where="-o", hint="-o runs/small", code="usage.unwritable")
     targets = Targets(beam_size, near_reference, mbr)
     targets.check()
-    conflicts = [("--mbr", mbr is not None), ("--near-reference", near_reference)]
-    exclude("--rerank", conflicts if rerank is not None else [], "both choose among the translations of a sentence")
+    if rerank is not None:
+        conflicts = [("--mbr", mbr is not None), ("--near-reference", near_reference)]
+        exclude("--rerank", conflicts, "both choose among the translations of a sentence")
     student = LoadOptions(device, threads, precision=precision, workers=workers)
     teacher = student._replace(
         checkpoint=checkpoint,

@@ -34,6 +34,7 @@ from seq2seq.console import Progress, counted, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from seq2seq.config.settings import DecodingSettings
     from seq2seq.decoding.forced_decoding import Scorer, TargetScore
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.evaluation.significance import MetricTest
@@ -125,10 +126,16 @@ def evaluate(
     if hypotheses is not None:
         if not files:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
-        conflicts = [("a run", folder is not None), ("--source", source is not None), ("--output", output is not None)]
-        conflicts += [("--target-tag", target_tag is not None), ("--ensemble", bool(ensemble))]
-        conflicts += [("--shortlist", shortlist), ("--precision", precision is not None)]
-        conflicts += [("--rerank", rerank is not None)]
+        conflicts = [
+            ("a run", folder is not None),
+            ("--source", source is not None),
+            ("--output", output is not None),
+            ("--target-tag", target_tag is not None),
+            ("--ensemble", bool(ensemble)),
+            ("--shortlist", shortlist),
+            ("--precision", precision is not None),
+            ("--rerank", rerank is not None),
+        ]
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if any(same_file(hypotheses, file) for file in files):
             warn(f"{hypotheses} is compared with itself")
@@ -262,17 +269,7 @@ def _evaluate_run(
     decoding = loaded.config.decoding.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
-    members = ", ".join(map(str, (run, *loading.ensemble)))
-    facts = [f"{len(pairs):,} sentences", f"beam {decoding.beam_size}"]
-    facts += ["shortlist"] if loading.shortlist else []
-    facts += [loaded.identity["precision"]] if "precision" in loaded.identity else []
-    facts += [f"reranked by {loading.rerank}"] if loading.rerank is not None else []
-    weight = loaded.identity.get("rerank_weight")
-    backward = "" if weight is None else f" + {weight:g} log P(source) / length"
-    say(
-        f"{f'ensemble of {members}' if loading.ensemble else f'{loaded.checkpoint} of {run}'}: {', '.join(facts)}, "
-        f"score = log P / length^{decoding.length_penalty:g}{backward}"
-    )
+    _announce(run, loaded, loading, decoding, len(pairs))
     stream = loaded.translator.stream((source for source, _ in pairs), translation_options(decoding))
     translated = [translations[0].text for translations in stream]
     if output is not None:
@@ -286,6 +283,21 @@ def _evaluate_run(
     if baseline_run is not None:
         lines = baseline_run.translate(sources)
     return _Evaluation(metrics, by_language, translated, wanted, target_language, lines)
+
+
+def _announce(run: Path, loaded: LoadedRun, loading: LoadOptions, decoding: DecodingSettings, sentences: int) -> None:
+    """Print on stderr what is evaluated: model, number of sentences, and all that determines the translations."""
+    members = ", ".join(map(str, (run, *loading.ensemble)))
+    facts = [f"{sentences:,} sentences", f"beam {decoding.beam_size}"]
+    facts += ["shortlist"] if loading.shortlist else []
+    facts += [loaded.identity["precision"]] if "precision" in loaded.identity else []
+    facts += [f"reranked by {loading.rerank}"] if loading.rerank is not None else []
+    weight = loaded.identity.get("rerank_weight")
+    backward = "" if weight is None else f" + {weight:g} log P(source) / length"
+    say(
+        f"{f'ensemble of {members}' if loading.ensemble else f'{loaded.checkpoint} of {run}'}: {', '.join(facts)}, "
+        f"score = log P / length^{decoding.length_penalty:g}{backward}"
+    )
 
 
 def _pairs(
