@@ -54,7 +54,7 @@ def backtranslate(
     ] = False,
     method: Annotated[
         Literal["beam", "sampling", "noised-beam"],
-        typer.Option("--method", help="Of sources; noised-beam drops, blanks and moves words of the beam's."),
+        typer.Option("--method", help="Search for translations; noised-beam then drops, blanks and moves some words."),
     ] = "beam",
     beam_size: BeamSize = None,
     top_k: Annotated[

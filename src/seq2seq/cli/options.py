@@ -76,7 +76,7 @@ Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
     typer.Option(
         "--precision",
-        help="Numbers to compute with; int8, on a CPU, is faster and nearly as good. [default: the run's, auto]",
+        help="Number format to compute in; int8, on a CPU, is faster and nearly as good. [default: the run's, auto]",
     ),
 ]
 
@@ -196,7 +196,7 @@ Budget = Annotated[
 ]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write. [default: stdout]")]
 Errors = Annotated[
-    Literal["strict", "replace"], typer.Option("--errors", help="Refuse, or replace, bytes that are not UTF-8.")
+    Literal["strict", "replace"], typer.Option("--errors", help="Refuse or replace bytes that are not UTF-8.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HtmlFile = Annotated[

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(help="Tokenizer folder, or a run directory.", show_default=False)]
-Side = Annotated[Literal["source", "target"], typer.Option("--side", help="Side of the text.")]
+Side = Annotated[Literal["source", "target"], typer.Option("--side", help="Side whose tokenizer is used.")]
 Ids = Annotated[bool, typer.Option("--ids", help="Numbers of tokens instead of pieces.")]
 _WINDOW = 4096
 
