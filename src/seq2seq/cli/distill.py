@@ -60,16 +60,11 @@ class Targets(NamedTuple):
         if self.mbr is not None:
             conflicts = [("--beam-size", self.beam_size is not None), ("--near-reference", self.near_reference)]
             exclude("--mbr", conflicts, "it chooses among samples")
-        if self.near_reference and self.beam_size == 1:
-            raise UsageError(
-                "--near-reference chooses among several translations, and a beam of 1 has one",
-                hint="--beam-size 5",
-                code="usage.conflict",
-            )
 
     def options(self, loaded: LoadedRun) -> TranslationOptions:
-        """The options of the translator."""
+        """The options of the translator. Raises `UsageError` for a choice among the translations of a beam of 1."""
         from seq2seq.decoding.candidates import Sampling
+        from seq2seq.decoding.length_limits import require_beam
         from seq2seq.decoding.mbr import MBROptions
         from seq2seq.decoding.translator import translation_options
 
@@ -80,6 +75,8 @@ class Targets(NamedTuple):
                 search=search._replace(sampling=Sampling()), mbr=MBROptions(self.mbr, "chrf", "13a")
             )
         beam_size = self.beam_size or search.beam_size
+        if self.near_reference:
+            require_beam("--near-reference", beam_size)
         n_best = beam_size if self.near_reference else 1
         return options._replace(search=search._replace(beam_size=beam_size, n_best=n_best))
 

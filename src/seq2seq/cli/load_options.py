@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from seq2seq.cli.options import require
-from seq2seq.errors import UsageError
 
 if TYPE_CHECKING:
     from seq2seq.config.settings import DecodingPrecision
@@ -36,11 +35,9 @@ class LoadOptions(NamedTuple):
         if self.rerank_weight is not None:
             require("--rerank-weight", "--rerank RUN", self.rerank is not None)
         if self.rerank is not None and beam_size == 1:
-            raise UsageError(
-                "--rerank chooses among several translations, and a beam of 1 has one",
-                hint="--beam-size 5",
-                code="usage.conflict",
-            )
+            from seq2seq.decoding.length_limits import require_beam
+
+            require_beam("--rerank", beam_size)
 
     def load(self, run: Path) -> LoadedRun:
         """Load a run. Raises as `seq2seq.load`."""

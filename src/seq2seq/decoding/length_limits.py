@@ -90,6 +90,16 @@ def check(sentences: Sequence[Sentence], options: SearchOptions) -> None:
             raise UsageError(f"a prefix cannot hold {names}", code="search.phrases")
 
 
+def require_beam(option: str, size: int) -> None:
+    """Raise `UsageError` for an option that chooses among the hypotheses of a beam of 1."""
+    if size == 1:
+        raise UsageError(
+            f"{option} chooses among several translations, and a beam of 1 has one",
+            hint="--beam-size 5",
+            code="usage.conflict",
+        )
+
+
 class TokenConstraints:
     """Masks the tokens that are not allowed next, by the prefix of the output and its length limits."""
 

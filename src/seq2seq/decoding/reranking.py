@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.interface import Engine, EngineWrapper, Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.length_limits import require_beam
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.tokenizers.pair import TokenizerPair
 
@@ -21,7 +22,7 @@ WEIGHT = 0.2
 class RerankingEngine(EngineWrapper):
     """Searches with another engine, and orders all that the beam finds by the scores of both directions.
 
-    Samples, diverse beams and the single hypothesis of a beam of 1 stay as they are.
+    Samples and diverse beams stay as they are.
     """
 
     def __init__(self, engine: Engine, tokenizers: TokenizerPair, scorer: Scorer, weight: float = WEIGHT) -> None:
@@ -36,9 +37,13 @@ class RerankingEngine(EngineWrapper):
         self.tags = TargetTags(tuple(tokenizers.source.tags))
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
-        """See `Engine`; `Hypothesis.score` is that of both directions. Raises what the engine raises."""
-        if options.sampling is not None or options.diversity or options.beam_size == 1:
+        """See `Engine`; `Hypothesis.score` is that of both directions.
+
+        Raises what the engine raises, and as `require_beam`.
+        """
+        if options.sampling is not None or options.diversity:
             return self.engine.search(sentences, options)
+        require_beam("--rerank", options.beam_size)
         found = self.engine.search(sentences, options._replace(n_best=max(options.n_best, options.beam_size)))
         texts = self.tokenizers.target.decode([item.tokens for hypotheses in found for item in hypotheses])
         sources = [
