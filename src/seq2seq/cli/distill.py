@@ -60,6 +60,10 @@ class Targets(NamedTuple):
         if self.mbr is not None:
             conflicts = [("--beam-size", self.beam_size is not None), ("--near-reference", self.near_reference)]
             exclude("--mbr", conflicts, "it chooses among samples")
+        if self.near_reference and self.beam_size is not None:
+            from seq2seq.decoding.length_limits import require_beam
+
+            require_beam("--near-reference", self.beam_size)
 
     def options(self, loaded: LoadedRun) -> TranslationOptions:
         """The options of the translator. Raises `UsageError` for a choice among the translations of a beam of 1."""
