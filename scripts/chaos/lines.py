@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from seq2seq.console import set_quiet
 from seq2seq.data.files import decode_lines
-from seq2seq.decoding.segmentation import is_blank
+from seq2seq.fixed_text import is_blank
 
 LINES = 100
 """Lines of one command."""

@@ -1,4 +1,4 @@
-"""Text that is the same in every language: URLs, e-mail addresses, placeholders, tags, numbers."""
+"""Text that is the same in every language: URLs, e-mail addresses, placeholders, tags, numbers, blank text."""
 
 from __future__ import annotations
 
@@ -16,5 +16,17 @@ _KINDS = {
 FIXED_TEXT = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
 """Each group is named for its kind; these are values of `decoding.keep`."""
 
+# A visible character: not white space, a control character, or a zero-width one (U+200B, U+FEFF, soft hyphen, ...).
+_INK = re.compile(
+    "[^\\s\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f"
+    "\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff9-\\ufffb"
+    "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"
+)
+
 TARGET_TAG = re.compile("<2[A-Za-z0-9_-]+>")
 """The tag that chooses the target language, as `data.corpus` puts it before a source text."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has no visible character: spaces, control characters (NUL too) and zero-width marks only."""
+    return _INK.search(text) is None

@@ -11,11 +11,11 @@ from seq2seq.config.settings import CleaningSettings
 from seq2seq.data.cleaning import (
     CleaningReport,
     hash_pairs,
-    is_invisible,
     judge_lengths,
     text_fault,
 )
 from seq2seq.errors import DataError
+from seq2seq.fixed_text import is_blank
 
 
 @pytest.mark.fault(35)
@@ -29,7 +29,10 @@ from seq2seq.errors import DataError
         ("\ufeff \u200d\u2060\u00ad", "invisible"),
         ("nul\0inside", "invisible"),
         ("\x01\x7f", "invisible"),
+        ("\u3164\uffa0", "invisible"),
+        ("\ufff9\ufffb", "invisible"),
         ("a\u200b", None),
+        ("\u0600", None),
         ("😀", None),
         (".", None),
         ("\u0301", None),
@@ -43,7 +46,7 @@ def test_text_faults(text: str, fault: str | None) -> None:
 
 def test_every_printable_character_is_visible() -> None:
     """A filter for zero-width text must not drop a writing system."""
-    hidden = [chr(code) for code in range(0x110000) if chr(code).isprintable() and is_invisible(chr(code))]
+    hidden = [chr(code) for code in range(0x110000) if chr(code).isprintable() and is_blank(chr(code))]
     # Python counts fillers and variation selectors as printable; a space is what it says.
     assert all(char == " " or 0xFE00 <= ord(char) <= 0xFE0F or ord(char) in _FILLERS for char in hidden)
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from seq2seq.data.corpus import add_tag
 from seq2seq.decoding.segmentation import split_sentences
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, encode_chunk
@@ -55,3 +56,11 @@ def test_missing_and_unknown_tags(tags: TargetTags, texts: list[str], language: 
         list(tags.add(texts, language, "--x"))
     assert re.search(message, str(error.value))
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \u00a0", "\0", "\u3164", "\u115f\u200b", "\ufffa", "\u0600", "a\0b", ".", "\u0301"]
+)
+def test_training_and_translation_tag_the_same_text(text: str) -> None:
+    """A Hangul filler had a tag in translation and none in training; an Arabic number sign, the other way round."""
+    assert list(TAGS.add([text], "de", "--target-lang")) == [add_tag(text, "<2de>")]

@@ -17,11 +17,12 @@ from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.decoding.mbr import MBROptions
-from seq2seq.decoding.segmentation import is_blank, single_line, split_to_fit
+from seq2seq.decoding.segmentation import single_line, split_to_fit
 from seq2seq.decoding.text_batches import Line, make_batches, split_chunks
 from seq2seq.decoding.translator import TranslationOptions, Translator, search_options
 from seq2seq.decoding.workers import Parallelism
 from seq2seq.errors import UsageError
+from seq2seq.fixed_text import is_blank
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import EOS
 from seq2seq.tokenizers.pair import TokenizerPair

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seq2seq.decoding.segmentation import is_blank, readable
+from seq2seq.decoding.segmentation import readable
 from seq2seq.decoding.text_batches import encode_texts
+from seq2seq.fixed_text import is_blank
 from seq2seq.tokenizers.base import Tokenizer
 
 # Words end at ASCII white space, as for fast_align, awk and other readers of Pharaoh links, not at U+00A0.

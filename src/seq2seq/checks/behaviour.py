@@ -13,8 +13,9 @@ from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
 from seq2seq.data.augment import misspell
-from seq2seq.decoding.segmentation import is_blank, join_sentences
+from seq2seq.decoding.segmentation import join_sentences
 from seq2seq.errors import DataError
+from seq2seq.fixed_text import is_blank
 from seq2seq.languages import WITHOUT_SPACES, language_of
 from seq2seq.letter_case import lowercase, titlecase, uppercase
 from seq2seq.runs.loaded_run import LoadedRun

@@ -25,10 +25,10 @@ from seq2seq.checks.word_translations import SHIFTS, WordTranslations
 from seq2seq.config.sources import BuiltinSource, FileSource, HubSource, Source, TextSource
 from seq2seq.console import Progress
 from seq2seq.data.clean_copy import CleanCopy
-from seq2seq.data.cleaning import is_invisible
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
+from seq2seq.fixed_text import is_blank
 
 _SAMPLE = 20_000
 """Pairs from which lengths, words and languages are learned."""
@@ -52,7 +52,7 @@ class HeldOut:
         self._pairs: set[int] = set()
         for source in sources:
             for left, right in _pairs(source):
-                if not (is_invisible(left) or is_invisible(right)):
+                if not (is_blank(left) or is_blank(right)):
                     self._pairs.add(hash((_folded(left), _folded(right))))
 
     def __contains__(self, number: int) -> bool:
@@ -269,8 +269,7 @@ def _folded(text: str) -> str:
 
 
 def _blank_side(source: str, target: str) -> str | None:
-    # A NUL beside other characters is a control character, which can be taken out.
-    sides = [side for side, text in (("source", source), ("target", target)) if is_invisible(text.replace("\0", ""))]
+    sides = [side for side, text in (("source", source), ("target", target)) if is_blank(text)]
     return " and ".join(sides) if sides else None
 
 

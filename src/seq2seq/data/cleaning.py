@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
@@ -13,15 +12,10 @@ import numpy.typing as npt
 from seq2seq.config.settings import CleaningSettings
 from seq2seq.console import format_table
 from seq2seq.errors import DataError
+from seq2seq.fixed_text import is_blank
 
 RATIO_EXEMPT_TOKENS = 10
 """Maximum length of the longer side, in tokens, for which the length ratio is not checked: 1 to 9 can be right."""
-
-# A visible character: not white space, a control character, or a zero-width one (U+200B, U+FEFF, soft hyphen, ...).
-_INK = re.compile(
-    "[^\\s\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f"
-    "\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\U000e0000-\\U000e0fff]"
-)
 
 _LABELS = {
     "unreadable": "unreadable row of a table",
@@ -99,18 +93,13 @@ class CleaningReport:
             )
 
 
-def is_invisible(text: str) -> bool:
-    """Whether a text has no visible character (only white space, control and zero-width ones), or contains a NUL."""
-    return "\0" in text or _INK.search(text) is None
-
-
 def text_fault(source: str, target: str) -> str | None:
     """Reason to drop a pair before tokenization: "empty", "invisible", or None."""
     if not source.strip() or not target.strip():
         return "empty"
-    if is_invisible(source) or is_invisible(target):
+    if "\0" in source or "\0" in target:
         return "invisible"
-    return None
+    return "invisible" if is_blank(source) or is_blank(target) else None
 
 
 def hash_pairs(pairs: Iterable[tuple[str, str]]) -> npt.NDArray[np.uint64]:

@@ -21,13 +21,14 @@ from seq2seq.config.sources import (
     TsvSource,
     XliffSource,
 )
-from seq2seq.data.cleaning import CleaningReport, is_invisible
+from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.columns import kind_of_column
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.data.files import DecodingErrors, Pair, paired, read_lines
 from seq2seq.data.formats import require_form
 from seq2seq.data.unreadable_rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
+from seq2seq.fixed_text import is_blank
 from seq2seq.tokenizers.normalization import normalize
 
 _REPLACE = "data.errors=replace"
@@ -79,8 +80,8 @@ def tag_symbols(sources: Sequence[Source]) -> list[str]:
 
 
 def add_tag(text: str, symbol: str) -> str:
-    """Put a tag before a text; an invisible text stays as it is, since it has no translation."""
-    return text if is_invisible(text) else f"{symbol} {text}"
+    """Put a tag before a text; a blank text stays as it is, since it has no translation."""
+    return text if is_blank(text) else f"{symbol} {text}"
 
 
 def _tagged(pairs: Iterator[Pair], symbol: str) -> Iterator[Pair]:

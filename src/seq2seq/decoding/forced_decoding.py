@@ -13,8 +13,8 @@ from torch import Tensor
 from seq2seq import console
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import inference
-from seq2seq.decoding.segmentation import is_blank
 from seq2seq.decoding.text_batches import batches_by_length, encode_texts, padded
+from seq2seq.fixed_text import is_blank
 from seq2seq.models.interface import Seq2SeqModel, log_probabilities
 from seq2seq.special_tokens import BOS, EOS
 from seq2seq.tokenizers.base import Tokenizer

@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from seq2seq import console
 from seq2seq.data.files import read_lines
-from seq2seq.decoding.segmentation import in_word, is_blank, is_unspaced, readable
+from seq2seq.decoding.segmentation import in_word, is_unspaced, readable
 from seq2seq.errors import DataError
+from seq2seq.fixed_text import is_blank
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.tokenizers.normalization import normalize

@@ -19,9 +19,8 @@ from typing import NamedTuple, get_args
 
 from seq2seq.config.settings import KeptKind
 from seq2seq.decoding.glossary import Glossary, phrase_tokens
-from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UsageError
-from seq2seq.fixed_text import FIXED_TEXT
+from seq2seq.fixed_text import FIXED_TEXT, is_blank
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import BYTE_PIECE
 from seq2seq.tokenizers.normalization import normalize

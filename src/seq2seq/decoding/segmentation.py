@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from seq2seq.decoding.interface import WordTokens
+from seq2seq.fixed_text import is_blank
 from seq2seq.special_tokens import SPECIAL_TOKENS
 from seq2seq.tokenizers.base import Tokenizer
 
-_INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 # Every character that str.splitlines, or a file opened with universal newlines, takes for the end of a line.
 _BREAKS = {ord(mark): " " for mark in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"}
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -21,11 +21,6 @@ _WIDE_CLAUSE = re.compile(r"(?<=[。！？；：，、])")
 
 Measure = Callable[[Sequence[str]], list[int]]
 """Number of tokens of each text."""
-
-
-def is_blank(text: str) -> bool:
-    """Whether a text has no visible character: spaces, control characters (NUL too) and zero-width marks only."""
-    return not text or text.isspace() or all(unicodedata.category(character) in _INVISIBLE for character in text)
 
 
 def readable(text: str) -> str:

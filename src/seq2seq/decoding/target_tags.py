@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UsageError
-from seq2seq.fixed_text import TARGET_TAG
+from seq2seq.fixed_text import TARGET_TAG, is_blank
 
 
 class TargetTags(NamedTuple):

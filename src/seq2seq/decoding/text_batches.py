@@ -12,8 +12,9 @@ from torch import Tensor
 
 from seq2seq import console
 from seq2seq.decoding.interface import Sentence
-from seq2seq.decoding.segmentation import is_blank, readable, split_sentences, split_to_fit
+from seq2seq.decoding.segmentation import readable, split_sentences, split_to_fit
 from seq2seq.decoding.target_tags import TargetTags
+from seq2seq.fixed_text import is_blank
 from seq2seq.special_tokens import PAD
 
 _CHUNK_CHARACTERS = 2_000_000

@@ -19,7 +19,7 @@ from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.segmentation import is_blank, readable, single_line, word_tokens
+from seq2seq.decoding.segmentation import readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.translation import Translation, distinct, join
@@ -27,6 +27,7 @@ from seq2seq.decoding.truecasing import Truecaser
 from seq2seq.decoding.unknown_words import replace_unknowns
 from seq2seq.decoding.workers import Job, Parallelism, PoolCache, WorkerPool, open_pool
 from seq2seq.errors import UsageError
+from seq2seq.fixed_text import is_blank
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokenizers.pair import TokenizerPair
 

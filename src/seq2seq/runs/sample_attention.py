@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention, WordAligner
-from seq2seq.decoding.segmentation import is_blank
 from seq2seq.errors import UserError
 from seq2seq.evaluation.best_and_worst import best_and_worst
+from seq2seq.fixed_text import is_blank
 from seq2seq.sealed_records import SentenceAttention
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape, unescape
 from typing import NamedTuple
 
-from seq2seq.decoding.segmentation import is_blank, join_sentences, readable
+from seq2seq.decoding.segmentation import join_sentences, readable
+from seq2seq.fixed_text import is_blank
 
 Split = Callable[[str], list[str]]
 """The sentences of a line, none of which is too long for the model."""

@@ -16,9 +16,10 @@ import numpy as np
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.console import format_table
 from seq2seq.data.clean_copy import clean_copy
-from seq2seq.data.cleaning import RATIO_EXEMPT_TOKENS, is_invisible
+from seq2seq.data.cleaning import RATIO_EXEMPT_TOKENS
 from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
+from seq2seq.fixed_text import is_blank
 from seq2seq.synthesis.originals import Original, Originals
 from seq2seq.synthesis.translations import Translated, read_translations
 
@@ -116,7 +117,7 @@ class PairFilter:
 
     def fault(self, original: Original, found: Translated) -> tuple[str, str] | None:
         """Reason to drop a pair, and its detail; None for a good one."""
-        if is_invisible(found.text):
+        if is_blank(found.text):
             return "no translation", ""
         if found.cut:
             return "cut", f"{found.tokens} tokens"

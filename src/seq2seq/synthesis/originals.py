@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from seq2seq.data.cleaning import is_invisible
 from seq2seq.data.files import DecodingErrors, read_lines
-from seq2seq.fixed_text import FIXED_TEXT
+from seq2seq.fixed_text import FIXED_TEXT, is_blank
 from seq2seq.tokenizers.base import Tokenizer
 
 _BLOCK = 1000
@@ -77,7 +76,7 @@ class Originals:
                     yield line._replace(tokens=len(row))
 
     def _fault(self, text: str, tokens: int, seen: set[bytes]) -> tuple[str, str] | None:
-        if is_invisible(text):
+        if "\0" in text or is_blank(text):
             return "empty", ""
         if not has_letter(text):
             return "no letter", ""
