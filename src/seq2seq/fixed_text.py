@@ -23,9 +23,6 @@ _INK = re.compile(
     "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"
 )
 
-TARGET_TAG = re.compile("<2[A-Za-z0-9_-]+>")
-"""The tag that chooses the target language, as `data.corpus` puts it before a source text."""
-
 
 def is_blank(text: str) -> bool:
     """Whether a text has no visible character: spaces, control characters (NUL too) and zero-width marks only."""

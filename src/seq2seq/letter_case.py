@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from seq2seq.fixed_text import FIXED_TEXT, TARGET_TAG
+from seq2seq.fixed_text import FIXED_TEXT
+from seq2seq.tags import TARGET_TAG
 
 FIXED = f"(?P<target_tag>{TARGET_TAG.pattern})|{FIXED_TEXT.pattern}"
 """Pattern of text that keeps its letter case."""

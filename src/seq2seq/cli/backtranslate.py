@@ -29,6 +29,7 @@ from seq2seq.cli.options import (
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
 from seq2seq.sanitize import presentable
+from seq2seq.tags import CORPUS_TAG, corpus_tag
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors, Pair
@@ -123,9 +124,7 @@ def backtranslate(
 
 
 def _check_tag(tag: str) -> None:
-    from seq2seq.synthesis.mixed_config import is_tag
-
-    if tag != "none" and not is_tag(tag):
+    if tag != "none" and not CORPUS_TAG.fullmatch(corpus_tag(tag)):
         raise UsageError(
             f"--tag {tag} is no tag: a capital letter, then letters, digits, _ and -",
             hint="--tag BT, or --tag none",

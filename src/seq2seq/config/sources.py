@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from seq2seq.config.base import Settings
+from seq2seq.tags import CORPUS, LANGUAGE
 
 Name = Annotated[str, Field(min_length=1)]
 Column = Annotated[int, Field(ge=0)] | Name
@@ -18,9 +19,9 @@ class SourceSettings(Settings):
 
     weight: float = Field(1.0, gt=0)
     """Relative sampling rate of a training corpus; 2 draws from it twice as often as its size implies."""
-    target_tag: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
+    target_tag: str | None = Field(None, pattern=f"^{LANGUAGE}$")
     """Put `<2TAG>` before each source text, for one model with several target languages (Johnson et al. 2017)."""
-    tag: str | None = Field(None, pattern=r"^[A-Z][A-Za-z0-9_-]*$")
+    tag: str | None = Field(None, pattern=f"^{CORPUS}$")
     """Put `<TAG>` before each source text of this training corpus, so that the model tells its text from other text:
     `BT` for back-translations (Caswell et al. 2019). Text to translate has no such tag, and none of the corpus's pairs
     is held out."""

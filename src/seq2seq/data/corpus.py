@@ -29,6 +29,7 @@ from seq2seq.data.formats import require_form
 from seq2seq.data.unreadable_rows import RowReport, show
 from seq2seq.errors import DataError, UsageError
 from seq2seq.fixed_text import is_blank
+from seq2seq.tags import corpus_tag, target_tag
 from seq2seq.tokenizers.normalization import normalize
 
 _REPLACE = "data.errors=replace"
@@ -73,10 +74,9 @@ def read_pairs(
 
 
 def tag_symbols(sources: Sequence[Source]) -> list[str]:
-    """The tokens before the source texts of corpora, sorted: `<2de>` for the target language `de` (Johnson et al.
-    2017), `<BT>` for the corpus tag `BT` (Caswell et al. 2019)."""
-    languages = {f"<2{source.target_tag}>" for source in sources if source.target_tag}
-    return sorted(languages | {f"<{source.tag}>" for source in sources if source.tag})
+    """The tags before the source texts of corpora, sorted: target tags come first."""
+    languages = {target_tag(source.target_tag) for source in sources if source.target_tag}
+    return sorted(languages | {corpus_tag(source.tag) for source in sources if source.tag})
 
 
 def add_tag(text: str, symbol: str) -> str:

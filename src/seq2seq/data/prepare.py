@@ -24,6 +24,7 @@ from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store
 from seq2seq.data.tokenized_pairs import write_train, write_valid
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError
+from seq2seq.tags import corpus_tag
 from seq2seq.tokenizers.pair import TokenizerPair, require_tags, train_tokenizers
 
 FORMAT = 4
@@ -170,7 +171,7 @@ def _build(
         for split in ("valid", "test")
     }
     report = CleaningReport()
-    corpus_tags = [f"<{source.tag}>" if source.tag else "" for source in data.train]
+    corpus_tags = [corpus_tag(source.tag) for source in data.train]
     raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report, corpus_tags)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)

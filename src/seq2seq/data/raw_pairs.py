@@ -15,7 +15,7 @@ import pyarrow as pa
 from seq2seq import console
 from seq2seq.data.cleaning import CleaningReport, hash_pairs, text_fault
 from seq2seq.data.files import Pair
-from seq2seq.fixed_text import TARGET_TAG
+from seq2seq.tags import TARGET_TAG
 
 if TYPE_CHECKING:
     import datasets
@@ -189,16 +189,12 @@ class _Tags:
 
     def __init__(self, tags: Sequence[str]) -> None:
         corpus_tags = sorted({tag for tag in tags if tag})
-        self._starts = ("<2", *corpus_tags)
         own = rf"(?:(?:{'|'.join(corpus_tags)})\s*)?" if corpus_tags else ""
-        self._pattern = re.compile(rf"(?:{TARGET_TAG.pattern}\s*)?{own}")
+        self._pattern = re.compile(rf"^(?:{TARGET_TAG.pattern}\s*)?{own}")
 
     def strip(self, source: str) -> str:
         """The source text without its tags."""
-        if not source.startswith(self._starts):
-            return source
-        found = self._pattern.match(source)
-        return source[found.end() :] if found else source
+        return self._pattern.sub("", source, count=1) if source.startswith("<") else source
 
     def is_copy(self, left: str, right: str) -> bool:
         """Whether both sides are the same text, apart from tags."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from seq2seq.errors import UsageError
-from seq2seq.fixed_text import TARGET_TAG, is_blank
+from seq2seq.fixed_text import is_blank
+from seq2seq.tags import TARGET_TAG, language_of, target_tag
 
 
 class TargetTags(NamedTuple):
@@ -26,7 +27,7 @@ class TargetTags(NamedTuple):
 
     def language(self, text: str) -> str:
         """The language that the tag of a text names, `de`; empty for a text without a tag."""
-        return _language(self.split(text)[0].rstrip())
+        return language_of(self.split(text)[0].rstrip())
 
     def add(self, texts: Iterable[str], language: str | None, option: str) -> Iterator[str]:
         """The texts with the tag of a language before each that has none yet. Blank texts stay blank.
@@ -49,7 +50,7 @@ class TargetTags(NamedTuple):
             if not text:
                 yield text
             elif self.tags and (found := TARGET_TAG.match(text)):
-                self.symbol(_language(found[0]), option)
+                self.symbol(language_of(found[0]), option)
                 yield text
             elif is_blank(text):
                 yield text
@@ -65,9 +66,8 @@ class TargetTags(NamedTuple):
 
     def symbol(self, language: str, option: str) -> str:
         """The tag of a language. Raises `UsageError` if the model does not know it."""
-        for tag in self.tags:
-            if _language(tag) == language:
-                return tag
+        if (tag := target_tag(language)) in self.tags:
+            return tag
         raise UsageError(
             f"the run knows no target tag {language}",
             where=option,
@@ -77,8 +77,4 @@ class TargetTags(NamedTuple):
 
     def names(self) -> str:
         """The languages, separated by commas."""
-        return ", ".join(map(_language, self.tags))
-
-
-def _language(tag: str) -> str:
-    return tag.removeprefix("<2").removesuffix(">")
+        return ", ".join(map(language_of, self.tags))

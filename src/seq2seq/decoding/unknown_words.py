@@ -12,8 +12,8 @@ from torch import Tensor
 
 from seq2seq.decoding.kept_text import has_stand_in
 from seq2seq.errors import UsageError
-from seq2seq.fixed_text import TARGET_TAG
 from seq2seq.special_tokens import UNK
+from seq2seq.tags import TARGET_TAG
 from seq2seq.tokenizers.normalization import normalize
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.symbols import SymbolTokenizer

@@ -23,6 +23,7 @@ from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import check_tokenizer, find_checkpoint, load_best
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.special_tokens import UNK
+from seq2seq.tags import language_of
 from seq2seq.tokenizers.base import BYTE_PIECE, Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
 from seq2seq.tokenizers.sentencepiece import read_model
@@ -136,8 +137,8 @@ def check_new_text(prepared: Prepared, run: str) -> None:
                 f"{run} was trained with target tags ({', '.join(tags)}), and "
                 f"{untagged / len(sources):.0%} of the new training pairs have none",
                 where="data.train",
-                hint=f"data.train: [{{source: FILE, target: FILE, target_tag: {tags[0][2:-1]}}}]; another tag is added "
-                "to the vocabulary",
+                hint=f"data.train: [{{source: FILE, target: FILE, target_tag: {language_of(tags[0])}}}]; another tag "
+                "is added to the vocabulary",
                 code="config.init-from",
             )
     for side, tokenizer, rows in (("source", tokenizers.source, sources), ("target", tokenizers.target, targets)):

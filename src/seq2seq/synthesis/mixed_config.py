@@ -8,7 +8,6 @@ from typing import Any
 from seq2seq.config import Config
 from seq2seq.config.sources import BuiltinSource, Source, TmxSource, XliffSource
 from seq2seq.config.yaml import write_yaml
-from seq2seq.tokenizers.base import CORPUS_TAG
 
 
 def mixed_config(
@@ -53,11 +52,6 @@ def mixed_config(
 def balanced_weight(pairs: int, genuine_pairs: int) -> float:
     """The weight with which synthetic pairs are read as often as the genuine ones where they are more; else 1."""
     return float(f"{min(1.0, genuine_pairs / pairs):.3g}") if pairs and genuine_pairs else 1.0
-
-
-def is_tag(tag: str) -> bool:
-    """Whether a text is a tag of a corpus: `BT`."""
-    return CORPUS_TAG.fullmatch(f"<{tag}>") is not None
 
 
 def _exchanged(sources: Sequence[Source]) -> list[dict[str, Any]] | None:

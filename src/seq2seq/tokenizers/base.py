@@ -8,13 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seq2seq.atomic_files import write_bytes
-from seq2seq.fixed_text import TARGET_TAG
+from seq2seq.tags import CORPUS_TAG, TARGET_TAG
 
 UNKNOWN = "⁇"
 """Text of `<unk>` in decoded output (U+2047)."""
-
-CORPUS_TAG = re.compile("<[A-Z][A-Za-z0-9_-]*>")
-"""The tag of a training corpus, as `data.corpus` puts it before a source text."""
 
 BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 """A piece that spells one byte of a character without an entry of its own (byte fallback of sentencepiece)."""

@@ -14,6 +14,7 @@ from seq2seq.atomic_files import write_json
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.config.settings_by_size import choose
 from seq2seq.errors import CheckpointError, ConfigError
+from seq2seq.tags import TARGET_TAG
 from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.version import UPDATE
 
@@ -147,7 +148,7 @@ def require_tags(tokenizer: Tokenizer, tags: Sequence[str], name: str) -> None:
         own = ", ".join([*tokenizer.tags, *tokenizer.corpus_tags]) or "none"
         raise ConfigError(
             f"{name} does not know {' and '.join(missing)} as one token; its tags: {own}",
-            where="target_tag" if missing[0].startswith("<2") else "tag",
+            where="target_tag" if TARGET_TAG.match(missing[0]) else "tag",
             hint="let a tokenizer be trained (no tokenizer.source_model), or take its tags",
             code="config.vocabulary",
         )

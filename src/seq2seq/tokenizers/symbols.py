@@ -15,8 +15,8 @@ from typing_extensions import Self
 from seq2seq import console
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.errors import CheckpointError, DataError
-from seq2seq.fixed_text import TARGET_TAG
 from seq2seq.special_tokens import SPECIAL_TOKENS, UNK
+from seq2seq.tags import TARGET_TAG
 from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
 from seq2seq.tokenizers.normalization import Normalization, normalize
 
