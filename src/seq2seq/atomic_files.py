@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.failpoints import reach
@@ -103,6 +103,25 @@ def no_follow(path: str, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is a FIFO", path)
     return descriptor
+
+
+def try_lock(file: IO[Any], *, shared: bool = False, unsupported: Callable[[OSError], None] | None = None) -> bool:
+    """Lock an open file without waiting; False if another process holds a lock of it.
+
+    True on a system or file system without locks; `unsupported` is then called with the error of the file system.
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if unsupported is not None:
+            unsupported(error)
+    return True
 
 
 def read_bytes(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
-from seq2seq.atomic_files import disk_error, no_follow
+from seq2seq.atomic_files import disk_error, no_follow, try_lock
 from seq2seq.console import counted, say, warn
 from seq2seq.errors import DataError, UsageError
 from seq2seq.failpoints import reach
@@ -155,7 +155,7 @@ class _FileOutput(Output):
         until = time.monotonic() + _LOCK_SECONDS
         while True:
             file = open(self.partial, "a+b", opener=no_follow)  # noqa: SIM115
-            if _lock(file):
+            if try_lock(file):
                 # Another process may have completed and renamed the file in the meantime.
                 with suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(file.fileno()), self.partial.stat()):
@@ -281,20 +281,6 @@ def _write_durably(file: BinaryIO, content: bytes) -> None:
     file.write(content)
     file.flush()
     os.fsync(file.fileno())
-
-
-def _lock(file: BinaryIO) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 @contextmanager

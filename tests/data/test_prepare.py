@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -521,6 +522,14 @@ def test_multi30k(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixtu
     assert len(run(tmp_path, data, TokenizerSettings(vocabulary_size=4000, sample_size=4000)).train) == 28_997
     assert "using prepared data" in capsys.readouterr().err
     assert np.array_equal(prepared.train.rows([7000])[0][0], prepared.tokenizers.source.encode([expected[7000][0]])[0])
+
+
+def test_records_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """Prepared data stay valid: a record without indentation, with the hash of its sorted entries."""
+    facts = {"sha256": {}, "counts": {"Größe": 2}, "a": None}
+    check = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    (tmp_path / "record.json").write_text(json.dumps({**facts, "check": check}), encoding="ascii")
+    assert read_record(tmp_path) == facts
 
 
 @pytest.mark.fault(55)

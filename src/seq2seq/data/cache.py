@@ -6,8 +6,6 @@ of their own; what is damaged counts as missing.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -19,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq import console
+from seq2seq.atomic_files import read_json_object, try_lock, write_bytes
 from seq2seq.config.differences import leaves
 from seq2seq.config.sources import BuiltinSource, HubSource, Source, TextSource
 from seq2seq.data.demo import DEMO_PAIRS
 from seq2seq.data.files import digest_content, digest_file, locate, open_binary
-from seq2seq.errors import NetworkError
+from seq2seq.errors import NetworkError, UserError
 from seq2seq.processes import is_running
+from seq2seq.sealed_records import checksum
 from seq2seq.system import private_folder, user_cache
 
 RECORD = "record.json"
@@ -32,8 +32,6 @@ _MEMORY = "inputs.json"
 _TEMPORARY = ".making-"
 _LOCK = ".lock"
 _LOCK_TRIES = 600
-_CHECK = "check"
-"""Key of a record's own hash."""
 
 _FRESH_SECONDS = 2.0
 """A file changed this recently is hashed again, since a later change may have the same time stamps."""
@@ -101,7 +99,7 @@ class Inputs:
     def save(self) -> None:
         """Save for the next call."""
         if self._changed:
-            with suppress(OSError):  # a read-only cache; the file only saves time
+            with suppress(UserError):  # a read-only cache; the file only saves time
                 _write_checked(self._path, self._known)
 
     def _revision(self, source: HubSource) -> str:
@@ -123,7 +121,7 @@ class Inputs:
 
 def fingerprint(key: dict[str, Any]) -> str:
     """Short name of a key, by its hash."""
-    return _digest(key)[:16]
+    return checksum(key)[:16]
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -175,13 +173,9 @@ def _locked(cache: Path) -> Iterator[None]:
     """
     with (cache / _LOCK).open("a") as file:
         for _ in range(_LOCK_TRIES):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if try_lock(file):
                 break
-            except BlockingIOError:
-                time.sleep(0.1)
-            except OSError:
-                break
+            time.sleep(0.1)
         yield
 
 
@@ -221,23 +215,10 @@ def _temporary(path: Path) -> Path:
 
 def _read_checked(path: Path) -> dict[str, Any] | None:
     """Read what `_write_checked` wrote; None if it is missing, or any of it has changed."""
-    try:
-        facts = json.loads(path.read_bytes())
-        return facts if facts.pop(_CHECK) == _digest(facts) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+    facts = read_json_object(path)
+    return facts if facts.pop("check", None) == checksum(facts) else None
 
 
 def _write_checked(path: Path, facts: dict[str, Any]) -> None:
-    """Write a JSON object with its own hash, replacing the file at once. Raises OSError."""
-    temporary = _temporary(path)
-    text = json.dumps({**facts, _CHECK: _digest(facts)})
-    try:
-        temporary.write_text(text, encoding="ascii")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _digest(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    """Write a JSON object with its own hash atomically. In ASCII, since names of files need not be UTF-8."""
+    write_bytes(path, json.dumps({**facts, "check": checksum(facts)}).encode("ascii"))

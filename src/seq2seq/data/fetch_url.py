@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -17,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_error, read_json_object, write_json
+from seq2seq.atomic_files import disk_error, read_json_object, try_lock, write_json
 from seq2seq.data.archives import check_archive
 from seq2seq.data.files import digest_file, url_file_name
 from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
@@ -91,7 +90,9 @@ def fetch(address: Address, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as file:
-            _lock(file, path)
+            if not try_lock(file):
+                what = f"another process is downloading {path}"
+                raise UsageError(what, hint="wait for it, or choose another -o", code="usage.in-use")
             download = _Download(address, path, file, partial.with_name(partial.name + ".json"))
             try:
                 download.run()
@@ -310,17 +311,6 @@ def _is_kept(address: Address, path: Path, record: Path) -> bool:
         return False
     console.say(f"{path} was downloaded before, {facts.get('time')}; to download it again, remove it")
     return True
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"another process is downloading {path}", hint="wait for it, or choose another -o", code="usage.in-use"
-        ) from None
-    except OSError:
-        pass  # a file system without locks
 
 
 def _digest(text: str) -> str:

@@ -8,11 +8,10 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
-from seq2seq.atomic_files import disk_error, no_follow
+from seq2seq.atomic_files import disk_error, no_follow, try_lock
 from seq2seq.console import warn
 from seq2seq.errors import UsageError
 from seq2seq.processes import is_running
@@ -28,9 +27,6 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: another process has locked it.
     """
-    if find_spec("fcntl") is None:  # on Windows
-        yield
-        return
     try:
         file = open(folder / ".lock", "a+", encoding="utf-8", opener=no_follow)  # noqa: SIM115
     except OSError as error:
@@ -45,41 +41,27 @@ def locked(folder: Path) -> Iterator[None]:
 
 def in_use(folder: Path) -> bool:
     """Return True if a process trains in a run directory; always False on systems without file locks."""
-    if find_spec("fcntl") is None:  # on Windows
-        return False
-    import fcntl
-
     try:
         with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not try_lock(file, shared=True)
     except OSError:
         return False
-    return False
 
 
 def _lock(file: TextIO, folder: Path) -> None:
-    import fcntl
+    def warn_of_no_locks(error: OSError) -> None:
+        warn(f"{folder} cannot be locked ({error.strerror}): see that no other process trains in it")
 
     deadline = time.monotonic() + _ENDING_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-        except OSError as error:  # a file system without locks
-            warn(f"{folder} cannot be locked ({error.strerror}): see that no other process trains in it")
-            return
-        file.seek(0)
-        raise UsageError(
-            f"{folder} is in use by {_owner(file.read())}",
-            hint="wait for it, or choose another run directory with -o",
-            code="usage.in-use",
-        )
+    while not try_lock(file, unsupported=warn_of_no_locks):
+        if time.monotonic() >= deadline:
+            file.seek(0)
+            raise UsageError(
+                f"{folder} is in use by {_owner(file.read())}",
+                hint="wait for it, or choose another run directory with -o",
+                code="usage.in-use",
+            )
+        time.sleep(0.05)
     if hasattr(os, "register_at_fork"):
         # Data loader processes would inherit the lock, and outlive a killed run by some seconds.
         os.register_at_fork(after_in_child=file.close)
