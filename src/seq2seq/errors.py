@@ -5,7 +5,15 @@ The command line prints a `UserError` in three lines and exits with its `exit_co
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from seq2seq.sanitize import presentable
+
+
+def closest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """The choice most like a name, for hints such as "did you mean ...?"; empty if none is similar."""
+    return next(iter(difflib.get_close_matches(name, list(choices), n=1, cutoff=cutoff)), "")
 
 
 class UserError(Exception):

@@ -22,7 +22,7 @@ from seq2seq.checks.findings import KINDS, SourceReport
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.checks.misalignment import LengthModel
 from seq2seq.checks.word_translations import SHIFTS, WordTranslations
-from seq2seq.config.sources import BuiltinSource, FileSource, HubSource, Source, TextSource
+from seq2seq.config.sources import Source, name_of
 from seq2seq.console import Progress
 from seq2seq.data.clean_copy import CleanCopy
 from seq2seq.data.corpus import read_pairs
@@ -95,7 +95,7 @@ class CorpusCheck:
             DataError: it cannot be read, or has no text.
             NetworkError: a dataset of the hub cannot be fetched.
         """
-        name = _name(source)
+        name = name_of(source)
         report = SourceReport(name)
         pairs = partial(_pairs, source, most=self._most)
         first = _FirstPass(pairs(report=report), report)
@@ -248,18 +248,6 @@ def _in_context(pairs: Iterator[Pair]) -> Iterator[tuple[Pair, dict[int, str]]]:
         if len(window) == window.maxlen and (here := window[reach]) is not None:
             around = enumerate(window, start=-reach)
             yield here, {distance: other[1] for distance, other in around if other is not None}
-
-
-def _name(source: Source) -> str:
-    match source:
-        case TextSource():
-            return f"{source.source} | {source.target}"
-        case FileSource():
-            return source.file
-        case HubSource():
-            return f"{source.hub} ({source.split})"
-        case BuiltinSource():
-            return f"{source.builtin} ({source.split})"
 
 
 def _folded(text: str) -> str:

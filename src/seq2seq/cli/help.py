@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import textwrap
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 
 from seq2seq.cli.options import HELP, Json
 from seq2seq.error_catalogue import CATALOGUE
-from seq2seq.errors import UsageError
+from seq2seq.errors import UsageError, closest
 
 app = typer.Typer(help="Explain errors.", context_settings=HELP, no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,8 +37,8 @@ def errors(
     entries = {name: entry for name, entry in CATALOGUE.items() if name == code}
     entries = entries or {name: entry for name, entry in CATALOGUE.items() if name.startswith(code)}
     if not entries:
-        close = difflib.get_close_matches(code, CATALOGUE, n=1)
-        hint = f"did you mean {close[0]}?" if close else "seq2seq help errors lists all"
+        close = closest(code, CATALOGUE)
+        hint = f"did you mean {close}?" if close else "seq2seq help errors lists all"
         raise UsageError(f"no error has the code {code}", hint=hint, code="usage.code")
     if as_json:
         typer.echo(json.dumps({name: entry._asdict() for name, entry in entries.items()}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable
 from itertools import islice
@@ -13,7 +12,7 @@ import typer
 
 from seq2seq.cli.options import HELP, Quiet
 from seq2seq.console import say, set_quiet
-from seq2seq.errors import CheckpointError, DataError, UsageError
+from seq2seq.errors import CheckpointError, DataError, UsageError, closest
 
 if TYPE_CHECKING:
     from seq2seq.tokenizers.base import Tokenizer
@@ -145,9 +144,8 @@ def _suggest(folder: Path) -> str:
         return f"did you mean {folder.parent}?"
     around = folder.parent.glob("*/tokenizer.json"), folder.parent.glob("*/tokenizer/tokenizer.json")
     names = [path.relative_to(folder.parent).parts[0] for paths in around for path in sorted(paths)]
-    near = difflib.get_close_matches(folder.name, names, n=1)
-    if near:
-        return f"did you mean {folder.parent / near[0]}?"
+    if near := closest(folder.name, names):
+        return f"did you mean {folder.parent / near}?"
     there = f"; there are: {', '.join(str(folder.parent / name) for name in names[:6])}" if names else ""
     return f"name a run, or a folder that `seq2seq tokenizer train -o` has written{there}"
 

@@ -3,7 +3,6 @@ files, `key=value`. The merged tree is validated once."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -18,7 +17,7 @@ from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings, augment_rates
 from seq2seq.config.yaml import Document, Path, read_value, read_yaml, write_yaml
 from seq2seq.console import say
-from seq2seq.errors import ConfigError
+from seq2seq.errors import ConfigError, closest
 from seq2seq.sanitize import redact
 
 _WARMUP = ("training", "schedule", "warmup_steps")
@@ -106,8 +105,8 @@ def _read_file(file: FilePath) -> Document:
     except FileNotFoundError:
         hint = "give the path of a YAML file; `seq2seq init` writes one"
         near = [str(found) for found in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
-        if close := difflib.get_close_matches(str(file), near, n=1):
-            hint = f"did you mean {close[0]}?"
+        if close := closest(str(file), near):
+            hint = f"did you mean {close}?"
         if known_key(str(file)):
             hint = f"a setting has = and no spaces: {file}=VALUE"
         raise ConfigError(f"no config file {file}", hint=hint, code="config.no-file") from None
@@ -149,8 +148,8 @@ def _preset(documents: Sequence[Document]) -> list[Document]:
         return []
     name, document = names[-1]
     if not isinstance(name, str) or name not in PRESETS:
-        close = difflib.get_close_matches(str(name), PRESETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"presets: {', '.join(PRESETS)}"
+        close = closest(str(name), PRESETS)
+        hint = f"did you mean {close}?" if close else f"presets: {', '.join(PRESETS)}"
         where = document.place(("preset",))
         raise ConfigError(f"unknown preset `{name}`", where=where, hint=hint, code="config.unknown-preset")
     return [Document(f"preset {name}", PRESETS[name], {})]

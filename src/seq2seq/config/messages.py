@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import SOURCES
 from seq2seq.config.yaml import Document, Path
-from seq2seq.errors import ConfigError
+from seq2seq.errors import ConfigError, closest
 from seq2seq.sanitize import shorten
 
 _VARIANTS: dict[str, type[BaseModel]] = {
@@ -144,8 +143,8 @@ def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], p
     given, name = first["input"], path[-1]
     text = str(given).strip().casefold() if isinstance(given, (str, bool)) else ""
     choices = [choice for arm in arms if arm["type"] == "literal_error" for choice in _choices(arm)]
-    if choices and (close := difflib.get_close_matches(text, choices, n=1)):
-        return f"did you mean {name}: {close[0]}?"
+    if choices and (close := closest(text, choices)):
+        return f"did you mean {name}: {close}?"
     if str(first["type"]).startswith(("tuple", "list")):
         plain = not isinstance(given, (dict, type(None)))
         alone = f"[{_shown(given)}]" if plain else "[...]"
@@ -186,8 +185,8 @@ def _how_to_group(loc: Sequence[str | int], given: Any) -> str:
     keys = list(group.model_fields)
     if "kind" in keys and isinstance(given, str):
         choices = get_args(group.model_fields["kind"].annotation)
-        close = difflib.get_close_matches(given.casefold(), choices, n=1, cutoff=0.3)
-        return f"{path[-1]}: {{kind: {close[0] if close else choices[0]}}}"
+        close = closest(given.casefold(), choices, 0.3)
+        return f"{path[-1]}: {{kind: {close or choices[0]}}}"
     return f"keys there: {', '.join(keys)}"
 
 
@@ -259,13 +258,10 @@ def _suggest(loc: Sequence[str | int]) -> str:
         return f"did you mean {prefix}{wanted}?"
     if everywhere.get(wanted, key) != key:
         return f"did you mean {everywhere[wanted]}?"
-    if close := difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.7):
-        return f"did you mean {prefix}{close[0]}?"
-    if (close := difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.8)) and everywhere[close[0]] not in (
-        key,
-        within,
-    ):
-        return f"did you mean {everywhere[close[0]]}?"
+    if close := closest(wrong, siblings, 0.7):
+        return f"did you mean {prefix}{close}?"
+    if (close := closest(wrong, everywhere, 0.8)) and everywhere[close] not in (key, within):
+        return f"did you mean {everywhere[close]}?"
     return f"keys here: {', '.join(siblings)}"
 
 

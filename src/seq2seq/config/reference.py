@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 import types
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import SOURCES
-from seq2seq.errors import UsageError
+from seq2seq.errors import UsageError, closest
 
 
 def reference_lines(part: str = "") -> list[str]:
@@ -56,16 +55,16 @@ def _near_keys(part: str, keys: list[str]) -> str:
     within = list(dict.fromkeys(key for key in keys if section and key.rpartition(".")[0] == section))
     by_name = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of several wins
     last_names = [key.rpartition(".")[2] for key in within]
-    if close := difflib.get_close_matches(name, last_names, n=1, cutoff=0.7):
-        return f"did you mean {section}.{close[0]}?"
+    if close := closest(name, last_names, 0.7):
+        return f"did you mean {section}.{close}?"
     if name in by_name:
         return f"did you mean {by_name[name]}?"
     if within:
         return f"keys there: {', '.join(last_names)}"
-    if close := difflib.get_close_matches(part, keys, n=1):
-        return f"did you mean {close[0]}?"
-    if close := difflib.get_close_matches(name, by_name, n=1):
-        return f"did you mean {by_name[close[0]]}?"
+    if close := closest(part, keys):
+        return f"did you mean {close}?"
+    if close := closest(name, by_name):
+        return f"did you mean {by_name[close]}?"
     return f"sections: {', '.join(dict.fromkeys(key.partition('.')[0] for key in keys if '.' in key))}"
 
 

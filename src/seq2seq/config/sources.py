@@ -201,3 +201,16 @@ Source = Annotated[
     ],
     Discriminator(_form),
 ]
+
+
+def name_of(source: Source) -> str:
+    """Name of a source in messages."""
+    match source:
+        case TextSource():
+            return f"{source.source} | {source.target}"
+        case HubSource():
+            return f"{source.hub} ({source.split})"
+        case BuiltinSource():
+            return f"{source.builtin} ({source.split})"
+        case _:
+            return source.file

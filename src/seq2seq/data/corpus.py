@@ -20,6 +20,7 @@ from seq2seq.config.sources import (
     TmxSource,
     TsvSource,
     XliffSource,
+    name_of,
 )
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.columns import kind_of_column
@@ -288,10 +289,7 @@ def _name(source: Source) -> str:
     match source:
         case TextSource():
             return source.source
-        case HubSource():
-            return f"{source.hub} ({source.split})"
-        case BuiltinSource():
-            return f"{source.builtin} ({source.split})"
+        case TsvSource() | CsvSource() if isinstance(source.source, str):
+            return f"{source.file}, below its header,"
         case _:
-            named = isinstance(source, TsvSource | CsvSource) and isinstance(source.source, str)
-            return f"{source.file}, below its header," if named else source.file
+            return name_of(source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 from seq2seq.config.sources import JsonlSource, ParquetSource
 from seq2seq.data.files import DecodingErrors, Pair, locate, one_line, open_binary, read_lines, reading
 from seq2seq.data.unreadable_rows import RowReport
-from seq2seq.errors import DataError
+from seq2seq.errors import DataError, closest
 
 _ARRAY = re.compile(r'\s*(?:\{\s*"[^"\\]*"\s*:\s*)?\[(?=\s*[\[{])')
 """Beginning of an array of records, also as the value of an object's first key: `{"data": [{...`."""
@@ -105,8 +104,8 @@ def _look_up(record: Any, key: str) -> str:
                 f'no key {key!r}; a record is an object, such as {{"en": "a dog", "de": "ein Hund"}}'
             )
         elif part not in value:
-            near = difflib.get_close_matches(part, list(value), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "keys there: " + ", ".join(list(value)[:12])
+            near = closest(part, value)
+            hint = f"did you mean {near!r}?" if near else "keys there: " + ", ".join(list(value)[:12])
             raise _UnreadableError(f"no key {key!r}; {hint}")
         else:
             value = value[part]
@@ -188,8 +187,8 @@ def _parquet_records(name: str, columns: list[str]) -> Iterator[tuple[str, Any]]
             known = table.schema_arrow.names
             for column in columns:
                 if column not in known and (top := column.partition(".")[0]) not in known:
-                    near = difflib.get_close_matches(top, known, n=1)
-                    hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
+                    near = closest(top, known)
+                    hint = f"did you mean {near!r}?" if near else f"it has: {', '.join(known)}"
                     raise DataError(f"no column {column!r} in {name}", where=name, hint=hint, code="data.column")
             chosen = [column if column in known else column.partition(".")[0] for column in columns]
             number = 0

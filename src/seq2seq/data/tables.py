@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from seq2seq.config.sources import CsvSource, TsvSource
 from seq2seq.data.columns import is_header
 from seq2seq.data.files import DecodingErrors, Pair, one_line, read_lines
 from seq2seq.data.unreadable_rows import RowReport, show
-from seq2seq.errors import DataError
+from seq2seq.errors import DataError, closest
 
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
 """In the order of trust, where several would do: a sentence has commas of its own."""
@@ -331,6 +330,6 @@ def _column_number(column: int | str, header: list[str], name: str, width: int) 
     folded = [cell.casefold() for cell in header]
     if column in header or folded.count(column.casefold()) == 1:
         return header.index(column) if column in header else folded.index(column.casefold())
-    near = difflib.get_close_matches(column, header, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the header row holds: {show(', '.join(header))}"
+    near = closest(column, header)
+    hint = f"did you mean {near!r}?" if near else f"the header row holds: {show(', '.join(header))}"
     raise DataError(f"no column named {column!r}", where=f"{name}:1", hint=hint, code="data.column")
