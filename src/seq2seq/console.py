@@ -10,15 +10,17 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, TextIO
+from typing import NoReturn, TextIO, TypeVar
 
 from seq2seq.atomic_files import no_follow
 from seq2seq.failpoints import reach
 from seq2seq.sanitize import presentable
+
+Item = TypeVar("Item")
 
 _PLAIN_SECONDS, _PLAIN_SHARE = 10.0, 0.02
 """Time between plain lines of progress: at least these seconds, and this share of the time since the start."""
@@ -233,6 +235,13 @@ class Progress:
                 else ""
             )
             say(f"{self.description}: {self.done:,}{of_total} {self.unit} ({shown}/s{left}){self._note}")
+
+    def over(self, items: Iterable[Item], every: int = 1000) -> Iterator[Item]:
+        """The items; each `every` of them are counted as finished when the next one is asked for."""
+        for number, item in enumerate(items, start=1):
+            yield item
+            if number % every == 0:
+                self.update(every)
 
     def expect(self, total: int) -> None:
         """Change the total."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _KINDS = {
     "urls": r"(?:(?:https?|ftps?|file)://|www\.)[^\s<>\"]*[\w/#=&%~-]",
@@ -27,3 +28,8 @@ _INK = re.compile(
 def is_blank(text: str) -> bool:
     """Whether a text has no visible character: spaces, control characters (NUL too) and zero-width marks only."""
     return _INK.search(text) is None
+
+
+def has_letter(text: str) -> bool:
+    """Whether a text has a letter outside of URLs, numbers and other text that a translation keeps."""
+    return any(unicodedata.category(character)[0] == "L" for character in FIXED_TEXT.sub(" ", text))

@@ -32,8 +32,7 @@ from seq2seq.fixed_text import is_blank
 
 _SAMPLE = 20_000
 """Pairs from which lengths, words and languages are learned."""
-_BATCH = 1000
-_LEAST_COPIED_WORDS = 3
+LEAST_COPIED_WORDS = 3
 """Shorter copies may be right: names, "OK", "Taxi"."""
 _SEVERAL = 3
 _OWN_WORDS = 0.5
@@ -43,6 +42,9 @@ _SURE = (-2, 2)
 _NUMBER = re.compile(r"\d+(?:[.,:\u00a0\u202f' ]\d+)*")
 _GROUP = re.compile(r"\D+")
 _DIGIT = re.compile(r"\d")
+
+Fault = tuple[str, str]
+"""A key of `KINDS`, and details."""
 
 
 class HeldOut:
@@ -103,39 +105,36 @@ class CorpusCheck:
             raise DataError(f"{name} is empty", hint="is it the right file?", code="data.no-lines")
         languages = SideLanguages(first.sample, self.languages, self._identifier)
         if what := languages.exchanged():
-            report.add("languages", 0, ("", ""), what)
-            report.findings["languages"].lines.pop()
+            report.add("languages", what)
         model = LengthModel(*([len(pair[side]) for pair in first.sample] for side in (0, 1)))
         report.ratio = model.ratio
-        hits = WordTranslations(first.sample).hits(pairs())
-        outliers, shifts = first.judge(model, hits)
+        outliers, shifts = first.judge(model, WordTranslations(first.sample).hits(pairs()))
         report.statistics = first.statistics(languages)
+        moves = self._copy is not None and any(shifts.values())
+        in_context = _in_context(pairs()) if moves else ((pair, {}) for pair in pairs())
         with Progress(f"checking {name}", report.pairs, "pairs") as progress:
-            moves = self._copy is not None and any(shifts.values())
-            in_context = _in_context(pairs()) if moves else ((pair, {}) for pair in pairs())
-            for number, (pair, targets) in enumerate(in_context):
-                faults = self._faults(pair, languages)
-                moved: Pair | None = None
-                if (shift := shifts.get(number)) is not None:
-                    faults = [fault for fault in faults if fault[0] != "numbers"]
-                    place = f"its translation stands {abs(shift)} {_direction(shift)}"
-                    faults.append(("misaligned", place if shift else "its target is the translation of another line"))
-                    if shift and moves and all(shifts.get(number + step) == shift for step in _SURE):
-                        moved = self._moved(pair[0], targets.get(shift), languages)
-                elif outliers[number] and not any(kind in ("blank", "copy") for kind, _ in faults):
-                    faults.append(("length", f"{len(pair[0])} and {len(pair[1])} characters"))
+            for number, (pair, targets) in enumerate(progress.over(in_context)):
+                shift = shifts.get(number)
+                faults = self._judge(pair, languages, shift, bool(outliers[number]))
                 for kind, detail in faults:
-                    report.add(kind, number + 1, pair, detail)
-                if self._copy is not None and moved is not None:
-                    self._copy.note(
-                        name, number + 1, "repaired", [fault for fault in faults if fault[0] == "misaligned"]
-                    )
-                    self._copy.write(moved)
-                elif self._copy is not None:
-                    _clean(self._copy, name, number + 1, pair, faults)
-                if number % _BATCH == _BATCH - 1:
-                    progress.update(_BATCH)
+                    report.add(kind, detail, number + 1, pair)
+                if self._copy is not None:
+                    moved = None
+                    if shift and all(shifts.get(number + step) == shift for step in _SURE):
+                        moved = self._moved(pair[0], targets.get(shift), languages)
+                    _write(self._copy, name, number + 1, moved or pair, faults, moved=moved is not None)
         return report
+
+    def _judge(self, pair: Pair, languages: SideLanguages, shift: int | None, is_outlier: bool) -> list[Fault]:
+        """The faults of one pair by itself and in its place; `shift` is None for a pair in its place."""
+        faults = self._faults(pair, languages)
+        if shift is not None:
+            place = f"its translation stands {abs(shift)} {_direction(shift)}"
+            misaligned = ("misaligned", place if shift else "its target is the translation of another line")
+            return [*(fault for fault in faults if fault[0] != "numbers"), misaligned]
+        if is_outlier and not any(kind in ("blank", "copy") for kind, _ in faults):
+            return [*faults, ("length", f"{len(pair[0])} and {len(pair[1])} characters")]
+        return faults
 
     def _moved(self, source: str, target: str | None, languages: SideLanguages) -> Pair | None:
         """A misaligned source with its translation from another line; None if that pair has faults of its own."""
@@ -143,12 +142,12 @@ class CorpusCheck:
             return None
         return source, target
 
-    def _faults(self, pair: Pair, languages: SideLanguages) -> list[tuple[str, str]]:
+    def _faults(self, pair: Pair, languages: SideLanguages) -> list[Fault]:
         """The faults of one pair by itself, each kind once."""
         source, target = pair
         if (blank := _blank_side(source, target)) is not None:
             return [("blank", blank)]
-        faults: list[tuple[str, str]] = []
+        faults: list[Fault] = []
         folded = _folded(source), _folded(target)
         number = hash(folded)
         if number in self._seen:
@@ -157,7 +156,7 @@ class CorpusCheck:
         if number in self._held_out:
             faults.append(("leaked", ""))
         if folded[0] == folded[1]:
-            if len(source.split()) >= _LEAST_COPIED_WORDS and any(map(str.isalpha, source)):
+            if len(source.split()) >= LEAST_COPIED_WORDS and any(map(str.isalpha, source)):
                 faults.append(("copy", ""))
         elif fault := languages.fault(source, target):
             faults.append(fault)
@@ -179,7 +178,7 @@ class _FirstPass:
         draw = random.Random(1)
         left, right = self.lengths
         with Progress("reading", None, "pairs") as progress:
-            for number, pair in enumerate(pairs, start=1):
+            for number, pair in enumerate(progress.over(pairs), start=1):
                 blank = _blank_side(*pair) is not None
                 left.append(0 if blank else len(pair[0]))
                 right.append(0 if blank else len(pair[1]))
@@ -188,8 +187,6 @@ class _FirstPass:
                         self.sample.append(pair)
                     elif (place := int(draw.random() * number)) < _SAMPLE:
                         self.sample[place] = pair
-                if number % _BATCH == 0:
-                    progress.update(_BATCH)
         draw.shuffle(self.sample)
         report.pairs = len(left)
 
@@ -235,8 +232,7 @@ def _pairs(source: Source, report: SourceReport | None = None, most: int | None 
         if error.code != "data.line-counts":
             raise
         if report is not None:
-            report.add("line-counts", 0, ("", ""), error.what)
-            report.findings["line-counts"].lines.pop()
+            report.add("line-counts", error.what)
 
 
 def _in_context(pairs: Iterator[Pair]) -> Iterator[tuple[Pair, dict[int, str]]]:
@@ -297,21 +293,26 @@ def _same_number(one: str, other: str) -> bool:
     return len(one) <= 4 and len(other) <= 4 and ends_alike and abs(hours[0] - hours[1]) == 12 and max(hours) <= 24
 
 
-def _clean(copy: CleanCopy, name: str, line: int, pair: Pair, faults: Sequence[tuple[str, str]]) -> None:
-    """Write a pair, repaired where it can be, or leave it out; the receipt says why."""
-    actions = {KINDS[kind].action for kind, _ in faults}
-    if "drop" in actions:
-        reasons = [fault for fault in faults if KINDS[fault[0]].action == "drop"]
-        copy.note(name, line, "dropped", reasons)
+def _write(copy: CleanCopy, name: str, line: int, pair: Pair, faults: Sequence[Fault], moved: bool) -> None:
+    """Write a pair, repaired where it can be, or leave it out; the receipt says why.
+
+    A pair that has been `moved` has its faults no longer.
+    """
+    drops, repairs = ([fault for fault in faults if KINDS[fault[0]].action == action] for action in ("drop", "repair"))
+    if moved:
+        copy.note(name, line, "repaired", [fault for fault in faults if fault[0] == "misaligned"])
+    elif drops:
+        copy.note(name, line, "dropped", drops)
         return
-    source, target = pair
-    if "repair" in actions:
-        if any(kind == "swapped" for kind, _ in faults):
-            source, target = target, source
-        source, target = (repair(text) if is_suspect(text) else text for text in (source, target))
-        reasons = [fault for fault in faults if KINDS[fault[0]].action == "repair"]
-        if _blank_side(source, target) is not None:
-            copy.note(name, line, "dropped", [*reasons, ("blank", "after the repair")])
+    elif repairs:
+        pair = _repaired(pair, repairs)
+        if _blank_side(*pair) is not None:
+            copy.note(name, line, "dropped", [*repairs, ("blank", "after the repair")])
             return
-        copy.note(name, line, "repaired", reasons)
-    copy.write((source, target))
+        copy.note(name, line, "repaired", repairs)
+    copy.write(pair)
+
+
+def _repaired(pair: Pair, faults: Sequence[Fault]) -> Pair:
+    source, target = (repair(text) if is_suspect(text) else text for text in pair)
+    return (target, source) if any(kind == "swapped" for kind, _ in faults) else (source, target)

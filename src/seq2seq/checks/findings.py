@@ -74,10 +74,11 @@ class Finding:
         self.lines = array("Q")
         self.examples: list[dict[str, Any]] = []
 
-    def add(self, line: int, pair: Pair, detail: str) -> None:
-        """Add a pair; `line` counts from 1."""
+    def add(self, detail: str, line: int, pair: Pair) -> None:
+        """Add a pair; `line` counts from 1, and is 0 for a fault of the whole corpus."""
         self.count += 1
-        self.lines.append(line)
+        if line:
+            self.lines.append(line)
         if len(self.examples) < _EXAMPLES:
             source, target, why = (show(text, _LONGEST_EXAMPLE) for text in (*pair, detail))
             self.examples.append({"line": line, "why": why, "source": source, "target": target})
@@ -117,9 +118,9 @@ class SourceReport:
         """Median of target length / source length, in characters."""
         self.findings: dict[str, Finding] = {}
 
-    def add(self, kind: str, line: int, pair: Pair, detail: str = "") -> None:
-        """Add a pair to the finding of a kind."""
-        self.findings.setdefault(kind, Finding(kind)).add(line, pair, detail)
+    def add(self, kind: str, detail: str, line: int = 0, pair: Pair = ("", "")) -> None:
+        """Add a pair, or the whole corpus, to the finding of a kind."""
+        self.findings.setdefault(kind, Finding(kind)).add(detail, line, pair)
 
     def sorted(self) -> list[Finding]:
         """Errors first, in the order of `KINDS`."""

@@ -41,8 +41,6 @@ _MOST_COPIES = 0.8
 _COUNTED_LINES = 100_000
 """More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
 
-_SHOWN_LINES = 10_000
-
 _SAMPLE_PAIRS = 1000
 """Pairs by which the columns of a source are judged."""
 
@@ -244,14 +242,12 @@ def count_pairs(
     """
     lines = left = right = 0
     with console.Progress("counting", None, "pairs", delay=1.0) as progress:
-        for pair in read_pairs(source, errors, option="", max_unreadable=max_unreadable):
+        for pair in progress.over(read_pairs(source, errors, option="", max_unreadable=max_unreadable)):
             lines += 1
             left += len(pair[0])
             right += len(pair[1])
             if alphabet is not None and lines <= _COUNTED_LINES:
                 alphabet.update(normalize(" ".join(pair), "nfc"))
-            if lines % _SHOWN_LINES == 0:
-                progress.update(_SHOWN_LINES)
     return lines, max(left, right)
 
 

@@ -13,14 +13,13 @@ A line without a letter is copied. A span within a line is kept in one of two wa
 from __future__ import annotations
 
 import copy
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
 from seq2seq.config.settings import KeptKind
 from seq2seq.decoding.glossary import Glossary, phrase_tokens
 from seq2seq.errors import UsageError
-from seq2seq.fixed_text import FIXED_TEXT, is_blank
+from seq2seq.fixed_text import FIXED_TEXT, has_letter, is_blank
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import BYTE_PIECE
 from seq2seq.tokenizers.normalization import normalize
@@ -79,9 +78,7 @@ class KeptText:
 
     def copies(self, text: str) -> bool:
         """Whether a line is copied: it has no letter outside of URLs, e-mail addresses, placeholders and tags."""
-        if not self._copies_lines or is_blank(text):
-            return False
-        return not any(unicodedata.category(character)[0] == "L" for character in FIXED_TEXT.sub(" ", text))
+        return self._copies_lines and not is_blank(text) and not has_letter(text)
 
     def with_glossary(self, glossary: Glossary | None) -> KeptText:
         """The same with another glossary."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seq2seq.checks.corpus import LEAST_COPIED_WORDS
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.console import format_table
 from seq2seq.data.clean_copy import clean_copy
@@ -38,8 +39,6 @@ REASONS = {
 }
 """Reasons to drop a line, as a table shows them."""
 
-_LEAST_COPIED_WORDS = 3
-"""Shorter copies may be right: names, "OK", "Taxi"."""
 SAMPLE = 5000
 """Lines from which the words of the languages are learned."""
 _JUDGED = 1000
@@ -186,7 +185,7 @@ def write_pairs(
 def is_copy(one: str, other: str) -> bool:
     """Whether two texts of three words and more are the same, apart from capitals and the marks at their ends."""
     left, right = (text.casefold().strip(" .!?…。") for text in (one, other))
-    return left == right and len(left.split()) >= _LEAST_COPIED_WORDS
+    return left == right and len(left.split()) >= LEAST_COPIED_WORDS
 
 
 def check_direction(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from seq2seq.data.files import DecodingErrors, read_lines
-from seq2seq.fixed_text import FIXED_TEXT, is_blank
+from seq2seq.fixed_text import has_letter, is_blank
 from seq2seq.tokenizers.base import Tokenizer
 
 _BLOCK = 1000
@@ -90,11 +89,6 @@ class Originals:
             return "duplicate", ""
         seen.add(digest)
         return None
-
-
-def has_letter(text: str) -> bool:
-    """Whether a text has a letter outside of URLs, numbers and other text that a translation keeps."""
-    return any(unicodedata.category(character)[0] == "L" for character in FIXED_TEXT.sub(" ", text))
 
 
 def _folded(text: str) -> str:

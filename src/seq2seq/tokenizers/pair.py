@@ -19,7 +19,6 @@ from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.version import UPDATE
 
 _FORMAT = 1
-_SHOWN_PAIRS = 10_000
 _SLOW_SENTENCES = 500_000
 
 _RESTORE = "restore it from a copy, or train again"
@@ -174,13 +173,11 @@ def _sample(pairs: Iterator[tuple[str, str]], size: int, seed: int) -> list[tupl
     randomness = random.Random(seed)
     sample: list[tuple[str, str]] = []
     with console.Progress("sampling text for the tokenizer", None, "pairs", delay=1.0) as progress:
-        for number, pair in enumerate(pairs):
+        for number, pair in enumerate(progress.over(pairs)):
             if number < size:
                 sample.append(pair)
             elif (place := int(randomness.random() * (number + 1))) < size:
                 sample[place] = pair
-            if number % _SHOWN_PAIRS == _SHOWN_PAIRS - 1:
-                progress.update(_SHOWN_PAIRS)
     return sample
 
 
