@@ -35,7 +35,7 @@ _DELAY = "2000"
 _VARIABLES = ("LD_PRELOAD", _SETTINGS)
 
 
-class Choice(NamedTuple):
+class AllocatorChoice(NamedTuple):
     """The library for training, or the reason for the system's allocator."""
 
     library: Path | None
@@ -63,19 +63,19 @@ def restart_with_mimalloc() -> None:
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **settings})
 
 
-def choice() -> Choice:
+def choice() -> AllocatorChoice:
     """The allocator that a training on this machine would have."""
     if os.environ.get(_OFF) == "system":
-        return Choice(None, f"{_OFF}=system")
+        return AllocatorChoice(None, f"{_OFF}=system")
     if given := next((name for name in _VARIABLES if os.environ.get(name)), None):
-        return Choice(None, f"{given} is set")
+        return AllocatorChoice(None, f"{given} is set")
     # Builds for ARM end at once on a kernel with pages of another size.
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
-        return Choice(None, "not tried on this system")
+        return AllocatorChoice(None, "not tried on this system")
     if address_space_left() is not None:
-        return Choice(None, "ulimit -v limits the address space")
+        return AllocatorChoice(None, "ulimit -v limits the address space")
     library = next(filter(_suits, _places()), None)
-    return Choice(
+    return AllocatorChoice(
         library, "" if library else "long trainings take a third of the memory with pip install cmeel-mimalloc"
     )
 

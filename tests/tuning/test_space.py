@@ -11,8 +11,8 @@ from seq2seq.config import load_config
 from seq2seq.errors import ConfigError, UsageError
 from seq2seq.tuning.setup import read_setup
 from seq2seq.tuning.space import (
-    Choice,
     Dimension,
+    Point,
     Sampler,
     choose_sampler,
     default_space,
@@ -80,8 +80,8 @@ def test_the_space_of_a_config_is_valid_and_holds_the_config(settings: list[str]
     )
 
 
-def drawn(sampler: Sampler, space: Sequence[Dimension], seed: int = 1) -> list[Choice]:
-    tried: list[Choice] = []
+def drawn(sampler: Sampler, space: Sequence[Dimension], seed: int = 1) -> list[Point]:
+    tried: list[Point] = []
     while (choice := next_choice(sampler, space, tried, tried, seed)) is not None:
         tried.append(choice)
     return tried

@@ -30,7 +30,7 @@ _LEAST_WORDS = 4
 """Shorter lines, such as names and greetings, are rightly copied or alike."""
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """A probable cause of a low score."""
 
     code: str
@@ -71,7 +71,7 @@ def diagnose(
     metrics: Sequence[Mapping[str, Any]] = (),
     plan: TrainingPlan | None = None,
     length_penalty: float = 1.0,
-) -> list[Finding]:
+) -> list[Diagnosis]:
     """Findings about a run, the gravest first.
 
     Args:
@@ -82,7 +82,7 @@ def diagnose(
         plan: settings of the training; None leaves out findings about the curves.
         length_penalty: that of the search for the hypotheses.
     """
-    findings: list[Finding] = []
+    findings: list[Diagnosis] = []
     if hypotheses:
         longer = plan.longer(2 * plan.max_steps) if plan else _LONGER
         findings += _output_findings(sources, references, hypotheses, longer, length_penalty)
@@ -97,7 +97,7 @@ def _output_findings(
     hypotheses: Sequence[str],
     longer: str,
     length_penalty: float,
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     # Once a search for longer outputs has been tried, only more training helps.
     lengthened = longer if length_penalty >= _HIGH_PENALTY else _PENALISED.format(_HIGH_PENALTY)
     shortened = longer if length_penalty <= _LOW_PENALTY else _PENALISED.format(_LOW_PENALTY)
@@ -139,11 +139,11 @@ def _output_findings(
         if len(lines) >= max(2, _COMMON * total):
             example = triples[lines[0]][2]
             evidence = f"{line_share(len(lines), total)}; {_example(lines[0], example)}"
-            yield Finding(code, message, evidence, command, len(lines) / total)
+            yield Diagnosis(code, message, evidence, command, len(lines) / total)
     if (same := _identical(sources, hypotheses)) is not None:
         count, line = same
         evidence = f"{line_share(count, total)} have this translation: {shorten(line, EXAMPLE_LENGTH)}"
-        yield Finding("identical", "different sources have the same translation", evidence, longer, count / total)
+        yield Diagnosis("identical", "different sources have the same translation", evidence, longer, count / total)
     yield from _whole_text_findings(references, hypotheses, lengthened, shortened)
 
 
@@ -178,12 +178,12 @@ def _identical(sources: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, 
 
 def _whole_text_findings(
     references: Sequence[str], hypotheses: Sequence[str], lengthened: str, shortened: str
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     ours, theirs = sum(map(len, hypotheses)), sum(map(len, references))
     ratio = ours / theirs if theirs else 1.0
     if not 0.85 <= ratio <= 1.2:
         way, command = ("short", lengthened) if ratio < 1 else ("long", shortened)
-        yield Finding(
+        yield Diagnosis(
             "length",
             f"the translations are too {way} as a whole",
             f"{ratio:.2f} times the characters of the references",
@@ -192,7 +192,7 @@ def _whole_text_findings(
         )
     wanted, found = main_script(references), main_script(hypotheses)
     if wanted and found and wanted != found:
-        yield Finding(
+        yield Diagnosis(
             "script",
             "the translations have another script than the references",
             f"{found} in place of {wanted}",
@@ -200,7 +200,7 @@ def _whole_text_findings(
             1.0,
         )
     if len(references) < FEW_SENTENCES:
-        yield Finding(
+        yield Diagnosis(
             "few-sentences",
             "the test set is small: its scores are rough",
             f"{len(references):,} sentences, where {FEW_SENTENCES:,} or more make a score",
@@ -225,7 +225,7 @@ def main_script(lines: Sequence[str]) -> str:
     return ""
 
 
-def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> Iterator[Finding]:
+def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> Iterator[Diagnosis]:
     last = max((int(row["step"]) for row in metrics if is_number(row.get("step"))), default=0)
     longer = plan.longer(2 * max(last, plan.warmup_steps))
     validations = [row for row in metrics if row.get("kind") == "validation" and is_number(row.get("loss"))]
@@ -235,25 +235,25 @@ def _curve_findings(metrics: Sequence[Mapping[str, Any]], plan: TrainingPlan) ->
     ended = last > 0 and (plan.has_ended or last >= plan.max_steps)
     if 0 < last <= plan.warmup_steps:
         evidence = f"{last:,} steps, of {plan.warmup_steps:,} in the warm-up"
-        yield Finding("warm-up", "training ended within the warm-up", evidence, longer, 1.0)
+        yield Diagnosis("warm-up", "training ended within the warm-up", evidence, longer, 1.0)
     elif ended and (evidence := _few_steps(last, losses, trained)):
-        yield Finding("few-steps", "training ended after few steps, with little learned", evidence, longer, 0.6)
+        yield Diagnosis("few-steps", "training ended after few steps, with little learned", evidence, longer, 0.6)
     elif ended and _still_improving(scores, plan.metric):
         message = "training ended while the score was still improving"
         evidence = f"validation {plan.metric} {', '.join(f'{score:.2f}' for score in scores[-3:])}"
-        yield Finding("still-improving", message, evidence, longer, 0.5)
+        yield Diagnosis("still-improving", message, evidence, longer, 0.5)
     more = f"model.dropout={plan.dropout + 0.1:.1f}" if plan.dropout <= 0.4 else "model.word_dropout=0.1"
     regularized = f"seq2seq train RUN/config.yaml {more} -o RUN-dropout"
     if len(losses) >= 3 and losses[-1] > 1.1 * min(losses):
         message = "the validation loss rises: the model learns the training text by heart"
         evidence = f"validation loss {min(losses):.2f} at its best, {losses[-1]:.2f} at the end"
-        yield Finding("overfitting", message, evidence, regularized, 0.4)
+        yield Diagnosis("overfitting", message, evidence, regularized, 0.4)
     elif losses and trained:
         known, held_out = float(trained[-1]["perplexity"]), perplexity(losses[-1])
         if held_out > _LARGEST_GAP * known and not plan.learns_translations:
             message = "the model knows its training text far better than other text"
             evidence = f"perplexity {known:.1f} in training, {held_out:.1f} in validation"
-            yield Finding("gap", message, evidence, regularized, 0.4)
+            yield Diagnosis("gap", message, evidence, regularized, 0.4)
 
 
 def _few_steps(last: int, losses: Sequence[float], trained: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from seq2seq.checks.diagnosis import EXAMPLE_LENGTH, Finding, is_copy, line_share
+from seq2seq.checks.diagnosis import EXAMPLE_LENGTH, Diagnosis, is_copy, line_share
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.data.files import Pair
 from seq2seq.sanitize import shorten
@@ -40,7 +40,7 @@ class RunText(NamedTuple):
 
 def text_findings(
     sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], run: RunText
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     """Findings about a test set and its translations, against the text of the run."""
     stride = max(1, -(-len(sources) // _MOST_JUDGED))
     lines = range(0, len(sources), stride)
@@ -51,14 +51,14 @@ def text_findings(
     yield from _writing_findings(judged, run)
 
 
-def _language_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText) -> Iterator[Finding]:
+def _language_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText) -> Iterator[Diagnosis]:
     languages = SideLanguages(run.pairs, run.named, run.identifier)
     if what := languages.exchanged():
         message = "the run has its languages the other way round than named"
-        yield Finding("languages", message, what, "seq2seq data check RUN/config.yaml", 0.9)
+        yield Diagnosis("languages", message, what, "seq2seq data check RUN/config.yaml", 0.9)
     exchanged = [line for line, left, right, _ in judged if (languages.fault(left, right) or ("",))[0] == "swapped"]
     if len(exchanged) > _MOSTLY * len(judged):
-        yield Finding(
+        yield Diagnosis(
             "swapped",
             "sources and references are exchanged",
             line_share(len(exchanged), len(judged)),
@@ -75,7 +75,7 @@ def _language_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText
             foreign.append((line, fault[1].removeprefix("target "), written))
     if len(foreign) >= max(3, _FOREIGN * len(judged)):
         line, where, written = foreign[0]
-        yield Finding(
+        yield Diagnosis(
             "language",
             "translations are in another language than the references",
             f"{line_share(len(foreign), len(judged))}; line {line + 1:,} ({where}): {shorten(written, EXAMPLE_LENGTH)}",
@@ -84,7 +84,7 @@ def _language_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText
         )
 
 
-def _token_findings(sources: Sequence[str], run: RunText) -> Iterator[Finding]:
+def _token_findings(sources: Sequence[str], run: RunText) -> Iterator[Diagnosis]:
     """Text that the tokenizer cuts into far more pieces than the text of training, or does not know."""
     tokenizer = run.tokenizers.source
     here = _Pieces.of(sources, tokenizer)
@@ -102,7 +102,7 @@ def _token_findings(sources: Sequence[str], run: RunText) -> Iterator[Finding]:
     if reasons:
         message = "the tokenizer does not fit this text, which is unlike the text of training"
         command = "seq2seq train RUN/config.yaml training.init_from=RUN -o RUN-adapted"
-        yield Finding("tokenizer", message, "; ".join(reasons), command, 0.6)
+        yield Diagnosis("tokenizer", message, "; ".join(reasons), command, 0.6)
 
 
 class _Pieces(NamedTuple):
@@ -123,7 +123,7 @@ class _Pieces(NamedTuple):
         return cls(counts[UNK] / total, spelled / total, len(ids) / max(1, sum(map(len, texts))))
 
 
-def _writing_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText) -> Iterator[Finding]:
+def _writing_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText) -> Iterator[Diagnosis]:
     """Sources or references that are written otherwise than those of the run: tokenized, or in lower case."""
     own = [pair for pair in run.pairs[:_MOST_JUDGED] if all(map(str.strip, pair))]
     given = [(source, reference) for _, source, reference, _ in judged if source.strip() and reference.strip()]
@@ -137,7 +137,7 @@ def _writing_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText)
         for side, name in enumerate(("sources", "references")):
             here, before = (sum(has(pair[side]) for pair in pairs) / len(pairs) for pairs in (given, own))
             if min(here, before) <= _HARDLY and max(here, before) >= _MOSTLY:
-                yield Finding(
+                yield Diagnosis(
                     code,
                     f"the {name} are written otherwise than the text of training",
                     f"{here:.0%} of them have {what}, {before:.0%} of the run's own text",

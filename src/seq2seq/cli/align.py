@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from seq2seq.cli.input import Pair, PairText, check_output
+from seq2seq.cli.input import PairText, check_output
 from seq2seq.cli.options import (
     Checkpoint,
     Device,
@@ -30,6 +30,7 @@ from seq2seq.resumable_output import open_output
 
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
+    from seq2seq.data.files import Pair
     from seq2seq.runs.loaded_run import LoadedRun
 
 _CHUNK_LINES = 1024

@@ -17,7 +17,7 @@ from seq2seq.console import counted, say
 from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.data.files import DecodingErrors
+    from seq2seq.data.files import DecodingErrors, Pair
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.runs.loaded_run import LoadedRun
 
@@ -214,9 +214,6 @@ def with_prefixes(lines: Iterable[str], name: str, path: Path | None) -> Iterato
             hint="one prefix a line, an empty line for none",
             code="data.line-counts",
         )
-
-
-Pair = tuple[str, str]
 
 
 class PairText(NamedTuple):

@@ -16,7 +16,7 @@ from seq2seq.console import counted, format_table, say, write_stderr
 from seq2seq.errors import UserError
 
 if TYPE_CHECKING:
-    from seq2seq.checks.diagnosis import Finding
+    from seq2seq.checks.diagnosis import Diagnosis
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.evaluation.significance import MetricTest
     from seq2seq.reports.compare import Comparison
@@ -64,7 +64,7 @@ def _print_before_and_after(result: RunResult) -> None:
         typer.echo("\n" + format_table(BEFORE_AND_AFTER, rows))
 
 
-def _print_next_steps(run: Path, findings: Sequence[Finding]) -> None:
+def _print_next_steps(run: Path, findings: Sequence[Diagnosis]) -> None:
     """Print the report's path and the three best next commands on stderr."""
     name = shlex.quote(str(run))
     commands = [f"seq2seq translate {name} FILE"]
@@ -75,11 +75,11 @@ def _print_next_steps(run: Path, findings: Sequence[Finding]) -> None:
     say("next: " + "\n      ".join(list(dict.fromkeys(commands))[:_NEXT_STEPS]))
 
 
-def print_findings(run: Path, translations: Translations | None = None) -> list[Finding]:
+def print_findings(run: Path, translations: Translations | None = None) -> list[Diagnosis]:
     """Print the three gravest findings about a run on stderr, and return them; a run with damaged records has none."""
     from seq2seq.reports.report import run_findings
 
-    findings: list[Finding] = []
+    findings: list[Diagnosis] = []
     with suppress(UserError):
         # Scores of few sentences say so themselves.
         findings = [each for each in run_findings(run, translations) if each.code != "few-sentences"][:_MOST_FINDINGS]

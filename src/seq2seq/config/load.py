@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from seq2seq.config.messages import explain, known_key, no_number
 from seq2seq.config.model import current_names
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings, augment_rates
-from seq2seq.config.yaml import Document, Path, read_value, read_yaml, write_yaml
+from seq2seq.config.yaml import Document, KeyPath, read_value, read_yaml, write_yaml
 from seq2seq.console import say
 from seq2seq.errors import ConfigError, closest
 from seq2seq.sanitize import redact
@@ -25,7 +25,7 @@ _STEPS = ("training", "max_steps")
 
 
 def load_config(
-    files: Sequence[str | FilePath] = (), overrides: Sequence[str] = (), suggested: Sequence[str] = ()
+    files: Sequence[str | Path] = (), overrides: Sequence[str] = (), suggested: Sequence[str] = ()
 ) -> Config:
     """Read, merge and validate.
 
@@ -38,11 +38,11 @@ def load_config(
     Raises:
         ConfigError: a file is missing or not YAML, a key is unknown, a value is of the wrong type or impossible.
     """
-    documents = [_read_file(FilePath(file)) for file in files]
+    documents = [_read_file(Path(file)) for file in files]
     documents += [_read_override(text) for text in overrides]
     config = parse_documents(documents, [_read_override(text) for text in suggested])
     if config.name is None and files:
-        config = config.model_copy(update={"name": FilePath(files[-1]).stem})
+        config = config.model_copy(update={"name": Path(files[-1]).stem})
     return config
 
 
@@ -95,7 +95,7 @@ def config_to_yaml(config: Config) -> str:
     return write_yaml(config.model_dump(mode="json"))
 
 
-def _read_file(file: FilePath) -> Document:
+def _read_file(file: Path) -> Document:
     if file.is_fifo() and not str(file).startswith(("/dev/", "/proc/")):  # those are of `<(command)`
         raise ConfigError(
             f"{file} is a named pipe, not a YAML file", hint="write its text to a file", code="config.no-file"
@@ -136,7 +136,7 @@ def _read_override(text: str) -> Document:
             code="config.setting",
         )
     data: Any = read_value(value, name=text)
-    path: Path = tuple(key.split("."))
+    path: KeyPath = tuple(key.split("."))
     for part in reversed(path):
         data = {str(part): data}
     return Document(f"command line, {text}", data, {path: 0})
@@ -168,7 +168,7 @@ def _initial_run(given: Sequence[Document]) -> list[Document]:
     names = [name for document in given if (name := _value(document.data, ("training", "init_from")))]
     if not names or not isinstance(names[-1], str):
         return []
-    path = FilePath(names[-1]).resolve()  # a run, its checkpoints, or one of them
+    path = Path(names[-1]).resolve()  # a run, its checkpoints, or one of them
     file = next((found for folder in (path, *path.parents[:2]) if (found := folder / "config.yaml").is_file()), None)
     try:
         run = None if file is None else _read_file(file)
@@ -201,7 +201,7 @@ def _last_with(documents: Sequence[Document], path: tuple[str, ...]) -> Document
     return next((found for found in reversed(documents) if _value(found.data, path) is not None), None)
 
 
-def _leaves(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _leaves(tree: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
     """Every value of the tree with its path."""
     if isinstance(tree, (dict, list)):
         for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
@@ -210,7 +210,7 @@ def _leaves(tree: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, tree
 
 
-def _setting(config: Config, path: Path) -> Any:
+def _setting(config: Config, path: KeyPath) -> Any:
     """The value of a key after validation."""
     value: Any = config
     for part in path:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import SOURCES
-from seq2seq.config.yaml import Document, Path
+from seq2seq.config.yaml import Document, KeyPath
 from seq2seq.errors import ConfigError, closest
 from seq2seq.sanitize import shorten
 
@@ -84,14 +84,14 @@ def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigErro
     return ConfigError(what + more, where=where, hint=hint, code=code)
 
 
-def no_number(path: Path, given: bool, documents: Sequence[Document]) -> ConfigError:
+def no_number(path: KeyPath, given: bool, documents: Sequence[Document]) -> ConfigError:
     """The error for `true` or `false` in place of a number."""
     where = next((place for document in reversed(documents) if (place := document.place(path))), None)
     what = f"`{'.'.join(map(str, path))}`: must be a number, not {_shown(given)}"
     return ConfigError(what, where=where, hint=_reference(path), code="config.value")
 
 
-def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> tuple[str, str, str | None]:
+def _problem(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: KeyPath) -> tuple[str, str, str | None]:
     """Error code, message and hint for a problem."""
     key = ".".join(map(str, path))
     kind, given = str(first["type"]), first["input"]
@@ -138,7 +138,7 @@ def bounds(problem: Mapping[str, Any]) -> list[str]:
     return [str(int(value) if value == int(value) else value) for value in numbers]
 
 
-def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: Path) -> str:
+def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], path: KeyPath) -> str:
     """Valid value, as an example for the hint."""
     given, name = first["input"], path[-1]
     text = str(given).strip().casefold() if isinstance(given, (str, bool)) else ""
@@ -163,12 +163,12 @@ def _how_to_write(first: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], p
     return _reference(path)
 
 
-def _reference(path: Path) -> str:
+def _reference(path: KeyPath) -> str:
     keys = path[: next((place for place, part in enumerate(path) if isinstance(part, int)), None)]
     return f"seq2seq config reference {'.'.join(map(str, keys))}"
 
 
-def _default_list(path: Path) -> str:
+def _default_list(path: KeyPath) -> str:
     """The default of a list as YAML; empty if there is none."""
     field = _group_at(path[:-1]).model_fields.get(str(path[-1]))
     default = field.default if field is not None else None
@@ -220,7 +220,7 @@ def _visible(key: str) -> str:
     return "".join(letter if letter.isascii() and letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in key)
 
 
-def _user_path(loc: Sequence[str | int]) -> Path:
+def _user_path(loc: Sequence[str | int]) -> KeyPath:
     """The path as the user typed it: pydantic puts the tag of a union between the keys."""
     path: list[str | int] = []
     for place, part in enumerate(loc):

@@ -19,7 +19,7 @@ from ruamel.yaml.reader import ReaderError
 
 from seq2seq.errors import ConfigError
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 # An unquoted word that YAML would misread because of its first character; quoted text is skipped.
 _SPECIAL_WORD = re.compile(r"""("[^"]*"|'[^']*')|(?<![^\s\[,{])[*&@`][^\s,\]}]*?(?=:?(?:[\s,\]}]|$))""")
@@ -36,9 +36,9 @@ class Document(NamedTuple):
 
     name: str
     data: dict[str, Any]
-    lines: dict[Path, int]
+    lines: dict[KeyPath, int]
 
-    def place(self, path: Path) -> str | None:
+    def place(self, path: KeyPath) -> str | None:
         """`file:line` of a key, or of the nearest group around it; None if the document sets neither."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
@@ -125,10 +125,10 @@ class _Reader:
 
     def __init__(self, name: str, yaml: YAML) -> None:
         self.name, self.yaml = name, yaml
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self._values = 0
 
-    def read(self, node: Node, path: Path) -> Any:
+    def read(self, node: Node, path: KeyPath) -> Any:
         """The data of a node. Aliases that unfold without end, or to too much, are refused."""
         self._values += 1
         if len(path) > _MAX_DEPTH:
@@ -152,7 +152,7 @@ class _Reader:
         except (ValueError, LookupError):  # -_ and !!int x are no numbers, and Python converts no 5,000 digits
             return node.value
 
-    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode) or not key_node.value:

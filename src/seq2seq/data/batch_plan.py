@@ -27,7 +27,7 @@ class Cursor(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochPlan:
     """Batches of one pool."""
 
     order: Rows
@@ -54,7 +54,7 @@ def plan_rows(
     batch_size: int,
     batch_type: BatchType,
     key: int,
-) -> Plan:
+) -> EpochPlan:
     """Form batches of rows, whose lengths (without EOS) are given in the same order.
 
     Rows are sorted by length and cut into batches, which are shuffled. With `tokens`, pairs times the longest side
@@ -66,7 +66,7 @@ def plan_rows(
     else:
         cuts = [*range(0, len(order), batch_size), len(order)]
     shuffled = np.random.Generator(np.random.PCG64(key)).permutation(len(cuts) - 1).tolist()
-    return Plan(rows[order], cuts, shuffled)
+    return EpochPlan(rows[order], cuts, shuffled)
 
 
 def plan_epoch(

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from seq2seq.data.batch_plan import BatchType, Cursor, Plan, plan_epoch, plan_rows, require_room
+from seq2seq.data.batch_plan import BatchType, Cursor, EpochPlan, plan_epoch, plan_rows, require_room
 from seq2seq.data.order import Mixture, Rows, permute
 from seq2seq.data.store import Store
 from seq2seq.errors import CheckpointError, DataError, WorkerError
@@ -161,7 +161,7 @@ class TrainingBatches:
         """
         return load(self._reader, self._places(cursor), self.num_workers, self._pin_memory)
 
-    def plan(self, epoch: int, pool: int) -> Plan:
+    def plan(self, epoch: int, pool: int) -> EpochPlan:
         """Plan the batches of one pool; time and memory depend on the size of a pool only."""
         rows = self.mixture.rows(self.seed, epoch, pool)
         sources, targets = self.store.lengths(rows)
@@ -204,10 +204,10 @@ class TrainingBatches:
         if cursor.pool >= self.mixture.pools:
             raise _no_such_place(cursor, 0)
         with ThreadPoolExecutor(1, thread_name_prefix="plan") as planner:
-            plan: Plan | None = self.plan(cursor.epoch, cursor.pool)
+            plan: EpochPlan | None = self.plan(cursor.epoch, cursor.pool)
             while plan is not None:
                 last_pool = cursor.pool + 1 == self.mixture.pools
-                following: Future[Plan] | None = None
+                following: Future[EpochPlan] | None = None
                 if cursor.batch >= len(plan):
                     raise _no_such_place(cursor, len(plan))
                 for number in range(cursor.batch, len(plan)):

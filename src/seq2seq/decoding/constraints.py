@@ -102,7 +102,7 @@ class _Chooser:
     def _steps(self, scores: Scores, live: Live) -> dict[int, list[_Step]]:
         """The steps of each sentence with phrases: the best and the useful tokens of every hypothesis."""
         beams = live.totals.shape[1]
-        states: dict[tuple[int, int], Progress] = {}
+        states: dict[tuple[int, int], Fulfilment] = {}
         closed: list[int] = []
         for row, sentence in enumerate(live.sentences):
             if self.phrases[sentence].total:
@@ -131,7 +131,7 @@ class _Chooser:
 
 
 def _ending_too_soon(
-    scores: Scores, live: Live, rows: Int[Tensor, " K"], states: Mapping[tuple[int, int], Progress]
+    scores: Scores, live: Live, rows: Int[Tensor, " K"], states: Mapping[tuple[int, int], Fulfilment]
 ) -> set[tuple[int, int]]:
     """Hypotheses that the model would end without their phrases, in sentences with others that are not much worse.
 
@@ -152,7 +152,7 @@ def _ending_too_soon(
 def _inside_words(
     scores: Scores,
     rows: Int[Tensor, " K"],
-    states: Mapping[tuple[int, int], Progress],
+    states: Mapping[tuple[int, int], Fulfilment],
     words: WordTokens,
     closed: Sequence[int],
 ) -> set[tuple[int, int]]:
@@ -171,7 +171,7 @@ def _inside_words(
 def _options(
     scores: Scores,
     rows: Int[Tensor, " K"],
-    states: list[Progress],
+    states: list[Fulfilment],
     count: int,
     barred: tuple[Sequence[int], Sequence[int]],
 ) -> list[dict[int, float]]:
@@ -197,7 +197,7 @@ def _options(
 
 
 def _feasible(
-    total: float, beam: int, state: Progress, found: dict[int, float], left: int, phrases: Phrases
+    total: float, beam: int, state: Fulfilment, found: dict[int, float], left: int, phrases: Phrases
 ) -> list[_Step]:
     """The steps after which `left` more tokens can complete the phrases; EOS if they are complete."""
     steps = []
@@ -278,22 +278,22 @@ class Phrases:
         self.alphabet = {token for phrase in wanted for token in phrase}
         self.longest = max(map(len, wanted), default=1)
         self.total = sum(len(phrase) * count for phrase, count in wanted.items())
-        self._states: dict[tuple[tuple[int, ...], tuple[frozenset[Counts], ...]], Progress] = {}
+        self._states: dict[tuple[tuple[int, ...], tuple[frozenset[Counts], ...]], Fulfilment] = {}
         none: Counts = (0,) * len(wanted)
         self.start = self.state((), (frozenset({none}),))
 
-    def state(self, tail: tuple[int, ...], found: tuple[frozenset[Counts], ...]) -> Progress:
+    def state(self, tail: tuple[int, ...], found: tuple[frozenset[Counts], ...]) -> Fulfilment:
         """The state with this tail and these counts."""
         key = (tail, found)
         if key not in self._states:
-            self._states[key] = Progress(self, tail, found)
+            self._states[key] = Fulfilment(self, tail, found)
         return self._states[key]
 
     def ended(self, tokens: Sequence[int], endings: frozenset[int]) -> bool:
         """Whether an output ends with a phrase, and that with one of `endings`."""
         return any(phrase[-1] in endings and tuple(tokens[-len(phrase) :]) == phrase for phrase in self.phrases)
 
-    def after(self, tokens: Iterable[int]) -> Progress:
+    def after(self, tokens: Iterable[int]) -> Fulfilment:
         """The state of an output."""
         state = self.start
         for token in tokens:
@@ -301,7 +301,7 @@ class Phrases:
         return state
 
 
-class Progress:
+class Fulfilment:
     """A state of the automaton.
 
     Attributes:
@@ -313,7 +313,7 @@ class Progress:
     def __init__(self, phrases: Phrases, tail: tuple[int, ...], found: tuple[frozenset[Counts], ...]) -> None:
         # `tail` are the last tokens, `found[j]` the possible counts j tokens ago, without those that another exceeds.
         self._phrases, self._tail, self._found = phrases, tail, found
-        self._next: dict[int, Progress] = {}
+        self._next: dict[int, Fulfilment] = {}
         self.missing, self.useful, self.beginning = 0, frozenset[int](), frozenset[int]()
         if phrases.wanted not in found[0]:
             begun = list(self._begun())
@@ -321,14 +321,14 @@ class Progress:
             self.useful = frozenset(phrase[size] for phrase, size, _ in begun)
             self.beginning = self.useful - {phrase[size] for phrase, size, _ in begun if size}
 
-    def then(self, token: int) -> Progress:
+    def then(self, token: int) -> Fulfilment:
         """The state after one more token."""
         token = token if token in self._phrases.alphabet else OTHER
         if token not in self._next:
             self._next[token] = self._advanced(token)
         return self._next[token]
 
-    def _advanced(self, token: int) -> Progress:
+    def _advanced(self, token: int) -> Fulfilment:
         tail = (*self._tail, token)
         now = set(self._found[0])
         for number, phrase in enumerate(self._phrases.phrases):

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from seq2seq.atomic_files import write_text
-from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose, perplexity
+from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose, perplexity
 from seq2seq.checks.identified_languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import Config, Source
@@ -56,7 +56,7 @@ class Translations(NamedTuple):
     """None: that of the run."""
 
 
-def run_findings(path: Path, translations: Translations | None = None) -> list[Finding]:
+def run_findings(path: Path, translations: Translations | None = None) -> list[Diagnosis]:
     """Findings about a run, the gravest first.
 
     Args:
@@ -158,7 +158,7 @@ def is_distilled(corpus: Source) -> bool:
     return isinstance(corpus, TextSource) and Path(corpus.target).parent.name.endswith(DISTILLED)
 
 
-def _findings(summary: RunSummary, translations: Translations | None) -> list[Finding]:
+def _findings(summary: RunSummary, translations: Translations | None) -> list[Diagnosis]:
     training = summary.config.training
     plan = TrainingPlan(training.max_steps, training.schedule.warmup_steps, summary.metric.lower())
     names = ("max_minutes", "max_epochs", "budget_minutes")
@@ -191,7 +191,7 @@ def _run_text(summary: RunSummary) -> RunText | None:
     return RunText(directory.load_pairs("valid"), load_tokenizers(directory), named, identifier)
 
 
-def _findings_section(findings: Sequence[Finding]) -> Section:
+def _findings_section(findings: Sequence[Diagnosis]) -> Section:
     if not findings:
         return Section("Findings", [Note("good", "Nothing conspicuous")])
     return Section(

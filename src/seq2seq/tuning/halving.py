@@ -35,7 +35,7 @@ _LAYOUTS = (
 """Trials, and the shares of their steps after which some of them go on: the first one that fits the budget is taken."""
 
 
-class Plan(NamedTuple):
+class SearchPlan(NamedTuple):
     """The plan of a search."""
 
     seconds: float
@@ -75,7 +75,7 @@ class Plan(NamedTuple):
 
 def make_plan(
     minutes: float, spent: float, estimate: Estimate, start_seconds: float, most: int, members: int = 1
-) -> Plan:
+) -> SearchPlan:
     """The plan for a budget.
 
     Args:
@@ -92,7 +92,7 @@ def make_plan(
     seconds, most = 60.0 * minutes - spent, min(most, MOST_TRIALS)
     own, end = estimate.training_seconds, estimate.end_seconds
     for count, shares in _LAYOUTS:
-        plan = Plan(own, None, end, shares, count, members)
+        plan = SearchPlan(own, None, end, shares, count, members)
         whole = min(own, _whole_seconds(seconds, plan, start_seconds))
         plan = plan._replace(shares=_at_validations(shares, whole, estimate.validation_seconds))
         whole = min(own, _whole_seconds(seconds, plan, start_seconds))
@@ -117,7 +117,7 @@ def make_plan(
     return plan
 
 
-def _whole_seconds(seconds: float, plan: Plan, start: float) -> float:
+def _whole_seconds(seconds: float, plan: SearchPlan, start: float) -> float:
     """Training of a whole trial if the trials of a plan are to fit."""
     fixed, with_one = (plan._replace(seconds=each).cost(plan.trials, start) for each in (0.0, 1.0))
     return max(0.0, (seconds - fixed) / (with_one - fixed))

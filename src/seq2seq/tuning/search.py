@@ -33,7 +33,7 @@ from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted, Stop
 from seq2seq.tuning.ensemble import members_of
-from seq2seq.tuning.halving import MOST_TRIALS, Plan, make_plan
+from seq2seq.tuning.halving import MOST_TRIALS, SearchPlan, make_plan
 from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search
 from seq2seq.tuning.setup import Setup
 from seq2seq.tuning.space import (
@@ -82,7 +82,7 @@ class Preparation(NamedTuple):
     """What is decided before the first trial."""
 
     estimate: Estimate
-    plan: Plan
+    plan: SearchPlan
     sampler: Sampler
     start_seconds: float
 
@@ -385,9 +385,9 @@ class _Tuner:
     # -- time ---------------------------------------------------------------------------------------------------------
 
     @property
-    def _plan(self) -> Plan:
+    def _plan(self) -> SearchPlan:
         search = self.search
-        return Plan(
+        return SearchPlan(
             search.seconds_per_trial,
             search.steps_per_trial,
             search.end_seconds,
@@ -396,7 +396,7 @@ class _Tuner:
             search.members,
         )
 
-    def _expected(self) -> Plan:
+    def _expected(self) -> SearchPlan:
         """The plan at the pace of the trials so far, which may be faster or slower than the timed steps were."""
         plan = self._plan
         paces = [

@@ -42,16 +42,16 @@ class Dimension(NamedTuple):
         return self.base or 0
 
 
-Choice = tuple[int, ...]
+Point = tuple[int, ...]
 """One trial: the index of a choice in each dimension."""
 
 
-def settings_of(space: Sequence[Dimension], choice: Choice) -> list[str]:
+def settings_of(space: Sequence[Dimension], choice: Point) -> list[str]:
     """The settings of a trial as `key=value`."""
     return [text for dimension, index in zip(space, choice, strict=True) for text in dimension.settings[index]]
 
 
-def describe(space: Sequence[Dimension], choice: Choice) -> str:
+def describe(space: Sequence[Dimension], choice: Point) -> str:
     """What a trial changes, by the last part of each name."""
     changed = [
         f"{dimension.name.rpartition('.')[2]}={dimension.labels[index]}"
@@ -215,8 +215,8 @@ def choose_sampler(wanted: Sampler, space: Sequence[Dimension], fitting: int) ->
 
 
 def next_choice(
-    sampler: Sampler, space: Sequence[Dimension], tried: Sequence[Choice], ranking: Sequence[Choice], seed: int
-) -> Choice | None:
+    sampler: Sampler, space: Sequence[Dimension], tried: Sequence[Point], ranking: Sequence[Point], seed: int
+) -> Point | None:
     """The next trial: a function of those before it, so that a search that was stopped goes on with the same.
 
     Args:
@@ -251,7 +251,7 @@ def next_choice(
     return None
 
 
-def _ask_optuna(space: Sequence[Dimension], ranking: Sequence[Choice], seed: int) -> Choice:
+def _ask_optuna(space: Sequence[Dimension], ranking: Sequence[Point], seed: int) -> Point:
     """A suggestion of optuna's tree-structured Parzen estimator (Bergstra et al. 2011), which needs the order alone."""
     import optuna
 
