@@ -86,14 +86,14 @@ def warn(message: str) -> None:
 
 
 def say_once(message: str) -> None:
-    """`say` for what every reading of a corpus finds again: after the first time it goes to the log alone."""
+    """`say` a message the first time; repeats, as from every reading of a corpus, go to the log alone."""
     with muted() if message in _shown else nullcontext():
         say(message)
     _shown.add(message)
 
 
 def warn_once(message: str) -> None:
-    """`warn` as `say_once`."""
+    """`warn` the first time; repeats go to the log alone."""
     with muted() if message in _shown else nullcontext():
         warn(message)
     _shown.add(message)

@@ -76,7 +76,7 @@ _LEAST_KANA = 0.05
 
 
 def language_of(code: str) -> str:
-    """Language of a code as ISO 639-1 has it: `zh` for `zh_CN`, `zho_Hans`, `chi` and `cn`; empty for what is no code.
+    """ISO 639-1 language of a code: `zh` for `zh_CN`, `zho_Hans`, `chi` and `cn`; empty for a text that is not a code.
 
     Three letters that ISO 639-1 has no short form for stay as they are.
     """
@@ -95,7 +95,7 @@ def language_name(code: str) -> str:
 
 
 def suggested_code(text: str) -> str:
-    """Language code that was probably meant by a text that is none: `ja` for `Japanese`; empty if nothing is near."""
+    """Nearest language code to a text that is not a code, such as `ja` for `Japanese`; empty if none is near."""
     name = text.strip().lower().replace("_", "-")
     for words in (name, name.split("-")[0]):
         if words in _NAMES:

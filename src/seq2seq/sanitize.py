@@ -72,5 +72,5 @@ def presentable(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """A text of at most `limit` characters: what it loses becomes three dots."""
+    """A text cut to at most `limit` characters, with three dots in place of the rest."""
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -48,7 +48,7 @@ def symmetrise(forward: Iterable[tuple[int, int]], backward: Iterable[tuple[int,
 
 
 def _grown(links: Links, union: Links) -> Links:
-    """`links`, with neighbours in `union` that reach a word without a link added until there are none.
+    """`links` grown by neighbours in `union` that reach a word without a link, until there are none.
 
     The order is that of the published algorithm: a scan also visits the links that it adds.
     """

@@ -36,9 +36,11 @@ LEAST_COPIED_WORDS = 3
 """Shorter copies may be right: names, "OK", "Taxi"."""
 _SEVERAL = 3
 _OWN_WORDS = 0.5
-"""Share of a block's usual number of translated words from which on a line beside it fits its own target."""
+"""A line next to a misaligned block fits its own target if it has this share of the block's usual number of translated
+words."""
 _SURE = (-2, 2)
-"""Distances that lie in the same block, too, where a line is surely misaligned: ends are found to a line or two."""
+"""A line is moved only if its neighbours at these distances are in the same block, since the ends of a block are found
+to within a line or two."""
 _NUMBER = re.compile(r"\d+(?:[.,:\u00a0\u202f' ]\d+)*")
 _GROUP = re.compile(r"\D+")
 _DIGIT = re.compile(r"\d")
@@ -225,7 +227,7 @@ class _FirstPass:
 
 
 def _pairs(source: Source, report: SourceReport | None = None, most: int | None = None) -> Iterator[Pair]:
-    """The first `most` pairs of a corpus, up to the end of its shorter side, whose fault is noted."""
+    """The first `most` pairs of a corpus, up to the end of its shorter side; unequal sides are added to the report."""
     try:
         yield from islice(read_pairs(source.model_copy(update={"target_tag": None, "tag": None}), "replace"), most)
     except DataError as error:
@@ -262,7 +264,7 @@ def _direction(shift: int) -> str:
 
 
 def _numbers(source: str, target: str) -> str:
-    """Describe numbers that only one side has while the other has other ones; empty if there are none.
+    """Description of the numbers that differ between the sides; empty if none do.
 
     A number that one side lacks may be written as a word. Separators of thousands and decimals, zeros at the end
     ("2.5 million"), halves of the day and short years differ between languages.

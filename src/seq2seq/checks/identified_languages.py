@@ -18,9 +18,9 @@ from seq2seq.languages import language_of
 _WORD = re.compile(r"[^\W\d_]+")
 _LEAST_COUNT = 3
 _LEAST_SCORE = 10.0
-"""Log odds from which on the words of one text decide between the languages of the two sides."""
+"""Least log odds with which the words of a text decide between the languages of the two sides."""
 _LEAST_OF_ONE, _LEAST_OF_BOTH = 1.5, 7.0
-"""The same of a pair with swapped sides, for each text and for both."""
+"""Least log odds of each text, and of both together, for a pair with swapped sides."""
 _LARGEST_WEIGHT = 4.0
 _ROUNDS = 3
 """Rounds of the estimate; each leaves out the pairs that the one before judged swapped."""
@@ -29,19 +29,19 @@ _IDENTIFIED = 2000
 """Sample texts of each side whose language is identified."""
 _JOINED_LETTERS = 100
 _KNOWN_SHARE = 0.6
-"""Share of known words from which on a text is taken to be in its side's language."""
+"""Least share of known words in a text that is taken to be in its side's language."""
 _HARDLY_KNOWN = 0.25
 _LEAST_LETTERS = 20
 _LEAST_WORDS = 4
 _LEAST_PROBABILITY = 0.95
 _LEAST_OF_UNKNOWN = 0.7
-"""The same for a text with hardly any word of its side."""
+"""Least probability for a text with hardly any known word of its side."""
 _OWN_SHARE = 0.3
 """Least share of a side's own scripts among the letters of a text."""
 
 
 _LATIN = re.compile("[\0-\u024f\u1e00-\u1eff\u2000-\u206f\u20ac]*")
-"""Texts of Latin letters and signs alone: nearly all of most corpora, told in one look."""
+"""Texts of Latin letters and signs alone, which are most of most corpora and need no look at each letter."""
 
 
 @cache
@@ -55,7 +55,7 @@ def _scripts(text: str) -> Counter[str]:
 
 
 class Identifier:
-    """Language identification by py3langid, an extra; `available` is false without it, and where it is not wanted."""
+    """Language identification by py3langid, an extra; `available` is false without it, or if it is not `wanted`."""
 
     def __init__(self, *, wanted: bool = True) -> None:
         self._model: Any = None
@@ -111,14 +111,14 @@ class SideLanguages:
         self._known[side] = _frequent([*own, *(found for found in words if self._share(side, found) >= _KNOWN_SHARE)])
 
     def exchanged(self) -> str:
-        """Say whether the whole corpus has the languages the other way round than named; empty if not."""
+        """Description of a corpus whose sides have each other's languages; empty if they do not."""
         found, named = self.languages, self.named
         if all(found) and all(named) and found[0] != found[1] and (found[1], found[0]) == named:
             return f"the source is {found[0]} and the target {found[1]}, named {named[0]} and {named[1]}"
         return ""
 
     def side_of(self, text: str) -> int | None:
-        """The side whose words a text has, 0 or 1; None where they do not tell."""
+        """Side (0 or 1) to which a text belongs by its words; None if they do not decide."""
         score = self._score(_WORD.findall(text.casefold()))
         return None if abs(score) < _LEAST_OF_ONE else int(score < 0)
 
@@ -175,7 +175,7 @@ class SideLanguages:
 
 
 def _joined(texts: Sequence[str]) -> list[str]:
-    """Texts put together to a hundred letters or more: single short ones are identified only if they are unusual."""
+    """Texts joined to a hundred letters or more: of single short texts, only unusual ones would be identified."""
     joined: list[str] = []
     letters = _JOINED_LETTERS
     for text in texts:

@@ -1,4 +1,4 @@
-"""Length model of a corpus: outliers, and blocks of pairs that are misaligned by some lines, with the words' evidence.
+"""Length model of a corpus: finds outliers and, with word translations as evidence, blocks of misaligned pairs.
 
 The log of the length ratio is normally distributed with a spread that falls with length (Gale and Church 1993); both
 are estimated robustly, so that faults do not hide themselves.
@@ -23,7 +23,7 @@ _LEAST_SPREAD = 0.08
 _OUTLIER = 5.0
 """Spreads from the median beyond which a pair is an outlier."""
 _OUTLIER_RATIO = math.log(2.0)
-"""And the least deviation from the usual ratio."""
+"""Least deviation of an outlier from the usual ratio."""
 _LARGEST_GAIN = 6.0
 _WORD_GAIN = 1.5
 """Gain of one more translated word: less than its log odds, since words of a sentence depend on each other."""

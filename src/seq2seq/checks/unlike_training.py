@@ -16,7 +16,7 @@ from seq2seq.tokenizers.base import BYTE_PIECE, Tokenizer
 from seq2seq.tokenizers.pair import TokenizerPair
 
 _LEAST_PAIRS = 100
-"""Fewer held-out pairs do not tell the words of the two languages apart."""
+"""Least number of held-out pairs from which the words of the two languages are learned."""
 _MOST_JUDGED = 400
 """Lines that are judged, spread over the text: most findings are about shares."""
 _FOREIGN = 0.05
@@ -124,7 +124,7 @@ class _Pieces(NamedTuple):
 
 
 def _writing_findings(judged: Sequence[tuple[int, str, str, str]], run: RunText) -> Iterator[Diagnosis]:
-    """Sources or references that are written otherwise than those of the run: tokenized, or in lower case."""
+    """Sources or references written differently from those of the run: tokenized, or in lower case."""
     own = [pair for pair in run.pairs[:_MOST_JUDGED] if all(map(str.strip, pair))]
     given = [(source, reference) for _, source, reference, _ in judged if source.strip() and reference.strip()]
     if min(len(own), len(given)) < _LEAST_LINES:

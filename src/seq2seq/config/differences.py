@@ -35,7 +35,7 @@ def changed_settings(config: Config) -> list[str]:
 
 
 def require_same_options(before: Mapping[str, Any], now: Mapping[str, Any], *, what: str, otherwise: str) -> None:
-    """Raise `UsageError` where options have changed since `what`; `otherwise` is what helps without the old ones."""
+    """Raise `UsageError` if options have changed since `what`; `otherwise` is the remedy that keeps the new ones."""
     names = dict.fromkeys([*before, *now])
     if changed := [name for name in names if before.get(name) != now.get(name)]:
         raise UsageError(
@@ -77,7 +77,7 @@ def as_yaml(value: Any, limit: int = 80) -> str:
 
 @lru_cache(maxsize=1000, typed=True)  # typed: 1 is equal to true
 def _scalar(value: str | float | None) -> str:
-    """The same settings are asked for in every report of a run, and YAML is slow to write."""
+    """YAML of a scalar, cached, since every report of a run asks for the same settings and YAML is slow to write."""
     return _one_line(value)
 
 

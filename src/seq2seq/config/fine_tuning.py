@@ -15,12 +15,12 @@ from seq2seq.config.settings import Config, OptimizerSettings, TrainingSettings
 from seq2seq.config.settings_by_size import Choice, choose
 
 _PASSES = ((300, 25.0), (10_000, 8.0), (100_000, 4.0), (1_000_000, 2.0))
-"""Passes over corpora of so many pairs; interpolated over their logarithms."""
+"""(pairs, passes over the corpus), interpolated over the logarithm of the pairs."""
 _RATE_DIVISOR = 3
-"""A finished model is near a good place, which the peak rate of its own training would leave. With a tenth of it the
-validation loss still fell when the steps were over (scripts/bench/RESULTS.md)."""
+"""Divisor of the peak rate of training from scratch, which would undo what the model has learned. With a tenth of that
+rate, the validation loss still fell at the end (scripts/bench/RESULTS.md)."""
 _TOO_HIGH = 2
-"""Factor over the rate of the recipe from which a given rate is worth a warning."""
+"""A given rate this many times that of the recipe gets a warning."""
 _FEW_PAIRS = 10_000
 """With fewer new pairs, validation sets are small and first scores low, so that BLEU chooses by chance."""
 REPLAY = 0.5
@@ -108,7 +108,7 @@ def _rate(before: TrainingSettings) -> tuple[float, str]:
 
 
 def rate_is_too_high(given: float, earlier: Config) -> bool:
-    """Whether a learning rate is one for training from the start, which would forget what the model has learned."""
+    """Whether a learning rate is as high as from scratch, so that the model would forget what it has learned."""
     return given > _TOO_HIGH * _rate(earlier.training)[0]
 
 

@@ -54,7 +54,7 @@ Kind = Literal["auto", "transformer", "gru"]
 GRU_PAIRS = 15_000
 """Pairs below which `auto` takes a GRU with attention, which learns from fewer updates."""
 GRU_TOKENS = 10e6
-"""Target tokens of a budget below which it does so, too."""
+"""The same for the target tokens that a budget allows."""
 _GRU_WIDTH = 256
 _GRU_WEIGHTS = 1_200_000
 """Weights of a GRU of that width without its embeddings."""
@@ -229,7 +229,7 @@ def _wanted_tokens(choices: Choices) -> float:
 
 
 def _with_passes(choices: Choices, minutes: float, speed: float) -> Choices:
-    """Steps for what fits into a budget, and a third more: timed steps decide the number."""
+    """The choices with a third more steps than fit into a budget, since timed steps decide the number."""
     fitting = 60.0 * minutes * speed / (choices.flops * choices.tokens * choices.pairs)
     share = min(1.0, 1.33 * fitting / choices.passes)
     return _with_steps(choices._replace(passes=share * choices.passes), max(1, round(share * choices.steps)))

@@ -23,7 +23,7 @@ from seq2seq.letter_case import FIXED, TURKIC, lowercase, titlecase, uppercase
 from seq2seq.random_streams import scramble, stream_key
 
 COPIES = 100_000
-"""Number of copies of a kind from which on only as many are stored as an epoch reads, not one of each pair."""
+"""From this many copies of a kind on, only as many are stored as an epoch reads, rather than one of each pair."""
 
 _ROWS = 10_000
 _CASES = ("uppercase", "titlecase", "lowercase")

@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 
 
 def _relative_memory(rows: int, width: int) -> int:
-    """Most memory grows with the cells of a batch, that of attention also with its width."""
+    """Memory of a batch in arbitrary units: most grows with its cells, that of attention also with its width."""
     return rows * width * (1024 + width)
 
 
@@ -343,5 +343,5 @@ def _pinned(item: Any) -> Any:
 
 
 def _unchanged(item: Any) -> Any:
-    """The item; torch's own conversion makes a list of a pair."""
+    """The item itself, since torch's own conversion turns a pair into a list."""
     return item

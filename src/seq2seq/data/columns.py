@@ -12,7 +12,7 @@ _MOST = 0.9
 """Share of a column's cells from which on it is of one kind."""
 
 _FEWEST = 20
-"""Cells below which nothing is said about a column."""
+"""Least number of cells by which a column is judged."""
 
 _NUMBER = re.compile(r"[\s\d.,:;%+/()*eE-]*\d[\s\d.,:;%+/()*eE-]*")
 _ADDRESS = re.compile(r"\s*(?:\w+://|www\.)\S+\s*")

@@ -39,7 +39,7 @@ _MOST_COPIES = 0.8
 """Largest share of pairs with equal sides. In a corpus of spelling corrections, half of the sentences may be right."""
 
 _COUNTED_LINES = 100_000
-"""More lines bring hardly any character that the vocabulary of a large corpus has no room for."""
+"""Lines whose characters are counted: more would hardly change those that a vocabulary has room for."""
 
 _SAMPLE_PAIRS = 1000
 """Pairs by which the columns of a source are judged."""
@@ -166,7 +166,7 @@ def _read_builtin(source: BuiltinSource) -> Iterator[Pair]:
 
 
 def check_sides(split: str, sources: Sequence[Source]) -> None:
-    """Refuse a corpus with identical sides: a model of it learns to copy, and its scores look wonderful.
+    """Refuse a corpus with identical sides: its model would learn to copy, with misleadingly high scores.
 
     Beside other corpora, copied text is a known help for rare words (Currey et al. 2017), and gets a warning only.
 

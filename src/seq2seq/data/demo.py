@@ -1,4 +1,4 @@
-"""Pairs that the package carries: the English-German demo and a list of names.
+"""Built-in pairs: the English-German demo and a list of names.
 
 `scripts/demo_corpus` writes the file.
 """

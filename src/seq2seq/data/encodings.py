@@ -180,7 +180,7 @@ def _readings(sample: bytes, line: bytes, name: str) -> list[tuple[str, str, str
 
 
 def _scores(sample: bytes, candidates: list[str]) -> dict[str, float]:
-    """Disorder minus likeness to a language of the sample in the encodings that it may have."""
+    """Score of each possible encoding of a sample, the lower the better: disorder minus likeness to a language."""
     # Imported here, since only files with a fault need it.
     from charset_normalizer import from_bytes
 

@@ -1,4 +1,4 @@
-"""Held-out pairs: drawn from the training text, and what shares a text with them dropped from it."""
+"""Held-out pairs: drawn from the training text, which then loses the pairs that share a text with them."""
 
 from __future__ import annotations
 

@@ -104,15 +104,19 @@ class Mixture(NamedTuple):
         return cls(tuple(sizes), tuple(draws))
 
     def with_copies(self, sizes: Sequence[int], rate: float) -> Mixture:
-        """This mixture, and noisy copies of one kind behind it: `sizes` of each corpus, drawn as often as the pairs of
-        their corpus times `rate`, and at least once where there are copies."""
+        """This mixture followed by noisy copies of one kind, of which each corpus has `sizes`.
+
+        A copy is drawn as often as a pair of its corpus, times `rate`; at least one is drawn if there are any.
+        """
         per_pair = [draws / max(1, size) for size, draws in zip(self.sizes, self.draws, strict=False)]
         draws = [max(round(size * rate * often), min(1, size)) for size, often in zip(sizes, per_pair, strict=False)]
         return Mixture((*self.sizes, *sizes), (*self.draws, *draws))
 
     def with_replay(self, earlier: Mixture, share: float) -> Mixture:
-        """This mixture, and that of an earlier run behind it, of whose pairs an epoch reads so many that they are
-        `share` of all; rounded, and in the proportions of the earlier run."""
+        """This mixture followed by that of an earlier run, whose pairs are repeated.
+
+        They make up `share` of the pairs of an epoch (rounded), in the proportions of the earlier run.
+        """
         wanted = self.pairs * share / (1 - share)
         bounds = [round(wanted * drawn / max(1, earlier.pairs)) for drawn in np.cumsum((0, *earlier.draws)).tolist()]
         draws = [end - start for start, end in pairwise(bounds)]

@@ -65,7 +65,7 @@ class Store:
         return self._source.take(rows), self._target.take(rows)
 
     def followed_by(self, other: Store) -> Store:
-        """This store, and the rows of another behind it."""
+        """This store followed by the rows of another."""
         return Store(self.path, *self._more, other.path, *other._more)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path, ...]]:

@@ -17,7 +17,7 @@ from seq2seq.data.unreadable_rows import RowReport, show
 from seq2seq.errors import DataError, closest
 
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
-"""In the order of trust, where several would do: a sentence has commas of its own."""
+"""The most reliable first, since sentences have commas of their own."""
 
 _SAMPLE_LINES = 3000
 _SAMPLE_CHARACTERS = 1 << 22
@@ -25,10 +25,10 @@ _LONGEST_CELL = 100
 """Lines of one cell. A quotation mark that is not closed would take the rest of the file otherwise."""
 
 _COMMON_WIDTH = 0.25
-"""Share of the rows from which on a number of columns is no accident: the last column may be optional."""
+"""Least share of the rows of a table that have the usual number of columns: the last column may be optional."""
 
 _LEAST_SINGLE_QUOTED = 3
-"""Rows with `'` around cells that need it (those with a delimiter, say) that are no accident."""
+"""Least number of rows with `'` around the cells that need it, such as those with a delimiter."""
 
 
 class _CsvForm(TypedDict):
@@ -269,7 +269,7 @@ def _is_quoted(sample: Sequence[str], delimiter: str, quote: str, *, by_default:
 
 
 def _written(cells: Sequence[str], delimiter: str, quote: str, special: str, inner: str = "") -> str:
-    """A row as a writer of CSV writes it that quotes cells with a special character; all but numbers if there is none.
+    """A row as CSV writers write it: cells with a `special` character are quoted, or all but numbers if it is empty.
 
     `inner` stands for a quotation mark within a cell; it is doubled by default.
     """

@@ -44,7 +44,7 @@ def write_train(
     held_out: Mapping[str, Sequence[Pair]],
     augmentation: Augmentation,
 ) -> dict[str, Any]:
-    """Encode the training pairs, filter by length, and store them, and noisy copies of them behind.
+    """Encode the training pairs, filter them by length, and store them, followed by their noisy copies.
 
     Returns entries of the record: `tokens` of both sides, pairs of each of the `corpora`, the `overlap`, the number of
     pairs of each held-out set that are stored too, and `copies`. Only the last counts copies.

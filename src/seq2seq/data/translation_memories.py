@@ -171,7 +171,7 @@ def _code(language: str) -> str:
 
 
 def _match(wanted: str, languages: Mapping[str, Any]) -> str | None:
-    """The language that is the wanted one: `en` matches `EN` and `en-US`, and the other way round."""
+    """The language that matches the wanted one: `en` matches `EN` and `en-US`, and the other way round."""
     code = _code(wanted)
     if exact := [language for language in languages if _code(language) == code]:
         return exact[0]

@@ -1,4 +1,4 @@
-"""Sequence-level knowledge distillation (Kim and Rush 2016): a small model learns what a large one translates.
+"""Sequence-level knowledge distillation (Kim and Rush 2016): a small model is trained on translations of a large one.
 
 The student has a deep encoder and one decoder layer (Kasai et al. 2021, "Deep encoder, shallow decoder"): the encoder
 reads a sentence once, the decoder runs for every token.

@@ -183,7 +183,7 @@ def write_pairs(
 
 
 def is_copy(one: str, other: str) -> bool:
-    """Whether two texts of three words and more are the same, apart from capitals and the marks at their ends."""
+    """Whether two texts of three or more words are equal, apart from letter case and punctuation at their ends."""
     left, right = (text.casefold().strip(" .!?…。") for text in (one, other))
     return left == right and len(left.split()) >= LEAST_COPIED_WORDS
 
@@ -191,7 +191,7 @@ def is_copy(one: str, other: str) -> bool:
 def check_direction(
     originals: Sequence[Original], genuine: Sequence[Pair], languages: tuple[str, str], run: Path
 ) -> None:
-    """Check by the words of a run's own pairs that a text is in the language that the run reads.
+    """Check that a text is in the source language of a run, by the words of the run's own pairs.
 
     Raises:
         DataError: it is in the language that the run writes.

@@ -50,12 +50,12 @@ def mixed_config(
 
 
 def balanced_weight(pairs: int, genuine_pairs: int) -> float:
-    """The weight with which synthetic pairs are read as often as the genuine ones where they are more; else 1."""
+    """Weight with which synthetic pairs are read as often as genuine ones if they are more numerous; else 1."""
     return float(f"{min(1.0, genuine_pairs / pairs):.3g}") if pairs and genuine_pairs else 1.0
 
 
 def _exchanged(sources: Sequence[Source]) -> list[dict[str, Any]] | None:
-    """Entries of a config for corpora with their sides exchanged; None where one has no other direction."""
+    """Config entries of corpora with source and target exchanged; None if one of them cannot be exchanged."""
     entries = []
     for source in sources:
         if source.target_tag or (isinstance(source, TmxSource | XliffSource) and source.source is None):

@@ -1,4 +1,4 @@
-"""Text that a run is to translate for training: its lines, without those that would make no training pair."""
+"""Monolingual text to translate for training, without the lines that cannot become training pairs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def file_lines(files: Sequence[str], errors: DecodingErrors, option: str) -> Ite
 
 
 class Originals:
-    """The usable lines of a text, the same ones in every pass over it.
+    """Usable lines of a text, the same in every pass over it.
 
     Lines are dropped that are `empty`, have `no letter` (a run copies them), are a `duplicate` of an earlier line, are
     `held out` (a text of the validation or test set), or are `too long`.

@@ -1,4 +1,4 @@
-"""File of translations with their scores: what is left when it is filtered in another way, or a command is killed.
+"""File of translations with their scores: it can be filtered again, and resumed after an interruption.
 
 Each row has the score, the number of tokens, `cut` or nothing, and the text, with tabs between them. The last row is
 JSON: the options that the translations were made with, and the SHA-256 of the lines that were translated.

@@ -56,9 +56,9 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def extended(self, texts: Sequence[str], most: int) -> Tokenizer:
-        """This tokenizer with at most `most` entries after its own, learned from what it does not know in texts.
+        """This tokenizer with up to `most` new entries after the old ones, for what it does not know in texts.
 
-        What it knew is encoded as before. The same object is returned where there is nothing to add.
+        Known text is encoded as before. Returns the same object if there is nothing to add.
         """
 
     @abstractmethod

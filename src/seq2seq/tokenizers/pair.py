@@ -42,7 +42,7 @@ class TokenizerPair(NamedTuple):
         return _sha256(json.dumps([(side.kind, _sha256(side.to_bytes())) for side in self]).encode())
 
     def with_tags(self, tags: Sequence[str]) -> TokenizerPair:
-        """These tokenizers, whose source side knows each of `tags`; new tags follow the old entries."""
+        """These tokenizers with every tag as one token of the source side; new tags follow the old entries."""
         known = set(self.source.pieces(range(self.source.size)))
         if not (new := [tag for tag in dict.fromkeys(tags) if tag not in known]):
             return self
@@ -50,8 +50,10 @@ class TokenizerPair(NamedTuple):
         return TokenizerPair(source, source if self.joint else self.target)
 
     def extended(self, settings: TokenizerSettings, pairs: Iterator[tuple[str, str]], seed: int) -> TokenizerPair:
-        """These tokenizers with entries after their own for what they do not know in new pairs, of which a sample is
-        read as in `train_tokenizers`."""
+        """These tokenizers with new entries after the old ones, for what they do not know in new pairs.
+
+        The entries are learned from a sample, drawn as in `train_tokenizers`.
+        """
         sample = _sample(pairs, max(1, settings.sample_size // (2 if self.joint else 1)), seed)
         sources, targets = [pair[0] for pair in sample], [pair[1] for pair in sample]
         most = settings.vocabulary_size

@@ -21,7 +21,7 @@ from seq2seq.tokenizers.base import UNKNOWN, Tokenizer
 from seq2seq.tokenizers.normalization import Normalization, normalize
 
 _REPEATED = 2
-"""Occurrences from which a symbol of new text extends a vocabulary."""
+"""Least occurrences of a symbol in new text that is added to a vocabulary."""
 
 
 class SymbolTokenizer(Tokenizer):

@@ -1,10 +1,9 @@
-"""How a time budget is spent: how long a whole trial takes, and how many trials begin, go on and end.
+"""Successive halving within a time budget (Jamieson and Talwalkar 2016), with a factor of three.
 
-Successive halving (Jamieson and Talwalkar 2016) with a factor of three: every trial trains to the first share of its
-steps, a third of them go on to the next one, and so on. A trial goes on where it paused, so nothing is repeated. Where
-the budget does not allow the steps of the config, few trials share less than half of it, and the best one has the rest:
-no setting makes up for a training that ends early. Where the best trials are to form an ensemble, as many as it has
-members train to the end.
+Every trial trains to the first share of its steps, a third of the trials continue to the next share, and so on. A trial
+resumes where it paused, so nothing is repeated. If the budget is too short for the steps of the config, few trials
+share less than half of it, and the best one gets the rest: no setting makes up for a training that ends early. If the
+best trials are to form an ensemble, as many of them as it has members train to the end.
 """
 
 from __future__ import annotations
@@ -18,21 +17,22 @@ from seq2seq.runs.estimate import validation_count
 from seq2seq.sealed_records import Estimate
 
 FACTOR = 3
-"""One of so many trials goes on."""
+"""One in this many trials continues to the next rung."""
 MOST_TRIALS = 81
 _SPARE, _SPARE_SHARE = 1.5, 0.05
-"""A trial has fewer steps if it would take this many times as long as the config, and this share of the budget."""
+"""Longest training of a trial: this many times that of the config, or this share of the budget if that is more. A
+slower trial has fewer steps."""
 _SHORTEST_SECONDS, _LEAST_STEPS = 8.0, 30
-"""Training below which the order of trials is chance."""
+"""With a shorter training, the order of the trials is chance."""
 _BEST_SHARE = 0.5
-"""Least share of the budget for the best trial, if that is not enough for the steps of the config."""
+"""Least share of the budget for the best trial, if the budget is too short for the steps of the config."""
 _LAYOUTS = (
     (9, (1 / 9, 1 / 3, 1.0)),
     (5, (1 / 9, 1 / 3, 1.0)),
     (3, (1 / 3, 1.0)),
     (2, (1 / 3, 1.0)),
 )
-"""Trials, and the shares of their steps after which some of them go on: the first one that fits the budget is taken."""
+"""(trials, shares of their steps after which some of them continue); the first layout that fits the budget is taken."""
 
 
 class SearchPlan(NamedTuple):
