@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import fcntl
 import glob
 import json
 import os
@@ -96,9 +97,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 def no_follow(path: str, flags: int) -> int:
     """Opener for `open(..., opener=no_follow)` that follows no symbolic link and refuses a FIFO. Raises OSError."""
-    # Neither flag exists on Windows; without O_NONBLOCK the opening of a FIFO would wait for its other end.
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags, 0o666)
+    # Without O_NONBLOCK the opening of a FIFO would wait for its other end.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is a FIFO", path)
@@ -108,12 +108,8 @@ def no_follow(path: str, flags: int) -> int:
 def try_lock(file: IO[Any], *, shared: bool = False, unsupported: Callable[[OSError], None] | None = None) -> bool:
     """Lock an open file without waiting; False if another process holds a lock of it.
 
-    True on a system or file system without locks; `unsupported` is then called with the error of the file system.
+    True on a file system without locks, whose error `unsupported` is then called with.
     """
-    try:
-        import fcntl
-    except ImportError:  # on Windows
-        return True
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

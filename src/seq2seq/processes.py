@@ -54,8 +54,6 @@ def end_children_with_parent() -> None:
 
     For processes that belong to this program alone: on Linux a child also ends with the thread that forked it.
     """
-    if not hasattr(os, "register_at_fork"):
-        return
     _prctl()  # not in a fork: another thread may hold the lock of the dynamic loader
 
     def note() -> None:

@@ -16,10 +16,8 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-STOPPING_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
-)
-"""The stopping signals that this system has."""
+STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""The signals that stop a command."""
 
 
 def handled_signals() -> list[int]:

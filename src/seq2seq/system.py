@@ -10,6 +10,7 @@ import ctypes
 import errno
 import gc
 import os
+import resource
 import stat
 import sys
 from collections.abc import Iterator
@@ -105,8 +106,6 @@ def private_folder(path: Path) -> Path:
 
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not hasattr(os, "getuid"):  # on Windows
-            return path
         # A link, and what it points to.
         owner = next((found.st_uid for found in (path.lstat(), path.stat()) if found.st_uid not in (os.getuid(), 0)), 0)
         shared = path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -177,7 +176,7 @@ def free_memory(device: torch.device) -> int:
 
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     system = _meminfo().get("MemAvailable")
-    if system is None and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+    if system is None and "SC_PHYS_PAGES" in os.sysconf_names:
         system = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     rooms = [system or _UNKNOWN_MEMORY, *_control_group_rooms(_CONTROL_GROUPS)]
     if (addresses := address_space_left()) is not None:
@@ -195,17 +194,11 @@ def peak_memory(device: torch.device) -> int:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmHWM:")[2].split()[0]) << 10
     except (OSError, ValueError, IndexError):  # not Linux
-        import resource
-
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def address_space_left() -> int | None:
     """Bytes that this process may still address; None without a limit (`ulimit -v`)."""
-    try:
-        import resource  # not everywhere
-    except ImportError:
-        return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return None

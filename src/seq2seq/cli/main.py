@@ -12,6 +12,7 @@ import time
 import traceback
 from contextlib import nullcontext
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -84,9 +85,6 @@ use_plain_commands(app)
 _RECORDS_NAMES = ("init", "train", "tune", "demo", "tokenizer", "data", "export", "config", "backtranslate", "distill")
 """Commands that write the names of files and runs into configs and records, which are UTF-8."""
 
-_POSIX = ("fcntl", "resource", "pwd", "grp", "termios")
-"""Modules that Python has on every system but Windows."""
-
 _COMPLETION = "_SEQ2SEQ_COMPLETE"
 """Variable that the scripts of `--install-completion` set."""
 
@@ -147,6 +145,8 @@ def _run() -> int:
     if arguments and not {"-h", "--help", "--version"} & set(arguments):
         create_lock()
     try:
+        if find_spec("fcntl") is None:
+            raise _needs_posix()
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(_with_command(arguments[0] if arguments else ""))
         if _COMPLETION in os.environ:  # the shell asks for completions
@@ -183,8 +183,6 @@ def _run() -> int:
         code = _report(_not_installed(error), debug) if installs else _failed_output(error, debug)
     except UnicodeEncodeError as error:
         code = _report(odd, debug) if (odd := name_not_utf8(arguments)) else _unexpected(error, debug)
-    except ModuleNotFoundError as error:
-        code = _report(_needs_posix(error), debug) if error.name in _POSIX else _unexpected(error, debug)
     except Exception as error:
         code = _unexpected(error, debug)
     return code
@@ -206,9 +204,9 @@ def _not_installed(error: OSError) -> UsageError:
     )
 
 
-def _needs_posix(error: ModuleNotFoundError) -> UsageError:
+def _needs_posix() -> UsageError:
     return UsageError(
-        f"this system lacks {error.name}, a part of POSIX",
+        "this system lacks the file locks and signals of POSIX",
         hint="seq2seq runs on Linux and macOS, and on Windows within WSL 2: wsl --install",
         code="usage.system",
     )

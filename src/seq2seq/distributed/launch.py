@@ -234,12 +234,10 @@ def _run_rank(
     end_with_parent(parent, lambda: shutil.rmtree(file.parent, ignore_errors=True))
     end_children_with_parent()
     os.environ.update(environment)
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # Ctrl-C reaches the parent, which forwards it once
+    os.setpgid(0, 0)  # Ctrl-C reaches the parent, which forwards it once
     for number in handled_signals():
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     report: dict[str, Any] = {}
     code = 0
     try:
@@ -295,9 +293,6 @@ def _may_fork() -> bool:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """Context in which signals are blocked, until a handler can take them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     try:
         yield

@@ -6,6 +6,7 @@ environment (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE).
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import socket
@@ -151,10 +152,6 @@ def _listen_on_loopback() -> None:
 
 def _interface_to(host: str) -> str | None:
     """The network interface by which this machine reaches a host; None where that is unknown, or not by IPv4."""
-    try:
-        import fcntl  # not on Windows
-    except ImportError:
-        return None
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing, and takes the address of the route
         own = probe.getsockname()[0]

@@ -142,7 +142,7 @@ def _memory() -> Iterator[tuple[str, str]]:
     if "MemTotal" in fields:
         total, free = (int(fields[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
         yield "memory", f"{_gib(free)} of {_gib(total)} memory free"
-    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+    elif "SC_PHYS_PAGES" in os.sysconf_names:
         yield "memory", f"{_gib(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))} memory"
     limit = _read("/sys/fs/cgroup/memory.max").strip()
     if limit.isdecimal():

@@ -40,7 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def in_use(folder: Path) -> bool:
-    """Return True if a process trains in a run directory; always False on systems without file locks."""
+    """Return True if a process trains in a run directory; always False on file systems without locks."""
     try:
         with (folder / ".lock").open("rb") as file:
             return not try_lock(file, shared=True)
@@ -62,9 +62,8 @@ def _lock(file: TextIO, folder: Path) -> None:
                 code="usage.in-use",
             )
         time.sleep(0.05)
-    if hasattr(os, "register_at_fork"):
-        # Data loader processes would inherit the lock, and outlive a killed run by some seconds.
-        os.register_at_fork(after_in_child=file.close)
+    # Data loader processes would inherit the lock, and outlive a killed run by some seconds.
+    os.register_at_fork(after_in_child=file.close)
 
 
 def _owner(record: str) -> str:
