@@ -99,11 +99,11 @@ def recipe_of(data: str, folder: Path, tag: str | None = "BT", weight: float = 0
 
 def test_recipes_exchange_the_sides_of_every_kind_of_corpus(tmp_path: Path) -> None:
     text, config = recipe_of(
-        "{source_language: en, target_language: de, train: [{tsv: a.tsv, source: 1, target: 0, weight: 2, tag: COPY}, "
-        "{builtin: demo}], valid: [{source: v.en, target: v.de}]}",
+        "{source_language: en, target_language: de, train: [{tsv: a.tsv, source: 1, target: 0, weight: 2}, "
+        "{source: old.en, target: old.de, tag: BT}, {builtin: demo}], valid: [{source: v.en, target: v.de}]}",
         tmp_path,
     )
-    first, second, third = config.data.train
+    first, second, third = config.data.train  # the side that was synthetic is never a target
     assert (first.source, first.target, first.weight, first.tag) == (0, 1, 2.0, None)
     assert second.reverse
     assert (third.source, third.target, third.tag, third.weight) == ("bt.de", "bt.en", "BT", 0.5)
@@ -115,6 +115,9 @@ def test_a_corpus_without_another_direction_is_left_to_the_reader(tmp_path: Path
     text, config = recipe_of("{train: [{source: a, target: b, target_tag: de}]}", tmp_path, None, 1.0)
     assert len(config.data.train) == 1
     assert (config.data.train[0].tag, config.data.train[0].weight) == (None, 1.0)
+    assert "Add the genuine corpora" in text
+    text, config = recipe_of("{train: [{source: a, target: b, tag: BT}]}", tmp_path)
+    assert [source.source for source in config.data.train] == ["bt.de"]
     assert "Add the genuine corpora" in text
 
 

@@ -212,7 +212,8 @@ def _report(
 
     data = loaded.config.data
     record = loaded.directory.load_data_record()
-    genuine = sum(record.corpora) if record is not None else 0
+    sizes = () if record is None else record.corpora
+    genuine = sum(size for size, corpus in zip(sizes, data.train, strict=False) if corpus.tag is None)
     source, target, receipt = map(str, copy_paths(output, (data.target_language, data.source_language)))
     if weight is None:
         weight = balanced_weight(counts.kept, genuine)

@@ -65,4 +65,5 @@ def init(
     name = "mine" if printed else output.stem
     write_whole(output, config_for(corpora, kind=model, name=name, minutes=minutes, init_from=init_from))
     if not printed:
-        say(f"wrote {output}\nnext: seq2seq train {shlex.quote(str(output))}")
+        named = f"./{output}" if str(output).startswith("-") else str(output)  # not an option
+        say(f"wrote {output}\nnext: seq2seq train {shlex.quote(named)}")

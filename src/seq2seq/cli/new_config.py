@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -190,7 +191,8 @@ def config_for(
             f"# test: [{{source: test.{left}, target: test.{right}}}]",
         ]
     text = text.replace("\ntokenizer:\n", "".join(f"\n  {hint}" for hint in hints) + "\ntokenizer:\n", 1)
-    return f"# Train with: seq2seq train {name}.yaml      Every key: seq2seq config reference\n{text}"
+    file = shlex.quote(f"./{name}.yaml" if name.startswith("-") else f"{name}.yaml")
+    return f"# Train with: seq2seq train {file}      Every key: seq2seq config reference\n{text}"
 
 
 def _entry(source: Source) -> dict[str, Any]:

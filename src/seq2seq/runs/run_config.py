@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def check_run_config(directory: RunDirectory, config: Config) -> None:
         shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
         start = ""
         if directory.has_checkpoints:
-            start = f" (training.init_from={directory.path} fine-tunes this model, with the settings for that)"
+            setting = shlex.quote(f"training.init_from={directory.path}")
+            start = f" ({setting} fine-tunes this model, with the settings for that)"
         raise ConfigError(
             f"the run in {directory.path} was started with other settings:{shown}",
             where=str(directory.config),
@@ -195,7 +197,7 @@ def _warn_about_unused_settings(directory: RunDirectory, before: Config, config:
         warn(
             f"{directory.path} is finished, so this is not used: {'; '.join(unused)} (to continue from its last step, "
             f"remove {directory.results} and give this command again; from its best model, "
-            f"training.init_from={directory.path} -o runs/OTHER)"
+            f"{shlex.quote(f'training.init_from={directory.path}')} -o runs/OTHER)"
         )
 
 

@@ -21,13 +21,15 @@ def mixed_config(
 ) -> str:
     """YAML of the data of a training in the direction opposite to a run's.
 
+    Corpora with a tag are left out: the side that was synthetic would become the target.
+
     Args:
         run: config of the run that translates back.
         files: the synthetic source and the genuine target.
         tag: before each synthetic source.
         weight: of the synthetic corpus.
         pairs: size of the synthetic corpus.
-        genuine_pairs: size of the run's own corpora.
+        genuine_pairs: size of the run's own corpora without a tag.
     """
     data = run.data
     exchanged = {split: _exchanged(getattr(data, split)) for split in ("train", "valid", "test")}
@@ -44,7 +46,7 @@ def mixed_config(
         tree |= {"seed": data.seed, "holdout": data.holdout}
     share = pairs * weight / (pairs * weight + genuine_pairs) if exchanged["train"] else 1.0
     head = f"# {pairs:,} synthetic pairs, {share:.0%} of what is read, beside {genuine_pairs:,} genuine ones.\n"
-    if exchanged["train"] is None:
+    if not exchanged["train"]:
         head = f"# {pairs:,} synthetic pairs. Add the genuine corpora to data.train.\n"
     return head + write_yaml({"data": tree})
 
@@ -58,6 +60,8 @@ def _exchanged(sources: Sequence[Source]) -> list[dict[str, Any]] | None:
     """Config entries of corpora with source and target exchanged; None if one of them cannot be exchanged."""
     entries = []
     for source in sources:
+        if source.tag is not None:
+            continue
         if source.target_tag or (isinstance(source, TmxSource | XliffSource) and source.source is None):
             return None
         if isinstance(source, BuiltinSource):
