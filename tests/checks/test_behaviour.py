@@ -10,7 +10,6 @@ import pytest
 
 from seq2seq.checks.behaviour import Summary, check_behaviour, summaries
 from seq2seq.config import Config
-from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.errors import DataError
 
 PAIRS = [(f"The {word} man drinks tea today.", "x") for word in ("old", "young", "tall", "sad", "happy", "tired")]
@@ -22,9 +21,8 @@ def behaviour(model: Callable[[str], str], pairs: Sequence[tuple[str, str]] = PA
 
     run: Any = SimpleNamespace(
         translate=translate,
-        target_tags=TargetTags(()),
         config=Config(),
-        directory=SimpleNamespace(load_pairs=lambda split: pairs if split == "valid" else []),
+        held_out_pairs=lambda: pairs,
     )
     return {summary.kind: summary for summary in summaries(check_behaviour(run))}
 

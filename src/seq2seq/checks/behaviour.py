@@ -113,9 +113,7 @@ def summaries(results: Sequence[Result]) -> list[Summary]:
 
 def _sentences(run: LoadedRun, count: int) -> list[str]:
     """Sentences of the validation source, spread over it, preferably neither short nor long; without target tags."""
-    pairs = run.directory.load_pairs("valid") or run.directory.load_pairs("test")
-    texts = [run.target_tags.split(source)[1] for source, _ in pairs]
-    texts = list(dict.fromkeys(text for text in texts if not is_blank(text)))
+    texts = list(dict.fromkeys(text for text, _ in run.held_out_pairs() if not is_blank(text)))
     if not texts:
         raise DataError(
             "the run has no validation set, of which the inputs are made",

@@ -205,6 +205,7 @@ def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[st
     data = loaded.config.data
     config = loaded.config.model_copy(update={"data": spool_sources(data)})
     files = spool_pipes(files)
+    # With their target tags, which the texts to translate have, too.
     genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
 
     def lines() -> Iterator[Original]:

@@ -66,8 +66,7 @@ class LoadedRun:
                 code="export.unsupported",
             )
         scorer, engine = backward.translator.scorer, backward.translator.engine
-        pairs = self.directory.load_pairs("valid") or self.directory.load_pairs("test")
-        turned = ((target, self.target_tags.split(source)[1]) for source, target in pairs)
+        turned = ((target, source) for source, target in self.held_out_pairs())
         is_other = all((*own, *other)) and other != own[::-1]
         if is_other or translates_forward(scorer, turned) is False:
             direction = f"from {other[0]} to {other[1]}" if all(other) else "in the same direction"
@@ -103,6 +102,11 @@ class LoadedRun:
         """The target tags that the model knows, required if it was trained with one before every text."""
         tags = self.translator.tags
         return tags._replace(required=bool(tags.tags) and all(source.target_tag for source in self.config.data.train))
+
+    def held_out_pairs(self) -> list[tuple[str, str]]:
+        """The validation pairs, else the test pairs, without target tags; empty for a run that has neither."""
+        pairs = self.directory.load_pairs("valid") or self.directory.load_pairs("test")
+        return [(self.target_tags.split(source)[1], target) for source, target in pairs]
 
     @overload
     def translate(  # type: ignore[overload-overlap]  # a string is a sequence of strings, too

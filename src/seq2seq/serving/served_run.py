@@ -134,12 +134,6 @@ class ServedRun:
         texts = [tag + sentence for sentence in sentences]
         return self.batcher.submit(list(map(Text, texts, self._lengths(texts))), wanted)
 
-    def source_sample(self) -> list[str]:
-        """Held-out source sentences; none for an export."""
-        directory, tags = self.loaded.directory, self.loaded.target_tags
-        pairs = directory.load_pairs("valid") or directory.load_pairs("test")
-        return [tags.split(source)[1] for source, _ in pairs]
-
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) + 1 for ids in self.translator.tokenizers.source.encode(list(texts))]
 
