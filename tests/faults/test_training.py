@@ -36,7 +36,7 @@ def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, failpoint:
     def texts(batch: Batch) -> list[tuple[str, str]]:
         return [("source", "target")] * len(batch.source)
 
-    trainer._open_report = lambda step: RunReport(tmp_path, resumed_step=step, max_steps=100, texts=texts)
+    trainer._open_report = lambda step, steps: RunReport(tmp_path, resumed_step=step, max_steps=steps, texts=texts)
     failpoint("step.loss=nan@7")
     with pytest.raises(
         DivergenceError, match=r"diverged at step 7: loss [\d.]+ per token, gradient norm nan"

@@ -92,7 +92,7 @@ def make_trainer(folder: Path, model: Seq2SeqModel, bleus: list[float] | None = 
         training,
         Precision(PrecisionChoice("fp32", ""), CPU),
         CheckpointFolder(folder / "checkpoints"),
-        report=lambda step: RunReport(folder, resumed_step=step, max_steps=training.max_steps),
+        report=lambda step, steps: RunReport(folder, resumed_step=step, max_steps=steps),
         validate=validate,
     )
 

@@ -50,7 +50,7 @@ from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
 from seq2seq.training.failures import is_out_of_memory
-from seq2seq.training.metrics_log import NoReport, RunReport
+from seq2seq.training.metrics_log import RunReport
 from seq2seq.training.trainer import Tell, Trainer
 
 Refresh = Callable[[Path], bool]
@@ -283,24 +283,24 @@ def _set_up(
     model = _build(config, prepared, initial).to(device)
     ranks.seed(config.seed)
     say(_model_line(config, prepared, model, placement, precision))
+
+    def open_report(step: int, max_steps: int) -> RunReport:
+        return RunReport(
+            directory.path,
+            resumed_step=step,
+            max_steps=max_steps,
+            texts=_texts(prepared),
+            refresh=start.refresh,
+            tracker=config.training.tracker,
+            config=config.model_dump(mode="json"),
+        )
+
     trainer = Trainer(
         model,
         config.training,
         precision,
         CheckpointFolder(directory.checkpoints),
-        report=lambda step: (
-            RunReport(
-                directory.path,
-                resumed_step=step,
-                max_steps=trainer.settings.max_steps,
-                texts=_texts(prepared),
-                refresh=start.refresh,
-                tracker=config.training.tracker,
-                config=config.model_dump(mode="json"),
-            )
-            if ranks.is_first
-            else NoReport()
-        ),
+        report=open_report if ranks.is_first else lambda step, max_steps: None,
         validate=make_validation(config, directory, model, prepared, precision, ranks)
         if prepared.valid_pairs
         else None,

@@ -32,7 +32,7 @@ class DivergenceWatch:
         self,
         settings: TrainingSettings,
         state: TrainState,
-        report: RunReport,
+        report: RunReport | None,
         *,
         skips_overflows: bool,
         vocabulary: int,
@@ -77,7 +77,9 @@ class DivergenceWatch:
             best = f"; the best model is that of step {state.best_step:,} ({abs(state.best_metric):.2f})"
         position = f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}"
         smaller = min(self._settings.optimizer.learning_rate / 3, _USUAL_RATE)
-        details = self._report.diverged(_facts(state, step=step, loss=loss, norm=norm, rate=rate), group)
+        details = None
+        if self._report is not None:
+            details = self._report.diverged(_facts(state, step=step, loss=loss, norm=norm, rate=rate), group)
         raise DivergenceError(
             f"training diverged at step {step:,}: loss {loss:.3g} per token, gradient norm {norm:.3g}, "
             f"learning rate {rate:.3g}" + ("" if taken else "; no update was taken") + best,

@@ -110,13 +110,10 @@ class RunReport:
             self._warn_once(error)
         self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
 
-    def advance(self) -> None:
-        """Count one step."""
+    def advance(self, max_steps: int) -> None:
+        """Count one step of the number that is now expected."""
+        self._progress.expect(max_steps)
         self._progress.update(1)
-
-    def expect(self, steps: int) -> None:
-        """Show progress towards this number of steps."""
-        self._progress.expect(steps)
 
     def step(self, report: StepReport) -> None:
         """Log the training figures."""
@@ -213,31 +210,6 @@ class RunReport:
             reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
             warn(f"cannot write {self._metrics} and TensorBoard events: {reason}; training continues")
         self._broken = True
-
-
-class NoReport(RunReport):
-    """Report of ranks other than the first: writes nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def advance(self) -> None:
-        """Do nothing."""
-
-    def expect(self, steps: int) -> None:
-        """Do nothing."""
-
-    def step(self, report: StepReport) -> None:
-        """Do nothing."""
-
-    def validation(self, result: Validation, verdict: str, best: float) -> None:
-        """Do nothing."""
-
-    def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def _drop_later_lines(path: Path, step: int) -> None:

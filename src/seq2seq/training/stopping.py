@@ -68,23 +68,23 @@ class StoppingCriteria:
         steps, every = self.expected_steps(), self.settings.validate_every
         return every if steps >= self.settings.max_steps else min(every, max(1, steps // 2))
 
-    def measure_pace(self, pairs_per_epoch: int) -> bool:
+    def measure_pace(self, pairs_per_epoch: int) -> None:
         """Foresee the end set by a limit, at steps 8, 16, 32, ..., so that schedule and validations fit into it.
 
         The state keeps the pace: a resumed run continues with the same schedule. A budget has fitted all of this to
-        the run already, and only a machine that has become much slower shortens it. Returns whether the pace changed.
+        the run already, and only a machine that has become much slower shortens it.
         """
         settings, state = self.settings, self.state
         has_limit = settings.max_epochs is not None or settings.max_minutes is not None
         if not has_limit or state.step < 8 or state.step & (state.step - 1):
-            return False
+            return
         epochs = state.cursor.epoch + state.cursor.pairs / pairs_per_epoch
         is_first = not state.pace
         pace = {"seconds": self._seconds() / state.step, "epochs": epochs / state.step}
         if settings.budget_minutes is not None and is_first:
             is_early = state.step < _EARLY * settings.max_steps
             if is_early or expected_steps(settings, pace) > (1 - _TOLERANCE) * settings.max_steps:
-                return False
+                return
         state.pace = pace
         steps = self.expected_steps()
         if is_first and state.step < steps < settings.max_steps:
@@ -93,7 +93,6 @@ class StoppingCriteria:
                 f"warm-up of {counted(self.schedule().warmup_steps, 'step')}, {settings.schedule.kind} schedule, "
                 f"validation every {self.validate_every():,} steps"
             )
-        return True
 
     def tell_end_by_limit(self) -> None:
         """Say which limit ended the run before `max_steps`, and warn if it ended too early to have learned much."""

@@ -112,7 +112,8 @@ class Trainer:
         settings: the `training` section of the config.
         precision: device and number format of the step.
         checkpoints: where the state is saved and resumed from.
-        report: opens the report of a run that begins after the given step.
+        report: opens the report, given the last step done and the expected number of steps; None on a rank that
+            writes no report.
         validate: the validation; None without a validation set.
         ranks: this process among those that share every batch; a single one by default.
     """
@@ -123,7 +124,7 @@ class Trainer:
         settings: TrainingSettings,
         precision: Precision,
         checkpoints: CheckpointFolder,
-        report: Callable[[int], RunReport],
+        report: Callable[[int, int], RunReport | None],
         validate: Validate | None,
         ranks: Ranks | None = None,
     ) -> None:
@@ -182,13 +183,14 @@ class Trainer:
             self.rehearse(data)
         if self.ranks.is_first:
             self._warn_if_disk_is_small()
-        report = self._open_report(self.state.step)
+        report = self._open_report(self.state.step, self.stopping.expected_steps())
         try:
             try:
                 with StopRequest() as stop:
                     self._run_updates(data, report, stop, share, tell_pace if self.state.step == 0 else None)
             finally:
-                report.close()
+                if report is not None:
+                    report.close()
         except RuntimeError as error:  # torch's handler of SIGCHLD raises it anywhere, in `close` as well
             if (died := loader_error(error)) is None:
                 raise
@@ -279,13 +281,12 @@ class Trainer:
         return self._distributed_losses
 
     def _run_updates(
-        self, data: TrainingData, report: RunReport, stop: StopRequest, share: float, tell_pace: Tell | None
+        self, data: TrainingData, report: RunReport | None, stop: StopRequest, share: float, tell_pace: Tell | None
     ) -> None:
         settings, state, timer = self.settings, self.state, StepTimer()
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
         self._totals = RunningTotals(self.ranks, state.window)
-        report.expect(self.stopping.expected_steps())
         self._wrapped_losses()
         if self._validation_was_interrupted():
             self._validate_and_save(report, stop)
@@ -298,7 +299,6 @@ class Trainer:
                     self.stopping.agreed_seconds = totals.seconds
                 update = self._update(group, totals, watch)
                 state.cursor, state.validated = cursor, False
-                report.advance()
                 if tell_pace is not None:
                     float(update.loss)  # waits for the device
                 now = time.monotonic()
@@ -309,14 +309,17 @@ class Trainer:
                 if state.step == 1 and not self._was_rehearsed and self._may_run_short(data, group):
                     self.rehearse(data)
                     clock = time.monotonic()
-                if self.stopping.measure_pace(data.pairs_per_epoch):
-                    report.expect(self.stopping.expected_steps())
+                self.stopping.measure_pace(data.pairs_per_epoch)
+                if report is not None:
+                    report.advance(self.stopping.expected_steps())
                 validates = state.step % self.stopping.validate_every() == 0 or self.stopping.has_reached_limit()
                 if tell_pace is not None and (timer.is_enough(totals.seconds) or validates):
                     tell_pace(timer.typical())
                     tell_pace, clock = None, time.monotonic()
                 if state.step % settings.log_every == 0 or validates:
-                    report.step(self._summary(update, data.pairs_per_epoch, watch))
+                    summary = self._summary(update, data.pairs_per_epoch, watch)
+                    if report is not None:
+                        report.step(summary)
                     self._totals = RunningTotals(self.ranks)
                 if validates and not self.stopping.has_reached_limit():
                     self._validate_and_save(report, stop)
@@ -380,7 +383,7 @@ class Trainer:
             target_tokens_per_second=target / totals.seconds,
         )
 
-    def _validate_and_save(self, report: RunReport, stop: StopRequest) -> None:
+    def _validate_and_save(self, report: RunReport | None, stop: StopRequest) -> None:
         """Validate, compare with the best, save. After a signal the resumed run starts with the same validation."""
         state = self.state
         started = time.monotonic()
@@ -398,7 +401,8 @@ class Trainer:
             verdict = f"stalled {state.stalled}{patience}" if state.stalled else "no new best"
             best = abs(state.best_metric or 0.0)
             verdict += f" (best {best:.2f} at step {state.best_step:,})"
-            report.validation(result, "new best" if improved else verdict, best)
+            if report is not None:
+                report.validation(result, "new best" if improved else verdict, best)
         state.seconds += time.monotonic() - started
         state.finished = self.stopping.is_done()
         path = self._save(validated=True)
