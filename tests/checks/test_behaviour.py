@@ -24,7 +24,8 @@ def behaviour(model: Callable[[str], str], pairs: Sequence[tuple[str, str]] = PA
         config=Config(),
         held_out_pairs=lambda: pairs,
     )
-    return {summary.kind: summary for summary in summaries(check_behaviour(run))}
+    results = check_behaviour(run, sentences=5, target_tag=None, keep=None)
+    return {summary.kind: summary for summary in summaries(results)}
 
 
 def test_a_model_that_copies_keeps_everything() -> None:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 
-from seq2seq.checks.diagnosis import TrainingPlan, diagnose, is_copy, main_script, repeats
+from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose, is_copy, main_script, repeats
 
 _SOURCES = [f"the number {n} stands in a line of its own here" for n in range(300)]
 _REFERENCES = [f"die Zahl {n} steht hier in einer eigenen Zeile" for n in range(300)]
 _PLAN = TrainingPlan(max_steps=100, warmup_steps=10)
 
 
+def of_outputs(hypotheses: Sequence[str], length_penalty: float = 1.0) -> list[Finding]:
+    """Findings about translations of the first sources."""
+    count = len(hypotheses)
+    return diagnose(_SOURCES[:count], _REFERENCES[:count], hypotheses, [], _PLAN, length_penalty)
+
+
+def of_curves(rows: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> list[Finding]:
+    return diagnose([], [], [], rows, plan, 1.0)
+
+
 def codes(hypotheses: list[str]) -> list[str]:
-    return [finding.code for finding in diagnose(_SOURCES, _REFERENCES, hypotheses)]
+    return [finding.code for finding in of_outputs(hypotheses)]
 
 
 def test_good_translations_have_no_findings() -> None:
     assert codes(_REFERENCES) == []
-    assert diagnose([], [], []) == []
+    assert codes([]) == []
 
 
 @pytest.mark.parametrize(
@@ -32,7 +45,7 @@ def test_good_translations_have_no_findings() -> None:
     ],
 )
 def test_a_fault_of_some_lines_is_found_with_its_share(code: str, wrong: list[str]) -> None:
-    found = diagnose(_SOURCES, _REFERENCES, [*wrong, *_REFERENCES[12:]])
+    found = of_outputs([*wrong, *_REFERENCES[12:]])
     assert [finding.code for finding in found] == [code]
     assert found[0].evidence.startswith("12 of 300 lines (4 %)")
     assert found[0].command.startswith("seq2seq ")
@@ -41,8 +54,7 @@ def test_a_fault_of_some_lines_is_found_with_its_share(code: str, wrong: list[st
 def test_faults_of_the_whole_text() -> None:
     assert "length" in codes([line + " " + line[:20] for line in _REFERENCES])
     assert "script" in codes([f"число {n} стоит здесь на отдельной строке" for n in range(300)])
-    few = diagnose(_SOURCES[:25], _REFERENCES[:25], _REFERENCES[:25])
-    assert [finding.code for finding in few] == ["few-sentences"]
+    assert codes(_REFERENCES[:25]) == ["few-sentences"]
 
 
 def validations(*rows: tuple[int, float, float]) -> list[dict[str, object]]:
@@ -73,7 +85,7 @@ def trained(step: int, perplexity: float, epoch: float) -> dict[str, object]:
     ],
 )
 def test_curves(rows: list[dict[str, object]], plan: TrainingPlan, expected: list[str]) -> None:
-    assert [finding.code for finding in diagnose([], [], [], rows, plan)] == expected
+    assert [finding.code for finding in of_curves(rows, plan)] == expected
 
 
 @pytest.mark.parametrize(
@@ -82,14 +94,14 @@ def test_curves(rows: list[dict[str, object]], plan: TrainingPlan, expected: lis
 def test_more_dropout_is_more_than_the_run_had(dropout: float, remedy: str) -> None:
     """A run with a dropout of 0.3 was advised to take 0.3."""
     rows = [*validations((5000, 30, 1.7)), trained(5000, 1.6, 30)]
-    (finding,) = diagnose([], [], [], rows, _PLAN._replace(dropout=dropout))
+    (finding,) = of_curves(rows, _PLAN._replace(dropout=dropout))
     assert f" {remedy} " in finding.command
 
 
 def test_the_remedy_of_a_limited_training_has_twice_the_limit() -> None:
     """A budget of three minutes stayed in the config, and a longer training ended as early as the first."""
     plan = _PLAN._replace(limits=(("training.budget_minutes", 3.0),), has_ended=True)
-    (finding,) = diagnose([], [], [], validations((30, 10, 3), (60, 20, 2), (70, 25, 1.9)), plan)
+    (finding,) = of_curves(validations((30, 10, 3), (60, 20, 2), (70, 25, 1.9)), plan)
     assert "training.max_steps=140 training.budget_minutes=6 " in finding.command
 
 
@@ -105,10 +117,10 @@ def test_names_and_intended_repetitions_are_no_faults() -> None:
 def test_a_length_penalty_that_was_tried_is_not_advised_again() -> None:
     short = [line[: len(line) // 3] for line in _REFERENCES]
     for penalty, part in ((1.0, "--length-penalty 1.2"), (1.2, "training.max_steps=")):
-        found = {finding.code: finding for finding in diagnose(_SOURCES, _REFERENCES, short, length_penalty=penalty)}
+        found = {finding.code: finding for finding in of_outputs(short, penalty)}
         assert part in found["length"].command
         assert part in found["cut"].command
     doubled = [f"{line} {line}" for line in _REFERENCES]
     for penalty, part in ((1.0, "--length-penalty 0.6"), (0.5, "training.max_steps=")):
-        (finding,) = diagnose(_SOURCES, _REFERENCES, doubled, length_penalty=penalty)
+        (finding,) = of_outputs(doubled, penalty)
         assert (finding.code, part in finding.command) == ("length", True)

@@ -25,7 +25,8 @@ def test_every_part_of_a_long_line_has_the_tag(paragraphs: bool) -> None:
     """Only the first sentence was translated into the language that was asked for."""
     text = "One two three. Four five six, seven eight nine ten eleven. Twelve."
     split = split_sentences if paragraphs else None
-    found = list(encode_chunk([Line(f"<2de> {text}"), Line("<2de> "), Line("a b")], 0, encode, 5, split, TAGS))
+    lines = [Line(f"<2de> {text}"), Line("<2de> "), Line("a b")]
+    found = list(encode_chunk(lines, 0, encode, 5, split, TAGS, lambda line: line.text))
     parts = [part.text for part in sorted(found, key=lambda part: part.key) if part.key[0] == 0]
     assert len(parts) > 2
     assert all(part.startswith("<2de> ") for part in parts)

@@ -51,18 +51,18 @@ def translator(tokenizers: TokenizerPair, **settings: object) -> Translator:
     ],
 )
 def test_lines_in_capitals(text: str, taken: bool) -> None:
-    assert Truecaser(words()).is_in_capitals(text) == taken
+    assert Truecaser(words(), ("", "")).is_in_capitals(text) == taken
 
 
 def test_a_vocabulary_of_capitals_reads_capitals() -> None:
     capitals = WordPunctTokenizer([word.upper() for word in WORDS], "nfc")
-    caser = Truecaser(TokenizerPair(capitals, capitals))
+    caser = Truecaser(TokenizerPair(capitals, capitals), ("", ""))
     assert caser.usual("THEN WE FLY TO ROME.") == "THEN WE FLY TO ROME."
 
 
 def test_the_vocabulary_knows_the_letter_case() -> None:
     """Names and acronyms that it has keep their capitals, and sentences begin with one."""
-    caser = Truecaser(words())
+    caser = Truecaser(words(), ("", ""))
     text = "THEN WE FLY TO ROME WITH NASA. THEN <b>WE</b> FLY."
     assert caser.usual(text) == "Then we fly to Rome with NASA. Then <b>we</b> fly."
     assert caser.raised("Dann fliegen wir {name} nach Rom, groß.") == "DANN FLIEGEN WIR {name} NACH ROM, GROSS."
@@ -80,7 +80,7 @@ def test_the_vocabulary_knows_the_letter_case() -> None:
 )
 def test_initial_capitals(text: str, usual: str) -> None:
     """Of five words or more, most of which the vocabulary writes in small letters: other lines may be names."""
-    assert Truecaser(words()).usual(text) == usual
+    assert Truecaser(words(), ("", "")).usual(text) == usual
 
 
 def test_the_dot_of_i_in_turkish() -> None:

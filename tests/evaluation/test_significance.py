@@ -46,7 +46,7 @@ def references() -> list[str]:
 def test_a_clear_difference_is_significant_and_none_is_not(references: list[str]) -> None:
     good = noisy(references, 0.1, 1)
     systems = {"good": good, "good again": list(good), "bad": noisy(references, 0.5, 2)}
-    for test in paired_tests(systems, references):
+    for test in paired_tests(systems, references, target_language=""):
         baseline, again, bad = test.scores
         assert (baseline.p_bootstrap, baseline.significant) == (None, False)
         assert again.value == baseline.value > bad.value
@@ -56,12 +56,12 @@ def test_a_clear_difference_is_significant_and_none_is_not(references: list[str]
 
 def test_scores_are_those_of_the_metrics(references: list[str]) -> None:
     systems = {"one": noisy(references, 0.2, 3), "other": noisy(references, 0.2, 4)}
-    test = paired_tests(systems, references)[0]
+    test = paired_tests(systems, references, target_language="")[0]
     assert [score.value for score in test.scores] == pytest.approx(
         [bleu(lines, references).value for lines in systems.values()], abs=1e-4
     )
     assert "tok:13a" in test.signature
-    assert test.scores == paired_tests(systems, references)[0].scores
+    assert test.scores == paired_tests(systems, references, target_language="")[0].scores
 
 
 @pytest.mark.parametrize(("changed", "least"), [(1, 1.0), (2, 0.5), (4, 0.125)])
@@ -70,7 +70,7 @@ def test_few_changed_lines_are_no_significant_difference(changed: int, least: fl
     before = noisy(references, 0.3, 5)
     places = [place for place, line in enumerate(before) if line != references[place]][:changed]
     after = [references[place] if place in places else line for place, line in enumerate(before)]
-    for test in paired_tests({"before": before, "after": after}, references):
+    for test in paired_tests({"before": before, "after": after}, references, target_language=""):
         score = test.scores[1]
         assert score.value > test.scores[0].value
         assert least <= score.p_randomisation <= least + 0.05  # type: ignore[operator]

@@ -8,11 +8,10 @@ from functools import cache
 import pytest
 
 from seq2seq.config import TransformerSettings
-from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Trained, open_export
 from seq2seq.tokenizers.pair import TokenizerPair
-from tests.export.models import tokenizers, trained
+from tests.export.models import to_ctranslate2, tokenizers, trained
 
 Exported = tuple[Trained, CTranslate2Engine]
 
@@ -31,7 +30,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, joint: TokenizerPair) -> 
     def make(settings: str, pair: TokenizerPair) -> Exported:
         folder = tmp_path_factory.mktemp("exported")
         subject = trained(TransformerSettings.model_validate_json(settings), pair, folder)
-        export_ctranslate2(subject, folder / "export", sentences=5)
+        to_ctranslate2(subject, folder / "export", sentences=5)
         return subject, CTranslate2Engine(open_export(folder / "export"))
 
     return lambda settings, pair=joint: make(settings.model_dump_json(), pair)

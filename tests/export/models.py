@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from seq2seq.config import Config, ModelSettings, TokenizerSettings, TransformerSettings
+from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.folder import Trained
+from seq2seq.export.parity import Parity
 from seq2seq.models import Seq2SeqModel, build_model
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 
@@ -62,3 +64,7 @@ def trained(
         }
     )
     return Trained(model, pair, config, folder, "step-00000001", "0" * 64, TEXTS if pairs else [])
+
+
+def to_ctranslate2(trained: Trained, target: Path, *, quantization: str = "float32", sentences: int = 200) -> Parity:
+    return export_ctranslate2(trained, target, quantization=quantization, sentences=sentences)

@@ -16,13 +16,13 @@ from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import CheckpointError, DivergenceError, UsageError
-from seq2seq.export.ctranslate2 import export_ctranslate2, vocabulary
+from seq2seq.export.ctranslate2 import vocabulary
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Trained, find_export, is_export, open_export, seal
 from seq2seq.special_tokens import EOS
 from seq2seq.tokenizers.pair import TokenizerPair
 from tests.decoding.probabilities import target_log_probabilities
-from tests.export.models import tokenizers, trained, transformer
+from tests.export.models import to_ctranslate2, tokenizers, trained, transformer
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 
@@ -174,11 +174,11 @@ def test_what_ctranslate2_cannot_do_is_refused(exported: Make) -> None:
 
 def test_nan_is_named(tmp_path: Path, joint: TokenizerPair) -> None:
     subject = trained(transformer(), joint, tmp_path)
-    export_ctranslate2(subject, tmp_path / "x", sentences=2)
+    to_ctranslate2(subject, tmp_path / "x", sentences=2)
     bias = subject.model.get_parameter("encoder_norm.bias")
     torch.nn.init.constant_(bias, float("nan"))
     with pytest.raises(DivergenceError):
-        export_ctranslate2(subject, tmp_path / "x", sentences=2)
+        to_ctranslate2(subject, tmp_path / "x", sentences=2)
     assert is_export(tmp_path / "x")  # the old one
 
 
@@ -195,26 +195,26 @@ def test_a_wrong_export_is_not_kept(tmp_path: Path, joint: TokenizerPair, monkey
 
     monkeypatch.setattr(module, "build_spec", wrong)
     with pytest.raises(CheckpointError, match="something else than the model"):
-        export_ctranslate2(subject, tmp_path / "x", sentences=5)
+        to_ctranslate2(subject, tmp_path / "x", sentences=5)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_quantization_is_measured_and_stored(tmp_path: Path, joint: TokenizerPair) -> None:
     subject = trained(transformer(), joint, tmp_path)
-    parity = export_ctranslate2(subject, tmp_path / "small", quantization="int8")
+    parity = to_ctranslate2(subject, tmp_path / "small", quantization="int8")
     assert [result.name for result in parity.results] == ["ctranslate2 float32", "ctranslate2 int8"]
     assert parity.results[0].identical == parity.sentences == 5
     export = open_export(tmp_path / "small")
     assert export.quantization == "int8"
     assert json.loads((tmp_path / "small" / "export.json").read_text())["parity"] == parity.to_json()
-    export_ctranslate2(subject, tmp_path / "full")
+    to_ctranslate2(subject, tmp_path / "full")
     sizes = [(tmp_path / name / "model.bin").stat().st_size for name in ("small", "full")]
     assert sizes[0] < sizes[1]
     assert CTranslate2Engine(export).search([Sentence([5])], SearchOptions())[0][0].score < 0
 
 
 def test_without_text_the_check_uses_random_tokens(tmp_path: Path, joint: TokenizerPair) -> None:
-    parity = export_ctranslate2(trained(transformer(), joint, tmp_path, pairs=False), tmp_path / "x")
+    parity = to_ctranslate2(trained(transformer(), joint, tmp_path, pairs=False), tmp_path / "x")
     assert parity.source == "random tokens"
     assert parity.results[0].identical + parity.results[0].ties == parity.sentences == 50
     assert parity.results[0].bleu is None
@@ -223,27 +223,27 @@ def test_without_text_the_check_uses_random_tokens(tmp_path: Path, joint: Tokeni
 def test_a_vocabulary_of_characters_whose_symbols_look_alike(tmp_path: Path) -> None:
     """A space is shown as U+2581, which a text may hold as well: CTranslate2 needs them apart."""
     pair = tokenizers(kind="char", size=60)
-    export_ctranslate2(trained(transformer(), pair, tmp_path), tmp_path / "x")
+    to_ctranslate2(trained(transformer(), pair, tmp_path), tmp_path / "x")
     assert vocabulary(["a", "b", "a", "a"]) == ["a", "b", "a\u241f2", "a\u241f3"]
 
 
 def test_refusals(tmp_path: Path, joint: TokenizerPair) -> None:
     gru = trained(RNNSettings(hidden_size=16, embedding_size=16), joint, tmp_path)
     with pytest.raises(UsageError, match="recurrent"):
-        export_ctranslate2(gru, tmp_path / "x")
+        to_ctranslate2(gru, tmp_path / "x")
     subject = trained(transformer(), joint, tmp_path)
     with pytest.raises(UsageError, match="quantization"):
-        export_ctranslate2(subject, tmp_path / "x", quantization="int4")
+        to_ctranslate2(subject, tmp_path / "x", quantization="int4")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="no export"):
-        export_ctranslate2(subject, tmp_path / "mine")
+        to_ctranslate2(subject, tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
 @pytest.mark.parametrize("name", ["model.bin", "settings.yaml", "tokenizer/joint.model", "shared_vocabulary.json"])
 def test_a_damaged_or_missing_file_is_named(name: str, tmp_path: Path, joint: TokenizerPair) -> None:
-    export_ctranslate2(trained(transformer(), joint, tmp_path), tmp_path / "x")
+    to_ctranslate2(trained(transformer(), joint, tmp_path), tmp_path / "x")
     path = tmp_path / "x" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -291,12 +291,12 @@ def test_which_export_a_run_has(tmp_path: Path, joint: TokenizerPair) -> None:
     subject = trained(transformer(), joint, tmp_path)
     with pytest.raises(CheckpointError, match="has not been exported"):
         find_export(tmp_path)
-    export_ctranslate2(subject, tmp_path / "export" / "ctranslate2-int8", quantization="int8", sentences=2)
+    to_ctranslate2(subject, tmp_path / "export" / "ctranslate2-int8", quantization="int8", sentences=2)
     assert find_export(tmp_path).quantization == "int8"
-    export_ctranslate2(subject, tmp_path / "export" / "ctranslate2-int16", quantization="int16", sentences=2)
+    to_ctranslate2(subject, tmp_path / "export" / "ctranslate2-int16", quantization="int16", sentences=2)
     with pytest.raises(CheckpointError, match="several"):
         find_export(tmp_path)
-    export_ctranslate2(subject, tmp_path / "export" / "ctranslate2", sentences=2)
+    to_ctranslate2(subject, tmp_path / "export" / "ctranslate2", sentences=2)
     assert find_export(tmp_path, subject.weights).quantization == "float32"
     with pytest.raises(CheckpointError, match="another checkpoint"):
         find_export(tmp_path, "1" * 64)
@@ -304,7 +304,7 @@ def test_which_export_a_run_has(tmp_path: Path, joint: TokenizerPair) -> None:
 
 def test_a_table_of_sinusoids_covers_what_decoding_may_ask(tmp_path: Path, joint: TokenizerPair) -> None:
     subject = trained(transformer(), joint, tmp_path, max_source_tokens=2000, max_length_ratio=2.0)
-    export_ctranslate2(subject, tmp_path / "x", sentences=2)
+    to_ctranslate2(subject, tmp_path / "x", sentences=2)
     engine = CTranslate2Engine(open_export(tmp_path / "x"))
     assert engine.max_target_length == 4096
     long = [Sentence([5] * 2000)]

@@ -45,7 +45,7 @@ def test_logits_are_those_of_the_model(name: str, tmp_path: Path, joint: Tokeniz
     """Padded batches through transformers' classes, loaded by its Auto classes, against our own forced decoding."""
     settings, one_vocabulary = ARCHITECTURES[name]
     subject = trained(settings, joint if one_vocabulary else tokenizers(joint=False), tmp_path)
-    parity = export_huggingface(subject, tmp_path / "x")
+    parity = export_huggingface(subject, tmp_path / "x", sentences=200)
     assert parity.results[0].identical + parity.results[0].ties == parity.sentences == 5
     tokenizer, model = load(tmp_path / "x")
     sources = [source for source, _ in TEXTS]
@@ -63,7 +63,7 @@ def test_logits_are_those_of_the_model(name: str, tmp_path: Path, joint: Tokeniz
 def test_text_goes_in_and_comes_out_as_in_the_run(tmp_path: Path, joint: TokenizerPair) -> None:
     """The command of the model card; special characters, spaces and unknown scripts keep their ids."""
     subject = trained(transformer(**POST), joint, tmp_path)
-    export_huggingface(subject, tmp_path / "x")
+    export_huggingface(subject, tmp_path / "x", sentences=200)
     tokenizer, model = load(tmp_path / "x")
     texts = ["  two  spaces ", "don't , stop !", "犬は庭にいる", "\u00e9 \u201cquoted\u201d", "the dog sees"]
     ids = subject.tokenizers.source.encode(texts)
@@ -80,7 +80,7 @@ def test_text_goes_in_and_comes_out_as_in_the_run(tmp_path: Path, joint: Tokeniz
 def test_generation_follows_the_settings_of_decoding(tmp_path: Path, joint: TokenizerPair) -> None:
     """Hugging Face once cut outputs at 20 tokens by default."""
     subject = trained(transformer(**POST), joint, tmp_path, beam_size=3, length_penalty=0.7)
-    export_huggingface(subject, tmp_path / "x")
+    export_huggingface(subject, tmp_path / "x", sentences=200)
     _, model = load(tmp_path / "x")
     settings = model.generation_config
     assert (settings.num_beams, settings.length_penalty, settings.max_length) == (3, 0.7, 2048)
@@ -96,7 +96,7 @@ def test_the_model_card_names_data_and_scores(tmp_path: Path, joint: TokenizerPa
     (tmp_path / "data.json").write_text(json.dumps({"counts": {"read": 1200, "kept": 1100}}))
     data = {"source_language": "en", "target_language": "de", "train": [{"source": "/home/me/a.en", "target": "b.de"}]}
     config = subject.config.model_validate({**subject.config.model_dump(), "data": data})
-    export_huggingface(subject._replace(config=config), tmp_path / "x")
+    export_huggingface(subject._replace(config=config), tmp_path / "x", sentences=200)
     card = (tmp_path / "x" / "README.md").read_text()
     assert card.startswith("---\nlanguage:\n- en\n- de\n")
     assert "| BLEU | 38.25 | `nrefs:1\\|case:mixed\\|version:2.6.0` |" in card
@@ -122,13 +122,14 @@ def test_a_setting_without_a_counterpart_is_named(
     settings: ModelSettings, named: str, tmp_path: Path, joint: TokenizerPair
 ) -> None:
     with pytest.raises(UsageError, match=named):
-        export_huggingface(trained(settings, joint, tmp_path), tmp_path / "x")
+        export_huggingface(trained(settings, joint, tmp_path), tmp_path / "x", sentences=200)
     assert not (tmp_path / "x").exists()
 
 
 def test_a_vocabulary_of_words_is_refused(tmp_path: Path) -> None:
+    subject = trained(transformer(), tokenizers(kind="word", size=60), tmp_path)
     with pytest.raises(UsageError, match=r"tokenizer\.kind: word"):
-        export_huggingface(trained(transformer(), tokenizers(kind="word", size=60), tmp_path), tmp_path / "x")
+        export_huggingface(subject, tmp_path / "x", sentences=200)
 
 
 def test_the_folder_is_no_export_for_ctranslate2(tmp_path: Path, joint: TokenizerPair) -> None:

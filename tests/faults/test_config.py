@@ -117,11 +117,11 @@ def test_a_change_within_a_list_is_told_by_its_leaves(tmp_path: Path) -> None:
     before = load_config([], [f"data.train=[{corpora[0]}, {corpora[1]}]", f"run_directory={tmp_path}"])
     directory = RunDirectory(tmp_path)
     directory.create()
-    save_run_config(directory, before)
+    save_run_config(directory, before, {})
     given = ["data.train=[{source: a.en, target: c.de, weight: 2}]", "training.optimizer.betas=[0.9, 0.5]"]
     given += ["training.ema_decay=0.5"]
     with pytest.raises(ConfigError) as caught:
-        save_run_config(directory, load_config([directory.config], given))
+        save_run_config(directory, load_config([directory.config], given), {})
     first, *told = caught.value.report().splitlines()
     assert first == f"the run in {tmp_path} was started with other settings:  [config.changed]"
     assert sorted(told[:5]) == [
@@ -133,7 +133,7 @@ def test_a_change_within_a_list_is_told_by_its_leaves(tmp_path: Path) -> None:
     ]
     assert not any("{'" in line or "None" in line for line in told)
     with pytest.raises(ConfigError) as caught:
-        save_run_config(directory, load_config([directory.config], ["model={kind: gru}", "seed=7"]))
+        save_run_config(directory, load_config([directory.config], ["model={kind: gru}", "seed=7"]), {})
     told = [line for line in caught.value.report().splitlines() if line.startswith("    ")]
     assert len(told) == 11
     assert re.fullmatch(r"    and \d+ more", told[-1])

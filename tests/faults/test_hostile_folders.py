@@ -19,8 +19,8 @@ from seq2seq.resumable_output import open_output
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.lock import locked
 from seq2seq.runs.run_config import load_run_config
-from seq2seq.training.metrics_log import RunReport
 from tests.cli.conftest import Runner
+from tests.run_reports import bare_report
 
 OLD_RUNS = Path(__file__).parents[1] / "runs" / "old_runs"
 
@@ -174,7 +174,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, host: Path, capsys: p
         pass
     with logging_to(run / "train.log"):
         say("one")
-    report = RunReport(run, resumed_step=9, max_steps=10)
+    report = bare_report(run, 9)
     report.close()
     write_bytes(run / "data.json", b"ours")
     with pytest.raises(UsageError, match="cannot write"), open_output(run / "out", None):

@@ -49,7 +49,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
     config = load_config([], [*settings, "tokenizer.kind=word", f"run_directory={folder}/run"])
     directory = RunDirectory(folder / "run")
     directory.create()
-    save_run_config(directory, config)
+    save_run_config(directory, config, {})
     save_data(directory, prepare_data(config, directory, None))
     (directory.checkpoints / "step-00000001").mkdir(parents=True)
     return folder, config
@@ -92,7 +92,7 @@ def test_a_changed_corpus_is_refused_before_anything_is_written(
     assert before == {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
     record = directory.load_data_record()
     assert record is not None
-    assert len(list(input_changes(record, config, skip_missing=True))) == 2  # as the doctor sees it
+    assert len(list(input_changes(record, config, skip_unavailable=True))) == 2  # as the doctor sees it
 
 
 @pytest.mark.fault(50)
@@ -118,7 +118,7 @@ def test_a_dataset_that_moved_is_refused_until_its_revision_is_pinned(
     )
     directory = RunDirectory(tmp_path)
     directory.create()
-    save_run_config(directory, config)
+    save_run_config(directory, config, {})
     (directory.checkpoints / "step-00000001").mkdir(parents=True)
     settings = config.data.train[0].model_dump(exclude={"weight"})
     write_record(directory.data_record, {"inputs": {"train": [{"settings": settings, "revision": "a" * 40}]}})
@@ -260,7 +260,7 @@ def use(run: Path) -> None:
         lambda: _load_result(directory),
         lambda: CheckpointFolder(directory.checkpoints).validated(),
         lambda: _drop_later_lines(run / "metrics.jsonl", 2),
-        lambda: list(input_changes(directory.load_data_record() or DataRecord(), CONFIG, skip_missing=True)),
+        lambda: list(input_changes(directory.load_data_record() or DataRecord(), CONFIG, skip_unavailable=True)),
     ):
         with suppress(CheckpointError):
             task()

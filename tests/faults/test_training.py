@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_config import config_changes, save_run_config
 from seq2seq.runs.train import _opened
 from seq2seq.training.failures import DivergenceWatch, out_of_memory_error
-from seq2seq.training.metrics_log import RunReport
 from tests.faults.conftest import Failpoint
+from tests.run_reports import bare_report
 from tests.training.test_trainer import Copying, batch_of, make_trainer, pairs, tiny_model, weights
 
 
@@ -36,7 +37,7 @@ def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, failpoint:
     def texts(batch: Batch) -> list[tuple[str, str]]:
         return [("source", "target")] * len(batch.source)
 
-    trainer._open_report = lambda step, steps: RunReport(tmp_path, resumed_step=step, max_steps=steps, texts=texts)
+    trainer._open_report = partial(bare_report, tmp_path, texts=texts)
     failpoint("step.loss=nan@7")
     with pytest.raises(
         DivergenceError, match=r"diverged at step 7: loss [\d.]+ per token, gradient norm nan"
@@ -61,12 +62,10 @@ def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, failpoint:
 @pytest.mark.fault(26)
 def test_an_overflow_of_fp16_is_skipped_only(tmp_path: Path) -> None:
     """The scale of fp16 is meant to overflow now and then: that is no divergence."""
-    report = RunReport(tmp_path, resumed_step=0, max_steps=1)
     for skips in (True, False):
-        watch = DivergenceWatch(TrainingSettings(), TrainState(), report, skips_overflows=skips, vocabulary=20)
+        watch = DivergenceWatch(TrainingSettings(), TrainState(), None, skips_overflows=skips, vocabulary=20)
         with nullcontext() if skips else pytest.raises(DivergenceError):
             watch.check_update(math.inf, math.nan, 0.1, ())
-    report.close()
 
 
 @pytest.mark.fault(27)
@@ -240,7 +239,7 @@ def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
     before = load_config([], ["data.train=[{builtin: demo}]", f"run_directory={tmp_path}"])
     directory = RunDirectory(tmp_path)
     directory.create()
-    save_run_config(directory, before)
+    save_run_config(directory, before, {})
     kept = directory.config.read_bytes()
     edits = {
         "seed": ("1", "2"),
@@ -252,27 +251,25 @@ def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
     }
     for key, (_, new) in edits.items():
         with pytest.raises(ConfigError, match=re.escape(f"{key}: ")) as caught:
-            save_run_config(directory, load_config([directory.config], [f"{key}={new}"]))
+            save_run_config(directory, load_config([directory.config], [f"{key}={new}"]), {})
         assert f"-> {new}" in caught.value.what
         assert caught.value.exit_code == 2
     after = load_config([directory.config], [f"{key}={new}" for key, (_, new) in edits.items()])
     assert {change.split(":")[0] for change in config_changes(before, after)} == set(edits)
     assert directory.config.read_bytes() == kept
     allowed = ["training.max_steps=77", "devices=2", "decoding.beam_size=9"]
-    save_run_config(directory, load_config([directory.config], allowed))
+    save_run_config(directory, load_config([directory.config], allowed), {})
 
 
 @pytest.mark.fault(26)
 def test_one_skipped_overflow_of_fp16_in_a_log_line_is_no_divergence(tmp_path: Path) -> None:
     """The mean of its line is no number either; a second such line means that nothing is learned any more."""
-    report = RunReport(tmp_path, resumed_step=0, max_steps=1)
-    watch = DivergenceWatch(TrainingSettings(), TrainState(), report, skips_overflows=True, vocabulary=20)
+    watch = DivergenceWatch(TrainingSettings(), TrainState(), None, skips_overflows=True, vocabulary=20)
     watch.check_mean(math.nan, math.nan, math.inf, 0.1)
     watch.check_mean(2.0, 2.0, 1.0, 0.1)
     watch.check_mean(math.nan, math.nan, math.inf, 0.1)
     with pytest.raises(DivergenceError):
         watch.check_mean(math.nan, math.nan, math.inf, 0.1)
-    report.close()
 
 
 @pytest.mark.fault(28)

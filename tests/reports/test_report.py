@@ -182,7 +182,8 @@ def test_intervals_and_slices() -> None:
         assert 0 <= interval.low < interval.high <= 100
     assert confidence_intervals(["a"], ["a"]) == []
     tags = ["de" if n % 2 else "fr" for n in range(40)]
-    found = {part.name: part for part in slice_scores(references, references, hypotheses, tags=tags)}
+    slices = slice_scores(references, references, hypotheses, tags=tags, target_language="")
+    found = {part.name: part for part in slices}
     assert found["target tag de"].bleu == pytest.approx(100)
     assert found["target tag fr"].bleu < 80
     assert found["target tag fr"].sentences == 20

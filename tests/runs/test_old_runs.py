@@ -62,7 +62,7 @@ def test_the_seed_of_an_old_run_decides_its_data_too(old_run: Path) -> None:
     assert config_changes(load_run_config(directory), resumed) == []
     other = with_data_seed(directory, load_config([stored], ["data.seed=1"]))
     assert config_changes(load_run_config(directory), other) == ["data.seed: 3 -> 1"]
-    save_run_config(directory, resumed)
+    save_run_config(directory, resumed, {})
     assert load_config([stored]).data.seed == 3
 
 

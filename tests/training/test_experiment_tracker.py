@@ -15,7 +15,8 @@ from seq2seq.errors import ConfigError
 from seq2seq.runs.train import train
 from seq2seq.training import experiment_tracker as tracker
 from seq2seq.training.experiment_tracker import require_tracker
-from seq2seq.training.metrics_log import RunReport, StepReport, Validation
+from seq2seq.training.metrics_log import StepReport, Validation
+from tests.run_reports import bare_report
 
 STEP = StepReport(2, 0.1, 3.0, 20.0, 1.0, 1e-3, 100.0, 50.0)
 VALIDATION = Validation(4, 2.0, 7.4, 12.5, "sig", 0.1, [])
@@ -46,7 +47,7 @@ class Fake(ModuleType):
 
 def report(folder: Path, name: Any) -> None:
     """A run of two events."""
-    made = RunReport(folder, resumed_step=0, max_steps=9, tracker=name, config={"seed": 1})
+    made = bare_report(folder, tracker=name)
     made.step(STEP)
     made.validation(VALIDATION, "new best", 1.0)
     made.close()

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,10 @@ from seq2seq.models.layers import Dropout
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, PrecisionChoice
 from seq2seq.signals import Interrupted, StopRequest
-from seq2seq.training.metrics_log import RunReport, Validation
+from seq2seq.training.metrics_log import Validation
 from seq2seq.training.step import LossModule, train_step
 from seq2seq.training.trainer import Trainer
+from tests.run_reports import bare_report
 
 CPU = torch.device("cpu")
 VOCABULARY = 20
@@ -92,7 +94,7 @@ def make_trainer(folder: Path, model: Seq2SeqModel, bleus: list[float] | None = 
         training,
         Precision(PrecisionChoice("fp32", ""), CPU),
         CheckpointFolder(folder / "checkpoints"),
-        report=lambda step, steps: RunReport(folder, resumed_step=step, max_steps=steps),
+        report=partial(bare_report, folder),
         validate=validate,
     )
 

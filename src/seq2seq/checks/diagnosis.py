@@ -22,7 +22,6 @@ _LARGEST_GAP = 3.0
 _FEW_STEPS = 3000
 _POOR_PERPLEXITY = 12.0
 """Good translation models of subwords have 3 to 8."""
-_LONGER = "seq2seq train RUN/config.yaml training.max_steps=STEPS -o RUN-longer"
 _PENALISED = "seq2seq evaluate RUN --length-penalty {:g}"
 _HIGH_PENALTY, _LOW_PENALTY = 1.2, 0.6
 _SCRIPT_LINES = 200
@@ -68,9 +67,9 @@ def diagnose(
     sources: Sequence[str],
     references: Sequence[str],
     hypotheses: Sequence[str],
-    metrics: Sequence[Mapping[str, Any]] = (),
-    plan: TrainingPlan | None = None,
-    length_penalty: float = 1.0,
+    metrics: Sequence[Mapping[str, Any]],
+    plan: TrainingPlan,
+    length_penalty: float,
 ) -> list[Diagnosis]:
     """Findings about a run, the gravest first.
 
@@ -79,15 +78,13 @@ def diagnose(
         references: one for each source.
         hypotheses: one for each source.
         metrics: lines of metrics.jsonl.
-        plan: settings of the training; None leaves out findings about the curves.
+        plan: settings of the training.
         length_penalty: that of the search for the hypotheses.
     """
     findings: list[Diagnosis] = []
     if hypotheses:
-        longer = plan.longer(2 * plan.max_steps) if plan else _LONGER
-        findings += _output_findings(sources, references, hypotheses, longer, length_penalty)
-    if plan is not None:
-        findings += _curve_findings(metrics, plan)
+        findings += _output_findings(sources, references, hypotheses, plan.longer(2 * plan.max_steps), length_penalty)
+    findings += _curve_findings(metrics, plan)
     return sorted(findings, key=lambda finding: -finding.weight)
 
 

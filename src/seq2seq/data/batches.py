@@ -119,7 +119,6 @@ class TrainingBatches:
         mixture: Mixture | None = None,
         sampler: SubwordSampler | None = None,
         share: tuple[int, int] = (0, 1),
-        pin_memory: bool = False,
     ) -> None:
         if not len(store):
             raise DataError("there are no training pairs", where=str(store.path), code="data.nothing-left")
@@ -139,7 +138,6 @@ class TrainingBatches:
             self._growth = 1 + 1.3 * (sampler.growth(store.rows(some)) - 1)
         budget = batch_size if batch_type == "tokens" else None
         self._reader = _Reader(store, sampler, share, self._limits, budget)
-        self._pin_memory = pin_memory and torch.cuda.is_available()
 
     @property
     def pairs_per_epoch(self) -> int:
@@ -159,7 +157,7 @@ class TrainingBatches:
             CheckpointError: there is no such position, because data or settings differ from those of the cursor.
             WorkerError: a loader process died.
         """
-        return load(self._reader, self._places(cursor), self.num_workers, self._pin_memory)
+        return load(self._reader, self._places(cursor), self.num_workers, torch.cuda.is_available())
 
     def plan(self, epoch: int, pool: int) -> EpochPlan:
         """Plan the batches of one pool; time and memory depend on the size of a pool only."""

@@ -103,9 +103,7 @@ def require_beam(option: str, size: int) -> None:
 class TokenConstraints:
     """Masks the tokens that are not allowed next, by the prefix of the output and its length limits."""
 
-    def __init__(
-        self, sentences: Sequence[Sentence], limits: Sequence[Lengths], words: WordTokens | None = None
-    ) -> None:
+    def __init__(self, sentences: Sequence[Sentence], limits: Sequence[Lengths], words: WordTokens | None) -> None:
         self.prefixes = [sentence.prefix for sentence in sentences]
         self.words = words
         self.prefix_lengths = torch.tensor([len(prefix) for prefix in self.prefixes])

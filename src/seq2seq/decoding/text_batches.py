@@ -42,19 +42,12 @@ _SPLIT_LONG: Split = partial(split_sentences, language="de")
 """Splits long lines of any language: as in German, a full stop after a number may belong to an ordinal."""
 
 
-_NO_TAGS = TargetTags(())
-
-
 class Line(NamedTuple):
     """A source line."""
 
     text: str
     prefix: str = ""
     """Text that the translation begins with."""
-
-
-def _text(line: Line) -> str:
-    return readable(line.text)
 
 
 def split_chunks(lines: Iterable[Line], max_lines: int, more: More | None = None) -> Iterator[list[Line]]:
@@ -92,9 +85,9 @@ def encode_chunk(
     start: int,
     encode: Encode,
     limit: int,
-    split: Split | None = None,
-    tags: TargetTags = _NO_TAGS,
-    text_of: Callable[[Line], str] = _text,
+    split: Split | None,
+    tags: TargetTags,
+    text_of: Callable[[Line], str],
 ) -> Iterator[Sentence]:
     """Sentences of 1 to `limit` tokens, roughly by falling length: none of a blank line, several of a long one.
 

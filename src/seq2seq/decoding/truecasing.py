@@ -33,7 +33,7 @@ class Truecaser:
         languages: ISO 639-1 codes of source and target.
     """
 
-    def __init__(self, tokenizers: TokenizerPair, languages: tuple[str, str] = ("", "")) -> None:
+    def __init__(self, tokenizers: TokenizerPair, languages: tuple[str, str]) -> None:
         self._tokenizer, self._languages = tokenizers.source, languages
 
     def usual(self, text: str) -> str:

@@ -55,7 +55,7 @@ class MetricTest(NamedTuple):
 
 
 def paired_tests(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], *, target_language: str = ""
+    systems: Mapping[str, Sequence[str]], references: Sequence[str], *, target_language: str
 ) -> list[MetricTest]:
     """Compare the hypotheses of each system with those of the first.
 

@@ -28,8 +28,8 @@ def slice_scores(
     references: Sequence[str],
     hypotheses: Sequence[str],
     *,
-    tags: Sequence[str] = (),
-    target_language: str = "",
+    tags: Sequence[str],
+    target_language: str,
 ) -> list[Slice]:
     """Scores of every slice that has at least 5 sentences, but not all of them.
 

@@ -37,9 +37,7 @@ QUANTIZATIONS = (
 )
 
 
-def export_ctranslate2(
-    trained: Trained, target: Path, *, quantization: str = "float32", sentences: int = 200
-) -> Parity:
+def export_ctranslate2(trained: Trained, target: Path, *, quantization: str, sentences: int) -> Parity:
     """Export to `target`, and compare the greedy outputs for `sentences` lines with the model's.
 
     In full precision they must be equal, but for equally likely tokens; with quantization the difference is measured.

@@ -36,7 +36,7 @@ from seq2seq.tokenizers.pair import TokenizerPair
 _BATCH_TOKENS = 2048
 
 
-def export_huggingface(trained: Trained, target: Path, *, sentences: int = 200) -> Parity:
+def export_huggingface(trained: Trained, target: Path, *, sentences: int) -> Parity:
     """Export to `target`, and check that `transformers` gives the model's greedy outputs for `sentences` lines.
 
     Raises:

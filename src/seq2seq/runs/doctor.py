@@ -195,7 +195,7 @@ def _state(path: Path) -> _State:
 
 def _changed_corpora(record: DataRecord, config: Config) -> Iterator[str]:
     """Corpora that are no longer those that the run was started with, as far as this machine has them."""
-    for change in input_changes(record, config, skip_missing=True, skip_network=True):
+    for change in input_changes(record, config, skip_unavailable=True):
         yield f"the corpus has changed, and training cannot go on with it: {change}"
 
 

@@ -110,7 +110,7 @@ def check_run_config(directory: RunDirectory, config: Config) -> None:
         )
 
 
-def save_run_config(directory: RunDirectory, config: Config, reasons: Mapping[str, str] | None = None) -> None:
+def save_run_config(directory: RunDirectory, config: Config, reasons: Mapping[str, str]) -> None:
     """Write the complete config, after `check_run_config`; `reasons` of settings become comments.
 
     A config with the same settings, which may have comments, is kept. That of a finished run is left unchanged; a
@@ -120,7 +120,7 @@ def save_run_config(directory: RunDirectory, config: Config, reasons: Mapping[st
     if directory.config.exists() and directory.load_results() is not None:
         _warn_about_unused_settings(directory, load_config([directory.config]), config)
     elif not directory.config.exists() or load_config([directory.config]) != config:
-        write_text(directory.config, add_comments(config_to_yaml(config), reasons or {}))
+        write_text(directory.config, add_comments(config_to_yaml(config), reasons))
 
 
 def config_changes(

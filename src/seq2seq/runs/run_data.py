@@ -40,7 +40,7 @@ def check_data(directory: RunDirectory, config: Config) -> None:
         return
     record = directory.load_data_record() or DataRecord()
     finished = directory.load_results() is not None
-    changes = list(input_changes(record, config, skip_missing=finished, skip_network=finished))
+    changes = list(input_changes(record, config, skip_unavailable=finished))
     if not finished:
         changes += _tokenizer_changes(directory, config)
     before, now = bool(record.inputs.get("test")), bool(config.data.test)
@@ -50,19 +50,17 @@ def check_data(directory: RunDirectory, config: Config) -> None:
         raise _changed(directory, changes)
 
 
-def input_changes(
-    record: DataRecord, config: Config, *, skip_missing: bool = False, skip_network: bool = False
-) -> Iterator[str]:
+def input_changes(record: DataRecord, config: Config, *, skip_unavailable: bool) -> Iterator[str]:
     """Sources whose content is not the recorded one, each with the old and the new size and hash.
 
-    `skip_missing` leaves out sources that cannot be read, `skip_network` those of the hub. A test set that the config
-    no longer names is left out.
+    `skip_unavailable` leaves out sources that cannot be read, and all of the hub. A test set that the config no
+    longer names is left out.
     """
     inputs = Inputs(cache_folder())
     for split in _SPLITS:
         sources: tuple[Source, ...] = tuple(getattr(config.data, split))
         for source, before in zip(sources, record.inputs.get(split, []), strict=False):
-            if skip_network and isinstance(source, HubSource):
+            if skip_unavailable and isinstance(source, HubSource):
                 from seq2seq.data.hub import is_local  # loads `datasets`, which other sources do without
 
                 if not is_local(source):
@@ -70,7 +68,7 @@ def input_changes(
             try:
                 now = Input.model_validate(inputs.facts(source))
             except (DataError, UsageError, NetworkError):
-                if skip_missing:
+                if skip_unavailable:
                     continue
                 raise
             if split == "test" and now.settings != before.settings:

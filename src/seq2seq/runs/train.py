@@ -376,7 +376,6 @@ def training_data(
         mixture=training_mixture(config, prepared),
         sampler=SubwordSampler(prepared.tokenizers, sampling, config.seed) if sampling else None,
         share=share,
-        pin_memory=True,
     )
 
 

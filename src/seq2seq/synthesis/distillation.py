@@ -79,9 +79,7 @@ def student_model(teacher: ModelSettings, size: Size) -> ModelSettings:
     return teacher.model_copy(update=changes)
 
 
-def student_config(
-    loaded: LoadedRun, size: Size, corpus: tuple[str, str], folder: Path, *, genuine: bool = False
-) -> str:
+def student_config(loaded: LoadedRun, size: Size, corpus: tuple[str, str], folder: Path, *, genuine: bool) -> str:
     """YAML of a student's training: the teacher's settings, its validation and test set, and the distilled corpus.
 
     With `genuine`, the teacher's own corpora are read, too, without the pairs that share a text with a held-out one.

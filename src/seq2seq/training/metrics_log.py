@@ -87,10 +87,10 @@ class RunReport:
         *,
         resumed_step: int,
         max_steps: int,
-        texts: Texts | None = None,
-        refresh: Callable[[Path], bool] | None = None,
-        tracker: TrackerName = "tensorboard",
-        config: Mapping[str, Any] | None = None,
+        texts: Texts,
+        refresh: Callable[[Path], bool] | None,
+        tracker: TrackerName,
+        config: Mapping[str, Any],
     ) -> None:
         self._folder = folder
         self._refresh = refresh
@@ -100,7 +100,7 @@ class RunReport:
         self._broken = False
         self._status, self._loss, self._scores, self._speed = "", "", "", ""
         self._writer: SummaryWriter | None = None
-        self._tracker = Tracker(tracker, folder, config or {}) if tracker in ("wandb", "trackio") else None
+        self._tracker = Tracker(tracker, folder, config) if tracker in ("wandb", "trackio") else None
         try:
             _drop_later_lines(self._metrics, resumed_step)
             if tracker == "tensorboard":
@@ -147,7 +147,7 @@ class RunReport:
 
     def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
         """Write diverged.json with the figures and texts of a failed update; None if it cannot be written."""
-        pairs = [pair for batch in batches for pair in self._texts(batch)] if self._texts else []
+        pairs = [pair for batch in batches for pair in self._texts(batch)]
         try:
             write_json(self._details, {**facts, "pairs": [{"source": left, "target": right} for left, right in pairs]})
         except UserError:

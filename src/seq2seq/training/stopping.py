@@ -22,7 +22,7 @@ class StoppingCriteria:
         agreed_seconds: training time on which all ranks agree; None where there is only one, whose clock then counts.
     """
 
-    def __init__(self, settings: TrainingSettings, state: TrainState, agreed_seconds: float | None = None) -> None:
+    def __init__(self, settings: TrainingSettings, state: TrainState, agreed_seconds: float | None) -> None:
         self.settings, self.state, self.agreed_seconds = settings, state, agreed_seconds
 
     def is_done(self) -> bool:

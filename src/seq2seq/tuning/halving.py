@@ -74,7 +74,7 @@ class SearchPlan(NamedTuple):
 
 
 def make_plan(
-    minutes: float, spent: float, estimate: Estimate, start_seconds: float, most: int, members: int = 1
+    minutes: float, spent: float, estimate: Estimate, start_seconds: float, most: int, members: int
 ) -> SearchPlan:
     """The plan for a budget.
 
