@@ -8,16 +8,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
 from seq2seq.cli.main import app
 from seq2seq.config import TrainingSettings, load_config
 from seq2seq.console import duration, set_quiet
-from seq2seq.data.batches import TrainingBatches
-from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import UsageError
 from seq2seq.runs import estimate as module
 from seq2seq.runs.directory import RunDirectory
@@ -127,16 +128,14 @@ def test_an_estimate_changes_no_bit(corpus: Path, tmp_path: Path, monkeypatch: p
     assert weights[0] == weights[1]
 
 
-def test_code_of_products_is_bounded_and_grows_with_the_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with StoreWriter(tmp_path / "a.arrow") as writer:
-        writer.write_rows([[5] * (1 + row % 7) for row in range(60)], [[5] * (1 + row % 5) for row in range(60)])
-    data = TrainingBatches(Store(tmp_path / "a.arrow"), batch_size=16, batch_type="tokens", seed=1)
-    sizes = [module._code_bytes(data, steps, attends_to_itself=False) for steps in range(20)]
-    assert sizes == sorted(sizes)
-    assert sizes[0] == 0 < sizes[1] < sizes[-1]
-    assert sizes[-1] < module._code_bytes(data, 20, attends_to_itself=True)
-    monkeypatch.setattr(module, "GENERATED_PRODUCTS", 10)
-    assert module._code_bytes(data, 20, attends_to_itself=True) == 10 * module._PRODUCT_BYTES
+def test_a_process_in_bf16_keeps_the_code_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "peak_memory", lambda device: 10**9)
+    sizes = {}
+    for name in ("fp32", "bf16"):
+        precision = SimpleNamespace(device=torch.device("cpu"), choice=SimpleNamespace(name=name))
+        trainer: Any = SimpleNamespace(precision=precision, model=torch.nn.Linear(2, 2))
+        sizes[name] = module._foreseen_memory(trainer)
+    assert sizes["bf16"] - sizes["fp32"] == module.GENERATED_PRODUCTS * module._PRODUCT_BYTES == 1 << 27
 
 
 def test_a_start_on_prepared_data_loads_neither_what_prepares_them_nor_a_compiler(corpus: Path, tmp_path: Path) -> None:

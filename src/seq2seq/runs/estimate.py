@@ -28,7 +28,6 @@ from seq2seq.distributed.placement import Placement, place
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.models.transformer import TransformerModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.directory import RunDirectory
@@ -51,8 +50,10 @@ _LOADING_SECONDS = 1.0
 """Loading the best model before the test score."""
 _LATER_BYTES = 100 << 20
 """Logs, validations and scorers, beside a second model for the test score."""
-_PRODUCTS_OF_ATTENTION, _PRODUCT_BYTES = 6, 1 << 19
-"""Products of attention in an update, two forward and four backward; code of each."""
+_PRODUCT_BYTES = 1 << 19
+"""Code that oneDNN generates for a product in bf16. Attention has six in an update, of new shapes for nearly every
+batch, so all but the shortest trainings reach the limit on such code; those of a few batches need up to 128 MiB less
+than foreseen."""
 _BASE_BYTES = 300 << 20
 """Python, torch and other libraries; the rest of a process are tensors and freed memory between them."""
 _GROWTH, _GROWTH_OF_GLIBC = 1.3, 2.0
@@ -131,7 +132,7 @@ def estimate_run(
         validation_seconds=validation,
         preparation_seconds=time.monotonic() - started - trainer.state.seconds,
         end_seconds=validation + _LOADING_SECONDS + sentences * shares["beam"],
-        memory=round(ranks.sum_host([_foreseen_memory(trainer, data)])[0]),
+        memory=round(ranks.sum_host([_foreseen_memory(trainer)])[0]),
         budget_minutes=None,
     )
     found = Estimate.model_validate_json(ranks.gather_texts([found.model_dump_json()])[0])  # that of the first rank
@@ -141,7 +142,7 @@ def estimate_run(
     return found
 
 
-def _foreseen_memory(trainer: Trainer, data: TrainingBatches) -> float:
+def _foreseen_memory(trainer: Trainer) -> float:
     """Peak bytes of this process.
 
     On a GPU that is the peak of the largest batch, which has been rehearsed. In main memory a process goes on to grow:
@@ -153,30 +154,9 @@ def _foreseen_memory(trainer: Trainer, data: TrainingBatches) -> float:
     later = 0 if device.type == "cuda" else _LATER_BYTES + 8 * sum(weights.numel() for weights in model.parameters())
     if device.type != "cpu":
         return so_far + later
-    code = 0
-    if trainer.precision.choice.name == "bf16":
-        code = _code_bytes(data, trainer.settings.max_steps, attends_to_itself=isinstance(model, TransformerModel))
+    code = GENERATED_PRODUCTS * _PRODUCT_BYTES if trainer.precision.choice.name == "bf16" else 0
     growth = _GROWTH if allocator.loaded() else _GROWTH_OF_GLIBC
     return so_far + (growth - 1.0) * max(0.0, so_far - _BASE_BYTES) + code + later
-
-
-def _code_bytes(data: TrainingBatches, steps: int, *, attends_to_itself: bool) -> int:
-    """Bytes of code that oneDNN generates and keeps for attention in bf16: each shape of a batch has its own.
-
-    The products of all other layers have few shapes (`models.cpu_products`). Batches of later epochs have mostly the
-    shapes of the first.
-    """
-    plan = data.plan(0, 0)
-    shapes: set[tuple[int, int, int]] = set()
-    for number in range(min(len(plan), steps)):
-        rows = plan.rows(number)
-        source, target = (int(lengths.max()) for lengths in data.store.lengths(rows))
-        shapes.add((len(rows), target, source))
-        if attends_to_itself:
-            shapes |= {(len(rows), source, source), (len(rows), target, target)}
-        if _PRODUCTS_OF_ATTENTION * len(shapes) >= GENERATED_PRODUCTS:
-            break
-    return _PRODUCT_BYTES * min(GENERATED_PRODUCTS, _PRODUCTS_OF_ATTENTION * len(shapes))
 
 
 def _save(directory: RunDirectory, estimate: Estimate, ranks: Ranks) -> None:
