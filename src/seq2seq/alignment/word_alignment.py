@@ -21,6 +21,7 @@ from seq2seq.alignment.words import Segmenter, Segments
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import inference
 from seq2seq.decoding.text_batches import batches_by_length, padded
+from seq2seq.decoding.unknown_words import no_attention_error
 from seq2seq.errors import ResourceError, UsageError
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS
@@ -160,11 +161,7 @@ class WordAligner:
                 code="memory.translating",
             ) from error
         if weights is None:
-            raise UsageError(
-                "this model has no attention to show",
-                hint="train a transformer, or a gru with model.attention: additive",
-                code="model.no-attention",
-            )
+            raise no_attention_error("this model has no attention to show")
         return weights.float().cpu()
 
 

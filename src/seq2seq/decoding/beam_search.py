@@ -32,11 +32,10 @@ from seq2seq.decoding.candidates import (
     sample,
 )
 from seq2seq.decoding.finished_hypotheses import FinishedHypotheses
-from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence, not_a_number_error
 from seq2seq.decoding.length_limits import TokenConstraints, check, lengths
 from seq2seq.decoding.output_tokens import ListedTokens, WholeVocabulary
 from seq2seq.decoding.shortlist import Tokens
-from seq2seq.errors import DivergenceError
 from seq2seq.kernels.compile import used
 from seq2seq.models.interface import Seq2SeqModel, keep_rows
 from seq2seq.special_tokens import BOS, PAD
@@ -152,11 +151,7 @@ def _choose(
         logits = outputs.logits(hidden[begin * width : (begin + at_once) * width], some)
         normaliser = normalisers(logits)
         if normaliser.isnan().any():
-            raise DivergenceError(
-                "the model's output is not a number",
-                hint="its weights hold NaN or infinity; use an earlier checkpoint",
-                code="model.not-a-number",
-            )
+            raise not_a_number_error()
         cuts.append(constraints.apply(logits, some))
         candidates.append(outputs.named(choose(Scores(logits, normaliser), some), some))
     if len(candidates) == 1:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from seq2seq.decoding.candidates import Sampling
+from seq2seq.errors import DivergenceError
 
 
 class Sentence(NamedTuple):
@@ -150,3 +151,12 @@ class EngineWrapper(Engine):
 
     def version(self) -> tuple[int, ...]:
         return self.engine.version()
+
+
+def not_a_number_error() -> DivergenceError:
+    """Error of a model whose output is NaN."""
+    return DivergenceError(
+        "the model's output is not a number",
+        hint="its weights hold NaN or infinity; use an earlier checkpoint",
+        code="model.not-a-number",
+    )

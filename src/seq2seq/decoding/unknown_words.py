@@ -31,6 +31,12 @@ def check_unknowns(tokenizers: TokenizerPair) -> None:
     _sides(tokenizers)
 
 
+def no_attention_error(what: str) -> UsageError:
+    """Error of a model without attention, where something needs it."""
+    hint = "train a transformer, or an rnn with model.attention=additive"
+    return UsageError(what, hint=hint, code="model.no-attention")
+
+
 def replace_unknowns(
     tokenizers: TokenizerPair, source_text: str, tokens: Sequence[int], attention: Tensor | None
 ) -> str:
@@ -51,11 +57,7 @@ def replace_unknowns(
     texts = [target.symbol(token) for token in tokens]
     if UNK in tokens:
         if attention is None:
-            raise UsageError(
-                "this model has no attention, which --replace-unknown needs",
-                hint="train a transformer, or a gru with model.attention: additive",
-                code="model.no-attention",
-            )
+            raise no_attention_error("this model has no attention, which --replace-unknown needs")
         symbols = list(source.symbols_of(normalize(source_text, source.normalization)))
         places = [place for place, symbol in enumerate(symbols) if not TARGET_TAG.fullmatch(symbol)]
         # Words unknown to one side are mostly unknown to the other: those symbols are used first, each of them once.

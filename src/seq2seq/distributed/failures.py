@@ -22,6 +22,8 @@ _REPORT_SECONDS = 3.0
 _STORE_SECONDS = 30.0
 """Time after which the store counts as lost: a cable that is cut ends no connection, and a call would never return."""
 
+RESUME_HINT = "run the same command again; it goes on from the last checkpoint, if there is one"
+
 Answer = TypeVar("Answer")
 
 
@@ -32,8 +34,7 @@ class RankLostError(WorkerError):
     """
 
     def __init__(self, what: str, *, reported: bool = False) -> None:
-        hint = "run the same command again; it goes on from the last checkpoint, if there is one"
-        super().__init__(what, hint=hint, code="worker.rank")
+        super().__init__(what, hint=RESUME_HINT, code="worker.rank")
         self.reported = reported
 
 

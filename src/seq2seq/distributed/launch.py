@@ -32,7 +32,7 @@ import torch
 from seq2seq import errors
 from seq2seq.config import Config
 from seq2seq.console import exit_now
-from seq2seq.distributed.failures import RankLostError
+from seq2seq.distributed.failures import RESUME_HINT, RankLostError
 from seq2seq.distributed.placement import Placement, on_local_device
 from seq2seq.distributed.rendezvous import RENDEZVOUS
 from seq2seq.errors import UserError, WorkerError
@@ -195,10 +195,8 @@ class _Watch:
             return kind(report["what"], where=report["where"], hint=report["hint"], code=report["code"])
         if code < 0 and not report:
             text = f"{name} of {len(self.ranks)} was killed by {signal.Signals(-code).name}"
-            hint = "run the same command again; it goes on from the last checkpoint, if there is one"
-            if -code == signal.SIGKILL:
-                hint = "out of memory, perhaps; " + hint
-            return WorkerError(text, hint=hint, code="worker.rank")
+            hint = "out of memory, perhaps; " if -code == signal.SIGKILL else ""
+            return WorkerError(text, hint=hint + RESUME_HINT, code="worker.rank")
         if not report:
             hint = "run the same command again"
             return WorkerError(

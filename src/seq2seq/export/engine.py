@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
+from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, not_a_number_error
 from seq2seq.decoding.length_limits import check, lengths
-from seq2seq.errors import CheckpointError, DivergenceError, ResourceError, UsageError
+from seq2seq.errors import CheckpointError, ResourceError, UsageError
 from seq2seq.export.folder import Export
 from seq2seq.extras import import_library
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS
@@ -287,11 +287,7 @@ def _answers(result: Any, alpha: float) -> Iterator[_Answer]:
     """The hypotheses of a sentence; `alpha` is the length penalty of their scores. Raises `DivergenceError` for NaN."""
     for tokens, score in zip(result.hypotheses, result.scores, strict=True):
         if math.isnan(score):
-            raise DivergenceError(
-                "the model's output is not a number",
-                hint="its weights hold NaN or infinity; use an earlier checkpoint",
-                code="model.not-a-number",
-            )
+            raise not_a_number_error()
         if score > -math.inf:
             ended = bool(tokens) and tokens[-1] == SPECIAL_TOKENS[EOS]
             yield _Answer(tokens[:-1] if ended else tokens, score * len(tokens) ** alpha, ended)
