@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
-from seq2seq.evaluation.metrics import FEW_SENTENCES
+from seq2seq.evaluation.metrics import FEW_SENTENCES, perplexity
 from seq2seq.sanitize import shorten
 from seq2seq.tokenizers.base import UNKNOWN
 
@@ -268,11 +267,6 @@ def _still_improving(scores: Sequence[float], metric: str) -> bool:
     """Whether the last of at least three validations is the best, and by more than the noise of a validation."""
     ranked = [-score if metric == "loss" else score for score in scores]
     return len(ranked) >= 3 and ranked[-1] > max(ranked[:-1]) + 0.01 * abs(ranked[-1])
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), finite for any loss of a run that diverged."""
-    return math.exp(min(loss, 700.0))
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

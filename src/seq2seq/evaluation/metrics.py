@@ -6,6 +6,7 @@ References are raw lines, hypotheses detokenised text. Line i is scored against 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
@@ -40,6 +41,11 @@ class MetricResult(NamedTuple):
     """0 to 100; TER may go above. Lower is better for TER, higher for the others."""
     signature: str
     """sacrebleu's signature, with all settings and the version."""
+
+
+def perplexity(loss: float) -> float:
+    """exp of a loss per token in nats, finite for any loss of a run that diverged."""
+    return math.exp(min(loss, 700.0))
 
 
 def corpus_metrics(

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from seq2seq.atomic_files import write_text
-from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose, perplexity
+from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose
 from seq2seq.checks.identified_languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import Config, Source
@@ -17,6 +17,7 @@ from seq2seq.config.differences import differences
 from seq2seq.config.sources import TextSource
 from seq2seq.console import warn
 from seq2seq.evaluation.best_and_worst import best_and_worst
+from seq2seq.evaluation.metrics import perplexity
 from seq2seq.evaluation.significance import confidence_intervals
 from seq2seq.evaluation.slices import slice_scores
 from seq2seq.reports.charts import Curve, line_chart
@@ -144,13 +145,8 @@ def _translations(summary: RunSummary) -> Translations | None:
         return Translations("test", *test)
     directory = RunDirectory(summary.path)
     files = sorted(directory.validation.glob("step-*.hyp"))
-    pairs = directory.load_pairs("valid") if files else []
-    if not pairs:
-        return None
-    lines = files[-1].read_bytes().decode("utf-8", "replace").split("\n")[:-1]
-    if len(lines) != len(pairs):
-        return None
-    return Translations("validation", [source for source, _ in pairs], [target for _, target in pairs], lines)
+    found = directory.load_translated("valid", files[-1]) if files else None
+    return None if found is None else Translations("validation", *found)
 
 
 def is_distilled(corpus: Source) -> bool:

@@ -89,14 +89,7 @@ class RunSummary:
         Raises:
             CheckpointError: the files are damaged.
         """
-        pairs = RunDirectory(self.path).load_pairs("test")
-        hypotheses = self.path / "test.hyp"
-        if not pairs or not hypotheses.is_file():
-            return None
-        lines = hypotheses.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
-        if len(lines) != len(pairs):
-            return None
-        return [source for source, _ in pairs], [target for _, target in pairs], lines
+        return RunDirectory(self.path).load_translated("test", self.path / "test.hyp")
 
 
 def summarise(path: Path) -> RunSummary:

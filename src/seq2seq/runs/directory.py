@@ -132,6 +132,20 @@ class RunDirectory:
             )
         return list(zip(*columns, strict=True))
 
+    def load_translated(self, split: str, translations: Path) -> tuple[list[str], list[str], list[str]] | None:
+        """Sources and references of a split, and their translations in a file; None if the run lacks either.
+
+        Raises:
+            CheckpointError: as `load_pairs`.
+        """
+        pairs = self.load_pairs(split)
+        if not pairs or not translations.is_file():
+            return None
+        lines = translations.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+        if len(lines) != len(pairs):
+            return None
+        return [source for source, _ in pairs], [target for _, target in pairs], lines
+
     def load_data_record(self) -> DataRecord | None:
         """Load data.json; None if it is missing.
 

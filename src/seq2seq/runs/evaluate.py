@@ -30,6 +30,7 @@ from seq2seq.evaluation.metrics import (
     choose_metric,
     chrf,
     corpus_metrics,
+    perplexity,
     unknown_language,
 )
 from seq2seq.languages import suggested_code
@@ -102,7 +103,7 @@ def make_validation(
         return Validation(
             step=step,
             loss=loss,
-            perplexity=math.exp(min(loss, 700.0)),
+            perplexity=perplexity(loss),
             bleu=score.value if score is not None and metric == "bleu" else None,
             chrf=score.value if score is not None and metric == "chrf" else None,
             signature="" if score is None else score.signature,

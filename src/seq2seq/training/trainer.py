@@ -7,7 +7,6 @@ the loop knows neither corpora nor search.
 
 from __future__ import annotations
 
-import math
 import signal
 import statistics
 import time
@@ -27,6 +26,7 @@ from seq2seq.data.batch_plan import Cursor
 from seq2seq.data.batches import Batch, loader_error
 from seq2seq.distributed.ranks import Ranks, UpdateTotals, agreed_stop, sum_update
 from seq2seq.errors import ResourceError
+from seq2seq.evaluation.metrics import perplexity
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.evaluation_weights import PREFIX as AVERAGE_PREFIX
@@ -376,7 +376,7 @@ class Trainer:
             step=state.step,
             epoch=round(state.cursor.epoch + state.cursor.pairs / pairs_per_epoch, 3),
             loss=loss / target,
-            perplexity=math.exp(min(nll / target, 700.0)),
+            perplexity=perplexity(nll / target),
             gradient_norm=norm,
             learning_rate=rate,
             tokens_per_second=(target + totals.source_tokens) / totals.seconds,
