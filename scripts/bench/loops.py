@@ -19,7 +19,8 @@ from seq2seq.config.model import TransformerSettings
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compiled_transformer import CompiledNorm, pack_for_search
 from seq2seq.kernels.packed_linear import PackedLinear
-from seq2seq.models import Memory, Seq2SeqModel, Stepped, build_model
+from seq2seq.models import build_model
+from seq2seq.models.interface import Memory, Seq2SeqModel, Stepped
 from seq2seq.models.linear import Linear
 from seq2seq.system import keep_freed_memory
 

@@ -31,7 +31,7 @@ def measure(precision_name: str, keep_pages: bool, threads: int, settings: list[
     import torch
 
     from seq2seq.config import load_config
-    from seq2seq.data.batches import Cursor
+    from seq2seq.data.batch_plan import Cursor
     from seq2seq.data.prepare import prepare
     from seq2seq.models import build_model
     from seq2seq.optimization.optimizers import build_optimizer

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.data import order as ordering
-from seq2seq.data.batch_plan import Cursor
-from seq2seq.data.batches import Batch, TrainingBatches, collate, plan_epoch
+from seq2seq.data.batch_plan import Cursor, plan_epoch
+from seq2seq.data.batches import Batch, TrainingBatches, collate
 from seq2seq.data.order import Mixture
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import CheckpointError, ConfigError, DataError, WorkerError

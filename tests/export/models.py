@@ -12,7 +12,8 @@ from seq2seq.config import Config, ModelSettings, TokenizerSettings, Transformer
 from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.folder import Trained
 from seq2seq.export.parity import Parity
-from seq2seq.models import Seq2SeqModel, build_model
+from seq2seq.models import build_model
+from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.tokenizers.pair import TokenizerPair, train_tokenizers
 
 TEXTS = [

@@ -15,7 +15,8 @@ from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.errors import UsageError
 from seq2seq.export.folder import is_export
 from seq2seq.export.huggingface import export_huggingface
-from seq2seq.models import TransformerModel, build_model
+from seq2seq.models import build_model
+from seq2seq.models.transformer import TransformerModel
 from seq2seq.special_tokens import BOS, EOS
 from seq2seq.tokenizers.pair import TokenizerPair
 from tests.export.models import TEXTS, tokenizers, trained, transformer

@@ -13,8 +13,9 @@ from seq2seq.kernels import compiled_transformer
 from seq2seq.kernels.compile import Kernels
 from seq2seq.kernels.compiled_transformer import MOST_QUERIES, CompiledTransformer, LayerLoop, pack_for_search
 from seq2seq.kernels.packed_linear import MOST_INNER
-from seq2seq.models import Seq2SeqModel, Stepped, TransformerModel
+from seq2seq.models.interface import Seq2SeqModel, Stepped
 from seq2seq.models.kv_cache import SHARED_LIMIT
+from seq2seq.models.transformer import TransformerModel
 from seq2seq.special_tokens import PAD
 
 WHOLE: dict[str, dict[str, Any]] = {

@@ -13,16 +13,10 @@ from torch import Tensor
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compiled_transformer import CompiledTransformer
-from seq2seq.models import (
-    Memory,
-    Seq2SeqModel,
-    TransformerModel,
-    build_model,
-    keep_rows,
-    log_probabilities,
-    select_rows,
-)
+from seq2seq.models import build_model
+from seq2seq.models.interface import Memory, Seq2SeqModel, keep_rows, log_probabilities, select_rows
 from seq2seq.models.layers import Dropout
+from seq2seq.models.transformer import TransformerModel
 from seq2seq.special_tokens import BOS, EOS, PAD
 
 pytestmark = pytest.mark.usefixtures("kernels")  # of compiled Transformers

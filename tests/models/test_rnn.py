@@ -9,7 +9,8 @@ import torch
 from model_configurations import gru
 from torch import Tensor
 
-from seq2seq.models import Seq2SeqModel, build_model
+from seq2seq.models import build_model
+from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.special_tokens import BOS
 
 SIZE = 23

@@ -14,15 +14,13 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from seq2seq.data.batch_plan import BatchType, Cursor, EpochPlan, plan_epoch, plan_rows, require_room
+from seq2seq.data.batch_plan import BatchType, Cursor, EpochPlan, plan_rows, require_room
 from seq2seq.data.order import Mixture, Rows, permute
 from seq2seq.data.store import Store
 from seq2seq.errors import CheckpointError, DataError, WorkerError
 from seq2seq.random_streams import stream_key
 from seq2seq.special_tokens import BOS, EOS, PAD
 from seq2seq.tokenizers.sampling import SubwordSampler
-
-__all__ = ["Batch", "TrainingBatches", "collate", "plan_epoch"]
 
 IdRows = Sequence[npt.NDArray[np.integer] | Sequence[int]]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from seq2seq.config import DecodingSettings, ModelSettings
 from seq2seq.errors import UsageError
-from seq2seq.models import Seq2SeqModel, TransformerModel
+from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.models.transformer import TransformerModel
 
 _MIN_POSITIONS = 2048
 

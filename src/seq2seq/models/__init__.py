@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from seq2seq.config.model import ModelSettings, RNNSettings, TransformerSettings
-from seq2seq.models.interface import (
-    Decoded,
-    Memory,
-    Seq2SeqModel,
-    Stepped,
-    keep_rows,
-    log_probabilities,
-    select_rows,
-)
+from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.models.rnn import RNNModel
 from seq2seq.models.transformer import TransformerModel
 
@@ -31,17 +23,3 @@ def build_model(settings: ModelSettings, source_size: int, target_size: int) -> 
             return RNNModel(settings, source_size, target_size)
         case _:
             assert_never(settings)
-
-
-__all__ = [
-    "Decoded",
-    "Memory",
-    "RNNModel",
-    "Seq2SeqModel",
-    "Stepped",
-    "TransformerModel",
-    "build_model",
-    "keep_rows",
-    "log_probabilities",
-    "select_rows",
-]
