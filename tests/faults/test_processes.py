@@ -329,8 +329,8 @@ def test_a_dead_loader_process_is_named(corpus: Path, tmp_path: Path, monkeypatc
     """torch tells of it by an exception anywhere in the main thread: in the middle of a step it was called our bug."""
     advance = RunReport.advance
 
-    def killing(report: RunReport) -> None:
-        advance(report)
+    def killing(report: RunReport, max_steps: int) -> None:
+        advance(report, max_steps)
         for process in multiprocessing.active_children():
             process.kill()
         time.sleep(0.5)

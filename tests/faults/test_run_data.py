@@ -22,9 +22,9 @@ from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError, ConfigError, UserError
 from seq2seq.reports.report import report
 from seq2seq.reports.run_summary import find_runs
-from seq2seq.runs.averaging import average_checkpoints
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.estimate import announce
+from seq2seq.runs.evaluate import average_checkpoints
 from seq2seq.runs.run_config import check_run_config, save_run_config
 from seq2seq.runs.run_data import check_data, input_changes, prepare_data, save_data
 from seq2seq.runs.train import _load_result

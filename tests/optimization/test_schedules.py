@@ -8,7 +8,7 @@ import math
 import pytest
 
 from seq2seq.config import ScheduleSettings
-from seq2seq.optimization.schedules import learning_rate
+from seq2seq.optimization.optimizers import learning_rate
 
 KINDS = ("inverse_sqrt", "cosine", "wsd", "constant")
 

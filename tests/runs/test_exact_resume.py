@@ -61,12 +61,12 @@ def run(corpus: Path, folder: Path, overrides: list[str], stop_at: int | None) -
     with pytest.MonkeyPatch.context() as patch:
         advance, done = RunReport.advance, 0
 
-        def interrupting(report: RunReport) -> None:
+        def interrupting(report: RunReport, max_steps: int) -> None:
             nonlocal done
             done += 1
             if done == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
-            advance(report)
+            advance(report, max_steps)
 
         patch.setattr(RunReport, "advance", interrupting)
         if stop_at is not None:

@@ -6,9 +6,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from seq2seq.evaluation.metrics import FEW_SENTENCES, perplexity
+from seq2seq.runs.directory import is_number
 from seq2seq.sanitize import shorten
 from seq2seq.tokenizers.base import UNKNOWN
 
@@ -267,11 +268,6 @@ def _still_improving(scores: Sequence[float], metric: str) -> bool:
     """Whether the last of at least three validations is the best, and by more than the noise of a validation."""
     ranked = [-score if metric == "loss" else score for score in scores]
     return len(ranked) >= 3 and ranked[-1] > max(ranked[:-1]) + 0.01 * abs(ranked[-1])
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """True for int and float, not for bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def line_share(count: int, total: int) -> str:

@@ -31,6 +31,9 @@ _BY_SCRIPT = {"Han": "zh", "kana": "ja-mecab", "Hangul": "ko-mecab"}  # all othe
 _ALSO_WRITTEN_IN = {"Han": ("zh", "ja", "ko"), "kana": ("ja",), "Hangul": ("ko",)}
 _LEAST_SHARE = 0.5
 """Least share of references that are long enough for a metric."""
+_MOST_SCORED = 300
+"""Sentences among which the best and the worst are chosen, spread over the set."""
+_SHOWN = 5
 
 
 class MetricResult(NamedTuple):
@@ -212,3 +215,27 @@ def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[Sequence[s
 
 def _looks_tokenised(line: str) -> bool:
     return line.rstrip().endswith((" .", " ?", " !")) or " , " in line
+
+
+class ScoredLine(NamedTuple):
+    """Sentence-level chrF of one translation."""
+
+    score: float
+    line: int
+    """Place in the set, from 0."""
+
+
+def best_and_worst(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[list[ScoredLine], list[ScoredLine]]:
+    """The translations with the highest and with the lowest chrF, the most extreme first; none is in both.
+
+    Among equal scores the longest reference comes first: exact matches of short lines say little.
+    """
+    stride = max(1, -(-len(references) // _MOST_SCORED))
+    metric = CHRF(eps_smoothing=True)
+    scored = [
+        ScoredLine(metric.sentence_score(hypotheses[line], [references[line]]).score, line)
+        for line in range(0, len(references), stride)
+    ]
+    scored.sort(key=lambda item: (-item.score, -len(references[item.line])))
+    count = min(_SHOWN, len(scored) // 2)
+    return scored[:count], scored[len(scored) - count :][::-1]

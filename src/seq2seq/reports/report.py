@@ -16,8 +16,7 @@ from seq2seq.config import Config, Source
 from seq2seq.config.differences import differences
 from seq2seq.config.sources import TextSource
 from seq2seq.console import warn
-from seq2seq.evaluation.best_and_worst import best_and_worst
-from seq2seq.evaluation.metrics import perplexity
+from seq2seq.evaluation.metrics import best_and_worst, perplexity
 from seq2seq.evaluation.significance import confidence_intervals
 from seq2seq.evaluation.slices import slice_scores
 from seq2seq.reports.charts import Curve, line_chart

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +11,14 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from seq2seq.checks.diagnosis import is_number
 from seq2seq.config import Config
 from seq2seq.errors import UserError
 from seq2seq.evaluation.metrics import MetricResult
-from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.directory import VALIDATION_SCORES, RunDirectory, is_number
 from seq2seq.runs.estimate import as_trained
 from seq2seq.runs.lock import in_use
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.sealed_records import Score, StartScores, TestScores
-
-CURVES = (("bleu", "BLEU"), ("chrf", "chrF"))
-"""Validation scores in metrics.jsonl, and their names."""
-_LARGEST = 1e30
-"""A larger number is damage: charts compute with differences and powers of what they show."""
 
 
 class Point(NamedTuple):
@@ -101,10 +94,10 @@ def summarise(path: Path) -> RunSummary:
     directory = RunDirectory(path)
     config = as_trained(directory, load_run_config(directory))
     results = directory.load_results()
-    rows = read_metrics(directory.metrics)
+    rows = directory.load_metrics()
     validations = [row for row in rows if row.get("kind") == "validation"]
     key, metric = next(
-        ((key, name) for key, name in CURVES if any(is_number(row.get(key)) for row in validations)),
+        ((key, name) for key, name in VALIDATION_SCORES if any(is_number(row.get(key)) for row in validations)),
         ("loss", "loss"),
     )
     curve = [
@@ -135,25 +128,6 @@ def summarise(path: Path) -> RunSummary:
         memory=None if (estimate := directory.load_estimate()) is None else estimate.memory,
         metrics=rows,
     )
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. Damage only costs a point of a curve: lines that are no mapping or have no whole
-    number as step are left out, and so are numbers that are not finite or huge.
-    """
-    rows = []
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and type(row.get("step", 0)) is int:
-            rows.append({name: value for name, value in row.items() if not is_number(value) or abs(value) <= _LARGEST})
-    return rows
 
 
 def before_and_after(

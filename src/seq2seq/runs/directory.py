@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from seq2seq.atomic_files import TEMPORARY_PREFIXES, make_folder, write_json
 from seq2seq.errors import CheckpointError, UsageError
@@ -28,6 +29,10 @@ from seq2seq.sealed_records import (
     read_record,
 )
 
+VALIDATION_SCORES = (("bleu", "BLEU"), ("chrf", "chrF"))
+"""Scores of validations in metrics.jsonl, and their names."""
+_LARGEST = 1e30
+"""A larger number is damage: charts compute with differences and powers of what they show."""
 DISTILLED = ".distilled"
 """Behind the name of a student's run directory: the folder with the translations that it learns."""
 _FOLDERS = ("checkpoints", "tokenizer", "validation", "tensorboard", "export")
@@ -146,6 +151,26 @@ class RunDirectory:
             return None
         return [source for source, _ in pairs], [target for _, target in pairs], lines
 
+    def load_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl. Damage only costs a point of a curve: lines that are no mapping or have no whole
+        number as step are left out, and so are numbers that are not finite or huge.
+        """
+        rows = []
+        try:
+            lines = self.metrics.read_bytes().split(b"\n")
+        except OSError:
+            return []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and type(row.get("step", 0)) is int:
+                rows.append(
+                    {name: value for name, value in row.items() if not is_number(value) or abs(value) <= _LARGEST}
+                )
+        return rows
+
     def load_data_record(self) -> DataRecord | None:
         """Load data.json; None if it is missing.
 
@@ -263,3 +288,8 @@ def _refuse_link_or_special_file(entry: os.DirEntry[str]) -> None:
         "name of a checkpoint, such as step-00000400); nothing was changed",
         code="run.unsafe",
     )
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """True for int and float, not for bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Validation during training; checkpoint averaging and the test score at its end."""
+"""Validation during training; checkpoint averaging, the test score and shown attention at its end."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
-from seq2seq.alignment.word_alignment import WordAligner
+from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention, WordAligner
 from seq2seq.atomic_files import write_text
-from seq2seq.checkpoints.checkpoint import state_of
-from seq2seq.checkpoints.folder import CheckpointFolder
+from seq2seq.checkpoints.checkpoint import load_model_tensors, model_tensors, state_of
+from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
 from seq2seq.config import Config
 from seq2seq.console import say, warn
-from seq2seq.data.batches import collate, plan_epoch
+from seq2seq.data.batch_plan import plan_epoch
+from seq2seq.data.batches import collate
 from seq2seq.data.prepare import Prepared
 from seq2seq.data.store import Store
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.fixed_text import is_blank
 from seq2seq.decoding.translator import Translator
 from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
+from seq2seq.errors import CheckpointError, UserError
 from seq2seq.evaluation.metrics import (
     MetricName,
     MetricResult,
+    best_and_worst,
     bleu,
     choose_metric,
     chrf,
@@ -33,6 +38,7 @@ from seq2seq.evaluation.metrics import (
     perplexity,
     unknown_language,
 )
+from seq2seq.failpoints import reach
 from seq2seq.languages import suggested_code
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
@@ -40,11 +46,10 @@ from seq2seq.optimization.precision import Precision
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load
 from seq2seq.runs.loaded_run import LoadedRun
-from seq2seq.runs.sample_attention import pairs_to_show, sample_attention
 from seq2seq.sealed_records import SentenceAttention, write_attention, write_record
 from seq2seq.signals import StopRequest
 from seq2seq.training.metrics_log import Validation
-from seq2seq.training.trainer import Validate
+from seq2seq.training.trainer import Trainer, Validate
 
 _SAMPLES = 3
 _BATCH_TOKENS = 4096
@@ -170,6 +175,38 @@ def _mean(sums: Sequence[float]) -> float:
     return total / tokens if tokens else math.inf
 
 
+def average_checkpoints(config: Config, trainer: Trainer) -> None:
+    """Average the last checkpoints, and make the average the best model if its validation metric is better."""
+    reach("average.begin")
+    model, folder, count = trainer.model, trainer.checkpoints, config.training.average_checkpoints
+    validated = folder.validated()
+    if count == 1 or len(validated) < 2 or trainer.validate is None:
+        return
+    paths = validated[-count:]
+    try:
+        tensors = folder.average(paths)
+    except CheckpointError as error:
+        warn(f"no average of the last {len(paths)} checkpoints: {error.what}")
+        return
+    load_model_tensors(model, tensors, "the average of checkpoints")
+    result = trainer.validate(trainer.state.step, StopRequest())
+    assert result is not None, "this stop request is never set"
+    metric = result.metric
+    best = trainer.state.best_metric
+    say(
+        f"average of the last {len(paths)} checkpoints: validation "
+        + (result.score or f"loss {result.loss:.2f}")
+        + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
+    )
+    # The average of an earlier end of this run may still be the best. If this end was interrupted after its average was
+    # saved, that average has the same metric: it is saved and marked again.
+    before = state_of(folder.path / AVERAGED).best_metric
+    is_best = (best is None or metric > best) and (before is None or metric >= before)
+    if trainer.ranks.is_first and is_best:
+        state = replace(trainer.state, best_metric=metric, best_loss=result.loss, validated=False)
+        folder.mark_best(folder.save(model_tensors(model), {}, state, name=AVERAGED))
+
+
 def evaluate(
     run: LoadedRun, pairs: list[tuple[str, str]], ranks: Ranks | None = None
 ) -> tuple[list[str], list[MetricResult]]:
@@ -253,3 +290,37 @@ def score_test_set(config: Config, directory: RunDirectory, placement: Placement
         results |= {"steps": state.step, "minutes": state.seconds / 60}
     if ranks.is_first:
         write_record(directory.results, results)
+
+
+def sample_attention(aligner: WordAligner, pairs: Sequence[tuple[str, str]]) -> list[SentenceAttention]:
+    """Attention over the words of (source, translation) pairs.
+
+    Left out are blank texts and those beyond the model's limits. A model without attention, or too little memory for
+    it, gives none: it is only shown.
+    """
+    shown = [pair for pair in dict.fromkeys(pairs) if not any(map(is_blank, pair))]
+    try:
+        whole = aligner.within_limits(shown)
+        return [_over_words(pair, found) for pair, found in zip(whole, aligner.attention(whole), strict=True)]
+    except UserError:
+        return []
+
+
+def pairs_to_show(
+    sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The (source, translation) pairs with the highest and the lowest chrF, which the report shows."""
+    best, worst = best_and_worst(references, hypotheses)
+    return [(sources[found.line], hypotheses[found.line]) for found in (*best, *worst)]
+
+
+def _over_words(pair: tuple[str, str], found: PairAttention) -> SentenceAttention:
+    matrix = found.matrix(AlignmentOptions(), words=True)
+    percent = (100 * matrix.weights).round().clamp(0, 100).int().tolist()
+    return SentenceAttention(
+        source=pair[0],
+        translation=pair[1],
+        source_words=matrix.source_pieces,
+        target_words=matrix.target_pieces,
+        weights=percent,
+    )

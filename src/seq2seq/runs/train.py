@@ -31,11 +31,10 @@ from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, choose_precision
-from seq2seq.runs.averaging import average_checkpoints
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, replanned_estimate, time_steps
-from seq2seq.runs.evaluate import make_validation, score_start, score_test_set
+from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.fine_tuning_recipe import with_recipe
 from seq2seq.runs.lock import locked
@@ -51,7 +50,7 @@ from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
 from seq2seq.training.failures import is_out_of_memory
 from seq2seq.training.metrics_log import RunReport
-from seq2seq.training.trainer import Tell, Trainer
+from seq2seq.training.trainer import OnPace, Trainer
 
 Refresh = Callable[[Path], bool]
 """A function that writes the report of a run directory, and returns whether it could."""
@@ -177,10 +176,10 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
             if ranks.is_first:
                 _complete_report(directory, start.refresh)
             return
-        trainer, data, tell_pace = _set_up(config, directory, placement, ranks, start)
+        trainer, data, on_pace = _set_up(config, directory, placement, ranks, start)
         if start.only_estimates:
             return
-        state = trainer.fit(data, start.share, tell_pace)
+        state = trainer.fit(data, start.share, on_pace)
         if start.share < 1.0:
             say(f"paused after {counted(state.step, 'step')}")
             return
@@ -253,7 +252,7 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
 
 def _set_up(
     config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, start: Start
-) -> tuple[Trainer, TrainingBatches, Tell | None]:
+) -> tuple[Trainer, TrainingBatches, OnPace | None]:
     """Prepare the data, build the model, fit the batch size, and estimate the cost where a schedule follows from it.
 
     Otherwise the function that is returned estimates it during the first steps.
@@ -312,11 +311,11 @@ def _set_up(
     if directory.has_checkpoints:
         trainer.settings = fitted(config.training, replanned_estimate(directory, config.training, ranks))
         return trainer, data, None
-    tell_pace = partial(estimate_run, config, directory, trainer, data, prepared, started)
+    on_pace = partial(estimate_run, config, directory, trainer, data, prepared, started)
     if start.only_estimates or config.training.budget_minutes is not None:
-        trainer.settings = fitted(config.training, tell_pace(time_steps(trainer, data)))
+        trainer.settings = fitted(config.training, on_pace(time_steps(trainer, data)))
         return trainer, data, None
-    return trainer, data, tell_pace
+    return trainer, data, on_pace
 
 
 def _model_line(

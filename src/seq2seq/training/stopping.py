@@ -5,7 +5,7 @@ from __future__ import annotations
 from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import ScheduleSettings, TrainingSettings
 from seq2seq.console import counted, say, warn
-from seq2seq.optimization.schedules import expected_steps, fitted_schedule
+from seq2seq.optimization.optimizers import expected_steps, fitted_schedule
 
 _EARLY, _TOLERANCE = 0.05, 0.1
 """Share of the steps that say little about the speed, and lateness that leaves the schedule of a budget alone."""

@@ -33,12 +33,12 @@ from seq2seq.optimization.evaluation_weights import PREFIX as AVERAGE_PREFIX
 from seq2seq.optimization.evaluation_weights import EvaluationWeights
 from seq2seq.optimization.optimizers import (
     build_optimizer,
+    learning_rate,
     load_optimizer_tensors,
     optimizer_tensors,
     set_learning_rate,
 )
 from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
-from seq2seq.optimization.schedules import learning_rate
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left, free_memory, peak_memory
 from seq2seq.training.failures import DivergenceWatch, is_out_of_memory, out_of_memory_error
@@ -54,8 +54,8 @@ _TIMED_STEPS, _TIMED_SECONDS = 16, 1.0
 _CAUTION = 2.0
 """How much more than a first update needs must be free for the largest batch not to be rehearsed."""
 
-Tell = Callable[[float], object]
-"""A function of the seconds that one update takes."""
+OnPace = Callable[[float], object]
+"""Called once with the seconds that one update takes."""
 
 
 class TrainingData(Protocol):
@@ -149,14 +149,14 @@ class Trainer:
         self._totals = RunningTotals(self.ranks)
         self._open_report = report
 
-    def fit(self, data: TrainingData, share: float = 1.0, tell_pace: Tell | None = None) -> TrainState:
+    def fit(self, data: TrainingData, share: float = 1.0, on_pace: OnPace | None = None) -> TrainState:
         """Train to the end, starting from the last checkpoint if there is one.
 
         Args:
             data: the stream of batches.
             share: share of the steps after which training pauses, at the next validation; the state is then not
                 `finished`, and a later call goes on as if there had been no pause.
-            tell_pace: called on every rank after the first updates of a new run, before it saves anything.
+            on_pace: called on every rank after the first updates of a new run, before it saves anything.
 
         Raises:
             Interrupted: a signal came; the state was saved.
@@ -187,7 +187,7 @@ class Trainer:
         try:
             try:
                 with StopRequest() as stop:
-                    self._run_updates(data, report, stop, share, tell_pace if self.state.step == 0 else None)
+                    self._run_updates(data, report, stop, share, on_pace if self.state.step == 0 else None)
             finally:
                 if report is not None:
                     report.close()
@@ -281,7 +281,7 @@ class Trainer:
         return self._distributed_losses
 
     def _run_updates(
-        self, data: TrainingData, report: RunReport | None, stop: StopRequest, share: float, tell_pace: Tell | None
+        self, data: TrainingData, report: RunReport | None, stop: StopRequest, share: float, on_pace: OnPace | None
     ) -> None:
         settings, state, timer = self.settings, self.state, StepTimer()
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
@@ -299,10 +299,10 @@ class Trainer:
                     self.stopping.agreed_seconds = totals.seconds
                 update = self._update(group, totals, watch)
                 state.cursor, state.validated = cursor, False
-                if tell_pace is not None:
+                if on_pace is not None:
                     float(update.loss)  # waits for the device
                 now = time.monotonic()
-                if tell_pace is not None:
+                if on_pace is not None:
                     timer.seconds.append(now - clock)
                 self._totals.add(update, now - clock)
                 state.seconds, clock = state.seconds + now - clock, now
@@ -313,9 +313,9 @@ class Trainer:
                 if report is not None:
                     report.advance(self.stopping.expected_steps())
                 validates = state.step % self.stopping.validate_every() == 0 or self.stopping.has_reached_limit()
-                if tell_pace is not None and (timer.is_enough(totals.seconds) or validates):
-                    tell_pace(timer.typical())
-                    tell_pace, clock = None, time.monotonic()
+                if on_pace is not None and (timer.is_enough(totals.seconds) or validates):
+                    on_pace(timer.typical())
+                    on_pace, clock = None, time.monotonic()
                 if state.step % settings.log_every == 0 or validates:
                     summary = self._summary(update, data.pairs_per_epoch, watch)
                     if report is not None:

@@ -23,8 +23,7 @@ from seq2seq.config.differences import differences
 from seq2seq.config.yaml import add_comments
 from seq2seq.console import counted, duration, muted, say, warn
 from seq2seq.errors import CheckpointError, ConfigError, UsageError, UserError
-from seq2seq.reports.run_summary import CURVES, read_metrics
-from seq2seq.runs.directory import RunDirectory
+from seq2seq.runs.directory import VALIDATION_SCORES, RunDirectory
 from seq2seq.runs.estimate import as_trained
 from seq2seq.runs.lock import locked
 from seq2seq.runs.run_config import load_run_config
@@ -462,7 +461,7 @@ def _score_of(path: Path) -> RungScore:
     directory = RunDirectory(path)
     folder = CheckpointFolder(directory.checkpoints)
     best, last = state_of(folder.best()[0]).best_metric, read_state(folder.steps()[-1])
-    rows = [row for row in read_metrics(path / "metrics.jsonl") if row.get("kind") == "validation"]
+    rows = [row for row in directory.load_metrics() if row.get("kind") == "validation"]
     losses = [float(row["loss"]) for row in rows if isinstance(row.get("loss"), float)]
     record = directory.load_data_record()
     if best is None or not losses or record is None or not math.isfinite(best + min(losses)):
@@ -471,7 +470,7 @@ def _score_of(path: Path) -> RungScore:
     return RungScore(
         score=best,
         loss=min(losses) * tokens,
-        metric=next((name for key, name in CURVES if rows[-1].get(key) is not None), "loss"),
+        metric=next((name for key, name in VALIDATION_SCORES if rows[-1].get(key) is not None), "loss"),
         step=last.step,
         seconds=last.seconds,
     )
