@@ -176,10 +176,10 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
             if ranks.is_first:
                 _complete_report(directory, start.refresh)
             return
-        trainer, data, on_pace = _set_up(config, directory, placement, ranks, start)
+        trainer, data, estimate_later = _set_up(config, directory, placement, ranks, start)
         if start.only_estimates:
             return
-        state = trainer.fit(data, start.share, on_pace)
+        state = trainer.fit(data, start.share, estimate_later)
         if start.share < 1.0:
             say(f"paused after {counted(state.step, 'step')}")
             return
@@ -250,38 +250,64 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
             raise
 
 
-def _set_up(
-    config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, start: Start
-) -> tuple[Trainer, TrainingBatches, OnPace | None]:
-    """Prepare the data, build the model, fit the batch size, and estimate the cost where a schedule follows from it.
+class _Planned(NamedTuple):
+    """A run before its first update."""
 
-    Otherwise the function that is returned estimates it during the first steps.
-    """
+    trainer: Trainer
+    data: TrainingBatches
+    estimate_later: OnPace | None
+    """Estimates the cost during the first updates; None where that is done, or was done by an earlier start."""
+
+
+def _set_up(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, start: Start) -> _Planned:
+    """Prepare the data, build the model, fit the batch size, and plan the updates. Every rank calls it."""
     log_only(log_header(config))
-    device, threads = placement.device, placement.threads
-    torch.set_num_threads(threads)
-    precision = Precision(choose_precision(config.training.precision, device), device)
+    torch.set_num_threads(placement.threads)
+    precision = Precision(choose_precision(config.training.precision, placement.device), placement.device)
     keep_freed_memory()
     limit_generated_code()
     init_from = config.training.init_from
     # A run that goes on takes everything from its own checkpoint.
     initial = None if init_from is None or directory.has_checkpoints else initial_weights(init_from, config)
+    prepared = _prepare(config, directory, initial, ranks)
+    if initial is not None:
+        score_start(config, directory, initial.directory, Path(initial.name).name, placement, ranks)
+    started = time.monotonic() if start.time is None else start.time
+    model = _build(config, prepared, initial).to(placement.device)
+    ranks.seed(config.seed)
+    say(_model_line(config, prepared, model, placement, precision))
+    trainer = _trainer(config, directory, model, prepared, precision, ranks, start.refresh)
+    with ranks.first_then_others("batch size"):
+        batch_size = _batch_size(config, directory, trainer, prepared)
+    data = training_data(config, prepared, batch_size, ranks.share)
+    return _plan(config, directory, trainer, data, prepared, started, only_estimates=start.only_estimates)
+
+
+def _prepare(config: Config, directory: RunDirectory, initial: InitialModel | None, ranks: Ranks) -> Prepared:
+    """Prepare the data, which must be the same on all ranks, and keep their texts and tokenizers with the run."""
     with ranks.first_then_others("data"):
         prepared = prepare_data(config, directory, None if initial is None else initial.tokenizers)
         if initial is not None:
-            check_new_text(prepared, str(init_from))
+            check_new_text(prepared, str(config.training.init_from))
         prepared = with_replay(prepared, config, directory)
         old_test = directory.load_pairs("old_test") if initial is None else initial.test_pairs
         if ranks.is_first:
             save_data(directory, prepared, old_test)
     fingerprints = [prepared.record["fingerprint"], prepared.record.get("replay", {}).get("fingerprint", "")]
     ranks.require_equal("data", f"{' '.join(fingerprints)} (tokenizer {prepared.tokenizers.fingerprint[:12]})")
-    if initial is not None:
-        score_start(config, directory, initial.directory, Path(initial.name).name, placement, ranks)
-    started = time.monotonic() if start.time is None else start.time
-    model = _build(config, prepared, initial).to(device)
-    ranks.seed(config.seed)
-    say(_model_line(config, prepared, model, placement, precision))
+    return prepared
+
+
+def _trainer(
+    config: Config,
+    directory: RunDirectory,
+    model: Seq2SeqModel,
+    prepared: Prepared,
+    precision: Precision,
+    ranks: Ranks,
+    refresh: Refresh | None,
+) -> Trainer:
+    """The trainer of a model that has its initial weights."""
 
     def open_report(step: int, max_steps: int) -> RunReport:
         return RunReport(
@@ -289,33 +315,43 @@ def _set_up(
             resumed_step=step,
             max_steps=max_steps,
             texts=_texts(prepared),
-            refresh=start.refresh,
+            refresh=refresh,
             tracker=config.training.tracker,
             config=config.model_dump(mode="json"),
         )
 
-    trainer = Trainer(
+    has_validation = bool(prepared.valid_pairs)
+    return Trainer(
         model,
         config.training,
         precision,
         CheckpointFolder(directory.checkpoints),
         report=open_report if ranks.is_first else lambda step, max_steps: None,
-        validate=make_validation(config, directory, model, prepared, precision, ranks)
-        if prepared.valid_pairs
-        else None,
+        validate=make_validation(config, directory, model, prepared, precision, ranks) if has_validation else None,
         ranks=ranks,
     )
-    with ranks.first_then_others("batch size"):
-        batch_size = _batch_size(config, directory, trainer, prepared)
-    data = training_data(config, prepared, batch_size, ranks.share)
+
+
+def _plan(
+    config: Config,
+    directory: RunDirectory,
+    trainer: Trainer,
+    data: TrainingBatches,
+    prepared: Prepared,
+    started: float,
+    *,
+    only_estimates: bool,
+) -> _Planned:
+    """Fit the schedule to a budget; where none needs the cost in advance, the first updates are timed for it."""
+    settings = config.training
     if directory.has_checkpoints:
-        trainer.settings = fitted(config.training, replanned_estimate(directory, config.training, ranks))
-        return trainer, data, None
-    on_pace = partial(estimate_run, config, directory, trainer, data, prepared, started)
-    if start.only_estimates or config.training.budget_minutes is not None:
-        trainer.settings = fitted(config.training, on_pace(time_steps(trainer, data)))
-        return trainer, data, None
-    return trainer, data, on_pace
+        trainer.settings = fitted(settings, replanned_estimate(directory, settings, trainer.ranks))
+        return _Planned(trainer, data, None)
+    estimate_later = partial(estimate_run, config, directory, trainer, data, prepared, started)
+    if only_estimates or settings.budget_minutes is not None:
+        trainer.settings = fitted(settings, estimate_later(time_steps(trainer, data)))
+        return _Planned(trainer, data, None)
+    return _Planned(trainer, data, estimate_later)
 
 
 def _model_line(
