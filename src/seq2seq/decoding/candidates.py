@@ -136,7 +136,11 @@ def _block_maxima(logits: Float[Tensor, "R V"]) -> Float[Tensor, "R C"]:
 def sample(
     scores: Scores, live: Live, *, width: int, sampling: Sampling, streams: Sequence[np.random.Generator]
 ) -> Candidates:
-    """A sampled token for each of a sentence's `width` samples, which share one row before the first token."""
+    """A sampled token for each of a sentence's `width` samples, which share one row before the first token.
+
+    At each step every sentence draws `width` numbers from its own stream, `streams[sentence]`, however many of its
+    samples are left, and column w takes the w-th: samples do not depend on the other sentences of the batch.
+    """
     count, live_width = live.totals.shape
     is_first = live.tokens.shape[2] == 1
     columns = width if is_first else live_width

@@ -101,7 +101,11 @@ class Seq2SeqModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Memory:
-        """Encode padded source ids (EOS at the end, PAD after it)."""
+        """Encode padded source ids (EOS at the end, PAD after it).
+
+        Returns:
+            hidden states [B S D] and their mask [B S], for `decode` and `start`.
+        """
 
     @abstractmethod
     def decode(self, target_in: Int[Tensor, "B T"], memory: Memory, *, with_attention: bool = False) -> Decoded:
@@ -109,7 +113,10 @@ class Seq2SeqModel(nn.Module, ABC):
 
     @abstractmethod
     def start(self, memory: Memory) -> Any:
-        """The decoder's state before the first token, one hypothesis a sentence."""
+        """The decoder's state before the first token: R = B rows, one hypothesis a sentence.
+
+        Its form is known to the architecture alone; it goes to `step` and `select`, which return the next one.
+        """
 
     @abstractmethod
     def step(self, tokens: Int[Tensor, " R"], memory: Memory, state: Any, *, with_attention: bool = False) -> Stepped:

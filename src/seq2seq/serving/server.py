@@ -1,4 +1,4 @@
-"""A running server: loaded runs, a socket, and an end that finishes what was begun."""
+"""The HTTP server: opens the socket, serves the loaded runs, and finishes open requests before it stops."""
 
 from __future__ import annotations
 
