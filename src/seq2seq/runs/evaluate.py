@@ -22,7 +22,6 @@ from seq2seq.data.batches import collate
 from seq2seq.data.prepare import Prepared
 from seq2seq.data.store import Store
 from seq2seq.decoding.engine import NativeEngine
-from seq2seq.fixed_text import is_blank
 from seq2seq.decoding.translator import Translator
 from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
@@ -39,6 +38,7 @@ from seq2seq.evaluation.metrics import (
     unknown_language,
 )
 from seq2seq.failpoints import reach
+from seq2seq.fixed_text import is_blank
 from seq2seq.languages import suggested_code
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
