@@ -137,6 +137,7 @@ class _FileOutput(Output):
     def __init__(self, path: Path, identity: Mapping[str, Any] | None, resumes_itself: bool) -> None:
         self.path = path
         self._resumes_itself = resumes_itself
+        self._where = str(path) if resumes_itself else "--resume"
         self._start_again = "choose another name with -o" if resumes_itself else "leave out --resume to start again"
         self.identity = None if identity is None else json.loads(json.dumps(dict(identity)))
         self.partial = partial_file(path)
@@ -192,7 +193,9 @@ class _FileOutput(Output):
             from seq2seq.config.differences import require_same_options
 
             what = f"{self.path} was started"
-            require_same_options(record.identity, self.identity or {}, what=what, otherwise=self._start_again)
+            require_same_options(
+                record.identity, self.identity or {}, what=what, where=self._where, otherwise=self._start_again
+            )
         last: _Step | None = None
         self.file.seek(0)
         count = 0
@@ -217,7 +220,7 @@ class _FileOutput(Output):
             if not skipped:
                 raise DataError(
                     f"the input has {counted(self.lines - left, 'line')}, but {self.lines:,} were translated already",
-                    where="--resume",
+                    where=self._where,
                     hint=f"give the same input again, or {self._start_again}",
                     code="data.resume",
                 )
@@ -226,7 +229,7 @@ class _FileOutput(Output):
         if self.lines and self._input.hexdigest() != self._expected:
             raise DataError(
                 f"the first {self.lines:,} lines of the input are not those that were translated",
-                where="--resume",
+                where=self._where,
                 hint=f"give the same input again, or {self._start_again}",
                 code="data.resume",
             )

@@ -34,14 +34,16 @@ def changed_settings(config: Config) -> list[str]:
     return [f"{key}: {as_yaml(value, sys.maxsize)}" for key, _, value in changed]
 
 
-def require_same_options(before: Mapping[str, Any], now: Mapping[str, Any], *, what: str, otherwise: str) -> None:
+def require_same_options(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, what: str, where: str, otherwise: str
+) -> None:
     """Raise `UsageError` if options have changed since `what`; `otherwise` is the remedy that keeps the new ones."""
     names = dict.fromkeys([*before, *now])
     if changed := [name for name in names if before.get(name) != now.get(name)]:
         raise UsageError(
             f"{what} with different options: "
             + "; ".join(f"{name}: {_given(before.get(name))} -> {_given(now.get(name))}" for name in changed),
-            where="--resume",
+            where=where,
             hint=f"use the same options, or {otherwise}",
             code="usage.resume",
         )

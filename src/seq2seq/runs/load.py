@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -29,7 +30,7 @@ from seq2seq.export.requirements import require_transformer_kind
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.runs.directory import RunDirectory
-from seq2seq.runs.loaded_run import LoadedRun
+from seq2seq.runs.loaded_run import LoadedRun, check_number
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.system import keep_freed_memory
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -83,8 +84,18 @@ def load(
         ConfigError: there is no such device.
         DataError: the shortlist is to be learned, and the training text is gone or has changed.
         UsageError: the runs of an ensemble have different vocabularies, the engine cannot carry the model, or the run
-            for reranking has another direction.
+            for reranking has another direction; a number is negative, or there is no such engine or precision.
+        TypeError: a number is none.
     """
+    check_number("threads", threads, Integral, 0)
+    check_number("workers", workers, Integral, 0)
+    check_number("rerank_weight", rerank_weight, Real, 0)
+    if rerank_weight is not None and rerank is None:
+        raise UsageError("rerank_weight without rerank", hint='rerank="runs/back"', code="usage.needs")
+    if engine not in (None, *get_args(EngineName)):
+        raise UsageError(
+            f"unknown engine {engine!r}", hint=f"one of {', '.join(get_args(EngineName))}", code="usage.choice"
+        )
     if isinstance(ensemble, (str, Path)):
         ensemble = (ensemble,)
     if engine == "native" and is_export(Path(run)):

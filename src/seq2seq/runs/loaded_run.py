@@ -197,10 +197,10 @@ class LoadedRun:
     def _options(
         self, n_best: int | None, beam_size: int | None, length_penalty: float | None, max_length: int | None
     ) -> TranslationOptions:
-        _check_number("n_best", n_best, Integral, 1)
-        _check_number("beam_size", beam_size, Integral, 1)
-        _check_number("length_penalty", length_penalty, Real, 0)
-        _check_number("max_length", max_length, Integral, 1)
+        check_number("n_best", n_best, Integral, 1)
+        check_number("beam_size", beam_size, Integral, 1)
+        check_number("length_penalty", length_penalty, Real, 0)
+        check_number("max_length", max_length, Integral, 1)
         if n_best is not None and beam_size is not None and beam_size < n_best:
             raise UsageError(
                 f"a beam of {beam_size} cannot give {n_best} translations",
@@ -272,7 +272,7 @@ def _checked_tag(target_tag: str | None) -> str | None:
     return target_tag
 
 
-def _check_number(name: str, value: Any, kind: type, least: int) -> None:
+def check_number(name: str, value: Any, kind: type, least: int) -> None:
     """Check an optional number as the command line does."""
     if value is None:
         return

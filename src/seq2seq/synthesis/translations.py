@@ -88,11 +88,13 @@ def is_complete(path: Path, identity: Mapping[str, Any], contents: Contents) -> 
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _damaged(path) from None
     now = json.loads(json.dumps(dict(identity)))
-    require_same_options(before, now, what=f"{path} was made", otherwise="another name with -o")
+    require_same_options(
+        before, now, what="these translations were made", where=str(path), otherwise="another name with -o"
+    )
     if lines != contents:
         raise DataError(
-            f"{path} has the translations of {lines.lines:,} other lines, not of these {contents.lines:,}",
-            where="--resume",
+            f"these are the translations of {lines.lines:,} other lines, not of the {contents.lines:,} given",
+            where=str(path),
             hint="give the same text again, or another name with -o",
             code="data.resume",
         )
