@@ -303,6 +303,7 @@ def open_output(
         ResourceError: the disk is full.
     """
     if path is None or str(path) == "-":
+        require_stdout()
         with _interruptible(Output(sys.stdout)) as stdout:
             yield stdout
         return
@@ -318,6 +319,12 @@ def open_output(
         with _interruptible(output):
             yield output
         output.finish()
+
+
+def require_stdout() -> None:
+    """Raise `UsageError` if standard output was closed when the process began: results would be lost."""
+    if sys.__stdout__ is None:
+        raise UsageError("standard output is closed", hint="add > FILE", code="usage.unwritable")
 
 
 @contextmanager

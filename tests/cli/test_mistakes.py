@@ -204,3 +204,13 @@ def test_a_refused_training_leaves_no_run(place: Path, seq2seq: Runner) -> None:
     assert seq2seq("train", "--source", "three.txt", "--target", "four.txt", "-o", "run").code == 3
     assert seq2seq("train", "nodata.yaml", "data.train=[{builtin: demo}]", "device=cuda:9", "-o", "run").code == 2
     assert not (place / "run").exists()
+
+
+@pytest.mark.fault(46)
+def test_translations_are_not_lost_in_a_closed_stdout(transformer: Path) -> None:
+    """They were, with exit code 0."""
+    for command in (f"translate {transformer}", f"score {transformer} -s /dev/null -t /dev/null"):
+        line = f"echo a cat | {sys.executable} -m seq2seq {command} >&-"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: standard output is closed  [usage.unwritable]")

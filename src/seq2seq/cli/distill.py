@@ -169,7 +169,7 @@ def distill(
     minutes = None if budget is None else parse_minutes("--budget", budget)
     from seq2seq.atomic_files import disk_error, make_folder
     from seq2seq.runs.directory import DISTILLED, RunDirectory
-    from seq2seq.runs.run_config import check_run_config
+    from seq2seq.runs.run_config import check_run_config, with_defaults_of_the_start
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
     loaded = teacher.load(run)
@@ -183,6 +183,7 @@ def distill(
         raise disk_error(error, folder, 0) from None
     try:
         config = _config(loaded, size, folder, [*machine, *settings], output, genuine=genuine)
+        config = with_defaults_of_the_start(RunDirectory(output), config)
         check_run_config(RunDirectory(output), config)
     except UserError:
         if is_new:

@@ -32,6 +32,7 @@ from seq2seq.cli.output import write_whole
 from seq2seq.cli.results import difference_as_json, print_findings, print_metrics
 from seq2seq.console import Progress, counted, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
+from seq2seq.resumable_output import require_stdout
 
 if TYPE_CHECKING:
     from seq2seq.config.settings import DecodingSettings
@@ -355,6 +356,7 @@ def score(
         )
     if token_scores:
         require("--token-scores", "--json", as_json)
+    require_stdout()
     from seq2seq.runs.load import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)

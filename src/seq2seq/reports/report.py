@@ -16,6 +16,7 @@ from seq2seq.config import Config, Source
 from seq2seq.config.differences import differences
 from seq2seq.config.sources import TextSource
 from seq2seq.console import warn
+from seq2seq.errors import UserError
 from seq2seq.evaluation.metrics import best_and_worst, perplexity
 from seq2seq.evaluation.significance import confidence_intervals
 from seq2seq.evaluation.slices import slice_scores
@@ -75,7 +76,8 @@ def refresh_report(path: Path) -> bool:
     try:
         write_text(RunDirectory(path).report, report(path))
     except Exception as error:
-        warn(f"cannot write {file}: {' '.join(str(error).split()) or type(error).__name__}")
+        what = error.what if isinstance(error, UserError) else " ".join(str(error).split()) or type(error).__name__
+        warn(what if str(file) in what else f"cannot write {file}: {what}")
         return False
     return True
 

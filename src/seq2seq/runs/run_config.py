@@ -149,7 +149,10 @@ def with_data_seed(directory: RunDirectory, config: Config) -> Config:
 
 
 def with_defaults_of_the_start(directory: RunDirectory, config: Config) -> Config:
-    """The config with what was the default when the run was started: the same command resumes it, and does not say."""
+    """The config with what was the default when the run was started: the same command resumes it, and does not say.
+
+    A warm-up that had been shortened to fit `training.max_steps` stays as it is with another number of steps.
+    """
     if not any(directory.checkpoints.glob("*")):
         return config
     try:
@@ -160,6 +163,11 @@ def with_defaults_of_the_start(directory: RunDirectory, config: Config) -> Confi
         settings = getattr(config, section)
         if key not in settings.model_fields_set and getattr(getattr(stored, section), key) == former:
             config = config.model_copy(update={section: settings.model_copy(update={key: former})})
+    started, schedule = stored.training, config.training.schedule
+    was_shortened = started.schedule.warmup_steps == (started.max_steps or 0) // 10
+    if was_shortened and "warmup_steps" not in schedule.model_fields_set:
+        schedule = schedule.model_copy(update={"warmup_steps": started.schedule.warmup_steps})
+        config = config.model_copy(update={"training": config.training.model_copy(update={"schedule": schedule})})
     return config
 
 
