@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from seq2seq.checks.diagnosis import Finding, TrainingPlan, diagnose, is_copy, main_script, repeats
+from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose, is_copy, main_script, repeats
 
 _SOURCES = [f"the number {n} stands in a line of its own here" for n in range(300)]
 _REFERENCES = [f"die Zahl {n} steht hier in einer eigenen Zeile" for n in range(300)]
 _PLAN = TrainingPlan(max_steps=100, warmup_steps=10)
 
 
-def of_outputs(hypotheses: Sequence[str], length_penalty: float = 1.0) -> list[Finding]:
+def of_outputs(hypotheses: Sequence[str], length_penalty: float = 1.0) -> list[Diagnosis]:
     """Findings about translations of the first sources."""
     count = len(hypotheses)
     return diagnose(_SOURCES[:count], _REFERENCES[:count], hypotheses, [], _PLAN, length_penalty)
 
 
-def of_curves(rows: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> list[Finding]:
+def of_curves(rows: Sequence[Mapping[str, Any]], plan: TrainingPlan) -> list[Diagnosis]:
     return diagnose([], [], [], rows, plan, 1.0)
 
 
