@@ -105,11 +105,11 @@ def prepare_data(config: Config, directory: RunDirectory, tokenizers: TokenizerP
 def save_data(directory: RunDirectory, prepared: Prepared, old_test: Sequence[Pair] = ()) -> None:
     """Write tokenizer, held-out text and data.json; for a run with checkpoints, they are those that it has.
 
-    `old_test` is the test set of the run that a fine-tuning starts from.
+    `old_test` is the test set of the run that a fine-tuning starts from; an equal one is not kept twice.
     """
     prepared.tokenizers.save(directory.tokenizer)
     held_out = dict(_held_out(directory, prepared))
-    if old_test:
+    if old_test and list(old_test) != list(prepared.test_pairs):
         held_out |= dict(directory.pair_texts("old_test", old_test))
     for path, text in held_out.items():
         write_text(path, text)
