@@ -55,6 +55,19 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
     return folder, config
 
 
+def test_an_equal_test_set_of_an_earlier_run_is_not_kept_twice(begun: tuple[Path, Config], tmp_path: Path) -> None:
+    """It was translated and scored twice, with the same rows in every table."""
+    _, config = begun
+    directory = RunDirectory(tmp_path)
+    directory.create()
+    prepared = prepare_data(config, directory, None)
+    assert prepared.test_pairs
+    save_data(directory, prepared, list(prepared.test_pairs))
+    assert not directory.load_pairs("old_test")
+    save_data(directory, prepared, prepared.test_pairs[:1])
+    assert directory.load_pairs("old_test") == prepared.test_pairs[:1]
+
+
 @pytest.fixture
 def corpus_kept(begun: tuple[Path, Config]) -> Iterator[None]:
     """The corpus is as before after the test."""
