@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,17 @@ def test_other_formats_are_named(tmp_path: Path, kind: str) -> None:
     if kind in ("Word", "Excel"):  # as the input of a translation
         with pytest.raises(DataError, match=rf"{kind} .*, not a text"):
             refuse_other_formats(FORMATS[kind], str(tmp_path / "a"))
+
+
+def test_archives_that_are_no_documents_are_compressed_text(tmp_path: Path) -> None:
+    """A pipe, which can be read only once, and an archive of a version that no reader has."""
+    os.mkfifo(tmp_path / "pipe")
+    odd = bytearray(FORMATS["Word"])
+    odd[odd.index(b"PK\x01\x02") + 6] = 0xFF
+    (tmp_path / "odd").write_bytes(odd)
+    for name in ("pipe", "odd"):
+        with pytest.raises(DataError, match="is a zip archive, not a text"):
+            refuse_other_formats(bytes(odd), str(tmp_path / name))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq import load
-from seq2seq.config import config_to_yaml, load_config
+from seq2seq.config import load_config
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_config import (
     config_changes,
@@ -91,20 +91,3 @@ def test_the_command_of_an_old_run_keeps_its_defaults(old_run: Path) -> None:
         resumed = with_defaults_of_the_start(directory, given)
         assert (resumed.training.metric, resumed.tokenizer.sample_size) == (metric, 500)
     assert with_defaults_of_the_start(RunDirectory(Path("new")), load_config([])) == load_config([])
-
-
-def test_a_run_keeps_its_shortened_warm_up(tmp_path: Path) -> None:
-    """It was shortened anew for the other number of steps, which was refused as another setting."""
-    directory = RunDirectory(tmp_path)
-    (directory.checkpoints / "step-00000001").mkdir(parents=True)
-    directory.config.write_text(
-        config_to_yaml(load_config([], ["training.schedule.kind=wsd", "training.max_steps=60"])), encoding="utf-8"
-    )
-    for settings, warmup in (
-        (["training.max_steps=120"], 6),
-        (["training.max_steps=50000"], 6),
-        (["training.max_steps=120", "training.schedule.warmup_steps=7"], 7),
-    ):
-        resumed = with_defaults_of_the_start(directory, load_config([], ["training.schedule.kind=wsd", *settings]))
-        assert resumed.training.schedule.warmup_steps == warmup
-        assert bool(config_changes(load_config([directory.config]), resumed)) == (warmup == 7)

@@ -169,10 +169,11 @@ def distill(
     minutes = None if budget is None else parse_minutes("--budget", budget)
     from seq2seq.atomic_files import disk_error, make_folder
     from seq2seq.runs.directory import DISTILLED, RunDirectory
-    from seq2seq.runs.run_config import check_run_config, with_defaults_of_the_start
+    from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
     loaded = teacher.load(run)
+    search = targets.options(loaded)
     machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
     machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
     folder = Path(f"{output}{DISTILLED}")
@@ -183,18 +184,19 @@ def distill(
         raise disk_error(error, folder, 0) from None
     try:
         config = _config(loaded, size, folder, [*machine, *settings], output, genuine=genuine)
-        config = with_defaults_of_the_start(RunDirectory(output), config)
         check_run_config(RunDirectory(output), config)
     except UserError:
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    counts = _translate(loaded, folder, targets, text or [])
+    counts = _translate(loaded, folder, targets, search, text or [])
     _train(config, started, quiet=quiet)
     _compare(loaded, student.load(output), counts, as_json=as_json, quiet=quiet)
 
 
-def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[str]) -> FilterCounts:
+def _translate(
+    loaded: LoadedRun, folder: Path, targets: Targets, search: TranslationOptions, files: list[str]
+) -> FilterCounts:
     """Translate the training sources and further text, and write the student's corpus."""
     from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes, spool_sources
@@ -216,7 +218,7 @@ def _translate(loaded: LoadedRun, folder: Path, targets: Targets, files: list[st
     originals = Originals(lines, tokenizer, [source for source, _ in genuine], data.cleaning.max_tokens)
     path = folder / "translations.tsv"
     choose = partial(nearest_to_reference, target_language=data.target_language) if targets.near_reference else None
-    translate_all(loaded, originals, targets.options(loaded), path, targets._asdict(), choose=choose, resume=None)
+    translate_all(loaded, originals, search, path, targets._asdict(), choose=choose, resume=None)
 
     def pair_of(original: Original, found: Translated) -> Pair:
         return original.text, found.text

@@ -12,7 +12,6 @@ import time
 import traceback
 from contextlib import nullcontext
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -145,8 +144,6 @@ def _run() -> int:
     if arguments and not {"-h", "--help", "--version"} & set(arguments):
         create_lock()
     try:
-        if find_spec("fcntl") is None:
-            raise _needs_posix()
         # Not app(...): its own handling of a closed pipe would end with exit code 1.
         command = typer.main.get_command(_with_command(arguments[0] if arguments else ""))
         if _COMPLETION in os.environ:  # the shell asks for completions
@@ -201,14 +198,6 @@ def _not_installed(error: OSError) -> UsageError:
         f"cannot install the completion: {error.filename}: {error.strerror}",
         hint="seq2seq --show-completion prints the script, to be put where your shell reads it",
         code="usage.unwritable",
-    )
-
-
-def _needs_posix() -> UsageError:
-    return UsageError(
-        "this system lacks the file locks and signals of POSIX",
-        hint="seq2seq runs on Linux and macOS, and on Windows within WSL 2: wsl --install",
-        code="usage.system",
     )
 
 

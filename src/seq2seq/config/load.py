@@ -63,10 +63,8 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
             data = {**data, "data": {**data["data"], "augment": augment_rates(augment)}}
         merged = _merge(merged, data)
     warmup_from, steps_from = _last_with(given, _WARMUP), _last_with(given, _STEPS)
-    whole = merged
     if warmup_from is None or warmup_from is not steps_from:  # one file with both contradicts itself
         merged = _shorten_warmup(merged)
-    is_shortened = merged is not whole
     merged.pop("preset", None)
     # A group whose keys are all commented out is null.
     merged = {key: value for key, value in merged.items() if value is not None}
@@ -89,8 +87,6 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
         # Python takes true for 1.
         if isinstance(value, bool) and not isinstance(_setting(config, path), bool):
             raise no_number(path, value, documents)
-    if is_shortened:  # nobody gave this number: a run that is continued with other steps keeps its own
-        config.training.schedule.model_fields_set.discard("warmup_steps")
     return config
 
 

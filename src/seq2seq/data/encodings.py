@@ -105,7 +105,7 @@ def refuse_other_formats(head: bytes, name: str) -> None:
         if head.startswith(magic):
             what = "a zip archive" if kind == "zip" else f"compressed by {kind}"
             hint = f"unpack it first, e.g. {_DECOMPRESS.get(suffix, 'unzip -p')}"
-            if kind == "zip" and (document := office_document(Path(name))):
+            if kind == "zip" and Path(name).is_file() and (document := office_document(Path(name))):
                 hint = "save its text as a file of plain text, a sentence or a paragraph a line"
                 raise DataError(f"{name} is {document}, not a text", where=name, hint=hint, code="data.format")
             if Path(name).is_file():
@@ -129,7 +129,7 @@ def office_document(file: Path) -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return None
     kinds = _OFFICE_DOCUMENTS.items()
     return next((kind for part, kind in kinds if any(name.startswith(part) for name in names)), None)

@@ -98,6 +98,9 @@ def check_run_config(directory: RunDirectory, config: Config) -> None:
     if changes := config_changes(before, config):
         more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
         shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
+        # Named, as a value that was fitted to another setting, such as a warm-up, is in no file of the user.
+        only = re.fullmatch(r"(\S+): (\w+) -> .*", changes[0]) if len(changes) == 1 else None
+        old = f" ({only[1]}={only[2]})" if only else ""
         start = ""
         if directory.has_checkpoints:
             setting = shlex.quote(f"training.init_from={directory.path}")
@@ -106,7 +109,7 @@ def check_run_config(directory: RunDirectory, config: Config) -> None:
             f"the run in {directory.path} was started with other settings:{shown}",
             where=str(directory.config),
             code="config.changed",
-            hint=f"put the old values back, or train into another run directory with -o{start}",
+            hint=f"put the old values back{old}, or train into another run directory with -o{start}",
         )
 
 
@@ -149,10 +152,7 @@ def with_data_seed(directory: RunDirectory, config: Config) -> Config:
 
 
 def with_defaults_of_the_start(directory: RunDirectory, config: Config) -> Config:
-    """The config with what was the default when the run was started: the same command resumes it, and does not say.
-
-    A warm-up that had been shortened to fit `training.max_steps` stays as it is with another number of steps.
-    """
+    """The config with what was the default when the run was started: the same command resumes it, and does not say."""
     if not any(directory.checkpoints.glob("*")):
         return config
     try:
@@ -163,11 +163,6 @@ def with_defaults_of_the_start(directory: RunDirectory, config: Config) -> Confi
         settings = getattr(config, section)
         if key not in settings.model_fields_set and getattr(getattr(stored, section), key) == former:
             config = config.model_copy(update={section: settings.model_copy(update={key: former})})
-    started, schedule = stored.training, config.training.schedule
-    was_shortened = started.schedule.warmup_steps == (started.max_steps or 0) // 10
-    if was_shortened and "warmup_steps" not in schedule.model_fields_set:
-        schedule = schedule.model_copy(update={"warmup_steps": started.schedule.warmup_steps})
-        config = config.model_copy(update={"training": config.training.model_copy(update={"schedule": schedule})})
     return config
 
 
