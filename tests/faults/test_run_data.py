@@ -68,6 +68,14 @@ def test_an_equal_test_set_of_an_earlier_run_is_not_kept_twice(begun: tuple[Path
     assert directory.load_pairs("old_test") == prepared.test_pairs[:1]
 
 
+def test_the_old_value_of_a_single_changed_setting_is_in_the_hint(begun: tuple[Path, Config]) -> None:
+    """It may be one that the tool has fitted to another setting, which no file of the user holds."""
+    folder, config = begun
+    with pytest.raises(ConfigError, match="seed: 1 -> 7") as refused:
+        check_run_config(RunDirectory(folder / "run"), config.model_copy(update={"seed": 7}))
+    assert "put the old values back (seed=1), or" in str(refused.value.hint)
+
+
 @pytest.fixture
 def corpus_kept(begun: tuple[Path, Config]) -> Iterator[None]:
     """The corpus is as before after the test."""
