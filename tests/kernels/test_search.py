@@ -153,6 +153,17 @@ def test_scores_of_a_list_are_those_of_the_whole_vocabulary(width: int, with_bia
         assert bool((found[place, :, len(own) :] == -torch.inf).all())
 
 
+def test_scores_of_a_list_do_not_depend_on_the_number_of_hypotheses(loops: Kernels) -> None:
+    """Tiles of other shapes add in the same order, so the bits are the same."""
+    draws = torch.Generator().manual_seed(3)
+    model, hidden = random_model("transformer").eval(), torch.randn(13, 32, generator=draws)
+    outputs = ListedTokens(model, [torch.randperm(SIZE, generator=draws)[:509].sort().values.numpy()])
+    together = outputs.logits(hidden, Live([0], torch.zeros(1, 13), torch.zeros(1, 13, 1)))
+    for width in range(1, 13):
+        live = Live([0], torch.zeros(1, width), torch.zeros(1, width, 1))
+        assert torch.equal(outputs.logits(hidden[:width].contiguous(), live), together[:width])
+
+
 @pytest.mark.parametrize("lengths", [(5, 300), (255, 257), (40, 900)])
 def test_scores_of_a_list_do_not_depend_on_the_longest_list(lengths: tuple[int, int], loops: Kernels) -> None:
     model, hidden = random_model("transformer").eval(), torch.randn(2, 32)
