@@ -34,7 +34,7 @@ from seq2seq.sealed_records import checksum
 
 SECRET = "what nobody else may read"
 CODES = (0, 2, 3, 5, 6)
-MORE = ("batch_size.json", "diverged.json", "checkpoints/step-00000030", "export", ".partial-x", "validation/x.hyp")
+MORE = ("auto.json", "diverged.json", "checkpoints/step-00000030", "export", ".partial-x", "validation/x.hyp")
 """Files and folders that a run may hold, but a finished one does not."""
 ODD: tuple[Any, ...] = (
     *(None, True, -1, 0, 2**31, 2**70, 10**400, 0.5, -0.0, float("nan"), float("inf"), "", "0", [], {}, [[]], [None]),

@@ -1,6 +1,7 @@
 """Records of a run in JSON, sealed by a checksum when written and validated when read.
 
     data.json     {"inputs": ..., "counts": ..., "tokenizer": SHA-256, "held_out": {FILE: SHA-256}, ...}
+    auto.json     {"batch_size": ..., "precision": ...}
     estimate.json {"steps": ..., "step_seconds": ..., "memory": ..., ...}
     start.json    {"run": ..., "checkpoint": ..., "test": {"metrics": ...}, "old_test": {"metrics": ...}}
     results.json  {"checkpoint": ..., "test": {"metrics": ...}, "steps": ..., "minutes": ..., ...}
@@ -15,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
@@ -78,6 +79,15 @@ class Results(Record):
     """Scores on the test set of the run that fine-tuning started from."""
     steps: Count = 0
     minutes: Amount = 0.0
+
+
+class AutoChoices(Record):
+    """What `auto` has found by trying on the machine where a run began; a resumed run keeps it."""
+
+    batch_size: Annotated[int, Field(gt=0, lt=2**31)] | None = None
+    """The largest that fits into memory."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """In which its CPU multiplies matrices faster."""
 
 
 class Estimate(Record):

@@ -275,7 +275,7 @@ def use(run: Path) -> None:
     for task in (
         directory.load_results,
         directory.load_data_record,
-        directory.load_batch_size,
+        directory.load_auto_choices,
         lambda: directory.load_pairs("test"),
         lambda: directory.load_pairs("valid"),
         lambda: _load_result(directory),
@@ -291,11 +291,11 @@ CONFIG = load_config([], ["data.train=[{source: none.en, target: none.de}]"])
 
 
 @pytest.mark.fault(57)
-@pytest.mark.parametrize("name", ["data.json", "results.json", "batch_size.json", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["data.json", "results.json", "auto.json", "metrics.jsonl"])
 def test_a_record_of_odd_types_is_no_bug(name: str, trained: Path, tmp_path: Path) -> None:
     """17 crafted records ended in tracebacks of as many readers."""
     run = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
-    text = "32\n" if name == "batch_size.json" else (run / name).read_text()
+    text = '{"batch_size": 32, "precision": "bf16"}' if name == "auto.json" else (run / name).read_text()
     content = json.loads(text.splitlines()[0] if name == "metrics.jsonl" else text)
     if name in ("data.json", "results.json"):
         content = {key: value for key, value in content.items() if key not in ("check", "format")}

@@ -21,12 +21,14 @@ from seq2seq.errors import CheckpointError, UsageError
 from seq2seq.runs.environment import environment
 from seq2seq.sealed_records import (
     AttentionRecord,
+    AutoChoices,
     DataRecord,
     Estimate,
     Results,
     SentenceAttention,
     StartScores,
     read_record,
+    write_record,
 )
 
 VALIDATION_SCORES = (("bleu", "BLEU"), ("chrf", "chrF"))
@@ -41,7 +43,7 @@ _FILES = (
         "config.yaml",
         "data.json",
         "env.json",
-        "batch_size.json",
+        "auto.json",
         "estimate.json",
         "attention.json",
         "results.json",
@@ -78,7 +80,7 @@ class RunDirectory:
         self.results = path / "results.json"
         self.report = path / "report.html"
         self.validation = path / "validation"
-        self.batch_size = path / "batch_size.json"
+        self.auto = path / "auto.json"
         self.estimate = path / "estimate.json"
         self.attention = path / "attention.json"
         self.start = path / "start.json"
@@ -183,27 +185,17 @@ class RunDirectory:
         """Record the versions of libraries."""
         write_json(self.environment, environment())
 
-    def save_batch_size(self, size: int) -> None:
-        """Save the result of `training.batch_size: auto`."""
-        write_json(self.batch_size, size)
-
-    def load_batch_size(self) -> int | None:
-        """Load what `save_batch_size` wrote; None if nothing was.
+    def load_auto_choices(self) -> AutoChoices:
+        """Load auto.json; without choices if it is missing.
 
         Raises:
             CheckpointError: it is damaged.
         """
-        try:
-            size = json.loads(self.batch_size.read_text(encoding="utf-8"))
-            if type(size) is not int or not 0 < size < 2**31:
-                raise ValueError("no batch size")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RecursionError):
-            raise CheckpointError(
-                f"{self.batch_size} is damaged", hint="train into another run directory", code="run.damaged"
-            ) from None
-        return size
+        return read_record(self.auto, AutoChoices, hint="train into another run directory") or AutoChoices()
+
+    def save_auto_choices(self, **choices: int | str) -> None:
+        """Write choices into auto.json, beside those of other settings."""
+        write_record(self.auto, {**self.load_auto_choices().model_dump(exclude_none=True), **choices})
 
     def load_estimate(self) -> Estimate | None:
         """Load estimate.json; None until the first steps are timed, and in runs of earlier versions.

@@ -30,7 +30,7 @@ from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.precision import Precision, choose_precision
+from seq2seq.optimization.precision import Precision, PrecisionChoice, choose_precision
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, replanned_estimate, time_steps
@@ -44,7 +44,7 @@ from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
-from seq2seq.system import keep_freed_memory, limit_generated_code
+from seq2seq.system import computes_bf16, keep_freed_memory, limit_generated_code
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
@@ -261,11 +261,11 @@ class _Planned(NamedTuple):
 
 def _set_up(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, start: Start) -> _Planned:
     """Prepare the data, build the model, fit the batch size, and plan the updates. Every rank calls it."""
-    log_only(log_header(config))
     torch.set_num_threads(placement.threads)
-    precision = Precision(choose_precision(config.training.precision, placement.device), placement.device)
     keep_freed_memory()
     limit_generated_code()
+    log_only(log_header(config))
+    precision = Precision(_precision(config, directory, placement.device, ranks), placement.device)
     init_from = config.training.init_from
     # A run that goes on takes everything from its own checkpoint.
     initial = None if init_from is None or directory.has_checkpoints else initial_weights(init_from, config)
@@ -281,6 +281,22 @@ def _set_up(config: Config, directory: RunDirectory, placement: Placement, ranks
         batch_size = _batch_size(config, directory, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
     return _plan(config, directory, trainer, data, prepared, started, only_estimates=start.only_estimates)
+
+
+def _precision(config: Config, directory: RunDirectory, device: torch.device, ranks: Ranks) -> PrecisionChoice:
+    """The precision of the config; for `auto` on a CPU, that of an earlier start or one that all ranks agree on."""
+    wanted = config.training.precision
+    if wanted != "auto" or device.type != "cpu":
+        return choose_precision(wanted, device)
+    known = directory.load_auto_choices().precision
+    if known is not None and (known == "fp32" or computes_bf16()):
+        return PrecisionChoice(known, "as this run began")
+    choice = choose_precision(wanted, device)
+    if ranks.sum_host([choice.name == "bf16"])[0] not in (0, ranks.size):
+        choice = PrecisionChoice("fp32", "not every rank's CPU is faster in bf16", is_measured=True)
+    if choice.is_measured and ranks.is_first:
+        directory.save_auto_choices(precision=choice.name)
+    return choice
 
 
 def _prepare(config: Config, directory: RunDirectory, initial: InitialModel | None, ranks: Ranks) -> Prepared:
@@ -419,7 +435,7 @@ def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepa
     wanted, batch_type, device = config.training.batch_size, config.training.batch_type, trainer.precision.device
     if wanted != "auto":
         return wanted
-    if (known := directory.load_batch_size()) is not None:
+    if (known := directory.load_auto_choices().batch_size) is not None:
         return known
     lengths = prepared.train.source_lengths, prepared.train.target_lengths
     smallest = 1 + int(max(side.max() for side in lengths)) if batch_type == "tokens" else 1
@@ -431,7 +447,7 @@ def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepa
         processes=trainer.ranks.size,
     )
     say(f"batch size {fitted:,} {batch_type} fits into memory")
-    directory.save_batch_size(fitted)
+    directory.save_auto_choices(batch_size=fitted)
     return fitted
 
 
