@@ -78,7 +78,7 @@ def test_the_same_process_goes_on_with_the_library(cache: Path) -> None:
         out, _ = process.communicate("some text")
     assert out.splitlines() == [
         f"{process.pid} mimalloc ['train', 'a b', '--x=1'] some text []",
-        "2000 1",
+        "60000 1",
     ]
     assert process.returncode == 7
 

@@ -30,8 +30,9 @@ _LINKER_CACHE = Path("/etc/ld.so.cache")
 
 _LIBRARIES = ("libmimalloc.so.3", "libmimalloc.so.2")
 _SETTINGS = "MIMALLOC_PURGE_DELAY"
-_DELAY = "2000"
-"""Milliseconds that freed memory stays with the process: at once, a sixth of the time would go into new pages."""
+_DELAY = "60000"
+"""Milliseconds that freed memory stays with the process. Blocks of some sizes are used once in many steps: given back
+at once or after two seconds, a sixth of the time went into new pages on machines where those are slow."""
 _VARIABLES = ("LD_PRELOAD", _SETTINGS)
 
 
