@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from seq2seq.kernels import LANES
-from seq2seq.kernels.products import FEATURES, PANEL, ROWS, VECTORS, call_tile, store_rows
-from seq2seq.kernels.vectors import CALCULUS, FLOAT, INTEGER, VECTOR, copy, floats, load, spread
+from seq2seq.kernels.products import FEATURES, PANEL, ROWS, VECTORS, call_tile, share_of_next, store_rows
+from seq2seq.kernels.vectors import BYTES, CALCULUS, FAR, FLOAT, INTEGER, VECTOR, copy, fetch, floats, load, spread
 
 _BITS = 512 if {"avx512f", "avx512vnni"} <= FEATURES else 256 if "avxvnni" in FEATURES else 0
 
@@ -63,11 +63,12 @@ def int8_product(
         for row in range(0, rows, ROWS):
             count = min(rows - row, ROWS)
             given, scale = rounded.ctypes.data + row * pitch, scales.ctypes.data + row * 4
+            ahead = share_of_next(panel, row, groups, columns - begin)
             if columns - begin >= PANEL:
                 here = out + (row * columns + begin) * 4
-                _tile(here, columns, given, scale, panel, end, whole, least, groups, count)
+                _tile(here, columns, given, scale, panel, end, whole, least, groups, ahead, count)
                 continue
-            _tile(spare.ctypes.data, PANEL, given, scale, panel, end, whole, least, groups, count)
+            _tile(spare.ctypes.data, PANEL, given, scale, panel, end, whole, least, groups, ahead, count)
             for i in range(count):
                 copy(out + ((row + i) * columns + begin) * 4, spare.ctypes.data + i * PANEL * 4, (columns - begin) * 4)
 
@@ -104,18 +105,20 @@ def _tile(
     whole: Any,
     least: Any,
     groups: Any,
+    ahead: Any,
     count: Any,
 ) -> Any:
     """`PANEL` outputs of `count` rows; see `products._tile`."""
 
     def rows(build: Any, number: int, arguments: Sequence[Any]) -> None:
-        out, pitch, x, scales, panel, ends, whole, least, groups, _ = arguments
+        out, pitch, x, scales, panel, ends, whole, least, groups, ahead, _ = arguments
         end = build.mul(whole, INTEGER(4))
         steps = [INTEGER(vector * LANES * 4) for vector in range(VECTORS)]
         factors = [load(build, ends, step) for step in steps]
         biases = [load(build, build.add(ends, end), step) for step in steps]
         values = []
-        for row, sums in enumerate(_sums(build, number, x, panel, build.add(ends, build.add(end, end)), groups)):
+        begins = build.add(ends, build.add(end, end))
+        for row, sums in enumerate(_sums(build, number, x, panel, begins, groups, ahead)):
             scale = spread(build, load(build, scales, INTEGER(row * 4), FLOAT))
             scaled = [build.fmul(scale, factor, flags=_FLAGS) for factor in factors]
             products = [
@@ -128,10 +131,10 @@ def _tile(
     def generate(_: Any, build: Any, __: Any, arguments: Any) -> Any:
         call_tile(build, "seq2seq.int8_tile", arguments, rows)
 
-    return types.void(*[types.intp] * 7, types.float32, *[types.intp] * 2), generate
+    return types.void(*[types.intp] * 7, types.float32, *[types.intp] * 3), generate
 
 
-def _sums(build: Any, rows: int, x: Any, panel: Any, begins: Any, groups: Any) -> list[list[Any]]:
+def _sums(build: Any, rows: int, x: Any, panel: Any, begins: Any, groups: Any, ahead: Any) -> list[list[Any]]:
     """Generate the integer sums of a tile."""
     steps = [INTEGER(vector * LANES * 4) for vector in range(VECTORS)]
     totals = [[cgutils.alloca_once(build, _WORDS) for _ in steps] for _ in range(rows)]
@@ -139,6 +142,7 @@ def _sums(build: Any, rows: int, x: Any, panel: Any, begins: Any, groups: Any) -
         for total, step in zip(row, steps, strict=True):
             build.store(load(build, begins, step, _WORDS), total)
     with cgutils.for_range(build, groups, intp=INTEGER) as loop:
+        fetch(build, ahead, build.mul(loop.index, INTEGER(BYTES)), FAR)
         offset = build.mul(loop.index, INTEGER(PANEL * 4))
         weights = [load(build, panel, build.add(offset, step), _WORDS) for step in steps]
         x_at = build.add(x, build.mul(loop.index, INTEGER(4)))

@@ -160,12 +160,16 @@ def load(build: _Builder, address: Any, offset: Any, kind: Any = VECTOR) -> Any:
     return build.load(at(build, address, offset, kind), align=8 if kind is INTEGER else 4)
 
 
-def fetch(build: _Builder, address: Any, ahead: Any) -> None:
+NEAR, FAR = 3, 2
+"""Caches to prefetch into: the first one, or the one behind it."""
+
+
+def fetch(build: _Builder, address: Any, ahead: Any, cache: int = NEAR) -> None:
     kind, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     fetch = cgutils.get_or_insert_function(
         build.module, ir.FunctionType(ir.VoidType(), [kind, number, number, number]), "llvm.prefetch.p0"
     )
-    build.call(fetch, [build.inttoptr(build.add(address, ahead), kind), number(0), number(3), number(1)])
+    build.call(fetch, [build.inttoptr(build.add(address, ahead), kind), number(0), number(cache), number(1)])
 
 
 def listed_row(build: _Builder, rows: Any, places: Any, index: Any, pitch: Any) -> Any:
