@@ -64,8 +64,7 @@ def listed_product(
                 bias = floats(bias_at, (size,))
                 for i in range(count):
                     out[row, i] += bias[own[i]]
-            for i in range(count, most):
-                out[row, i] = -np.inf
+            out[row, count:] = -np.inf
 
 
 @intrinsic

@@ -13,7 +13,8 @@ from numba import njit
 from seq2seq.kernels import BLOCKS, LANES, LOG2_E
 from seq2seq.kernels.vectors import CALCULUS, copy, exp2, floats, row_mixture, row_products
 
-# In numba, float() of an fp32 number is that number: np.float64() widens it.
+# In numba, float() of an fp32 number is that number: np.float64() widens it. An index counts from the end if it is
+# negative, unless it is that of a `range` from 0 on: other loops would gather their numbers one by one.
 Array = Any
 """A C-contiguous numpy array; the letters of shapes are those of `models/interface.py`."""
 
@@ -74,22 +75,22 @@ def attention(
                     ahead,
                 )
             for head in range(heads):
-                begin = head * pitch
-                top = weights[begin]
-                for i in range(begin, begin + count):
-                    top = weights[i] if weights[i] > top else top
-                for i in range(begin, begin + count):
-                    weights[i] = (weights[i] - top) * scale
+                scores = floats(weights.ctypes.data + head * pitch * 4, (count,))
+                top = scores[0] if count else _ZERO
+                for i in range(count):
+                    top = scores[i] if scores[i] > top else top
+                for i in range(count):
+                    scores[i] = (scores[i] - top) * scale
             for i in range(heads * pitch):  # the gaps between the heads as well: one long loop is faster
                 weights[i] = exp2(weights[i], _ONE, _ZERO)
             for head in range(heads):
-                begin = head * pitch
+                scores = floats(weights.ctypes.data + head * pitch * 4, (count,))
                 total = _ZERO
-                for i in range(begin, begin + count):
-                    total += weights[i]
+                for i in range(count):
+                    total += scores[i]
                 row_mixture(
                     out_at + ((sentence * fan + row) * heads + head) * step,
-                    weights.ctypes.data + begin * 4,
+                    scores.ctypes.data,
                     values_at + (sentence * heads + head) * room * step,
                     places.ctypes.data,
                     count,
@@ -139,9 +140,9 @@ def normalise(logits: Array, out: Array) -> None:
         top = _block_maxima(scores, maxima) * _LOG2_E  # rounded, and so taken from the sum and added to it
         total = 0.0
         for begin in range(0, size, _ADDED):
-            part = _ZERO
-            for token in range(begin, min(begin + _ADDED, size)):
-                part += exp2(scores[token], _LOG2_E, top)
+            added, part = scores[begin : begin + _ADDED], _ZERO
+            for i in range(len(added)):
+                part += exp2(added[i], _LOG2_E, top)
             total += part
         out[row] = (np.float64(top) + np.log2(total)) / np.float64(_LOG2_E)
 
@@ -190,17 +191,16 @@ def choose(logits: Array, offsets: Array, totals: Array, places: Array) -> None:
 @njit(fastmath=CALCULUS)
 def _block_maxima(scores: Array, maxima: Array) -> Any:
     """Write the largest score of each block b into maxima[b]; returns the largest of all."""
-    size = len(scores)
-    whole = size // BLOCKS * BLOCKS
+    whole = len(scores) // BLOCKS * BLOCKS
+    lines, rest = scores[:whole].reshape(-1, BLOCKS), scores[whole:]
     for block in range(BLOCKS):
-        maxima[block] = scores[block]
-    for begin in range(BLOCKS, whole, BLOCKS):
+        maxima[block] = lines[0, block]
+    for line in range(1, len(lines)):
         for block in range(BLOCKS):
-            score = scores[begin + block]
+            score = lines[line, block]
             maxima[block] = score if score > maxima[block] else maxima[block]
-    for block in range(size - whole):
-        score = scores[whole + block]
-        maxima[block] = score if score > maxima[block] else maxima[block]
+    for block in range(len(rest)):
+        maxima[block] = rest[block] if rest[block] > maxima[block] else maxima[block]
     top, other = maxima[0], maxima[1]
     for block in range(2, BLOCKS, 2):  # two independent maxima, which the CPU computes in parallel
         top = maxima[block] if maxima[block] > top else top

@@ -28,7 +28,11 @@ def _powers(degree: int) -> tuple[np.float32, ...]:
 
 
 _C0, _C1, _C2, _C3, _C4, _C5, _C6 = _powers(6)
-_HALF, _LEAST, _BIAS, _STEP = np.float32(0.5), np.float32(-126), np.float32(127), np.float32(2**23)
+_LEAST = np.float32(-126)
+_ROUNDING = np.float32(1.5 * 2**23)
+"""Added to a small number, it leaves no bit for a fraction; the lowest bits of the sum are the rounded number."""
+_BITS = np.int32(_ROUNDING.view(np.int32) - 127)
+"""Less these bits, that sum is the exponent of a power of two."""
 
 
 @njit(fastmath={"contract"})  # regrouping would lose the fraction of a large number
@@ -36,12 +40,10 @@ def exp2(x, factor, offset):  # type: ignore[no-untyped-def]
     """2^(factor * x - offset) in fp32, for exponents up to 0; no result is below the smallest normal number."""
     x = factor * x - offset
     x = _LEAST if x < _LEAST else x  # so written, NaN stays
-    whole = np.floor(x + _HALF)
-    part = x - whole
+    rounded = np.float32(x + _ROUNDING)
+    part = x - (rounded - _ROUNDING)
     power = (((((_C6 * part + _C5) * part + _C4) * part + _C3) * part + _C2) * part + _C1) * part + _C0
-    # 2^whole has this exponent and mantissa 0. A NaN must not be converted to an integer.
-    exponent = whole if whole > _LEAST else _LEAST
-    return power * np.int32((exponent + _BIAS) * _STEP).view(np.float32)
+    return power * np.int32((rounded.view(np.int32) - _BITS) << 23).view(np.float32)
 
 
 FLOAT, INTEGER = ir.FloatType(), ir.IntType(64)
