@@ -87,7 +87,7 @@ class AutoChoices(Record):
     batch_size: Annotated[int, Field(gt=0, lt=2**31)] | None = None
     """The largest that fits into memory."""
     precision: Literal["fp32", "bf16"] | None = None
-    """In which its CPU multiplies matrices faster."""
+    """The faster one on its CPU."""
 
 
 class Estimate(Record):

@@ -18,6 +18,7 @@ from seq2seq import __version__
 from seq2seq.config import Config, load_config
 from seq2seq.export.folder import Trained, seal
 from seq2seq.extras import EXTRAS
+from seq2seq.optimization.precision import PrecisionChoice
 from seq2seq.runs.doctor import _last_lines
 from seq2seq.runs.environment import log_header, machine_facts
 from seq2seq.sealed_records import write_record
@@ -89,8 +90,9 @@ def test_gpus_are_named_with_what_decides(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_header_of_a_log_is_one_line_of_it() -> None:
-    header = log_header(Config())
+    header = log_header(Config(), PrecisionChoice("bf16", "as this run began"))
     assert "\n" not in header
+    assert "(as this run began)" in header
     assert f"torch {torch.__version__}" in header
     assert "memory" in header
     assert len(header) < 500

@@ -275,7 +275,7 @@ def use(run: Path) -> None:
     for task in (
         directory.load_results,
         directory.load_data_record,
-        directory.load_auto_choices,
+        lambda: directory.save_auto_choices(batch_size=32),
         lambda: directory.load_pairs("test"),
         lambda: directory.load_pairs("valid"),
         lambda: _load_result(directory),

@@ -270,8 +270,8 @@ class TrainingSettings(Settings):
     max_gradient_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this norm; null does not clip."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto` takes bf16 on a GPU that has it, and on a CPU where products of matrices are faster in it, as it tries;
-    fp32 elsewhere. It says why. fp16 needs CUDA."""
+    """`auto` takes bf16 on a GPU that has it, and on a CPU where a short trial shows that it multiplies matrices faster
+    in bf16; fp32 elsewhere. It says why. fp16 needs CUDA."""
     activation_checkpointing: bool = False
     """Transformer: keep no activations inside layers but compute them again going backward (Chen et al. 2016): less
     memory, about a third more time."""

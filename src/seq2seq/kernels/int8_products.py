@@ -63,7 +63,7 @@ def int8_product(
         for row in range(0, rows, ROWS):
             count = min(rows - row, ROWS)
             given, scale = rounded.ctypes.data + row * pitch, scales.ctypes.data + row * 4
-            ahead = share_of_next(panel, row, groups, columns - begin)
+            ahead = share_of_next(panel, row, rows, groups, columns - begin)
             if columns - begin >= PANEL:
                 here = out + (row * columns + begin) * 4
                 _tile(here, columns, given, scale, panel, end, whole, least, groups, ahead, count)

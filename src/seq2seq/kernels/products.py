@@ -63,7 +63,7 @@ def product(
         panel, end = panels + begin * inner * 4, bias + begin * 4
         for row in range(0, rows, ROWS):
             count, given = min(rows - row, ROWS), x + row * inner * 4
-            ahead = share_of_next(panel, row, inner, columns - begin)
+            ahead = share_of_next(panel, row, rows, inner, columns - begin)
             if columns - begin >= PANEL:
                 _tile(out + (row * columns + begin) * 4, columns, given, panel, end, least, inner, ahead, count)
                 continue
@@ -73,15 +73,15 @@ def product(
 
 
 @njit
-def share_of_next(panel: Any, row: Any, steps: Any, left: Any) -> Any:
+def share_of_next(panel: Any, row: Any, rows: Any, steps: Any, left: Any) -> Any:
     """Where the tile that begins at this row prefetches, a vector at each of its steps.
 
-    The tiles of a panel share the next one. Its first tile would otherwise wait for the memory, a third of the time of
-    30 rows where all weights do not fit into a core's own cache. The last panel, and its later tiles, have nothing to
-    prefetch, and ask for what is there.
+    The tiles of a panel share the next one, whose first tile would otherwise wait for the memory, where all weights do
+    not fit into a core's own cache. Tiles without a share, those of the last panel, and a tile that is alone name the
+    start of their own panel, which is in the cache already. `left` is the number of columns from this panel on.
     """
     share = row // ROWS
-    return panel + (VECTORS + share) * steps * BYTES if share < VECTORS and left > PANEL else panel
+    return panel + (VECTORS + share) * steps * BYTES if share < VECTORS and rows > ROWS and left > PANEL else panel
 
 
 @intrinsic

@@ -55,7 +55,7 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionCh
         case "cpu" if computes_bf16() and _has_bf16_instructions():
             if bf16_speedup() > _WORTHWHILE:
                 return PrecisionChoice("bf16", "the CPU multiplies matrices faster in bf16", is_measured=True)
-            return PrecisionChoice("fp32", "the CPU multiplies matrices no faster in bf16", is_measured=True)
+            return PrecisionChoice("fp32", "bf16 is not much faster on this CPU", is_measured=True)
         case "cpu":
             return PrecisionChoice("fp32", "the CPU has no bf16 matrix instructions")
     return PrecisionChoice("fp32", f"mixed precision is not tried on {device.type}")
@@ -75,9 +75,9 @@ _WORTHWHILE = 1.2
 def bf16_speedup() -> float:
     """How many times as fast as in fp32 this CPU multiplies matrices in bf16, of the size of a small model's layers.
 
-    With instructions for bf16 it is 2.5 times (AMD Zen 5) to 8 times (Intel with AMX), but 0.6 times on an Intel Xeon
-    whose AMX the virtual machine hides. One thread computes, for some 0.1 s; the fastest of five products counts, since
-    other programs only ever make one slower.
+    With instructions for bf16 it is 2.5 times (AMD Zen 5) to 7 times (Intel with AMX), but 0.6 times on an Intel Xeon
+    whose AMX the virtual machine hides. One thread computes, for 0.1 to 0.3 s; the fastest of five products counts,
+    since other programs only ever make one slower.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -195,7 +195,8 @@ class RunDirectory:
 
     def save_auto_choices(self, **choices: int | str) -> None:
         """Write choices into auto.json, beside those of other settings."""
-        write_record(self.auto, {**self.load_auto_choices().model_dump(exclude_none=True), **choices})
+        known = self.load_auto_choices().model_dump(include=set(AutoChoices.model_fields), exclude_none=True)
+        write_record(self.auto, {**known, **choices})
 
     def load_estimate(self) -> Estimate | None:
         """Load estimate.json; None until the first steps are timed, and in runs of earlier versions.

@@ -97,7 +97,9 @@ def examine(directory: RunDirectory) -> DoctorReport:
     facts |= _exports(directory.path, remarks)
     facts["finished"] = "no" if results is None else "yes"
     facts["last said"] = " | ".join(map(str.strip, _last_lines(directory.log))) or "nothing"
-    _result_or_fault(directory.load_auto_choices, faults)
+    choices = _result_or_fault(directory.load_auto_choices, faults)
+    if choices is not None and choices.precision is not None:
+        facts["trained in"] = choices.precision
     _result_or_fault(directory.load_attention, faults)
     record = _result_or_fault(directory.load_data_record, faults)
     counts = None if record is None else record.counts

@@ -29,7 +29,7 @@ from seq2seq.distributed.placement import place
 from seq2seq.errors import UserError
 from seq2seq.extras import EXTRAS
 from seq2seq.kernels.compile import COMPILING, int8_fault, load
-from seq2seq.optimization.precision import choose_precision
+from seq2seq.optimization.precision import PrecisionChoice, choose_precision
 from seq2seq.sanitize import redact
 from seq2seq.system import available_cores, computes_bf16
 
@@ -78,13 +78,13 @@ def machine_facts(config: Config, cache: Path) -> Facts:
     }
 
 
-def log_header(config: Config) -> str:
-    """One line of the main facts, for the head of the training log."""
+def log_header(config: Config, precision: PrecisionChoice) -> str:
+    """One line of the main facts, for the head of the training log of a run in this precision."""
     cpu = _processor()
     facts = [cpu["cores"], *([cpu["features"]] if cpu["features"] else []), *dict(_memory()).values()]
     facts.append(f"memory from {allocator.loaded() or 'the system'}")
     devices = [text for name, text in _devices() if name != "cpu"]
-    chosen = [f"{name} {text}" for name, text in _chosen(config)]
+    chosen = [f"{name} {text}" for name, text in _chosen(config, precision)]
     versions = [f"{name} {text}" for name, text in _versions().items() if name in ("seq2seq", "python", "torch")]
     return "; ".join(
         [", ".join(versions), platform.platform(terse=True), ", ".join(facts), *devices, ", ".join(chosen)]
@@ -183,12 +183,12 @@ def _devices() -> Iterator[tuple[str, str]]:
         yield "mps", "yes"
 
 
-def _chosen(config: Config) -> Iterator[tuple[str, str]]:
-    """Device, precision and ranks that `auto` and 0 resolve to, or the error."""
+def _chosen(config: Config, precision: PrecisionChoice | None = None) -> Iterator[tuple[str, str]]:
+    """Device, precision and ranks that `auto` and 0 resolve to, or the error; a run may have its precision already."""
     try:
         placement = place(config)
         device = placement.device
-        precision = choose_precision(config.training.precision, device)
+        precision = precision or choose_precision(config.training.precision, device)
     except UserError as error:
         yield "device", error.what
         return

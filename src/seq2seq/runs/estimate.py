@@ -33,7 +33,7 @@ from seq2seq.optimization.precision import Precision, choose_precision
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.evaluate import texts_to_validate
 from seq2seq.sealed_records import Estimate, write_record
-from seq2seq.system import GENERATED_PRODUCTS, keep_freed_memory, peak_memory
+from seq2seq.system import GENERATED_PRODUCTS, keep_freed_memory, limit_generated_code, peak_memory
 from seq2seq.training.step import LossModule, train_step
 from seq2seq.training.trainer import Trainer
 
@@ -327,6 +327,7 @@ def _time_machine(folder: Path, choices: Choices, config: Config, placement: Pla
     """Time training steps as one rank, and write FLOP/s to a file."""
     torch.set_num_threads(placement.threads)
     keep_freed_memory()
+    limit_generated_code()
     precision = Precision(choose_precision(config.training.precision, placement.device), placement.device)
     model = build_model(config.model, choices.vocabulary, choices.vocabulary).to(placement.device)
     losses = LossModule(model, label_smoothing=config.training.label_smoothing)

@@ -30,7 +30,7 @@ from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.precision import Precision, PrecisionChoice, choose_precision
+from seq2seq.optimization.precision import Precision
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, replanned_estimate, time_steps
@@ -38,13 +38,14 @@ from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_st
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.fine_tuning_recipe import with_recipe
 from seq2seq.runs.lock import locked
+from seq2seq.runs.precision import agreed_precision
 from seq2seq.runs.replay import training_mixture, with_replay
 from seq2seq.runs.run_config import check_run_config, save_run_config, with_data_seed, with_defaults_of_the_start
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
-from seq2seq.system import computes_bf16, keep_freed_memory, limit_generated_code
+from seq2seq.system import keep_freed_memory, limit_generated_code
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
@@ -264,8 +265,8 @@ def _set_up(config: Config, directory: RunDirectory, placement: Placement, ranks
     torch.set_num_threads(placement.threads)
     keep_freed_memory()
     limit_generated_code()
-    log_only(log_header(config))
-    precision = Precision(_precision(config, directory, placement.device, ranks), placement.device)
+    precision = Precision(agreed_precision(config, directory, placement.device, ranks), placement.device)
+    log_only(log_header(config, precision.choice))
     init_from = config.training.init_from
     # A run that goes on takes everything from its own checkpoint.
     initial = None if init_from is None or directory.has_checkpoints else initial_weights(init_from, config)
@@ -281,22 +282,6 @@ def _set_up(config: Config, directory: RunDirectory, placement: Placement, ranks
         batch_size = _batch_size(config, directory, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
     return _plan(config, directory, trainer, data, prepared, started, only_estimates=start.only_estimates)
-
-
-def _precision(config: Config, directory: RunDirectory, device: torch.device, ranks: Ranks) -> PrecisionChoice:
-    """The precision of the config; for `auto` on a CPU, that of an earlier start or one that all ranks agree on."""
-    wanted = config.training.precision
-    if wanted != "auto" or device.type != "cpu":
-        return choose_precision(wanted, device)
-    known = directory.load_auto_choices().precision
-    if known is not None and (known == "fp32" or computes_bf16()):
-        return PrecisionChoice(known, "as this run began")
-    choice = choose_precision(wanted, device)
-    if ranks.sum_host([choice.name == "bf16"])[0] not in (0, ranks.size):
-        choice = PrecisionChoice("fp32", "not every rank's CPU is faster in bf16", is_measured=True)
-    if choice.is_measured and ranks.is_first:
-        directory.save_auto_choices(precision=choice.name)
-    return choice
 
 
 def _prepare(config: Config, directory: RunDirectory, initial: InitialModel | None, ranks: Ranks) -> Prepared:
