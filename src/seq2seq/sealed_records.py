@@ -82,7 +82,7 @@ class Results(Record):
 
 
 class AutoChoices(Record):
-    """What `auto` has found by trying on the machine where a run began; a resumed run keeps it."""
+    """Values of settings that are `auto`, found by trying where a run began, and kept when it resumes."""
 
     batch_size: Annotated[int, Field(gt=0, lt=2**31)] | None = None
     """The largest that fits into memory."""

@@ -74,7 +74,7 @@ def product(
 
 @njit
 def share_of_next(panel: Any, row: Any, rows: Any, steps: Any, left: Any) -> Any:
-    """Where the tile that begins at this row prefetches, a vector at each of its steps.
+    """Address of the vectors that the tile of this row prefetches, one at each of its `steps`.
 
     The tiles of a panel share the next one, whose first tile would otherwise wait for the memory, where all weights do
     not fit into a core's own cache. Tiles without a share, those of the last panel, and a tile that is alone name the

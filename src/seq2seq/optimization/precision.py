@@ -26,7 +26,7 @@ class PrecisionChoice(NamedTuple):
     name: Literal["fp32", "bf16", "fp16"]
     reason: str
     is_measured: bool = False
-    """Whether products were timed, which may end differently another time."""
+    """True if products were timed, since another time may lead to another choice."""
 
 
 def choose_precision(wanted: PrecisionName, device: torch.device) -> PrecisionChoice:
@@ -73,7 +73,7 @@ _WORTHWHILE = 1.2
 
 @lru_cache(maxsize=1)
 def bf16_speedup() -> float:
-    """How many times as fast as in fp32 this CPU multiplies matrices in bf16, of the size of a small model's layers.
+    """Speed of matrix products in bf16 relative to fp32 on this CPU, at the size of a small model's layers.
 
     With instructions for bf16 it is 2.5 times (AMD Zen 5) to 7 times (Intel with AMX), but 0.6 times on an Intel Xeon
     whose AMX the virtual machine hides. One thread computes, for 0.1 to 0.3 s; the fastest of five products counts,
