@@ -467,7 +467,7 @@ def test_a_dead_worker_ends_the_translation(transformer: Path, long_text: Path, 
         child.send(signal.SIGCONT)
         outcome = child.end()
     assert outcome.code == 8, outcome.err
-    assert "error: translation worker" in outcome.err
+    assert "error: worker" in outcome.err
     assert "was killed by SIGKILL" in outcome.err
     assert "--resume" in outcome.err
     assert "Traceback" not in outcome.err
@@ -537,7 +537,7 @@ def test_pairs_are_scored_some_at_a_time(
     (tmp_path / "a.de").write_text("Ich bin hier.\n" * 5, encoding="utf-8")
     command = ("score", transformer, "-s", tmp_path / "a.en", "-t", tmp_path / "a.de", "--json")
     together = [json.loads(row) for row in rows(seq2seq(*command))]
-    monkeypatch.setattr("seq2seq.cli.evaluate._SCORED_AT_ONCE", 2)
+    monkeypatch.setattr("seq2seq.decoding.workers.Parallelism.scored_pairs", 2)
     apart = [json.loads(row) for row in rows(seq2seq(*command))]
     assert [row["line"] for row in apart] == [1, 2, 3, 4, 5]
     for one, other in zip(apart, together, strict=True):

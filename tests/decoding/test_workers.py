@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,19 @@ import torch
 
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import NativeEngine
+from seq2seq.decoding.forced_decoding import Scorer
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.decoding.translator import TranslationOptions, Translator
-from seq2seq.decoding.workers import Parallelism, PoolCache, ProcessPool, SerialPool, ThreadPool, can_fork, open_pool
+from seq2seq.decoding.workers import (
+    Parallelism,
+    PoolCache,
+    ProcessPool,
+    SerialPool,
+    ThreadPool,
+    can_fork,
+    map_parts,
+    open_pool,
+)
 from seq2seq.errors import DivergenceError, WorkerError
 from tests.decoding.tiny_models import RecurrentModel, letters
 
@@ -73,7 +83,7 @@ def test_every_pool_gives_the_same(parallelism: Parallelism) -> None:
 
 
 def test_batches_are_shared_and_come_back_in_order() -> None:
-    pool = ProcessPool(Echo(), 3)
+    pool = ProcessPool(Echo().search, 3)
     try:
         jobs = [pool.submit(sentences(Echo.SLOW, number, 7), GREEDY) for number in range(40)]
         found = [job.result() for job in jobs]
@@ -93,7 +103,7 @@ def test_batches_are_shared_and_come_back_in_order() -> None:
 def test_large_messages_both_ways_do_not_block() -> None:
     """A pipe holds some 64 kB: a parent that writes while nobody reads waits for ever."""
     long = Sentence(list(range(100_000)))
-    pool = ProcessPool(Echo(), 2)
+    pool = ProcessPool(Echo().search, 2)
     try:
         jobs = [pool.submit([long] * 10, GREEDY) for _ in range(8)]
         assert all(job.result()[9][0].tokens == long.ids for job in jobs)
@@ -102,7 +112,7 @@ def test_large_messages_both_ways_do_not_block() -> None:
 
 
 def test_attention_travels() -> None:
-    pool = ProcessPool(Echo(), 1)
+    pool = ProcessPool(Echo().search, 1)
     try:
         found = pool.submit(sentences(4), GREEDY._replace(with_attention=True)).result()
     finally:
@@ -134,7 +144,7 @@ def test_workers_end_with_the_parent_in_the_middle_of_a_search(tmp_path: Path) -
 import sys, time
 sys.path[:] = {[str(Path(__file__).parents[2]), *sys.path]!r}
 from tests.decoding.test_workers import *
-pool = ProcessPool(Echo(), 2)
+pool = ProcessPool(Echo().search, 2)
 print(*[worker.process.pid for worker in pool._workers], flush=True)
 input()
 [job.result() for job in [pool.submit(sentences(4), GREEDY) for _ in range(4)]]
@@ -244,3 +254,65 @@ def test_many_short_texts_are_prepared_for_as_a_long_one_but_searched_in_this_pr
             assert isinstance(pool, SerialPool)
     assert prepared[:2] == [20, 20]
     assert min(prepared[2:]) >= 1_000_000
+
+
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests may have left a thread behind, beside which no process is forked."""
+    here = [threading.current_thread()]
+    monkeypatch.setattr(threading, "enumerate", lambda: here)
+
+
+@pytest.mark.parametrize("parallelism", [Parallelism(), Parallelism(2), Parallelism(threads=1)], ids=str)
+def test_parts_come_back_in_order(parallelism: Parallelism, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch)
+
+    def square(number: int) -> tuple[int, int]:
+        time.sleep(0.01 * (number % 2))
+        return number * number, os.getpid()
+
+    for count in (0, 1, 30):
+        found = list(map_parts(square, range(count), parallelism))
+        assert [result for result, _ in found] == [number * number for number in range(count)]
+        processes = {process for _, process in found} - {os.getpid()}
+        assert bool(processes) == (parallelism.processes > 1 and count > 1)
+    with pytest.raises(ZeroDivisionError if parallelism.processes == 1 else RuntimeError):
+        list(map_parts(lambda number: 1 // number, [2, 1, 0, 1], parallelism))
+
+
+def test_parts_are_not_read_ahead_without_workers() -> None:
+    """A pipe that waits for its answers would wait for ever."""
+    read: list[int] = []
+
+    def parts() -> Iterator[int]:
+        for number in range(3):
+            read.append(number)
+            yield number
+
+    results = map_parts(lambda number: number, parts(), Parallelism())
+    assert next(results) == 0
+    assert read == [0]
+
+
+def test_scores_of_the_workers_are_those_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone(monkeypatch)
+    monkeypatch.setattr(Parallelism, "scored_pairs", 16)
+    made = engine()
+    scorer = Scorer(made.model, letters(), DecodingSettings(), torch.device("cpu"))
+    pairs = [("abc" * (n % 5), "ba" * (n % 7)) for n in range(100)]
+    with_workers, without = (
+        Translator(made, letters(), DecodingSettings(), scorer=scorer, parallelism=parallelism)
+        for parallelism in (Parallelism(2), Parallelism())
+    )
+    before = children()
+    scores = with_workers.score(iter(pairs))
+    found = [next(scores)]
+    assert len(children() - before) == 2
+    found += scores
+    assert children() == before
+    assert [score._replace(log_probability=0.0, token_scores=()) for score in found] == [
+        score._replace(log_probability=0.0, token_scores=()) for score in scorer.score(pairs)
+    ]
+    expected = list(without.score(pairs))
+    assert [score.log_probability for score in found] == pytest.approx([score.log_probability for score in expected])

@@ -94,13 +94,16 @@ class WordAligner:
         self._source = Segmenter(tokenizers.source)
         self._target = self._source if tokenizers.joint else Segmenter(tokenizers.target)
 
-    def align(self, pairs: Sequence[tuple[str, str]], options: AlignmentOptions | None = None) -> list[Alignment]:
+    def align(
+        self, pairs: Sequence[tuple[str, str]], options: AlignmentOptions | None = None, *, start: int = 0
+    ) -> list[Alignment]:
         """The links of each (source, target) pair; none if a side is blank.
 
-        Words are separated by ASCII white space. Raises as `attention`, and `UsageError` for an unknown layer or head.
+        Words are separated by ASCII white space. `start` is the number of pairs before these, for warnings. Raises as
+        `attention`, and `UsageError` for an unknown layer or head.
         """
         alignments: list[Alignment] = [()] * len(pairs)
-        for index, attention in self._attend(pairs):
+        for index, attention in self._attend(pairs, start):
             alignments[index] = attention.links(options or AlignmentOptions())
         return alignments
 
@@ -122,9 +125,10 @@ class WordAligner:
         targets = self._target.segment([target for _, target in pairs], self._limit(self.model.max_target_length))
         return [pair for pair, *sides in zip(pairs, sources, targets, strict=True) if not any(s.cut for s in sides)]
 
-    def _attend(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, PairAttention]]:
-        sources = self._segments(self._source, [source for source, _ in pairs], self.model.max_source_length, "source")
-        targets = self._segments(self._target, [target for _, target in pairs], self.model.max_target_length, "target")
+    def _attend(self, pairs: Sequence[tuple[str, str]], start: int = 0) -> Iterator[tuple[int, PairAttention]]:
+        source, target = self.model.max_source_length, self.model.max_target_length
+        sources = self._segments(self._source, [pair[0] for pair in pairs], source, "source", start)
+        targets = self._segments(self._target, [pair[1] for pair in pairs], target, "target", start)
         lengths = [max(len(s.ids), len(t.ids)) + 1 for s, t in zip(sources, targets, strict=True)]
         for batch in batches_by_length(lengths, self.settings.batch_tokens):
             longest = lengths[batch[0]]
@@ -136,10 +140,12 @@ class WordAligner:
                     rows, columns = len(targets[i].ids) + 1, len(sources[i].ids) + 1
                     yield i, PairAttention(sources[i], targets[i], weights[row, :, :, :rows, :columns])
 
-    def _segments(self, segmenter: Segmenter, texts: Sequence[str], longest: int | None, side: str) -> list[Segments]:
+    def _segments(
+        self, segmenter: Segmenter, texts: Sequence[str], longest: int | None, side: str, start: int
+    ) -> list[Segments]:
         limit = self._limit(longest)
         segments = segmenter.segment(texts, limit)
-        for number, found in enumerate(segments, start=1):
+        for number, found in enumerate(segments, start=start + 1):
             if found.cut:
                 console.warn(f"{side} {number}: more than {limit} tokens; words beyond them are not aligned")
         return segments

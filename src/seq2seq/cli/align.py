@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -31,9 +31,9 @@ from seq2seq.resumable_output import open_output
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import Alignment, AlignmentOptions, WordAligner
     from seq2seq.data.files import Pair
+    from seq2seq.decoding.workers import Parallelism
     from seq2seq.runs.loaded_run import LoadedRun
 
-_CHUNK_LINES = 1024
 _MAX_PAGE_PAIRS = 200
 _PICTURES = (".svg", ".png", ".html", ".txt")
 
@@ -130,9 +130,14 @@ def align(
         _draw(picture, loaded.aligner(), pairs, view)
         return
     other = None if reverse is None else load(reverse, device=device, threads=threads)
-    chunks = text.chunks(loaded, target_tag, _CHUNK_LINES)
+    from seq2seq.decoding.workers import Parallelism
+
+    # A pipe may wait for the links of its first lines, and translating takes all workers.
+    is_file = source is not None and source.is_file() and target is not None
+    parallelism = loaded.translator.parallelism if is_file else Parallelism()
+    chunks = text.chunks(loaded, target_tag, parallelism.scored_pairs)
     runs = _Runs(loaded, other, method)
-    _align(runs, chunks, view.options, output, translated=target is None, as_json=as_json)
+    _align(runs, chunks, view.options, output, parallelism, translated=target is None, as_json=as_json)
 
 
 class _Runs(NamedTuple):
@@ -164,15 +169,15 @@ class _Runs(NamedTuple):
                 " --source; exchange the two"
             )
 
-    def align(self, pairs: Sequence[Pair], options: AlignmentOptions) -> list[Alignment]:
-        """Links of the first run, symmetrised with those of the other run if there is one."""
+    def align(self, pairs: Sequence[Pair], options: AlignmentOptions, start: int) -> list[Alignment]:
+        """Links of the first run, symmetrised with those of the other run if there is one; see `WordAligner.align`."""
         from seq2seq.alignment.symmetrisation import symmetrise
 
-        forward = self.loaded.aligner().align(pairs, options)
+        forward = self.loaded.aligner().align(pairs, options, start=start)
         if self.reverse is None:
             return forward
         swapped = [(target, self.untagged(source)) for source, target in pairs]
-        backward = self.reverse.aligner().align(swapped, options)
+        backward = self.reverse.aligner().align(swapped, options, start=start)
         return [
             tuple(sorted(symmetrise(one, ((i, j) for j, i in other), self.method)))
             for one, other in zip(forward, backward, strict=True)
@@ -197,23 +202,33 @@ def _align(
     chunks: Iterable[list[Pair]],
     options: AlignmentOptions,
     output: Path | None,
+    parallelism: Parallelism,
     *,
     translated: bool,
     as_json: bool,
 ) -> None:
-    number = 0
-    with open_output(output, None) as stream, Progress("aligning", None, "lines") as progress:
+    from seq2seq.decoding.workers import map_parts
+
+    def numbered() -> Iterator[tuple[int, list[Pair]]]:
+        start = 0
         for chunk in chunks:
-            if not number:
+            if not start:
                 runs.check(chunk)
-            aligned = zip(chunk, runs.align(chunk, options), strict=True)
-            rows = [
-                _row(line, (runs.untagged(source), target), links, translated=translated, as_json=as_json)
-                for line, ((source, target), links) in enumerate(aligned, start=number + 1)
-            ]
+            yield start, chunk
+            start += len(chunk)
+
+    def rows_of(part: tuple[int, list[Pair]]) -> list[str]:
+        start, chunk = part
+        aligned = zip(chunk, runs.align(chunk, options, start), strict=True)
+        return [
+            _row(line, (runs.untagged(source), target), links, translated=translated, as_json=as_json)
+            for line, ((source, target), links) in enumerate(aligned, start=start + 1)
+        ]
+
+    with open_output(output, None) as stream, Progress("aligning", None, "lines") as progress:
+        for rows in map_parts(rows_of, numbered(), parallelism):
             stream.write("".join(row + "\n" for row in rows), (), {})
-            number += len(chunk)
-            progress.update(len(chunk))
+            progress.update(len(rows))
 
 
 def _view(layer: str, head: str, shift: bool, *, words: bool) -> _View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -36,7 +36,7 @@ from seq2seq.resumable_output import require_stdout
 
 if TYPE_CHECKING:
     from seq2seq.config.settings import DecodingSettings
-    from seq2seq.decoding.forced_decoding import Scorer, TargetScore
+    from seq2seq.decoding.forced_decoding import TargetScore
     from seq2seq.evaluation.metrics import MetricResult
     from seq2seq.evaluation.significance import MetricTest
     from seq2seq.runs.loaded_run import LoadedRun
@@ -45,10 +45,6 @@ RunOption = Annotated[
     list[Path] | None,
     typer.Argument(metavar="RUN", help="Run directory; not needed with --hypotheses.", show_default=False),
 ]
-
-
-_SCORED_AT_ONCE = 8192
-"""Number of pairs that `score` scores before it prints."""
 
 
 class _Evaluation(NamedTuple):
@@ -361,8 +357,7 @@ def score(
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
     alpha = loaded.config.decoding.length_penalty if length_penalty is None else length_penalty
-    pairs = _pairs(loaded, "", source, target, target_tag)
-    for number, item in enumerate(_scores(loaded.translator.scorer, pairs), start=1):
+    for number, item in enumerate(_scores(loaded, source, target, target_tag), start=1):
         ranked = item.log_probability / item.length**alpha if item.length else 0.0
         if as_json:
             entry: dict[str, Any] = {"line": number, "log_probability": item.log_probability, "score": ranked}
@@ -374,13 +369,19 @@ def score(
             typer.echo(f"{ranked if normalized else item.log_probability:.4f}")
 
 
-def _scores(scorer: Scorer, pairs: Sequence[tuple[str, str]]) -> Iterator[TargetScore]:
-    """The scores of the pairs, computed some thousand pairs at a time."""
-    with Progress("scoring", len(pairs), "pairs") as progress:
-        for begin in range(0, len(pairs), _SCORED_AT_ONCE):
-            some = pairs[begin : begin + _SCORED_AT_ONCE]
-            yield from scorer.score(some, start=begin)
-            progress.update(len(some))
+def _scores(loaded: LoadedRun, source: Path, target: Path, target_tag: str | None) -> Iterator[TargetScore]:
+    """The score of each pair of lines. Files are checked to their ends first."""
+    from seq2seq.data.files import paired, read_lines
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        sources = loaded.target_tags.add(read_lines(source), target_tag, "--target-tag")
+        return paired(sources, read_lines(target), (str(source), str(target)))
+
+    count = sum(1 for _ in pairs()) if source.is_file() and target.is_file() else None
+    with Progress("scoring", count, "pairs") as progress:
+        for score in loaded.translator.score(pairs()):
+            yield score
+            progress.update()
 
 
 def _lines(path: Path) -> list[str]:

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 
 import torch
 
 from seq2seq.config import DecodingSettings
-from seq2seq.decoding.forced_decoding import Scorer
+from seq2seq.decoding.forced_decoding import Scorer, TargetScore
 from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
@@ -25,7 +25,7 @@ from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_
 from seq2seq.decoding.translation import Translation, distinct, join
 from seq2seq.decoding.truecasing import Truecaser
 from seq2seq.decoding.unknown_words import replace_unknowns
-from seq2seq.decoding.workers import Job, Parallelism, PoolCache, WorkerPool, open_pool
+from seq2seq.decoding.workers import Job, Parallelism, PoolCache, SearchPool, map_parts, open_pool
 from seq2seq.errors import UsageError
 from seq2seq.fixed_text import is_blank
 from seq2seq.models.interface import Seq2SeqModel
@@ -77,7 +77,7 @@ class _Chunk(NamedTuple):
     start: int
     """Number of the first line, counted from 0."""
     lines: list[Line]
-    batches: deque[tuple[list[Sentence], Job]]
+    batches: deque[tuple[list[Sentence], Job[list[list[Hypothesis]]]]]
     kept: KeptText
     search: SearchOptions
 
@@ -161,6 +161,24 @@ class Translator:
             options = options._replace(search=options.search._replace(beam_size=beam_size))
         return [translations[0].text for translations in self.stream(texts, options)]
 
+    def score(self, pairs: Iterable[tuple[str, str]]) -> Iterator[TargetScore]:
+        """The log-probability of the target of each (source, target) pair, in order, see `Scorer.score`.
+
+        The workers score; the pairs are read meanwhile. Raises as `scorer`, and `WorkerError` if a worker died.
+        """
+        scorer, size = self.scorer, self.parallelism.scored_pairs
+
+        def parts() -> Iterator[tuple[list[tuple[str, str]], int]]:
+            remaining, start = iter(pairs), 0
+            while part := list(islice(remaining, size)):
+                yield part, start
+                start += len(part)
+
+        def scores(part: tuple[list[tuple[str, str]], int]) -> list[TargetScore]:
+            return scorer.score(part[0], start=part[1])
+
+        return chain.from_iterable(map_parts(scores, parts(), self.parallelism))
+
     def stream(
         self, lines: Iterable[str | Line], options: TranslationOptions | None = None
     ) -> Iterator[list[Translation]]:
@@ -210,12 +228,12 @@ class Translator:
                 while submitted:
                     yield self._finish(pool, submitted.popleft(), options)
 
-    def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[WorkerPool]:
+    def _pool(self, options: TranslationOptions, characters: int) -> AbstractContextManager[SearchPool]:
         if options.mbr is None:
             return self._pools.open(characters)
         return open_pool(MBREngine(self.engine, self.tokenizers.target, options.mbr), self.parallelism, characters)
 
-    def _submit(self, pool: WorkerPool, lines: list[Line], start: int, options: TranslationOptions) -> _Chunk:
+    def _submit(self, pool: SearchPool, lines: list[Line], start: int, options: TranslationOptions) -> _Chunk:
         limit = self.settings.max_source_tokens
         if self.engine.max_source_length is not None:
             limit = max(1, min(limit, self.engine.max_source_length - 1))
@@ -288,7 +306,7 @@ class Translator:
     def _is_copied(self, line: Line, kept: KeptText) -> bool:
         return not line.prefix and kept.copies(self.tags.split(readable(line.text))[1])
 
-    def _finish(self, pool: WorkerPool, chunk: _Chunk, options: TranslationOptions) -> list[list[Translation]]:
+    def _finish(self, pool: SearchPool, chunk: _Chunk, options: TranslationOptions) -> list[list[Translation]]:
         """Wait for the batches of a chunk, and return the translations of its lines."""
         translations: dict[tuple[int, ...], list[Translation]] = {}
         sentences: list[Sentence] = []
@@ -316,7 +334,7 @@ class Translator:
 
     def _search_again(
         self,
-        pool: WorkerPool,
+        pool: SearchPool,
         chunk: _Chunk,
         sentences: Sequence[Sentence],
         translations: dict[tuple[int, ...], list[Translation]],
@@ -339,7 +357,7 @@ class Translator:
             if len(found) < search.n_best:
                 short.append(sentence)
         size = max(1, self.settings.batch_sentences // 2)
-        again: list[tuple[bool, list[Sentence], Job]] = []
+        again: list[tuple[bool, list[Sentence], Job[list[list[Hypothesis]]]]] = []
         for group, chosen in ((demanding, search._replace(words=self._word_tokens)), (short, wider)):
             for begin in range(0, len(group), size):
                 batch = self._with_demands(group[begin : begin + size], chunk, options.glossary)

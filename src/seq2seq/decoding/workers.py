@@ -1,8 +1,8 @@
-"""Worker pools: the batches of a text are searched by processes, by threads, or by the caller itself.
+"""Worker pools: the batches of a text are computed by processes, by threads, or by the caller itself.
 
 On a CPU small operators gain little from threads and nearly everything from processes: two processes of one thread
 translate two to three times as much as one process of two threads. The processes are forked after the model is loaded,
-so they share its memory and start at once. An engine that computes outside Python (on a GPU, in another library) is
+so they share its memory and start at once. A function that computes outside Python (on a GPU, in another library) is
 called from threads. Text is read and written while the workers compute.
 
 `concurrent.futures.ProcessPoolExecutor` is not used for the processes: its threads make a later fork unsafe, it does
@@ -20,13 +20,16 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from functools import partial
+from itertools import chain, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, NoReturn, Protocol
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Generic, NamedTuple, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import torch
 from tqdm import TMonitor
@@ -34,8 +37,13 @@ from tqdm import TMonitor
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.errors import UserError, WorkerError
 
-BatchResult = list[list[Hypothesis]]
-"""The hypotheses of each sentence of a batch, as `Engine.search` returns them."""
+Arguments = ParamSpec("Arguments")
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+
+Context = Callable[[], AbstractContextManager[None]]
+"""Opened around all calls of a function in a process, see `Engine.unchanged`."""
 
 _MIN_CHARACTERS = 4000
 """Shortest text for processes: they cost 0.1 s (to fork, to warm up, to end), which 45 captions with beam 5 win back,
@@ -75,44 +83,77 @@ class Parallelism(NamedTuple):
         """Lines read before work on them begins: enough for every worker to have batches of similar lengths."""
         return 4096 if self.threads else 512 * max(2, self.processes)
 
+    @property
+    def scored_pairs(self) -> int:
+        """Pairs that are scored or aligned in one call: a second of work for a process, enough to fill a GPU."""
+        return 4096 if self.threads else 512
 
-class Job(Protocol):
+
+class Job(Protocol[Result_co]):
     """A submitted batch."""
 
-    def result(self) -> BatchResult:
-        """Wait for the search and return its result. Raises what the engine raised."""
+    def result(self) -> Result_co:
+        """Wait for the result and return it. Raises what the function raised."""
 
 
-class WorkerPool(Protocol):
-    """Searches submitted batches."""
+class WorkerPool(Protocol[Arguments, Result_co]):
+    """Calls a function with submitted batches."""
 
     chunks_ahead: int
     """Chunks of text to submit before the oldest one is finished; 0 if nothing runs in the background."""
     size: int
-    """Number of batches that are searched at the same time."""
+    """Number of batches that are computed at the same time."""
 
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
-        """Submit a batch for `Engine.search`."""
+    def submit(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Job[Result_co]:
+        """Submit a batch, the arguments of the function."""
 
     def close(self) -> None:
         """Drop the jobs that have not started, and end all processes and threads."""
 
 
+SearchPool = WorkerPool[[Sequence[Sentence], SearchOptions], list[list[Hypothesis]]]
+"""A pool for `Engine.search`."""
+
+
 @contextmanager
-def open_pool(engine: Engine, parallelism: Parallelism, characters: int) -> Iterator[WorkerPool]:
+def open_pool(engine: Engine, parallelism: Parallelism, characters: int) -> Iterator[SearchPool]:
     """A pool for one text of `characters` characters, closed at the end of the block."""
     parallelism.prepare(engine, characters)
-    with closing(_new_pool(engine, parallelism, characters)) as pool:
+    with closing(_search_pool(engine, parallelism, characters)) as pool:
         yield pool
 
 
-def _new_pool(engine: Engine, parallelism: Parallelism, characters: int) -> WorkerPool:
+def map_parts(compute: Callable[[Part], Result], parts: Iterable[Part], parallelism: Parallelism) -> Iterator[Result]:
+    """The result of each part of a text, in order; further parts are read and computed meanwhile.
+
+    Processes are forked for more than one part. Raises what `compute` raises, and `WorkerError` if a process died.
+    """
+    remaining = iter(parts)
+    first = list(islice(remaining, 2)) if parallelism.processes > 1 else []
+    pool = _new_pool(compute, nullcontext, parallelism, _MIN_CHARACTERS if len(first) > 1 else 0, "--threads")
+    with closing(pool):
+        jobs: deque[Job[Result]] = deque()
+        for part in chain(first, remaining):
+            jobs.append(pool.submit(part))
+            if len(jobs) > pool.chunks_ahead * pool.size * _JOBS_OF_A_WORKER:
+                yield jobs.popleft().result()
+        while jobs:
+            yield jobs.popleft().result()
+
+
+def _search_pool(engine: Engine, parallelism: Parallelism, characters: int) -> SearchPool:
+    return _new_pool(engine.search, engine.unchanged, parallelism, characters, "--workers")
+
+
+def _new_pool(
+    compute: Callable[Arguments, Result], context: Context, parallelism: Parallelism, characters: int, option: str
+) -> WorkerPool[Arguments, Result]:
     if parallelism.threads:
-        return ThreadPool(engine, parallelism.threads)
+        return ThreadPool(compute, parallelism.threads)
     worthwhile = parallelism.always_fork or (characters >= _MIN_CHARACTERS and _is_fork_safe())
     if parallelism.processes > 1 and worthwhile:
-        return ProcessPool(engine, parallelism.processes)
-    return SerialPool(engine, parallelism.short_text_threads if characters <= _SHORT_CHARACTERS else 0)
+        return ProcessPool(compute, parallelism.processes, context, option)
+    return SerialPool(compute, parallelism.short_text_threads if characters <= _SHORT_CHARACTERS else 0, context)
 
 
 def can_fork() -> bool:
@@ -126,6 +167,9 @@ def _is_fork_safe() -> bool:
     return can_fork() and all(isinstance(thread, TMonitor) or thread is here for thread in threading.enumerate())
 
 
+_SearchProcesses: TypeAlias = "ProcessPool[[Sequence[Sentence], SearchOptions], list[list[Hypothesis]]]"
+
+
 class PoolCache:
     """Keeps worker processes for the next text, which saves the fork and the warm-up of their memory.
 
@@ -134,14 +178,14 @@ class PoolCache:
 
     def __init__(self, engine: Engine, parallelism: Parallelism) -> None:
         self.engine, self.parallelism = engine, parallelism
-        self._idle: list[tuple[ProcessPool, tuple[int, ...]]] = []
+        self._idle: list[tuple[_SearchProcesses, tuple[int, ...]]] = []
 
     @contextmanager
-    def open(self, characters: int) -> Iterator[WorkerPool]:
+    def open(self, characters: int) -> Iterator[SearchPool]:
         """As `open_pool`. Texts that are translated at the same time get a pool each."""
         self.parallelism.prepare(self.engine, characters)
         version = self.engine.version()
-        pool = self._take(version) or _new_pool(self.engine, self.parallelism, characters)
+        pool = self._take(version) or _search_pool(self.engine, self.parallelism, characters)
         try:
             yield pool
         except BaseException:  # its workers may be busy with batches that are no longer wanted
@@ -157,7 +201,7 @@ class PoolCache:
         while self._idle:
             self._idle.pop()[0].close()
 
-    def _take(self, version: tuple[int, ...]) -> ProcessPool | None:
+    def _take(self, version: tuple[int, ...]) -> _SearchProcesses | None:
         try:
             pool, its_version = self._idle.pop()
         except IndexError:
@@ -168,84 +212,91 @@ class PoolCache:
         return None
 
 
-class SerialPool:
-    """No workers: a batch is searched when its result is asked for, with a number of torch's threads; 0 is its own."""
+class SerialPool(Generic[Arguments, Result]):
+    """No workers: a batch is computed when its result is asked for, with a number of torch's threads; 0 is its own."""
 
     chunks_ahead = 0
     size = 1
 
-    def __init__(self, engine: Engine, threads: int = 0) -> None:
-        self.engine, self.threads = engine, threads
-        self._unchanged = ExitStack()
-        self._unchanged.enter_context(engine.unchanged())
+    def __init__(self, compute: Callable[Arguments, Result], threads: int = 0, context: Context = nullcontext) -> None:
+        self.compute, self.threads = compute, threads
+        self._context = ExitStack()
+        self._context.enter_context(context())
 
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
+    def submit(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Job[Result]:
         """See `WorkerPool`."""
-        return _SerialJob(self.engine, sentences, options, self.threads)
+        return _SerialJob(partial(self.compute, *args, **kwargs), self.threads)
 
     def close(self) -> None:
         """See `WorkerPool`."""
-        self._unchanged.close()
+        self._context.close()
 
 
-class _SerialJob(NamedTuple):
-    engine: Engine
-    sentences: Sequence[Sentence]
-    options: SearchOptions
-    threads: int
+class _SerialJob(Generic[Result]):
+    def __init__(self, compute: Callable[[], Result], threads: int) -> None:
+        self.compute, self.threads = compute, threads
 
-    def result(self) -> BatchResult:
+    def result(self) -> Result:
+        """See `Job`."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:
-            return self.engine.search(self.sentences, self.options)
+            return self.compute()
         finally:
             torch.set_num_threads(before)
 
 
-class ThreadPool:
-    """Threads that call one engine."""
+class ThreadPool(Generic[Arguments, Result]):
+    """Threads that call one function."""
 
     chunks_ahead = 1
 
-    def __init__(self, engine: Engine, size: int) -> None:
-        self.engine, self.size = engine, size
+    def __init__(self, compute: Callable[Arguments, Result], size: int) -> None:
+        self.compute, self.size = compute, size
         self._executor = ThreadPoolExecutor(size, "translate")
 
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
+    def submit(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Job[Result]:
         """See `WorkerPool`."""
-        return self._executor.submit(self.engine.search, sentences, options)
+        return self._executor.submit(self.compute, *args, **kwargs)
 
     def close(self) -> None:
-        """See `WorkerPool`. Waits for running searches."""
+        """See `WorkerPool`. Waits for running calls."""
         self._executor.shutdown(cancel_futures=True)
 
 
-class _ProcessJob:
+class _Answer(NamedTuple):
+    """The result of a job, or the text of an error that is a bug."""
+
+    result: Any = None
+    traceback: str = ""
+
+
+class _ProcessJob(Generic[Result]):
     """A batch for a worker process."""
 
-    def __init__(self, pool: ProcessPool, sentences: Sequence[Sentence], options: SearchOptions) -> None:
-        self.message = (list(sentences), options)
-        self.answer: BatchResult | None = None
+    def __init__(self, pool: ProcessPool[..., Result], args: Any, kwargs: Any) -> None:
+        self.message = (args, kwargs)
+        self.answer: _Answer | None = None
         self._pool = pool
 
-    def result(self) -> BatchResult:
+    def result(self) -> Result:
         """See `Job`."""
         while self.answer is None:
             self._pool.dispatch(block=True)
-        return self.answer
+        result: Result = self.answer.result
+        return result
 
 
 class _Worker(NamedTuple):
     number: int
     process: BaseProcess
     connection: Connection
-    jobs: deque[_ProcessJob]
+    jobs: deque[_ProcessJob[Any]]
     """Jobs sent but not answered yet, oldest first."""
 
 
-class ProcessPool:
-    """Forked worker processes of one thread, each with the engine as it was at the fork.
+class ProcessPool(Generic[Arguments, Result]):
+    """Forked worker processes of one thread, each with the function, and its model, as they were at the fork.
 
     The pool has no thread: `submit` and `result` send the jobs and receive the answers. The workers ignore Ctrl-C,
     which reaches the parent too, and end with the parent, however it ends.
@@ -253,20 +304,32 @@ class ProcessPool:
 
     chunks_ahead = 1
 
-    def __init__(self, engine: Engine, size: int) -> None:
-        self.size = size
+    def __init__(
+        self,
+        compute: Callable[Arguments, Result],
+        size: int,
+        context: Context = nullcontext,
+        option: str = "--workers",
+    ) -> None:
+        """Args:
+        compute: the function.
+        size: number of processes.
+        context: opened in each process around all calls.
+        option: option for the number of processes, for hints.
+        """
+        self.size, self._option = size, option
         self._parent = os.getpid()
-        self._queue: deque[_ProcessJob] = deque()
+        self._queue: deque[_ProcessJob[Result]] = deque()
         self._workers: list[_Worker] = []
         with _sigint_blocked():
             for number in range(1, size + 1):
-                self._workers.append(self._fork(engine, number))
+                self._workers.append(self._fork(compute, context, number))
 
-    def _fork(self, engine: Engine, number: int) -> _Worker:
-        context = get_context("fork")
-        ours, theirs = context.Pipe()
+    def _fork(self, compute: Callable[Arguments, Result], context: Context, number: int) -> _Worker:
+        forking = get_context("fork")
+        ours, theirs = forking.Pipe()
         inherited = [ours, *(worker.connection for worker in self._workers)]
-        process = context.Process(target=_run_worker, args=(engine, theirs, inherited), daemon=True)
+        process = forking.Process(target=_run_worker, args=(compute, context, theirs, inherited), daemon=True)
         with warnings.catch_warnings():
             # Python 3.12 warns of a fork beside other threads, the idle ones of numerical libraries included.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -274,9 +337,9 @@ class ProcessPool:
         theirs.close()
         return _Worker(number, process, ours, deque())
 
-    def submit(self, sentences: Sequence[Sentence], options: SearchOptions) -> Job:
+    def submit(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Job[Result]:
         """See `WorkerPool`. Raises as `dispatch`."""
-        job = _ProcessJob(self, sentences, options)
+        job: _ProcessJob[Result] = _ProcessJob(self, args, kwargs)
         self._queue.append(job)
         self.dispatch(block=False)
         return job
@@ -286,13 +349,13 @@ class ProcessPool:
 
         Raises:
             WorkerError: a worker died.
-            UserError: an engine raised it.
+            UserError: the function raised it.
         """
         busy = {worker.connection: worker for worker in self._workers if worker.jobs}
         while ready := wait(list(busy), timeout=None if block else 0) if busy else []:
             for connection in ready:
                 worker = busy[connection]  # type: ignore[index]
-                worker.jobs[0].answer = _receive(worker)
+                worker.jobs[0].answer = self._receive(worker)
                 worker.jobs.popleft()
                 if not worker.jobs:
                     del busy[worker.connection]
@@ -305,8 +368,31 @@ class ProcessPool:
             try:
                 worker.connection.send(job.message)  # hardly blocks, as a thread of the worker always reads
             except OSError:
-                raise _death(worker) from None
+                raise self._death(worker) from None
             worker.jobs.append(job)
+
+    def _receive(self, worker: _Worker) -> _Answer:
+        try:
+            answer: _Answer | UserError = worker.connection.recv()
+        except (EOFError, OSError):
+            raise self._death(worker) from None
+        if isinstance(answer, UserError):
+            raise answer
+        if answer.traceback:
+            raise RuntimeError(f"worker {worker.number} failed") from RuntimeError("\n" + answer.traceback)
+        return answer
+
+    def _death(self, worker: _Worker) -> WorkerError:
+        worker.process.join(timeout=5)
+        code = worker.process.exitcode
+        if code is None or code >= 0:
+            what, hint = f"ended (exit code {code})", f"{self._option} 1"
+        else:
+            what, hint = f"was killed by {signal.Signals(-code).name}", f"{self._option} 1 shows more"
+            if -code == signal.SIGKILL:
+                smaller = "a smaller --batch-size or " if self._option == "--workers" else ""
+                hint = f"it may have run out of memory: use {smaller}fewer {self._option}"
+        return WorkerError(f"worker {worker.number} {what}", hint=hint, code="worker.translation")
 
     def is_alive(self) -> bool:
         """Whether all workers run, as children of this process and not of the one that it was forked from."""
@@ -326,31 +412,9 @@ class ProcessPool:
         self._queue.clear()
 
 
-def _receive(worker: _Worker) -> BatchResult:
-    try:
-        answer = worker.connection.recv()
-    except (EOFError, OSError):
-        raise _death(worker) from None
-    if isinstance(answer, UserError):
-        raise answer
-    if isinstance(answer, str):
-        raise RuntimeError(f"translation worker {worker.number} failed") from RuntimeError("\n" + answer)
-    return _convert_attention(answer, torch.from_numpy)
-
-
-def _death(worker: _Worker) -> WorkerError:
-    worker.process.join(timeout=5)
-    code = worker.process.exitcode
-    if code is None or code >= 0:
-        what, hint = f"ended (exit code {code})", "--workers 1"
-    else:
-        what, hint = f"was killed by {signal.Signals(-code).name}", "--workers 1 shows more"
-        if -code == signal.SIGKILL:
-            hint = "it may have run out of memory: use a smaller --batch-size or fewer --workers"
-    return WorkerError(f"translation worker {worker.number} {what}", hint=hint, code="worker.translation")
-
-
-def _run_worker(engine: Engine, connection: Connection, inherited: list[Connection]) -> None:
+def _run_worker(
+    compute: Callable[..., Any], context: Context, connection: Connection, inherited: list[Connection]
+) -> None:
     """Main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -360,23 +424,24 @@ def _run_worker(engine: Engine, connection: Connection, inherited: list[Connecti
         other.close()  # else no worker would see the end of its connection when the parent dies
     torch.set_num_threads(1)
     gc.freeze()  # objects from before the fork stay: collecting them would take time and copy their pages
-    with engine.unchanged():
-        _serve(engine, connection)
+    ForkingPickler.register(torch.Tensor, _pickled)
+    with context():
+        _serve(compute, connection)
 
 
-def _serve(engine: Engine, connection: Connection) -> NoReturn:
-    """Search the batches of a connection, and send each result or its error."""
+def _serve(compute: Callable[..., Any], connection: Connection) -> NoReturn:
+    """Call the function with the batches of a connection, and send each result or its error."""
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, messages), daemon=True).start()
     while True:
-        sentences, options = messages.get()
-        answer: object
+        args, kwargs = messages.get()
+        answer: _Answer | UserError
         try:
-            answer = _convert_attention(engine.search(sentences, options), lambda weights: weights.cpu().numpy())
+            answer = _Answer(compute(*args, **kwargs))
         except UserError as error:
             answer = error
         except Exception:
-            answer = traceback.format_exc()
+            answer = _Answer(traceback=traceback.format_exc())
         with suppress(OSError):
             connection.send(answer)
 
@@ -390,12 +455,9 @@ def _read(connection: Connection, messages: queue.SimpleQueue[Any]) -> None:
         os._exit(0)
 
 
-def _convert_attention(result: BatchResult, convert: Callable[[Any], Any]) -> BatchResult:
-    """The result with converted attention weights: they are sent as arrays, as torch pickles small tensors slowly."""
-    return [
-        [item if item.attention is None else item._replace(attention=convert(item.attention)) for item in row]
-        for row in result
-    ]
+def _pickled(tensor: torch.Tensor) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A tensor, pickled as an array: torch pickles small tensors slowly."""
+    return torch.from_numpy, (tensor.cpu().numpy(),)
 
 
 @contextmanager

@@ -225,7 +225,7 @@ class LoadedRun:
         if not all(isinstance(pair, (tuple, list)) and list(map(type, pair)) == [str, str] for pair in chosen):
             raise TypeError('give a list of pairs of strings: run.score([("a source", "its target")])')
         sources = self.target_tags.add([source for source, _ in chosen], _checked_tag(target_tag), "target_tag")
-        scored = self.translator.scorer.score(list(zip(sources, [target for _, target in chosen], strict=True)))
+        scored = self.translator.score(zip(sources, [target for _, target in chosen], strict=True))
         return [score.log_probability for score in scored]
 
     def encode(self, texts: str | Iterable[str], *, target_tag: str | None = None) -> EncodedTexts:
