@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import ZipFile
 
 
 def lay_out() -> None:
@@ -22,6 +23,9 @@ def lay_out() -> None:
     Path("packed.zip").touch()
     Path("units.xlf").write_text("<xliff/>")
     Path("cut.json").write_text('{"en": [')
+    Path("utf16.txt").write_text("some words\n" * 30, encoding="utf-16")
+    with ZipFile("text.docx", "w") as document:
+        document.writestr("word/document.xml", "<document/>")
     Path("commas.en").write_text("A dog runs.\nA man, a dog and a cat.\nTwo men sit, a dog runs.\nIt rains.\nNo.\n")
     Path("folder").mkdir()
 
@@ -154,6 +158,11 @@ WITH_A_RUN = [
         ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "seed=99", "-o", "RUN"),
     ),
     (2, "--side left", ("tokenizer", "encode", "RUN", "--side", "left")),
+    (2, "holds other files", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "RUN")),
+    (2, "scored without a model", ("evaluate", "--hypotheses", "text30.txt", "-r", "text31.txt", "--split", "valid")),
+    (2, "scored without a model", ("evaluate", "--hypotheses", "text30.txt", "-r", "text31.txt", "-b", "4")),
+    (3, "utf16.txt is UTF-16 text", ("data", "check", "-s", "text30.txt", "-t", "utf16.txt", "--fix", "clean")),
+    (3, "text.docx is a Word document", ("data", "check", "-p", "text.docx")),
     (2, "tokenizer of a run", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "RUN/tokenizer")),
     (
         2,
@@ -209,6 +218,7 @@ MISTAKES += [
     (2, "--fix '' is no name", ("data", "check", "--pairs", "three.txt", "--fix", "")),
     (2, "hint: --fix folder/clean", ("data", "check", "--pairs", "three.txt", "--fix", "folder")),
     (2, "hint: seq2seq distill [OPTIONS] RUN [KEY=VALUE...]", ("distill", "runs/x")),
+    (2, "hint: seq2seq export --help", ("export", "RUN", "--threads", "1")),
     (2, "settings have no dashes: training.max_steps=", ("train", "--training.max_steps=3")),
     (2, "without spaces", ("config", "show", "nodata.yaml", "seed = 3")),
     (2, "seed=VALUE", ("train", "nodata.yaml", "seed")),

@@ -380,3 +380,15 @@ def test_download_and_train_from_the_hub(seq2seq: Runner, tmp_path: Path) -> Non
     missing = seq2seq("data", "download", tmp_path / "set", "-s", "fr", "-t", "de", "-o", tmp_path / "text")
     assert missing.code == 3
     assert "fr" in missing.err
+
+
+def test_without_room_for_temporary_files_the_disk_is_named(
+    seq2seq: Runner, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("seq2seq.runs.load.load", full)
+    outcome = seq2seq("translate", run, stdin=b"a\n")
+    assert outcome.code == 7
+    assert "TMPDIR" in outcome.err

@@ -290,6 +290,11 @@ def test_what_is_not_there_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no run directory") as caught:
         initial_weights(str(run.parent / "rum"), config())
     assert caught.value.hint == f"runs in {run.parent}: run"
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run)
+    with pytest.raises(CheckpointError, match="no run directory") as caught:
+        initial_weights(str(tmp_path / "mine"), config())
+    assert caught.value.hint == f"did you mean {tmp_path / 'runs' / 'mine'}?"
     with pytest.raises(CheckpointError, match="no checkpoint") as caught:
         initial_weights(str(run / "checkpoints" / "step-00000099"), config())
     assert "step-00000002" in str(caught.value.hint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from seq2seq.cli.input import check_output, same_file
+from seq2seq.cli.input import check_output, input_text, same_file
 from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
@@ -60,7 +60,9 @@ class _Evaluation(NamedTuple):
 
 def evaluate(
     run: RunOption = None,
-    split: Annotated[Literal["test", "valid"], typer.Option("--split", help="Set of the run's own text.")] = "test",
+    split: Annotated[
+        Literal["test", "valid"] | None, typer.Option("--split", help="Set of the run's own text. [default: test]")
+    ] = None,
     source: Annotated[Path | None, typer.Option("--source", "-s", help="Another source file.")] = None,
     references: Annotated[
         list[Path] | None,
@@ -88,7 +90,7 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = 0,
     as_json: Json = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="BLEU alone, and no messages.")] = False,
 ) -> None:
     """BLEU (cased and lowercased), chrF and TER on untouched references, each with its sacrebleu signature.
 
@@ -132,6 +134,11 @@ def evaluate(
             ("--shortlist", shortlist),
             ("--precision", precision is not None),
             ("--rerank", rerank is not None),
+            ("--beam-size", beam_size is not None),
+            ("--length-penalty", length_penalty is not None),
+            ("--checkpoint", checkpoint is not None),
+            ("--device", device != "auto"),
+            ("--split", split is not None),
         ]
         exclude("--hypotheses", conflicts, "these lines are scored without a model")
         if any(same_file(hypotheses, file) for file in files):
@@ -149,7 +156,7 @@ def evaluate(
             )
         done = _evaluate_run(
             folder,
-            split=split,
+            split=split or "test",
             source=source,
             references=files,
             target_tag=target_tag,
@@ -170,7 +177,7 @@ def _print(done: _Evaluation, baseline: str, *, as_json: bool, quiet: bool) -> N
         parts = [metric._asdict() | {"target_tag": tag} for tag, found in done.by_language.items() for metric in found]
         typer.echo(json.dumps(whole + parts, ensure_ascii=False))
         return
-    if quiet:
+    if quiet and not tests:
         typer.echo(f"{done.metrics[0].value:.2f}")
         return
     print_metrics(done.metrics)
@@ -385,6 +392,4 @@ def _scores(loaded: LoadedRun, source: Path, target: Path, target_tag: str | Non
 
 
 def _lines(path: Path) -> list[str]:
-    from seq2seq.data.files import read_lines
-
-    return list(read_lines(path, "strict"))
+    return list(input_text(path, "strict").lines)

@@ -253,6 +253,9 @@ def _report(error: UserError, debug: bool) -> int:
 def _unexpected(error: Exception, debug: bool) -> int:
     if what := what_ran_out(error):
         return _report(ResourceError(what, hint=HINT, code="memory.host"), debug)
+    if "No usable temporary directory" in str(error):  # torch wants one when it is imported
+        hint = "free some space, or set TMPDIR to another folder"
+        return _report(ResourceError("no temporary file can be written", hint=hint, code="disk.full"), debug)
     if debug:
         write_stderr(traceback.format_exc())
         return 1

@@ -33,6 +33,7 @@ def train(
     target: Annotated[Path, typer.Option("--target", "-t", help="Text of the target side.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)],
     settings: Annotated[list[str] | None, typer.Argument(help="Settings, e.g. vocabulary_size=4000 kind=bpe.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing tokenizer.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a tokenizer on two text files.
@@ -44,7 +45,7 @@ def train(
     from seq2seq.config import load_config
 
     config = load_config([], [f"tokenizer.{setting.removeprefix('tokenizer.')}" for setting in settings or []])
-    _check_output(output)
+    _check_output(output, force=force)
     from seq2seq.atomic_files import disk_error
     from seq2seq.config.sources import TextSource
     from seq2seq.data.corpus import read_pairs
@@ -56,8 +57,6 @@ def train(
     if next(read_pairs(files, option=""), None) is None:
         raise DataError(f"{source} is empty", where=str(source), hint="is it the right file?", code="data.no-lines")
     pair = train_tokenizers(config.tokenizer, lambda: read_pairs(files, option=""), config.data.seed)
-    if (output / "tokenizer.json").exists():
-        say(f"replacing the tokenizer in {output}")
     try:
         pair.save(output)
     except OSError as error:
@@ -112,14 +111,20 @@ def decode(folder: Folder, side: Side = "target", ids: Ids = False) -> None:
         typer.echo(tokenizer.decode([[known[word] for word in words]])[0])
 
 
-def _check_output(folder: Path) -> None:
-    """Raise before the training if the tokenizer cannot be saved."""
+def _check_output(folder: Path, *, force: bool) -> None:
+    """Raise before the training if the tokenizer cannot be saved, or would be written over other files."""
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if existing.exists() and not existing.is_dir():
         raise UsageError(f"{existing} is a file, not a folder", hint="choose another with -o", code="usage.unwritable")
-    if (folder / "tokenizer.json").exists() and (folder.absolute().parent / "checkpoints").is_dir():
+    hint = "choose another folder with -o"
+    is_tokenizer = (folder / "tokenizer.json").exists()
+    if is_tokenizer and (folder.absolute().parent / "checkpoints").is_dir():
         what = f"{folder} is the tokenizer of a run, whose model would understand no other"
-        raise UsageError(what, hint="choose another folder with -o", code="usage.exists")
+        raise UsageError(what, hint=hint, code="usage.exists")
+    if not is_tokenizer and folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds other files", hint=hint, code="usage.exists")
+    if is_tokenizer and not force:
+        raise UsageError(f"{folder} holds a tokenizer", hint=f"--force replaces it; or {hint}", code="usage.exists")
 
 
 def _load(folder: Path, side: Literal["source", "target"]) -> Tokenizer:

@@ -111,13 +111,17 @@ def usage_error(error: Exception, arguments: list[str]) -> UsageError:
     what, _, possible = what.partition(" (Possible options: ")
     what = what.rstrip(".")
     option = what.rpartition(" ")[2].lstrip("-")
-    if what.startswith("No such option") and known_key(option):
+    if what.startswith("No such option") and context is not None and _takes_settings(context) and known_key(option):
         hint = f"settings have no dashes: {option}=VALUE"
     elif near or possible:
         hint = f"did you mean {near.rstrip('?') or ' or '.join(possible.rstrip(')').split(', '))}?"
     elif what.startswith("Missing") and context is not None:
         hint = " ".join(context.get_usage().split()).removeprefix("Usage: ")
     return UsageError(what[:1].lower() + what[1:], where=command, hint=hint, code=code)
+
+
+def _takes_settings(context: typer.Context) -> bool:
+    return any("KEY=VALUE" in str(param.metavar) for param in context.command.params)
 
 
 def _not_a_choice(option: str, value: str, choices: Sequence[str]) -> UsageError:

@@ -95,11 +95,12 @@ _DECOMPRESS = {".gz": "gzip -dc", ".xz": "xz -dc", ".bz2": "bzip2 -dc", ".zst": 
 _SHOWN_CHARACTERS = 60
 
 
-def refuse_other_formats(head: bytes, name: str) -> None:
+def refuse_other_formats(head: bytes, name: str, *, by_signature: bool = False) -> None:
     """Raise `DataError` if the first bytes of a text are those of a compressed file, or of UTF-16, UTF-32 or
     ISO-2022-JP.
 
-    ASCII text in UTF-16 is valid UTF-8, with a NUL in every character: it would be dropped line by line.
+    ASCII text in UTF-16 is valid UTF-8, with a NUL in every character: it would be dropped line by line. With
+    `by_signature` only what begins with the signature of its format is refused, for text that may hold any bytes.
     """
     for magic, (kind, suffix) in _COMPRESSED.items():
         if head.startswith(magic):
@@ -116,6 +117,8 @@ def refuse_other_formats(head: bytes, name: str) -> None:
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
             raise _other_encoding(name, head, encoding, encoding)
+    if by_signature:
+        return
     if any(shift in head for shift in _SHIFTS):
         raise _other_encoding(name, head, "ISO-2022-JP", "ISO-2022-JP")
     if b"\0" in head and not _is_utf8_with_nul(head):

@@ -79,8 +79,7 @@ def decode_lines(
     mark = False
     try:
         head = _head(stream)
-        if errors == "strict":
-            refuse_other_formats(head, name)
+        refuse_other_formats(head, name, by_signature=errors == "replace")
         for number, raw in enumerate(iter(partial(stream.readline, _LONGEST_LINE), b""), start=1):
             if whole and number == 1 and not raw.endswith(b"\n") and raw.rstrip(b"\r").count(b"\r") > 1:
                 raise _old_mac(name)
@@ -92,8 +91,8 @@ def decode_lines(
                     code="data.line-length",
                 )
             if number == 1:
-                if not head and errors == "strict":  # a pipe cannot look further than its first line
-                    refuse_other_formats(raw, name)
+                if not head:  # a pipe cannot look further than its first line
+                    refuse_other_formats(raw, name, by_signature=errors == "replace")
                 mark = raw.startswith(_UTF8_BOM)
                 raw = raw.removeprefix(_UTF8_BOM)
             raw = raw.removesuffix(b"\n")

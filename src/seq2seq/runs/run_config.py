@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -212,6 +213,8 @@ def _near_runs(path: Path) -> str:
     for around in path.parents[:3]:
         if (around / "config.yaml").is_file() and (around / "checkpoints").is_dir():
             return f"did you mean {around}?"
+    if path.name and (inner := next(path.parent.glob(f"*/{glob.escape(path.name)}/checkpoints/*"), None)) is not None:
+        return f"did you mean {inner.parent.parent}?"
     for folder in (path, path.parent):
         # Runs without a checkpoint, such as the one that is being created, are left out.
         found = [config.parent for config in folder.glob("*/config.yaml")] if folder.is_dir() else []
