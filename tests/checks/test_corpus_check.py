@@ -15,6 +15,8 @@ from seq2seq.checks.findings import SourceReport
 from seq2seq.config.sources import TextSource
 from seq2seq.data.clean_copy import clean_copy
 from seq2seq.data.demo import builtin_pairs
+from seq2seq.reports.corpus_page import corpus_page
+from seq2seq.reports.page import to_text
 
 Pairs = list[list[str]]
 
@@ -48,7 +50,7 @@ def test_a_clean_corpus_has_no_findings(pairs: Pairs, tmp_path: Path) -> None:
     assert report.pairs == len(pairs)
     assert report.findings == {}
     assert not report.failed
-    assert report.text().endswith("nothing found")
+    assert to_text(corpus_page([report])).endswith("Nothing found")
 
 
 def test_faults_are_found_with_their_lines(pairs: Pairs, tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_faults_are_found_with_their_lines(pairs: Pairs, tmp_path: Path) -> None
     assert found == {"leaked": [401], **{kind: [number + 1] for number, (kind, _) in changes.items()}}
     assert report.failed  # leaked pairs are always an error
     assert [finding.verdict(600) for finding in report.sorted()][:2] == ["error", "error"]  # leaked, mojibake
-    assert not set("\x1b\u202e\ufeff") & set(report.text())
+    assert not set("\x1b\u202e\ufeff") & set(to_text(corpus_page([report])))
     assert all(example["line"] for finding in report.as_dict()["findings"] for example in finding["examples"])
 
 

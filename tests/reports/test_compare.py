@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Runner
 
-from seq2seq.cli.results import _curves
-from seq2seq.reports.compare import Comparison, short_names
+from seq2seq.reports.compare import Comparison, comparison_text, short_names
 from seq2seq.reports.run_summary import summarise
 
 
@@ -46,7 +45,7 @@ def test_settings_curves_and_equal_scores(runs: Path, seq2seq: Runner) -> None:
     assert verdict == "second and first have the same BLEU"
     shown = seq2seq("compare", runs / "first", runs / "second").out
     assert "training.optimizer.learning_rate" in shown
-    assert shown.index("settings that differ") < shown.index("validation BLEU") < shown.index("± 95 %")
+    assert shown.index("Settings that differ") < shown.index("Validation BLEU") < shown.index("± 95 %")
 
 
 def test_each_curve_is_shown_though_runs_are_validated_at_other_steps(runs: Path) -> None:
@@ -55,7 +54,7 @@ def test_each_curve_is_shown_though_runs_are_validated_at_other_steps(runs: Path
         replace(summary, curve=[summary.curve[0]._replace(step=step, score=score) for step in steps])
         for steps, score in ((range(30, 4001, 30), 11.5), (range(7, 4001, 1331), 22.5))
     )
-    shown = _curves(["often", "rarely"], [often, rarely]).splitlines()
+    shown = comparison_text(Comparison(["often", "rarely"], [often, rarely], {}, [], "no test set")).splitlines()
     assert sum("11.5" in row for row in shown) in range(10, 13)  # the row of the best counted
     assert sum("22.5" in row for row in shown) == 5
 

@@ -155,31 +155,3 @@ class SourceReport:
                 for finding in self.sorted()
             ],
         }
-
-    def text(self) -> str:
-        """The report for people."""
-        lines = [f"{self.name}: {self.pairs:,} pairs, {self.ratio:.2f} target characters for one of the source"]
-        for side, figures in self.statistics.items():
-            lines.append(f"  {side}: " + ", ".join(f"{name} {figure(value)}" for name, value in figures.items()))
-        for finding in self.sorted():
-            kind = KINDS[finding.kind]
-            share = f" ({finding.count / max(self.pairs, 1):.2%})" if finding.lines else ""
-            count = f": {finding.count:,}{share}" if finding.lines else ""
-            lines += ["", f"{finding.verdict(self.pairs)}  {kind.title}{count}  [{finding.kind}]"]
-            if finding.lines:
-                lines.append(f"  lines {finding.shown_lines()}")
-            for example in finding.examples:
-                why = f" ({example['why']})" if example["why"] else ""
-                place = f"{example['line']}" if example["line"] else "whole corpus"
-                lines.append(f"  {place}{why}")
-                if example["source"] or example["target"]:
-                    lines += [f"    {example['source']}", f"    {example['target']}"]
-            lines.append(f"  do: {kind.advice}")
-        if not self.findings:
-            lines += ["", "nothing found"]
-        return "\n".join(lines)
-
-
-def figure(value: float | int | str) -> str:
-    """A figure of a side as text."""
-    return value if isinstance(value, str) else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"

@@ -13,7 +13,7 @@ import typer
 from seq2seq.cli.input import check_output
 from seq2seq.cli.options import HtmlFile, Json, complete_runs
 from seq2seq.cli.output import write_whole
-from seq2seq.cli.results import comparison_as_json, comparison_sections, summary_as_json
+from seq2seq.cli.results import comparison_as_json, summary_as_json
 from seq2seq.console import format_table
 from seq2seq.errors import UsageError
 from seq2seq.sanitize import presentable
@@ -41,18 +41,19 @@ def compare(
       seq2seq compare runs/* --html comparison.html
     """
     from seq2seq.reports.compare import compare as compare_runs
-    from seq2seq.reports.compare_page import compare_page
+    from seq2seq.reports.compare import comparison_page, comparison_text
+    from seq2seq.reports.page import to_html
 
     check_output(html, option="--html")
     comparison = compare_runs(runs)
     if html is not None:
-        write_whole(html, compare_page(comparison))
+        write_whole(html, to_html(comparison_page(comparison)))
     if str(html) == "-":
         return
     if as_json:
         typer.echo(json.dumps(comparison_as_json(comparison), ensure_ascii=False))
         return
-    typer.echo(presentable("\n\n".join(comparison_sections(comparison))))
+    typer.echo(comparison_text(comparison))
 
 
 def list_runs(

@@ -27,7 +27,6 @@ from seq2seq.cli.options import (
 from seq2seq.cli.output import write_whole
 from seq2seq.console import format_table, say, set_quiet
 from seq2seq.errors import DataError, UsageError
-from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.config.sources import Source
@@ -157,6 +156,8 @@ def check(
         check_prefix(fix, "--fix")
     from seq2seq.checks.corpus import CorpusCheck
     from seq2seq.data.clean_copy import clean_copy, copy_paths
+    from seq2seq.reports.corpus_page import corpus_page
+    from seq2seq.reports.page import to_html, to_text
 
     train, held_out, languages = _corpora_to_check(arguments, source, target, pairs, valid, test)
     inputs = map(Path, filter(None, (source, target, pairs, *(valid or []), *(test or []))))
@@ -167,16 +168,13 @@ def check(
             say("py3langid is not installed: a third language is found by its script alone")
         reports = [checker.check(corpus) for corpus in train]
     if html is not None:
-        from seq2seq.reports.corpus_page import corpus_page
-
-        write_whole(html, corpus_page(reports))
+        write_whole(html, to_html(corpus_page(reports)))
     if str(html) == "-":
         pass
     elif as_json:
         typer.echo(json.dumps([report.as_dict() for report in reports], ensure_ascii=False))
     else:
-        for report in reports:
-            typer.echo(presentable(report.text()))
+        typer.echo(to_text(corpus_page(reports)))
     if fix is not None:
         say(f"wrote {', '.join(map(str, copy_paths(fix, languages)))}")
     elif any(report.failed for report in reports):

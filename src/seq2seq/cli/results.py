@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _MOST_FINDINGS = 3
 _NEXT_STEPS = 3
-_CURVE_ROWS = 10
-_WIDEST_CELL = 24
 
 
 def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
@@ -110,55 +108,6 @@ def difference_as_json(test: MetricTest) -> dict[str, float | bool | None]:
         "p_randomisation": score.p_randomisation,
         "significant": score.significant,
     }
-
-
-def comparison_sections(comparison: Comparison) -> list[str]:
-    """The tables and sentences of a comparison."""
-    runs, names = comparison.runs, comparison.names
-    sections = [_table("", names, [(name, cells) for name, *cells in comparison.cost()])]
-    if comparison.settings:
-        rows = [(key, [_short(value) for value in values]) for key, values in comparison.settings.items()]
-        sections.append(_table("settings that differ", names, rows))
-    sections.append(_curves(names, runs))
-    if comparison.tests:
-        tests = [
-            (
-                test.metric,
-                [f"{score.value:.2f} ± {score.interval:.2f}{'*' * score.significant}" for score in test.scores],
-            )
-            for test in comparison.tests
-        ]
-        title = f"test ({runs[0].test_sentences:,})"
-        explained = "± 95 % confidence interval   * different from the first run in both tests"
-        signatures = "\n".join(f"{test.metric}: {test.signature}" for test in comparison.tests)
-        sections.append(f"{_table(title, names, tests)}\n{explained}\n{signatures}")
-        sections += comparison.verdicts
-    else:
-        sections.append(comparison.remark)
-    return [section for section in sections if section]
-
-
-def _curves(names: Sequence[str], runs: Sequence[RunSummary]) -> str:
-    """Validation scores side by side, at about ten steps of each run."""
-    metrics = {run.metric for run in runs if run.curve}
-    if len(metrics) != 1:
-        return "the validation metrics differ: " + ", ".join(sorted(metrics)) if metrics else ""
-    shown: set[int] = set()
-    for run in runs:
-        steps = [point.step for point in run.curve]
-        shown |= {*steps[:: max(1, -(-len(steps) // _CURVE_ROWS))], *steps[-1:]}
-    scores = [{point.step: f"{point.score:.2f}" for point in run.curve} for run in runs]
-    rows = [(f"{step:,}", [found.get(step, "") for found in scores]) for step in sorted(shown)]
-    rows.append(("best", [f"{run.best.score:.2f}" if run.best else "" for run in runs]))
-    return _table(f"validation {metrics.pop()}", names, rows)
-
-
-def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> str:
-    return format_table([title, *(_short(name) for name in names)], [[name, *cells] for name, cells in rows])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _WIDEST_CELL else "..." + text[3 - _WIDEST_CELL :]
 
 
 def comparison_as_json(comparison: Comparison) -> dict[str, Any]:

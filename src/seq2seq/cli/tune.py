@@ -23,7 +23,7 @@ from seq2seq.cli.options import (
     parse_minutes,
     split_arguments,
 )
-from seq2seq.cli.results import comparison_as_json, comparison_sections, difference_as_json, metrics_table
+from seq2seq.cli.results import comparison_as_json, difference_as_json, metrics_table
 from seq2seq.console import duration, format_table, say, set_quiet, warn
 from seq2seq.errors import UsageError, UserError
 from seq2seq.sanitize import presentable
@@ -157,7 +157,9 @@ def _print_result(
     elif quiet:
         typer.echo(f"{best.scores[-1].score:.2f}")
     elif comparison is not None:
-        parts = comparison_sections(comparison)
+        from seq2seq.reports.compare import comparison_text
+
+        parts = [comparison_text(comparison)]
         if ensemble is not None:
             parts.append(_ensemble_section(result, ensemble))
         typer.echo(presentable("\n\n".join(parts)))

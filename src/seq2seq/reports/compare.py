@@ -1,19 +1,22 @@
-"""Comparison of runs: settings that differ, validation curves, cost, and test scores with significance."""
+"""Comparison of runs: test scores with significance, validation curves, cost, and settings that differ."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from seq2seq.config.differences import differences
 from seq2seq.errors import UsageError
 from seq2seq.evaluation.significance import MetricTest, describe_difference, paired_tests
+from seq2seq.reports.charts import Curve, line_chart
+from seq2seq.reports.page import Block, Chart, Details, Level, Note, Page, Paragraph, Section, Table, to_text
 from seq2seq.reports.run_summary import RunSummary, summarise
 
 _UNINTERESTING = ("name", "run_directory")
 _NO_CAUSES = ("training.validate_every", "training.log_every", "training.tracker")
 """Settings that change what is measured of a training, and none of its updates."""
+_CURVE_ROWS = 10
 
 
 class Comparison(NamedTuple):
@@ -110,3 +113,84 @@ def _tests(names: Sequence[str], runs: Sequence[RunSummary]) -> tuple[list[Metri
         )
     systems = {name: hypotheses for name, (_, _, hypotheses) in zip(names, whole, strict=True)}
     return paired_tests(systems, whole[0][1], target_language=runs[0].config.data.target_language), ""
+
+
+def comparison_page(comparison: Comparison) -> Page:
+    """Page of a comparison: verdicts, test scores, curves, cost, and settings that differ."""
+    names = comparison.names
+    return Page(f"{' and '.join(names)} compared", list(_sections(comparison)), f"the baseline is {names[0]}")
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """The same for a terminal: the verdicts are last, next to the prompt."""
+    page = comparison_page(comparison)
+    return to_text(page._replace(sections=page.sections[::-1]))
+
+
+def _sections(comparison: Comparison) -> Iterator[Section]:
+    yield Section("Is the difference real?", _verdicts(comparison))
+    if comparison.tests:
+        yield _scores(comparison)
+    yield from _curves(comparison)
+    yield Section("Cost", [Table(("", *comparison.names), comparison.cost())])
+    if comparison.settings:
+        rows = [(key, *values) for key, values in comparison.settings.items()]
+        yield Section("Settings that differ", [Table(("setting", *comparison.names), rows)])
+
+
+def _verdicts(comparison: Comparison) -> list[Block]:
+    if not comparison.tests:
+        return [Note("warn", "The test scores cannot be compared", comparison.remark)]
+    notes: list[Block] = []
+    scores = comparison.tests[0].scores
+    for score, verdict in zip(scores[1:], comparison.verdicts, strict=True):
+        level: Level = "" if not score.significant else "good" if score.value > scores[0].value else "bad"
+        notes.append(Note(level, verdict))
+    return notes
+
+
+def _scores(comparison: Comparison) -> Section:
+    rows = [
+        (test.metric, *(f"{score.value:.2f} ± {score.interval:.2f}{'*' * score.significant}" for score in test.scores))
+        for test in comparison.tests
+    ]
+    explained = (
+        "± 95 % confidence interval. * different from the baseline in both tests: paired bootstrap resampling and "
+        "approximate randomisation."
+    )
+    signatures = [(test.metric, test.signature) for test in comparison.tests]
+    blocks: list[Block] = [Table(("metric", *comparison.names), rows), Paragraph(explained), Table((), signatures)]
+    return Section(f"Scores of {comparison.runs[0].test_sentences:,} test sentences", blocks)
+
+
+def _curves(comparison: Comparison) -> Iterator[Section]:
+    """Validation scores in one chart if the runs have the same metric, and their losses in another."""
+    runs = list(zip(comparison.names, comparison.runs, strict=True))
+    metrics = {run.metric for run in comparison.runs if run.curve}
+    charts: list[tuple[str, list[Curve]]] = []
+    if len(metrics) == 1 and "loss" not in metrics:
+        [metric] = metrics
+        curves = [Curve(name, run.metric_curve("validation", metric.lower())) for name, run in runs]
+        charts.append((f"Validation {metric}", curves))
+    for title, kind in (("Validation loss", "validation"), ("Training loss", "train")):
+        charts.append((title, [Curve(name, run.metric_curve(kind, "loss")) for name, run in runs]))
+    blocks: list[Block] = [Chart(title, svg) for title, curves in charts if (svg := line_chart(title, curves))]
+    if len(metrics) == 1:
+        blocks.append(Details(f"Validation {metrics.pop()}", _validations(comparison)))
+    elif metrics:
+        blocks.append(Paragraph(f"The validation metrics differ: {', '.join(sorted(metrics))}."))
+    if blocks:
+        yield Section("Curves", blocks)
+
+
+def _validations(comparison: Comparison) -> Table:
+    """Validation scores side by side, at about ten steps of each run."""
+    runs = comparison.runs
+    shown: set[int] = set()
+    for run in runs:
+        steps = [point.step for point in run.curve]
+        shown |= {*steps[:: max(1, -(-len(steps) // _CURVE_ROWS))], *steps[-1:]}
+    scores = [{point.step: f"{point.score:.2f}" for point in run.curve} for run in runs]
+    rows = [(f"{step:,}", *(found.get(step, "") for found in scores)) for step in sorted(shown)]
+    best = ("best", *(f"{run.best.score:.2f}" if run.best else "" for run in runs))
+    return Table(("step", *comparison.names), [*rows, best])

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seq2seq.checks.findings import KINDS, Finding, SourceReport, figure
-from seq2seq.reports.page import Block, Facts, Note, Page, Section, Table, to_html
+from seq2seq.checks.findings import KINDS, Finding, SourceReport
+from seq2seq.reports.page import Block, Facts, Level, Note, Page, Sample, Samples, Section, Table
 
 
-def corpus_page(reports: Sequence[SourceReport]) -> str:
-    """The reports as HTML."""
+def corpus_page(reports: Sequence[SourceReport]) -> Page:
+    """Page of the reports, with a section for each corpus."""
     failed = any(report.failed for report in reports)
     found = any(report.findings for report in reports)
     pairs = sum(report.pairs for report in reports)
-    return to_html(
-        Page(
-            "Check of a parallel corpus",
-            [_section(report) for report in reports],
-            f"{pairs:,} pairs",
-            "errors" if failed else "warnings" if found else "nothing found",
-            "bad" if failed else "warn" if found else "good",
-        )
+    return Page(
+        "Check of a parallel corpus",
+        [_section(report) for report in reports],
+        f"{pairs:,} pairs",
+        "errors" if failed else "warnings" if found else "nothing found",
+        "bad" if failed else "warn" if found else "good",
     )
 
 
@@ -30,7 +28,7 @@ def _section(report: SourceReport) -> Section:
     ]
     names = list(dict.fromkeys(name for figures in report.statistics.values() for name in figures))
     rows = [
-        (side, *(figure(figures[name]) if name in figures else "" for name in names))
+        (side, *(_figure(figures[name]) if name in figures else "" for name in names))
         for side, figures in report.statistics.items()
     ]
     if rows:
@@ -44,15 +42,21 @@ def _section(report: SourceReport) -> Section:
 
 def _finding(finding: Finding, report: SourceReport) -> list[Block]:
     kind, verdict = KINDS[finding.kind], finding.verdict(report.pairs)
-    title = kind.title[:1].upper() + kind.title[1:]
-    if finding.lines:
-        title += f": {finding.count:,} of {report.pairs:,} pairs ({finding.count / max(report.pairs, 1):.2%})"
-    told = f"{verdict}, {kind.advice}" + (f"; lines {finding.shown_lines()}" if finding.lines else "")
-    rows = [
-        (f"{example['line']}" if example["line"] else "", example["why"], example["source"], example["target"])
-        for example in finding.examples
-    ]
+    level: Level = "bad" if verdict == "error" else "warn"
+    title = f"{verdict}: {kind.title} [{finding.kind}]"
+    if not finding.lines:  # a fault of the whole corpus
+        return [Note(level, title, "; ".join([*(example["why"] for example in finding.examples), kind.advice]))]
+    title += f", {finding.count:,} of {report.pairs:,} ({finding.count / max(report.pairs, 1):.2%})"
+    rows = []
+    for example in finding.examples:
+        why = f" ({example['why']})" if example["why"] else ""
+        rows.append(Sample((f"{example['line']}{why}", example["source"], example["target"])))
     return [
-        Note("bad" if verdict == "error" else "warn", title, told),
-        *([Table(("line", "why", "source", "target"), rows)] if rows else []),
+        Note(level, title, f"lines {finding.shown_lines()}; {kind.advice}"),
+        Samples(("line", "source", "target"), rows),
     ]
+
+
+def _figure(value: float | int | str) -> str:
+    """A figure of a side as text."""
+    return value if isinstance(value, str) else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"

@@ -1,4 +1,4 @@
-"""Page of a report: sections of tables, charts, samples and commands, as one offline HTML file or as Markdown."""
+"""Page of a report: sections of tables, charts, samples and commands, as one offline HTML file, Markdown or text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
+from seq2seq.console import format_table
 from seq2seq.reports.attention import hover_rules, hover_words, matrix
 from seq2seq.sanitize import presentable
 from seq2seq.sealed_records import SentenceAttention
@@ -52,25 +53,24 @@ class Note(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A drawing with its title; Markdown leaves it out."""
+    """A drawing with its title; Markdown and text leave it out."""
 
     title: str
     svg: str
 
 
 class Sample(NamedTuple):
-    """A translation beside its source and reference."""
+    """Texts that belong together, such as a translation with its source and reference."""
 
-    score: str
-    source: str
-    reference: str
-    translation: str
+    texts: Sequence[str]
     attention: SentenceAttention | None = None
+    """Attention of the last text to the second."""
 
 
 class Samples(NamedTuple):
-    """Some translations."""
+    """Some samples; each has a text for every label."""
 
+    labels: Sequence[str]
     rows: Sequence[Sample]
 
 
@@ -106,7 +106,7 @@ class Page(NamedTuple):
 
 # Nothing may be loaded or run by the page, whatever the corpus says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_LABELS = ("score", "source", "reference", "translation")
+_WIDEST_CELL = 24
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?: ?[%kM]| (?:±|to) [\d.]+)?\*?")
 
 
@@ -162,24 +162,24 @@ class _Body:
                 return _html_table(block)
             case Details(title, table):
                 return f"<details><summary>{_html(title)}</summary>\n{_html_table(table)}</details>\n"
-            case Samples(rows):
-                return "".join(map(self._sample, rows))
+            case Samples(labels, rows):
+                return "".join(self._sample(labels, sample) for sample in rows)
 
-    def _sample(self, sample: Sample) -> str:
-        texts = [_html(text) for text in sample[:4]]
-        name, below, words = "", "", [False] * 4
+    def _sample(self, labels: Sequence[str], sample: Sample) -> str:
+        texts = [_html(text) for text in sample.texts]
+        name, below, words = "", "", [False] * len(texts)
         found = sample.attention
         # A text with secrets or control characters is shown without them, and as a whole.
-        if found is not None and all(presentable(text) == text for text in (sample.source, sample.translation)):
-            source = hover_words(sample.source, found.source_words, "s")
-            translation = hover_words(sample.translation, found.target_words, "t")
-            if source is not None and translation is not None:
-                name, texts[1], texts[3], words = f"a{len(self.rules)}", source, translation, [False, True, False, True]
+        if found is not None and all(presentable(text) == text for text in (sample.texts[1], sample.texts[-1])):
+            source = hover_words(sample.texts[1], found.source_words, "s")
+            target = hover_words(sample.texts[-1], found.target_words, "t")
+            if source is not None and target is not None:
+                name, texts[1], texts[-1], words[1], words[-1] = f"a{len(self.rules)}", source, target, True, True
                 self.rules.append(hover_rules(name, found))
                 below = f'<details><summary>attention</summary><div class="matrix">{matrix(found)}</div></details>'
         lines = "".join(
             f'<dt>{label}</dt><dd{" class=words" * marked} dir="auto">{text}</dd>'
-            for label, text, marked in zip(_LABELS, texts, words, strict=True)
+            for label, text, marked in zip(labels, texts, words, strict=True)
         )
         return f'<div class="sample"{f" id={name}" * bool(name)}><dl>{lines}</dl>{below}</div>\n'
 
@@ -224,8 +224,8 @@ def _markdown_block(block: Table | Facts | Paragraph | Command | Note | Samples 
         case Note(_, text, evidence, command):
             told = _markdown(f"{text}: {evidence}" if evidence else text)
             return f"{told}\n\n{_markdown_block(Command(command))}" if command else told
-        case Samples(rows):
-            return _markdown_table(_LABELS, [row[:4] for row in rows])
+        case Samples(labels, rows):
+            return _markdown_table(labels, [row.texts for row in rows])
         case Facts(rows):
             return _markdown_table(("", ""), rows)
         case Table(columns, rows):
@@ -244,3 +244,37 @@ def _markdown(text: str) -> str:
     shown = presentable(text).encode("utf-8", "backslashreplace").decode()
     shown = escape(" ".join(shown.split()), quote=False)
     return shown if set(shown) == {"-"} else "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in shown)
+
+
+def to_text(page: Page) -> str:
+    """The sections as text for a terminal, without charts and attention."""
+    parts = []
+    for section in page.sections:
+        blocks = [_text_block(block) for block in section.blocks if not isinstance(block, Chart)]
+        if blocks:
+            parts.append(f"{section.title}\n" + "\n\n".join(blocks))
+    return presentable("\n\n".join(parts))
+
+
+def _text_block(block: Table | Facts | Paragraph | Command | Note | Samples | Details) -> str:
+    match block:
+        case Paragraph(text) | Command(text):
+            return text
+        case Note(_, text, evidence, command):
+            return "\n  ".join(filter(None, (text, evidence, command)))
+        case Samples(labels, samples):
+            width = max(map(len, labels))
+            rows = (zip(labels, sample.texts, strict=True) for sample in samples)
+            return "\n\n".join("\n".join(f"  {label:{width}}  {text}" for label, text in row) for row in rows)
+        case Facts(facts) | Table((), facts):
+            return "\n".join(f"{name}: {value}" for name, value in facts)
+        case Table(columns, rows):
+            head, *body = ([name, *map(_shortened, cells)] for name, *cells in (columns, *rows))
+            return format_table(head, body)
+        case Details(title, table):
+            return f"{title}\n{_text_block(table)}"
+
+
+def _shortened(cell: str) -> str:
+    """The end of a cell, which tells paths apart."""
+    return cell if len(cell) <= _WIDEST_CELL else "..." + cell[3 - _WIDEST_CELL :]

@@ -44,6 +44,7 @@ from seq2seq.runs.load import load_tokenizers
 _GRAVE = 0.5
 """Weight from which on a finding is grave."""
 _REFRESH_SECONDS = 30
+_LABELS = ("score", "source", "reference", "translation")
 
 
 class Translations(NamedTuple):
@@ -286,11 +287,11 @@ def _samples(summary: RunSummary, texts: Translations | None) -> Iterator[Sectio
         for score, line in chosen:
             source, written = texts.sources[line], texts.hypotheses[line]
             found = attention.get((source, written))
-            rows.append(Sample(f"chrF {score:.0f}", source, texts.references[line], written, found))
+            rows.append(Sample((f"chrF {score:.0f}", source, texts.references[line], written), found))
         if rows:
             shown = any(row.attention is not None for row in rows)
             hint = [Paragraph("Point at a word, or tap it, to see which words it attends to.")] if shown else []
-            yield Section(f"{name} translations of the {texts.split} set", [*hint, Samples(rows)])
+            yield Section(f"{name} translations of the {texts.split} set", [*hint, Samples(_LABELS, rows)])
 
 
 def _data(summary: RunSummary) -> Iterator[Section]:
