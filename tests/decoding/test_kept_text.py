@@ -14,7 +14,7 @@ from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.glossary import read_glossary
 from seq2seq.decoding.kept_text import KeptText, check_kinds
 from seq2seq.decoding.text_batches import Line
-from seq2seq.decoding.translator import TranslationOptions, Translator, search_options, translation_options
+from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -118,7 +118,7 @@ def test_a_glossary_beyond_the_vocabulary_takes_the_place_of_unknown_words(tmp_p
     assert glossary.phrases(line) == (tuple(words.encode(["tea"])[0]),)
     assert kept.lost(masked, line, "Kräutertee („grün“), drei or 4.50")
 
-    options = TranslationOptions(search_options(DecodingSettings()), glossary=glossary, replace_unknown=True)
+    options = translation_options(DecodingSettings())._replace(glossary=glossary, replace_unknown=True)
     found = translator(tokenizers).translate(["The old man drinks tea."])
     assert "Kräutertee" not in found[0]
     [[best, *_]] = translator(tokenizers).stream(["The man drinks tea."], options)

@@ -32,7 +32,7 @@ def translators(weight: float) -> tuple[Translator, Translator, Scorer]:
     there, back = (random_weights(sizes, TOKENIZERS.source.size, seed=seed, std=0.5).eval() for seed in (1, 2))
     scorer = Scorer(back, TOKENIZERS, settings, CPU)
     plain = Translator(NativeEngine(there, CPU), TOKENIZERS, settings, languages=("en", "de"))
-    return plain, plain.with_engine(RerankingEngine(plain.engine, TOKENIZERS, scorer, weight)), scorer
+    return plain, plain.replaced(engine=RerankingEngine(plain.engine, TOKENIZERS, scorer, weight)), scorer
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 5.0])

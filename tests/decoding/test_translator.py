@@ -19,7 +19,7 @@ from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.decoding.mbr import MBROptions
 from seq2seq.decoding.segmentation import single_line, split_to_fit
 from seq2seq.decoding.text_batches import Line, make_batches, split_chunks
-from seq2seq.decoding.translator import TranslationOptions, Translator, search_options
+from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
 from seq2seq.decoding.workers import Parallelism
 from seq2seq.errors import UsageError
 from seq2seq.fixed_text import is_blank
@@ -62,7 +62,7 @@ def translator(
 
 
 def options(settings: DecodingSettings | None = None, **changes: object) -> TranslationOptions:
-    return TranslationOptions(search_options(settings or DecodingSettings())._replace(**changes))  # type: ignore[arg-type]
+    return TranslationOptions(translation_options(settings or DecodingSettings()).search._replace(**changes))  # type: ignore[arg-type]
 
 
 def scores(made: Translator, pairs: list[tuple[str, str]]) -> list[float]:
@@ -352,4 +352,4 @@ def test_paragraphs_are_translated_sentence_by_sentence() -> None:
 
 def test_search_options_come_from_the_settings() -> None:
     settings = DecodingSettings(beam_size=3, length_penalty=0.5, max_length_ratio=1.5, min_length_ratio=0.2)
-    assert search_options(settings) == SearchOptions(3, 0.5, 1, 1.5, 20, 0.2)
+    assert translation_options(settings).search == SearchOptions(3, 0.5, 1, 1.5, 20, 0.2)

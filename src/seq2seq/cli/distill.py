@@ -72,17 +72,13 @@ class Targets(NamedTuple):
         from seq2seq.decoding.mbr import MBROptions
         from seq2seq.decoding.translator import translation_options
 
-        options = translation_options(loaded.translator.settings)
-        search = options.search
+        settings = loaded.translator.settings
         if self.mbr is not None:
-            return options._replace(
-                search=search._replace(sampling=Sampling()), mbr=MBROptions(self.mbr, "chrf", "13a")
-            )
-        beam_size = self.beam_size or search.beam_size
+            return translation_options(settings, sampling=Sampling())._replace(mbr=MBROptions(self.mbr, "chrf", "13a"))
+        beam_size = self.beam_size or settings.beam_size
         if self.near_reference:
             require_beam("--near-reference", beam_size)
-        n_best = beam_size if self.near_reference else 1
-        return options._replace(search=search._replace(beam_size=beam_size, n_best=n_best))
+        return translation_options(settings, beam_size=beam_size, n_best=beam_size if self.near_reference else 1)
 
 
 def distill(

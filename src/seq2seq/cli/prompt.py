@@ -54,7 +54,7 @@ class Prompt:
     ) -> None:
         self.loaded, self.options, self.format, self.target_tag = loaded, options, output_format, target_tag
         self._read, self._attention = read, False
-        self._beam_size = options.search.beam_size
+        self._first_options = options
 
     def run(self) -> None:
         """Translate lines and obey commands until the end of the input or `:quit`."""
@@ -85,9 +85,7 @@ class Prompt:
         match command:
             case ":n-best" if value.strip().isdecimal() and 1 <= int(value) <= 100:
                 number = int(value)
-                search = self.options.search
-                search = search._replace(n_best=number, beam_size=max(self._beam_size, number))
-                self.options = self.options._replace(search=search)
+                self.options = self._first_options.with_n_best(number)
                 self.format = self.format._replace(n_best=number, scores=number > 1)
                 return "one translation of each line" if number == 1 else f"{number} translations of each line"
             case ":n-best":

@@ -130,14 +130,10 @@ def _served(
     from seq2seq.serving.served_run import ServedRun
 
     translator = loaded.translator
-    options = translation_options(translator.settings)
-    if beam_size is not None:
-        options = options._replace(search=options.search._replace(beam_size=beam_size))
+    options = translation_options(translator.settings, beam_size=beam_size, keep=kinds)
     if glossary is not None:
         target, replaces = translator.tokenizers.target, options.replace_unknown
         options = options._replace(glossary=read_glossary(glossary, target, replaces_unknown=replaces))
-    if kinds is not None:
-        options = options._replace(keep=kinds)
     return ServedRun(loaded, options, limits)
 
 

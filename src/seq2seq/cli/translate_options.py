@@ -16,7 +16,6 @@ from seq2seq.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from seq2seq.alignment.word_alignment import WordAligner
-    from seq2seq.decoding.interface import SearchOptions
     from seq2seq.decoding.translation import Translation
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
@@ -89,55 +88,46 @@ class DecodingOptions(NamedTuple):
             UsageError: the run does not support them.
             DataError: the glossary is malformed.
         """
+        from seq2seq.decoding.candidates import Sampling
         from seq2seq.decoding.glossary import read_glossary
         from seq2seq.decoding.mbr import MBROptions
         from seq2seq.decoding.segmentation import split_sentences
-        from seq2seq.decoding.translator import TranslationOptions
+        from seq2seq.decoding.translator import translation_options
         from seq2seq.decoding.unknown_words import check_unknowns
         from seq2seq.evaluation.metrics import bleu_tokenizer
 
-        decoding = loaded.config.decoding
-        tokenizers, data = loaded.translator.tokenizers, loaded.config.data
+        settings, tokenizers, data = loaded.translator.settings, loaded.translator.tokenizers, loaded.config.data
         if self.replace_unknown:
             check_unknowns(tokenizers)
-        replaces_unknown = self.replace_unknown or decoding.replace_unknown
+        replaces_unknown = self.replace_unknown or settings.replace_unknown
         mbr = None
         if self.mbr is not None:
             tokenize = bleu_tokenizer(data.target_language) if self.mbr_utility == "bleu" else "13a"
             mbr = MBROptions(self.mbr, self.mbr_utility, tokenize)
-        return TranslationOptions(
-            self._search(loaded),
+        sampling = None
+        if self.sample or self.mbr is not None:
+            sampling = Sampling(self.temperature, self.top_k, self.top_p, self.seed)
+        elif self.beam_size is None and self.n_best > settings.beam_size:
+            say(f"the beam is widened from the run's {settings.beam_size} to {self.n_best} for --n-best {self.n_best}")
+        options = translation_options(
+            settings,
+            beam_size=self.beam_size,
+            n_best=self.n_best,
+            length_penalty=self.length_penalty,
+            min_length_ratio=self.min_length_ratio,
+            max_length_ratio=self.max_length_ratio,
+            max_length=self.max_length,
+            diversity=self.diversity,
+            sampling=sampling,
+            keep=self.keep,
+        )
+        return options._replace(
             split=partial(split_sentences, language=data.source_language) if self.paragraphs else None,
             glossary=None
             if self.glossary is None
             else read_glossary(self.glossary, tokenizers.target, replaces_unknown=replaces_unknown),
             mbr=mbr,
             replace_unknown=replaces_unknown,
-            keep=decoding.keep if self.keep is None else self.keep,
-        )
-
-    def _search(self, loaded: LoadedRun) -> SearchOptions:
-        from seq2seq.decoding.candidates import Sampling
-        from seq2seq.decoding.translator import search_options
-
-        search = search_options(loaded.translator.settings)
-        given: dict[str, Any] = {
-            "beam_size": self.beam_size,
-            "length_penalty": self.length_penalty,
-            "min_length_ratio": self.min_length_ratio,
-            "max_length_ratio": self.max_length_ratio,
-        }
-        search = search._replace(**{key: value for key, value in given.items() if value is not None})
-        if self.max_length is not None:
-            search = search._replace(max_length_ratio=0.0, max_length_offset=self.max_length)
-        if self.sample or self.mbr is not None:
-            return search._replace(
-                n_best=self.n_best, sampling=Sampling(self.temperature, self.top_k, self.top_p, self.seed)
-            )
-        if self.n_best > search.beam_size:
-            say(f"the beam is widened from the run's {search.beam_size} to {self.n_best} for --n-best {self.n_best}")
-        return search._replace(
-            beam_size=max(search.beam_size, self.n_best), n_best=self.n_best, diversity=self.diversity
         )
 
     def identity(self) -> dict[str, Any]:

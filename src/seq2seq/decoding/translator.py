@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from seq2seq.config import DecodingSettings
+from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.forced_decoding import Scorer, TargetScore
 from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
@@ -52,23 +53,43 @@ class TranslationOptions(NamedTuple):
     keep: tuple[str, ...] = ()
     """Text that is kept, as `decoding.keep`."""
 
+    def with_n_best(self, n_best: int) -> TranslationOptions:
+        """The same for `n_best` translations of each sentence, with a beam that is wide enough."""
+        return self._replace(search=self.search._replace(n_best=n_best, beam_size=max(self.search.beam_size, n_best)))
 
-def search_options(settings: DecodingSettings) -> SearchOptions:
-    """The search options of a run's settings."""
-    return SearchOptions(
-        beam_size=settings.beam_size,
-        length_penalty=settings.length_penalty,
-        max_length_ratio=settings.max_length_ratio,
-        max_length_offset=settings.max_length_offset,
-        min_length_ratio=settings.min_length_ratio,
+
+def translation_options(
+    settings: DecodingSettings,
+    *,
+    beam_size: int | None = None,
+    n_best: int = 1,
+    length_penalty: float | None = None,
+    min_length_ratio: float | None = None,
+    max_length_ratio: float | None = None,
+    max_length: int | None = None,
+    diversity: float = 0.0,
+    sampling: Sampling | None = None,
+    keep: tuple[str, ...] | None = None,
+) -> TranslationOptions:
+    """The translation options of a run's settings, with the given ones in place of them.
+
+    Args:
+        n_best: number of translations of a sentence; widens the beam.
+        max_length: longest output in tokens, however long the source is, in place of a ratio.
+    """
+    ratio = settings.max_length_ratio if max_length_ratio is None else max_length_ratio
+    search = SearchOptions(
+        beam_size=settings.beam_size if beam_size is None else beam_size,
+        length_penalty=settings.length_penalty if length_penalty is None else length_penalty,
+        max_length_ratio=ratio if max_length is None else 0.0,
+        max_length_offset=settings.max_length_offset if max_length is None else max_length,
+        min_length_ratio=settings.min_length_ratio if min_length_ratio is None else min_length_ratio,
+        sampling=sampling,
+        diversity=diversity,
     )
-
-
-def translation_options(settings: DecodingSettings) -> TranslationOptions:
-    """The translation options of a run's settings."""
-    return TranslationOptions(
-        search_options(settings), replace_unknown=settings.replace_unknown, keep=tuple(settings.keep)
-    )
+    kinds = tuple(settings.keep) if keep is None else keep
+    options = TranslationOptions(search, replace_unknown=settings.replace_unknown, keep=kinds)
+    return options if n_best == 1 else options.with_n_best(n_best)
 
 
 class _Chunk(NamedTuple):
@@ -139,14 +160,14 @@ class Translator:
         """The device of the model. Raises as `scorer`."""
         return self.scorer.device
 
-    def with_engine(self, engine: Engine) -> Translator:
-        """The same with another engine of the same vocabularies."""
+    def replaced(self, *, engine: Engine | None = None, parallelism: Parallelism | None = None) -> Translator:
+        """The same with another engine of the same vocabularies, or with other parallelism."""
         return Translator(
-            engine,
+            self.engine if engine is None else engine,
             self.tokenizers,
             self.settings,
             scorer=self._scorer,
-            parallelism=self.parallelism,
+            parallelism=parallelism or self.parallelism,
             languages=self.languages,
         )
 
@@ -156,9 +177,7 @@ class Translator:
 
     def translate(self, texts: Sequence[str], *, beam_size: int | None = None) -> list[str]:
         """The best translation of each text. Raises as `stream`."""
-        options = translation_options(self.settings)
-        if beam_size is not None:
-            options = options._replace(search=options.search._replace(beam_size=beam_size))
+        options = translation_options(self.settings, beam_size=beam_size)
         return [translations[0].text for translations in self.stream(texts, options)]
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> Iterator[TargetScore]:

@@ -14,7 +14,7 @@ from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer, translates_fo
 from seq2seq.decoding.kept_text import check_kinds
 from seq2seq.decoding.reranking import WEIGHT, RerankingEngine
 from seq2seq.decoding.target_tags import TargetTags
-from seq2seq.decoding.translator import TranslationOptions, Translator, translation_options
+from seq2seq.decoding.translator import Translator, translation_options
 from seq2seq.errors import UsageError
 from seq2seq.export.folder import is_export
 from seq2seq.runs.directory import RunDirectory
@@ -83,7 +83,7 @@ class LoadedRun:
         if isinstance(engine, NativeEngine) and engine.precision == "int8":
             scorer = Scorer(engine.packed(), scorer.tokenizers, scorer.settings, scorer.device)
         reranking = RerankingEngine(self.translator.engine, self.translator.tokenizers, scorer, weight)
-        self.backward, self.translator = backward, self.translator.with_engine(reranking)
+        self.backward, self.translator = backward, self.translator.replaced(engine=reranking)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -187,16 +187,6 @@ class LoadedRun:
             UsageError: a value is impossible, or the target tag is missing or unknown.
         """
         lines = self.target_tags.add(_checked_texts(texts), _checked_tag(target_tag), "target_tag")
-        options = self._options(n_best, beam_size, length_penalty, max_length)
-        if keep is not None:
-            options = options._replace(keep=check_kinds(keep, "keep"))
-        found = [[item.text for item in translations] for translations in self.translator.stream(lines, options)]
-        results = found if n_best is not None else [translations[0] for translations in found]
-        return results[0] if isinstance(texts, str) else results
-
-    def _options(
-        self, n_best: int | None, beam_size: int | None, length_penalty: float | None, max_length: int | None
-    ) -> TranslationOptions:
         check_number("n_best", n_best, Integral, 1)
         check_number("beam_size", beam_size, Integral, 1)
         check_number("length_penalty", length_penalty, Real, 0)
@@ -208,16 +198,17 @@ class LoadedRun:
                 hint=f"beam_size={n_best}, or leave beam_size out",
                 code="usage.conflict",
             )
-        options = translation_options(self.translator.settings)
-        search = options.search
-        search = search._replace(
-            beam_size=max(n_best or 1, beam_size or search.beam_size),
+        options = translation_options(
+            self.translator.settings,
+            beam_size=beam_size,
             n_best=n_best or 1,
-            length_penalty=search.length_penalty if length_penalty is None else length_penalty,
+            length_penalty=length_penalty,
+            max_length=max_length,
+            keep=None if keep is None else check_kinds(keep, "keep"),
         )
-        if max_length is not None:
-            search = search._replace(max_length_ratio=0.0, max_length_offset=max_length)
-        return options._replace(search=search)
+        found = [[item.text for item in translations] for translations in self.translator.stream(lines, options)]
+        results = found if n_best is not None else [translations[0] for translations in found]
+        return results[0] if isinstance(texts, str) else results
 
     def score(self, pairs: Iterable[tuple[str, str]], *, target_tag: str | None = None) -> list[float]:
         """log P(target | source) of each pair, in nats, end mark included. Raises as `translate`."""

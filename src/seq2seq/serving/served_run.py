@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from seq2seq.alignment.word_alignment import AlignmentOptions
+from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.decoding.segmentation import split_sentences, split_to_fit
 from seq2seq.decoding.text_batches import Line
 from seq2seq.decoding.translation import Translation
-from seq2seq.decoding.translator import TranslationOptions, Translator
+from seq2seq.decoding.translator import TranslationOptions
 from seq2seq.errors import UsageError
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.batcher import Batcher, RequestOptions, Text
@@ -80,11 +81,10 @@ class ServedRun:
         self.loaded, self.options = loaded, options
         own = loaded.translator
         parallelism = own.parallelism._replace(always_fork=own.parallelism.processes > 1, many_texts=True)
-        scorer = None if own._scorer is None else own.scorer
-        self.translator = Translator(
-            own.engine, own.tokenizers, own.settings, scorer=scorer, parallelism=parallelism, languages=own.languages
-        )
-        self._aligner = None if scorer is None else loaded.aligner()
+        self.translator = own.replaced(parallelism=parallelism)
+        self._aligner: WordAligner | None = None
+        with suppress(UsageError):  # an export
+            self._aligner = loaded.aligner()
         longest = own.engine.max_source_length
         self._longest = min(own.settings.max_source_tokens, max(2, longest) - 1 if longest else 1 << 30)
         self._limits = limits
@@ -147,10 +147,8 @@ class ServedRun:
 
     def _translate(self, texts: list[str], wanted: RequestOptions) -> list[Translated]:
         """The results of sentences, which have their tags."""
-        search = self.options.search
-        search = search._replace(n_best=wanted.n_best, beam_size=max(search.beam_size, wanted.n_best))
         lines = [Line(text) for text in texts]
-        found = list(self.translator.stream(lines, self.options._replace(search=search)))
+        found = list(self.translator.stream(lines, self.options.with_n_best(wanted.n_best)))
         attention = self._attention(texts, [items[0] for items in found]) if wanted.attention else [None] * len(texts)
         return [
             Translated([Scored(item.text, *map(_finite, (item.score, item.log_probability))) for item in items], each)

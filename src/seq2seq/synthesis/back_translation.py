@@ -35,13 +35,9 @@ class Method(NamedTuple):
 
     def options(self, loaded: LoadedRun) -> TranslationOptions:
         """The options of the translator."""
-        options = translation_options(loaded.translator.settings)
-        search = options.search
-        if self.name == "sampling":
-            search = search._replace(sampling=Sampling(self.temperature, self.top_k, seed=self.seed))
-        elif self.beam_size is not None:
-            search = search._replace(beam_size=self.beam_size)
-        return options._replace(search=search)
+        is_sampled = self.name == "sampling"
+        sampling = Sampling(self.temperature, self.top_k, seed=self.seed) if is_sampled else None
+        return translation_options(loaded.translator.settings, beam_size=self.beam_size, sampling=sampling)
 
     def identity(self) -> dict[str, Any]:
         """Settings that translations depend on; noise is none, since it is put into them later."""
