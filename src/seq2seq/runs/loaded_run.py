@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
-from typing import Any, overload
+from typing import Any, TypedDict, overload
+
+from typing_extensions import Unpack
 
 from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
@@ -18,6 +20,16 @@ from seq2seq.decoding.translator import Translator, translation_options
 from seq2seq.errors import UsageError
 from seq2seq.export.folder import is_export
 from seq2seq.runs.directory import RunDirectory
+
+
+class _TranslateOptions(TypedDict, total=False):
+    """Options of `LoadedRun.translate` that do not change the type of its result; they are documented there."""
+
+    target_tag: str | None
+    beam_size: int | None
+    length_penalty: float | None
+    max_length: int | None
+    keep: str | Iterable[str] | None
 
 
 class LoadedRun:
@@ -110,54 +122,22 @@ class LoadedRun:
 
     @overload
     def translate(  # type: ignore[overload-overlap]  # a string is a sequence of strings, too
-        self,
-        texts: str,
-        *,
-        target_tag: str | None = None,
-        n_best: None = None,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        max_length: int | None = None,
-        keep: str | Iterable[str] | None = None,
+        self, texts: str, *, n_best: None = None, **options: Unpack[_TranslateOptions]
     ) -> str: ...
 
     @overload
     def translate(
-        self,
-        texts: Iterable[str],
-        *,
-        target_tag: str | None = None,
-        n_best: None = None,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        max_length: int | None = None,
-        keep: str | Iterable[str] | None = None,
+        self, texts: Iterable[str], *, n_best: None = None, **options: Unpack[_TranslateOptions]
     ) -> list[str]: ...
 
     @overload
     def translate(  # type: ignore[overload-overlap]
-        self,
-        texts: str,
-        *,
-        target_tag: str | None = None,
-        n_best: int,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        max_length: int | None = None,
-        keep: str | Iterable[str] | None = None,
+        self, texts: str, *, n_best: int, **options: Unpack[_TranslateOptions]
     ) -> list[str]: ...
 
     @overload
     def translate(
-        self,
-        texts: Iterable[str],
-        *,
-        target_tag: str | None = None,
-        n_best: int,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        max_length: int | None = None,
-        keep: str | Iterable[str] | None = None,
+        self, texts: Iterable[str], *, n_best: int, **options: Unpack[_TranslateOptions]
     ) -> list[list[str]]: ...
 
     def translate(
