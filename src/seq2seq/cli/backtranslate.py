@@ -32,7 +32,7 @@ from seq2seq.sanitize import presentable
 from seq2seq.tags import CORPUS_TAG, corpus_tag
 
 if TYPE_CHECKING:
-    from seq2seq.data.files import DecodingErrors, Pair
+    from seq2seq.data.files import DecodingErrors
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.back_translation import Method
     from seq2seq.synthesis.filters import FilterCounts, FilterOptions
@@ -157,24 +157,16 @@ def _make_pairs(
     resume: bool,
 ) -> FilterCounts:
     """Translate, filter, and write the aligned files."""
-    from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes
-    from seq2seq.synthesis.filters import SAMPLE, PairFilter, check_direction, write_pairs
-    from seq2seq.synthesis.originals import Original, Originals, file_lines
-    from seq2seq.synthesis.translations import Translated
+    from seq2seq.synthesis.filters import SAMPLE, check_direction
+    from seq2seq.synthesis.originals import Originals, file_lines
+    from seq2seq.synthesis.pairs import translate_all, write_pairs
 
     path = Path(f"{output}.translations.tsv")
     _check_existing(loaded, output, path, resume=resume)
     files = spool_pipes(files)
     data = loaded.config.data
-    genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
-    genuine = [(loaded.target_tags.split(source)[1], target) for source, target in genuine]
-    originals = Originals(
-        lambda: file_lines(files, errors, REPLACE),
-        loaded.translator.tokenizers.source,
-        [source for source, _ in genuine],
-        data.cleaning.max_tokens,
-    )
+    originals = Originals(loaded, lambda: file_lines(files, errors, REPLACE), tagged=False)
     sample = list(islice(originals.read(), SAMPLE))
     if not sample:
         raise DataError(
@@ -184,15 +176,10 @@ def _make_pairs(
             code="data.no-lines",
         )
     languages = data.source_language, data.target_language
-    check_direction(sample, genuine, languages, loaded.directory.path)
+    check_direction(sample, originals.genuine, languages, loaded.directory.path)
     options = method.options(loaded)
     translate_all(loaded, originals, options, path, method.identity(), target_tag=target_tag, resume=resume)
-
-    def pair_of(original: Original, found: Translated) -> Pair:
-        return method.source(found.text, original.line), original.text
-
-    judge = PairFilter(path, originals.read(), languages, genuine, limits)
-    return write_pairs(originals, path, judge, output, languages[::-1], pair_of, replace=resume)
+    return write_pairs(loaded, originals, path, output, limits, backward=method, replace=resume)
 
 
 def _report(

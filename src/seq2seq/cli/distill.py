@@ -41,7 +41,6 @@ from seq2seq.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from seq2seq.config import Config
-    from seq2seq.data.files import Pair
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.runs.loaded_run import LoadedRun
     from seq2seq.synthesis.distillation import Size
@@ -194,34 +193,24 @@ def _translate(
     loaded: LoadedRun, folder: Path, targets: Targets, search: TranslationOptions, files: list[str]
 ) -> FilterCounts:
     """Translate the training sources and further text, and write the student's corpus."""
-    from seq2seq.cli.synthetic import translate_all
     from seq2seq.data.pipes import spool_pipes, spool_sources
     from seq2seq.synthesis.distillation import nearest_to_reference, training_lines
-    from seq2seq.synthesis.filters import FilterOptions, PairFilter, write_pairs
+    from seq2seq.synthesis.filters import FilterOptions
     from seq2seq.synthesis.originals import Original, Originals, file_lines
-    from seq2seq.synthesis.translations import Translated
+    from seq2seq.synthesis.pairs import translate_all, write_pairs
 
     data = loaded.config.data
     config = loaded.config.model_copy(update={"data": spool_sources(data)})
     files = spool_pipes(files)
-    # With their target tags, which the texts to translate have, too.
-    genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
 
     def lines() -> Iterator[Original]:
         return chain(training_lines(config), file_lines(files, data.errors, REPLACE))
 
-    tokenizer = loaded.translator.tokenizers.source
-    originals = Originals(lines, tokenizer, [source for source, _ in genuine], data.cleaning.max_tokens)
+    originals = Originals(loaded, lines, tagged=True)
     path = folder / "translations.tsv"
     choose = partial(nearest_to_reference, target_language=data.target_language) if targets.near_reference else None
     translate_all(loaded, originals, search, path, targets._asdict(), choose=choose, resume=None)
-
-    def pair_of(original: Original, found: Translated) -> Pair:
-        return original.text, found.text
-
-    languages = data.source_language, data.target_language
-    judge = PairFilter(path, originals.read(), languages, genuine, FilterOptions())
-    counts = write_pairs(originals, path, judge, str(folder / "train"), languages, pair_of, replace=True)
+    counts = write_pairs(loaded, originals, path, str(folder / "train"), FilterOptions(), replace=True)
     say(counts.table())
     return counts
 

@@ -1,11 +1,11 @@
-"""Filters of synthetic pairs, and their files with a reason for each dropped line."""
+"""Filters of synthetic pairs, with a reason for each dropped line."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -16,12 +16,11 @@ import numpy as np
 from seq2seq.checks.corpus import LEAST_COPIED_WORDS
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.console import format_table
-from seq2seq.data.clean_copy import clean_copy
 from seq2seq.data.cleaning import RATIO_EXEMPT_TOKENS
 from seq2seq.data.files import Pair
 from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
-from seq2seq.synthesis.originals import Original, Originals
+from seq2seq.synthesis.originals import Original
 from seq2seq.synthesis.translations import Translated, read_translations
 
 REASONS = {
@@ -136,50 +135,6 @@ class PairFilter:
 def _identifier() -> Identifier:
     """Language identification, loaded once: it takes a second."""
     return Identifier()
-
-
-def write_pairs(
-    originals: Originals,
-    path: Path,
-    judge: PairFilter,
-    output: str,
-    languages: tuple[str, str],
-    pair_of: Callable[[Original, Translated], Pair],
-    *,
-    replace: bool = False,
-) -> FilterCounts:
-    """Write the good pairs as OUTPUT.LANGUAGE, and the dropped lines with their reasons as OUTPUT.receipt.tsv.
-
-    Args:
-        originals: the lines.
-        path: the file of their translations.
-        judge: the filters.
-        output: beginning of the names.
-        languages: of source and target.
-        pair_of: the pair of a line and its translation.
-        replace: replace files of these names.
-
-    Raises:
-        UsageError: a file exists, or cannot be written.
-        ResourceError: the disk is full.
-        DataError: nothing is left.
-    """
-    counts = FilterCounts()
-    with clean_copy(output, languages, option="-o", replace=replace) as copy:
-
-        def drop(original: Original, reason: str, detail: str) -> None:
-            counts.read += 1
-            counts.dropped[reason] += 1
-            copy.note(original.place, original.line, "dropped", [(reason, detail)])
-
-        for original, found in zip(originals.read(drop), read_translations(path), strict=True):
-            if fault := judge.fault(original, found):
-                drop(original, *fault)
-                continue
-            counts.read += 1
-            copy.write(pair_of(original, found))
-        counts.require_any_kept(path)
-    return counts
 
 
 def is_copy(one: str, other: str) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from seq2seq.data.files import DecodingErrors, read_lines
 from seq2seq.fixed_text import has_letter, is_blank
-from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.runs.loaded_run import LoadedRun
 
 _BLOCK = 1000
 
@@ -45,21 +45,21 @@ class Originals:
     `held out` (a text of the validation or test set), or are `too long`.
 
     Args:
+        loaded: the run that translates the lines.
         lines: starts a new pass over all lines.
-        tokenizer: of the language of the lines.
-        held_out: texts that must not be trained on.
-        max_tokens: longest line.
+        tagged: whether the lines have the target tags of the run, as its training text has.
+
+    Attributes:
+        genuine: the validation and test pairs of the run.
     """
 
-    def __init__(
-        self,
-        lines: Callable[[], Iterable[Original]],
-        tokenizer: Tokenizer,
-        held_out: Iterable[str],
-        max_tokens: int,
-    ) -> None:
-        self._lines, self._tokenizer, self._max_tokens = lines, tokenizer, max_tokens
-        self._held_out = frozenset(map(_folded, held_out))
+    def __init__(self, loaded: LoadedRun, lines: Callable[[], Iterable[Original]], *, tagged: bool) -> None:
+        self._lines, self._tokenizer = lines, loaded.translator.tokenizers.source
+        self._max_tokens = loaded.config.data.cleaning.max_tokens
+        self.genuine = [pair for split in ("valid", "test") for pair in loaded.directory.load_pairs(split)]
+        if not tagged:
+            self.genuine = [(loaded.target_tags.split(source)[1], target) for source, target in self.genuine]
+        self._held_out = frozenset(_folded(source) for source, _ in self.genuine)
 
     def read(self, drop: Drop | None = None) -> Iterator[Original]:
         """Yield the usable lines; `drop` is called with the others."""

@@ -1,23 +1,25 @@
-"""Translations for training: one resumable file, made by `backtranslate` and `distill`."""
+"""Training pairs made of the translations of a text, for `backtranslate` and `distill`."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seq2seq.console import Progress, counted, say, warn
+from seq2seq.data.clean_copy import clean_copy
+from seq2seq.decoding.text_batches import Line
+from seq2seq.decoding.translation import Translation
+from seq2seq.decoding.translator import TranslationOptions
 from seq2seq.resumable_output import is_begun, open_output
+from seq2seq.runs.loaded_run import LoadedRun
+from seq2seq.synthesis.back_translation import Method
+from seq2seq.synthesis.filters import FilterCounts, FilterOptions, PairFilter
+from seq2seq.synthesis.originals import Original, Originals
+from seq2seq.synthesis.translations import Contents, Translated, is_complete, last_row, read_translations
 
-if TYPE_CHECKING:
-    from seq2seq.decoding.text_batches import Line
-    from seq2seq.decoding.translation import Translation
-    from seq2seq.decoding.translator import TranslationOptions
-    from seq2seq.runs.loaded_run import LoadedRun
-    from seq2seq.synthesis.originals import Original, Originals
-
-Choose = Callable[["Original", Sequence["Translation"]], "Translation"]
+Choose = Callable[[Original, Sequence[Translation]], Translation]
 """Chooses one of the translations of a line."""
 
 
@@ -48,8 +50,6 @@ def translate_all(
         UsageError: the file was begun with other options.
         DataError: it has the translations of other lines.
     """
-    from seq2seq.synthesis.translations import Contents, Translated, is_complete, last_row
-
     identity = {**loaded.identity, "target_tag": target_tag, **identity}
     contents = Contents.of(originals.read())
     if is_complete(path, identity, contents):
@@ -80,7 +80,6 @@ def translate_all(
 
 def _lines(originals: Originals, loaded: LoadedRun, target_tag: str | None, ahead: deque[Original]) -> Iterator[Line]:
     """The lines for the translator; `ahead` holds the lines that are read but not yet translated."""
-    from seq2seq.decoding.text_batches import Line
 
     def texts() -> Iterator[str]:
         for original in originals.read():
@@ -89,3 +88,54 @@ def _lines(originals: Originals, loaded: LoadedRun, target_tag: str | None, ahea
 
     for text in loaded.target_tags.add(texts(), target_tag, "--target-tag"):
         yield Line(text)
+
+
+def write_pairs(
+    loaded: LoadedRun,
+    originals: Originals,
+    path: Path,
+    output: str,
+    limits: FilterOptions,
+    *,
+    backward: Method | None = None,
+    replace: bool = False,
+) -> FilterCounts:
+    """Write the good pairs as OUTPUT.LANGUAGE, and the dropped lines with their reasons as OUTPUT.receipt.tsv.
+
+    Args:
+        loaded: the run.
+        originals: the lines.
+        path: the file of their translations.
+        output: beginning of the names.
+        limits: of the filters.
+        backward: the translations become the sources, with the noise of this method; None: they become the targets.
+        replace: replace files of these names.
+
+    Raises:
+        UsageError: a file exists, or cannot be written.
+        ResourceError: the disk is full.
+        DataError: nothing is left.
+    """
+    data = loaded.config.data
+    languages = data.source_language, data.target_language
+    judge = PairFilter(path, originals.read(), languages, originals.genuine, limits)
+    sides = languages if backward is None else languages[::-1]
+    counts = FilterCounts()
+    with clean_copy(output, sides, option="-o", replace=replace) as copy:
+
+        def drop(original: Original, reason: str, detail: str) -> None:
+            counts.read += 1
+            counts.dropped[reason] += 1
+            copy.note(original.place, original.line, "dropped", [(reason, detail)])
+
+        for original, found in zip(originals.read(drop), read_translations(path), strict=True):
+            if fault := judge.fault(original, found):
+                drop(original, *fault)
+                continue
+            counts.read += 1
+            if backward is None:
+                copy.write((original.text, found.text))
+            else:
+                copy.write((backward.source(found.text, original.line), original.text))
+        counts.require_any_kept(path)
+    return counts
