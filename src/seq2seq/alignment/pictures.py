@@ -72,15 +72,24 @@ def attention_grid(
 
 def svg_picture(grid: Grid) -> str:
     """The panels as an SVG document; a tooltip on each cell shows its words and weight."""
-    placed, width, height = _layout(grid, lambda text: _CHARACTER * cell_len(text))
-    canvas = _Svg()
-    for panel in placed:
-        panel.paint(canvas)
+    elements, width, height = svg_elements(grid)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="{_FONT}">\n'
-        '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(canvas.parts) + "\n</svg>\n"
+        '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(elements) + "\n</svg>\n"
     )
+
+
+def svg_elements(grid: Grid, least: float = 0.0) -> tuple[list[str], float, float]:
+    """The elements of an SVG of the panels, whose colours a style sheet can change, and its width and height.
+
+    Cells with smaller weights than `least` are left out.
+    """
+    placed, width, height = _layout(grid, lambda text: _CHARACTER * cell_len(text))
+    canvas = _Svg(least)
+    for panel in placed:
+        panel.paint(canvas)
+    return canvas.parts, width, height
 
 
 def png_picture(grid: Grid) -> bytes:
@@ -104,9 +113,13 @@ def attention_picture(sentence: SentenceAttention) -> npt.NDArray[np.uint8]:
     """
     import numpy as np
 
+    return np.asarray(_drawn(sentence_grid(sentence), 1))
+
+
+def sentence_grid(sentence: SentenceAttention) -> Grid:
+    """The single panel of the attention of a sentence."""
     weights = torch.tensor(sentence.weights, dtype=torch.float32) / 100
-    panel = Panel("", AttentionMatrix(sentence.source_words, sentence.target_words, weights))
-    return np.asarray(_drawn([[panel]], 1))
+    return [[Panel("", AttentionMatrix(sentence.source_words, sentence.target_words, weights))]]
 
 
 def _drawn(grid: Grid, scale: int) -> Image.Image:
@@ -137,8 +150,9 @@ def text_picture(grid: Grid, *, encoding: str | None = None) -> str:
 class _Svg:
     """Elements of an SVG document; y grows downward, as in `_Png`."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: float) -> None:
         self.parts: list[str] = []
+        self._least = least
 
     def text(self, x: float, y: float, text: str, anchor: str) -> None:
         """Text that starts at x, ends at x (`end`), or runs upward from y (`up`); the other one is its middle."""
@@ -150,15 +164,15 @@ class _Svg:
 
     def cell(self, x: float, y: float, weight: float, tip: str) -> None:
         """A shaded square with its upper left corner at (x, y)."""
-        grey = _grey(weight)
-        self.parts.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{_CELL}" height="{_CELL}" fill="#{grey:02x}{grey:02x}{grey:02x}">'
-            f"<title>{escape(tip)}</title></rect>"
-        )
+        if weight >= self._least:
+            self.parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{_CELL}" height="{_CELL}" fill-opacity="{weight:.3f}">'
+                f"<title>{escape(tip)}</title></rect>"
+            )
 
     def frame(self, x: float, y: float, width: float, height: float) -> None:
         self.parts.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width}" height="{height}" fill="none" stroke="#888"/>'
+            f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width}" height="{height}" fill="none" stroke="#888"/>'
         )
 
 

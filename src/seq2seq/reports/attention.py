@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from rich.cells import cell_len
-
-from seq2seq.alignment.matrix import readable_label
+from seq2seq.alignment.pictures import sentence_grid, svg_elements
 from seq2seq.sealed_records import SentenceAttention
 
 _LEAST = 5
 """Smaller weights, in percent, are not shown."""
-_CELL, _CHARACTER, _GAP = 18, 7.4, 6
-_LONGEST_LABEL = 18
 
 
 def hover_rules(name: str, found: SentenceAttention) -> str:
@@ -49,31 +45,8 @@ def hover_words(text: str, words: Sequence[str], side: str) -> str | None:
 
 def matrix(found: SentenceAttention) -> str:
     """SVG of the weights: source words across, target words down, deeper colour for more attention."""
-    sources, targets = ([readable_label(word, _LONGEST_LABEL) for word in side] for side in _sides(found))
-    left, top = (_CHARACTER * max(map(cell_len, side)) + 2 * _GAP for side in (targets, sources))
-    width, height = left + _CELL * len(sources), top + _CELL * len(targets)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + _GAP:.0f}" height="{height + _GAP:.0f}" role="img" '
-        'aria-label="attention">',
-        f'<rect class="frame" x="{left:.0f}" y="{top:.0f}" width="{width - left:.0f}" height="{height - top:.0f}"/>',
-    ]
-    for column, word in enumerate(sources):
-        x = left + (column + 0.5) * _CELL + 4
-        turn = f'transform="rotate(-90 {x:.0f} {top - _GAP:.0f})"'
-        parts.append(f'<text x="{x:.0f}" y="{top - _GAP:.0f}" {turn}>{escape(word)}</text>')
-    for row, (word, weights) in enumerate(zip(targets, found.weights, strict=True)):
-        y = top + row * _CELL
-        parts.append(f'<text x="{left - _GAP:.0f}" y="{y + 13:.0f}" text-anchor="end">{escape(word)}</text>')
-        for column, weight in enumerate(weights):
-            if weight >= _LEAST:
-                told = f"{escape(word)} ← {escape(sources[column])}: {weight} %"
-                parts.append(
-                    f'<rect x="{left + column * _CELL:.0f}" y="{y:.0f}" width="{_CELL}" height="{_CELL}" '
-                    f'fill-opacity="{weight / 100:.2f}"><title>{told}</title></rect>'
-                )
-    return "".join([*parts, "</svg>"])
-
-
-def _sides(found: SentenceAttention) -> tuple[list[str], list[str]]:
-    """Words of both sides, with `end` in place of the end mark."""
-    return [*found.source_words[:-1], "end"], [*found.target_words[:-1], "end"]
+    source, target = ([*words[:-1], "end"] for words in (found.source_words, found.target_words))
+    grid = sentence_grid(found.model_copy(update={"source_words": source, "target_words": target}))
+    elements, width, height = svg_elements(grid, _LEAST / 100)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" role="img"'
+    return "".join([f'{head} aria-label="attention">', *elements, "</svg>"])
