@@ -59,6 +59,14 @@ def test_each_curve_is_shown_though_runs_are_validated_at_other_steps(runs: Path
     assert sum("22.5" in row for row in shown) == 5
 
 
+def test_a_long_value_is_shown_by_its_end(runs: Path) -> None:
+    """Paths of corpora differ at their ends, and made rows too long for a terminal."""
+    summary = summarise(runs / "first")
+    settings = {"data.train.0.source": ["corpora/" * 5 + "train.en", "train.en"]}
+    shown = comparison_text(Comparison(["a", "b"], [summary, summary], settings, [], ""))
+    assert "data.train.0.source  ...pora/corpora/train.en  train.en" in shown
+
+
 def test_a_difference_has_one_cause_where_the_others_leave_the_training_as_it_is(runs: Path, seq2seq: Runner) -> None:
     config = runs / "second" / "config.yaml"
     text = config.read_text(encoding="utf-8")

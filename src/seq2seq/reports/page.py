@@ -81,7 +81,8 @@ class Details(NamedTuple):
     table: Table
 
 
-Block = Table | Facts | Paragraph | Command | Note | Chart | Samples | Details
+TextBlock = Table | Facts | Paragraph | Command | Note | Samples | Details
+Block = TextBlock | Chart
 
 
 class Section(NamedTuple):
@@ -145,7 +146,7 @@ class _Body:
         parts += [self._block(block) for block in section.blocks if not isinstance(block, Chart)]
         return "".join([*parts, "</section>\n"])
 
-    def _block(self, block: Table | Facts | Paragraph | Command | Note | Samples | Details) -> str:
+    def _block(self, block: TextBlock) -> str:
         match block:
             case Paragraph(text):
                 return f"<p>{_html(text)}</p>\n"
@@ -215,7 +216,7 @@ def to_markdown(page: Page) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_block(block: Table | Facts | Paragraph | Command | Note | Samples | Details) -> str:
+def _markdown_block(block: TextBlock) -> str:
     match block:
         case Paragraph(text):
             return _markdown(text)
@@ -256,7 +257,7 @@ def to_text(page: Page) -> str:
     return presentable("\n\n".join(parts))
 
 
-def _text_block(block: Table | Facts | Paragraph | Command | Note | Samples | Details) -> str:
+def _text_block(block: TextBlock) -> str:
     match block:
         case Paragraph(text) | Command(text):
             return text
