@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from rich.cells import cell_len
 
-from seq2seq.alignment.matrix import AttentionMatrix, draw_attention, merge_words
+from seq2seq.alignment.matrix import AttentionMatrix, draw_attention
 
 
 def diagonal(source: list[str], target: list[str]) -> AttentionMatrix:
@@ -28,7 +28,7 @@ def test_picture_of_a_diagonal() -> None:
 def test_outside_utf8_everything_is_ascii() -> None:
     """A Windows console or LANG=C raised UnicodeEncodeError at the first shade."""
     matrix = AttentionMatrix(["▁é", "中"], ["▁ß"], torch.tensor([[0.3, 0.7]]))
-    picture = draw_attention(matrix, encoding="ascii", words=False)
+    picture = draw_attention(matrix, encoding="ascii")
     assert picture.isascii()
     assert picture.splitlines()[-1] == "?  3366"
 
@@ -41,20 +41,7 @@ def test_wide_and_combining_characters_keep_the_columns() -> None:
     assert [cell_len(line.split("█")[0]) for line in lines[2:]] == [6, 8, 10]
 
 
-def test_merged_words_keep_their_mass() -> None:
-    weights = torch.rand(5, 6, generator=torch.Generator().manual_seed(1))
-    weights /= weights.sum(dim=1, keepdim=True)
-    source = ["▁un", "believ", "able", "▁cat", "s", "</s>"]
-    matrix = merge_words(AttentionMatrix(source, ["▁Kat", "zen", "▁un", "glaublich", "</s>"], weights))
-    assert matrix.source_pieces == ["▁unbelievable", "▁cats", "</s>"]
-    assert matrix.target_pieces == ["▁Katzen", "▁unglaublich", "</s>"]
-    torch.testing.assert_close(matrix.weights.sum(dim=1), torch.ones(3))
-    torch.testing.assert_close(matrix.weights[0, 1], weights[:2, 3:5].sum(dim=1).mean())
-
-
-def test_characters_are_not_merged_and_bytes_are_read() -> None:
-    letters = ["▁", "a", "b", "</s>"]
-    assert merge_words(diagonal(letters, letters)).source_pieces == letters
+def test_bytes_are_read_and_long_labels_are_cut() -> None:
     picture = draw_attention(diagonal(["▁x<0xC3><0xA9>", "\n\x1b[31m"], ["▁x<0xC3><0xA9>"]), encoding="utf-8")
     assert "xé" in picture
     assert "\x1b" not in picture

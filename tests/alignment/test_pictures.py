@@ -96,7 +96,7 @@ def test_no_character_breaks_the_svg() -> None:
 def test_text_has_the_panels_one_below_the_other() -> None:
     text = text_picture(ALL, encoding="utf-8")
     assert text.count("layer 2") == 3
-    assert text.split("\n\n")[4].split("\n", 1)[1] == draw_attention(ALL[1][1].matrix, encoding="utf-8", words=False)
+    assert text.split("\n\n")[4].split("\n", 1)[1] == draw_attention(ALL[1][1].matrix, encoding="utf-8")
 
 
 def page_data(page: str) -> dict[str, object]:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seq2seq.alignment.matrix import merge_words
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner, pharaoh
 from seq2seq.config import DecodingSettings, RNNSettings, TransformerSettings
 from seq2seq.config.model import ModelSettings
@@ -152,10 +151,16 @@ def test_equal_to_the_attention_of_single_steps(name: str) -> None:
 def test_words_are_merged_as_the_marks_say() -> None:
     tokenizers = subwords()
     found = aligner(sharp(MODELS["transformer"], tokenizers), tokenizers).attention(PAIRS[:1])[0]
-    by_marks = merge_words(found.matrix(AlignmentOptions(), words=False))
-    by_text = found.matrix(AlignmentOptions(), words=True)
-    torch.testing.assert_close(by_text.weights, by_marks.weights)
-    assert [word.lstrip("▁") for word in by_marks.source_pieces] == by_text.source_pieces
+    pieces, words = (found.matrix(AlignmentOptions(), words=words) for words in (False, True))
+    columns = [part.sum(dim=1) for part in pieces.weights.tensor_split(starts(pieces.source_pieces), dim=1)]
+    rows = [part.mean(dim=0) for part in torch.stack(columns, dim=1).tensor_split(starts(pieces.target_pieces))]
+    torch.testing.assert_close(words.weights, torch.stack(rows))
+    assert words.source_pieces == [*PAIRS[0][0].split(), "</s>"]
+
+
+def starts(pieces: list[str]) -> list[int]:
+    """Where the second word and the later ones begin."""
+    return [place for place, piece in enumerate(pieces) if piece.startswith(("▁", "</s>"))][1:]
 
 
 def test_a_tag_before_the_source_moves_no_word() -> None:

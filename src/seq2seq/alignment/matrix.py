@@ -1,4 +1,4 @@
-"""Attention matrices: merged to words, with readable labels, drawn as text."""
+"""Attention matrices with readable labels, drawn as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_IN_XML = "\ufffe\uffff"
 
 
 class AttentionMatrix(NamedTuple):
-    """Attention weights with the labels of rows (target pieces) and columns (source pieces)."""
+    """Attention weights with the labels of rows (target) and columns (source), pieces or words."""
 
     source_pieces: list[str]
     target_pieces: list[str]
@@ -31,35 +31,15 @@ class AttentionMatrix(NamedTuple):
     """Rows sum to 1."""
 
 
-def merge_words(matrix: AttentionMatrix) -> AttentionMatrix:
-    """The matrix over words: weights are summed over the pieces of a source word, averaged over those of a target word.
-
-    Rows still sum to 1. Pieces without word marks, and single characters, are not merged.
-    """
-    sources, targets = _groups(matrix.source_pieces), _groups(matrix.target_pieces)
-    weights = matrix.weights.new_zeros(len(targets), len(sources))
-    for row, target in enumerate(targets):
-        for column, source in enumerate(sources):
-            weights[row, column] = matrix.weights[target[0] : target[1], source[0] : source[1]].sum(dim=1).mean()
-    return AttentionMatrix(
-        ["".join(matrix.source_pieces[begin:end]) for begin, end in sources],
-        ["".join(matrix.target_pieces[begin:end]) for begin, end in targets],
-        weights,
-    )
-
-
-def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None, words: bool = True) -> str:
+def draw_attention(matrix: AttentionMatrix, *, encoding: str | None = None) -> str:
     """The matrix as text, with the source across and the target down; darker shades are higher weights.
 
     Args:
-        matrix: weights over pieces.
+        matrix: weights over pieces or words.
         encoding: encoding of the output, by default that of stdout; without UTF-8 the digits 1 to 9 stand for shades.
-        words: merge the pieces to words first.
     """
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
     shades = _SHADES if encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig") else _DIGITS
-    if words:
-        matrix = merge_words(matrix)
     sources = [readable_label(piece, _LONGEST_HEADER, encoding) for piece in matrix.source_pieces]
     targets = [readable_label(piece, _LONGEST_LABEL, encoding) for piece in matrix.target_pieces]
     margin = max(cell_len(target) for target in targets)
@@ -79,21 +59,6 @@ def readable_label(piece: str, longest: int, encoding: str = "utf-8") -> str:
     while cell_len(text) > longest:
         text = text[:-2] + "~"
     return text
-
-
-def _groups(pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """Indices (begin, end) of the pieces of each word."""
-    marked = any(piece.startswith(_WORD_MARK) for piece in pieces)
-    inner = [piece.lstrip(_WORD_MARK) for piece in pieces[:-1]]
-    if not marked or all(len(piece) <= 1 for piece in inner):
-        return [(place, place + 1) for place in range(len(pieces))]
-    last = len(pieces) - 1
-    starts = [
-        place
-        for place, piece in enumerate(pieces)
-        if place == 0 or piece.startswith(_WORD_MARK) or (place == last and piece.startswith("</"))
-    ]
-    return list(zip(starts, [*starts[1:], len(pieces)], strict=True))
 
 
 def _text_of_bytes(pieces: str) -> str:

@@ -143,7 +143,7 @@ def _drawn(grid: Grid, scale: int) -> Image.Image:
 def text_picture(grid: Grid, *, encoding: str | None = None) -> str:
     """The panels as text, one below the other; `encoding` is by default that of stdout."""
     panels = [panel for row in grid for panel in row]
-    drawn = ((panel.title, draw_attention(panel.matrix, encoding=encoding, words=False)) for panel in panels)
+    drawn = ((panel.title, draw_attention(panel.matrix, encoding=encoding)) for panel in panels)
     return "\n\n".join(f"{title}\n{text}" if title else text for title, text in drawn)
 
 

@@ -41,14 +41,18 @@ def demo(
     print_result(train(load_config([], settings), refresh=refresh_report), as_json=False, quiet=quiet)
 
     from seq2seq.alignment.matrix import draw_attention
+    from seq2seq.alignment.word_alignment import AlignmentOptions
     from seq2seq.runs.load import load
 
     loaded = load(folder, threads=threads)
     # Spread over the test set, so that they show more than one kind of sentence.
     pairs = loaded.directory.load_pairs("test")
     pairs = pairs[:: max(1, len(pairs) // _SENTENCES)][:_SENTENCES]
-    for (source, reference), translation in zip(pairs, loaded.translate([source for source, _ in pairs]), strict=True):
+    translations = loaded.translate([source for source, _ in pairs])
+    examples = [(*pair, translation) for pair, translation in zip(pairs, translations, strict=True)]
+    for source, reference, translation in examples:
         mark = "" if translation == reference else f"   (reference: {reference})"
         typer.echo(presentable(f"\n{source}\n  > {translation}{mark}"))
-    shortest = min(pairs, key=lambda pair: abs(len(pair[0].split()) - 8))
-    typer.echo("\n" + draw_attention(loaded.attention(shortest[0])))
+    source, _, translation = min(examples, key=lambda example: abs(len(example[0].split()) - 8))
+    [attention] = loaded.aligner().attention([(source, translation)])
+    typer.echo("\n" + draw_attention(attention.matrix(AlignmentOptions(), words=True)))

@@ -116,7 +116,7 @@ class Prompt:
         from seq2seq.alignment.word_alignment import AlignmentOptions
 
         [attention] = self.loaded.aligner().attention([(best.source.text, best.text)])
-        return draw_attention(attention.matrix(AlignmentOptions(), words=True), words=False)
+        return draw_attention(attention.matrix(AlignmentOptions(), words=True))
 
 
 def _on(value: bool) -> str:
