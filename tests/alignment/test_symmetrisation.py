@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.alignment.symmetrisation import SYMMETRISATIONS, symmetrise
-from seq2seq.errors import UsageError
 
 Links = set[tuple[int, int]]
 LINKS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
@@ -58,8 +56,3 @@ def test_each_method_holds_the_one_before(forward: Links, backward: Links) -> No
 @given(links=LINKS)
 def test_an_alignment_with_itself(links: Links) -> None:
     assert all(symmetrise(links, links, method) == links for method in SYMMETRISATIONS)
-
-
-def test_no_such_method() -> None:
-    with pytest.raises(UsageError, match="no symmetrisation both"):
-        symmetrise([], [], "both")

@@ -150,7 +150,8 @@ WITH_A_RUN = [
     (2, "belong together", ("evaluate", "RUN", "--source", "three.txt")),
     (3, "four.txt", ("score", "RUN", "--source", "three.txt", "--target", "four.txt")),
     (3, "lines", ("align", "RUN", "--source", "three.txt", "--target", "four.txt")),
-    (2, "ONNX", ("export", "RUN", "--format", "onnx")),
+    (2, "--format onnx is neither ctranslate2 nor huggingface", ("export", "RUN", "--format", "onnx")),
+    (2, "missing option '--format' / '-f'  [", ("export", "RUN")),
     (2, "int3", ("export", "RUN", "--format", "ctranslate2", "--quantization", "int3")),
     (
         2,

@@ -178,7 +178,7 @@ def test_mistakes(seq2seq: Runner, transformer: Path, files: tuple[Path, Path], 
     assert_told(
         seq2seq("align", transformer, *given, "--symmetrise", "both", "--reverse", transformer),
         2,
-        "no symmetrisation both",
+        "--symmetrise both is none of intersection, ",
     )
     assert_told(seq2seq("align", transformer, *given, "--symmetrise", "union"), 2, "--symmetrise needs --reverse")
     assert_told(seq2seq("align", transformer, *given, "--picture", "a.gif"), 2, "no such kind of picture")

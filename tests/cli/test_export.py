@@ -81,9 +81,7 @@ def test_huggingface(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "onnx"), "ONNX"),
-        (("--format", "torchscript"), "TorchScript"),
-        (("--format", "ctranslate"), "not known"),
+        (("--format", "ctranslate"), "neither ctranslate2 nor huggingface"),
         (("--format", "huggingface", "--quantization", "int8"), "--quantization"),
         (("--format", "ctranslate2", "--quantization", "int3"), "int3"),
         (("--format", "ctranslate2", "-o", "."), "no export"),

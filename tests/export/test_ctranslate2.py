@@ -232,8 +232,6 @@ def test_refusals(tmp_path: Path, joint: TokenizerPair) -> None:
     with pytest.raises(UsageError, match="recurrent"):
         to_ctranslate2(gru, tmp_path / "x")
     subject = trained(transformer(), joint, tmp_path)
-    with pytest.raises(UsageError, match="quantization"):
-        to_ctranslate2(subject, tmp_path / "x", quantization="int4")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="no export"):

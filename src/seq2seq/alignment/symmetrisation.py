@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-from seq2seq.errors import UsageError
-
 Links = set[tuple[int, int]]
 Symmetrisation = Literal["intersection", "grow-diag", "grow-diag-final-and", "grow-diag-final", "union"]
 SYMMETRISATIONS: tuple[Symmetrisation, ...] = get_args(Symmetrisation)
@@ -15,18 +13,17 @@ SYMMETRISATIONS: tuple[Symmetrisation, ...] = get_args(Symmetrisation)
 _NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
-def symmetrise(forward: Iterable[tuple[int, int]], backward: Iterable[tuple[int, int]], method: str) -> Links:
+def symmetrise(
+    forward: Iterable[tuple[int, int]], backward: Iterable[tuple[int, int]], method: Symmetrisation
+) -> Links:
     """Symmetrised links (source, target) of a source-to-target model and the reverse model.
 
     Args:
         forward: links (source, target).
         backward: links of the reverse model, as (source, target) too.
-        method: one of `SYMMETRISATIONS`. `grow-diag` starts from the intersection and adds neighbouring links of the
-            union, diagonals included, if one of their words has no link yet; `final` then adds links of either
-            direction if one word has no link, `final-and` if both have none.
-
-    Raises:
-        UsageError: an unknown method.
+        method: `grow-diag` starts from the intersection and adds neighbouring links of the union, diagonals included,
+            if one of their words has no link yet; `final` then adds links of either direction if one word has no link,
+            `final-and` if both have none.
     """
     one, other = set(forward), set(backward)
     match method:
@@ -41,10 +38,6 @@ def symmetrise(forward: Iterable[tuple[int, int]], backward: Iterable[tuple[int,
             for direction in (one, other):
                 _complete(links, direction, both=method.endswith("and"))
             return links
-        case _:
-            raise UsageError(
-                f"no symmetrisation {method}", hint=f"one of {', '.join(SYMMETRISATIONS)}", code="usage.choice"
-            )
 
 
 def _grown(links: Links, union: Links) -> Links:

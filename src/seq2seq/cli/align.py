@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from seq2seq.alignment.symmetrisation import Symmetrisation
 from seq2seq.cli.input import PairText, check_output
 from seq2seq.cli.options import (
     Checkpoint,
@@ -66,9 +67,10 @@ def align(
         Path | None, typer.Option("--reverse", help="A run of the other direction; both alignments are symmetrised.")
     ] = None,
     symmetrise: Annotated[
-        str | None,
+        Symmetrisation | None,
         typer.Option(
             "--symmetrise",
+            metavar="METHOD",
             help="With --reverse: intersection, grow-diag, grow-diag-final-and, grow-diag-final or union. "
             "[default: grow-diag-final-and]",
         ),
@@ -119,7 +121,6 @@ def align(
     check_output(output, (source, target))
     check_output(picture, (source, target), option="--picture")
     view = _view(layer, head, shift, words=not subwords)
-    method = _method(symmetrise)
     text = PairText(source, target, errors)
     from seq2seq.runs.load import load
 
@@ -136,7 +137,7 @@ def align(
     is_file = source is not None and source.is_file() and target is not None
     parallelism = loaded.translator.parallelism if is_file else Parallelism()
     chunks = text.chunks(loaded, target_tag, parallelism.scored_pairs)
-    runs = _Runs(loaded, other, method)
+    runs = _Runs(loaded, other, symmetrise or "grow-diag-final-and")
     _align(runs, chunks, view.options, output, parallelism, translated=target is None, as_json=as_json)
 
 
@@ -145,7 +146,7 @@ class _Runs(NamedTuple):
 
     loaded: LoadedRun
     reverse: LoadedRun | None
-    method: str
+    method: Symmetrisation
     """Symmetrisation of the two alignments."""
 
     def check(self, pairs: Sequence[Pair]) -> None:
@@ -270,14 +271,6 @@ def _check_picture(picture: Path | None, line: int | None, layer: str, head: str
         )
     if reverse is not None:
         raise UsageError("--picture shows one run", hint="leave --reverse out", code="usage.conflict")
-
-
-def _method(text: str | None) -> str:
-    from seq2seq.alignment.symmetrisation import symmetrise
-
-    method = "grow-diag-final-and" if text is None else text
-    symmetrise((), (), method)  # raises for an unknown method
-    return method
 
 
 def _row(number: int, pair: Pair, links: Alignment, *, translated: bool, as_json: bool) -> str:

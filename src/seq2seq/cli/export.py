@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,28 +17,27 @@ if TYPE_CHECKING:
     from seq2seq.export.folder import Trained
     from seq2seq.export.parity import Parity
 
-_FORMATS = ("ctranslate2", "huggingface")
-_LEFT_OUT = {
-    "torchscript": "TorchScript is no longer maintained",
-    "onnx": "ONNX holds no search: only single steps could be exported",
-}
+Format = Literal["ctranslate2", "huggingface"]
+Quantization = Literal[
+    "float32", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16"
+]
 
 
 def export(
     run: Run,
-    format: Annotated[str, typer.Option("--format", "-f", help="ctranslate2 or huggingface.", show_default=False)],
+    format: Annotated[Format, typer.Option("--format", "-f", help="The library it is for.", show_default=False)],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder, new or an earlier export's. [default: RUN/export/FORMAT]"),
     ] = None,
     quantization: Annotated[
-        str | None,
+        Quantization,
         typer.Option(
             "--quantization",
-            help="ctranslate2: float32, int8, int8_float32, int8_float16, int8_bfloat16, int16, float16 or bfloat16. "
-            "[default: float32]",
+            metavar="TYPE",
+            help="ctranslate2: float32, int8, int8_float32, int8_float16, int8_bfloat16, int16, float16 or bfloat16.",
         ),
-    ] = None,
+    ] = "float32",
     sentences: Annotated[
         int, typer.Option("--sentences", min=1, help="Lines of the run's test text that the export is checked with.")
     ] = 200,
@@ -58,12 +57,13 @@ def export(
       seq2seq export runs/mine --format huggingface -o my-model
     """
     set_quiet(quiet)
-    _check_format(format, quantization)
+    if format != "ctranslate2" and quantization != "float32":
+        raise UsageError("--quantization belongs to --format ctranslate2", hint="leave it out", code="usage.needs")
     trained = _trained(run, checkpoint)
     from seq2seq.export.folder import default_folder
 
-    target = output or default_folder(run, format, quantization or "float32")
-    parity = _export(trained, target, format, quantization or "float32", sentences)
+    target = output or default_folder(run, format, quantization)
+    parity = _export(trained, target, format, quantization, sentences)
     if as_json:
         typer.echo(json.dumps({"folder": str(target), **parity.to_json()}, ensure_ascii=False))
     elif quiet:
@@ -73,15 +73,6 @@ def export(
         signature = f"; {parity.signature}" if parity.signature else ""
         say(f"{parity.sentences} sentences ({parity.source}), greedy{signature}")
         say(_next(target, format))
-
-
-def _check_format(format: str, quantization: str | None) -> None:
-    if format in _FORMATS:
-        if quantization not in (None, "float32") and format != "ctranslate2":
-            raise UsageError("--quantization belongs to --format ctranslate2", hint="leave it out", code="usage.needs")
-        return
-    reason = _LEFT_OUT.get(format.lower(), f"--format {format} is not known")
-    raise UsageError(reason, hint="--format ctranslate2 or --format huggingface", code="usage.choice")
 
 
 def _trained(run: Path, checkpoint: str | None) -> Trained:
@@ -105,7 +96,7 @@ def _trained(run: Path, checkpoint: str | None) -> Trained:
     )
 
 
-def _export(trained: Trained, target: Path, format: str, quantization: str, sentences: int) -> Parity:
+def _export(trained: Trained, target: Path, format: Format, quantization: Quantization, sentences: int) -> Parity:
     if format == "ctranslate2":
         from seq2seq.export.ctranslate2 import export_ctranslate2
 
@@ -115,7 +106,7 @@ def _export(trained: Trained, target: Path, format: str, quantization: str, sent
     return export_huggingface(trained, target, sentences=sentences)
 
 
-def _next(target: Path, format: str) -> str:
+def _next(target: Path, format: Format) -> str:
     if format == "ctranslate2":
         return f"next: seq2seq translate {shlex.quote(str(target))} FILE"
     return f"next: AutoModelForSeq2SeqLM.from_pretrained({str(target)!r}), as {target / 'README.md'} shows"

@@ -107,7 +107,8 @@ def usage_error(error: Exception, arguments: list[str]) -> UsageError:
             hint, code = f"{name} {limits[0]}", "usage.value"
         what = f"invalid value for '{name}': must be {expected(problem)}, not {problem['input']}"
         return UsageError(what, where=command, hint=hint, code=code)
-    what, _, near = error.format_message().rstrip(".:").partition(" Did you mean ")  # type: ignore[attr-defined]
+    message, _, _ = error.format_message().partition(". Choose from:")  # type: ignore[attr-defined]
+    what, _, near = message.rstrip(".:").partition(" Did you mean ")
     what, _, possible = what.partition(" (Possible options: ")
     what = what.rstrip(".")
     option = what.rpartition(" ")[2].lstrip("-")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from seq2seq import console
 from seq2seq.config import TransformerSettings
-from seq2seq.errors import UsageError
 from seq2seq.export.engine import CTranslate2Engine
 from seq2seq.export.folder import Export, Trained, add_run, export_folder, open_export, seal
 from seq2seq.export.parity import Parity, Reference
@@ -25,17 +24,6 @@ from seq2seq.models.transformer import TransformerModel
 from seq2seq.models.transformer_layers import DecoderLayer, EncoderLayer, SublayerConnection
 from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS, UNK
 
-QUANTIZATIONS = (
-    "float32",
-    "int8",
-    "int8_float32",
-    "int8_float16",
-    "int8_bfloat16",
-    "int16",
-    "float16",
-    "bfloat16",
-)
-
 
 def export_ctranslate2(trained: Trained, target: Path, *, quantization: str, sentences: int) -> Parity:
     """Export to `target`, and compare the greedy outputs for `sentences` lines with the model's.
@@ -43,15 +31,10 @@ def export_ctranslate2(trained: Trained, target: Path, *, quantization: str, sen
     In full precision they must be equal, but for equally likely tokens; with quantization the difference is measured.
 
     Raises:
-        UsageError: the model is no Transformer, the quantization is unknown, ctranslate2 is not installed, or `target`
-            exists and is not an export.
+        UsageError: the model is no Transformer, ctranslate2 is not installed, or `target` exists and is not an export.
         CheckpointError: the outputs of the export differ from the model's.
         ResourceError: the disk is full.
     """
-    if quantization not in QUANTIZATIONS:
-        raise UsageError(
-            f"--quantization {quantization} is not known", hint=", ".join(QUANTIZATIONS), code="usage.choice"
-        )
     import_library("ctranslate2")
     model = require_transformer(trained.model, "CTranslate2")
     positions = table_length(model, trained.config.decoding)
