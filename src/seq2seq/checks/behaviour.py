@@ -78,7 +78,9 @@ class Summary(NamedTuple):
     """The worst result."""
 
 
-def check_behaviour(run: LoadedRun, *, sentences: int, target_tag: str | None, keep: str | None) -> list[Result]:
+def check_behaviour(
+    run: LoadedRun, *, sentences: int, target_tag: str | None, keep: Sequence[str] | None
+) -> list[Result]:
     """Translate all inputs, made of `sentences` sentences of the run's validation source.
 
     Raises:

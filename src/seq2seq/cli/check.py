@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.options import Checkpoint, Device, Json, Keep, Run, TargetTag, Threads, parse_kinds
+from seq2seq.cli.options import Checkpoint, Device, Json, Keep, Run, TargetTag, Threads
 from seq2seq.console import format_table, muted
 from seq2seq.sanitize import presentable, shorten
 
@@ -38,7 +38,6 @@ def check(
       seq2seq check runs/demo
       seq2seq check runs/demo --json
     """
-    parse_kinds(keep)
     from seq2seq.checks.behaviour import check_behaviour, summaries
     from seq2seq.runs.load import load
 

@@ -32,7 +32,7 @@ from seq2seq.cli.options import (
     Workers,
     check_own_folder,
     exclude,
-    parse_minutes,
+    machine_overrides,
     split_arguments,
 )
 from seq2seq.cli.results import print_findings
@@ -161,7 +161,6 @@ def distill(
     files, settings = split_arguments(arguments)
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
-    minutes = None if budget is None else parse_minutes("--budget", budget)
     from seq2seq.atomic_files import disk_error, make_folder
     from seq2seq.runs.directory import DISTILLED, RunDirectory
     from seq2seq.runs.run_config import check_run_config
@@ -169,8 +168,7 @@ def distill(
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
     loaded = teacher.load(run)
     search = targets.options(loaded)
-    machine = [f"device={device}"] + ([f"threads={threads}"] if threads else [])
-    machine += [] if minutes is None else [f"training.budget_minutes={minutes}"]
+    settings = [*machine_overrides(device, threads, budget), *settings]
     folder = Path(f"{output}{DISTILLED}")
     is_new = not folder.exists()
     try:
@@ -178,7 +176,7 @@ def distill(
     except OSError as error:
         raise disk_error(error, folder, 0) from None
     try:
-        config = _config(loaded, size, folder, [*machine, *settings], output, genuine=genuine)
+        config = _config(loaded, size, folder, settings, output, genuine=genuine)
         check_run_config(RunDirectory(output), config)
     except UserError:
         if is_new:

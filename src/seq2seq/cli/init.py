@@ -19,7 +19,6 @@ from seq2seq.cli.options import (
     TestFiles,
     ValidFiles,
     exclude,
-    parse_minutes,
 )
 from seq2seq.cli.output import write_whole
 from seq2seq.console import say
@@ -52,7 +51,6 @@ def init(
       seq2seq train my.yaml
     """
     exclude("--init-from", [("--model", init_from is not None and model != "auto")], "that run has a model")
-    minutes = None if budget is None else parse_minutes("--budget", budget)
     corpora = named_corpora(source, target, pairs, valid, test)
     if corpora is None:
         raise UsageError(
@@ -63,7 +61,7 @@ def init(
     if not printed and output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it; or give another name", code="usage.exists")
     name = "mine" if printed else output.stem
-    write_whole(output, config_for(corpora, kind=model, name=name, minutes=minutes, init_from=init_from))
+    write_whole(output, config_for(corpora, kind=model, name=name, minutes=budget, init_from=init_from))
     if not printed:
         named = f"./{output}" if str(output).startswith("-") else str(output)  # not an option
         say(f"wrote {output}\nnext: seq2seq train {shlex.quote(named)}")

@@ -17,6 +17,8 @@ HELP = {
     # typer validates missing flags of a group (None) with pydantic, whose import would slow down every --help below.
     "default_map": {"help": False, "install_completion": False, "show_completion": False},
 }
+_MOST_MINUTES = 10_000_000
+"""Largest value of `training.budget_minutes`."""
 
 
 def complete_runs(incomplete: str) -> list[str]:
@@ -47,6 +49,23 @@ def _complete(incomplete: str, fits: Callable[[Path], bool]) -> list[str]:
     if not folders:
         return [str(path) for path in found]
     return _complete(f"{folders[0]}/", fits) if len(folders) == 1 and not found else []
+
+
+def parse_minutes(text: str) -> float:
+    """Minutes of a time such as 90s, 30m, 2h or 1.5 (minutes). Raises `UsageError` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|sec|m|min|h|d)?", text.strip().lower())
+    minutes = float(match[1]) * {"s": 1 / 60, "h": 60, "d": 1440}.get((match[2] or "m")[0], 1) if match else 0.0
+    if not 0 < minutes <= _MOST_MINUTES:
+        what = f"--budget {text} is {'longer than 19 years' if minutes > _MOST_MINUTES else 'not a time'}"
+        raise UsageError(what, hint="--budget 30m, or 90s, 2h, 1d", code="usage.value")
+    return round(minutes, 4)
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """The kinds of text of `--keep`. Raises `UsageError` for an unknown one."""
+    from seq2seq.decoding.kept_text import check_kinds
+
+    return check_kinds(text, "--keep")
 
 
 Run = Annotated[
@@ -156,9 +175,11 @@ TargetTag = Annotated[
     typer.Option("--target-tag", help="Target language of a run that was trained with target tags: de."),
 ]
 Keep = Annotated[
-    str | None,
+    Sequence[str] | None,
     typer.Option(
         "--keep",
+        metavar="KINDS",
+        parser=parse_kinds,
         help="Text that stays as it is: urls,emails,placeholders,tags,numbers,lines,unseen or none."
         " [default: the run's]",
     ),
@@ -187,10 +208,11 @@ InitFrom = Annotated[
     ),
 ]
 Budget = Annotated[
-    str | None,
+    float | None,
     typer.Option(
         "--budget",
         metavar="TIME",
+        parser=parse_minutes,
         help="Time for everything, such as 90s, 30m or 2h (a bare number: minutes); it shapes model and schedule.",
     ),
 ]
@@ -205,8 +227,6 @@ HtmlFile = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 
 
-_MOST_MINUTES = 10_000_000
-"""Largest value of `training.budget_minutes`."""
 _CORPUS = re.compile(r"\.(tsv|csv|jsonl|ndjson|parquet|tmx|xlf|xliff|\w*xliff)(\.(gz|xz|bz2|zst))?$", re.IGNORECASE)
 
 
@@ -227,14 +247,10 @@ def split_arguments(arguments: list[str] | None) -> tuple[list[str], list[str]]:
     return files, [text for text in arguments if "=" in text]
 
 
-def parse_minutes(option: str, text: str) -> float:
-    """Minutes of a time such as 90s, 30m, 2h or 1.5 (minutes). Raises `UsageError` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|sec|m|min|h|d)?", text.strip().lower())
-    minutes = float(match[1]) * {"s": 1 / 60, "h": 60, "d": 1440}.get((match[2] or "m")[0], 1) if match else 0.0
-    if not 0 < minutes <= _MOST_MINUTES:
-        what = f"{option} {text} is {'longer than 19 years' if minutes > _MOST_MINUTES else 'not a time'}"
-        raise UsageError(what, hint=f"{option} 30m, or 90s, 2h, 1d", code="usage.value")
-    return round(minutes, 4)
+def machine_overrides(device: str, threads: int, minutes: float | None = None) -> list[str]:
+    """The settings of --device, --threads and --budget, where they are given."""
+    given = {"device": device, "threads": threads, "training.budget_minutes": minutes}
+    return [f"{key}={value}" for key, value in given.items() if value]
 
 
 def check_own_folder(folder: Path, what: str, hint: str) -> None:
@@ -244,15 +260,6 @@ def check_own_folder(folder: Path, what: str, hint: str) -> None:
     """
     if folder.resolve() == Path.cwd():
         raise UsageError(what, where="-o", hint=hint, code="usage.value")
-
-
-def parse_kinds(keep: str | None) -> tuple[str, ...] | None:
-    """The kinds of text of `--keep`. Raises `UsageError` for an unknown one."""
-    if keep is None:
-        return None
-    from seq2seq.decoding.kept_text import check_kinds
-
-    return check_kinds(keep, "--keep")
 
 
 def exclude(option: str, others: Sequence[tuple[str, bool]], why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,6 @@ from seq2seq.cli.options import (
     Shortlist,
     Threads,
     Workers,
-    parse_kinds,
 )
 from seq2seq.console import say, set_quiet
 from seq2seq.errors import DataError, UsageError
@@ -86,7 +86,6 @@ def serve(
       seq2seq serve runs/en-de runs/de-en --port 8080
     """
     set_quiet(quiet)
-    kinds = parse_kinds(keep)
     if glossary is not None and len(runs) > 1:
         raise UsageError(
             "a glossary belongs to one pair of languages, but there are several runs",
@@ -114,7 +113,7 @@ def serve(
     # workers would inherit it and keep it open after the server has ended.
     listen(host, port).close()
     loading = LoadOptions(device, threads, precision=precision, workers=workers, shortlist=shortlist)
-    served = [_served(loading.load(run), limits, beam_size, glossary, kinds) for run in runs]
+    served = [_served(loading.load(run), limits, beam_size, glossary, keep) for run in runs]
     with started(served, limits, access) as service, listen(host, port) as listener:
         for direction in service.directions.values():
             say(f"{direction.name} by {direction.run.loaded.directory.path} ({direction.run.loaded.checkpoint})")
@@ -123,14 +122,14 @@ def serve(
 
 
 def _served(
-    loaded: LoadedRun, limits: Limits, beam_size: int | None, glossary: Path | None, kinds: tuple[str, ...] | None
+    loaded: LoadedRun, limits: Limits, beam_size: int | None, glossary: Path | None, keep: Sequence[str] | None
 ) -> ServedRun:
     from seq2seq.decoding.glossary import read_glossary
     from seq2seq.decoding.translator import translation_options
     from seq2seq.serving.served_run import ServedRun
 
     translator = loaded.translator
-    options = translation_options(translator.settings, beam_size=beam_size, keep=kinds)
+    options = translation_options(translator.settings, beam_size=beam_size, keep=keep)
     if glossary is not None:
         target, replaces = translator.tokenizers.target, options.replace_unknown
         options = options._replace(glossary=read_glossary(glossary, target, replaces_unknown=replaces))

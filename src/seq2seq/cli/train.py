@@ -35,7 +35,7 @@ from seq2seq.cli.options import (
     ValidFiles,
     check_own_folder,
     exclude,
-    parse_minutes,
+    machine_overrides,
     split_arguments,
 )
 from seq2seq.cli.results import print_result
@@ -104,20 +104,14 @@ def train_command(
             code="usage.nothing-to-do",
         )
     under_torchrun = "RANK" in os.environ
-    minutes = None if budget is None else parse_minutes("--budget", budget)
     for option, given in (("--budget", budget is not None), ("--dry-run", dry_run)):
         if given:
             exclude(option, [("torchrun", under_torchrun)], "it measures the ranks that this command starts itself")
     if output is not None:
         overrides.append(f"run_directory={json.dumps(str(output))}")
-    if device:
-        overrides.append(f"device={device}")
+    overrides += machine_overrides(device, threads, budget)
     if devices is not None:
         overrides.append(f"devices={devices}")
-    if threads:
-        overrides.append(f"threads={threads}")
-    if minutes is not None:
-        overrides.append(f"training.budget_minutes={minutes}")
     if init_from is not None:
         overrides.append(f"training.init_from={json.dumps(init_from)}")
     with garbage_collection_off():
@@ -129,7 +123,7 @@ def train_command(
     suggested: list[str] = []
     reasons: dict[str, str] = {}
     if corpora := named_corpora(source, target, pairs, valid, test):
-        files, suggested, reasons = _without_config(corpora, overrides, minutes, is_new=dry_run)
+        files, suggested, reasons = _without_config(corpora, overrides, budget, is_new=dry_run)
         if files:
             suggested, overrides = [], [*suggested, *overrides]
     if output is not None and not dry_run:

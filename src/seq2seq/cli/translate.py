@@ -35,7 +35,6 @@ from seq2seq.cli.options import (
     Threads,
     Workers,
     exclude,
-    parse_kinds,
     require,
 )
 from seq2seq.cli.output import is_finished
@@ -205,7 +204,7 @@ def translate(
             glossary=glossary,
             replace_unknown=replace_unknown,
             paragraphs=paragraphs or wrapped,
-            keep=parse_kinds(keep),
+            keep=keep,
         ),
         output_format=OutputFormat(
             n_best=n_best, as_json=as_json, scores=scores, token_scores=token_scores, alignments=alignments

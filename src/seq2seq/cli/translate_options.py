@@ -41,7 +41,7 @@ class DecodingOptions(NamedTuple):
     glossary: Path | None
     replace_unknown: bool
     paragraphs: bool
-    keep: tuple[str, ...] | None
+    keep: Sequence[str] | None
 
     def check(self) -> None:
         """Raise `UsageError` for options that exclude each other."""

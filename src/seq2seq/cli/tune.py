@@ -20,6 +20,7 @@ from seq2seq.cli.options import (
     Threads,
     check_own_folder,
     exclude,
+    machine_overrides,
     parse_minutes,
     split_arguments,
 )
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
 def tune(
     arguments: ConfigArguments = None,
     budget: Annotated[
-        str | None,
+        float | None,
         typer.Option(
-            "--budget", metavar="TIME", help="Time for the whole search, such as 60m or 8h (a bare number: minutes)."
+            "--budget",
+            metavar="TIME",
+            parser=parse_minutes,
+            help="Time for the whole search, such as 60m or 8h (a bare number: minutes).",
         ),
     ] = None,
     output: Annotated[
@@ -81,10 +85,8 @@ def tune(
         raise UsageError("nothing to tune", hint="seq2seq tune CONFIG --budget 60m", code="usage.nothing-to-do")
     if budget is None:
         raise UsageError("tune needs a time for the search", hint="--budget 60m", code="usage.nothing-to-do")
-    minutes = parse_minutes("--budget", budget)
     exclude("tune", [("torchrun", "RANK" in os.environ)], "it starts the ranks of each trial itself")
-    overrides += [f"device={device}"] if device else []
-    overrides += [f"threads={threads}"] if threads else []
+    overrides += machine_overrides(device, threads)
     from seq2seq.reports.compare import compare
     from seq2seq.reports.report import refresh_report
     from seq2seq.tuning.search import prepare, show_score
@@ -93,11 +95,11 @@ def tune(
 
     setup = read_setup(files, overrides, ensemble)
     if dry_run:
-        _print_plan(setup, prepare(setup, minutes, sampler), as_json=as_json)
+        _print_plan(setup, prepare(setup, budget, sampler), as_json=as_json)
         return
     folder = output or Path(f"runs/{setup.config.name or 'run'}-tune")
     with notifying(notify, folder) as outcome:
-        result = search(setup, folder, minutes, sampler=sampler, refresh=refresh_report)
+        result = search(setup, folder, budget, sampler=sampler, refresh=refresh_report)
         outcome.score = f"validation {show_score(result.best.scores[-1])}"
     runs = [folder / trial.name for trial in result.finalists]
     is_shown = as_json or not quiet

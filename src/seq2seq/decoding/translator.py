@@ -69,7 +69,7 @@ def translation_options(
     max_length: int | None = None,
     diversity: float = 0.0,
     sampling: Sampling | None = None,
-    keep: tuple[str, ...] | None = None,
+    keep: Sequence[str] | None = None,
 ) -> TranslationOptions:
     """The translation options of a run's settings, with the given ones in place of them.
 
@@ -87,7 +87,7 @@ def translation_options(
         sampling=sampling,
         diversity=diversity,
     )
-    kinds = tuple(settings.keep) if keep is None else keep
+    kinds = tuple(settings.keep if keep is None else keep)
     options = TranslationOptions(search, replace_unknown=settings.replace_unknown, keep=kinds)
     return options if n_best == 1 else options.with_n_best(n_best)
 
