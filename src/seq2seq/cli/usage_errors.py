@@ -93,7 +93,8 @@ def usage_error(error: Exception, arguments: list[str]) -> UsageError:
     # pydantic stands behind both, and would slow down --help if it were imported at the top.
     from pydantic import ValidationError
 
-    from seq2seq.config.messages import bounds, expected, known_key
+    from seq2seq.config.keys import known_key
+    from seq2seq.config.messages import bounds, expected
 
     context = getattr(error, "ctx", None)
     command = " ".join(["seq2seq", *arguments[:1]]) if context is None else context.command_path

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from seq2seq.config.messages import explain, known_key, no_number
+from seq2seq.config.keys import known_key
+from seq2seq.config.messages import explain, no_number
 from seq2seq.config.model import current_names
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config, ScheduleSettings, TrainingSettings, augment_rates

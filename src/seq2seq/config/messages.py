@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from seq2seq.config.keys import known_key, near_key
 from seq2seq.config.model import RNNSettings, TransformerSettings
 from seq2seq.config.settings import Config
 from seq2seq.config.sources import SOURCES
@@ -20,30 +21,6 @@ _VARIANTS: dict[str, type[BaseModel]] = {
     "transformer": TransformerSettings,
     "rnn": RNNSettings,
     **SOURCES,
-}
-# Names in other toolkits and papers.
-_OTHER_NAMES = {
-    "lr": "learning_rate",
-    "epochs": "max_epochs",
-    "steps": "max_steps",
-    "d_model": "hidden_size",
-    "ffn": "ff_size",
-    "heads": "num_heads",
-    "nhead": "num_heads",
-    "layers": "encoder_layers",
-    "num_layers": "encoder_layers",
-    "emb_size": "embedding_size",
-    "vocab_size": "vocabulary_size",
-    "warmup": "warmup_steps",
-    "clip_norm": "max_gradient_norm",
-    "grad_clip": "max_gradient_norm",
-    "beam": "beam_size",
-    "batch": "batch_size",
-    "optim": "optimizer",
-    "src": "source",
-    "tgt": "target",
-    "src_lang": "source_language",
-    "tgt_lang": "target_language",
 }
 _KINDS = {
     "int": "a whole number",
@@ -236,33 +213,19 @@ def _user_path(loc: Sequence[str | int]) -> KeyPath:
 def _suggest(loc: Sequence[str | int]) -> str:
     """A hint for an unknown key: its place elsewhere, or a similar name."""
     typed = str(loc[-1])
-    wrong = typed.strip().casefold().replace("-", "_").replace(" ", "_")
-    siblings = list(_group_at(loc[:-1]).model_fields)
-    # Of several keys with one name, the one that is less deep comes last, and counts.
-    keys = sorted(_all_keys(Config, ()), key=lambda named: -named[1].count("."))
-    everywhere = {name: key for name, key in keys if name != "kind"}
-    wanted = _OTHER_NAMES.get(wrong, wrong)
-    groups = _user_path(loc)[:-1]
-    within = ".".join(map(str, groups))
-    key = f"{within}.{typed}" if within else typed
-    # The full key, as in `key=value`, which cannot address items of a list.
-    prefix = f"{within}." if within and not any(isinstance(part, int) for part in groups) else ""
     if typed == "<<":
         return "write the keys out, or use a preset: configs have no merge keys"
     if typed.isdecimal() and len(typed) == 3:
         return "write numbers without commas, as in 20000"
-    if "." in wrong and wrong in everywhere.values():
-        first, *rest = wrong.split(".")
+    if "." in typed and known_key(typed):
+        first, *rest = typed.split(".")
         return f"keys nest: {first}: " + "".join(f"{{{part}: " for part in rest) + "..." + "}" * len(rest)
-    if wanted in siblings:
-        return f"did you mean {prefix}{wanted}?"
-    if everywhere.get(wanted, key) != key:
-        return f"did you mean {everywhere[wanted]}?"
-    if close := closest(wrong, siblings, 0.7):
-        return f"did you mean {prefix}{close}?"
-    if (close := closest(wrong, everywhere, 0.8)) and everywhere[close] not in (key, within):
-        return f"did you mean {everywhere[close]}?"
-    return f"keys here: {', '.join(siblings)}"
+    section = _user_path(loc)[:-1]
+    siblings = list(_group_at(loc[:-1]).model_fields)
+    # The full key, as in `key=value`, which cannot address items of a list.
+    prefix = "" if any(isinstance(part, int) for part in section) else ".".join(map(str, section))
+    near = near_key(prefix, typed, siblings)
+    return f"did you mean {near}?" if near else f"keys here: {', '.join(siblings)}"
 
 
 def _group_at(loc: Sequence[str | int]) -> type[BaseModel]:
@@ -282,20 +245,3 @@ def _may_be_null(loc: Sequence[str | int]) -> bool:
     field = _group_at(loc).model_fields.get(names[-1]) if names else None
     annotation = field.annotation if field else None
     return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
-
-
-def known_key(text: str) -> bool:
-    """Whether a text is the full key of a setting, such as `training.max_steps`."""
-    return any(text == key for _, key in _all_keys(Config, ()))
-
-
-def _all_keys(group: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Name and full key of every setting."""
-    for name, field in group.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from _all_keys(annotation, (*path, name))
-        elif name == "model":
-            for variant in (RNNSettings, TransformerSettings):
-                yield from _all_keys(variant, ("model",))
-        yield name, ".".join((*path, name))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import textwrap
 import types
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from seq2seq.config.model import RNNSettings, TransformerSettings
+from seq2seq.config.keys import near_key, walk_keys
 from seq2seq.config.presets import PRESETS
 from seq2seq.config.settings import Config
-from seq2seq.config.sources import SOURCES
 from seq2seq.errors import UsageError, closest
 
 
@@ -23,15 +21,12 @@ def reference_lines(part: str = "") -> list[str]:
     Raises:
         UsageError: no key begins with `part`.
     """
-    entries = list(_entries(Config, ""))
-    selected = [lines for key, lines in entries if key == part or key.startswith(part + ".") or not part]
+    entries = list(walk_keys())
+    selected = [entry for entry in entries if entry[0] == part or entry[0].startswith(part + ".") or not part]
     if not selected:
-        raise UsageError(
-            f"no key begins with `{part}`",
-            hint=_near_keys(part, [key for key, _ in entries]),
-            code="config.unknown-key",
-        )
-    return [line for lines in selected for line in lines]
+        keys = list(dict.fromkeys(key for key, _, _ in entries))
+        raise UsageError(f"no key begins with `{part}`", hint=_hint(part, keys), code="config.unknown-key")
+    return [line for _, title, setting in selected for line in _lines(title, setting)]
 
 
 def json_schema() -> dict[str, Any]:
@@ -49,53 +44,23 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def _near_keys(part: str, keys: list[str]) -> str:
-    """A hint for an unknown key: the same name elsewhere, a similar name, or the keys of its section."""
+def _hint(part: str, keys: list[str]) -> str:
+    """A hint for an unknown key: the same name elsewhere, a similar one, or the keys of its section."""
     section, _, name = part.rpartition(".")
-    within = list(dict.fromkeys(key for key in keys if section and key.rpartition(".")[0] == section))
-    by_name = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of several wins
-    last_names = [key.rpartition(".")[2] for key in within]
-    if close := closest(name, last_names, 0.7):
-        return f"did you mean {section}.{close}?"
-    if name in by_name:
-        return f"did you mean {by_name[name]}?"
-    if within:
-        return f"keys there: {', '.join(last_names)}"
-    if close := closest(part, keys):
-        return f"did you mean {close}?"
-    if close := closest(name, by_name):
-        return f"did you mean {by_name[close]}?"
+    siblings = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == section]
+    near = near_key(section, name, siblings)
+    if not near and section and siblings:
+        return f"keys there: {', '.join(siblings)}"
+    if near := near or closest(part, keys):
+        return f"did you mean {near}?"
     return f"sections: {', '.join(dict.fromkeys(key.partition('.')[0] for key in keys if '.' in key))}"
 
 
-def _entries(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[str]]]:
-    for name, field in group.model_fields.items():
-        key = f"{prefix}{name}"
-        annotation = field.annotation
-        if name == "model" and group is Config:
-            for variant in (TransformerSettings, RNNSettings):
-                kind = variant.model_fields["kind"].default
-                yield key, _group_lines(f"{key} (kind: {kind})", variant)
-                yield from _entries(variant, f"{key}.")
-        elif name == "train":
-            yield key, _field_lines(key, field)
-            for form, source in SOURCES.items():
-                yield key, _group_lines(f"{key} entry, {form}", source)
-                yield from _entries(source, f"{key}[].")
-        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield key, _group_lines(key, annotation)
-            yield from _entries(annotation, f"{key}.")
-        else:
-            yield key, _field_lines(key, field)
-
-
-def _group_lines(title: str, group: type[BaseModel]) -> list[str]:
-    return ["", f"[{title}]", *_wrapped(group.__doc__ or "")]
-
-
-def _field_lines(key: str, field: FieldInfo) -> list[str]:
-    default = "required" if field.is_required() else f"= {_shown(field.default)}"
-    return [f"{key}: {_type_name(field)} {default}", *_wrapped(field.description or "")]
+def _lines(title: str, setting: FieldInfo | type[BaseModel]) -> list[str]:
+    if not isinstance(setting, FieldInfo):
+        return ["", f"[{title}]", *_wrapped(setting.__doc__ or "")]
+    default = "required" if setting.is_required() else f"= {_shown(setting.default)}"
+    return [f"{title}: {_type_name(setting)} {default}", *_wrapped(setting.description or "")]
 
 
 def _wrapped(text: str) -> list[str]:
