@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import Self
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Settings(BaseModel):

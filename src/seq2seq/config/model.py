@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from seq2seq.config.base import Settings
+from seq2seq.config.base import Probability, Settings
 
-Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 TiedEmbeddings = Literal["none", "target", "all"]
 
 

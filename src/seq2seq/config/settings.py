@@ -12,12 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from seq2seq.config.base import Settings, Strings
+from seq2seq.config.base import Probability, Settings, Strings
 from seq2seq.config.model import ModelSettings, TransformerSettings
 from seq2seq.config.sources import Source
 from seq2seq.languages import language_of
-
-Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 def _percentage(value: Any) -> Any:
