@@ -49,20 +49,6 @@ Fault = tuple[str, str]
 """A key of `KINDS`, and details."""
 
 
-class HeldOut:
-    """Hashes of validation and test pairs."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._pairs: set[int] = set()
-        for source in sources:
-            for left, right in _pairs(source):
-                if not (is_blank(left) or is_blank(right)):
-                    self._pairs.add(hash((_folded(left), _folded(right))))
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._pairs
-
-
 class CorpusCheck:
     """Check of the corpora of a training, one after another; duplicates are found across all of them.
 
@@ -81,7 +67,12 @@ class CorpusCheck:
         most: int | None = None,
     ) -> None:
         self.languages = languages
-        self._held_out = HeldOut(held_out)
+        self._held_out = {
+            hash((_folded(left), _folded(right)))
+            for corpus in held_out
+            for left, right in _pairs(corpus)
+            if _blank_side(left, right) is None
+        }
         self._copy = copy
         self._most = most
         self._seen: set[int] = set()

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from seq2seq.config.settings import Config, OptimizerSettings, TrainingSettings
-from seq2seq.config.settings_by_size import Choice, choose
+from seq2seq.config.settings_by_size import FILLED, Choice, choose
 
 _PASSES = ((300, 25.0), (10_000, 8.0), (100_000, 4.0), (1_000_000, 2.0))
 """(pairs, passes over the corpus), interpolated over the logarithm of the pairs."""
@@ -25,8 +25,6 @@ _FEW_PAIRS = 10_000
 """With fewer new pairs, validation sets are small and first scores low, so that BLEU chooses by chance."""
 REPLAY = 0.5
 _VALIDATIONS, _PATIENCE = 10, 5
-_FULL = 0.95
-"""Share of a batch that is not padding."""
 
 RECIPE_KEYS = (
     *(f"training.optimizer.{name}" for name in ("kind", "betas", "epsilon", "weight_decay", "learning_rate")),
@@ -81,8 +79,8 @@ def recipe(
         take("training.label_smoothing", before.label_smoothing, "as in the earlier run")
     share = take("training.replay", *_replay(no_replay))
     unit = given.get("training.batch_type", "tokens")
-    tokens = table.tokens / _FULL if unit == "tokens" else 1.0  # of a pair, in this unit
-    usual = table.batch_size if unit == "tokens" else max(1, round(table.batch_size * _FULL / table.tokens))
+    tokens = table.tokens / FILLED if unit == "tokens" else 1.0  # of a pair, in this unit
+    usual = table.batch_size if unit == "tokens" else max(1, round(table.batch_size * FILLED / table.tokens))
     batch = take("training.batch_size", usual, f"{unit}; small corpora need many updates, hence small ones")
     per_update = (usual if batch == "auto" else batch) / tokens * given.get("training.accumulation_steps", 1)
     passes = given.get("training.max_epochs") or _passes(pairs)

@@ -65,7 +65,7 @@ weights were as good as 2.3 M from 1.3 tokens a weight on."""
 _NEAR = 2.0
 """Within this factor of its size, the score of a measured row says something about a corpus."""
 _MEASURED_PAIRS = 29_000
-_FULL = 0.95
+FILLED = 0.95
 """Share of a batch that is not padding."""
 _GPU_FACTOR, _GPU_BATCH = 4.0, 25_000.0
 """Factor by which batches are larger on a GPU, and the size up to which they grow. On an H200 a step of 16,384 tokens
@@ -264,7 +264,7 @@ def _choose(
     tokens = characters / min(4.6, 1.9 + 0.75 * math.log2(max(500, vocabulary) / 500)) + 1
     factor = max(1.0, min(_GPU_FACTOR, _GPU_BATCH / row.batch_size)) if on_gpu else 1.0
     batch, passes = _multiple(factor * row.batch_size, 8), math.sqrt(factor) * own.passes
-    steps = max(1, round(passes * pairs * tokens / (_FULL * batch)))
+    steps = max(1, round(passes * pairs * tokens / (FILLED * batch)))
     choices = Choices(
         pairs=pairs,
         tokens=tokens,
