@@ -140,9 +140,7 @@ WITH_A_RUN = [
     (5, "did you mean RUN?", ("translate", "RUN/config.yaml", "three.txt")),
     (5, "did you mean RUN?", ("translate", "RUN/checkpoints", "three.txt")),
     (5, "step-99", ("translate", "RUN", "three.txt", "--checkpoint", "step-99")),
-    (2, "--engine onnx", ("translate", "RUN", "three.txt", "--engine", "onnx")),
     (2, "device: gpu", ("translate", "RUN", "three.txt", "--device", "gpu")),
-    (2, "int3", ("translate", "RUN", "three.txt", "--precision", "int3")),
     (2, "invalid value for '--beam-size'", ("translate", "RUN", "three.txt", "--beam-size", "five")),
     (3, "missing.tsv", ("translate", "RUN", "three.txt", "--glossary", "missing.tsv")),
     (2, "target tag", ("translate", "RUN", "three.txt", "--target-tag", "fr")),
@@ -153,6 +151,7 @@ WITH_A_RUN = [
     (2, "--format onnx is neither ctranslate2 nor huggingface", ("export", "RUN", "--format", "onnx")),
     (2, "missing option '--format' / '-f'  [", ("export", "RUN")),
     (2, "int3", ("export", "RUN", "--format", "ctranslate2", "--quantization", "int3")),
+    (2, "belongs to --format", ("export", "RUN", "--format", "huggingface", "--quantization", "int8")),
     (
         2,
         "started with other settings",
@@ -288,3 +287,40 @@ MISTAKES += [
     (2, "unexpected extra argument", ("tokenizer", "encode", "folder", "three.txt")),
     (2, "config.secret", ("config", "show", "data.train=[{source: 'https://a:b@c/d', target: e}]")),
 ]
+
+# Told before anything is read: the run need not exist.
+_TRANSLATE: list[tuple[str, tuple[str, ...]]] = [
+    ("--token-scores needs --json", ("--token-scores",)),
+    ("--resume needs -o FILE", ("--resume",)),
+    ("--resume needs -o FILE", ("--resume", "-o", "-")),
+    ("--mbr and --sample exclude", ("--mbr", "8", "--sample")),
+    ("--mbr and --n-best exclude", ("--mbr", "8", "--n-best", "2")),
+    ("--mbr and --glossary exclude", ("--mbr", "8", "--glossary", "x")),
+    ("--mbr-utility ter", ("--mbr", "8", "--mbr-utility", "ter")),
+    ("--mbr-utility needs --mbr", ("--mbr-utility", "bleu")),
+    ("--sample and --diversity exclude", ("--sample", "--diversity", "1", "--n-best", "2")),
+    ("--diversity needs --n-best", ("--diversity", "1")),
+    ("--diversity and --glossary exclude", ("--diversity", "1", "--n-best", "2", "--glossary", "x")),
+    ("--max-length and --max-length-ratio exclude", ("--max-length", "9", "--max-length-ratio", "2")),
+    ("--precision int3 is none of auto, fp32, bf16, fp16 and int8", ("--precision", "int3")),
+    ("--engine marian is none of native, ctranslate2 and auto", ("--engine", "marian")),
+    ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
+    ("--engine ctranslate2 and --shortlist exclude", ("--engine", "ctranslate2", "--shortlist")),
+    ("a shortlist serves a single run", ("--shortlist", "--ensemble", "x")),
+    ("--shortlist and --sample exclude", ("--shortlist", "--sample")),
+    ("--rerank and --sample exclude", ("--rerank", "x", "--sample")),
+    ("a beam of 1 has one", ("--rerank", "x", "-b", "1")),
+    ("--rerank-weight needs --rerank RUN", ("--rerank-weight", "1")),
+    ("'--rerank-weight': must be 1000 or less, not inf", ("--rerank", "x", "--rerank-weight", "inf")),
+    ("belong to --sample and --mbr", ("--top-k", "3")),
+    # The beam was widened in silence.
+    ("a beam of 1 cannot give 3 translations", ("-b", "1", "--n-best", "3")),
+    ("a beam of 2 cannot give 3 translations", ("-b", "2", "--n-best", "3", "--diversity", "1")),
+    # In pydantic's words: Input should be greater than or equal to 1.
+    ("'--n-best': must be 1 or more, not 0", ("--n-best", "0")),
+    ("'--n-best': must be a whole number, not 1.5", ("--n-best", "1.5")),
+    ("'--top-p': must be 1 or less, not 2", ("--sample", "--top-p", "2")),
+    ("'--length-penalty': must be 0 or more, not nan", ("--length-penalty", "nan")),
+    ("'--diversity': must be a number, not much", ("--diversity", "much")),
+]
+MISTAKES += [(2, text, ("translate", "missing", *options)) for text, options in _TRANSLATE]

@@ -34,52 +34,6 @@ def rows(outcome: Outcome) -> list[str]:
     return outcome.out.split("\n")[:-1]
 
 
-MISTAKES = [
-    ("--token-scores needs --json", ("--token-scores",)),
-    ("--resume needs -o FILE", ("--resume",)),
-    ("--resume needs -o FILE", ("--resume", "-o", "-")),
-    ("--mbr and --sample exclude", ("--mbr", 8, "--sample")),
-    ("--mbr and --n-best exclude", ("--mbr", 8, "--n-best", 2)),
-    ("--mbr and --glossary exclude", ("--mbr", 8, "--glossary", "x")),
-    ("--mbr-utility ter", ("--mbr", 8, "--mbr-utility", "ter")),
-    ("--mbr-utility needs --mbr", ("--mbr-utility", "bleu")),
-    ("--sample and --diversity exclude", ("--sample", "--diversity", 1, "--n-best", 2)),
-    ("--diversity needs --n-best", ("--diversity", 1)),
-    ("--diversity and --glossary exclude", ("--diversity", 1, "--n-best", 2, "--glossary", "x")),
-    ("--max-length and --max-length-ratio exclude", ("--max-length", 9, "--max-length-ratio", 2)),
-    ("--precision int3 is none of auto, fp32, bf16, fp16 and int8", ("--precision", "int3")),
-    ("--engine marian is none of native, ctranslate2 and auto", ("--engine", "marian")),
-    ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
-    ("--engine ctranslate2 and --shortlist exclude", ("--engine", "ctranslate2", "--shortlist")),
-    ("a shortlist serves a single run", ("--shortlist", "--ensemble", "x")),
-    ("--shortlist and --sample exclude", ("--shortlist", "--sample")),
-    ("--rerank and --sample exclude", ("--rerank", "x", "--sample")),
-    ("a beam of 1 has one", ("--rerank", "x", "-b", 1)),
-    ("--rerank-weight needs --rerank RUN", ("--rerank-weight", 1)),
-    ("'--rerank-weight': must be 1000 or less, not inf", ("--rerank", "x", "--rerank-weight", "inf")),
-    ("belong to --sample and --mbr", ("--top-k", 3)),
-    # The beam was widened in silence.
-    ("a beam of 1 cannot give 3 translations", ("-b", 1, "--n-best", 3)),
-    ("a beam of 2 cannot give 3 translations", ("-b", 2, "--n-best", 3, "--diversity", 1)),
-    # In pydantic's words: Input should be greater than or equal to 1.
-    ("'--n-best': must be 1 or more, not 0", ("--n-best", 0)),
-    ("'--n-best': must be a whole number, not 1.5", ("--n-best", 1.5)),
-    ("'--top-p': must be 1 or less, not 2", ("--sample", "--top-p", 2)),
-    ("'--length-penalty': must be 0 or more, not nan", ("--length-penalty", "nan")),
-    ("'--diversity': must be a number, not much", ("--diversity", "much")),
-]
-
-
-@pytest.mark.parametrize(("text", "options"), MISTAKES, ids=lambda value: str(value)[:50])
-def test_options_that_do_not_go_together(text: str, options: tuple[object, ...], seq2seq: Runner) -> None:
-    """Told before anything is read: the run need not exist."""
-    outcome = seq2seq("translate", "missing", *options)
-    assert outcome.code == 2, outcome.err
-    assert text in outcome.err
-    assert "hint: " in outcome.err
-    assert outcome.out == ""
-
-
 def test_every_setting_of_the_machine_gives_the_same(transformer: Path, seq2seq: Runner) -> None:
     base = rows(seq2seq("translate", transformer, stdin=STDIN))
     assert [bool(text) for text in base] == [bool(line) for line in TEXT]
