@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from seq2seq.config import Config, ModelSettings, TokenizerSettings, TransformerSettings
+from seq2seq.config import Config, ModelSettings, TokenizerSettings
 from seq2seq.export.ctranslate2 import export_ctranslate2
 from seq2seq.export.folder import Trained
 from seq2seq.export.parity import Parity
@@ -23,11 +23,6 @@ TEXTS = [
     ("children play football", "Kinder spielen Fußball"),
     ("nobody knows the way home", "niemand kennt den Weg nach Hause"),
 ]
-
-
-def transformer(**changes: Any) -> TransformerSettings:
-    base = {"hidden_size": 16, "ff_size": 24, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2}
-    return TransformerSettings(**{**base, **changes})
 
 
 def sharp_model(settings: ModelSettings, source_size: int, target_size: int, seed: int = 1) -> Seq2SeqModel:

@@ -22,7 +22,8 @@ from seq2seq.export.folder import Trained, find_export, is_export, open_export, 
 from seq2seq.special_tokens import EOS
 from seq2seq.tokenizers.pair import TokenizerPair
 from tests.decoding.probabilities import target_log_probabilities
-from tests.export.models import to_ctranslate2, tokenizers, trained, transformer
+from tests.export.models import to_ctranslate2, tokenizers, trained
+from tests.models.model_configurations import transformer
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 

@@ -19,7 +19,8 @@ from seq2seq.models import build_model
 from seq2seq.models.transformer import TransformerModel
 from seq2seq.special_tokens import BOS, EOS
 from seq2seq.tokenizers.pair import TokenizerPair
-from tests.export.models import TEXTS, tokenizers, trained, transformer
+from tests.export.models import TEXTS, tokenizers, trained
+from tests.models.model_configurations import transformer
 
 transformers = pytest.importorskip("transformers")
 # MarianTokenizer recommends another package.
