@@ -143,11 +143,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     replaced = path.with_name(f"{_REPLACED}{path.name}")
-    try:
+    with disk_errors(path):
         _discard(temporary)
         temporary.mkdir(parents=True)
-    except OSError as error:
-        raise disk_error(error, path, 0) from None
     try:
         yield temporary
         _sync_folder(temporary)
@@ -278,6 +276,20 @@ def require_room(folder: Path, needed: int) -> None:
 def free_bytes(path: Path) -> int:
     """Free bytes on the disk of `path`, which need not exist yet."""
     return shutil.disk_usage(next(parent for parent in (path, *path.absolute().parents) if parent.exists())).free
+
+
+@contextmanager
+def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
+    """Context of a write of `needed` bytes to `path`, whose operating-system errors become user errors.
+
+    Raises:
+        ResourceError: the disk is full, or failed.
+        UsageError: the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path, needed) from None
 
 
 def disk_error(error: OSError, path: Path, needed: int) -> UserError:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
-from seq2seq.atomic_files import disk_error, no_follow, try_lock
+from seq2seq.atomic_files import disk_errors, no_follow, try_lock
 from seq2seq.console import counted, say, warn
 from seq2seq.errors import DataError, UsageError
 from seq2seq.failpoints import reach
@@ -145,10 +145,8 @@ class _FileOutput(Output):
         self._input, self._output = hashlib.sha256(), hashlib.sha256()
         self._expected = ""
         self._header = _entry({"format": _FORMAT, "identity": self.identity})
-        try:
+        with disk_errors(path):
             self.file = self._locked()
-        except OSError as error:
-            raise disk_error(error, path, 0) from None
 
     def _locked(self) -> BinaryIO:
         """The partial file, locked by this process."""
@@ -244,20 +242,15 @@ class _FileOutput(Output):
         self.lines += len(lines)
         content = text.encode("utf-8")
         self._output.update(content)
-        try:
+        with disk_errors(self.path, len(content)):
             _write_durably(self.file, content)
-        except OSError as error:
-            raise disk_error(error, self.path, len(content)) from None
         if self.identity is None:
             return
         reach("output.record")
         state = (self._input.hexdigest(), self._output.hexdigest(), dict(counts))
         entry = self._header + _entry(_Step(self.lines, self.file.tell(), *state))
-        try:
-            with open(self.record, "a+b", opener=no_follow) as record:
-                _write_durably(record, entry)
-        except OSError as error:
-            raise disk_error(error, self.record, len(entry)) from None
+        with disk_errors(self.record, len(entry)), open(self.record, "a+b", opener=no_follow) as record:
+            _write_durably(record, entry)
         self._header = b""
 
     def finish(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from seq2seq.atomic_files import (
-    disk_error,
+    disk_errors,
     free_bytes,
     make_folder,
     no_follow,
@@ -85,10 +85,8 @@ class CheckpointFolder:
         """
         target = self.path / (name or _step_name(state.step))
         reach("save.begin")
-        try:
+        with disk_errors(self.path):
             make_folder(self.path)
-        except OSError as error:
-            raise disk_error(error, self.path, 0) from None
         require_room(self.path, _size(model) + _size(training))
         write_checkpoint(target, model, training, state)
         self._skipped.discard(target)

@@ -161,7 +161,7 @@ def distill(
     files, settings = split_arguments(arguments)
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
-    from seq2seq.atomic_files import disk_error, make_folder
+    from seq2seq.atomic_files import disk_errors, make_folder
     from seq2seq.runs.directory import DISTILLED, RunDirectory
     from seq2seq.runs.run_config import check_run_config
 
@@ -171,10 +171,8 @@ def distill(
     settings = [*machine_overrides(device, threads, budget), *settings]
     folder = Path(f"{output}{DISTILLED}")
     is_new = not folder.exists()
-    try:
+    with disk_errors(folder):
         make_folder(folder)
-    except OSError as error:
-        raise disk_error(error, folder, 0) from None
     try:
         config = _config(loaded, size, folder, settings, output, genuine=genuine)
         check_run_config(RunDirectory(output), config)

@@ -46,7 +46,7 @@ def train(
 
     config = load_config([], [f"tokenizer.{setting.removeprefix('tokenizer.')}" for setting in settings or []])
     _check_output(output, force=force)
-    from seq2seq.atomic_files import disk_error
+    from seq2seq.atomic_files import disk_errors
     from seq2seq.config.sources import TextSource
     from seq2seq.data.corpus import read_pairs
     from seq2seq.data.pipes import spool_pipes
@@ -57,10 +57,8 @@ def train(
     if next(read_pairs(files, option=""), None) is None:
         raise DataError(f"{source} is empty", where=str(source), hint="is it the right file?", code="data.no-lines")
     pair = train_tokenizers(config.tokenizer, lambda: read_pairs(files, option=""), config.data.seed)
-    try:
+    with disk_errors(output):
         pair.save(output)
-    except OSError as error:
-        raise disk_error(error, output, 0) from None
     say(f"wrote {output}: {pair.source.size:,} source and {pair.target.size:,} target entries")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_error, new_files, write_json
+from seq2seq.atomic_files import disk_errors, new_files, write_json
 from seq2seq.config.sources import HubSource
 from seq2seq.data.cache import cache_folder
 from seq2seq.data.files import Pair, digest_file, one_line
@@ -153,7 +153,7 @@ def _write(
     if files[0] == files[1]:
         raise DataError("source and target would be the same file", where=place, code="data.column")
     count = joined = 0
-    try:
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with console.Progress(f"writing {name}", None, "pairs") as progress, new_files(files) as streams:
             for pair in pairs:
@@ -165,6 +165,4 @@ def _write(
         facts = {file.name: {"bytes": file.stat().st_size, "sha256": digest_file(file)} for file in files}
         when = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(record, {**origin, "pairs": count, "newlines_replaced": joined, "time": when, "files": facts})
-    except OSError as error:
-        raise disk_error(error, folder, 0) from error
     return Downloaded(files[0], files[1], record)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_error, read_json_object, try_lock, write_json
+from seq2seq.atomic_files import disk_errors, read_json_object, try_lock, write_json
 from seq2seq.data.archives import check_archive
 from seq2seq.data.files import digest_file, url_file_name
 from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
@@ -87,7 +87,7 @@ def fetch(address: Address, path: Path) -> Path:
     if _is_kept(address, path, record):
         return path
     partial = path.with_name(f".partial-{path.name}")
-    try:
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as file:
             if not try_lock(file):
@@ -107,8 +107,6 @@ def fetch(address: Address, path: Path) -> Path:
             write_json(record, facts)
             partial.replace(path)
             download.state.unlink(missing_ok=True)
-    except OSError as error:
-        raise disk_error(error, path, 0) from None
     return path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_error
+from seq2seq.atomic_files import disk_errors
 from seq2seq.config.settings import DataSettings
 from seq2seq.data.cache import cache_folder
 from seq2seq.errors import UsageError
@@ -74,7 +74,7 @@ def _spool(path: Path) -> str:
             code="usage.conflict",
         )
     folder, digest = cache_folder() / "pipes", hashlib.sha256()
-    try:
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as pipe, NamedTemporaryFile(dir=folder, prefix=".making-", delete=False) as file:
             try:
@@ -87,7 +87,5 @@ def _spool(path: Path) -> str:
             finally:
                 with suppress(FileNotFoundError):
                     Path(file.name).unlink()
-    except OSError as error:
-        raise disk_error(error, folder, 0) from None
     console.say(f"{path} is a pipe; its text is kept in {copy}")
     return str(copy)
