@@ -27,17 +27,18 @@ from seq2seq.cli import (
     demo,
     distill,
     doctor,
+    evaluate,
     export,
     help,
     init,
     report,
+    score,
     serve,
     tokenizer,
     train,
     translate,
     tune,
 )
-from seq2seq.cli import evaluate as score
 from seq2seq.cli.options import HELP
 from seq2seq.cli.usage_errors import CommandLineError, name_not_utf8, usage_error, use_plain_commands
 from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, warn, write_stderr
@@ -62,7 +63,7 @@ app.command("init", short_help="Write a commented config for your own files.")(i
 app.command("train")(train.train_command)
 app.command("tune")(tune.tune)
 app.command("translate", short_help="Translate text: a line of output for each line of input.")(translate.translate)
-app.command("evaluate", short_help="BLEU, chrF and TER of a run, or of any translations.")(score.evaluate)
+app.command("evaluate", short_help="BLEU, chrF and TER of a run, or of any translations.")(evaluate.evaluate)
 app.command("score", short_help="Log-probability of given translations.")(score.score)
 app.command("check", short_help="What a run does to numbers, URLs, capitals and the like.")(check.check)
 app.command("align", short_help="Word alignments, and pictures of the attention.")(align.align)
