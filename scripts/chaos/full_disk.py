@@ -100,7 +100,7 @@ class Disks:
         faults = []
         if code not in (0, 7) or "Traceback" in said or (whole and code == 7 and said.count("error: ") != 1):
             faults.append(f"exit code {code}: {said[-1500:]}")
-        amounts = r"needed [\d,.]+ [KM]iB, (free [\d,.]+ [KM]iB|more than one file)"
+        amounts = r"needed [\d,.]+ [KMG]iB, (free [\d,.]+ [KMG]iB|more than one file)"
         if whole and code == 7 and not re.search(amounts, said):
             faults.append(f"does not say how much: {said[-300:]}")
         return faults

@@ -292,6 +292,14 @@ def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
         raise disk_error(error, path, needed) from None
 
 
+def show_bytes(size: float) -> str:
+    """A size of memory or of a file in the unit that suits it: `12.5 MiB`."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
+        if size >= scale:
+            return f"{size / scale:,.1f} {unit}"
+    return f"{size / 2**10:,.1f} KiB"
+
+
 def disk_error(error: OSError, path: Path, needed: int) -> UserError:
     """The user error for an operating-system error: a full disk, or a path that cannot be written."""
     if error.errno not in _FULL:
@@ -300,12 +308,13 @@ def disk_error(error: OSError, path: Path, needed: int) -> UserError:
     if error.errno == errno.EFBIG:
         return ResourceError(
             f"cannot write {path}: {error.strerror or error}",
-            hint=f"needed {_size(needed)}, more than one file may have here: `ulimit -f unlimited`",
+            hint=f"needed {show_bytes(needed)}, more than one file may have here: `ulimit -f unlimited`",
             code="disk.full",
         )
+    free = free_bytes(path)
     return ResourceError(
         f"cannot write {path}: {error.strerror or error}",
-        hint=f"needed {_size(needed)}, free {_size(free_bytes(path))}; free some space, or choose another place",
+        hint=f"needed {show_bytes(needed)}, free {show_bytes(free)}; free some space, or choose another place",
         code="disk.error" if error.errno == errno.EIO else "disk.full",
     )
 
@@ -324,10 +333,6 @@ def suggest_file(path: Path) -> str:
     if near:
         return "did you mean " + " or ".join(str(folder / name) for name in near) + "?"
     return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -165,6 +165,27 @@ def what_ran_out(error: BaseException) -> str | None:
     return found
 
 
+class MainMemory(NamedTuple):
+    """Main memory of this machine, in bytes; None for what the system does not tell."""
+
+    total: int | None
+    free: int | None
+    limit: int | None
+    """The least that a control group (a container) around this process may use; None without such a limit."""
+
+
+def main_memory() -> MainMemory:
+    """Total and free memory of the system, and the limit of the control groups."""
+    known = _meminfo()
+    total = known.get("MemTotal")
+    if total is None and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = min((limit for limit, _ in _control_group_memory(_CONTROL_GROUPS)), default=None)
+    if limit is not None and total is not None and limit >= total:  # version 1 has a huge number for no limit
+        limit = None
+    return MainMemory(total, known.get("MemAvailable"), limit)
+
+
 _UNKNOWN_MEMORY = 2 << 30
 
 
@@ -175,13 +196,11 @@ def free_memory(device: torch.device) -> int:
         import torch
 
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    system = _meminfo().get("MemAvailable")
-    if system is None and "SC_PHYS_PAGES" in os.sysconf_names:
-        system = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    rooms = [system or _UNKNOWN_MEMORY, *_control_group_rooms(_CONTROL_GROUPS)]
-    if (addresses := address_space_left()) is not None:
-        rooms.append(addresses)
-    return max(0, min(rooms))
+    memory = main_memory()
+    system = memory.free or (memory.total or 2 * _UNKNOWN_MEMORY) // 2
+    within_limits = [free for _, free in _control_group_memory(_CONTROL_GROUPS)]
+    addresses = address_space_left()
+    return max(0, min([system, *within_limits, *([] if addresses is None else [addresses])]))
 
 
 def peak_memory(device: torch.device) -> int:
@@ -237,19 +256,19 @@ def _control_groups(root: Path, controller: str, membership: Path) -> Iterator[t
             yield folder, not controllers
 
 
-def _control_group_rooms(root: Path, membership: Path = _MEMBERSHIP) -> Iterator[int]:
-    """Free bytes in each control group around this process (versions 1 and 2) that has a limit."""
+def _control_group_memory(root: Path, membership: Path = _MEMBERSHIP) -> Iterator[tuple[int, int]]:
+    """Limit and free bytes of each control group around this process (versions 1 and 2) that has a limit."""
     for folder, is_new in _control_groups(root, "memory", membership):
         old = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        limit, usage = ("memory.max", "memory.current") if is_new else old
+        names = ("memory.max", "memory.current") if is_new else old
         try:
-            room = int((folder / limit).read_text()) - int((folder / usage).read_text())
+            limit, usage = (int((folder / name).read_text()) for name in names)
             statistics = (folder / "memory.stat").read_text().splitlines()
         except (OSError, ValueError):  # no such group here, or "max"
             continue
         # Cached files are counted as used, but can be evicted.
         cached = [int(line.split()[1]) for line in statistics if line.split()[0].endswith("inactive_file")]
-        yield room + max(cached, default=0)
+        yield limit, limit - usage + max(cached, default=0)
 
 
 def _control_group_quotas(root: Path, membership: Path = _MEMBERSHIP) -> Iterator[int]:

@@ -10,6 +10,7 @@ import torch
 from seq2seq import system as free
 from seq2seq.config import TrainingSettings
 from seq2seq.data.batches import collate
+from seq2seq.runs import environment
 from seq2seq.training import trainer
 from seq2seq.training.batch_size import peak_bytes
 from seq2seq.training.failures import out_of_memory_error
@@ -50,9 +51,30 @@ def test_the_smallest_of_system_and_control_groups_counts(tmp_path: Path) -> Non
     (old / "memory.stat").write_text("inactive_file 10\ntotal_inactive_file 20\n")
     membership = tmp_path / "cgroup"
     membership.write_text("4:memory:/outside/name\n1:cpu:/\n0::/box/inner\n")
-    assert sorted(free._control_group_rooms(tmp_path, membership)) == [450, 4020]
-    assert list(free._control_group_rooms(tmp_path, tmp_path / "nothing")) == []
+    assert sorted(free._control_group_memory(tmp_path, membership)) == [(1000, 450), (5000, 4020)]
+    assert list(free._control_group_memory(tmp_path, tmp_path / "nothing")) == []
     assert free.free_memory(torch.device("cpu")) > 0
+
+
+@pytest.mark.parametrize(
+    ("known", "limits", "shown"),
+    [
+        ({"MemTotal": 8 << 30, "MemAvailable": 5 << 30}, [], ["5.0 GiB of 8.0 GiB memory free"]),
+        ({"MemTotal": 8 << 30}, [2 << 30, 3 << 30], ["8.0 GiB memory", "2.0 GiB allowed to this container"]),
+        ({"MemTotal": 8 << 30}, [2**63 - 4096], ["8.0 GiB memory"]),
+    ],
+    ids=["no limit", "an old kernel, nested groups", "a group of version 1 without a limit"],
+)
+def test_the_memory_that_is_told_is_that_which_training_obeys(
+    known: dict[str, int], limits: list[int], shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor` read the outermost control group alone, and no limit of a nested one; an old kernel was a KeyError."""
+    monkeypatch.setattr(free, "_meminfo", lambda: known)
+    monkeypatch.setattr(free, "_control_group_memory", lambda root: ((limit, limit) for limit in limits))
+    texts = dict(environment._memory())
+    texts.pop("shared", None)
+    assert list(texts.values()) == shown
+    assert free.free_memory(torch.device("cpu")) <= min(known["MemTotal"], *limits, 8 << 30)
 
 
 def test_quotas_of_a_container_count_as_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from seq2seq.atomic_files import (
     remove_folder,
     remove_partial,
     require_room,
+    show_bytes,
     write_text,
 )
 from seq2seq.checkpoints.checkpoint import (
@@ -107,7 +108,7 @@ class CheckpointFolder:
         free = free_bytes(self.path)
         if free < needed:
             warn(
-                f"checkpoints may need {needed / 2**20:,.0f} MiB more, and {free / 2**20:,.0f} MiB are free "
+                f"checkpoints may need {show_bytes(needed)} more, and {show_bytes(free)} are free "
                 f"for {self.path}; free some space, or choose another run directory"
             )
 

@@ -208,7 +208,7 @@ def _choices(chosen: Mapping[str, Choice], given: set[str]) -> list[str]:
 
 def print_estimate(found: Estimate, *, as_json: bool) -> None:
     """Print the cost of a run that was not trained."""
-    from seq2seq.runs.estimate import show_bytes
+    from seq2seq.atomic_files import show_bytes
 
     if as_json:
         typer.echo(json.dumps({**found.model_dump(), "seconds": found.seconds}))

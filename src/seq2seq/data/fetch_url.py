@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from seq2seq import console
-from seq2seq.atomic_files import disk_errors, read_json_object, try_lock, write_json
+from seq2seq.atomic_files import disk_errors, read_json_object, show_bytes, try_lock, write_json
 from seq2seq.data.archives import check_archive
 from seq2seq.data.files import digest_file, url_file_name
 from seq2seq.data.retry import BUSY, TIME_OUT_SECONDS, BusyError, busy_answer, retry
@@ -247,7 +247,7 @@ class _Download:
             raise ResourceError(
                 f"no space for {self.address.shown}",
                 where=str(self.path.parent),
-                hint=f"needed {missing / 2**20:,.1f} MiB, free {free / 2**20:,.1f} MiB; or choose another -o",
+                hint=f"needed {show_bytes(missing)}, free {show_bytes(free)}; or choose another -o",
                 code="disk.full",
             )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from seq2seq.atomic_files import read_json_object
+from seq2seq.atomic_files import read_json_object, show_bytes
 from seq2seq.checkpoints.checkpoint import fault_of, load_checkpoint
 from seq2seq.checkpoints.folder import MARKS, CheckpointFolder
 from seq2seq.config import Config
@@ -192,7 +192,7 @@ def _state(path: Path) -> _State:
         return _State(False, error.what.replace(str(path), path.name), False)
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     resumable = bool(checkpoint.training) and path.name.startswith("step-")
-    return _State(True, f"whole, {size / 2**20:,.1f} MiB, epoch {checkpoint.state.cursor.epoch}", resumable)
+    return _State(True, f"whole, {show_bytes(size)}, epoch {checkpoint.state.cursor.epoch}", resumable)
 
 
 def _changed_corpora(record: DataRecord, config: Config) -> Iterator[str]:

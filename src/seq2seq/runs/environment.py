@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from seq2seq import allocator
+from seq2seq.atomic_files import show_bytes
 from seq2seq.config import Config
 from seq2seq.console import say
 from seq2seq.decoding.engine import FEW_THREADS
@@ -31,12 +32,23 @@ from seq2seq.extras import EXTRAS
 from seq2seq.kernels.compile import COMPILING, int8_fault, load
 from seq2seq.optimization.precision import PrecisionChoice, choose_precision
 from seq2seq.sanitize import redact
-from seq2seq.system import available_cores, computes_bf16
+from seq2seq.system import available_cores, computes_bf16, main_memory
 
 Facts = dict[str, dict[str, str]]
 """Sections of names and values, in the order of printing."""
 
-_LIBRARIES = ("numpy", "numba", "pyarrow", "datasets", "sentencepiece", "safetensors", "sacrebleu", "pydantic", "typer")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "datasets",
+    "sentencepiece",
+    "safetensors",
+    "sacrebleu",
+    "pydantic",
+    "typer",
+)
 # CPU features that decide speed: vector width, and matrix products in low precision.
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 _VARIABLES = (
@@ -99,15 +111,17 @@ def shown_path(path: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    libraries = {name: _version(name) for name in _LIBRARIES}
     return {
         "seq2seq": _version("seq2seq"),
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "platform": platform.platform(),
-        "torch": torch.__version__,
-        **libraries,
+        **_versions_of_libraries(),
         "text": f"{sys.getfilesystemencoding()} file names, stdout {getattr(sys.stdout, 'encoding', None)}",
     }
+
+
+def _versions_of_libraries() -> dict[str, str]:
+    return {name: _version(name, importable=name) for name in _LIBRARIES}
 
 
 def _version(package: str, importable: str = "") -> str:
@@ -125,7 +139,10 @@ def _versions_of_extra(packages: Sequence[str]) -> str:
 
 
 def _processor() -> dict[str, str]:
-    text = _read("/proc/cpuinfo")
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        text = ""
     lines = [line.partition(":") for line in text.splitlines()]
     fields = {name.strip().lower(): value.strip() for name, _, value in lines}  # of the last core
     flags = (fields.get("flags") or fields.get("features") or "").split()
@@ -138,17 +155,15 @@ def _processor() -> dict[str, str]:
 
 
 def _memory() -> Iterator[tuple[str, str]]:
-    fields = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
-    if "MemTotal" in fields:
-        total, free = (int(fields[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
-        yield "memory", f"{_gib(free)} of {_gib(total)} memory free"
-    elif "SC_PHYS_PAGES" in os.sysconf_names:
-        yield "memory", f"{_gib(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))} memory"
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    if limit.isdecimal():
-        yield "limit", f"{_gib(int(limit))} allowed to this container"
+    memory = main_memory()
+    if memory.total is not None and memory.free is not None:
+        yield "memory", f"{show_bytes(memory.free)} of {show_bytes(memory.total)} memory free"
+    elif memory.total is not None:
+        yield "memory", f"{show_bytes(memory.total)} memory"
+    if memory.limit is not None:
+        yield "limit", f"{show_bytes(memory.limit)} allowed to this container"
     if Path("/dev/shm").is_dir():
-        yield "shared", f"{_gib(shutil.disk_usage('/dev/shm').free)} shared memory free"
+        yield "shared", f"{show_bytes(shutil.disk_usage('/dev/shm').free)} shared memory free"
 
 
 def _allocator() -> str:
@@ -164,7 +179,7 @@ def _disk(path: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     read_only = "" if os.access(path, os.W_OK) else ", not writable"
-    return f"{_gib(usage.free)} of {_gib(usage.total)} free{read_only}"
+    return f"{show_bytes(usage.free)} of {show_bytes(usage.total)} free{read_only}"
 
 
 def _devices() -> Iterator[tuple[str, str]]:
@@ -174,7 +189,7 @@ def _devices() -> Iterator[tuple[str, str]]:
         ability = f"compute capability {properties.major}.{properties.minor}"
         yield (
             f"cuda:{index}",
-            f"{properties.name}, {_gib(properties.total_memory)}, {ability}, CUDA {torch.version.cuda}",
+            f"{properties.name}, {show_bytes(properties.total_memory)}, {ability}, CUDA {torch.version.cuda}",
         )
     if not torch.cuda.is_available():
         built = "this torch is built without CUDA" if torch.version.cuda is None else "no usable GPU or driver"
@@ -223,31 +238,11 @@ def _environment() -> Iterator[tuple[str, str]]:
             yield name, "set" if name in _MAY_HOLD_SECRETS else redact(value).replace(str(Path.home()), "~")
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB"
-
-
 def environment() -> dict[str, str]:
-    """Versions of the libraries that affect numerical results."""
-    packages = (
-        "seq2seq",
-        "torch",
-        "numpy",
-        "sentencepiece",
-        "datasets",
-        "sacrebleu",
-        "safetensors",
-        "pydantic",
-    )
-    return {
+    """Versions of this package and of its libraries, on which results may depend."""
+    own = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{package: _version(package, importable=package) for package in packages},
+        "seq2seq": _version("seq2seq", importable="seq2seq"),
     }
+    return own | _versions_of_libraries()

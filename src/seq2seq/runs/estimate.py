@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from seq2seq import allocator
+from seq2seq.atomic_files import show_bytes
 from seq2seq.config import Config, TrainingSettings
 from seq2seq.config.settings_by_size import Choices
 from seq2seq.console import counted, duration, say, warn
@@ -275,11 +276,6 @@ def compare_with_truth(estimate: Estimate, seconds: float, ranks: Ranks, device:
         f"took {duration(seconds)} (estimated {duration(estimate.seconds)}), "
         f"peak {show_bytes(memory)} (estimated {show_bytes(estimate.memory)})"
     )
-
-
-def show_bytes(size: float) -> str:
-    """A size of memory."""
-    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
 @torch.inference_mode()

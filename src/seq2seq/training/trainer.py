@@ -17,6 +17,7 @@ from typing import NoReturn, Protocol
 
 from torch import nn
 
+from seq2seq.atomic_files import show_bytes
 from seq2seq.checkpoints.checkpoint import Checkpoint, load_model_tensors, model_tensors
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.checkpoints.train_state import TrainState
@@ -456,6 +457,6 @@ def _warn_if_address_space_is_small() -> None:
     left = address_space_left()
     if left is not None and left < _SAFE_ADDRESS_SPACE:
         warn(
-            f"{left / 2**30:,.1f} GiB of address space are left to this process, and training may fail for want of it; "
+            f"{show_bytes(left)} of address space are left to this process, and training may fail for want of it; "
             "lift the limit before: ulimit -v unlimited"
         )
