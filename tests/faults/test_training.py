@@ -24,6 +24,7 @@ from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.run_config import config_changes, save_run_config
 from seq2seq.runs.train import _opened
 from seq2seq.training.failures import DivergenceWatch, out_of_memory_error
+from seq2seq.training.metrics_log import Report
 from tests.faults.conftest import Failpoint
 from tests.run_reports import bare_report
 from tests.training.test_trainer import Copying, batch_of, make_trainer, pairs, tiny_model, weights
@@ -63,7 +64,7 @@ def test_a_gradient_that_is_no_number_takes_no_update(tmp_path: Path, failpoint:
 def test_an_overflow_of_fp16_is_skipped_only(tmp_path: Path) -> None:
     """The scale of fp16 is meant to overflow now and then: that is no divergence."""
     for skips in (True, False):
-        watch = DivergenceWatch(TrainingSettings(), TrainState(), None, skips_overflows=skips, vocabulary=20)
+        watch = DivergenceWatch(TrainingSettings(), TrainState(), Report(), skips_overflows=skips, vocabulary=20)
         with nullcontext() if skips else pytest.raises(DivergenceError):
             watch.check_update(math.inf, math.nan, 0.1, ())
 
@@ -264,7 +265,7 @@ def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.fault(26)
 def test_one_skipped_overflow_of_fp16_in_a_log_line_is_no_divergence(tmp_path: Path) -> None:
     """The mean of its line is no number either; a second such line means that nothing is learned any more."""
-    watch = DivergenceWatch(TrainingSettings(), TrainState(), None, skips_overflows=True, vocabulary=20)
+    watch = DivergenceWatch(TrainingSettings(), TrainState(), Report(), skips_overflows=True, vocabulary=20)
     watch.check_mean(math.nan, math.nan, math.inf, 0.1)
     watch.check_mean(2.0, 2.0, 1.0, 0.1)
     watch.check_mean(math.nan, math.nan, math.inf, 0.1)

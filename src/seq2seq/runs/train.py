@@ -50,7 +50,7 @@ from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
 from seq2seq.training.failures import is_out_of_memory
-from seq2seq.training.metrics_log import RunReport
+from seq2seq.training.metrics_log import Report, RunReport
 from seq2seq.training.trainer import OnPace, Trainer
 
 Refresh = Callable[[Path], bool]
@@ -327,7 +327,7 @@ def _trainer(
         config.training,
         precision,
         CheckpointFolder(directory.checkpoints),
-        report=open_report if ranks.is_first else lambda step, max_steps: None,
+        report=open_report if ranks.is_first else lambda step, max_steps: Report(),
         validate=make_validation(config, directory, model, prepared, precision, ranks) if has_validation else None,
         ranks=ranks,
     )

@@ -13,7 +13,7 @@ from seq2seq.config import TrainingSettings
 from seq2seq.data.batches import Batch
 from seq2seq.errors import DivergenceError, ResourceError
 from seq2seq.system import address_space_left, what_ran_out
-from seq2seq.training.metrics_log import RunReport
+from seq2seq.training.metrics_log import Report
 
 _USUAL_RATE = 1e-3
 """A rate that models of any size learn with."""
@@ -32,7 +32,7 @@ class DivergenceWatch:
         self,
         settings: TrainingSettings,
         state: TrainState,
-        report: RunReport | None,
+        report: Report,
         *,
         skips_overflows: bool,
         vocabulary: int,
@@ -77,9 +77,7 @@ class DivergenceWatch:
             best = f"; the best model is that of step {state.best_step:,} ({abs(state.best_metric):.2f})"
         position = f"epoch {cursor.epoch + 1}, pool {cursor.pool + 1}, batch {cursor.batch + 1}"
         smaller = min(self._settings.optimizer.learning_rate / 3, _USUAL_RATE)
-        details = None
-        if self._report is not None:
-            details = self._report.diverged(_facts(state, step=step, loss=loss, norm=norm, rate=rate), group)
+        details = self._report.diverged(_facts(state, step=step, loss=loss, norm=norm, rate=rate), group)
         raise DivergenceError(
             f"training diverged at step {step:,}: loss {loss:.3g} per token, gradient norm {norm:.3g}, "
             f"learning rate {rate:.3g}" + ("" if taken else "; no update was taken") + best,

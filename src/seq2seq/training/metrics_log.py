@@ -73,7 +73,27 @@ class Validation(NamedTuple):
         return "" if self.chrf is None else f"chrF {self.chrf:.2f}"
 
 
-class RunReport:
+class Report:
+    """What the trainer reports of a run. This class, for ranks other than 0, writes and shows nothing."""
+
+    def advance(self, max_steps: int) -> None:
+        """Count one step of the number that is now expected."""
+
+    def step(self, report: StepReport) -> None:
+        """Log the training figures."""
+
+    def validation(self, result: Validation, verdict: str, best: float) -> None:
+        """Log a validation; `verdict` compares it with the best one, whose score (or loss) is `best`."""
+
+    def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
+        """Write diverged.json with the figures and texts of a failed update; None if it cannot be written."""
+        return None
+
+    def close(self) -> None:
+        """Flush and close everything."""
+
+
+class RunReport(Report):
     """Writes metrics.jsonl and the curves of a tracker, and shows progress.
 
     If the disk is full, one warning is given and training continues. `texts` decodes a batch, for `diverged`;
@@ -111,12 +131,10 @@ class RunReport:
         self._progress = Progress("training", max_steps, "steps", initial=resumed_step)
 
     def advance(self, max_steps: int) -> None:
-        """Count one step of the number that is now expected."""
         self._progress.expect(max_steps)
         self._progress.update(1)
 
     def step(self, report: StepReport) -> None:
-        """Log the training figures."""
         self._write("train", report.step, report._asdict())
         speed = f"{report.tokens_per_second:,.0f} tokens/s"
         self._status = f"epoch {report.epoch:.1f}  loss {report.loss:.3f}  lr {report.learning_rate:.2e}  {speed}"
@@ -124,7 +142,6 @@ class RunReport:
         self._note()
 
     def validation(self, result: Validation, verdict: str, best: float) -> None:
-        """Log a validation; `verdict` compares it with the best one, whose score (or loss) is `best`."""
         texts = ("samples", "attention")
         data = {key: value for key, value in result._asdict().items() if key not in texts and value is not None}
         self._write("validation", result.step, data)
@@ -146,7 +163,6 @@ class RunReport:
         self._progress.note("  ".join(filter(None, (self._loss, self._scores, self._speed))))
 
     def diverged(self, facts: dict[str, Any], batches: Sequence[Batch]) -> Path | None:
-        """Write diverged.json with the figures and texts of a failed update; None if it cannot be written."""
         pairs = [pair for batch in batches for pair in self._texts(batch)]
         try:
             write_json(self._details, {**facts, "pairs": [{"source": left, "target": right} for left, right in pairs]})
@@ -155,7 +171,6 @@ class RunReport:
         return self._details
 
     def close(self) -> None:
-        """Flush and close everything."""
         self._progress.close()
         if self._tracker is not None:
             self._tracker.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -43,7 +43,7 @@ from seq2seq.optimization.precision import ASYNCHRONOUS, Precision
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.system import address_space_left, free_memory, peak_memory
 from seq2seq.training.failures import DivergenceWatch, is_out_of_memory, out_of_memory_error
-from seq2seq.training.metrics_log import RunReport, StepReport, Validation
+from seq2seq.training.metrics_log import Report, StepReport, Validation
 from seq2seq.training.random_state import random_states, set_random_states
 from seq2seq.training.rehearsal import rehearse, rehearsing
 from seq2seq.training.step import LossModule, RunningTotals, UpdateReport, train_step
@@ -90,19 +90,43 @@ def grouped(batches: Iterator[tuple[Batch, Cursor]], size: int) -> Iterator[tupl
         yield [batch for batch, _ in read], read[-1][1]
 
 
+def suffice(durations: Sequence[float], agreed_seconds: float) -> bool:
+    """Whether the first updates suffice for an estimate; `agreed_seconds` is their sum, the same on all ranks."""
+    return len(durations) >= _TIMED_STEPS or (agreed_seconds > _TIMED_SECONDS and len(durations) >= 3)
+
+
+def typical(durations: Sequence[float]) -> float:
+    """The median duration of the first updates without two, which fill caches."""
+    return statistics.median(durations[2:] or durations[1:] or durations or [0.0])
+
+
 class StepTimer:
-    """Durations of the first updates of a process, in seconds."""
+    """Stopwatch of the updates, which calls `on_pace` once, if it is given."""
 
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
+    def __init__(self, on_pace: OnPace | None) -> None:
+        self._on_pace, self._first = on_pace, list[float]()
+        self.restart()
 
-    def is_enough(self, agreed_seconds: float) -> bool:
-        """True once the durations suffice for an estimate; `agreed_seconds` is their sum, the same on all ranks."""
-        return len(self.seconds) >= _TIMED_STEPS or (agreed_seconds > _TIMED_SECONDS and len(self.seconds) >= 3)
+    def restart(self) -> None:
+        """Leave out the time since the last update."""
+        self._begin = time.monotonic()
 
-    def typical(self) -> float:
-        """The median without the first two, which fill caches."""
-        return statistics.median(self.seconds[2:] or self.seconds[1:] or self.seconds or [0.0])
+    def lap(self, update: UpdateReport) -> float:
+        """Seconds of this update, with the reading of its batches."""
+        if self._on_pace is not None:
+            float(update.loss)  # waits for the device
+        now = time.monotonic()
+        seconds, self._begin = now - self._begin, now
+        if self._on_pace is not None:
+            self._first.append(seconds)
+        return seconds
+
+    def tell_pace(self, agreed_seconds: float, *, at_once: bool) -> None:
+        """Call `on_pace` if the updates suffice for an estimate, or `at_once`; its time is left out."""
+        if self._on_pace is not None and (at_once or suffice(self._first, agreed_seconds)):
+            self._on_pace(typical(self._first))
+            self._on_pace = None
+            self.restart()
 
 
 class Trainer:
@@ -113,8 +137,7 @@ class Trainer:
         settings: the `training` section of the config.
         precision: device and number format of the step.
         checkpoints: where the state is saved and resumed from.
-        report: opens the report, given the last step done and the expected number of steps; None on a rank that
-            writes no report.
+        report: opens the report of this rank, given the last step done and the expected number of steps.
         validate: the validation; None without a validation set.
         ranks: this process among those that share every batch; a single one by default.
     """
@@ -125,7 +148,7 @@ class Trainer:
         settings: TrainingSettings,
         precision: Precision,
         checkpoints: CheckpointFolder,
-        report: Callable[[int, int], RunReport | None],
+        report: Callable[[int, int], Report],
         validate: Validate | None,
         ranks: Ranks | None = None,
     ) -> None:
@@ -190,8 +213,7 @@ class Trainer:
                 with StopRequest() as stop:
                     self._run_updates(data, report, stop, share, on_pace if self.state.step == 0 else None)
             finally:
-                if report is not None:
-                    report.close()
+                report.close()
         except RuntimeError as error:  # torch's handler of SIGCHLD raises it anywhere, in `close` as well
             if (died := loader_error(error)) is None:
                 raise
@@ -232,10 +254,13 @@ class Trainer:
         return self.precision.device.type != "cpu"
 
     def _may_run_short(self, data: TrainingData, group: list[Batch]) -> bool:
-        """Whether the largest batch might not fit into main memory, after a first update has shown what batches need.
+        """Whether the largest batch, if it was not rehearsed, might not fit into memory, after a first update has shown
+        what batches need.
 
         A rehearsal takes as long as two updates, and a computer hardly ever needs it.
         """
+        if self._was_rehearsed:
+            return False
         largest, first = data.longest().relative_memory(), max(batch.relative_memory() for batch in group)
         device, ranks = self.precision.device, self.ranks.size
         needed = _CAUTION * peak_memory(device) * max(1.0, largest / ranks / first)
@@ -243,14 +268,15 @@ class Trainer:
 
     def time_steps(self, data: TrainingData) -> float:
         """Seconds of one update, from a few that leave no trace. Every rank must call it."""
-        losses, timer, first = self._wrapped_losses(), StepTimer(), None
+        losses, first = self._wrapped_losses(), None
+        durations: list[float] = []
         with rehearsing(self.model, self.optimizer, self.precision), StopRequest() as stop:
             self.model.train()
             groups = grouped(data.epoch(Cursor()), self.settings.accumulation_steps)
             for group, _ in groups:
                 begin = time.monotonic()
-                totals = sum_update(self.ranks, group, sum(timer.seconds), stop)
-                if totals.stop or timer.is_enough(totals.seconds):
+                totals = sum_update(self.ranks, group, sum(durations), stop)
+                if totals.stop or suffice(durations, totals.seconds):
                     break
                 first = first or group
                 try:
@@ -267,10 +293,10 @@ class Trainer:
                     if not is_out_of_memory(error):
                         raise
                     raise self._out_of_memory("in a timed step", group) from None
-                timer.seconds.append(time.monotonic() - begin)
-        if first is not None and not self._was_rehearsed and self._may_run_short(data, first):
+                durations.append(time.monotonic() - begin)
+        if first is not None and self._may_run_short(data, first):
             self.rehearse(data)
-        return timer.typical()
+        return typical(durations)
 
     def _out_of_memory(self, when: str, group: list[Batch]) -> ResourceError:
         is_saved, ranks = bool(self.checkpoints.steps()), self.ranks.size
@@ -282,59 +308,63 @@ class Trainer:
         return self._distributed_losses
 
     def _run_updates(
-        self, data: TrainingData, report: RunReport | None, stop: StopRequest, share: float, on_pace: OnPace | None
+        self, data: TrainingData, report: Report, stop: StopRequest, share: float, on_pace: OnPace | None
     ) -> None:
-        settings, state, timer = self.settings, self.state, StepTimer()
+        settings, state, timer = self.settings, self.state, StepTimer(on_pace)
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
         watch = DivergenceWatch(settings, state, report, skips_overflows=is_fp16, vocabulary=vocabulary)
         self._totals = RunningTotals(self.ranks, state.window)
         self._wrapped_losses()
         if self._validation_was_interrupted():
             self._validate_and_save(report, stop)
-        clock = time.monotonic()
+        timer.restart()
+        for group, cursor in self._groups(data, share):
+            totals = self._agreed_totals(group, stop)
+            update = self._update(group, totals, watch)
+            state.cursor, state.validated = cursor, False
+            seconds = timer.lap(update)
+            state.seconds += seconds
+            self._totals.add(update, seconds)
+            if state.step == 1 and self._may_run_short(data, group):
+                self.rehearse(data)
+                timer.restart()
+            self.stopping.measure_pace(data.pairs_per_epoch)
+            report.advance(self.stopping.expected_steps())
+            validates = state.step % self.stopping.validate_every() == 0 or self.stopping.has_reached_limit()
+            timer.tell_pace(totals.seconds, at_once=validates)
+            if state.step % settings.log_every == 0 or validates:
+                report.step(self._summary(update, data.pairs_per_epoch, watch))
+                self._totals = RunningTotals(self.ranks)
+            if validates and not self.stopping.has_reached_limit():
+                self._validate_and_save(report, stop)
+                timer.restart()
+            number = stop.number if self.ranks.size == 1 else totals.stop
+            if number is not None:
+                self._save_and_stop(number)
+        if self.stopping.is_done():
+            self._finish(report, stop)
+
+    def _groups(self, data: TrainingData, share: float) -> Iterator[tuple[list[Batch], Cursor]]:
+        """The batches of one update after another, with the cursor after them, until the run ends or pauses."""
         while not self.stopping.is_done() and not self._pauses(share):
-            for group, cursor in grouped(data.epoch(state.cursor), settings.accumulation_steps):
-                totals = sum_update(self.ranks, group, state.seconds, stop)
-                state.seconds = totals.seconds
-                if self.ranks.size > 1:
-                    self.stopping.agreed_seconds = totals.seconds
-                update = self._update(group, totals, watch)
-                state.cursor, state.validated = cursor, False
-                if on_pace is not None:
-                    float(update.loss)  # waits for the device
-                now = time.monotonic()
-                if on_pace is not None:
-                    timer.seconds.append(now - clock)
-                self._totals.add(update, now - clock)
-                state.seconds, clock = state.seconds + now - clock, now
-                if state.step == 1 and not self._was_rehearsed and self._may_run_short(data, group):
-                    self.rehearse(data)
-                    clock = time.monotonic()
-                self.stopping.measure_pace(data.pairs_per_epoch)
-                if report is not None:
-                    report.advance(self.stopping.expected_steps())
-                validates = state.step % self.stopping.validate_every() == 0 or self.stopping.has_reached_limit()
-                if on_pace is not None and (timer.is_enough(totals.seconds) or validates):
-                    on_pace(timer.typical())
-                    on_pace, clock = None, time.monotonic()
-                if state.step % settings.log_every == 0 or validates:
-                    summary = self._summary(update, data.pairs_per_epoch, watch)
-                    if report is not None:
-                        report.step(summary)
-                    self._totals = RunningTotals(self.ranks)
-                if validates and not self.stopping.has_reached_limit():
-                    self._validate_and_save(report, stop)
-                    clock = time.monotonic()
-                number = stop.number if self.ranks.size == 1 else totals.stop
-                if number is not None:
-                    self._save_and_stop(number)
+            for group in grouped(data.epoch(self.state.cursor), self.settings.accumulation_steps):
+                yield group
                 if self.stopping.is_done() or self._pauses(share):
-                    break
-        if not self.stopping.is_done():
-            return
-        if state.validated:  # a smaller patience or max_steps ends the run at a step that was validated before
-            state.finished = True
-        if not state.finished:
+                    return
+
+    def _agreed_totals(self, group: list[Batch], stop: StopRequest) -> UpdateTotals:
+        """Totals of an update over all ranks, which go on with the training time of rank 0."""
+        totals = sum_update(self.ranks, group, self.state.seconds, stop)
+        self.state.seconds = totals.seconds
+        if self.ranks.size > 1:
+            self.stopping.agreed_seconds = totals.seconds
+        return totals
+
+    def _finish(self, report: Report, stop: StopRequest) -> None:
+        """Validate and save at the end of the run, and say which limit ended it."""
+        if self.state.validated:  # a smaller patience or max_steps ends the run at a step that was validated before
+            self.state.finished = True
+        if not self.state.finished:
             self._validate_and_save(report, stop)
         self.stopping.tell_end_by_limit()
 
@@ -384,7 +414,7 @@ class Trainer:
             target_tokens_per_second=target / totals.seconds,
         )
 
-    def _validate_and_save(self, report: RunReport | None, stop: StopRequest) -> None:
+    def _validate_and_save(self, report: Report, stop: StopRequest) -> None:
         """Validate, compare with the best, save. After a signal the resumed run starts with the same validation."""
         state = self.state
         started = time.monotonic()
@@ -402,8 +432,7 @@ class Trainer:
             verdict = f"stalled {state.stalled}{patience}" if state.stalled else "no new best"
             best = abs(state.best_metric or 0.0)
             verdict += f" (best {best:.2f} at step {state.best_step:,})"
-            if report is not None:
-                report.validation(result, "new best" if improved else verdict, best)
+            report.validation(result, "new best" if improved else verdict, best)
         state.seconds += time.monotonic() - started
         state.finished = self.stopping.is_done()
         path = self._save(validated=True)
