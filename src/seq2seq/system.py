@@ -31,6 +31,11 @@ def available_cores() -> int:
     return max(1, min([cores, *_control_group_quotas(_CONTROL_GROUPS)]))
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the first of the ranks that torchrun or a run has started, or no rank at all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def computes_bf16() -> bool:
     """Whether oneDNN computes in bf16 here; without it torch fails in some layers and is slow in others."""
     import torch  # takes a second or two; counting cores does without

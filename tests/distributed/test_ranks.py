@@ -45,6 +45,7 @@ def exchange(config: Config, placement: Placement) -> None:
             texts = ["", "Käse \u2028", "x" * 300, "\n", "日本"] * 3
             texts = texts[:count]
             assert ranks.gather_texts(texts[ranks.rank :: ranks.size]) == texts
+        assert ranks.from_first(f"rank {ranks.rank}") == "rank 0"
         assert [int(part) for part in ranks.gather(torch.tensor(ranks.rank))] == list(range(ranks.size))
         ranks.require_equal("seed", "1")
         order: list[int] = []

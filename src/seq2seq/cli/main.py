@@ -45,7 +45,7 @@ from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, wa
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.sanitize import redact
 from seq2seq.signals import Interrupted, interruptible
-from seq2seq.system import HINT, what_ran_out
+from seq2seq.system import HINT, is_first_rank, what_ran_out
 
 app = typer.Typer(
     name="seq2seq",
@@ -171,7 +171,7 @@ def _run() -> int:
         code = 130
     except Interrupted as end:
         silence_if_stderr_is_gone()  # the signal may be the end of the terminal
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_rank():
             write_stderr(str(end))
         code = end.exit_code
     except UserError as error:

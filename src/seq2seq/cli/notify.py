@@ -16,6 +16,7 @@ import typer
 from seq2seq.console import warn
 from seq2seq.errors import UserError
 from seq2seq.signals import Interrupted
+from seq2seq.system import is_first_rank
 
 _SECONDS = 20.0
 """Time limit of the command, so that a hanging one does not delay the end of the run."""
@@ -61,7 +62,7 @@ def notifying(command: str | None, run: Path) -> Iterator[Outcome]:
 
 
 def _notify(command: str | None, outcome: Outcome, state: str, details: str) -> None:
-    if not command or os.environ.get("RANK", "0") != "0":
+    if not command or not is_first_rank():
         return
     first = details.partition("\n")[0].replace("\0", "")
     facts = {

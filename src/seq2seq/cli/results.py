@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ import typer
 
 from seq2seq.console import counted, format_table, say, write_stderr
 from seq2seq.errors import UserError
+from seq2seq.system import is_first_rank
 
 if TYPE_CHECKING:
     from seq2seq.checks.diagnosis import Diagnosis
@@ -30,7 +30,7 @@ _NEXT_STEPS = 3
 
 def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
     """Print the test scores of a run and its gravest findings; under torchrun the first rank alone prints."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_rank():
         return
     if as_json:
         typer.echo(json.dumps(_result_as_json(result), ensure_ascii=False))

@@ -118,6 +118,10 @@ class Ranks:
         total = sum(map(len, shares))
         return [shares[number % self.size][number // self.size] for number in range(total)]
 
+    def from_first(self, text: str) -> str:
+        """The text of rank 0; the other ranks pass one that is ignored."""
+        return self.gather_texts([text])[0]
+
     def require_equal(self, name: str, value: str) -> None:
         """Check that a value is the same on every rank; of several lines, the first that differs is shown.
 
@@ -150,7 +154,7 @@ class Ranks:
         from seq2seq.distributed.gradients import sum_gradients  # torch may be built without distributed support
 
         assert self._host is not None
-        share = (lambda text: self.gather_texts([text])[0]) if are_on_one_machine(self.size) else None
+        share = self.from_first if are_on_one_machine(self.size) else None
         return sum_gradients(module, self.rank, self.size, self._gradients, self._host, share)
 
     # -- order and errors ----------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def estimate_run(
         memory=round(ranks.sum_host([_foreseen_memory(trainer)])[0]),
         budget_minutes=None,
     )
-    found = Estimate.model_validate_json(ranks.gather_texts([found.model_dump_json()])[0])  # that of the first rank
+    found = Estimate.model_validate_json(ranks.from_first(found.model_dump_json()))
     found = with_budget(within_limits(found, settings), settings)
     _save(directory, found, ranks)
     announce(found, settings)

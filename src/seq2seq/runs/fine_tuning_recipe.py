@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from seq2seq.config import Config, load_config
@@ -17,6 +16,7 @@ from seq2seq.runs.fine_tuning import find_run
 from seq2seq.runs.load import load_tokenizers
 from seq2seq.runs.replay import earlier_data
 from seq2seq.runs.run_config import load_run_config
+from seq2seq.system import is_first_rank
 
 _RATE = "training.optimizer.learning_rate"
 
@@ -38,7 +38,7 @@ def with_recipe(config: Config, directory: RunDirectory) -> tuple[Config, dict[s
     chosen = choose_recipe(config)
     for key, choice in chosen.items():
         config = config.replaced(key, choice.value)
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_rank():
         _tell(config, chosen, given)
     return config, {key: choice.reason for key, choice in chosen.items()}
 

@@ -9,6 +9,7 @@ from seq2seq.console import warn
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.optimization.precision import PrecisionChoice, choose_precision
 from seq2seq.runs.directory import RunDirectory
+from seq2seq.sealed_records import AutoChoices
 from seq2seq.system import computes_bf16
 
 
@@ -26,12 +27,13 @@ def agreed_precision(config: Config, directory: RunDirectory, device: torch.devi
     wanted = config.training.precision
     if wanted != "auto" or device.type != "cpu":
         return choose_precision(wanted, device)
-    began_in = ranks.gather_texts([directory.load_auto_choices().precision or ""])[0]
+    known = ranks.from_first(directory.load_auto_choices().model_dump_json())
+    began_in = AutoChoices.model_validate_json(known).precision
     if began_in == "bf16" and ranks.sum_host([computes_bf16()])[0] < ranks.size:
         warn("this run began in bf16, in which not every CPU here computes; it goes on in fp32")
         return PrecisionChoice("fp32", "without bf16 here")
-    if began_in == "fp32" or began_in == "bf16":
-        return PrecisionChoice(began_in, "as this run began")  # type: ignore[arg-type]
+    if began_in is not None:
+        return PrecisionChoice(began_in, "as this run began")
     choice = choose_precision(wanted, device)
     faster = ranks.sum_host([choice.name == "bf16"])[0]
     if 0 < faster < ranks.size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -45,7 +44,7 @@ from seq2seq.runs.run_data import check_data, prepare_data, save_data
 from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
-from seq2seq.system import keep_freed_memory, limit_generated_code
+from seq2seq.system import is_first_rank, keep_freed_memory, limit_generated_code
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
@@ -121,7 +120,7 @@ def train(
         _run_ranks(config, first)
     except Interrupted as end:
         end.kept = end.kept or _saved_so_far(directory)
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_rank():
             end.kept += "; run the same command to continue"
         silence_if_stderr_is_gone()  # the signal may be the end of the terminal
         raise
