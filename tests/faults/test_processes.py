@@ -16,6 +16,7 @@ import pytest
 
 from seq2seq.config import Config, load_config
 from seq2seq.errors import UsageError, WorkerError
+from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.lock import locked
 from seq2seq.runs.train import train
@@ -176,7 +177,8 @@ def test_a_signal_in_a_validation_does_not_wait_for_its_end(tmp_path: Path) -> N
                 ended.append(step)
             return 1.0
 
-        return None if stop.unless_stopped(work) is None else Validation(step, 1.0 / step, 1.0, step, "sig", 0.0, [])
+        score = MetricResult("BLEU", step, "sig")
+        return None if stop.unless_stopped(work) is None else Validation(step, 1.0 / step, 1.0, score, 0.0, [])
 
     trainer = make_trainer(tmp_path / "parts", tiny_model("gru", dropout=0.3))
     trainer.validate = slow

@@ -20,6 +20,7 @@ from seq2seq.config import Config, load_config
 from seq2seq.config.settings import TrainingSettings
 from seq2seq.data.demo import builtin_pairs
 from seq2seq.errors import CheckpointError, ConfigError, UserError
+from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.reports.report import report
 from seq2seq.reports.run_summary import find_runs
 from seq2seq.runs.directory import RunDirectory
@@ -206,7 +207,7 @@ def end(folder: Path, bleu: float = 99.0) -> dict[str, bytes]:
     """The end of training, with this BLEU for the average; the files of all checkpoints."""
     trainer = make_trainer(folder, tiny_model("gru"), average_checkpoints=3)
     trainer.fit(Copying())
-    trainer.validate = lambda step, stop: Validation(step, 0.01, 1.0, bleu, "sig", 0.0, [])
+    trainer.validate = lambda step, stop: Validation(step, 0.01, 1.0, MetricResult("BLEU", bleu, "sig"), 0.0, [])
     average_checkpoints(Config(training=trainer.settings), trainer)
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("checkpoints/*/*")}
 

@@ -12,6 +12,7 @@ import pytest
 
 from seq2seq.config import load_config
 from seq2seq.errors import ConfigError
+from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.runs.train import train
 from seq2seq.training import experiment_tracker as tracker
 from seq2seq.training.experiment_tracker import require_tracker
@@ -19,7 +20,7 @@ from seq2seq.training.metrics_log import StepReport, Validation
 from tests.run_reports import bare_report
 
 STEP = StepReport(2, 0.1, 3.0, 20.0, 1.0, 1e-3, 100.0, 50.0)
-VALIDATION = Validation(4, 2.0, 7.4, 12.5, "sig", 0.1, [])
+VALIDATION = Validation(4, 2.0, 7.4, MetricResult("BLEU", 12.5, "sig"), 0.1, [])
 
 
 class Fake(ModuleType):

@@ -20,6 +20,7 @@ from seq2seq.config import Config, OptimizerSettings, TrainingSettings, load_con
 from seq2seq.data.batch_plan import Cursor
 from seq2seq.data.batches import Batch, collate
 from seq2seq.errors import DivergenceError
+from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.models.layers import Dropout
@@ -87,7 +88,7 @@ def make_trainer(folder: Path, model: Seq2SeqModel, bleus: list[float] | None = 
     scores = iter(bleus or [])
 
     def validate(step: int, stop: StopRequest) -> Validation:
-        return Validation(step, 1.0 / step, 1.0, next(scores, float(step)), "sig", 0.0, [])
+        return Validation(step, 1.0 / step, 1.0, MetricResult("BLEU", next(scores, float(step)), "sig"), 0.0, [])
 
     return Trainer(
         model,
@@ -273,7 +274,7 @@ def test_best_follows_the_metric_and_patience_stops(
 def test_with_the_loss_as_metric_lower_is_better(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, tiny_model("gru"), patience=1, max_steps=8)
     losses = iter([2.0, 1.0])
-    trainer.validate = lambda step, stop: Validation(step, next(losses), 1.0, None, "", 0.0, [])
+    trainer.validate = lambda step, stop: Validation(step, next(losses), 1.0, None, 0.0, [])
     assert trainer.fit(Copying()).best_step == 8
 
 

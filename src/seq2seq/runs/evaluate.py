@@ -109,9 +109,7 @@ def make_validation(
             step=step,
             loss=loss,
             perplexity=perplexity(loss),
-            bleu=score.value if score is not None and metric == "bleu" else None,
-            chrf=score.value if score is not None and metric == "chrf" else None,
-            signature="" if score is None else score.signature,
+            score=score,
             seconds=time.monotonic() - started,
             samples=samples,
             attention=attention_of(hypotheses) if ranks.is_first else [],
@@ -194,9 +192,8 @@ def average_checkpoints(config: Config, trainer: Trainer) -> None:
     metric = result.metric
     best = trainer.state.best_metric
     say(
-        f"average of the last {len(paths)} checkpoints: validation "
-        + (result.score or f"loss {result.loss:.2f}")
-        + f" against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
+        f"average of the last {len(paths)} checkpoints: validation {result.shown_metric} "
+        f"against {abs(best or 0.0):.2f} of step {trainer.state.best_step:,}"
     )
     # The average of an earlier end of this run may still be the best. If this end was interrupted after its average was
     # saved, that average has the same metric: it is saved and marked again.

@@ -18,6 +18,7 @@ from seq2seq.atomic_files import no_follow, write_json, write_text
 from seq2seq.console import Progress, say, warn
 from seq2seq.data.batches import Batch
 from seq2seq.errors import UserError
+from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.failpoints import reach
 from seq2seq.sealed_records import SentenceAttention, write_attention
 from seq2seq.training.experiment_tracker import Tracker, TrackerName
@@ -48,29 +49,23 @@ class Validation(NamedTuple):
     loss: float
     """Negative log-likelihood, nats per target token; no smoothing, no dropout."""
     perplexity: float
-    bleu: float | None
-    """None unless it is the metric."""
-    signature: str
+    score: MetricResult | None
+    """BLEU or chrF, whichever is the metric; None if that is the loss."""
     seconds: float
     samples: list[tuple[str, str, str]]
     """(source, reference, translation) of a few fixed sentences."""
-    chrf: float | None = None
-    """None unless it is the metric."""
     attention: Sequence[SentenceAttention] = ()
     """Attention of the samples and of the best and the worst translations; empty without attention."""
 
     @property
     def metric(self) -> float:
         """The number that the best model maximises: the score, or the negative loss."""
-        scores = [score for score in (self.bleu, self.chrf) if score is not None]
-        return scores[0] if scores else -self.loss
+        return -self.loss if self.score is None else self.score.value
 
     @property
-    def score(self) -> str:
-        """The score with its name; empty if the metric is the loss."""
-        if self.bleu is not None:
-            return f"BLEU {self.bleu:.2f}"
-        return "" if self.chrf is None else f"chrF {self.chrf:.2f}"
+    def shown_metric(self) -> str:
+        """The metric with its name: `BLEU 31.20`, `loss 2.31`."""
+        return f"loss {self.loss:.2f}" if self.score is None else f"{self.score.name} {self.score.value:.2f}"
 
 
 class Report:
@@ -142,14 +137,21 @@ class RunReport(Report):
         self._note()
 
     def validation(self, result: Validation, verdict: str, best: float) -> None:
-        texts = ("samples", "attention")
-        data = {key: value for key, value in result._asdict().items() if key not in texts and value is not None}
+        score = result.score
+        data = {
+            "step": result.step,
+            "loss": result.loss,
+            "perplexity": result.perplexity,
+            **({} if score is None else {score.name.lower(): score.value}),
+            "signature": "" if score is None else score.signature,
+            "seconds": result.seconds,
+        }
         self._write("validation", result.step, data)
-        score = f"{result.score}  " if result.score else ""
-        self._scores = f"{result.score or f'validation loss {result.loss:.2f}'} (best {best:.2f})"
+        self._scores = f"{'validation ' if score is None else ''}{result.shown_metric} (best {best:.2f})"
         self._note()
+        shown = "" if score is None else f"{result.shown_metric}  "
         say(
-            f"step {result.step:,}  {self._status}  |  validation {score}perplexity {result.perplexity:.2f}"
+            f"step {result.step:,}  {self._status}  |  validation {shown}perplexity {result.perplexity:.2f}"
             f"  ({result.seconds:.0f} s)  {verdict}"
         )
         for source, reference, translation in result.samples:
