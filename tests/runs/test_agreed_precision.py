@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from seq2seq.config import load_config
+from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.optimization.precision import PrecisionChoice
+from seq2seq.runs.context import RunContext
 from seq2seq.runs.directory import RunDirectory
-from seq2seq.runs.precision import agreed_precision
+from seq2seq.runs.train import agreed_precision
 
-CPU = torch.device("cpu")
+ON_CPU = Placement(torch.device("cpu"), 2, 1)
 CONFIG = load_config([], ["data.train=[{source: none.en, target: none.de}]"])
 
 
@@ -38,9 +40,9 @@ class TwoRanks(Ranks):
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
-    monkeypatch.setattr("seq2seq.runs.precision.computes_bf16", lambda: True)
+    monkeypatch.setattr("seq2seq.runs.train.computes_bf16", lambda: True)
     measured = PrecisionChoice("bf16", "measured", is_measured=True)
-    monkeypatch.setattr("seq2seq.runs.precision.choose_precision", lambda wanted, device: measured)
+    monkeypatch.setattr("seq2seq.runs.train.choose_precision", lambda wanted, device: measured)
     return RunDirectory(tmp_path)
 
 
@@ -49,7 +51,7 @@ def test_a_new_run_takes_bf16_where_it_is_faster_on_every_rank(
     other_is_faster: bool, name: str, directory: RunDirectory
 ) -> None:
     ranks = TwoRanks(other_computes_bf16=True, other_is_faster=other_is_faster)
-    assert agreed_precision(CONFIG, directory, CPU, ranks).name == name
+    assert agreed_precision(RunContext(CONFIG, directory, ON_CPU, ranks)).name == name
     assert directory.load_auto_choices().precision == name
 
 
@@ -61,7 +63,7 @@ def test_a_run_goes_on_as_it_began_where_all_ranks_can(
 ) -> None:
     directory.save_auto_choices(precision=began_in)
     ranks = TwoRanks(other_computes_bf16=other, other_is_faster=True)
-    assert agreed_precision(CONFIG, directory, CPU, ranks).name == name
+    assert agreed_precision(RunContext(CONFIG, directory, ON_CPU, ranks)).name == name
     assert directory.load_auto_choices().precision == began_in
     assert ("began in bf16" in capsys.readouterr().err) == (began_in != name)
 

@@ -26,13 +26,12 @@ from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.translator import Translator
 from seq2seq.distributed.launch import launch
 from seq2seq.distributed.placement import Placement, place
-from seq2seq.distributed.ranks import Ranks
 from seq2seq.models import build_model
-from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.optimizers import build_optimizer
 from seq2seq.optimization.precision import Precision, choose_precision
+from seq2seq.runs.context import RunContext
 from seq2seq.runs.directory import RunDirectory
-from seq2seq.runs.evaluate import texts_to_validate
+from seq2seq.runs.evaluate import Validator
 from seq2seq.sealed_records import Estimate, write_record
 from seq2seq.system import GENERATED_PRODUCTS, keep_freed_memory, limit_generated_code, peak_memory
 from seq2seq.training.step import LossModule, train_step
@@ -66,7 +65,7 @@ _FEW_STEPS, _ENOUGH_STEPS = 50, 300
 """Steps after which even short sentences are hardly translated, and steps that make a beginning."""
 
 
-def replanned_estimate(directory: RunDirectory, settings: TrainingSettings, ranks: Ranks) -> Estimate | None:
+def replanned_estimate(context: RunContext) -> Estimate | None:
     """The estimate of a run that has begun; a new budget continues the run with a new schedule. Every rank calls it.
 
     Returns:
@@ -75,10 +74,10 @@ def replanned_estimate(directory: RunDirectory, settings: TrainingSettings, rank
     Raises:
         CheckpointError: the record is damaged.
     """
-    known = directory.load_estimate()
+    known, settings = context.directory.load_estimate(), context.config.training
     if known is not None and known.budget_minutes != settings.budget_minutes:
         known = with_budget(known, settings)
-        _save(directory, known, ranks)
+        _save(context, known)
     return known
 
 
@@ -97,8 +96,7 @@ def time_steps(trainer: Trainer, data: TrainingBatches) -> float:
 
 
 def estimate_run(
-    config: Config,
-    directory: RunDirectory,
+    context: RunContext,
     trainer: Trainer,
     data: TrainingBatches,
     prepared: Prepared,
@@ -110,18 +108,19 @@ def estimate_run(
     Args:
         started: time of the start of the command, by `time.monotonic`.
     """
-    ranks, settings = trainer.ranks, config.training
+    config, directory, _, ranks = context
+    settings = config.training
     shares = {"greedy": 0.0, "beam": 0.0}
     if settings.max_steps * step_seconds > _WORTH_SECONDS:
         shares = {
-            name: _seconds_per_sentence(config, trainer.model, prepared, trainer.precision, ranks, beam_size)
+            name: _seconds_per_sentence(context, trainer, prepared, beam_size)
             for name, beam_size in (("greedy", settings.validation_beam_size), ("beam", config.decoding.beam_size))
         }
     validation = 0.0
-    if prepared.valid_pairs and prepared.valid is not None:
+    if isinstance(trainer.validate, Validator) and prepared.valid is not None:
         share = len(prepared.valid) / max(1, data.pairs_per_epoch)  # a forward pass is a third of an update
         epoch_seconds = step_seconds * data.batches_per_epoch / settings.accumulation_steps
-        validation = share * epoch_seconds / 3 + len(texts_to_validate(config, prepared)) * shares["greedy"]
+        validation = share * epoch_seconds / 3 + len(trainer.validate.texts) * shares["greedy"]
     sentences = len(prepared.test_pairs) + len(directory.load_pairs("old_test"))
     found = Estimate(
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
@@ -138,7 +137,7 @@ def estimate_run(
     )
     found = Estimate.model_validate_json(ranks.from_first(found.model_dump_json()))
     found = with_budget(within_limits(found, settings), settings)
-    _save(directory, found, ranks)
+    _save(context, found)
     announce(found, settings)
     return found
 
@@ -160,10 +159,10 @@ def _foreseen_memory(trainer: Trainer) -> float:
     return so_far + (growth - 1.0) * max(0.0, so_far - _BASE_BYTES) + code + later
 
 
-def _save(directory: RunDirectory, estimate: Estimate, ranks: Ranks) -> None:
-    if ranks.is_first:
-        write_record(directory.estimate, estimate.model_dump())
-    ranks.barrier()
+def _save(context: RunContext, estimate: Estimate) -> None:
+    if context.ranks.is_first:
+        write_record(context.directory.estimate, estimate.model_dump())
+    context.ranks.barrier()
 
 
 def within_limits(estimate: Estimate, settings: TrainingSettings) -> Estimate:
@@ -269,9 +268,9 @@ def announce(estimate: Estimate, settings: TrainingSettings) -> None:
         )
 
 
-def compare_with_truth(estimate: Estimate, seconds: float, ranks: Ranks, device: torch.device) -> None:
+def compare_with_truth(context: RunContext, estimate: Estimate, seconds: float) -> None:
     """Say what a run has cost beside what was expected; every rank must call it."""
-    memory = sum(ranks.sum_host([float(peak_memory(device))]))
+    memory = sum(context.ranks.sum_host([float(peak_memory(context.placement.device))]))
     say(
         f"took {duration(seconds)} (estimated {duration(estimate.seconds)}), "
         f"peak {show_bytes(memory)} (estimated {show_bytes(estimate.memory)})"
@@ -279,13 +278,12 @@ def compare_with_truth(estimate: Estimate, seconds: float, ranks: Ranks, device:
 
 
 @torch.inference_mode()
-def _seconds_per_sentence(
-    config: Config, model: Seq2SeqModel, prepared: Prepared, precision: Precision, ranks: Ranks, beam_size: int
-) -> float:
+def _seconds_per_sentence(context: RunContext, trainer: Trainer, prepared: Prepared, beam_size: int) -> float:
     """Seconds of this run's ranks for one sentence of the held-out text.
 
     A model without training rarely ends a sentence, so outputs may be as long as their sources.
     """
+    config, ranks, model = context.config, context.ranks, trainer.model
     texts = [source for source, _ in (prepared.valid_pairs or prepared.test_pairs)][: _SAMPLE * ranks.size]
     mine = texts[ranks.rank :: ranks.size]
     if not mine:
@@ -293,7 +291,7 @@ def _seconds_per_sentence(
     update = {"beam_size": beam_size, "max_length_ratio": 1.0, "max_length_offset": 1, "min_length_ratio": 0.0}
     model.eval()
     translator = Translator(
-        NativeEngine(model, precision.device), prepared.tokenizers, config.decoding.model_copy(update=update)
+        NativeEngine(model, trainer.precision.device), prepared.tokenizers, config.decoding.model_copy(update=update)
     )
     translator.translate(mine[:2])  # caches and kernels
     for some in (mine[:_FEW], mine):

@@ -15,7 +15,6 @@ from seq2seq.alignment.word_alignment import AlignmentOptions, PairAttention, Wo
 from seq2seq.atomic_files import write_text
 from seq2seq.checkpoints.checkpoint import load_model_tensors, model_tensors, state_of
 from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
-from seq2seq.config import Config
 from seq2seq.console import say, warn
 from seq2seq.data.batch_plan import plan_epoch
 from seq2seq.data.batches import collate
@@ -23,7 +22,6 @@ from seq2seq.data.prepare import Prepared
 from seq2seq.data.store import Store
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.translator import Translator
-from seq2seq.distributed.placement import Placement
 from seq2seq.distributed.ranks import Ranks
 from seq2seq.errors import CheckpointError, UserError
 from seq2seq.evaluation.metrics import (
@@ -43,88 +41,84 @@ from seq2seq.languages import suggested_code
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.loss import summed_loss
 from seq2seq.optimization.precision import Precision
+from seq2seq.runs.context import RunContext
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.sealed_records import SentenceAttention, write_attention, write_record
 from seq2seq.signals import StopRequest
 from seq2seq.training.metrics_log import Validation
-from seq2seq.training.trainer import Trainer, Validate
+from seq2seq.training.trainer import Trainer
 
 _SAMPLES = 3
 _BATCH_TOKENS = 4096
 
 
-def make_validation(
-    config: Config,
-    directory: RunDirectory,
-    model: Seq2SeqModel,
-    prepared: Prepared,
-    precision: Precision,
-    ranks: Ranks,
-) -> Validate:
-    """A validation that computes the loss on every pair, and BLEU or chrF if that is the metric; ranks share the work.
+class Validator:
+    """Validation of a run: the loss on every pair, and BLEU or chrF if that is the metric; ranks share the work.
 
     The metric of `auto` is a function of the references, so that a resumed run has the same.
+
+    Attributes:
+        texts: the sources that it translates: all for BLEU or chrF, some as samples for the loss.
     """
-    decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
-    sources = [source for source, _ in prepared.valid_pairs]
-    references = [target for _, target in prepared.valid_pairs]
-    language = config.data.target_language
-    metric = _validation_metric(config.training.metric, references, language)
-    texts = sources[:_SAMPLES] if metric == "loss" else sources
 
-    def work() -> tuple[list[float], list[str]]:
-        """This rank's share of the work, without exchanges."""
-        model.eval()
-        sums = _loss_and_tokens(model, prepared.valid, precision, ranks)
-        # A new engine each time: it may hold copies of weights, which have changed.
-        engine = NativeEngine(model, precision.device)
-        translator = Translator(engine, prepared.tokenizers, decoding, languages=config.data.languages)
-        return sums, translator.translate(texts[ranks.rank :: ranks.size])
+    def __init__(self, context: RunContext, model: Seq2SeqModel, prepared: Prepared, precision: Precision) -> None:
+        config = context.config
+        self._context, self._model, self._prepared, self._precision = context, model, prepared, precision
+        self._decoding = config.decoding.model_copy(update={"beam_size": config.training.validation_beam_size})
+        self._sources, self._references = ([pair[side] for pair in prepared.valid_pairs] for side in (0, 1))
+        self._metric = _validation_metric(config.training.metric, self._references, config.data.target_language)
+        self.texts = self._sources[:_SAMPLES] if self._metric == "loss" else self._sources
 
-    def attention_of(hypotheses: Sequence[str]) -> list[SentenceAttention]:
-        aligner = WordAligner(model, prepared.tokenizers, decoding, precision.device)
-        shown = list(zip(sources[:_SAMPLES], hypotheses[:_SAMPLES], strict=True))
-        return sample_attention(aligner, [*shown, *pairs_to_show(texts, references[: len(texts)], hypotheses)])
-
-    def validate(step: int, stop: StopRequest) -> Validation | None:
-        started = time.monotonic()
-        done = stop.unless_stopped(work)
+    def __call__(self, step: int, stop: StopRequest) -> Validation | None:
+        """Validate the model after `step` updates; None on every rank if `stop` interrupted one of them."""
+        started, ranks = time.monotonic(), self._context.ranks
+        done = stop.unless_stopped(self._own_share)
         if sum(ranks.sum_host([float(done is None)])) or done is None:
             return None
         loss = _mean(ranks.sum_host(done[0]))
         hypotheses = ranks.gather_texts(done[1])
-        samples = list(zip(sources[:_SAMPLES], references[:_SAMPLES], hypotheses[:_SAMPLES], strict=True))
-        score: MetricResult | None = None
-        if metric != "loss":
-            score = (
-                bleu(hypotheses, references, target_language=language)
-                if metric == "bleu"
-                else chrf(hypotheses, references)
-            )
-            if ranks.is_first:
-                write_text(directory.validation / f"step-{step:08d}.hyp", "".join(line + "\n" for line in hypotheses))
+        score = self._score(hypotheses)
+        if score is not None and ranks.is_first:
+            text = "".join(line + "\n" for line in hypotheses)
+            write_text(self._context.directory.validation / f"step-{step:08d}.hyp", text)
+        samples = (texts[:_SAMPLES] for texts in (self._sources, self._references, hypotheses))
         return Validation(
             step=step,
             loss=loss,
             perplexity=perplexity(loss),
             score=score,
             seconds=time.monotonic() - started,
-            samples=samples,
-            attention=attention_of(hypotheses) if ranks.is_first else [],
+            samples=list(zip(*samples, strict=True)),
+            attention=self._attention(hypotheses) if ranks.is_first else [],
         )
 
-    return validate
+    def _own_share(self) -> tuple[list[float], list[str]]:
+        """Loss and tokens, and the translations, of this rank's share of the work; without exchanges."""
+        model, ranks, languages = self._model, self._context.ranks, self._context.config.data.languages
+        model.eval()
+        sums = _loss_and_tokens(model, self._prepared.valid, self._precision, ranks)
+        # A new engine each time: it may hold copies of weights, which have changed.
+        engine = NativeEngine(model, self._precision.device)
+        translator = Translator(engine, self._prepared.tokenizers, self._decoding, languages=languages)
+        return sums, translator.translate(self.texts[ranks.rank :: ranks.size])
 
+    def _score(self, hypotheses: Sequence[str]) -> MetricResult | None:
+        match self._metric:
+            case "bleu":
+                language = self._context.config.data.target_language
+                return bleu(hypotheses, self._references, target_language=language)
+            case "chrf":
+                return chrf(hypotheses, self._references)
+            case "loss":
+                return None
 
-def texts_to_validate(config: Config, prepared: Prepared) -> list[str]:
-    """The sentences that a validation translates: all for BLEU or chrF, some as samples for the loss."""
-    sources, references = ([pair[side] for pair in prepared.valid_pairs] for side in (0, 1))
-    metric = config.training.metric
-    if metric == "auto":
-        metric, _ = choose_metric(references, config.data.target_language)
-    return sources[:_SAMPLES] if metric == "loss" else sources
+    def _attention(self, hypotheses: Sequence[str]) -> list[SentenceAttention]:
+        aligner = WordAligner(self._model, self._prepared.tokenizers, self._decoding, self._precision.device)
+        samples = zip(self._sources[:_SAMPLES], hypotheses[:_SAMPLES], strict=True)
+        extremes = pairs_to_show(self.texts, self._references[: len(self.texts)], hypotheses)
+        return sample_attention(aligner, [*samples, *extremes])
 
 
 def _validation_metric(
@@ -173,10 +167,10 @@ def _mean(sums: Sequence[float]) -> float:
     return total / tokens if tokens else math.inf
 
 
-def average_checkpoints(config: Config, trainer: Trainer) -> None:
+def average_checkpoints(trainer: Trainer) -> None:
     """Average the last checkpoints, and make the average the best model if its validation metric is better."""
     reach("average.begin")
-    model, folder, count = trainer.model, trainer.checkpoints, config.training.average_checkpoints
+    model, folder, count = trainer.model, trainer.checkpoints, trainer.settings.average_checkpoints
     validated = folder.validated()
     if count == 1 or len(validated) < 2 or trainer.validate is None:
         return
@@ -231,11 +225,10 @@ def metrics_by_target_tag(
     return results
 
 
-def score_start(
-    config: Config, directory: RunDirectory, earlier: RunDirectory, checkpoint: str, placement: Placement, ranks: Ranks
-) -> None:
+def score_start(context: RunContext, earlier: RunDirectory, checkpoint: str) -> None:
     """Score the model that a fine-tuning starts from, on the new test set and on that of its run; every rank must call
     it, the first writes start.json."""
+    config, directory, placement, ranks = context
     scores: dict[str, Any] = {"run": str(earlier.path), "checkpoint": checkpoint}
     sets = {split: pairs for split in ("test", "old_test") if (pairs := directory.load_pairs(split))}
     if not sets:
@@ -245,14 +238,15 @@ def score_start(
     run = LoadedRun(earlier, config, loaded.checkpoint, loaded.translator)  # decoded and scored like the new run
     for split, pairs in sets.items():
         say(f"translating {len(pairs):,} {split.replace('_', ' ')} sentences before fine-tuning")
-        scores[split], _ = _scores(run, pairs, config, ranks)
+        scores[split], _ = _scores(context, run, pairs)
     if ranks.is_first:
         write_record(directory.start, scores)
 
 
-def _scores(run: LoadedRun, pairs: list[tuple[str, str]], config: Config, ranks: Ranks) -> tuple[dict[str, Any], str]:
+def _scores(context: RunContext, run: LoadedRun, pairs: list[tuple[str, str]]) -> tuple[dict[str, Any], str]:
     """Scores of a test set as a record, and the translations."""
-    hypotheses, metrics = evaluate(run, pairs, ranks)
+    config = context.config
+    hypotheses, metrics = evaluate(run, pairs, context.ranks)
     text = "".join(line + "\n" for line in hypotheses)
     scores: dict[str, Any] = {
         "sentences": len(pairs),
@@ -265,15 +259,16 @@ def _scores(run: LoadedRun, pairs: list[tuple[str, str]], config: Config, ranks:
     return scores, text
 
 
-def score_test_set(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks) -> None:
+def score_test_set(context: RunContext) -> None:
     """Score the best model on the test set, also on that of the run it was fine-tuned from, and write results.json."""
+    config, directory, placement, ranks = context
     ranks.barrier()  # rank 0 has marked the best model
     run = load(directory.path, device=str(placement.device), threads=placement.threads)
     results: dict[str, Any] = {"checkpoint": run.checkpoint, "test": None}
     for split in ("test", "old_test"):
         if pairs := directory.load_pairs(split):
             say(f"translating {len(pairs):,} {split.replace('_', ' ')} sentences with beam {config.decoding.beam_size}")
-            results[split], text = _scores(run, pairs, config, ranks)
+            results[split], text = _scores(context, run, pairs)
             if ranks.is_first:
                 write_text(directory.path / f"{split}.hyp", text)
             if ranks.is_first and split == "test":

@@ -17,7 +17,7 @@ from seq2seq.atomic_files import remove_partial
 from seq2seq.checkpoints.checkpoint import load_checkpoint
 from seq2seq.checkpoints.folder import CheckpointFolder
 from seq2seq.config import Config, config_to_yaml
-from seq2seq.console import counted, log_only, logging_to, say, silence_if_stderr_is_gone
+from seq2seq.console import counted, log_only, logging_to, say, silence_if_stderr_is_gone, warn
 from seq2seq.data.batches import Batch, TrainingBatches
 from seq2seq.data.pipes import spool_sources
 from seq2seq.data.prepare import Prepared
@@ -29,22 +29,22 @@ from seq2seq.errors import CheckpointError, ResourceError, UserError
 from seq2seq.evaluation.metrics import MetricResult
 from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
-from seq2seq.optimization.precision import Precision
+from seq2seq.optimization.precision import Precision, PrecisionChoice, choose_precision
+from seq2seq.runs.context import RunContext
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, replanned_estimate, time_steps
-from seq2seq.runs.evaluate import average_checkpoints, make_validation, score_start, score_test_set
+from seq2seq.runs.evaluate import Validator, average_checkpoints, score_start, score_test_set
 from seq2seq.runs.fine_tuning import InitialModel, check_new_text, freeze, initial_weights, load_initial_weights
 from seq2seq.runs.fine_tuning_recipe import with_recipe
 from seq2seq.runs.lock import locked
-from seq2seq.runs.precision import agreed_precision
 from seq2seq.runs.replay import training_mixture, with_replay
 from seq2seq.runs.run_config import check_run_config, save_run_config, with_data_seed, with_defaults_of_the_start
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
-from seq2seq.sealed_records import Estimate, Results, StartScores, TestScores
+from seq2seq.sealed_records import AutoChoices, Estimate, Results, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
-from seq2seq.system import is_first_rank, keep_freed_memory, limit_generated_code
+from seq2seq.system import computes_bf16, is_first_rank, keep_freed_memory, limit_generated_code
 from seq2seq.tokenizers.sampling import SubwordSampler
 from seq2seq.training.batch_size import fit_batch_size, largest_useful
 from seq2seq.training.experiment_tracker import require_tracker
@@ -176,7 +176,8 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
             if ranks.is_first:
                 _complete_report(directory, start.refresh)
             return
-        trainer, data, estimate_later = _set_up(config, directory, placement, ranks, start)
+        context = RunContext(config, directory, placement, ranks)
+        trainer, data, estimate_later = _set_up(context, start)
         if start.only_estimates:
             return
         state = trainer.fit(data, start.share, estimate_later)
@@ -188,11 +189,11 @@ def train_rank(config: Config, placement: Placement, *, start: Start) -> None:
             f"trained {counted(state.step, 'step')}, {state.tokens_seen:,} target tokens, "
             f"{state.seconds / 60:.1f} minutes"
         )
-        average_checkpoints(config, trainer)
-        score_test_set(config, directory, placement, ranks)
+        average_checkpoints(trainer)
+        score_test_set(context)
         if (expected := directory.load_estimate()) is not None:
             seconds = expected.preparation_seconds + state.seconds + time.monotonic() - ended
-            compare_with_truth(expected, seconds, ranks, placement.device)
+            compare_with_truth(context, expected, seconds)
         if start.refresh is not None and ranks.is_first:
             start.refresh(directory.path)
 
@@ -259,32 +260,66 @@ class _Planned(NamedTuple):
     """Estimates the cost during the first updates; None where that is done, or was done by an earlier start."""
 
 
-def _set_up(config: Config, directory: RunDirectory, placement: Placement, ranks: Ranks, start: Start) -> _Planned:
+def _set_up(context: RunContext, start: Start) -> _Planned:
     """Prepare the data, build the model, fit the batch size, and plan the updates. Every rank calls it."""
+    config, directory, placement, ranks = context
     torch.set_num_threads(placement.threads)
     keep_freed_memory()
     limit_generated_code()
-    precision = Precision(agreed_precision(config, directory, placement.device, ranks), placement.device)
+    precision = Precision(agreed_precision(context), placement.device)
     log_only(log_header(config, precision.choice))
     init_from = config.training.init_from
     # A run that goes on takes everything from its own checkpoint.
     initial = None if init_from is None or directory.has_checkpoints else initial_weights(init_from, config)
-    prepared = _prepare(config, directory, initial, ranks)
+    prepared = _prepare(context, initial)
     if initial is not None:
-        score_start(config, directory, initial.directory, Path(initial.name).name, placement, ranks)
+        score_start(context, initial.directory, Path(initial.name).name)
     started = time.monotonic() if start.time is None else start.time
     model = _build(config, prepared, initial).to(placement.device)
     ranks.seed(config.seed)
-    say(_model_line(config, prepared, model, placement, precision))
-    trainer = _trainer(config, directory, model, prepared, precision, ranks, start.refresh)
+    say(_model_line(context, prepared, model, precision))
+    trainer = _trainer(context, model, prepared, precision, start.refresh)
     with ranks.first_then_others("batch size"):
-        batch_size = _batch_size(config, directory, trainer, prepared)
+        batch_size = _batch_size(context, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
-    return _plan(config, directory, trainer, data, prepared, started, only_estimates=start.only_estimates)
+    estimate_later = partial(estimate_run, context, trainer, data, prepared, started)
+    return _plan(context, trainer, data, estimate_later, only_estimates=start.only_estimates)
 
 
-def _prepare(config: Config, directory: RunDirectory, initial: InitialModel | None, ranks: Ranks) -> Prepared:
+def agreed_precision(context: RunContext) -> PrecisionChoice:
+    """The precision of the config. Every rank calls it.
+
+    For `auto` on a CPU it is that in which the run began (`auto.json`), so that a resumed run has the same bits; in a
+    new run bf16 where it is faster on every rank. A run that began in bf16 goes on in fp32, with a warning, where a
+    CPU lacks bf16.
+
+    Raises:
+        ConfigError: the device does not support it.
+        CheckpointError: auto.json is damaged.
+    """
+    config, directory, placement, ranks = context
+    wanted, device = config.training.precision, placement.device
+    if wanted != "auto" or device.type != "cpu":
+        return choose_precision(wanted, device)
+    known = ranks.from_first(directory.load_auto_choices().model_dump_json())
+    began_in = AutoChoices.model_validate_json(known).precision
+    if began_in == "bf16" and ranks.sum_host([computes_bf16()])[0] < ranks.size:
+        warn("this run began in bf16, in which not every CPU here computes; it goes on in fp32")
+        return PrecisionChoice("fp32", "without bf16 here")
+    if began_in is not None:
+        return PrecisionChoice(began_in, "as this run began")
+    choice = choose_precision(wanted, device)
+    faster = ranks.sum_host([choice.name == "bf16"])[0]
+    if 0 < faster < ranks.size:
+        choice = PrecisionChoice("fp32", "bf16 is not faster on every CPU", is_measured=True)
+    if choice.is_measured and ranks.is_first:
+        directory.save_auto_choices(precision=choice.name)
+    return choice
+
+
+def _prepare(context: RunContext, initial: InitialModel | None) -> Prepared:
     """Prepare the data, which must be the same on all ranks, and keep their texts and tokenizers with the run."""
+    config, directory, _, ranks = context
     with ranks.first_then_others("data"):
         prepared = prepare_data(config, directory, None if initial is None else initial.tokenizers)
         if initial is not None:
@@ -299,15 +334,10 @@ def _prepare(config: Config, directory: RunDirectory, initial: InitialModel | No
 
 
 def _trainer(
-    config: Config,
-    directory: RunDirectory,
-    model: Seq2SeqModel,
-    prepared: Prepared,
-    precision: Precision,
-    ranks: Ranks,
-    refresh: Refresh | None,
+    context: RunContext, model: Seq2SeqModel, prepared: Prepared, precision: Precision, refresh: Refresh | None
 ) -> Trainer:
     """The trainer of a model that has its initial weights."""
+    config, directory, _, ranks = context
 
     def open_report(step: int, max_steps: int) -> RunReport:
         return RunReport(
@@ -320,43 +350,38 @@ def _trainer(
             config=config.model_dump(mode="json"),
         )
 
-    has_validation = bool(prepared.valid_pairs)
     return Trainer(
         model,
         config.training,
         precision,
         CheckpointFolder(directory.checkpoints),
         report=open_report if ranks.is_first else lambda step, max_steps: Report(),
-        validate=make_validation(config, directory, model, prepared, precision, ranks) if has_validation else None,
+        validate=Validator(context, model, prepared, precision) if prepared.valid_pairs else None,
         ranks=ranks,
     )
 
 
 def _plan(
-    config: Config,
-    directory: RunDirectory,
+    context: RunContext,
     trainer: Trainer,
     data: TrainingBatches,
-    prepared: Prepared,
-    started: float,
+    estimate_later: Callable[[float], Estimate],
     *,
     only_estimates: bool,
 ) -> _Planned:
     """Fit the schedule to a budget; where none needs the cost in advance, the first updates are timed for it."""
-    settings = config.training
-    if directory.has_checkpoints:
-        trainer.settings = fitted(settings, replanned_estimate(directory, settings, trainer.ranks))
+    settings = context.config.training
+    if context.directory.has_checkpoints:
+        trainer.settings = fitted(settings, replanned_estimate(context))
         return _Planned(trainer, data, None)
-    estimate_later = partial(estimate_run, config, directory, trainer, data, prepared, started)
     if only_estimates or settings.budget_minutes is not None:
         trainer.settings = fitted(settings, estimate_later(time_steps(trainer, data)))
         return _Planned(trainer, data, None)
     return _Planned(trainer, data, estimate_later)
 
 
-def _model_line(
-    config: Config, prepared: Prepared, model: Seq2SeqModel, placement: Placement, precision: Precision
-) -> str:
+def _model_line(context: RunContext, prepared: Prepared, model: Seq2SeqModel, precision: Precision) -> str:
+    config, placement = context.config, context.placement
     size = sum(parameter.numel() for parameter in model.parameters())
     pairs = sum(prepared.record["corpora"])
     read = sum(training_mixture(config, prepared).draws[len(prepared.record["corpora"]) :])
@@ -414,8 +439,9 @@ def training_data(
     )
 
 
-def _batch_size(config: Config, directory: RunDirectory, trainer: Trainer, prepared: Prepared) -> int:
+def _batch_size(context: RunContext, trainer: Trainer, prepared: Prepared) -> int:
     """The batch size of the config; for `auto`, the size of an earlier start or the largest that fits."""
+    config, directory = context.config, context.directory
     wanted, batch_type, device = config.training.batch_size, config.training.batch_type, trainer.precision.device
     if wanted != "auto":
         return wanted
