@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from seq2seq.errors import UsageError
 from seq2seq.sealed_records import Estimate
-from seq2seq.tuning.halving import MOST_TRIALS, make_plan
+from seq2seq.tuning.halving import MOST_TRIALS, Budget, make_plan
 
 
 def estimate(steps: int = 2000, step: float = 0.05, validation: float = 1.0, end: float = 5.0) -> Estimate:
@@ -42,7 +42,7 @@ def test_a_plan_fits_into_its_budget(
 ) -> None:
     found = estimate(steps, step, validation, end)
     try:
-        plan = make_plan(minutes, 0.0, found, start, most, members)
+        plan = make_plan(Budget(minutes, 0.0, start, most, members), found)
     except UsageError:
         return
     assert 2 <= plan.trials <= min(most, MOST_TRIALS)
@@ -56,7 +56,7 @@ def test_a_plan_fits_into_its_budget(
 
 
 def test_more_time_is_longer_trials_then_more_of_them() -> None:
-    plans = [make_plan(minutes, 0.0, estimate(), 3.0, 10_000, 1) for minutes in (2, 4, 8, 16, 60)]
+    plans = [make_plan(Budget(minutes, 0.0, 3.0, 10_000), estimate()) for minutes in (2, 4, 8, 16, 60)]
     assert [plan.seconds for plan in plans] == sorted(plan.seconds for plan in plans)
     assert [plan.trials for plan in plans] == sorted(plan.trials for plan in plans)
     assert plans[-1].seconds == estimate().training_seconds
@@ -66,7 +66,7 @@ def test_more_time_is_longer_trials_then_more_of_them() -> None:
 
 def test_a_budget_that_is_too_short_names_one_that_is_not() -> None:
     with pytest.raises(UsageError) as error:
-        make_plan(0.2, 5.0, estimate(), 3.0, 10, 1)
+        make_plan(Budget(0.2, 5.0, 3.0, 10), estimate())
     assert error.value.hint is not None
     minutes = float(error.value.hint.split()[1].rstrip("m,"))
-    assert make_plan(minutes, 5.0, estimate(), 3.0, 10, 1).trials >= 2
+    assert make_plan(Budget(minutes, 5.0, 3.0, 10), estimate()).trials >= 2

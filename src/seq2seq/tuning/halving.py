@@ -26,13 +26,13 @@ _SHORTEST_SECONDS, _LEAST_STEPS = 8.0, 30
 """With a shorter training, the order of the trials is chance."""
 _BEST_SHARE = 0.5
 """Least share of the budget for the best trial, if the budget is too short for the steps of the config."""
-_LAYOUTS = (
-    (9, (1 / 9, 1 / 3, 1.0)),
-    (5, (1 / 9, 1 / 3, 1.0)),
-    (3, (1 / 3, 1.0)),
-    (2, (1 / 3, 1.0)),
-)
-"""(trials, shares of their steps after which some of them continue); the first layout that fits the budget is taken."""
+_LAYOUTS = {
+    9: (1 / 9, 1 / 3, 1.0),
+    5: (1 / 9, 1 / 3, 1.0),
+    3: (1 / 3, 1.0),
+    2: (1 / 3, 1.0),
+}
+"""Shares of their steps after which some of as many trials continue; the first layout that fits the budget is taken."""
 
 
 class SearchPlan(NamedTuple):
@@ -59,12 +59,15 @@ class SearchPlan(NamedTuple):
         """Trials that take part in a rung."""
         return min(trials, max(self.members, -(-trials // int(FACTOR**rung))))
 
+    def rung_seconds(self, rung: int, start_seconds: float) -> float:
+        """Seconds of a trial in a rung: its start, its training, and in the last rung its end."""
+        before, share = (0.0, *self.shares)[rung : rung + 2]
+        return (share - before) * self.seconds + start_seconds + (self.end_seconds if share == 1.0 else 0.0)
+
     def cost(self, trials: int, start_seconds: float, *, first: int = 0) -> float:
-        """Seconds of the rungs from `first` on, where each trial of each rung takes a while to start."""
-        total, before = 0.0, (0.0, *self.shares)[first]
-        for rung, share in enumerate(self.shares[first:], start=first):
-            each = (share - before) * self.seconds + start_seconds + (self.end_seconds if share == 1.0 else 0.0)
-            total, before = total + self.survivors(trials, rung) * each, share
+        """Seconds of the rungs from `first` on, for as many trials in all."""
+        rungs = range(first, len(self.shares))
+        total = sum(self.survivors(trials, rung) * self.rung_seconds(rung, start_seconds) for rung in rungs)
         return total + self.ensemble_seconds(trials)
 
     def ensemble_seconds(self, trials: int) -> float:
@@ -73,54 +76,88 @@ class SearchPlan(NamedTuple):
         return members * self.end_seconds if members > 1 else 0.0
 
 
-def make_plan(
-    minutes: float, spent: float, estimate: Estimate, start_seconds: float, most: int, members: int
-) -> SearchPlan:
-    """The plan for a budget.
+class Budget(NamedTuple):
+    """What a search may take."""
 
-    Args:
-        minutes: the time for the search.
-        spent: seconds of it that have gone by.
-        estimate: what the training of the config costs.
-        start_seconds: time for the start of a trial.
-        most: number of different trials.
-        members: trials of the ensemble at the end.
+    minutes: float
+    """The time for all of it."""
+    spent: float
+    """Seconds of it that have gone by."""
+    start_seconds: float
+    """The start of a trial."""
+    trials: int
+    """Number of different trials."""
+    members: int = 1
+    """Trials of the ensemble at the end; 1 for none."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that are left."""
+        return 60.0 * self.minutes - self.spent
+
+
+def make_plan(budget: Budget, estimate: Estimate) -> SearchPlan:
+    """The plan for a budget, and for a config whose training costs what `estimate` says.
 
     Raises:
         UsageError: the budget is too short for two trials.
     """
-    seconds, most = 60.0 * minutes - spent, min(most, MOST_TRIALS)
-    own, end = estimate.training_seconds, estimate.end_seconds
-    for count, shares in _LAYOUTS:
-        plan = SearchPlan(own, None, end, shares, count, members)
-        whole = min(own, _whole_seconds(seconds, plan, start_seconds))
-        plan = plan._replace(shares=_at_validations(shares, whole, estimate.validation_seconds))
-        whole = min(own, _whole_seconds(seconds, plan, start_seconds))
-        steps = None if whole == own else max(1, int(estimate.steps * whole / own))
-        plan, rounded = plan._replace(seconds=whole, steps=steps), plan.shares
-        first = rounded[0] * whole
-        is_limited = whole < own
-        is_short = first < _SHORTEST_SECONDS or first < _LEAST_STEPS * estimate.step_seconds
-        is_coarse = len(rounded) < len(shares) or whole < _BEST_SHARE / members * seconds
-        if count <= most and not (is_limited and (is_short or is_coarse) and count > 2):
-            break
-    if whole < own and whole < FACTOR * _LEAST_STEPS * estimate.step_seconds:
-        least = min(own, 2 * FACTOR * _LEAST_STEPS * estimate.step_seconds)
-        needed = plan._replace(seconds=least, steps=None, trials=2)
-        raise UsageError(
-            f"a budget of {minutes:.3g} minutes is too short for two trials of this config",
-            hint=f"--budget {math.ceil((spent + needed.cost(2, start_seconds)) / 60)}m, or a smaller model",
-            code="usage.value",
-        )
-    while plan.trials < most and plan.cost(plan.trials + 1, start_seconds) <= seconds:
-        plan = plan._replace(trials=plan.trials + 1)
-    return plan
+    plans = (_fitted(trials, shares, budget, estimate) for trials, shares in _LAYOUTS.items())
+    plan = next(plan for plan in plans if _is_worthwhile(plan, budget, estimate))
+    _require_two_trials(plan, budget, estimate)
+    return _with_more_trials(plan, budget)
 
 
-def _whole_seconds(seconds: float, plan: SearchPlan, start: float) -> float:
-    """Training of a whole trial if the trials of a plan are to fit."""
-    fixed, with_one = (plan._replace(seconds=each).cost(plan.trials, start) for each in (0.0, 1.0))
-    return max(0.0, (seconds - fixed) / (with_one - fixed))
+def _fitted(trials: int, shares: Sequence[float], budget: Budget, estimate: Estimate) -> SearchPlan:
+    """A plan of as many trials, each as long as the budget allows."""
+    config_seconds = estimate.training_seconds
+    plan = SearchPlan(config_seconds, None, estimate.end_seconds, tuple(shares), trials, budget.members)
+    rounded = _at_validations(shares, _longest_trial(plan, budget), estimate.validation_seconds)
+    plan = plan._replace(shares=rounded)
+    trial_seconds = _longest_trial(plan, budget)
+    if trial_seconds == config_seconds:
+        return plan
+    steps = max(1, int(estimate.steps * trial_seconds / config_seconds))
+    return plan._replace(seconds=trial_seconds, steps=steps)
+
+
+def _longest_trial(plan: SearchPlan, budget: Budget) -> float:
+    """Training of a whole trial if all of a plan are to fit, at most as long as that of the plan."""
+    fixed, with_one = (plan._replace(seconds=each).cost(plan.trials, budget.start_seconds) for each in (0.0, 1.0))
+    return min(plan.seconds, max(0.0, (budget.seconds - fixed) / (with_one - fixed)))
+
+
+def _is_worthwhile(plan: SearchPlan, budget: Budget, estimate: Estimate) -> bool:
+    """Whether there are as many trials, and they are long enough for their order to say something; two always are."""
+    if plan.trials == 2:
+        return True
+    if plan.trials > budget.trials:
+        return False
+    if plan.steps is None:
+        return True
+    first_rung_seconds = plan.shares[0] * plan.seconds
+    is_short = first_rung_seconds < max(_SHORTEST_SECONDS, _LEAST_STEPS * estimate.step_seconds)
+    is_coarse = len(plan.shares) < len(_LAYOUTS[plan.trials])
+    return not (is_short or is_coarse) and plan.seconds >= _BEST_SHARE / plan.members * budget.seconds
+
+
+def _require_two_trials(plan: SearchPlan, budget: Budget, estimate: Estimate) -> None:
+    least = FACTOR * _LEAST_STEPS * estimate.step_seconds
+    if plan.steps is None or plan.seconds >= least:
+        return
+    needed = plan._replace(seconds=min(estimate.training_seconds, 2 * least), trials=2)
+    raise UsageError(
+        f"a budget of {budget.minutes:.3g} minutes is too short for two trials of this config",
+        hint=f"--budget {math.ceil((budget.spent + needed.cost(2, budget.start_seconds)) / 60)}m, or a smaller model",
+        code="usage.value",
+    )
+
+
+def _with_more_trials(plan: SearchPlan, budget: Budget) -> SearchPlan:
+    trials, most = plan.trials, min(budget.trials, MOST_TRIALS)
+    while trials < most and plan.cost(trials + 1, budget.start_seconds) <= budget.seconds:
+        trials += 1
+    return plan._replace(trials=trials)
 
 
 def _at_validations(shares: Sequence[float], whole: float, validation_seconds: float) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ from seq2seq.runs.train import Refresh, estimate, train
 from seq2seq.sealed_records import Estimate
 from seq2seq.signals import Interrupted, Stop
 from seq2seq.tuning.ensemble import members_of
-from seq2seq.tuning.halving import MOST_TRIALS, SearchPlan, make_plan
+from seq2seq.tuning.halving import MOST_TRIALS, Budget, SearchPlan, make_plan
 from seq2seq.tuning.record import FILE, RungScore, Search, Trial, load_search
 from seq2seq.tuning.setup import Setup
 from seq2seq.tuning.space import (
@@ -97,7 +97,7 @@ def prepare(setup: Setup, minutes: float, sampler: Sampler) -> Preparation:
     found = estimate(setup.config)
     took = time.monotonic() - begun
     start = _START_SHARE * took
-    plan = make_plan(minutes, took, found, start, size(setup.space), setup.members)
+    plan = make_plan(Budget(minutes, took, start, size(setup.space), setup.members), found)
     return Preparation(found, plan, choose_sampler(sampler, setup.space, plan.trials), start)
 
 
@@ -237,7 +237,7 @@ class _Tuner:
             if trial is None:
                 plan, start = self._expected(), self.search.start_seconds
                 scored = sum(bool(trial.scores) for trial in search.trials)
-                needed = plan.shares[0] * plan.seconds + start + plan.cost(scored + 1, start, first=1)
+                needed = plan.rung_seconds(0, start) + plan.cost(scored + 1, start, first=1)
                 # Where not all members of an ensemble seem to fit, those that begin may still turn out to be faster.
                 least = max(2, min(search.members, search.trials_planned))
                 if scored >= least and needed > self._left():
@@ -258,27 +258,29 @@ class _Tuner:
     def _later_rung(self) -> None:
         """Let the best trials go on; the best one always does, so that a search ends with a whole trial."""
         search, plan = self.search, self._expected()
-        share, before = plan.shares[search.rung], plan.shares[search.rung - 1]
-        is_last = share == 1.0
-        trials = [search.trials[number] for number in search.going_on]
-        keep = plan.survivors(sum(bool(trial.scores) for trial in search.trials), search.rung)
-        done, spare = 0, _SPARE_TRIALS if is_last else 0
-        for place, trial in enumerate(trials):
+        is_last = plan.shares[search.rung] == 1.0
+        most = plan.survivors(sum(bool(trial.scores) for trial in search.trials), search.rung)
+        most += _SPARE_TRIALS if is_last else 0
+        done = 0
+        for place, trial in enumerate([search.trials[number] for number in search.going_on]):
             if len(trial.scores) > search.rung:
                 done += 1
                 continue
-            start = self.search.start_seconds
-            needed = (share - before) * plan.seconds + start + plan.end_seconds * is_last
-            rest = plan.ensemble_seconds(plan.trials)
-            if not is_last:  # those that have ended the rung keep the time for their end
-                rest = plan.cost(max(1, min(done, search.members)), start, first=search.rung + 1)
-            wanted = _LEAST_HURRIED if is_last and done < search.members else 1.0
-            if done and (wanted * needed + rest > self._left() or place >= keep + spare):
+            if done and (place >= most or self._least_seconds(plan, done) > self._left()):
                 break
             if not trial.error:
+                needed = plan.rung_seconds(search.rung, search.start_seconds)
                 self._train(trial, hurries=is_last and needed > self._left())
                 done += not trial.error
         self._end_rung()
+
+    def _least_seconds(self, plan: SearchPlan, done: int) -> float:
+        """Seconds that must be left for another trial to go on in this rung, which `done` trials have ended."""
+        search, start = self.search, self.search.start_seconds
+        needed = plan.rung_seconds(search.rung, start)
+        if plan.shares[search.rung] < 1.0:  # those that have ended the rung keep the time for their end
+            return needed + plan.cost(max(1, min(done, plan.members)), start, first=search.rung + 1)
+        return (_LEAST_HURRIED if done < plan.members else 1.0) * needed + plan.ensemble_seconds(plan.trials)
 
     def _end_rung(self) -> None:
         search = self.search
