@@ -137,7 +137,7 @@ def test_a_search_ends_in_time_with_a_whole_trial(
     world.slowness = slowness
     result = run(tmp_path / "t", minutes)
     assert result.best.name in world.tested
-    assert len(result.best.scores) == len(result.search.shares)
+    assert len(result.best.scores) == len(result.search.plan.shares)
     late = world.now / (60 * minutes) - 1
     assert late <= (0 if slowness <= 1.0 else 0.5)
     assert world.now >= 0.4 * 60 * minutes or len(result.search.trials) == 9
@@ -192,7 +192,7 @@ def test_no_member_is_given_up_while_there_is_time_for_it(
 
     world.before = before
     result = run(tmp_path / "t", minutes, members=members)
-    assert len(result.finalists) == members or 60.0 * minutes - world.now < result.search.seconds_per_trial
+    assert len(result.finalists) == members or 60.0 * minutes - world.now < result.search.plan.seconds
     assert world.now <= 60.0 * minutes
 
 
@@ -307,6 +307,32 @@ def test_the_same_command_goes_on(kill_at: int, is_signal: bool, world: World, t
     parts = run(tmp_path / "parts")
     assert world.calls[: len(calls) - 3] == calls[: len(calls) - 3]  # the last ones depend on the time that was lost
     assert parts.best.choice == whole.best.choice
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_search_of_an_earlier_version_goes_on(members: int, world: World, tmp_path: Path) -> None:
+    """Its record had the numbers of the plan beside the others."""
+
+    def before(name: str, share: float) -> None:
+        if len(world.calls) == 4:
+            world.before = lambda name, share: None
+            raise SystemExit
+
+    world.before = before
+    with pytest.raises(SystemExit):
+        run(tmp_path / "t", members=members)
+    begun = load_search(tmp_path / "t")
+    assert begun is not None
+    flat = begun.model_dump()
+    plan = flat.pop("plan")
+    flat |= {"seconds_per_trial": plan["seconds"], "steps_per_trial": plan["steps"], "shares": plan["shares"]}
+    flat |= {"end_seconds": plan["end_seconds"], "trials_planned": plan["trials"]}
+    flat["command"] = {key: value for key, value in flat["command"].items() if members > 1 or key != "ensemble"}
+    write_record(tmp_path / "t" / FILE, flat)
+    read = load_search(tmp_path / "t")
+    assert read is not None
+    assert read.plan == begun.plan
+    assert rate_of(run(tmp_path / "t", members=members)) == "3e-3"
 
 
 def test_a_process_that_is_killed_again_and_again_costs_one_trial(world: World, tmp_path: Path) -> None:

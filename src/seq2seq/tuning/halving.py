@@ -12,9 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import Field
+
 from seq2seq.errors import UsageError
 from seq2seq.runs.estimate import validation_count
-from seq2seq.sealed_records import Estimate
+from seq2seq.sealed_records import Amount, Count, Estimate, Record
 
 FACTOR = 3
 """One in this many trials continues to the next rung."""
@@ -35,21 +37,25 @@ _LAYOUTS = {
 """Shares of their steps after which some of as many trials continue; the first layout that fits the budget is taken."""
 
 
-class SearchPlan(NamedTuple):
+class SearchPlan(Record):
     """The plan of a search."""
 
-    seconds: float
+    seconds: Amount
     """Training of one whole trial like the config."""
-    steps: int | None
+    steps: Count | None
     """Steps of one whole trial like the config; None if the budget allows those of the config."""
-    end_seconds: float
+    end_seconds: Amount
     """Loading, averaging and the test score of a trial that ends."""
-    shares: tuple[float, ...]
+    shares: list[Amount] = Field(min_length=1)
     """Share of its steps to which a trial trains in each rung; the last one is 1."""
-    trials: int
+    trials: Count
     """Trials that fit."""
-    members: int = 1
-    """Trials that train to the end, at least."""
+    members: Count = 1
+    """Trials that train to the end, at least: those of the ensemble at the end, or 1 for none."""
+
+    def at_pace(self, seconds: float) -> SearchPlan:
+        """The same plan where a whole trial takes `seconds`."""
+        return self.model_copy(update={"seconds": seconds})
 
     def most_minutes(self, budget: float) -> float:
         """`training.budget_minutes` of a trial, whatever its model, for the minutes of the whole search."""
@@ -111,19 +117,26 @@ def make_plan(budget: Budget, estimate: Estimate) -> SearchPlan:
 def _fitted(trials: int, shares: Sequence[float], budget: Budget, estimate: Estimate) -> SearchPlan:
     """A plan of as many trials, each as long as the budget allows."""
     config_seconds = estimate.training_seconds
-    plan = SearchPlan(config_seconds, None, estimate.end_seconds, tuple(shares), trials, budget.members)
+    plan = SearchPlan(
+        seconds=config_seconds,
+        steps=None,
+        end_seconds=estimate.end_seconds,
+        shares=list(shares),
+        trials=trials,
+        members=budget.members,
+    )
     rounded = _at_validations(shares, _longest_trial(plan, budget), estimate.validation_seconds)
-    plan = plan._replace(shares=rounded)
+    plan = plan.model_copy(update={"shares": rounded})
     trial_seconds = _longest_trial(plan, budget)
     if trial_seconds == config_seconds:
         return plan
     steps = max(1, int(estimate.steps * trial_seconds / config_seconds))
-    return plan._replace(seconds=trial_seconds, steps=steps)
+    return plan.model_copy(update={"seconds": trial_seconds, "steps": steps})
 
 
 def _longest_trial(plan: SearchPlan, budget: Budget) -> float:
     """Training of a whole trial if all of a plan are to fit, at most as long as that of the plan."""
-    fixed, with_one = (plan._replace(seconds=each).cost(plan.trials, budget.start_seconds) for each in (0.0, 1.0))
+    fixed, with_one = (plan.at_pace(each).cost(plan.trials, budget.start_seconds) for each in (0.0, 1.0))
     return min(plan.seconds, max(0.0, (budget.seconds - fixed) / (with_one - fixed)))
 
 
@@ -145,7 +158,7 @@ def _require_two_trials(plan: SearchPlan, budget: Budget, estimate: Estimate) ->
     least = FACTOR * _LEAST_STEPS * estimate.step_seconds
     if plan.steps is None or plan.seconds >= least:
         return
-    needed = plan._replace(seconds=min(estimate.training_seconds, 2 * least), trials=2)
+    needed = plan.at_pace(min(estimate.training_seconds, 2 * least))
     raise UsageError(
         f"a budget of {budget.minutes:.3g} minutes is too short for two trials of this config",
         hint=f"--budget {math.ceil((budget.spent + needed.cost(2, budget.start_seconds)) / 60)}m, or a smaller model",
@@ -157,11 +170,11 @@ def _with_more_trials(plan: SearchPlan, budget: Budget) -> SearchPlan:
     trials, most = plan.trials, min(budget.trials, MOST_TRIALS)
     while trials < most and plan.cost(trials + 1, budget.start_seconds) <= budget.seconds:
         trials += 1
-    return plan._replace(trials=trials)
+    return plan.model_copy(update={"trials": trials})
 
 
-def _at_validations(shares: Sequence[float], whole: float, validation_seconds: float) -> tuple[float, ...]:
+def _at_validations(shares: Sequence[float], whole: float, validation_seconds: float) -> list[float]:
     """The shares at the validations of a trial."""
     count = validation_count(whole, validation_seconds)
     rounded = [math.ceil(share * count - 1e-9) / count for share in shares]
-    return tuple(dict.fromkeys(rounded))
+    return list(dict.fromkeys(rounded))

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from seq2seq.config import Config
 from seq2seq.sealed_records import Amount, Count, Record, read_record, write_record
+from seq2seq.tuning.halving import SearchPlan
 
 FILE = "tune.json"
 
@@ -56,11 +57,7 @@ class Search(Record, frozen=False):
     command: dict[str, Any]
     """What the command says; the same command goes on."""
     sampler: str
-    seconds_per_trial: Amount
-    steps_per_trial: Count | None
-    end_seconds: Amount
-    shares: list[Amount]
-    trials_planned: Count
+    plan: SearchPlan
     start_seconds: Amount
     trials: list[Trial] = Field(default_factory=list)
     rung: Count = 0
@@ -70,10 +67,17 @@ class Search(Record, frozen=False):
     """Time used so far, all calls together."""
     finished: bool = False
 
-    @property
-    def members(self) -> int:
-        """Trials of the ensemble at the end; 1 for none, as before there were ensembles."""
-        return int(self.command.get("ensemble", 1))
+    @model_validator(mode="before")
+    @classmethod
+    def _read_flat_plan(cls, content: Any) -> Any:
+        """A plan of earlier versions, which kept its numbers beside the others; some of them had no ensembles."""
+        if "trials_planned" not in content:
+            return content
+        rest, command = dict(content), content.get("command")
+        plan: dict[str, Any] = {"members": command.get("ensemble", 1) if isinstance(command, dict) else 1}
+        for name in ("seconds_per_trial", "steps_per_trial", "end_seconds", "shares", "trials_planned"):
+            plan[name.removesuffix("_per_trial").removesuffix("_planned")] = rest.pop(name, None)
+        return {**rest, "plan": plan}
 
     @model_validator(mode="after")
     def _check_numbers(self) -> Self:
@@ -91,7 +95,7 @@ class Search(Record, frozen=False):
                 raise ValueError(f"trials.{place} does not fit")
             if any(index >= count for index, count in zip(trial.choice, sizes, strict=True)):
                 raise ValueError(f"trials.{place}.choice names a setting that is not there")
-        if any(number >= len(self.trials) for number in self.going_on) or self.rung > len(self.shares):
+        if any(number >= len(self.trials) for number in self.going_on) or self.rung > len(self.plan.shares):
             raise ValueError("going_on or rung names something that is not there")
         return self
 

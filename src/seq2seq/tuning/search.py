@@ -157,16 +157,11 @@ def _search_in(folder: Path, setup: Setup, minutes: float, sampler: Sampler) -> 
             code="usage.exists",
         )
     preparation = prepare(setup, minutes, sampler)
-    plan = preparation.plan
     say(show_plan(preparation))
     search = Search(
         command=command,
         sampler=preparation.sampler,
-        seconds_per_trial=plan.seconds,
-        steps_per_trial=plan.steps,
-        end_seconds=plan.end_seconds,
-        shares=list(plan.shares),
-        trials_planned=plan.trials,
+        plan=preparation.plan,
         start_seconds=preparation.start_seconds,
     )
     search.save(folder)
@@ -220,7 +215,7 @@ class _Tuner:
             return self._result()
         if search.rung == 0:
             self._first_rung()
-        while search.rung < len(search.shares):
+        while search.rung < len(search.plan.shares):
             self._later_rung()
         search.finished = True
         self._save()
@@ -239,7 +234,7 @@ class _Tuner:
                 scored = sum(bool(trial.scores) for trial in search.trials)
                 needed = plan.rung_seconds(0, start) + plan.cost(scored + 1, start, first=1)
                 # Where not all members of an ensemble seem to fit, those that begin may still turn out to be faster.
-                least = max(2, min(search.members, search.trials_planned))
+                least = max(2, min(search.plan.members, search.plan.trials))
                 if scored >= least and needed > self._left():
                     break
                 ranking = [tuple(trial.choice) for trial in self._ranked(0)]
@@ -300,9 +295,9 @@ class _Tuner:
     def _free_disk(self, ranked: Sequence[Trial]) -> None:
         """Keep the best model alone of trials that will not go on."""
         search = self.search
-        if search.rung < len(search.shares) - 1:
-            total = max(search.trials_planned, len(ranked)) if search.rung == 0 else len(search.trials)
-            for trial in ranked[self._plan.survivors(total, search.rung + 1) + _SPARE_TRIALS :]:
+        if search.rung < len(search.plan.shares) - 1:
+            total = max(search.plan.trials, len(ranked)) if search.rung == 0 else len(search.trials)
+            for trial in ranked[self.search.plan.survivors(total, search.rung + 1) + _SPARE_TRIALS :]:
                 with suppress(OSError, UserError):  # what cannot be removed does no harm
                     CheckpointFolder(self.folder / trial.name / "checkpoints").keep_best()
 
@@ -311,7 +306,7 @@ class _Tuner:
         ended = [trial for trial in self.search.trials if len(trial.scores) > rung]
         scores = [trial.scores[rung] for trial in ended]
         tells = max((score.score for score in scores), default=0.0) >= _TELLING_SCORE
-        if rung == len(self.search.shares) - 1:
+        if rung == len(self.search.plan.shares) - 1:
             tells = not scores or scores[0].metric != "loss"
         return sorted(
             ended,
@@ -327,7 +322,7 @@ class _Tuner:
     def _train(self, trial: Trial, *, hurries: bool = False) -> None:
         """Train a trial to the end of the present rung, and note its score or its failure."""
         search, path = self.search, self.folder / trial.name
-        share = search.shares[search.rung]
+        share = search.plan.shares[search.rung]
         trial.starts += 1
         self._save()
         if trial.starts > _MOST_STARTS:
@@ -336,7 +331,7 @@ class _Tuner:
         more = [f"name={trial.name}", f"run_directory={json.dumps(str(path))}"]
         trained = trial.scores[-1].seconds if trial.scores else 0.0
         if hurries:
-            end = search.end_seconds + self._plan.ensemble_seconds(self._plan.trials)
+            end = search.plan.end_seconds + search.plan.ensemble_seconds(search.plan.trials)
             left = max(1.0, self._left() - self.search.start_seconds - end)
             more.append(f"training.max_minutes={(trained + left) / 60:.4f}")
         begun = time.monotonic()
@@ -370,8 +365,8 @@ class _Tuner:
 
     def _limits(self, trial: Trial) -> list[str]:
         """The time of a trial, and its steps where the budget does not allow all: as many passes for all of them."""
-        limits = [f"training.budget_minutes={self._plan.most_minutes(self.minutes)}"]
-        if (steps := self.search.steps_per_trial) is not None:
+        limits = [f"training.budget_minutes={self.search.plan.most_minutes(self.minutes)}"]
+        if (steps := self.search.plan.steps) is not None:
             training = self.setup.trial_config(trial.settings).training
             steps = max(2, round(steps * training.max_steps / self.setup.config.training.max_steps))
             limits.append(f"training.max_steps={steps}")
@@ -385,25 +380,13 @@ class _Tuner:
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def _plan(self) -> SearchPlan:
-        search = self.search
-        return SearchPlan(
-            search.seconds_per_trial,
-            search.steps_per_trial,
-            search.end_seconds,
-            tuple(search.shares),
-            search.trials_planned,
-            search.members,
-        )
-
     def _expected(self) -> SearchPlan:
         """The plan at the pace of the trials so far, which may be faster or slower than the timed steps were."""
-        plan = self._plan
+        plan = self.search.plan
         paces = [
             trial.scores[0].seconds / (plan.shares[0] * plan.seconds) for trial in self.search.trials if trial.scores
         ]
-        return plan._replace(seconds=plan.seconds * statistics.median(paces)) if paces else plan
+        return plan.at_pace(plan.seconds * statistics.median(paces)) if paces else plan
 
     def _left(self) -> float:
         return 60.0 * self.minutes - self._spent()
@@ -422,13 +405,13 @@ class _Tuner:
 
     def _result(self) -> TuneResult:
         search = self.search
-        finalists = self._ranked(len(search.shares) - 1)
+        finalists = self._ranked(len(search.plan.shares) - 1)
         best = finalists[0]
         config = self.folder / BEST
         write_text(config, self._best_config(best))
         others = [search.trials[number] for number in search.going_on if search.trials[number] not in finalists]
         shown = finalists if len(finalists) > 1 else [best, *others[:1]]
-        members = members_of(self.folder, finalists, search.members) if search.members > 1 else []
+        members = members_of(self.folder, finalists, search.plan.members) if search.plan.members > 1 else []
         return TuneResult(self.folder, best, shown, search, config, members)
 
     def _best_config(self, best: Trial) -> str:
