@@ -37,18 +37,7 @@ from seq2seq.system import available_cores, computes_bf16, main_memory
 Facts = dict[str, dict[str, str]]
 """Sections of names and values, in the order of printing."""
 
-_LIBRARIES = (
-    "torch",
-    "numpy",
-    "numba",
-    "pyarrow",
-    "datasets",
-    "sentencepiece",
-    "safetensors",
-    "sacrebleu",
-    "pydantic",
-    "typer",
-)
+_LIBRARIES = ("numpy", "numba", "pyarrow", "datasets", "sentencepiece", "safetensors", "sacrebleu", "pydantic", "typer")
 # CPU features that decide speed: vector width, and matrix products in low precision.
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 _VARIABLES = (
@@ -121,7 +110,7 @@ def _versions() -> dict[str, str]:
 
 
 def _versions_of_libraries() -> dict[str, str]:
-    return {name: _version(name, importable=name) for name in _LIBRARIES}
+    return {name: _version(name, importable=name) for name in ("torch", *_LIBRARIES)}
 
 
 def _version(package: str, importable: str = "") -> str:

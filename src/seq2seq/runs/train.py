@@ -282,8 +282,8 @@ def _set_up(context: RunContext, start: Start) -> _Planned:
     with ranks.first_then_others("batch size"):
         batch_size = _batch_size(context, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
-    estimate_later = partial(estimate_run, context, trainer, data, prepared, started)
-    return _plan(context, trainer, data, estimate_later, only_estimates=start.only_estimates)
+    estimate_from = partial(estimate_run, context, trainer, data, prepared, started)
+    return _Planned(trainer, data, _plan(context, trainer, data, estimate_from, start.only_estimates))
 
 
 def agreed_precision(context: RunContext) -> PrecisionChoice:
@@ -365,19 +365,18 @@ def _plan(
     context: RunContext,
     trainer: Trainer,
     data: TrainingBatches,
-    estimate_later: Callable[[float], Estimate],
-    *,
+    estimate_from: Callable[[float], Estimate],
     only_estimates: bool,
-) -> _Planned:
-    """Fit the schedule to a budget; where none needs the cost in advance, the first updates are timed for it."""
+) -> OnPace | None:
+    """Fit the schedule to a budget; without one, return `estimate_from`, which the first updates will be timed for."""
     settings = context.config.training
     if context.directory.has_checkpoints:
         trainer.settings = fitted(settings, replanned_estimate(context))
-        return _Planned(trainer, data, None)
+        return None
     if only_estimates or settings.budget_minutes is not None:
-        trainer.settings = fitted(settings, estimate_later(time_steps(trainer, data)))
-        return _Planned(trainer, data, None)
-    return _Planned(trainer, data, estimate_later)
+        trainer.settings = fitted(settings, estimate_from(time_steps(trainer, data)))
+        return None
+    return estimate_from
 
 
 def _model_line(context: RunContext, prepared: Prepared, model: Seq2SeqModel, precision: Precision) -> str:
