@@ -17,11 +17,13 @@ from seq2seq.config import OptimizerSettings, load_config
 from seq2seq.errors import CheckpointError
 from seq2seq.models import build_model
 from seq2seq.optimization.optimizers import (
+    Muon,
     ScheduleFreeAdamW,
     build_optimizer,
     inner_matrices,
     load_optimizer_tensors,
     optimizer_tensors,
+    orthogonalised,
     set_learning_rate,
 )
 from seq2seq.optimization.precision import Precision, PrecisionChoice
@@ -249,6 +251,38 @@ def test_schedule_free_is_the_papers(beta1: float, beta2: float, decay: float, s
     torch.testing.assert_close(weight.detach(), y, rtol=1e-6, atol=1e-7)
     optimizer.average_()
     torch.testing.assert_close(weight.detach(), x, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 32)])
+@pytest.mark.parametrize("smallest", [0.1, 1e-6])
+def test_newton_schulz_iterations_act_on_the_singular_values_alone(shape: tuple[int, int], smallest: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    left, _, right = torch.linalg.svd(torch.randn(shape, generator=generator, dtype=torch.float64), full_matrices=False)
+    values = torch.logspace(0, math.log10(smallest), min(shape), dtype=torch.float64)
+    found = orthogonalised((left * values @ right).float())
+    values = values / values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    torch.testing.assert_close(found.double(), left * values @ right, rtol=0, atol=1e-3)
+
+
+def test_muon_is_that_of_torch() -> None:
+    """torch's products are in bf16."""
+    torch.manual_seed(1)
+    ours, theirs = (nn.Linear(40, 24, bias=False) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    start = ours.weight.detach().clone()
+    optimizers = (
+        Muon([ours.weight], lr=0.01, weight_decay=0.1),
+        torch.optim.Muon([theirs.weight], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(5):
+        gradient = torch.randn_like(start)
+        for layer, optimizer in zip((ours, theirs), optimizers, strict=True):
+            layer.weight.grad = gradient.clone()
+            optimizer.step()
+    difference, moved = (weight.detach() - theirs.weight.detach() for weight in (ours.weight, start))
+    assert difference.abs().max() < 0.02 * moved.abs().max()
 
 
 def test_muon_moves_in_an_orthogonal_direction_of_adams_size() -> None:
