@@ -306,6 +306,8 @@ _TRANSLATE: list[tuple[str, tuple[str, ...]]] = [
     ("--engine marian is none of native, ctranslate2 and auto", ("--engine", "marian")),
     ("--engine ctranslate2 and --ensemble exclude", ("--engine", "ctranslate2", "--ensemble", "x")),
     ("--engine ctranslate2 and --shortlist exclude", ("--engine", "ctranslate2", "--shortlist")),
+    ("--engine ctranslate2 and --glossary exclude", ("--engine", "ctranslate2", "--glossary", "x")),
+    ("--engine ctranslate2 and --mbr exclude", ("--engine", "ctranslate2", "--mbr", "8")),
     ("a shortlist serves a single run", ("--shortlist", "--ensemble", "x")),
     ("--shortlist and --sample exclude", ("--shortlist", "--sample")),
     ("--rerank and --sample exclude", ("--rerank", "x", "--sample")),

@@ -124,12 +124,14 @@ def test_translations_of_another_command_are_kept(
     transformer: Path, mono: list[Path], seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = ("backtranslate", transformer, mono[0], "-o", "bt", "--max-ratio", 99)
+    run = shutil.copytree(transformer, tmp_path / "run")  # a shortlist is kept with it
+    command = ("backtranslate", run, mono[0], "-o", "bt", "--max-ratio", 99)
     assert seq2seq(*command).code == 0
     before = Path("bt.translations.tsv").read_bytes()
     for words, code, what in (
         ((), 2, "exists"),
         (("--resume", "-b", 2), 2, "beam_size: not given -> 2"),
+        (("--resume", "--shortlist"), 2, "shortlist: not given -> yes"),
         (("--resume", mono[1]), 3, "other lines"),
     ):
         outcome = seq2seq(*command, *words)
@@ -177,6 +179,7 @@ def test_text_of_the_wrong_side_is_refused(transformer: Path, seq2seq: Runner, t
         (("--method", "greedy"), "none of beam, sampling and noised-beam"),
         (("--top-k", 10), "--top-k needs --method sampling"),
         (("--method", "sampling", "-b", 2), "--beam-size needs"),
+        (("--method", "sampling", "--shortlist"), "--shortlist needs"),
         (("--tag", "bt"), "a capital letter"),
     ],
 )

@@ -21,6 +21,7 @@ from seq2seq.cli.options import (
     Precision,
     Quiet,
     Run,
+    Shortlist,
     TargetTag,
     Threads,
     Workers,
@@ -87,6 +88,7 @@ def backtranslate(
     as_json: Json = False,
     checkpoint: Checkpoint = None,
     precision: Precision = None,
+    shortlist: Shortlist = False,
     workers: Workers = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -108,6 +110,7 @@ def backtranslate(
     samples = method == "sampling"
     require("--top-k", "--method sampling", samples or not top_k)
     require("--temperature", "--method sampling", samples or temperature == 1.0)
+    require("--shortlist", "--method beam or noised-beam", not samples or not shortlist)
     require("--beam-size", "--method beam or noised-beam", not samples or beam_size is None)
     _check_tag(tag)
     check_prefix(output, "-o")
@@ -115,7 +118,7 @@ def backtranslate(
     from seq2seq.synthesis.filters import FilterOptions
 
     making = Method(method, beam_size, top_k, temperature, seed)
-    loaded = LoadOptions(device, threads, checkpoint, precision, workers).load(run)
+    loaded = LoadOptions(device, threads, checkpoint, precision, workers, shortlist=shortlist).load(run)
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:
         limits = limits._replace(min_score=min_score)

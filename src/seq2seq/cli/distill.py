@@ -28,6 +28,7 @@ from seq2seq.cli.options import (
     Rerank,
     RerankWeight,
     Run,
+    Shortlist,
     Threads,
     Workers,
     check_own_folder,
@@ -121,6 +122,7 @@ def distill(
     budget: Budget = None,
     checkpoint: Checkpoint = None,
     precision: Precision = None,
+    shortlist: Shortlist = False,
     workers: Workers = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -149,6 +151,8 @@ def distill(
     if rerank is not None:
         conflicts = [("--mbr", mbr is not None), ("--near-reference", near_reference)]
         exclude("--rerank", conflicts, "both choose among the translations of a sentence")
+    if shortlist:
+        exclude("--shortlist", [("--mbr", mbr is not None)], "samples have the whole vocabulary")
     student = LoadOptions(device, threads, precision=precision, workers=workers)
     teacher = student._replace(
         checkpoint=checkpoint,
@@ -156,6 +160,7 @@ def distill(
         engine="native",
         rerank=rerank,
         rerank_weight=rerank_weight,
+        shortlist=shortlist,
     )
     teacher.check(beam_size)
     files, settings = split_arguments(arguments)

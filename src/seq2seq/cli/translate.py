@@ -255,6 +255,8 @@ class _Job(NamedTuple):
                 ("--alignments", self.output_format.alignments),
                 ("--precision", loading.precision is not None),
                 ("--shortlist", loading.shortlist),
+                ("--glossary", decoding.glossary is not None),
+                *searches,
             ]
             exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
         if self.resume:
@@ -304,8 +306,6 @@ class _Job(NamedTuple):
     def _identity(self, loaded: LoadedRun) -> dict[str, Any]:
         """The options that `--resume` requires to be equal."""
         identity = {**loaded.identity, "engine": self.engine or "native", "target_tag": self.target_tag}
-        if self.loading.shortlist:
-            identity["shortlist"] = "yes"
         return identity | self.decoding.identity() | self.output_format._asdict()
 
 

@@ -99,7 +99,8 @@ class LoadedRun:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Facts that translations depend on beside their options: weights, precision, and the run that reranks."""
+        """Facts that translations depend on beside their options: weights, precision, a shortlist, and the run that
+        reranks."""
         engine = self.translator.engine
         identity: dict[str, Any] = {"weights": list(self.weights)}
         if self.backward is not None and isinstance(engine, RerankingEngine):
@@ -107,6 +108,8 @@ class LoadedRun:
             engine = engine.engine
         if isinstance(engine, NativeEngine) and engine.precision not in ("auto", "fp32"):
             identity["precision"] = engine.precision
+        if isinstance(engine, NativeEngine) and engine.shortlist is not None:
+            identity["shortlist"] = "yes"
         return identity
 
     @property
