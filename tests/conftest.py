@@ -16,8 +16,9 @@ from seq2seq import console
 from seq2seq.errors import UserError
 from seq2seq.kernels import compile as compiling
 from seq2seq.kernels.compile import Kernels
-from seq2seq.system import computes_bf16, private_folder, user_cache
+from seq2seq.system import computes_bf16
 from seq2seq.training import trainer
+from seq2seq.user_cache import private_folder, user_cache
 from tests import children
 
 # One process for each core runs the suite; threads inside them would only get in each other's way.

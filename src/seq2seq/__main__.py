@@ -15,7 +15,7 @@ def run() -> NoReturn:
         _end(2, lack, "usage.system", "seq2seq runs on Linux and macOS, and on Windows within WSL 2: wsl --install")
     from seq2seq.allocator import restart_with_mimalloc
     from seq2seq.processes import end_children_with_parent
-    from seq2seq.system import HINT, what_ran_out
+    from seq2seq.system import OUT_OF_MEMORY_HINT, what_ran_out
 
     restart_with_mimalloc()
     end_children_with_parent()
@@ -28,7 +28,7 @@ def run() -> NoReturn:
     except Exception as error:
         if (what := what_ran_out(error)) is None:
             raise
-        _end(7, what, "memory.host", HINT)
+        _end(7, what, "memory.host", OUT_OF_MEMORY_HINT)
 
 
 def _end(exit_code: int, what: str, code: str, hint: str) -> NoReturn:

@@ -146,7 +146,7 @@ def test_a_host_too_small_for_the_imports(library: str, error: str, what: str, t
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout) == (7, ""), done.stderr
     assert done.stderr.splitlines()[0] == f"error: {what}  [memory.host]"
-    assert done.stderr.splitlines()[1:] == [f"  hint: {host_memory.HINT}"]
+    assert done.stderr.splitlines()[1:] == [f"  hint: {host_memory.OUT_OF_MEMORY_HINT}"]
     assert not list(tmp_path.iterdir())
 
 

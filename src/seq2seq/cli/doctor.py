@@ -12,7 +12,7 @@ from seq2seq.cli.options import Json
 from seq2seq.console import warn
 from seq2seq.errors import UserError
 from seq2seq.sanitize import presentable
-from seq2seq.system import user_cache
+from seq2seq.user_cache import user_cache
 
 if TYPE_CHECKING:
     from seq2seq.runs.doctor import DoctorReport

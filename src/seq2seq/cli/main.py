@@ -45,7 +45,7 @@ from seq2seq.console import create_lock, exit_now, silence_if_stderr_is_gone, wa
 from seq2seq.errors import ResourceError, UsageError, UserError
 from seq2seq.sanitize import redact
 from seq2seq.signals import Interrupted, interruptible
-from seq2seq.system import HINT, is_first_rank, what_ran_out
+from seq2seq.system import OUT_OF_MEMORY_HINT, is_first_rank, what_ran_out
 
 app = typer.Typer(
     name="seq2seq",
@@ -253,7 +253,7 @@ def _report(error: UserError, debug: bool) -> int:
 
 def _unexpected(error: Exception, debug: bool) -> int:
     if what := what_ran_out(error):
-        return _report(ResourceError(what, hint=HINT, code="memory.host"), debug)
+        return _report(ResourceError(what, hint=OUT_OF_MEMORY_HINT, code="memory.host"), debug)
     if "No usable temporary directory" in str(error):  # torch wants one when it is imported
         hint = "free some space, or set TMPDIR to another folder"
         return _report(ResourceError("no temporary file can be written", hint=hint, code="disk.full"), debug)

@@ -25,7 +25,7 @@ from seq2seq.data.files import digest_content, digest_file, locate, open_binary
 from seq2seq.errors import NetworkError, UserError
 from seq2seq.processes import is_running
 from seq2seq.sealed_records import checksum
-from seq2seq.system import private_folder, user_cache
+from seq2seq.user_cache import private_folder, user_cache
 
 RECORD = "record.json"
 _MEMORY = "inputs.json"

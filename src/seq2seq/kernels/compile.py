@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from seq2seq.atomic_files import write_json
 from seq2seq.errors import UserError
-from seq2seq.system import private_folder, user_cache
+from seq2seq.user_cache import private_folder, user_cache
 
 
 class Kernels(NamedTuple):
