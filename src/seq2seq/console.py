@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, TextIO, TypeVar
+from typing import NamedTuple, NoReturn, TextIO, TypeVar
 
 from seq2seq.atomic_files import no_follow
 from seq2seq.failpoints import reach
@@ -22,12 +22,21 @@ from seq2seq.sanitize import presentable
 
 Item = TypeVar("Item")
 
+
+class Message(NamedTuple):
+    """A message that is not printed yet."""
+
+    text: str
+    is_warning: bool
+
+
 _PLAIN_SECONDS, _PLAIN_SHARE = 10.0, 0.02
 """Time between plain lines of progress: at least these seconds, and this share of the time since the start."""
 _quiet = False
 _muted = False
 _log: TextIO | None = None
 _shown: set[str] = set()
+_kept: list[Message] | None = None
 
 
 def set_quiet(quiet: bool) -> None:
@@ -73,6 +82,9 @@ def logging_to(path: Path) -> Iterator[None]:
 
 def say(message: str) -> None:
     """Print and log one line of information."""
+    if _kept is not None:
+        _kept.append(Message(message, is_warning=False))
+        return
     log_only(message)
     if not _quiet and not _muted:
         write_stderr(message)
@@ -80,9 +92,34 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Print and log a warning."""
+    if _kept is not None:
+        _kept.append(Message(message, is_warning=True))
+        return
     log_only(f"warning: {message}")
     if not _muted:
         write_stderr(f"warning: {message}")
+
+
+def keep_messages() -> None:
+    """From now on keep the messages of this process, for `kept_messages`.
+
+    A worker process does not print: it would take the lock of its parent's bars, and keep it where it is killed.
+    """
+    global _kept
+    _kept = []
+
+
+def kept_messages() -> list[Message]:
+    """The messages since the last call."""
+    found = _kept or []
+    keep_messages()
+    return found
+
+
+def tell(messages: Iterable[Message]) -> None:
+    """Print messages that another process has kept."""
+    for message in messages:
+        (warn if message.is_warning else say)(message.text)
 
 
 def say_once(message: str) -> None:

@@ -124,6 +124,6 @@ CATALOGUE = {
     # 8: processes
     "worker.rank": Entry(8, "A training process died, hangs or cannot be reached.", "Run the same command again: it resumes."),
     "worker.loader": Entry(8, "A data-loading process died.", "Set training.num_workers=0 and data.num_processes=1."),
-    "worker.translation": Entry(8, "A translation process died.", "Use --workers 1."),
+    "worker.translation": Entry(8, "A process that translates, scores or aligns died.", "Use --workers 1, or --threads 1."),
 }
 # fmt: on

@@ -158,6 +158,7 @@ WITH_A_RUN = [
         ("train", "nodata.yaml", "data.train=[{builtin: demo}]", "seed=99", "-o", "RUN"),
     ),
     (2, "--side left", ("tokenizer", "encode", "RUN", "--side", "left")),
+    (2, "--baseline and --quiet exclude", ("evaluate", "RUN", "-q", "--baseline", "RUN")),
     (2, "holds other files", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "RUN")),
     (2, "scored without a model", ("evaluate", "--hypotheses", "text30.txt", "-r", "text31.txt", "--split", "valid")),
     (2, "scored without a model", ("evaluate", "--hypotheses", "text30.txt", "-r", "text31.txt", "-b", "4")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seq2seq import console
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.forced_decoding import Scorer
@@ -270,11 +272,12 @@ def test_parts_come_back_in_order(parallelism: Parallelism, monkeypatch: pytest.
         time.sleep(0.01 * (number % 2))
         return number * number, os.getpid()
 
-    for count in (0, 1, 30):
-        found = list(map_parts(square, range(count), parallelism))
-        assert [result for result, _ in found] == [number * number for number in range(count)]
-        processes = {process for _, process in found} - {os.getpid()}
-        assert bool(processes) == (parallelism.processes > 1 and count > 1)
+    for always_fork in (False, True):
+        for count in (0, 1, 30):
+            found = list(map_parts(square, range(count), parallelism._replace(always_fork=always_fork)))
+            assert [result for result, _ in found] == [number * number for number in range(count)]
+            processes = {process for _, process in found} - {os.getpid()}
+            assert bool(processes) == (parallelism.processes > 1 and count > 1)
     with pytest.raises(ZeroDivisionError if parallelism.processes == 1 else RuntimeError):
         list(map_parts(lambda number: 1 // number, [2, 1, 0, 1], parallelism))
 
@@ -316,3 +319,45 @@ def test_scores_of_the_workers_are_those_of_one_process(
     ]
     expected = list(without.score(pairs))
     assert [score.log_probability for score in found] == pytest.approx([score.log_probability for score in expected])
+
+
+def test_a_single_process_takes_all_threads_for_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    for parallelism, parts, threads in (
+        (Parallelism(1, short_text_threads=1), 3, 7),
+        (Parallelism(2, short_text_threads=1), 1, 1),
+    ):
+        list(map_parts(lambda number: number, range(parts), parallelism))
+        assert chosen[::2] == [threads] * parts
+        chosen.clear()
+
+
+def test_a_daemon_computes_itself() -> None:
+    """Python refuses children to it."""
+    here = multiprocessing.get_context("fork").SimpleQueue()
+
+    def compute() -> None:
+        here.put(list(map_parts(lambda number: 2 * number, range(3), TWO)))
+
+    process = multiprocessing.get_context("fork").Process(target=compute, daemon=True)
+    process.start()
+    assert here.get() == [0, 2, 4]
+    process.join()
+
+
+def test_messages_of_workers_are_printed_by_the_parent_in_the_order_of_the_parts(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that is killed while it prints would keep the lock of the parent's bars for ever."""
+    alone(monkeypatch)
+
+    def warned(number: int) -> int:
+        console.warn(f"part {number} is odd")
+        return number
+
+    results = map_parts(warned, range(9), Parallelism(2))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    results.close()  # type: ignore[attr-defined]
+    assert capfd.readouterr().err.splitlines() == [f"warning: part {number} is odd" for number in range(3)]

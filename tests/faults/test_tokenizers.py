@@ -206,3 +206,23 @@ def test_the_parser_of_models_takes_any_bytes() -> None:
         except ValueError:
             continue
         assert all(isinstance(piece.score, float) for piece in pieces)
+
+
+def test_a_tokenizer_is_replaced_by_force_alone_and_other_files_never(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("".join(f"some words number {number}\n" for number in range(300)), encoding="utf-8")
+    folder, notes = tmp_path / "tok", tmp_path / "notes"
+    command = ("tokenizer", "train", "-s", text, "-t", text, "vocabulary_size=300", "kind=char")
+    assert run_command(*command, "-o", folder).code == 0
+    index = (folder / "tokenizer.json").read_bytes()
+    refused = run_command(*command, "-o", folder)
+    assert (refused.code, "--force replaces it" in refused.err) == (2, True)
+    assert run_command(*command, "-o", folder, "--force").code == 0
+    (folder / "tokenizer.json").unlink()  # as where the command was killed while it wrote
+    assert run_command(*command, "-o", folder).code == 2
+    assert run_command(*command, "-o", folder, "--force").code == 0
+    assert (folder / "tokenizer.json").read_bytes() == index
+    notes.mkdir()
+    (notes / "diary.txt").touch()
+    assert run_command(*command, "-o", notes, "--force").code == 2
+    assert [path.name for path in notes.iterdir()] == ["diary.txt"]

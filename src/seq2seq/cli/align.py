@@ -134,8 +134,8 @@ def align(
     from seq2seq.decoding.workers import Parallelism
 
     # A pipe may wait for the links of its first lines, and translating takes all workers.
-    is_file = source is not None and source.is_file() and target is not None
-    parallelism = loaded.translator.parallelism if is_file else Parallelism()
+    are_files = all(file is not None and file.is_file() for file in (source, target))
+    parallelism = loaded.translator.parallelism if are_files else Parallelism()
     chunks = text.chunks(loaded, target_tag, parallelism.scored_pairs)
     runs = _Runs(loaded, other, symmetrise or "grow-diag-final-and")
     _align(runs, chunks, view.options, output, parallelism, translated=target is None, as_json=as_json)

@@ -117,6 +117,7 @@ def evaluate(
     folder, files = _run_and_references(run or [], references or [])
     if baseline is not None:
         exclude("--baseline", [("several references", len(files) > 1)], "differences are tested with one reference")
+        exclude("--baseline", [("--quiet", quiet and not as_json)], "that prints one number; --json has them all")
     if hypotheses is not None:
         if not files:
             raise UsageError("--hypotheses needs --references", hint="--references FILE", code="usage.needs")
@@ -172,7 +173,7 @@ def _print(done: _Evaluation, baseline: str, *, as_json: bool, quiet: bool) -> N
         parts = [metric._asdict() | {"target_tag": tag} for tag, found in done.by_language.items() for metric in found]
         typer.echo(json.dumps(whole + parts, ensure_ascii=False))
         return
-    if quiet and not tests:
+    if quiet:
         typer.echo(f"{done.metrics[0].value:.2f}")
         return
     print_metrics(done.metrics)

@@ -76,7 +76,6 @@ def _scores(loaded: LoadedRun, source: Path, target: Path, target_tag: str | Non
         return paired(sources, read_lines(target), (str(source), str(target)))
 
     count = sum(1 for _ in pairs()) if source.is_file() and target.is_file() else None
+    translator = loaded.translator
     with Progress("scoring", count, "pairs") as progress:
-        for score in loaded.translator.score(pairs()):
-            yield score
-            progress.update()
+        yield from progress.over(translator.score(pairs()), every=translator.parallelism.scored_pairs)

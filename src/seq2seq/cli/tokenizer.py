@@ -115,14 +115,16 @@ def _check_output(folder: Path, *, force: bool) -> None:
     if existing.exists() and not existing.is_dir():
         raise UsageError(f"{existing} is a file, not a folder", hint="choose another with -o", code="usage.unwritable")
     hint = "choose another folder with -o"
-    is_tokenizer = (folder / "tokenizer.json").exists()
-    if is_tokenizer and (folder.absolute().parent / "checkpoints").is_dir():
+    names = {path.name for path in folder.glob("[!.]*")}
+    own = {name for name in names if name.partition(".")[0] in ("tokenizer", "joint", "source", "target")}
+    if "tokenizer.json" in own and (folder.absolute().parent / "checkpoints").is_dir():
         what = f"{folder} is the tokenizer of a run, whose model would understand no other"
         raise UsageError(what, hint=hint, code="usage.exists")
-    if not is_tokenizer and folder.is_dir() and any(folder.iterdir()):
+    if names - own and "tokenizer.json" not in own:
         raise UsageError(f"{folder} holds other files", hint=hint, code="usage.exists")
-    if is_tokenizer and not force:
-        raise UsageError(f"{folder} holds a tokenizer", hint=f"--force replaces it; or {hint}", code="usage.exists")
+    if own and not force:
+        what = "a tokenizer" if "tokenizer.json" in own else f"{min(own)}, as a tokenizer does"
+        raise UsageError(f"{folder} holds {what}", hint=f"--force replaces it; or {hint}", code="usage.exists")
 
 
 def _load(folder: Path, side: Literal["source", "target"]) -> Tokenizer:

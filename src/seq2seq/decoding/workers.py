@@ -25,15 +25,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, islice
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Generic, NamedTuple, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import torch
 from tqdm import TMonitor
 
+from seq2seq import console
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence
 from seq2seq.errors import UserError, WorkerError
 
@@ -126,11 +127,15 @@ def open_pool(engine: Engine, parallelism: Parallelism, characters: int) -> Iter
 def map_parts(compute: Callable[[Part], Result], parts: Iterable[Part], parallelism: Parallelism) -> Iterator[Result]:
     """The result of each part of a text, in order; further parts are read and computed meanwhile.
 
-    Processes are forked for more than one part. Raises what `compute` raises, and `WorkerError` if a process died.
+    Processes are forked for more than one part; without processes a part is read when its result is asked for. Raises
+    what `compute` raises, and `WorkerError` if a process died.
     """
     remaining = iter(parts)
     first = list(islice(remaining, 2)) if parallelism.processes > 1 else []
-    pool = _new_pool(compute, nullcontext, parallelism, _MIN_CHARACTERS if len(first) > 1 else 0, "--threads")
+    if len(first) == 1:
+        parallelism = parallelism._replace(processes=1)
+    # A single part is a short text; otherwise a process alone takes all threads.
+    pool = _new_pool(compute, nullcontext, parallelism, 0 if len(first) == 1 else _MIN_CHARACTERS, "--threads")
     with closing(pool):
         jobs: deque[Job[Result]] = deque()
         for part in chain(first, remaining):
@@ -150,15 +155,17 @@ def _new_pool(
 ) -> WorkerPool[Arguments, Result]:
     if parallelism.threads:
         return ThreadPool(compute, parallelism.threads)
-    worthwhile = parallelism.always_fork or (characters >= _MIN_CHARACTERS and _is_fork_safe())
+    worthwhile = can_fork() if parallelism.always_fork else characters >= _MIN_CHARACTERS and _is_fork_safe()
     if parallelism.processes > 1 and worthwhile:
         return ProcessPool(compute, parallelism.processes, context, option)
     return SerialPool(compute, parallelism.short_text_threads if characters <= _SHORT_CHARACTERS else 0, context)
 
 
 def can_fork() -> bool:
-    """Whether processes can be forked: on Linux, until a GPU has been used."""
-    return sys.platform.startswith("linux") and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    """Whether processes can be forked: on Linux, until a GPU has been used, and not by a daemon."""
+    if not sys.platform.startswith("linux") or current_process().daemon:  # a daemon may have no children
+        return False
+    return not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
 
 
 def _is_fork_safe() -> bool:
@@ -265,10 +272,12 @@ class ThreadPool(Generic[Arguments, Result]):
 
 
 class _Answer(NamedTuple):
-    """The result of a job, or the text of an error that is a bug."""
+    """What a worker sends for a job."""
 
-    result: Any = None
-    traceback: str = ""
+    result: Any
+    error: UserError | str | None
+    """The error of the job; a bug is the text of its traceback."""
+    messages: list[console.Message]
 
 
 class _ProcessJob(Generic[Result]):
@@ -283,6 +292,7 @@ class _ProcessJob(Generic[Result]):
         """See `Job`."""
         while self.answer is None:
             self._pool.dispatch(block=True)
+        console.tell(self.answer.messages)
         result: Result = self.answer.result
         return result
 
@@ -373,13 +383,13 @@ class ProcessPool(Generic[Arguments, Result]):
 
     def _receive(self, worker: _Worker) -> _Answer:
         try:
-            answer: _Answer | UserError = worker.connection.recv()
+            answer: _Answer = worker.connection.recv()
         except (EOFError, OSError):
             raise self._death(worker) from None
-        if isinstance(answer, UserError):
-            raise answer
-        if answer.traceback:
-            raise RuntimeError(f"worker {worker.number} failed") from RuntimeError("\n" + answer.traceback)
+        if isinstance(answer.error, UserError):
+            raise answer.error
+        if answer.error is not None:
+            raise RuntimeError(f"worker {worker.number} failed") from RuntimeError("\n" + answer.error)
         return answer
 
     def _death(self, worker: _Worker) -> WorkerError:
@@ -425,6 +435,7 @@ def _run_worker(
     torch.set_num_threads(1)
     gc.freeze()  # objects from before the fork stay: collecting them would take time and copy their pages
     ForkingPickler.register(torch.Tensor, _pickled)
+    console.keep_messages()
     with context():
         _serve(compute, connection)
 
@@ -435,15 +446,15 @@ def _serve(compute: Callable[..., Any], connection: Connection) -> NoReturn:
     threading.Thread(target=_read, args=(connection, messages), daemon=True).start()
     while True:
         args, kwargs = messages.get()
-        answer: _Answer | UserError
+        result, fault = None, cast("UserError | str | None", None)
         try:
-            answer = _Answer(compute(*args, **kwargs))
+            result = compute(*args, **kwargs)
         except UserError as error:
-            answer = error
+            fault = error
         except Exception:
-            answer = _Answer(traceback=traceback.format_exc())
+            fault = traceback.format_exc()
         with suppress(OSError):
-            connection.send(answer)
+            connection.send(_Answer(result, fault, console.kept_messages()))
 
 
 def _read(connection: Connection, messages: queue.SimpleQueue[Any]) -> None:

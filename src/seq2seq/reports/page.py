@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -107,7 +108,7 @@ class Page(NamedTuple):
 
 # Nothing may be loaded or run by the page, whatever the corpus says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_WIDEST_CELL = 24
+_WIDEST_CELL, _COLUMNS = 24, 80
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?: ?[%kM]| (?:±|to) [\d.]+)?\*?")
 
 
@@ -259,10 +260,12 @@ def to_text(page: Page) -> str:
 
 def _text_block(block: TextBlock) -> str:
     match block:
-        case Paragraph(text) | Command(text):
+        case Paragraph(text):
+            return _filled(text)
+        case Command(text):
             return text
         case Note(_, text, evidence, command):
-            return "\n  ".join(filter(None, (text, evidence, command)))
+            return "\n  ".join(filter(None, (_filled(text), _filled(evidence), command)))
         case Samples(labels, samples):
             width = max(map(len, labels))
             rows = (zip(labels, sample.texts, strict=True) for sample in samples)
@@ -274,6 +277,11 @@ def _text_block(block: TextBlock) -> str:
             return format_table(head, body)
         case Details(title, table):
             return f"{title}\n{_text_block(table)}"
+
+
+def _filled(text: str) -> str:
+    """A text over several lines, but for long words such as paths."""
+    return textwrap.fill(text, _COLUMNS - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _shortened(cell: str) -> str:
