@@ -36,6 +36,8 @@ MISTAKES = [
     (2, "https://h.org/c.yaml?a=1 is a URL", ("train", "https://h.org/c.yaml?a=1")),
     (2, "hint: download it first", ("config", "show", "https://h.org/c.yaml")),
     (2, "unknown key `training.batch_sise`", ("train", "bad.yaml")),
+    (2, "unknown key `foo`", ("config", "show", "nodata.yaml", "foo=")),
+    (2, "--> command line, model.kind=lstm", ("config", "show", "nodata.yaml", "model.kind=lstm")),
     (2, "bad.yaml:2", ("train", "bad.yaml")),
     (2, "not valid YAML", ("train", "broken.yaml")),
     (2, "no training data", ("train", "nodata.yaml")),

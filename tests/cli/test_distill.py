@@ -56,7 +56,13 @@ def test_a_student_learns_the_translations_of_its_teacher(
     assert "nothing is translated again" in outcome.err
     assert "is finished" in outcome.err
     # The config that it wrote is one for `train`.
-    (learned,) = load_config([folder / "student.yaml"]).data.train
+    written = load_config([folder / "student.yaml"])
+    assert (written.training.max_steps, written.run_directory) == (4, None)
+    before = (folder / "student.yaml").read_bytes()
+    outcome = seq2seq(*command, "model.dropout=0.3")
+    assert (outcome.code, "config.changed" in outcome.err) == (2, True)
+    assert (folder / "student.yaml").read_bytes() == before
+    (learned,) = written.data.train
     assert learned.source == str(folder / "train.en")
     assert is_distilled(learned), "the report knows that its training text is easy"
     assert not any(map(is_distilled, load_config([transformer / "config.yaml"]).data.train))

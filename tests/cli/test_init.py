@@ -107,6 +107,17 @@ def test_a_preset_is_what_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not any(key.startswith("model.") for key in reasons)
 
 
+def test_keys_of_an_architecture_choose_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of a GRU was unknown, where no config said that the model is one."""
+    monkeypatch.chdir(tmp_path)
+    for language in ("en", "de"):
+        Path(f"c.{language}").write_text("a small dog\n" * 400, encoding="utf-8")
+    corpora = named_corpora("c.en", "c.de", None, None, None)
+    assert corpora is not None
+    _, suggested, _ = _without_config(corpora, ["model.cell=lstm"], None, is_new=True)
+    assert load_config([], ["model.cell=lstm"], suggested).model.kind == "rnn"
+
+
 @pytest.mark.parametrize("exchanged", [True, False])
 def test_exchanged_sides_are_told_before_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], exchanged: bool

@@ -166,21 +166,23 @@ def distill(
     files, settings = split_arguments(arguments)
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
-    from seq2seq.atomic_files import disk_errors, make_folder
+    from seq2seq.atomic_files import disk_errors, make_folder, write_text
     from seq2seq.runs.directory import DISTILLED, RunDirectory
     from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
     loaded = teacher.load(run)
     search = targets.options(loaded)
-    settings = [*machine_overrides(device, threads, budget), *settings]
+    own = [f"name={output.name}", f"run_directory={json.dumps(str(output))}"]
+    own += machine_overrides(device, threads, budget)
     folder = Path(f"{output}{DISTILLED}")
     is_new = not folder.exists()
     with disk_errors(folder):
         make_folder(folder)
     try:
-        config = _config(loaded, size, folder, settings, output, genuine=genuine)
+        student_yaml, config = _config(loaded, size, folder, settings, own, genuine=genuine)
         check_run_config(RunDirectory(output), config)
+        write_text(folder / "student.yaml", student_yaml)
     except UserError:
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
@@ -216,18 +218,22 @@ def _translate(
     return counts
 
 
-def _config(loaded: LoadedRun, size: Size, folder: Path, settings: list[str], output: Path, *, genuine: bool) -> Config:
-    """Write the student's config, and load it with the settings of the command line."""
-    from seq2seq.atomic_files import write_text
-    from seq2seq.config import load_config
+def _config(
+    loaded: LoadedRun, size: Size, folder: Path, settings: list[str], own: list[str], *, genuine: bool
+) -> tuple[str, Config]:
+    """The student's config as YAML, with the settings of the command line, and with those of this training, too."""
+    from seq2seq.config import config_to_yaml, load_config
+    from seq2seq.config.yaml import read_yaml
     from seq2seq.data.clean_copy import copy_paths
     from seq2seq.synthesis.distillation import student_config
 
     data = loaded.config.data
     source, target, _ = map(str, copy_paths(str(folder / "train"), (data.source_language, data.target_language)))
-    path = folder / "student.yaml"
-    write_text(path, student_config(loaded, size, (source, target), folder, genuine=genuine))
-    return load_config([path], [f"name={output.name}", f"run_directory={json.dumps(str(output))}", *settings])
+    text = student_config(loaded, size, (source, target), folder, genuine=genuine)
+    document = read_yaml(text, str(folder / "student.yaml"))
+    header, _, _ = text.partition("\n")
+    student = config_to_yaml(load_config([document], settings))
+    return f"{header}\n{student}", load_config([document], [*own, *settings])
 
 
 def _train(config: Config, started: float, *, quiet: bool) -> None:

@@ -78,4 +78,5 @@ def _print(facts: dict[str, dict[str, Any]]) -> None:
     for title, section in facts.items():
         typer.echo(f"[{title}]")
         for name, text in section.items():
-            typer.echo(presentable(f"  {name:{width}}  {text}".rstrip()))
+            for number, part in enumerate(text.split(" | ")):
+                typer.echo(presentable(f"  {'' if number else name:{width}}  {part}".rstrip()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seq2seq.cli.input import input_text
 from seq2seq.cli.options import Checkpoint, Device, Json, LengthPenalty, Quiet, Run, TargetTag, Threads, require
 from seq2seq.console import Progress, set_quiet
 from seq2seq.errors import UsageError
@@ -69,11 +70,11 @@ def score(
 
 def _scores(loaded: LoadedRun, source: Path, target: Path, target_tag: str | None) -> Iterator[TargetScore]:
     """The score of each pair of lines. Files are checked to their ends first."""
-    from seq2seq.data.files import paired, read_lines
+    from seq2seq.data.files import paired
 
     def pairs() -> Iterator[tuple[str, str]]:
-        sources = loaded.target_tags.add(read_lines(source), target_tag, "--target-tag")
-        return paired(sources, read_lines(target), (str(source), str(target)))
+        sources = loaded.target_tags.add(input_text(source, "strict").lines, target_tag, "--target-tag")
+        return paired(sources, input_text(target, "strict").lines, (str(source), str(target)))
 
     count = sum(1 for _ in pairs()) if source.is_file() and target.is_file() else None
     translator = loaded.translator

@@ -156,7 +156,8 @@ def _without_config(
     tunes = "training.init_from" in given
     settings = data_settings(corpora, suffix="-tuned" if tunes else "")
     named = as_overrides(settings)
-    directory = RunDirectory(run_folder(load_config([], overrides, named)))
+    elsewhere = [setting for setting in overrides if not setting.startswith("model.")]  # its kind is not chosen yet
+    directory = RunDirectory(run_folder(load_config([], elsewhere, named)))
     if not is_new and directory.environment.exists() and directory.config.exists():
         load_run_config(directory)  # a damaged config is reported as such, not as a mistake of the command line
         return [str(directory.config)], [*named, "device=auto", "devices=0", "threads=0"], {}

@@ -50,6 +50,8 @@ def require_same_options(
 
 
 def _given(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) and len(item) == 64 for item in value):
+        value = ", ".join(item[:12] for item in value)  # SHA-256 of weights
     return "not given" if value is None else str(value)
 
 

@@ -26,24 +26,25 @@ _STEPS = ("training", "max_steps")
 
 
 def load_config(
-    files: Sequence[str | Path] = (), overrides: Sequence[str] = (), suggested: Sequence[str] = ()
+    files: Sequence[str | Path | Document] = (), overrides: Sequence[str] = (), suggested: Sequence[str] = ()
 ) -> Config:
     """Read, merge and validate.
 
     Args:
-        files: YAML files; later ones win key by key. Lists are replaced whole. A file whose `model.kind` differs
-            from the earlier one discards the earlier `model`, since the architectures share few keys.
+        files: YAML files, or what was read from them; later ones win key by key. Lists are replaced whole. A file whose
+            `model.kind` differs from the earlier one discards the earlier `model`, since the architectures share few
+            keys.
         overrides: `key=value` with dots, e.g. `training.max_steps=100`; the value is YAML.
         suggested: settings that the tool has chosen; files override them, as they override a preset.
 
     Raises:
         ConfigError: a file is missing or not YAML, a key is unknown, a value is of the wrong type or impossible.
     """
-    documents = [_read_file(Path(file)) for file in files]
+    documents = [file if isinstance(file, Document) else _read_file(Path(file)) for file in files]
     documents += [_read_override(text) for text in overrides]
     config = parse_documents(documents, [_read_override(text) for text in suggested])
     if config.name is None and files:
-        config = config.model_copy(update={"name": Path(files[-1]).stem})
+        config = config.model_copy(update={"name": Path(documents[len(files) - 1].name).stem})
     return config
 
 
@@ -68,7 +69,7 @@ def parse_documents(documents: Sequence[Document], suggested: Sequence[Document]
         merged = _shorten_warmup(merged)
     merged.pop("preset", None)
     # A group whose keys are all commented out is null.
-    merged = {key: value for key, value in merged.items() if value is not None}
+    merged = {key: value for key, value in merged.items() if value is not None or key not in Config.model_fields}
     if isinstance(merged.get("model"), dict):
         merged["model"] = {"kind": "transformer", **merged["model"]}
     for path, value in _leaves(merged, ()):

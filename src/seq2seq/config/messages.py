@@ -52,6 +52,8 @@ def explain(error: ValidationError, documents: Sequence[Document]) -> ConfigErro
     problems: list[dict[str, Any]] = [dict(problem) for problem in error.errors(include_url=False)]
     first = problems[0]
     path = _user_path(first["loc"])
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        path = (*path, "kind")
     where = next((place for document in reversed(documents) if (place := document.place(path))), None)
     # Each member of a union type reports its own problem with the same value.
     others = len({_user_path(problem["loc"]) for problem in problems}) - 1

@@ -42,7 +42,7 @@ class Method(NamedTuple):
     def identity(self) -> dict[str, Any]:
         """Settings that translations depend on; noise is none, since it is put into them later."""
         if self.name == "sampling":
-            return {"sampling": [self.top_k, self.temperature, self.seed]}
+            return {"method": self.name, "top_k": self.top_k, "temperature": self.temperature, "seed": self.seed}
         return {"beam_size": self.beam_size}
 
     def source(self, translation: str, line: int) -> str:
