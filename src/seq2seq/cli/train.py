@@ -156,15 +156,15 @@ def _without_config(
     tunes = "training.init_from" in given
     settings = data_settings(corpora, suffix="-tuned" if tunes else "")
     named = as_overrides(settings)
-    elsewhere = [setting for setting in overrides if not setting.startswith("model.")]  # its kind is not chosen yet
-    directory = RunDirectory(run_folder(load_config([], elsewhere, named)))
+    kind = _wanted_kind(given, overrides)
+    architecture = ["model.kind=rnn"] if kind == "gru" else []  # whose keys may be given
+    directory = RunDirectory(run_folder(load_config([], overrides, [*named, *architecture])))
     if not is_new and directory.environment.exists() and directory.config.exists():
         load_run_config(directory)  # a damaged config is reported as such, not as a mistake of the command line
         return [str(directory.config)], [*named, "device=auto", "devices=0", "threads=0"], {}
     if tunes:  # fine-tuning has its own recipe, applied by `train`
         chosen = {**settings, **holdout_setting(corpora)}
         return [], as_overrides(chosen), {key: choice.reason for key, choice in chosen.items() if choice.reason}
-    kind = _wanted_kind(given, overrides)
     chosen = settings_for(corpora, minutes=minutes, overrides=overrides, kind=kind)
     if "preset" in given:  # the user has chosen all that the preset sets
         given |= {key for setting in overrides if setting.startswith("preset=") for key in keys_of(setting[7:])}
