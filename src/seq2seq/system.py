@@ -31,7 +31,7 @@ def available_cores() -> int:
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the first of the ranks that torchrun or a run has started, or no rank at all."""
+    """True if this process is the first of the ranks that torchrun or a run has started, or no rank at all."""
     return os.environ.get("RANK", "0") == "0"
 
 

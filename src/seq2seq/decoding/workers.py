@@ -162,7 +162,7 @@ def _new_pool(
 
 
 def can_fork() -> bool:
-    """Whether processes can be forked: on Linux, until a GPU has been used, and not by a daemon."""
+    """True if processes can be forked: on Linux, until a GPU has been used, and not by a daemon."""
     if not sys.platform.startswith("linux") or current_process().daemon:  # a daemon may have no children
         return False
     return not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -272,7 +272,7 @@ class ThreadPool(Generic[Arguments, Result]):
 
 
 class _Answer(NamedTuple):
-    """What a worker sends for a job."""
+    """Answer of a worker to a job."""
 
     result: Any
     error: UserError | str | None

@@ -1,4 +1,4 @@
-"""What every part of a training has in common: its config and folder, and the place of this process in it."""
+"""Context of a training: its config and folder, and the place of this process in it."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Validation(NamedTuple):
 
 
 class Report:
-    """What the trainer reports of a run. This class, for ranks other than 0, writes and shows nothing."""
+    """Report of a training; this class, for ranks other than 0, writes and shows nothing."""
 
     def advance(self, max_steps: int) -> None:
         """Count one step of the number that is now expected."""

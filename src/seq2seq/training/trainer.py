@@ -91,7 +91,7 @@ def grouped(batches: Iterator[tuple[Batch, Cursor]], size: int) -> Iterator[tupl
 
 
 def suffice(durations: Sequence[float], agreed_seconds: float) -> bool:
-    """Whether the first updates suffice for an estimate; `agreed_seconds` is their sum, the same on all ranks."""
+    """True if the first updates suffice for an estimate; `agreed_seconds` is their sum, the same on all ranks."""
     return len(durations) >= _TIMED_STEPS or (agreed_seconds > _TIMED_SECONDS and len(durations) >= 3)
 
 
@@ -254,7 +254,7 @@ class Trainer:
         return self.precision.device.type != "cpu"
 
     def _may_run_short(self, data: TrainingData, group: list[Batch]) -> bool:
-        """Whether the largest batch, if it was not rehearsed, might not fit into memory, after a first update has shown
+        """True if the largest batch, unless it was rehearsed, might not fit into memory, after a first update has shown
         what batches need.
 
         A rehearsal takes as long as two updates, and a computer hardly ever needs it.

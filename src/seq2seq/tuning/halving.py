@@ -83,7 +83,7 @@ class SearchPlan(Record):
 
 
 class Budget(NamedTuple):
-    """What a search may take."""
+    """Budget of a search."""
 
     minutes: float
     """The time for all of it."""
@@ -141,7 +141,7 @@ def _longest_trial(plan: SearchPlan, budget: Budget) -> float:
 
 
 def _is_worthwhile(plan: SearchPlan, budget: Budget, estimate: Estimate) -> bool:
-    """Whether there are as many trials, and they are long enough for their order to say something; two always are."""
+    """True if the trials fit and are long enough for their order to say something; two always are."""
     if plan.trials == 2:
         return True
     if plan.trials > budget.trials:
