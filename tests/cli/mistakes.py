@@ -164,6 +164,8 @@ WITH_A_RUN = [
     (2, "holds other files", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "RUN")),
     (2, "scored without a model", ("evaluate", "--hypotheses", "text30.txt", "-r", "text31.txt", "--split", "valid")),
     (2, "scored without a model", ("evaluate", "--hypotheses", "text30.txt", "-r", "text31.txt", "-b", "4")),
+    (2, "standard input is one text", ("evaluate", "--hypotheses", "-", "-r", "-")),
+    (2, "standard input is one text", ("score", "RUN", "-s", "-", "-t", "-")),
     (3, "utf16.txt is UTF-16 text", ("data", "check", "-s", "text30.txt", "-t", "utf16.txt", "--fix", "clean")),
     (3, "text.docx is a Word document", ("data", "check", "-p", "text.docx")),
     (2, "tokenizer of a run", ("tokenizer", "train", "-s", "text30.txt", "-t", "text31.txt", "-o", "RUN/tokenizer")),

@@ -343,8 +343,9 @@ def test_a_daemon_computes_itself() -> None:
 
     process = multiprocessing.get_context("fork").Process(target=compute, daemon=True)
     process.start()
-    assert here.get() == [0, 2, 4]
     process.join()
+    assert process.exitcode == 0  # else nothing was put there, and `get` would wait for ever
+    assert here.get() == [0, 2, 4]
 
 
 def test_messages_of_workers_are_printed_by_the_parent_in_the_order_of_the_parts(

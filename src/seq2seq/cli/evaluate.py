@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from seq2seq.cli.input import check_output, input_text, same_file
+from seq2seq.cli.input import check_output, check_stdin, input_text, same_file
 from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
@@ -115,6 +115,7 @@ def evaluate(
     if language is not None:
         _check_language(language)
     folder, files = _run_and_references(run or [], references or [])
+    check_stdin((hypotheses, source, *files, baseline))
     if baseline is not None:
         exclude("--baseline", [("several references", len(files) > 1)], "differences are tested with one reference")
         exclude("--baseline", [("--quiet", quiet and not as_json)], "that prints one number; --json has them all")

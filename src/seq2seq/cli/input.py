@@ -124,6 +124,14 @@ def same_file(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and one.samefile(other)
 
 
+def check_stdin(files: Iterable[Path | None]) -> None:
+    """Raise `UsageError` if several of the files are standard input, whose lines they would share."""
+    if sum(str(file) == "-" for file in files) > 1:
+        raise UsageError(
+            "standard input is one text, and - stands for it twice", hint="name a file", code="usage.same-file"
+        )
+
+
 def check_output(output: Path | None, inputs: Iterable[Path | None] = (), *, option: str = "-o") -> None:
     """Raise `UsageError` if the output is an input or a file of a run, which it would overwrite, or a folder.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seq2seq.cli.input import input_text
+from seq2seq.cli.input import check_stdin, input_text
 from seq2seq.cli.options import Checkpoint, Device, Json, LengthPenalty, Quiet, Run, TargetTag, Threads, require
 from seq2seq.console import Progress, set_quiet
 from seq2seq.errors import UsageError
@@ -51,6 +51,7 @@ def score(
         )
     if token_scores:
         require("--token-scores", "--json", as_json)
+    check_stdin((source, target))
     require_stdout()
     from seq2seq.runs.load import load
 

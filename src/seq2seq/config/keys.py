@@ -61,7 +61,7 @@ def walk_keys(
 
 
 def known_key(text: str) -> bool:
-    """Whether a text is the full key of a setting, such as `training.max_steps`."""
+    """True if a text is the full key of a setting, such as `training.max_steps`."""
     return any(text == key for key, _, _ in walk_keys())
 
 
