@@ -204,6 +204,10 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
     assert place(load_config([], [*cpu, "devices=4"]))[1:] == (4, 1)
     assert place(load_config([], [*cpu, "devices=2", "threads=3"]))[1:] == (2, 3)
     assert place(load_config([], [*cpu, "devices=1"]))[1:] == (1, 3)
+    monkeypatch.setattr("seq2seq.distributed.placement.available_cores", lambda: 2)
+    assert place(load_config([], [*cpu, "devices=8"])).ranks == 8
+    with pytest.raises(ConfigError, match="devices: 9, and this process may use 2 cores"):
+        place(load_config([], [*cpu, "devices=9"]))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert place(load_config([], ["device=cuda"])).ranks == 2

@@ -205,7 +205,7 @@ def test_options_reach_the_loaded_run(command: str, run: Path, monkeypatch: pyte
         "backtranslate": [str(OLD_RUNS / "corpus.en"), "-o", "x"],
     }
     options = ["--precision", "int8", *arguments.get(command, [])]
-    options += [] if command in ("serve", "backtranslate") else ["--rerank", "back"]
+    options += [] if command == "backtranslate" else ["--rerank", "back"]
     with pytest.raises(UsageError, match="precision int8, rerank " + ("back" if "--rerank" in options else "None")):
         CliRunner().invoke(app, [command, str(run), *options], catch_exceptions=False)
 

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import seq2seq
+from seq2seq.config.settings import DataSettings
+from seq2seq.decoding.translator import translation_options
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.access import Access
 from seq2seq.serving.app import Service
-from tests.serving.conftest import OLD_RUNS, ask, english, post
+from seq2seq.serving.limits import Limits
+from seq2seq.serving.served_run import ServedRun
+from seq2seq.serving.server import started
+from tests.serving.conftest import LOOPBACK, OLD_RUNS, ask, english, post
 
 LINES = (OLD_RUNS / "corpus.en").read_text(encoding="utf-8").splitlines()[:4]
 
@@ -21,6 +27,18 @@ def test_the_translation_is_that_of_the_run(service: Service, loaded: LoadedRun)
     answer = post(service, json=english(LINES[0]))
     assert answer.status_code == 200
     assert answer.json() == {"translatedText": loaded.translate(LINES[0])}
+
+
+def test_a_run_that_reranks_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DataSettings, "languages", ("", ""))
+    monkeypatch.setattr("seq2seq.runs.loaded_run.translates_forward", lambda *_: None)
+    runs = OLD_RUNS / "runs"
+    loaded = seq2seq.load(runs / "transformer", threads=1, workers=1, rerank=runs / "gru", rerank_weight=3.0)
+    monkeypatch.setattr(loaded.translator.engine, "prepare", lambda characters: None)
+    run = ServedRun(loaded, translation_options(loaded.translator.settings), Limits())
+    with started([run], Limits(), LOOPBACK) as service:
+        answer = post(service, json=english(LINES)).json()["translatedText"]
+    assert answer == loaded.translate(LINES) != seq2seq.load(runs / "transformer").translate(LINES)
 
 
 @pytest.mark.parametrize("form", ["json", "urlencoded", "multipart"])

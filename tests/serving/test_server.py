@@ -129,7 +129,10 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path, loaded: LoadedRun) -> No
     [
         (["--port", "1", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 1: ", "--host 127.0.0.1", 2),
         ([RUNS / "transformer"], "both translate en-de", "one run for each pair of languages", 2),
-        ([RUNS / "gru", "--glossary", "terms.tsv"], "a glossary belongs to one pair", "on a port of its own", 2),
+        ([RUNS / "gru", "--glossary", "terms.tsv"], "--glossary belongs to one pair", "on a port of its own", 2),
+        ([RUNS / "gru", "--ensemble", "other"], "--ensemble belongs to one pair", "on a port of its own", 2),
+        ([RUNS / "gru", "--rerank", "back"], "--rerank belongs to one pair", "on a port of its own", 2),
+        (["--rerank", "back", "-b", "1"], "a beam of 1 has one", "--beam-size 5", 2),
         (["--api-keys", "/absent"], "cannot read /absent", "one key a line", 3),
         # An origin with a slash or a path allowed nothing, without a word.
         (["--allow-origin", "https://a.org/page"], "'https://a.org/page' is no origin", "https://example.org", 2),

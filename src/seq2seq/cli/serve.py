@@ -13,9 +13,12 @@ from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
     Device,
+    Ensemble,
     Keep,
     Precision,
     Quiet,
+    Rerank,
+    RerankWeight,
     Shortlist,
     Threads,
     Workers,
@@ -70,6 +73,9 @@ def serve(
         Path | None, typer.Option("--glossary", help="As of translate; with a single run.", show_default=False)
     ] = None,
     keep: Keep = None,
+    ensemble: Ensemble = None,
+    rerank: Rerank = None,
+    rerank_weight: RerankWeight = None,
     shortlist: Shortlist = False,
     precision: Precision = None,
     workers: Workers = None,
@@ -86,13 +92,25 @@ def serve(
       seq2seq serve runs/en-de runs/de-en --port 8080
     """
     set_quiet(quiet)
-    if glossary is not None and len(runs) > 1:
+    of_one_run = (("--glossary", glossary is not None), ("--ensemble", ensemble), ("--rerank", rerank is not None))
+    if len(runs) > 1 and (option := next((option for option, given in of_one_run if given), None)):
         raise UsageError(
-            "a glossary belongs to one pair of languages, but there are several runs",
-            where="--glossary",
+            f"{option} belongs to one pair of languages, but there are several runs",
+            where=option,
             hint="serve each run on a port of its own",
             code="usage.conflict",
         )
+    loading = LoadOptions(
+        device,
+        threads,
+        precision=precision,
+        workers=workers,
+        ensemble=ensemble or (),
+        shortlist=shortlist,
+        rerank=rerank,
+        rerank_weight=rerank_weight,
+    )
+    loading.check(beam_size)
     keys = () if api_keys is None else _read_keys(api_keys)
     origins = [_origin(text) for text in allow_origin or ()]
     if wrong := next((name for name in allow_host or () if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:]+", name)), None):
@@ -112,7 +130,6 @@ def serve(
     # Try the address first: loading and compiling takes up to a minute. The socket is closed again, because forked
     # workers would inherit it and keep it open after the server has ended.
     listen(host, port).close()
-    loading = LoadOptions(device, threads, precision=precision, workers=workers, shortlist=shortlist)
     served = [_served(loading.load(run), limits, beam_size, glossary, keep) for run in runs]
     with started(served, limits, access) as service, listen(host, port) as listener:
         for direction in service.directions.values():

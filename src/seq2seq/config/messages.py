@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from seq2seq.config.keys import known_key, near_key
 from seq2seq.config.model import RNNSettings, TransformerSettings
-from seq2seq.config.settings import Config
+from seq2seq.config.settings import DEVICE, Config
 from seq2seq.config.sources import SOURCES
 from seq2seq.config.yaml import Document, KeyPath
 from seq2seq.errors import ConfigError, closest
@@ -41,6 +41,7 @@ _BOUNDS = {
 _PATTERNS = {
     "^[A-Za-z0-9_-]+$": "letters, digits, _ and - alone",
     "^[A-Z][A-Za-z0-9_-]*$": "a capital letter, then letters, digits, _ and - alone",
+    DEVICE: "auto, cpu, cuda, cuda:N or mps",
 }
 _NO_VALUE = ("no", "off", "none", "false", "never", "nil", "~")
 _THOUSANDS = {"k": 1_000, "m": 1_000_000}

@@ -315,6 +315,10 @@ class DecodingSettings(Settings):
     enough."""
 
 
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+"""Names of devices, which this machine need not have."""
+
+
 class Config(Settings):
     """One experiment. Every key has a default except the training data."""
 
@@ -324,7 +328,7 @@ class Config(Settings):
     """Run directory; by default `runs/NAME`."""
     seed: int = Field(1, ge=0, le=2**63 - 1)
     """Seed of weights, data order, dropout and sampling."""
-    device: str = "auto"
+    device: str = Field("auto", pattern=DEVICE)
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     devices: int = Field(0, ge=0, le=1024)
     """Processes that share every batch: one GPU each, or one CPU thread each. 0 takes every GPU of this machine, and on

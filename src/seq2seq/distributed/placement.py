@@ -19,6 +19,9 @@ from seq2seq.system import available_cores
 _MAX_CPU_RANKS = 8
 """Default maximum of ranks on a CPU: each has the whole model and optimizer in memory."""
 
+_MAX_RANKS_PER_CORE = 4
+"""Ranks that share a core take turns and wait for each other; a hundred of them did not finish a step in minutes."""
+
 
 class Placement(NamedTuple):
     """Device, ranks and threads of a run."""
@@ -41,6 +44,12 @@ def place(config: Config) -> Placement:
     if is_rank():  # started by torchrun; ranks of `distributed.launch` are handed theirs
         return on_local_device(Placement(device, int(os.environ["WORLD_SIZE"]), config.threads or usable_cores()))
     if device.type == "cpu":
+        if config.devices > _MAX_RANKS_PER_CORE * available_cores():
+            raise ConfigError(
+                f"devices: {config.devices}, and this process may use {available_cores()} cores of the CPU",
+                hint="devices=0 gives every core a rank, up to eight",
+                code="device.missing",
+            )
         if config.devices:
             return Placement(device, config.devices, config.threads or (1 if config.devices > 1 else usable_cores()))
         cores = config.threads or usable_cores()
