@@ -16,6 +16,7 @@ from seq2seq.config.settings_by_size import choose
 from seq2seq.errors import CheckpointError, ConfigError
 from seq2seq.tags import TARGET_TAG
 from seq2seq.tokenizers.base import Tokenizer
+from seq2seq.tokenizers.symbols import KINDS, train_symbols
 from seq2seq.version import UPDATE
 
 _FORMAT = 1
@@ -165,8 +166,6 @@ def _train(settings: TokenizerSettings, sentences: list[str], side: str, tags: S
 
                 return train_subwords(settings, sentences, side, tags)
             case "char" | "word" | "wordpunct":
-                from seq2seq.tokenizers.symbols import train_symbols
-
                 return train_symbols(settings, sentences, side, tags)
 
 
@@ -210,27 +209,13 @@ def _read(path: Path) -> bytes:
 
 
 def _kind(name: str, folder: Path) -> type[Tokenizer]:
-    match name:
-        case "sentencepiece":
-            from seq2seq.tokenizers.sentencepiece import SubwordTokenizer
+    if name == "sentencepiece":
+        from seq2seq.tokenizers.sentencepiece import SubwordTokenizer
 
-            return SubwordTokenizer
-        case "char":
-            from seq2seq.tokenizers.symbols import CharTokenizer
-
-            return CharTokenizer
-        case "word":
-            from seq2seq.tokenizers.symbols import WordTokenizer
-
-            return WordTokenizer
-        case "wordpunct":
-            from seq2seq.tokenizers.symbols import WordPunctTokenizer
-
-            return WordPunctTokenizer
-        case kind:
-            raise CheckpointError(
-                f"unknown kind of tokenizer: {kind!r}", where=str(folder / _INDEX), code="tokenizer.damaged"
-            )
+        return SubwordTokenizer
+    if name in KINDS:
+        return KINDS[name]
+    raise CheckpointError(f"unknown kind of tokenizer: {name!r}", where=str(folder / _INDEX), code="tokenizer.damaged")
 
 
 def _sha256(content: bytes) -> str:

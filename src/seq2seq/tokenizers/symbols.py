@@ -165,6 +165,11 @@ class WordPunctTokenizer(SymbolTokenizer):
         return "".join(f" {UNKNOWN}" if symbol == UNKNOWN else symbol for symbol in symbols).removeprefix(" ")
 
 
+KINDS: dict[str, type[SymbolTokenizer]] = {
+    kind.kind: kind for kind in (CharTokenizer, WordTokenizer, WordPunctTokenizer)
+}
+
+
 def train_symbols(
     settings: TokenizerSettings, sentences: Sequence[str], side: str, tags: Sequence[str] = ()
 ) -> SymbolTokenizer:
@@ -173,12 +178,7 @@ def train_symbols(
     Raises:
         DataError: the vocabulary would be empty.
     """
-    kinds: dict[str, type[SymbolTokenizer]] = {
-        "char": CharTokenizer,
-        "word": WordTokenizer,
-        "wordpunct": WordPunctTokenizer,
-    }
-    kind = kinds[settings.kind]
+    kind = KINDS[settings.kind]
     counts: Counter[str] = Counter()
     symbols_of = kind(tags, settings.normalization).symbols_of
     for sentence in sentences:
