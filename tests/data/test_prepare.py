@@ -254,7 +254,6 @@ def test_a_corpus_larger_than_memory_is_streamed(tmp_path: Path, monkeypatch: py
     assert len(text) == report.read == 5_000
     assert most <= 2 * 2 * 101
     assert next(text.pairs()) == ("source 0", "target 0")
-    assert text._data is not None
     assert text._data.cache_files[0]["filename"] == str(tmp_path / "raw.arrow")
     assert isinstance(text.hashes, np.memmap)
     assert isinstance(text._kept, np.memmap)
@@ -262,7 +261,7 @@ def test_a_corpus_larger_than_memory_is_streamed(tmp_path: Path, monkeypatch: py
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcdef")), max_size=40),
+    pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcdef")), min_size=1, max_size=40),
     held=st.integers(0, 5),
 )
 def test_portions_find_what_a_dictionary_finds(

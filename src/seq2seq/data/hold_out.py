@@ -13,7 +13,7 @@ from seq2seq.data.raw_pairs import READ_ROWS, RawText
 
 def hold_out(raw: RawText, count: int, seed: int) -> list[Pair]:
     """Remove `count` random pairs of the corpora without a tag, and return them in random order."""
-    if not len(raw) or count == 0:
+    if count == 0:
         return []
     chosen = np.random.default_rng(seed).choice(raw.untagged(), size=count, replace=False)
     rows = np.empty(count, dtype=np.int64)
@@ -31,7 +31,7 @@ def drop_sources(raw: RawText, held_out: Sequence[Pair], report: CleaningReport)
     If less than half of the pairs would be left, sources are labels rather than sentences: all are kept, and counted
     as `shared_source`.
     """
-    if not held_out or not raw.rows:
+    if not held_out:
         return
     marks, found = raw.mark({raw.tags.strip(source) for source, _ in held_out}, set())
     if 2 * found > len(raw):
@@ -46,7 +46,7 @@ def drop_overlap(raw: RawText, held_out: Sequence[Pair], report: CleaningReport)
 
     If less than half of the pairs would be left, targets are labels, and only sources count.
     """
-    if not held_out or not raw.rows:
+    if not held_out:
         return
     sources = {raw.tags.strip(source) for source, _ in held_out}
     marks, found = raw.mark(sources, {target for _, target in held_out})

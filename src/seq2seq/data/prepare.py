@@ -175,8 +175,6 @@ def _build(
     raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report, corpus_tags)
     if data.cleaning.drop_duplicates:
         raw.drop_duplicates(report)
-    if not len(raw):
-        report.require_any_kept()
     missing = [split for split in held_out if not getattr(data, split)]
     _require_enough(raw.untagged(), data.holdout, missing)
     taken: list[Pair] = []

@@ -41,17 +41,13 @@ class RawText:
         self.rows = sum(sizes)
         self._ends = np.cumsum(self.sizes)
         self._kept_count = self.rows
-        self.hashes: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
-        self._kept: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        self._data: datasets.Dataset | None = None
-        if self.rows:
-            self.hashes = np.memmap(folder / _HASHES, dtype="<u8", mode="r")
-            self._kept = np.memmap(folder / _MARKS, dtype=np.bool_, mode="w+", shape=(self.rows,))
-            for start in range(0, self.rows, _SCANNED):
-                self._kept[start : start + _SCANNED] = True
-            import datasets  # takes most of a second with pandas; data that are prepared already do without
+        self.hashes: npt.NDArray[np.uint64] = np.memmap(folder / _HASHES, dtype="<u8", mode="r")
+        self._kept: npt.NDArray[np.bool_] = np.memmap(folder / _MARKS, dtype=np.bool_, mode="w+", shape=(self.rows,))
+        for start in range(0, self.rows, _SCANNED):
+            self._kept[start : start + _SCANNED] = True
+        import datasets  # takes most of a second with pandas; data that are prepared already do without
 
-            self._data = datasets.Dataset.from_file(str(folder / _TEXT))
+        self._data = datasets.Dataset.from_file(str(folder / _TEXT))
 
     @classmethod
     def write(
@@ -60,6 +56,9 @@ class RawText:
         """Write pairs to disk; pairs with an empty or invisible side are counted and dropped.
 
         `tags` has the tag before the source texts of each corpus (`<BT>`), an empty string for none.
+
+        Raises:
+            DataError: no pair is left.
         """
         known = _Tags(tags)
         schema = pa.schema([("source", pa.string()), ("target", pa.string())])
@@ -81,11 +80,13 @@ class RawText:
                     size += len(usable)
                     progress.update(len(block))
                 sizes.append(size)
+        if not sum(sizes):
+            report.require_any_kept()
         return cls(folder, sizes, tags)
 
     def remove(self) -> None:
         """Delete the files."""
-        self._data = None
+        del self._data
         for name in _FILES:
             (self.folder / name).unlink(missing_ok=True)
 
@@ -139,8 +140,6 @@ class RawText:
 
     def take(self, rows: Rows) -> list[Pair]:
         """Remove kept pairs, and return them in the order of `rows`."""
-        if self._data is None or not len(rows):
-            return []
         self._kept[rows] = False
         self._kept_count -= len(rows)
         texts = self._data.select(rows)[:]
@@ -169,12 +168,12 @@ class RawText:
 
     def slices(self, size: int) -> Iterator[tuple[Rows, datasets.Dataset]]:
         """Yield row numbers and texts of the kept pairs, `size` rows at a time."""
-        for start in range(0, self.rows if self._data is not None else 0, size):
+        for start in range(0, self.rows, size):
             end = min(start + size, self.rows)
             rows = np.flatnonzero(self._kept[start:end])
             if not len(rows):
                 continue
-            part = self._data.select(range(start, end))  # type: ignore[union-attr]
+            part = self._data.select(range(start, end))
             yield start + rows, part if len(rows) == end - start else part.select(rows)
 
     def pairs(self) -> Iterator[Pair]:
