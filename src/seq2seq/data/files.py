@@ -16,7 +16,7 @@ import re
 import shlex
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
@@ -199,17 +199,8 @@ def open_binary(path: Path) -> BinaryIO:
             code="data.no-file",
         )
     try:
-        match file.suffix.lower():
-            case ".gz":
-                return limit_size(cast(BinaryIO, gzip.open(file, "rb")), file)
-            case ".xz":
-                return limit_size(cast(BinaryIO, lzma.open(file, "rb")), file)
-            case ".bz2":
-                return limit_size(cast(BinaryIO, bz2.open(file, "rb")), file)
-            case ".zst":
-                return limit_size(_open_zstd(file), file)
-            case _:
-                return file.open("rb")
+        opener = _OPENERS.get(file.suffix.lower())
+        return limit_size(opener(file), file) if opener else file.open("rb")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"no such file: {path}", where=str(path), hint=suggest_file(path), code="data.no-file"
@@ -251,6 +242,9 @@ def _open_zstd(file: Path) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(stream))
 
 
+_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open, ".zst": _open_zstd}
+
+
 def locate(path: Path) -> tuple[Path, str | None]:
     """Split a name into the file on disk and, for a path through an archive, the member.
 
@@ -277,27 +271,24 @@ def require_local(folder: Path) -> None:
 
 def digest_file(path: Path) -> str:
     """Compute the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream, _hashing(path, path.stat().st_size) as progress:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-            progress.update(len(piece))
-    return digest.hexdigest()
+    with path.open("rb") as stream:
+        return _digest(stream, path, path.stat().st_size)[1]
 
 
 def digest_content(path: Path) -> tuple[int, str]:
     """Count and hash (SHA-256) the bytes that `open_binary` reads. Raises as `read_lines`."""
+    with reading(path) as stream:
+        return _digest(stream, path, None)
+
+
+def _digest(stream: BinaryIO, path: Path, total: int | None) -> tuple[int, str]:
     sha256, size = hashlib.sha256(), 0
-    with reading(path) as stream, _hashing(path, None) as progress:
+    with console.Progress(f"hashing {path.name}", total, "bytes", delay=1.0) as progress:
         while piece := stream.read(1 << 20):
             sha256.update(piece)
             size += len(piece)
             progress.update(len(piece))
     return size, sha256.hexdigest()
-
-
-def _hashing(path: Path, size: int | None) -> console.Progress:
-    return console.Progress(f"hashing {path.name}", size, "bytes", delay=1.0)
 
 
 def url_file_name(url: str) -> str:
