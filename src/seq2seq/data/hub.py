@@ -244,6 +244,13 @@ def _dataset_info(name: str, revision: str | None) -> Any:
     return _ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=TIME_OUT_SECONDS))
 
 
+def _download(name: str, file: str, repo_type: str, revision: str | None) -> Path:
+    """Fetch a file into the hub's cache."""
+    host = datasets.config.HF_ENDPOINT
+    fetch = partial(huggingface_hub.hf_hub_download, name, file, repo_type=repo_type, revision=revision, endpoint=host)
+    return Path(_ask(fetch, _RETRIED_BY_LIBRARY))
+
+
 def _fetch_files(builder: datasets.DatasetBuilder) -> None:
     """Fetch the files of a builder into the hub's cache, and check them: hashes, and the content of archives.
 
@@ -257,18 +264,7 @@ def _fetch_files(builder: datasets.DatasetBuilder) -> None:
     for url in dict.fromkeys(str(file) for split in files.values() for file in split):
         if url.startswith("hf://"):
             place: Any = huggingface_hub.HfFileSystem(endpoint=datasets.config.HF_ENDPOINT).resolve_path(url)
-            download = partial(huggingface_hub.hf_hub_download, place.repo_id, place.path_in_repo)
-            path = Path(
-                _ask(
-                    partial(
-                        download,
-                        repo_type=place.repo_type,
-                        revision=place.revision,
-                        endpoint=datasets.config.HF_ENDPOINT,
-                    ),
-                    _RETRIED_BY_LIBRARY,
-                )
-            )
+            path = _download(place.repo_id, place.path_in_repo, place.repo_type, place.revision)
             _check_hash(path, url)
         else:
             path = Path(url)
@@ -293,8 +289,7 @@ def _find_unsafe_archive(source: HubSource, revision: str | None) -> NetworkErro
     try:
         for file in _dataset_info(source.hub, revision).siblings or ():
             if ARCHIVE.fullmatch(file.rfilename):
-                download = partial(huggingface_hub.hf_hub_download, source.hub, file.rfilename, repo_type="dataset")
-                check_archive(Path(_ask(partial(download, revision=revision), _RETRIED_BY_LIBRARY)))
+                check_archive(_download(source.hub, file.rfilename, "dataset", revision))
     except NetworkError as error:
         return error if error.code == "network.archive" else None
     except Exception:
