@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from seq2seq.checks.identified_languages import scripts_of
 from seq2seq.evaluation.metrics import FEW_SENTENCES, perplexity
 from seq2seq.runs.directory import is_number
 from seq2seq.sanitize import shorten
@@ -207,15 +207,8 @@ def _whole_text_findings(
 
 
 def main_script(lines: Sequence[str]) -> str:
-    """Script of most letters of the lines, such as LATIN or CYRILLIC; empty if no script has most of them.
-
-    The Japanese scripts count as Chinese characters (CJK), since Japanese mixes them.
-    """
-    counts: Counter[str] = Counter()
-    for letter, count in Counter(letter for line in lines[:_SCRIPT_LINES] for letter in line).items():
-        if letter.isalpha():
-            name = unicodedata.name(letter, "").partition(" ")[0]
-            counts["CJK" if name in ("HIRAGANA", "KATAKANA") else name] += count
+    """Script of most letters of the lines, as `scripts_of` names it; empty if no script has most of them."""
+    counts = scripts_of("".join(lines[:_SCRIPT_LINES]))
     for name, count in counts.most_common(1):
         if count > 0.6 * counts.total():
             return name

@@ -50,7 +50,11 @@ def _script(char: str) -> str:
     return {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK", "FULLWIDTH": "LATIN"}.get(name, name)
 
 
-def _scripts(text: str) -> Counter[str]:
+def scripts_of(text: str) -> Counter[str]:
+    """Scripts of the letters of a text with their counts, such as LATIN or CYRILLIC.
+
+    The Japanese scripts count as Chinese characters (CJK), since Japanese mixes them.
+    """
     return Counter(_script(char) for char in text if char.isalpha())
 
 
@@ -91,9 +95,7 @@ class SideLanguages:
     @staticmethod
     def _own_scripts(texts: Sequence[str]) -> frozenset[str]:
         """The scripts of at least a quarter of the letters of a side."""
-        counts: Counter[str] = Counter()
-        for text in texts[:_IDENTIFIED]:
-            counts.update(_scripts(text))
+        counts = scripts_of("".join(texts[:_IDENTIFIED]))
         return frozenset(name for name, count in counts.items() if count >= 0.25 * counts.total())
 
     def _learn_words(self, side: int, texts: Sequence[str]) -> None:
@@ -148,7 +150,7 @@ class SideLanguages:
         own = self.scripts[side]
         if not own or ("LATIN" in own and (text.isascii() or _LATIN.fullmatch(text))):
             return ""
-        counts = _scripts(text)
+        counts = scripts_of(text)
         letters = counts.total()
         if letters < _LEAST_WORDS or sum(counts[name] for name in own) >= _OWN_SHARE * letters:
             return ""
