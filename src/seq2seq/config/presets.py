@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def _demo(model: dict[str, Any], *, learning_rate: float, max_steps: int) -> dict[str, Any]:
+def _demo(model: dict[str, Any], *, max_steps: int) -> dict[str, Any]:
     """The built-in task, sized for a minute on two CPU cores."""
     return {
         "data": {
@@ -27,7 +27,7 @@ def _demo(model: dict[str, Any], *, learning_rate: float, max_steps: int) -> dic
             "validate_every": max_steps // 2,
             "log_every": 50,
             "average_checkpoints": 1,
-            "optimizer": {"learning_rate": learning_rate},
+            "optimizer": {"learning_rate": 4e-3},
             "schedule": {"kind": "wsd", "warmup_steps": 50, "decay_fraction": 0.7},
         },
     }
@@ -122,7 +122,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_heads": 4,
             "dropout": 0.0,
         },
-        learning_rate=4e-3,
         max_steps=550,
     ),
     "demo-gru": _demo(
@@ -133,7 +132,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "attention": "additive",
             "dropout": 0.0,
         },
-        learning_rate=4e-3,
         max_steps=350,
     ),
 }

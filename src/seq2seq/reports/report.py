@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from seq2seq.atomic_files import write_text
+from seq2seq.atomic_files import read_json_object, write_text
 from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose
 from seq2seq.checks.identified_languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
@@ -321,11 +321,8 @@ def _data(summary: RunSummary) -> Iterator[Section]:
 
 
 def _environment(summary: RunSummary) -> Iterator[Section]:
-    try:
-        found = json.loads((summary.path / "env.json").read_bytes())
-        # A text of deep nesting may be read, and be too deep to write.
-        rows = [(name, str(value)) for name, value in found.items()] if isinstance(found, dict) else []
-    except (OSError, ValueError, RecursionError):
-        return
+    rows: list[tuple[str, str]] = []
+    with suppress(RecursionError):  # a text of deep nesting may be read, and be too deep to write
+        rows = [(name, str(value)) for name, value in read_json_object(summary.path / "env.json").items()]
     if rows:
         yield Section("Environment", [Table(("part", "version"), rows)])

@@ -63,16 +63,15 @@ class Originals:
 
     def read(self, drop: Drop | None = None) -> Iterator[Original]:
         """Yield the usable lines; `drop` is called with the others."""
-        drop = drop or _ignore
         seen: set[bytes] = set()
         lines = iter(self._lines())
         while block := list(islice(lines, _BLOCK)):
             rows = self._tokenizer.encode([line.text for line in block])
             for line, row in zip(block, rows, strict=True):
-                if fault := self._fault(line.text, len(row), seen):
-                    drop(line, *fault)
-                else:
+                if (fault := self._fault(line.text, len(row), seen)) is None:
                     yield line._replace(tokens=len(row))
+                elif drop is not None:
+                    drop(line, *fault)
 
     def _fault(self, text: str, tokens: int, seen: set[bytes]) -> tuple[str, str] | None:
         if "\0" in text or is_blank(text):
@@ -93,7 +92,3 @@ class Originals:
 
 def _folded(text: str) -> str:
     return " ".join(text.split())
-
-
-def _ignore(original: Original, reason: str, detail: str) -> None:
-    pass
