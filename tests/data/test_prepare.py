@@ -21,7 +21,7 @@ from seq2seq.data import cache as cache_module
 from seq2seq.data import prepare as prepare_module
 from seq2seq.data import raw_pairs as raw
 from seq2seq.data import tokenized_pairs
-from seq2seq.data.cache import Inputs, read_record
+from seq2seq.data.cache import Inputs, read_entry
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.hold_out import hold_out
 from seq2seq.data.pipes import spool_pipes, spool_sources
@@ -528,7 +528,7 @@ def test_records_of_earlier_versions_are_read(tmp_path: Path) -> None:
     facts = {"sha256": {}, "counts": {"Größe": 2}, "a": None}
     check = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     (tmp_path / "record.json").write_text(json.dumps({**facts, "check": check}), encoding="ascii")
-    assert read_record(tmp_path) == facts
+    assert read_entry(tmp_path) == facts
 
 
 @pytest.mark.fault(55)
@@ -539,7 +539,7 @@ def test_one_bit_of_a_record_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     first = run(tmp_path, data)
     folder = tmp_path / "cache" / first.record["fingerprint"]
     readers = {
-        folder / "record.json": lambda: read_record(folder),
+        folder / "record.json": lambda: read_entry(folder),
         tmp_path / "cache" / "inputs.json": lambda: Inputs(tmp_path / "cache")._known or None,
     }
     for path, read in readers.items():

@@ -124,7 +124,7 @@ def fingerprint(key: dict[str, Any]) -> str:
     return checksum(key)[:16]
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_entry(folder: Path) -> dict[str, Any] | None:
     """Read the record of an entry; None if it or a file of the entry is missing or damaged."""
     record = _read_checked(folder / RECORD)
     if record is None:
@@ -136,7 +136,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
+def finish_entry(folder: Path, record: dict[str, Any]) -> None:
     """Finish an entry: the record, with the hash of every other file, is written last."""
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     _write_checked(folder / RECORD, {**record, "sha256": {name: digest_file(path) for name, path in files.items()}})

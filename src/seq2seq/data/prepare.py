@@ -15,7 +15,7 @@ from seq2seq.atomic_files import write_bytes
 from seq2seq.config.settings import DataSettings, TokenizerSettings
 from seq2seq.config.sources import Source
 from seq2seq.data.augment import Augmentation
-from seq2seq.data.cache import Inputs, changes, fingerprint, new_entry, read_record, write_record
+from seq2seq.data.cache import Inputs, changes, fingerprint, finish_entry, new_entry, read_entry
 from seq2seq.data.cleaning import CleaningReport
 from seq2seq.data.corpus import check_sides, read_corpora, tag_symbols, warn_of_copies, warn_of_shared_sources
 from seq2seq.data.files import Pair
@@ -202,7 +202,7 @@ def _build(
     report.require_any_kept()
     raw.remove()
     stored = write_valid(held_out["valid"], tokenizers, folder / _VALID) if held_out["valid"] else 0
-    write_record(
+    finish_entry(
         folder,
         {
             **record,
@@ -236,7 +236,7 @@ def _require_enough(pairs: int, holdout: int, splits: Sequence[str]) -> None:
 
 def open_prepared(folder: Path) -> Prepared | None:
     """Open an entry of the cache; None if it is missing or damaged."""
-    record = read_record(folder)
+    record = read_entry(folder)
     if record is None:
         return None
     try:

@@ -119,7 +119,7 @@ class PairFilter:
             return "no translation", ""
         if found.cut:
             return "cut", f"{found.tokens} tokens"
-        if is_copy(original.text, found.text):
+        if copies_line(original.text, found.text):
             return "copy", ""
         longer, shorter = max(original.tokens, found.tokens), max(1, min(original.tokens, found.tokens))
         if longer > RATIO_EXEMPT_TOKENS and longer > shorter * self.options.max_ratio:
@@ -137,7 +137,7 @@ def _identifier() -> Identifier:
     return Identifier()
 
 
-def is_copy(one: str, other: str) -> bool:
+def copies_line(one: str, other: str) -> bool:
     """Whether two texts of three or more words are equal, apart from letter case and punctuation at their ends."""
     left, right = (text.casefold().strip(" .!?…。") for text in (one, other))
     return left == right and len(left.split()) >= LEAST_COPIED_WORDS
