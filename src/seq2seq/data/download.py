@@ -40,8 +40,6 @@ def download_hub(source: HubSource, folder: Path) -> Downloaded:
     """
     from seq2seq.data.hub import is_local, load_hub, loaded_revision, place_of, read_cells
 
-    if source.source == source.target:
-        raise DataError("source and target are the same column", where=place_of(source), code="data.column")
     dataset = load_hub(source)
     origin = {
         "hub": source.hub,
