@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose, is_copy, main_script, repeats
+from seq2seq.checks.diagnosis import (
+    Diagnosis,
+    TrainingPlan,
+    diagnose,
+    fine_tuning_findings,
+    is_copy,
+    main_script,
+    repeats,
+)
 
 _SOURCES = [f"the number {n} stands in a line of its own here" for n in range(300)]
 _REFERENCES = [f"die Zahl {n} steht hier in einer eigenen Zeile" for n in range(300)]
@@ -103,6 +111,29 @@ def test_the_remedy_of_a_limited_training_has_twice_the_limit() -> None:
     plan = _PLAN._replace(limits=(("training.budget_minutes", 3.0),), has_ended=True)
     (finding,) = of_curves(validations((30, 10, 3), (60, 20, 2), (70, 25, 1.9)), plan)
     assert "training.max_steps=140 training.budget_minutes=6 " in finding.command
+
+
+def test_the_remedy_of_a_training_of_one_step_is_no_second_step() -> None:
+    """A budget of 20 seconds allowed one step, and two were advised, within 40 seconds."""
+    plan = TrainingPlan(1, 0, limits=(("training.budget_minutes", 0.33),), has_ended=True)
+    (finding,) = of_curves([*validations((1, 10, 3)), trained(1, 15, 0.1)], plan)
+    assert "training.max_steps=100 training.budget_minutes=null " in finding.command
+
+
+@pytest.mark.parametrize(
+    ("scores", "worse"),
+    [
+        ([("BLEU", 37.82, 30.2), ("chrF", 42.07, 41.42)], True),
+        ([("BLEU", 37.82, 37.2), ("chrF", 42.07, 42.42)], False),
+        ([], False),
+    ],
+)
+def test_a_fine_tuning_that_loses_is_a_finding(scores: list[tuple[str, float, float]], worse: bool) -> None:
+    found = list(fine_tuning_findings(scores, 0.003))
+    assert [finding.code for finding in found] == ["worse"] * worse
+    assert all(
+        "BLEU 37.82 before, 30.20 now" in each.evidence and "learning_rate=0.001 " in each.command for each in found
+    )
 
 
 def test_names_and_intended_repetitions_are_no_faults() -> None:

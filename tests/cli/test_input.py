@@ -1,4 +1,4 @@
-"""Standard input that is a pipe, a terminal, or closed."""
+"""Texts that commands read: standard input that is a pipe, a terminal, or closed; files of another format."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from seq2seq.cli import input as cli_input
 from seq2seq.cli.input import InputText, input_text
 from seq2seq.errors import DataError
+from tests.cli.conftest import run_command
 
 
 @pytest.fixture
@@ -90,3 +91,26 @@ def test_lines_are_read_from_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr() == ("", "reading lines from the terminal; Ctrl-D ends\n")
     os.close(ours)
     os.close(its)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("translate", "{run}", "{table}"),
+        ("score", "{run}", "-s", "{text}", "-t", "{table}"),
+        ("evaluate", "{run}", "-s", "{table}", "-r", "{table}"),
+        ("align", "{run}", "-s", "{text}", "-t", "{table}"),
+        ("backtranslate", "{run}", "{table}", "-o", "{folder}/made"),
+    ],
+)
+def test_a_table_is_not_read_as_a_text(arguments: tuple[str, ...], transformer: Path, tmp_path: Path) -> None:
+    """Names of columns and numbers of rows were translated."""
+    text, table = tmp_path / "two.en", tmp_path / "two.csv"
+    text.write_text("a dog\na cat\nno\n", encoding="utf-8")
+    table.write_text("id,en\n1,a dog\n2,a cat\n", encoding="utf-8")
+    places = {"run": transformer, "table": table, "text": text, "folder": tmp_path}
+    outcome = run_command(*(argument.format(**places) for argument in arguments))
+    assert outcome.code == 3
+    assert f"{table} is a table of 2 columns, not text" in outcome.err
+    assert f"given as standard input, - < {table}, it is read line by line" in outcome.err
+    assert set(tmp_path.iterdir()) == {text, table}

@@ -119,6 +119,13 @@ def test_wrong_lines_are_named(write: Write, content: str, line: int, message: s
     assert (error.value.hint or "").startswith(hint)
 
 
+def test_a_header_is_no_entry(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    found = read_glossary(write("en\tde\ndog\td\n"), LetterTokenizer("abcdefghij"))
+    assert held(found, "en dog") == ["d"]
+    assert "'en' and 'de', is taken for a header" in capsys.readouterr().err
+    assert held(read_glossary(write("dog\td\nen\tde\n"), LetterTokenizer("abcdefghij")), "en dog") == ["de", "d"]
+
+
 def test_files_as_they_come(write: Write, tmp_path: Path) -> None:
     tokenizer = LetterTokenizer("abcdefghij")
     found = read_glossary(write("\ufeffdog\td\r\n\r\ncat\tc\r\ndog\td\r\n"), tokenizer)

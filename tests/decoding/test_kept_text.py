@@ -60,6 +60,22 @@ def test_only_what_the_vocabulary_spells_is_unseen() -> None:
     assert not kept.lost(masked, text, "Raum 31, 4077.")
 
 
+@pytest.mark.parametrize(
+    ("text", "output", "is_lost"),
+    [
+        ("77 photos", "377 Fotos", True),
+        ("77 photos", "77 Fotos", False),
+        ("in the 90s, 1990", "in den 90ern, 1990", False),
+        ("see https://a.example/3 now", "siehe https://a.example/34", True),
+        ("see https://a.example/3 now", "siehe (https://a.example/3).", False),
+        ("12 and 12", "12 und 120", True),
+        ("{0} of %s", "{0} von %s", False),
+    ],
+)
+def test_a_number_within_another_is_lost(text: str, output: str, is_lost: bool) -> None:
+    assert KeptText(letters(), KINDS, False).lost(text, text, output) == is_lost
+
+
 def test_lines_without_a_letter_are_copied_and_rank_last() -> None:
     """`31` became `31 31!`, and a blank line had the score 0, the best that there is."""
     lines = ["31", "♪", " 😀 !", "https://example.org/x", "<b>{name}</b>", "", "\u200b"]

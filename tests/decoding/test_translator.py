@@ -220,6 +220,16 @@ def test_output_never_holds_a_line_break() -> None:
     assert single_line("a\r\nb\u2028c") == "a  b c"
 
 
+def test_a_translation_that_is_cut_does_not_end_in_a_space() -> None:
+    """Pieces such as ▁ begin a word that the length limit may cut off."""
+    table = torch.zeros(8, 8)
+    table[:, :4] = -99.0  # letters alone
+    made = translator(MarkovModel(table), letters("a bc"))
+    found = [item for some in made.stream(["aaaa"] * 20, options(n_best=5, sampling=Sampling(seed=3))) for item in some]
+    assert any(item.pieces[-1:] == [" "] for item in found)
+    assert not any(item.text.endswith(" ") for item in found)
+
+
 def test_stream_is_lazy_and_in_order() -> None:
     """Ten million lines must not be read before the first is written."""
     made = translator(RecurrentModel(14, seed=2), letters(), DecodingSettings(beam_size=1, max_length_offset=1))

@@ -172,3 +172,19 @@ def test_a_rate_for_training_from_the_start_is_warned_of(
     assert "warning: training.optimizer.learning_rate: 0.004 is a rate for training from the start" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("replay", [0, 0.5])
+def test_held_out_pairs_that_the_earlier_run_has_read_are_said(
+    replay: float, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A nightly export holds last night's pairs: nearly all new test pairs were in the training text of the run."""
+    directory = RunDirectory(tmp_path / "run")
+    data = f"data.train=[{{source: {folder}/corpus/corpus.en, target: {folder}/corpus/corpus.de}}]"
+    earlier = earlier_data(RunDirectory(folder / "old"))
+    for settings in ([], [data]):
+        config = tuned_config(folder, tmp_path / "run", f"training.replay={replay}", "data.seed=5", *settings)
+        with_replay(prepare_data(config, directory, earlier.tokenizers), config, directory)
+        said = capsys.readouterr().err
+        assert ("test sources are in the training text of" in said) == bool(settings)
+        assert ("valid sources are in the training text of" in said) == bool(settings)

@@ -20,6 +20,8 @@ _COMMON = 0.02
 _LARGEST_GAP = 3.0
 """Ratio of the perplexity of validation to that of training, with dropout; good models of small corpora have 1 to 2."""
 _FEW_STEPS = 3000
+_LEAST_STEPS = 100
+"""Fewer steps teach a model nothing."""
 _POOR_PERPLEXITY = 12.0
 """Good translation models of subwords have 3 to 8."""
 _PENALISED = "seq2seq evaluate RUN --length-penalty {:g}"
@@ -58,9 +60,11 @@ class TrainingPlan(NamedTuple):
     """True if the training text was translated by a model: such text is easier to foresee than that of people."""
 
     def longer(self, steps: int) -> str:
-        """Command that trains for this many steps, with every limit doubled."""
-        doubled = [f"{key}={2 * value:g}" for key, value in self.limits]
-        return " ".join(["seq2seq train RUN/config.yaml", f"training.max_steps={steps}", *doubled, "-o RUN-longer"])
+        """Command that trains for this many steps, with every limit doubled, or lifted where it allowed a few steps."""
+        values = ["null" if steps < _LEAST_STEPS else f"{2 * value:g}" for _, value in self.limits]
+        limits = [f"{key}={value}" for (key, _), value in zip(self.limits, values, strict=True)]
+        steps = max(steps, _LEAST_STEPS)
+        return " ".join(["seq2seq train RUN/config.yaml", f"training.max_steps={steps}", *limits, "-o RUN-longer"])
 
 
 def diagnose(
@@ -142,6 +146,16 @@ def _output_findings(
         evidence = f"{line_share(count, total)} have this translation: {shorten(line, EXAMPLE_LENGTH)}"
         yield Diagnosis("identical", "different sources have the same translation", evidence, longer, count / total)
     yield from _whole_text_findings(references, hypotheses, lengthened, shortened)
+
+
+def fine_tuning_findings(
+    before_and_after: Sequence[tuple[str, float, float]], learning_rate: float
+) -> Iterator[Diagnosis]:
+    """The finding that every metric (name, before, after) of the new test set fell."""
+    if before_and_after and all(after < before for _, before, after in before_and_after):
+        evidence = ", ".join(f"{name} {before:.2f} before, {after:.2f} now" for name, before, after in before_and_after)
+        slower = f"seq2seq train RUN/config.yaml training.optimizer.learning_rate={learning_rate / 3:.3g} -o RUN-slower"
+        yield Diagnosis("worse", "the model is worse than the one that it started from", evidence, slower, 1.0)
 
 
 def is_copy(source: str, reference: str, hypothesis: str) -> bool:

@@ -42,10 +42,11 @@ class InputText(NamedTuple):
 
 def input_text(file: Path | None, errors: DecodingErrors) -> InputText:
     """The text of a file or of standard input, which is empty if it is closed."""
-    from seq2seq.data.files import decode_lines, read_lines
+    from seq2seq.data.files import decode_lines
+    from seq2seq.data.formats import read_text
 
     if file is not None and str(file) != "-" and not file.is_fifo():
-        return InputText(read_lines(file, errors, option=REPLACE))
+        return InputText(read_text(file, errors, option=REPLACE))
     name = "stdin" if file is None else str(file)
     if file is not None and str(file) != "-":
         stream = _Stream(os.open(file, os.O_RDONLY))
@@ -269,7 +270,8 @@ class PairText(NamedTuple):
         return pairs
 
     def _pairs(self, sources: Iterable[str], target: Path) -> Iterator[Pair]:
-        from seq2seq.data.files import paired, read_lines
+        from seq2seq.data.files import paired
+        from seq2seq.data.formats import read_text
 
-        translations = read_lines(target, self.errors, option=REPLACE)
+        translations = read_text(target, self.errors, option=REPLACE)
         return paired(sources, translations, (str(self.source or "stdin"), str(target)))

@@ -7,10 +7,11 @@ import json
 import re
 import shlex
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from seq2seq.data.encodings import office_document
-from seq2seq.data.files import locate, open_binary
+from seq2seq.data.files import DecodingErrors, locate, open_binary, read_lines
 from seq2seq.errors import DataError
 
 _HEAD = 1 << 14
@@ -99,6 +100,17 @@ def _columns(name: str) -> int:
         if len(lines) > 1 and len(widths) == 1 and widths != {1}:
             return widths.pop()
     return 1
+
+
+def read_text(name: str | Path, errors: DecodingErrors = "strict", *, option: str = "") -> Iterator[str]:
+    """The lines of a text that is given to a command. Raises as `read_lines`, and `DataError` for another format."""
+    try:
+        require_form(str(name), "text")
+    except DataError as error:
+        own = f"- < {shlex.quote(str(name))}"
+        error.hint = f"copy its sentences into a text file; given as standard input, {own}, it is read line by line"
+        raise
+    return read_lines(name, errors, option=option)
 
 
 def require_form(name: str, form: str) -> None:

@@ -1,7 +1,7 @@
 """Glossary: source phrases with their required translations.
 
-The file has an entry on each line: source phrase, tab, target phrase. Blank lines are skipped. Entries are matched from
-left to right, the longest one first, and every occurrence counts:
+The file has an entry on each line: source phrase, tab, target phrase. Blank lines and a header are skipped. Entries
+are matched from left to right, the longest one first, and every occurrence counts:
 
 * case: an entry without capitals also matches words with capitals (`dog`: Dog, DOG); an entry with capitals matches
   exactly. An exact match is preferred.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seq2seq import console
+from seq2seq.data.columns import is_header
 from seq2seq.data.files import read_lines
 from seq2seq.decoding.segmentation import in_word, is_unspaced, readable
 from seq2seq.errors import DataError
@@ -156,6 +157,10 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
                 raise DataError(
                     f"the {name} phrase is blank", where=f"{path}:{number}", hint="fill it in", code="data.glossary"
                 )
+        if number == 1 and is_header(sides, []):
+            names = f"'{sides[0]}' and '{sides[1]}'"
+            console.warn(f"{path}: the first line, {names}, is taken for a header; if it is an entry, put it elsewhere")
+            continue
         yield sides[0], sides[1], number
 
 

@@ -13,6 +13,7 @@ A line without a letter is copied. A span within a line is kept in one of two wa
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
@@ -141,8 +142,16 @@ class KeptText:
         return output.translate({_STAND_IN + number: span.text for number, span in enumerate(spans)})
 
     def lost(self, source: str, line: str, output: str) -> bool:
-        """Whether the output for a part of a line lacks a span. `source` is the part as it was encoded."""
-        return any(output.count(span) < count for span, count in self._required(source, line).items())
+        """Whether the output for a part of a line lacks a span. `source` is the part as it was encoded.
+
+        A number within a longer one, or a URL that goes on, is another number or URL.
+        """
+        required = self._required(source, line)
+        found = Counter(match[0] for match in FIXED_TEXT.finditer(output)) if required else Counter()
+        return any(
+            (found[span] if FIXED_TEXT.fullmatch(span) else output.count(span)) < count
+            for span, count in required.items()
+        )
 
     def phrases(self, source: str, ids: Sequence[int], line: str) -> tuple[tuple[int, ...], ...]:
         """The phrases that make an output hold the spans of a part of a line; none if they cannot be written."""

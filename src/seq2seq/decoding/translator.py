@@ -407,10 +407,9 @@ class Translator:
             texts = target.decode([h.tokens for h in hypotheses])
         if self._is_in_capitals(line, chunk.kept):
             texts = list(map(self._truecaser.raised, texts))
+        texts = [single_line(text).rstrip(" ") for text in texts]  # a hypothesis that is cut may end before a word
         translations = [
-            Translation(
-                line, single_line(text), h.score, h.log_probability, target.pieces(h.tokens), h.token_scores, h.cut
-            )
+            Translation(line, text, h.score, h.log_probability, target.pieces(h.tokens), h.token_scores, h.cut)
             for text, h in zip(texts, hypotheses, strict=True)
         ]
         return translations if options.search.sampling else distinct(translations)

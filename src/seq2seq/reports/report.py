@@ -9,7 +9,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from seq2seq.atomic_files import read_json_object, write_text
-from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose
+from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose, fine_tuning_findings
 from seq2seq.checks.identified_languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
 from seq2seq.config import Config, Source
@@ -174,7 +174,9 @@ def _findings(summary: RunSummary, translations: Translations | None) -> list[Di
     found = diagnose(texts.sources, texts.references, texts.hypotheses, summary.metrics, plan, penalty)
     if texts.hypotheses and (run := _run_text(summary)) is not None:
         found += text_findings(texts.sources, texts.references, texts.hypotheses, run)
-        found.sort(key=lambda finding: -finding.weight)
+    fell = [(name, float(old), float(new)) for test, _, name, old, new, _ in summary.before_and_after if test == "new"]
+    found += fine_tuning_findings(fell, training.optimizer.learning_rate)
+    found.sort(key=lambda finding: -finding.weight)
     return [finding._replace(command=finding.command.replace("RUN", quote(str(summary.path)))) for finding in found]
 
 

@@ -6,7 +6,10 @@ the old one. Its held-out pairs are not among them.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from seq2seq.config import Config
 from seq2seq.console import say, warn
@@ -19,6 +22,8 @@ from seq2seq.runs.fine_tuning import find_run
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.runs.run_data import check_data, prepare_data
 from seq2seq.sealed_records import DataRecord, Replay
+
+_ROWS_AT_ONCE = 65_536
 
 
 def earlier_data(run: RunDirectory) -> Prepared:
@@ -49,15 +54,20 @@ def with_replay(prepared: Prepared, config: Config, directory: RunDirectory) -> 
     if directory.has_checkpoints:
         record = (directory.load_data_record() or DataRecord()).replay
         return prepared if record is None else _joined(prepared, _same_as_before(record, directory), record)
-    if not config.training.replay:
+    if not config.training.init_from:
         return prepared
-    run, _ = find_run(Path(str(config.training.init_from)))
+    run, _ = find_run(Path(config.training.init_from))
+    if not config.training.replay:
+        if (known := _prepared_before((run.load_data_record() or DataRecord()).fingerprint)) is not None:
+            _warn_of_seen(prepared, known, run.path)
+        return prepared
     try:
         earlier = earlier_data(run)
         mixture = training_mixture(load_run_config(run), earlier)
     except UserError as error:
         warn(f"no pairs of the earlier run are repeated (training.replay): {error.what}")
         return prepared
+    _warn_of_seen(prepared, earlier, run.path)
     record = Replay(
         run=str(run.path),
         fingerprint=earlier.record["fingerprint"],
@@ -84,6 +94,26 @@ def training_mixture(config: Config, prepared: Prepared) -> Mixture:
 def _prepared_before(fingerprint: str | None) -> Prepared | None:
     """Prepared data in the cache; None if they are missing or damaged."""
     return None if fingerprint is None else open_prepared(cache_folder() / fingerprint)
+
+
+def _warn_of_seen(prepared: Prepared, earlier: Prepared, run: Path) -> None:
+    """Warn of held-out pairs whose sources are in the training text of the earlier run."""
+    splits = {"valid": prepared.valid_pairs, "test": prepared.test_pairs}
+    encode = earlier.tokenizers.source.encode
+    sources = {
+        split: [np.asarray(row, dtype=np.int32).tobytes() for row in encode([source for source, _ in pairs])]
+        for split, pairs in splits.items()
+    }
+    held_out, seen = set(chain.from_iterable(sources.values())), set()
+    for start in range(0, len(earlier.train) if held_out else 0, _ROWS_AT_ONCE):
+        rows, _ = earlier.train.rows(range(start, min(start + _ROWS_AT_ONCE, len(earlier.train))))
+        seen |= held_out.intersection(map(np.ndarray.tobytes, rows))
+    for split, own in sources.items():
+        if count := sum(row in seen for row in own):
+            warn(
+                f"{count:,} of {len(own):,} {split} sources are in the training text of {run}, which flatters the "
+                f"scores; a {split} set that it has not read: data.{split}"
+            )
 
 
 def _same_as_before(record: Replay, directory: RunDirectory) -> Prepared:

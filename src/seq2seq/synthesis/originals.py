@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from seq2seq.data.files import DecodingErrors, read_lines
+from seq2seq.data.files import DecodingErrors
+from seq2seq.data.formats import read_text
 from seq2seq.fixed_text import has_letter, is_blank
 from seq2seq.runs.loaded_run import LoadedRun
 
@@ -32,9 +33,9 @@ Drop = Callable[[Original, str, str], None]
 
 
 def file_lines(files: Sequence[str], errors: DecodingErrors, option: str) -> Iterator[Original]:
-    """The lines of several files, one after the other. Raises as `read_lines`."""
+    """The lines of several files, one after the other. Raises as `read_text`."""
     for name in files:
-        for number, text in enumerate(read_lines(name, errors, option=option), start=1):
+        for number, text in enumerate(read_text(name, errors, option=option), start=1):
             yield Original(name, number, text)
 
 
