@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from tests.cli.conftest import checkpoint_of
 
 from seq2seq.config import load_config
+from seq2seq.errors import DataError
 from seq2seq.runs.train import train
 from seq2seq.signals import Interrupted
 from seq2seq.training.metrics_log import RunReport
@@ -35,8 +37,8 @@ STEPS = 6
 pytestmark = pytest.mark.usefixtures("default_signals")
 
 
-def run(corpus: Path, folder: Path, overrides: list[str], stop_at: int | None) -> None:
-    """Train; with `stop_at`, SIGTERM comes during that update, and the same command continues."""
+def run(corpus: Path, folder: Path, overrides: list[str], stop_at: int | None, *, goes_on: bool = True) -> None:
+    """Train; with `stop_at`, SIGTERM comes during that update, and the same command continues where it `goes_on`."""
     config = load_config(
         [],
         [
@@ -73,6 +75,8 @@ def run(corpus: Path, folder: Path, overrides: list[str], stop_at: int | None) -
         if stop_at is not None:
             with pytest.raises(Interrupted):
                 train(config)
+            if not goes_on:
+                return
             # On a busy machine, timed products may say something else another time.
             patch.setattr("seq2seq.optimization.precision.bf16_speedup", lambda: 0.5)
         torch.manual_seed(99)  # a new process has another random state
@@ -97,3 +101,20 @@ def test_weights_and_optimizer_are_the_same_bits(name: str, stop_at: int, corpus
     assert whole.keys() == parts.keys()
     for tensor in whole:
         assert torch.equal(whole[tensor], parts[tensor]), tensor
+
+
+def test_a_corpus_that_has_moved_is_the_same_corpus(corpus: Path, tmp_path: Path) -> None:
+    """The names of its files were compared as settings, so that no run was resumed on a machine with other folders."""
+    settings = [*SIZE, *RUNS["transformer"], "training.num_workers=0"]
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(corpus, before)
+    run(before, tmp_path / "whole", settings, None)
+    run(before, tmp_path / "parts", settings, 3, goes_on=False)
+    before.rename(after)
+    with pytest.raises(DataError, match="no such file") as gone:
+        run(before, tmp_path / "parts", settings, None)
+    assert "where the corpus has moved: data.train=" in str(gone.value.hint)
+    run(after, tmp_path / "parts", settings, None)
+    whole, parts = last_state(tmp_path / "whole"), last_state(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole.keys() | parts.keys())
+    assert str(after) in (tmp_path / "parts" / "config.yaml").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from seq2seq.atomic_files import write_text
 from seq2seq.checkpoints.manifest import refuse_pickles
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.config.differences import differences
+from seq2seq.config.sources import FileSource, Source, TextSource
 from seq2seq.config.yaml import add_comments
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
@@ -96,6 +97,9 @@ def check_run_config(directory: RunDirectory, config: Config) -> None:
         return
     # Before the first checkpoint it may be a file of the user, which need not be complete.
     before = _read_whole(directory.config) if directory.has_checkpoints else load_config([directory.config])
+    record = directory.load_data_record() if directory.has_checkpoints else None
+    if record is not None and record.inputs:  # `check_data` compares the content
+        before, config = _without_places(before), _without_places(config)
     if changes := config_changes(before, config):
         more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
         shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
@@ -112,6 +116,22 @@ def check_run_config(directory: RunDirectory, config: Config) -> None:
             code="config.changed",
             hint=f"put the old values back{old}, or train into another run directory with -o{start}",
         )
+
+
+def _without_places(config: Config) -> Config:
+    """The config with one name for all files of training and validation text: a corpus may have been moved."""
+
+    def unnamed(source: Source) -> Source:
+        match source:
+            case TextSource():
+                return source.model_copy(update={"source": "FILE", "target": "FILE"})
+            case FileSource():
+                return source.model_copy(update={source.form: "FILE"})
+            case _:
+                return source
+
+    splits = {split: tuple(map(unnamed, getattr(config.data, split))) for split in ("train", "valid")}
+    return config.model_copy(update={"data": config.data.model_copy(update=splits)})
 
 
 def save_run_config(directory: RunDirectory, config: Config, reasons: Mapping[str, str]) -> None:

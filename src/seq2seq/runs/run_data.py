@@ -67,9 +67,11 @@ def input_changes(record: DataRecord, config: Config, *, skip_unavailable: bool)
                     continue
             try:
                 now = Input.model_validate(inputs.facts(source))
-            except (DataError, UsageError, NetworkError):
+            except (DataError, UsageError, NetworkError) as error:
                 if skip_unavailable:
                     continue
+                if error.code == "data.no-file":
+                    error.hint = f"{error.hint}; where the corpus has moved: data.{split}=[{{source: FILE, ...}}]"
                 raise
             if split == "test" and now.settings != before.settings:
                 continue
