@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Runner
 
+from seq2seq.evaluation.significance import MetricTest, SystemScore
 from seq2seq.reports.compare import Comparison, comparison_text, short_names
 from seq2seq.reports.run_summary import summarise
 
@@ -135,6 +136,31 @@ def test_an_evaluation_beside_a_baseline(runs: Path, seq2seq: Runner, tmp_path: 
     assert seq2seq(*given, first).code == 2
     (tmp_path / "short").write_text("one\n", encoding="utf-8")
     assert seq2seq(*given, tmp_path / "short").code == 3
+
+
+def test_means_over_seeds(runs: Path, seq2seq: Runner) -> None:
+    summary = summarise(runs / "first")
+    scores = [SystemScore(value, 1.0) for value in (30.0, 32.0, 28.0)]
+    tests = [MetricTest("BLEU", "nrefs:1", scores)]
+    settings = {"seed": ["1", "2", "1"], "model.dropout": ["0.1", "0.1", "0.2"], "training.log_every": ["1", "2", "1"]}
+    comparison = Comparison(["a", "b", "c"], [summary] * 3, settings, tests, "")
+    together, alone = comparison.seeds
+    assert (together.names, alone.names) == (["a", "b"], ["c"])
+    assert together.scores["BLEU"] == pytest.approx((31.0, 2**0.5))
+    assert alone.scores == {"BLEU": (28.0, None)}
+    shown = comparison_text(comparison)
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["a,", "b", "2", "31.00", "±", "1.41"] in rows
+    assert ["c", "1", "28.00"] in rows
+    assert not comparison._replace(settings={"model.dropout": ["1", "2", "3"]}).seeds
+    assert not comparison._replace(tests=[]).seeds
+
+    config = runs / "second" / "config.yaml"
+    text = config.read_text(encoding="utf-8").replace("learning_rate: 0.001", "learning_rate: 0.005")
+    config.write_text(text.replace("seed: 1\n", "seed: 2\n", 1), encoding="utf-8")
+    [found] = compared(seq2seq, runs / "first", runs / "second")["seeds"]  # type: ignore[misc]
+    assert found["runs"] == ["first", "second"]
+    assert found["scores"]["BLEU"]["standard_deviation"] == 0
 
 
 def test_several_settings_that_differ_have_no_single_cause() -> None:

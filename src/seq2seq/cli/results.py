@@ -128,6 +128,15 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for test in comparison.tests
         ],
+        "seeds": [
+            {
+                "runs": group.names,
+                "scores": {
+                    name: {"mean": mean, "standard_deviation": spread} for name, (mean, spread) in group.scores.items()
+                },
+            }
+            for group in comparison.seeds
+        ],
         "verdicts": comparison.verdicts,
         "remark": comparison.remark,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,14 @@ _UNINTERESTING = ("name", "run_directory")
 _NO_CAUSES = ("training.validate_every", "training.log_every", "training.tracker")
 """Settings that change what is measured of a training, and none of its updates."""
 _CURVE_ROWS = 10
+
+
+class SeedGroup(NamedTuple):
+    """Runs that differ in their seed alone."""
+
+    names: list[str]
+    scores: dict[str, tuple[float, float | None]]
+    """Mean and sample standard deviation of each metric; None for a single run."""
 
 
 class Comparison(NamedTuple):
@@ -56,9 +65,31 @@ class Comparison(NamedTuple):
             if place > 0
         ]
 
+    @property
+    def seeds(self) -> list[SeedGroup]:
+        """The runs in groups with the same settings but for `seed`; empty if no group has several, or without tests."""
+        free = ("seed", *_NO_CAUSES)
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for place in range(len(self.runs)):
+            key = tuple(values[place] for setting, values in self.settings.items() if setting not in free)
+            groups.setdefault(key, []).append(place)
+        if not self.tests or len(groups) == len(self.runs):
+            return []
+        return [
+            SeedGroup(
+                [self.names[place] for place in places], {test.metric: _mean(test, places) for test in self.tests}
+            )
+            for places in groups.values()
+        ]
+
     def _causes(self, place: int) -> str:
         changed = [key for key, values in self.settings.items() if values[place] != values[0] and key not in _NO_CAUSES]
         return f". {len(changed)} settings differ, so no single one explains it" if len(changed) > 1 else ""
+
+
+def _mean(test: MetricTest, places: Sequence[int]) -> tuple[float, float | None]:
+    values = [test.scores[place].value for place in places]
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def compare(paths: Sequence[Path]) -> Comparison:
@@ -131,6 +162,8 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     yield Section("Is the difference real?", _verdicts(comparison))
     if comparison.tests:
         yield _scores(comparison)
+    if comparison.seeds:
+        yield _means(comparison)
     yield from _curves(comparison)
     yield Section("Cost", [Table(("", *comparison.names), comparison.cost())])
     if comparison.settings:
@@ -161,6 +194,24 @@ def _scores(comparison: Comparison) -> Section:
     signatures = [(test.metric, test.signature) for test in comparison.tests]
     blocks: list[Block] = [Table(("metric", *comparison.names), rows), Paragraph(explained), Table((), signatures)]
     return Section(f"Scores of {comparison.runs[0].test_sentences:,} test sentences", blocks)
+
+
+def _means(comparison: Comparison) -> Section:
+    """Means over seeds. What is tested above is the choice of sentences; these deviations are those of the training."""
+    rows = [
+        (
+            ", ".join(group.names),
+            f"{len(group.names)}",
+            *(
+                f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
+                for mean, spread in group.scores.values()
+            ),
+        )
+        for group in comparison.seeds
+    ]
+    table = Table(("runs", "seeds", *(test.metric for test in comparison.tests)), rows)
+    explained = "Runs in a row differ in `seed` alone. ± sample standard deviation over the seeds."
+    return Section("Means over seeds", [table, Paragraph(explained)])
 
 
 def _curves(comparison: Comparison) -> Iterator[Section]:
