@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from seq2seq.config.settings import TokenizerSettings
 from seq2seq.data import order as ordering
-from seq2seq.data.batch_plan import Cursor, plan_epoch
+from seq2seq.data.batch_plan import BatchType, Cursor, plan_rows
 from seq2seq.data.batches import Batch, TrainingBatches, collate
-from seq2seq.data.order import Mixture
+from seq2seq.data.order import Mixture, Rows
 from seq2seq.data.store import Store, StoreWriter
 from seq2seq.errors import CheckpointError, ConfigError, DataError, WorkerError
 from seq2seq.special_tokens import BOS, EOS, PAD
@@ -33,21 +33,28 @@ def columns(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     return table[:, 0], table[:, 1]
 
 
-@given(LENGTHS, st.integers(31, 300), st.integers(0, 5), st.integers(0, 5))
-def test_token_plans(pairs: list[tuple[int, int]], budget: int, seed: int, epoch: int) -> None:
+def planned(
+    sources: np.ndarray, targets: np.ndarray, size: int, unit: BatchType = "tokens", key: int = 0
+) -> list[Rows]:
+    plan = plan_rows(np.arange(len(sources)), sources, targets, batch_size=size, batch_type=unit, key=key)
+    return [plan.rows(number) for number in range(len(plan))]
+
+
+@given(LENGTHS, st.integers(31, 300), st.integers(0, 5))
+def test_token_plans(pairs: list[tuple[int, int]], budget: int, key: int) -> None:
     sources, targets = columns(pairs)
-    plan = plan_epoch(sources, targets, batch_size=budget, batch_type="tokens", seed=seed, epoch=epoch)
+    plan = planned(sources, targets, budget, key=key)
     assert sorted(row for rows in plan for row in rows.tolist()) == list(range(len(pairs)))
     for rows in plan:
         assert len(rows) * (max(sources[rows].max(), targets[rows].max()) + 1) <= budget
-    again = plan_epoch(sources, targets, batch_size=budget, batch_type="tokens", seed=seed, epoch=epoch)
+    again = planned(sources, targets, budget, key=key)
     assert [rows.tolist() for rows in plan] == [rows.tolist() for rows in again]
 
 
 @given(LENGTHS, st.integers(1, 20))
 def test_sentence_plans(pairs: list[tuple[int, int]], size: int) -> None:
     sources, targets = columns(pairs)
-    plan = plan_epoch(sources, targets, batch_size=size, batch_type="sentences", seed=1, epoch=0)
+    plan = planned(sources, targets, size, "sentences")
     assert sorted(row for rows in plan for row in rows.tolist()) == list(range(len(pairs)))
     assert sorted((len(rows) for rows in plan), reverse=True)[: len(pairs) // size] == [size] * (len(pairs) // size)
     assert len(plan) == -(-len(pairs) // size)
@@ -56,30 +63,7 @@ def test_sentence_plans(pairs: list[tuple[int, int]], size: int) -> None:
 def test_token_batches_are_as_large_as_fits() -> None:
     """Cutting is greedy: the first row of the next batch (in sorted order) would not have fitted."""
     sources, targets = columns([(9, 9)] * 100)
-    plan = plan_epoch(sources, targets, batch_size=105, batch_type="tokens", seed=0, epoch=0)
-    assert [len(rows) for rows in plan] == [10] * 10
-
-
-def test_epochs_and_seeds_differ() -> None:
-    sources, targets = columns([(n % 7 + 1, n % 5 + 1) for n in range(200)])
-    plans = {
-        str(
-            [
-                rows.tolist()
-                for rows in plan_epoch(sources, targets, batch_size=64, batch_type="tokens", seed=seed, epoch=epoch)
-            ]
-        )
-        for seed in (1, 2)
-        for epoch in (0, 1)
-    }
-    assert len(plans) == 4
-
-
-def test_a_pair_over_the_budget_names_the_value() -> None:
-    sources, targets = columns([(3, 3), (50, 4)])
-    with pytest.raises(ConfigError, match=r"training\.batch_size=51"):
-        plan_epoch(sources, targets, batch_size=50, batch_type="tokens", seed=0, epoch=0)
-    assert plan_epoch(sources, targets, batch_size=51, batch_type="tokens", seed=0, epoch=0)
+    assert [len(rows) for rows in planned(sources, targets, 105)] == [10] * 10
 
 
 def test_little_of_a_batch_is_padding() -> None:
@@ -87,7 +71,7 @@ def test_little_of_a_batch_is_padding() -> None:
     count, randomness = 50_000, np.random.default_rng(0)
     sources = np.clip(randomness.gamma(4, 6, count), 1, 250).astype(np.int32)
     targets = np.clip(sources * randomness.normal(1, 0.2, count), 1, 250).astype(np.int32)
-    plan = plan_epoch(sources, targets, batch_size=8192, batch_type="tokens", seed=0, epoch=0)
+    plan = planned(sources, targets, 8192)
     cells = sum(len(rows) * (int(sources[rows].max()) + int(targets[rows].max()) + 2) for rows in plan)
     assert 1 - (sources.sum() + targets.sum() + 2 * count) / cells < 0.08
 
@@ -189,6 +173,11 @@ def test_an_epoch_of_pools_holds_every_pair_once(text_store: Store, sampler: Sub
             for batch, _ in read:
                 assert max(batch.source.numel(), batch.target_in.numel()) <= 400
     assert orders[0] != orders[1]
+
+
+def test_epochs_and_seeds_differ(text_store: Store) -> None:
+    plans = [open_text(text_store, seed=seed).plan(epoch, 0) for seed in (1, 2) for epoch in (0, 1)]
+    assert len({tuple(plan.rows(0).tolist()) for plan in plans}) == 4
 
 
 @pytest.mark.parametrize("with_sampler", [False, True])

@@ -8,9 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.data.order import POOL, Mixture, Rows
+from seq2seq.data.order import POOL, Rows
 from seq2seq.errors import ConfigError
-from seq2seq.random_streams import stream_key
 
 Lengths = npt.NDArray[np.integer]
 BatchType = Literal["tokens", "sentences"]
@@ -67,40 +66,6 @@ def plan_rows(
         cuts = [*range(0, len(order), batch_size), len(order)]
     shuffled = np.random.Generator(np.random.PCG64(key)).permutation(len(cuts) - 1).tolist()
     return EpochPlan(rows[order], cuts, shuffled)
-
-
-def plan_epoch(
-    source_lengths: Lengths,
-    target_lengths: Lengths,
-    *,
-    batch_size: int,
-    batch_type: BatchType,
-    seed: int,
-    epoch: int,
-) -> list[Rows]:
-    """Row numbers of all batches of an epoch, for a corpus that fits into memory; each row is in exactly one batch.
-
-    Raises:
-        ConfigError: a single pair exceeds the budget.
-    """
-    if len(source_lengths) == 0:
-        return []
-    widest = int(max(source_lengths.max(), target_lengths.max())) + 1
-    require_room(widest, batch_size, batch_type)
-    mixture = Mixture.of([len(source_lengths)])
-    batches: list[Rows] = []
-    for pool in range(mixture.pools):
-        rows = mixture.rows(seed, epoch, pool)
-        plan = plan_rows(
-            rows,
-            source_lengths[rows],
-            target_lengths[rows],
-            batch_size=batch_size,
-            batch_type=batch_type,
-            key=stream_key(seed, "batches", epoch, pool),
-        )
-        batches += [plan.rows(number) for number in range(len(plan))]
-    return batches
 
 
 def require_room(widest: int, batch_size: int, batch_type: BatchType) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -16,8 +17,8 @@ from seq2seq.atomic_files import write_text
 from seq2seq.checkpoints.checkpoint import load_model_tensors, model_tensors, state_of
 from seq2seq.checkpoints.folder import AVERAGED, CheckpointFolder
 from seq2seq.console import say, warn
-from seq2seq.data.batch_plan import plan_epoch
-from seq2seq.data.batches import collate
+from seq2seq.data.batch_plan import Cursor
+from seq2seq.data.batches import TrainingBatches
 from seq2seq.data.prepare import Prepared
 from seq2seq.data.store import Store
 from seq2seq.decoding.engine import NativeEngine
@@ -143,18 +144,11 @@ def _loss_and_tokens(model: Seq2SeqModel, store: Store | None, precision: Precis
     if store is None or len(store) == 0:
         return [0.0, 0.0]
     longest = int(max(store.source_lengths.max(), store.target_lengths.max())) + 1
-    plan = plan_epoch(
-        store.source_lengths,
-        store.target_lengths,
-        batch_size=max(_BATCH_TOKENS, longest),
-        batch_type="tokens",
-        seed=0,
-        epoch=0,
-    )
+    data = TrainingBatches(store, batch_size=max(_BATCH_TOKENS, longest), batch_type="tokens", seed=0)
     model.eval()
     total, tokens = 0.0, 0
-    for rows in plan[ranks.rank :: ranks.size]:
-        batch = collate(*store.rows(rows)).to(precision.device)
+    for batch, _ in islice(data.epoch(Cursor()), ranks.rank, None, ranks.size):
+        batch = batch.to(precision.device)
         with precision.autocast():
             hidden = model(batch.source, batch.target_in)
             total += float(summed_loss(model.output, hidden, batch.target_out).nll)
