@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from torch import nn
 
@@ -24,9 +24,8 @@ from seq2seq.checkpoints.train_state import TrainState
 from seq2seq.config import TrainingSettings
 from seq2seq.console import say, warn
 from seq2seq.data.batch_plan import Cursor
-from seq2seq.data.batches import Batch, loader_error
+from seq2seq.data.batches import Batch, TrainingBatches, loader_error
 from seq2seq.distributed.ranks import Ranks, UpdateTotals, agreed_stop, sum_update
-from seq2seq.errors import ResourceError
 from seq2seq.evaluation.metrics import perplexity
 from seq2seq.failpoints import reach
 from seq2seq.models.interface import Seq2SeqModel
@@ -58,30 +57,8 @@ _CAUTION = 2.0
 OnPace = Callable[[float], object]
 """Called once with the seconds that one update takes."""
 
-
-class TrainingData(Protocol):
-    """Training data as the loop sees it; `data.batches.TrainingBatches` implements it."""
-
-    def epoch(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """Batches from the cursor to the end of its epoch, each with the cursor after it."""
-        ...
-
-    @property
-    def pairs_per_epoch(self) -> int:
-        """Number of pairs in one epoch."""
-        ...
-
-    def longest(self) -> Batch:
-        """The batch that needs the most memory."""
-        ...
-
-
-class Validate(Protocol):
-    """Validation of the model; returns None on every rank if `stop` interrupted it."""
-
-    def __call__(self, step: int, stop: StopRequest) -> Validation | None:
-        """Validate the model after `step` updates."""
-        ...
+Validate = Callable[[int, StopRequest], Validation | None]
+"""Validation of the model after a number of updates; returns None on every rank if the request interrupted it."""
 
 
 def grouped(batches: Iterator[tuple[Batch, Cursor]], size: int) -> Iterator[tuple[list[Batch], Cursor]]:
@@ -173,7 +150,7 @@ class Trainer:
         self._totals = RunningTotals(self.ranks)
         self._open_report = report
 
-    def fit(self, data: TrainingData, share: float = 1.0, on_pace: OnPace | None = None) -> TrainState:
+    def fit(self, data: TrainingBatches, share: float = 1.0, on_pace: OnPace | None = None) -> TrainState:
         """Train to the end, starting from the last checkpoint if there is one.
 
         Args:
@@ -238,7 +215,7 @@ class Trainer:
         if self.state.step > max_steps and not self.state.finished:
             say(f"training.max_steps {max_steps:,} has been passed: the run ends here")
 
-    def rehearse(self, data: TrainingData) -> None:
+    def rehearse(self, data: TrainingBatches) -> None:
         """Try one step on the largest batch, without a trace; see `training.rehearsal`.
 
         Raises:
@@ -253,7 +230,7 @@ class Trainer:
         """Whether the largest batch is tried before the first update; on a CPU a first update shows whether it must."""
         return self.precision.device.type != "cpu"
 
-    def _may_run_short(self, data: TrainingData, group: list[Batch]) -> bool:
+    def _may_run_short(self, data: TrainingBatches, group: list[Batch]) -> bool:
         """True if the largest batch, unless it was rehearsed, might not fit into memory, after a first update has shown
         what batches need.
 
@@ -266,10 +243,10 @@ class Trainer:
         needed = _CAUTION * peak_memory(device) * max(1.0, largest / ranks / first)
         return ranks * needed > free_memory(device)
 
-    def time_steps(self, data: TrainingData) -> float:
+    def time_steps(self, data: TrainingBatches) -> float:
         """Seconds of one update, from a few that leave no trace. Every rank must call it."""
-        losses, first = self._wrapped_losses(), None
-        durations: list[float] = []
+        self._wrapped_losses()  # gives all ranks the weights of rank 0, which must outlive the rehearsal
+        first, durations = None, list[float]()
         with rehearsing(self.model, self.optimizer, self.precision), StopRequest() as stop:
             self.model.train()
             groups = grouped(data.epoch(Cursor()), self.settings.accumulation_steps)
@@ -279,28 +256,31 @@ class Trainer:
                 if totals.stop or suffice(durations, totals.seconds):
                     break
                 first = first or group
-                try:
-                    update = train_step(
-                        losses,
-                        group,
-                        self.optimizer,
-                        self.precision,
-                        max_gradient_norm=self.settings.max_gradient_norm,
-                        target_tokens=totals.target_tokens,
-                    )
-                    float(update.loss)  # waits for the device
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    raise self._out_of_memory("in a timed step", group) from None
+                self._train_step(group, totals.target_tokens, "in a timed step", waits=True)
                 durations.append(time.monotonic() - begin)
         if first is not None and self._may_run_short(data, first):
             self.rehearse(data)
         return typical(durations)
 
-    def _out_of_memory(self, when: str, group: list[Batch]) -> ResourceError:
-        is_saved, ranks = bool(self.checkpoints.steps()), self.ranks.size
-        return out_of_memory_error(self.settings, self.precision.device, when, group, ranks=ranks, is_saved=is_saved)
+    def _train_step(self, group: list[Batch], target_tokens: int, when: str, *, waits: bool = False) -> UpdateReport:
+        """One update from a group of batches; `waits` for the device, and names `when` in its error.
+
+        Raises:
+            ResourceError: it does not fit into memory.
+        """
+        losses, norm = self._wrapped_losses(), self.settings.max_gradient_norm
+        try:
+            update = train_step(
+                losses, group, self.optimizer, self.precision, max_gradient_norm=norm, target_tokens=target_tokens
+            )
+            if waits:
+                float(update.loss)
+            return update
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            is_saved, ranks, device = bool(self.checkpoints.steps()), self.ranks.size, self.precision.device
+            raise out_of_memory_error(self.settings, device, when, group, ranks=ranks, is_saved=is_saved) from None
 
     def _wrapped_losses(self) -> nn.Module:
         if self._distributed_losses is None:
@@ -308,7 +288,7 @@ class Trainer:
         return self._distributed_losses
 
     def _run_updates(
-        self, data: TrainingData, report: Report, stop: StopRequest, share: float, on_pace: OnPace | None
+        self, data: TrainingBatches, report: Report, stop: StopRequest, share: float, on_pace: OnPace | None
     ) -> None:
         settings, state, timer = self.settings, self.state, StepTimer(on_pace)
         is_fp16, vocabulary = self.precision.choice.name == "fp16", self.model.output.out_features
@@ -344,7 +324,7 @@ class Trainer:
         if self.stopping.is_done():
             self._finish(report, stop)
 
-    def _groups(self, data: TrainingData, share: float) -> Iterator[tuple[list[Batch], Cursor]]:
+    def _groups(self, data: TrainingBatches, share: float) -> Iterator[tuple[list[Batch], Cursor]]:
         """The batches of one update after another, with the cursor after them, until the run ends or pauses."""
         while not self.stopping.is_done() and not self._pauses(share):
             for group in grouped(data.epoch(self.state.cursor), self.settings.accumulation_steps):
@@ -376,19 +356,9 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         self.model.train()
         reach("step.begin")
-        try:
-            update = train_step(
-                self._wrapped_losses(),
-                group,
-                self.optimizer,
-                self.precision,
-                max_gradient_norm=settings.max_gradient_norm,
-                target_tokens=totals.target_tokens,
-            )._replace(source_tokens=totals.source_tokens)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise self._out_of_memory(f"at step {state.step + 1:,}", group) from None
+        update = self._train_step(group, totals.target_tokens, f"at step {state.step + 1:,}")._replace(
+            source_tokens=totals.source_tokens
+        )
         if self.precision.device.type not in ASYNCHRONOUS:  # there this would wait; the log line checks
             loss, norm = float(update.loss) / update.target_tokens, float(update.gradient_norm)
             watch.check_update(loss, norm, rate, group)
