@@ -205,9 +205,6 @@ def test_phrases_and_diversity_are_honoured() -> None:
 @pytest.mark.parametrize(
     ("options", "phrases"),
     [
-        (SearchOptions(sampling=Sampling(), diversity=0.5), ()),
-        (SearchOptions(sampling=Sampling()), ((5,),)),
-        (SearchOptions(n_best=2, diversity=0.5), ((5,),)),
         (SearchOptions(beam_size=0), ()),
         (SearchOptions(beam_size=0), ((5,),)),
         (SearchOptions(diversity=-1.0), ()),

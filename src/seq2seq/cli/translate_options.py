@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from seq2seq.cli.options import exclude, require
 from seq2seq.console import say
@@ -37,7 +37,7 @@ class DecodingOptions(NamedTuple):
     top_p: float
     seed: int
     mbr: int | None
-    mbr_utility: str
+    mbr_utility: Literal["chrf", "bleu"]
     glossary: Path | None
     replace_unknown: bool
     paragraphs: bool

@@ -129,15 +129,6 @@ class NativeEngine(Engine):
 
     def search(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
         check(sentences, options)
-        wants_more = options.diversity > 0 or any(sentence.phrases for sentence in sentences)
-        if options.sampling is not None and wants_more:
-            raise UsageError(
-                "samples know neither phrases nor diversity", hint="search with a beam instead", code="usage.conflict"
-            )
-        if options.diversity > 0 and any(sentence.phrases for sentence in sentences):
-            raise UsageError(
-                "diverse outputs cannot be made to hold phrases", hint="set the diversity to 0", code="usage.conflict"
-            )
         if not sentences:
             return []
         if self.dtype == torch.int8 and not self._is_compiled:

@@ -29,17 +29,7 @@ class EnsembleModel(Seq2SeqModel):
     """
 
     def __init__(self, members: Sequence[Seq2SeqModel]) -> None:
-        """Raises `UsageError` for no members, or vocabularies of different sizes."""
         super().__init__()
-        if not members:
-            raise UsageError("an ensemble needs at least one model", code="search.ensemble")
-        sizes = [member.output.out_features for member in members]
-        if len(set(sizes)) > 1:
-            raise UsageError(
-                f"the vocabularies of an ensemble differ in size: {', '.join(map(str, sizes))} entries",
-                hint="ensemble runs that were trained with the same tokenizer",
-                code="search.ensemble",
-            )
         self.members = nn.ModuleList(members)
 
     @property

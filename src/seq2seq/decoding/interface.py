@@ -56,10 +56,11 @@ class SearchOptions(NamedTuple):
     min_length_ratio: float = 0.0
     """Minimum length of an output in tokens, without EOS: int(ratio * source tokens)."""
     sampling: Sampling | None = None
-    """Draws `n_best` outputs in place of a search for the best."""
+    """Draws `n_best` outputs in place of a search for the best; without diversity and phrases."""
     diversity: float = 0.0
     """Diversity strength of diverse beam search (Vijayakumar et al. 2018): penalty of a token, in nats, for each
-    earlier group that chose it at the same position. There are `n_best` groups; 0 is ordinary beam search."""
+    earlier group that chose it at the same position. There are `n_best` groups; 0 is ordinary beam search, which alone
+    takes phrases."""
     words: WordTokens | None = None
     """Keeps prefixes and phrases whole words, and phrases within the sentence: a hypothesis that the model would end
     without its phrases is dropped in favour of others."""

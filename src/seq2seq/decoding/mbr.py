@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -20,27 +20,20 @@ from seq2seq.decoding.interface import Engine, EngineWrapper, Hypothesis, Search
 from seq2seq.errors import UsageError
 from seq2seq.tokenizers.base import Tokenizer
 
-UTILITIES = ("chrf", "bleu")
-"""Utilities of `mbr_choose`."""
-
+Utility = Literal["chrf", "bleu"]
 _BLEU_ORDER = 4
 
 Matrix = Float64[np.ndarray, "U U"]
 
 
-def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str = "13a") -> int:
+def mbr_choose(samples: Sequence[str], utility: Utility = "chrf", *, tokenize: str = "13a") -> int:
     """The index of the sample with the highest mean utility, with all samples as references; ties go to the first.
 
     Args:
-        samples: texts drawn for one source line, duplicates included.
+        samples: texts drawn for one source line, at least one, duplicates included.
         utility: `chrf` or `bleu`.
         tokenize: sacrebleu's tokenizer, for `bleu` only.
-
-    Raises:
-        UsageError: no samples, or an unknown utility.
     """
-    if not samples:
-        raise UsageError("minimum Bayes risk needs at least one sample", code="usage.value")
     texts = list(dict.fromkeys(samples))
     counts = dict.fromkeys(texts, 0)
     for sample in samples:
@@ -50,18 +43,13 @@ def mbr_choose(samples: Sequence[str], utility: str = "chrf", *, tokenize: str =
     return list(samples).index(texts[expected.argmax()])
 
 
-def utilities(texts: Sequence[str], utility: str, *, tokenize: str = "13a") -> Matrix:
-    """Utility of each text (row) with each text (column) as its reference: sacrebleu's `sentence_score`, 0 to 100.
-
-    Raises:
-        UsageError: an unknown utility.
-    """
+def utilities(texts: Sequence[str], utility: Utility, *, tokenize: str = "13a") -> Matrix:
+    """Utility of each text (row) with each text (column) as its reference: sacrebleu's `sentence_score`, 0 to 100."""
     match utility:
         case "chrf":
             return _chrf(texts)
         case "bleu":
             return _bleu(texts, tokenize)
-    raise UsageError(f"no utility {utility!r}", hint="one of " + ", ".join(UTILITIES), code="usage.choice")
 
 
 def _chrf(texts: Sequence[str]) -> Matrix:
@@ -151,8 +139,7 @@ class MBROptions(NamedTuple):
 
     samples: int
     """Number of samples for each sentence."""
-    utility: str = "chrf"
-    """chrf or bleu."""
+    utility: Utility = "chrf"
     tokenize: str = "13a"
     """sacrebleu's tokenizer, for BLEU only."""
 

@@ -16,7 +16,7 @@ from seq2seq.decoding.engine import NativeEngine, inference
 from seq2seq.decoding.interface import Engine, SearchOptions, Sentence
 from seq2seq.decoding.segmentation import single_line
 from seq2seq.decoding.text_batches import batches_by_length, encode_texts, padded
-from seq2seq.errors import CheckpointError, DataError
+from seq2seq.errors import CheckpointError
 from seq2seq.evaluation.metrics import MetricResult, bleu
 from seq2seq.export.folder import Trained
 from seq2seq.special_tokens import BOS, EOS, SPECIAL_TOKENS
@@ -94,14 +94,7 @@ class Reference:
         """Translate the first `count` lines of `trained.pairs` that have at most `longest` tokens.
 
         Without pairs the sentences are random tokens, and no BLEU is computed.
-
-        Raises:
-            DataError: `count` is below 1.
         """
-        if count < 1:
-            raise DataError(
-                f"an export cannot be checked with {count} sentences", hint="--sentences 200", code="data.too-few"
-            )
         self._trained = trained
         decoding = trained.config.decoding
         self.options = SearchOptions(
