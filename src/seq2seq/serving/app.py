@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from seq2seq.console import warn
@@ -35,15 +34,6 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 _CLIENT_GONE = 499
 """As nginx writes it into its log; nobody receives it."""
-
-
-class JsonResponse(Response):
-    """JSON with characters as they are."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
 
 
 class Service:
@@ -137,8 +127,8 @@ class Service:
         for answer, guess in zip(answers, guesses, strict=False):
             answer["detectedLanguage"] = guess._asdict()
         if not fields.is_list:
-            return JsonResponse(answers[0])
-        return JsonResponse({name: [answer[name] for answer in answers] for name in answers[0]})
+            return JSONResponse(answers[0])
+        return JSONResponse({name: [answer[name] for answer in answers] for name in answers[0]})
 
     def _direction(self, source: str, target: str) -> Direction | None:
         """The run for a pair of languages; None for a pair of equal ones, whose text stays. Raises `Refusal` (400)."""
@@ -176,7 +166,7 @@ class Service:
         self.access.check_key(request, body)
         texts = texts_of(body, self.limits)
         found = [[guess._asdict() for guess in self._detector.detect(text)] for text in texts]
-        return JsonResponse(found if isinstance(body["q"], list) else found[0])
+        return JSONResponse(found if isinstance(body["q"], list) else found[0])
 
     async def _page(self, request: Request) -> Response:
         headers = {"content-security-policy": self._policy, "referrer-policy": "no-referrer"}
@@ -189,7 +179,7 @@ class Service:
         for target in {each.target for each in self.directions.values()}:
             targets.setdefault(target, [])
         rows = [{"code": code, "name": language_name(code), "targets": targets[code]} for code in sorted(targets)]
-        return JsonResponse(rows)
+        return JSONResponse(rows)
 
     async def _settings(self, request: Request) -> Response:
         """What LibreTranslate tells its page."""
@@ -206,19 +196,15 @@ class Service:
             "supportedFilesFormat": [],
             "filesTranslation": False,
         }
-        return JsonResponse(settings | {"language": languages})
+        return JSONResponse(settings | {"language": languages})
 
     async def _health(self, request: Request) -> Response:
-        if all(run.batcher is not None and run.batcher.is_alive for run in self.runs):
-            return JsonResponse({"status": "ok"})
-        return JsonResponse({"status": "the translation has stopped"}, 503)
+        if all(run.batcher.is_alive for run in self.runs):
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "the translation has stopped"}, 503)
 
     async def _metrics(self, request: Request) -> Response:
-        figures = {
-            run.name: (run.batcher.waiting, run.batcher.rounds, run.batcher.sentences)
-            for run in self.runs
-            if run.batcher is not None
-        }
+        figures = {run.name: (run.batcher.waiting, run.batcher.rounds, run.batcher.sentences) for run in self.runs}
         return Response(self.metrics.text(figures), media_type="text/plain; version=0.0.4")
 
 
@@ -278,4 +264,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _error(status: int, message: str) -> Response:
-    return JsonResponse({"error": message}, status)
+    return JSONResponse({"error": message}, status)

@@ -42,7 +42,7 @@ class _Request(Generic[Result]):
 
 
 class Batcher(Generic[Result]):
-    """A thread that translates the sentences of all requests, batch by batch.
+    """A thread that translates the sentences of all requests, batch by batch, once it is started.
 
     Attributes:
         rounds: number of batches so far.
@@ -63,6 +63,9 @@ class Batcher(Generic[Result]):
         self._has_work = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="translate", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     @property
@@ -110,7 +113,8 @@ class Batcher(Generic[Result]):
     def close(self, seconds: float = 60.0) -> None:
         """As `abort`; waits for the running round, and ends the thread."""
         self.abort()
-        self._thread.join(seconds)
+        if self.is_alive:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         while True:

@@ -87,8 +87,7 @@ class ServedRun:
             self._aligner = loaded.aligner()
         longest = own.engine.max_source_length
         self._longest = min(own.settings.max_source_tokens, max(2, longest) - 1 if longest else 1 << 30)
-        self._limits = limits
-        self.batcher: Batcher[Translated] | None = None
+        self.batcher = Batcher(self._translate, max_tokens=_ROUND_TOKENS, max_waiting=limits.waiting)
 
     @property
     def name(self) -> str:
@@ -110,13 +109,12 @@ class ServedRun:
         self._translate(["."], RequestOptions())
 
     def start(self) -> None:
-        """Start the batcher."""
-        self.batcher = Batcher(self._translate, max_tokens=_ROUND_TOKENS, max_waiting=self._limits.waiting)
+        """See `Batcher.start`."""
+        self.batcher.start()
 
     def close(self) -> None:
         """End the batcher's thread and the worker processes."""
-        if self.batcher is not None:
-            self.batcher.close()
+        self.batcher.close()
         self.translator.close()
 
     def read(self, text: str, tag: str, *, is_html: bool) -> Document:
@@ -125,12 +123,10 @@ class ServedRun:
 
     def admit(self) -> None:
         """See `Batcher.admit`."""
-        assert self.batcher is not None
         self.batcher.admit()
 
     def submit(self, sentences: Sequence[str], tag: str, wanted: RequestOptions) -> Future[list[Translated]]:
         """See `Batcher.submit`."""
-        assert self.batcher is not None
         texts = [tag + sentence for sentence in sentences]
         return self.batcher.submit(list(map(Text, texts, self._lengths(texts))), wanted)
 

@@ -126,8 +126,7 @@ class Server(uvicorn.Server):
 
         def refuse() -> None:
             for run in self._service.runs:
-                if run.batcher is not None:
-                    run.batcher.abort()
+                run.batcher.abort()
 
         timer = asyncio.get_running_loop().call_later(_GRACE_SECONDS, refuse)
         try:
