@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -94,10 +94,9 @@ class AdamW(torch.optim.AdamW):
         inspect.unwrap(torch.optim.Optimizer.zero_grad)(self, set_to_none)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """One update."""
-        loss: float | None = inspect.unwrap(torch.optim.AdamW.step)(self, closure)
-        return loss
+        inspect.unwrap(torch.optim.AdamW.step)(self)
 
 
 class ScheduleFreeAdamW(torch.optim.Optimizer):
@@ -120,18 +119,13 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """One update; parameters without a gradient are skipped."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         for group in self.param_groups:
             rate, share = self._advance(group)
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             if moved:
                 self._move(moved, group, rate, share)
-        return loss
 
     @torch.no_grad()
     def average_(self) -> None:
@@ -221,8 +215,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update; `closure` is not called."""
+    def step(self) -> None:  # type: ignore[override]
+        """One update."""
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is None:
@@ -271,15 +265,10 @@ class MuonAndAdamW(torch.optim.Optimizer):
         for part in self.parts:
             part.state = self.state
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """One update of both parts."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         for part in self.parts:
             part.step()
-        return loss
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
