@@ -42,7 +42,7 @@ def exchange(config: Config, placement: Placement) -> None:
     with ranks.membership():
         assert ranks.sum_host([1.0, 2.0**52 * ranks.rank]) == [ranks.size, 2.0**52 * sum(range(ranks.size))]
         for count in (0, 1, ranks.size, 2 * ranks.size + 1):
-            texts = ["", "Käse \u2028", "x" * 300, "\n", "日本"] * 3
+            texts = ["", "Käse \u2028 \udce4", "x" * 300, "\n", "日本"] * 3
             texts = texts[:count]
             assert ranks.gather_texts(texts[ranks.rank :: ranks.size]) == texts
         assert ranks.from_first(f"rank {ranks.rank}") == "rank 0"

@@ -6,6 +6,7 @@ weights stay equal. A run of one process has a `Ranks` too, whose exchanges do n
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -33,11 +34,10 @@ class Ranks:
     Attributes:
         rank: index of this process; only rank 0 writes files and messages.
         size: number of ranks on all machines together.
-        local_rank: index among the ranks of this machine.
     """
 
     def __init__(self, connection: Connection | None = None) -> None:
-        self.rank, self.size, self.local_rank = connection[:3] if connection else (0, 1, 0)
+        self.rank, self.size = connection[:2] if connection else (0, 1)
         self._host = connection.host if connection else None
         self._gradients = connection.gradients if connection else None
         self._failures = Failures(self.rank, self.size, connection.store if connection else None)
@@ -99,22 +99,12 @@ class Ranks:
         """All texts in order; rank r passes `texts[r::size]`."""
         if self.size == 1:
             return list(texts)
-        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-        counts = self.gather(torch.tensor([len(encoded), sum(map(len, encoded))]))
-        longest, widest = (int(max(count[side] for count in counts)) for side in (0, 1))
-        lengths, content = torch.zeros(longest, dtype=torch.int64), torch.zeros(widest, dtype=torch.uint8)
-        lengths[: len(encoded)] = torch.tensor([len(text) for text in encoded], dtype=torch.int64)
-        joined = bytearray(b"".join(encoded))
-        if joined:
-            content[: len(joined)] = torch.frombuffer(joined, dtype=torch.uint8)
-        shares = []
-        for count, sizes, data in zip(counts, self.gather(lengths), self.gather(content), strict=True):
-            ends = sizes[: int(count[0])].cumsum(0).tolist()
-            whole = data.numpy().tobytes()
-            starts = [0, *ends][: len(ends)]
-            shares.append(
-                [whole[start:end].decode("utf-8", "surrogatepass") for start, end in zip(starts, ends, strict=True)]
-            )
+        content = bytearray(json.dumps(list(texts)).encode())
+        sizes = self.gather(torch.tensor(len(content)))
+        padded = torch.zeros(int(max(sizes)), dtype=torch.uint8)
+        padded[: len(content)] = torch.frombuffer(content, dtype=torch.uint8)
+        parts = zip(sizes, self.gather(padded), strict=True)
+        shares = [json.loads(part.numpy().tobytes()[: int(size)]) for size, part in parts]
         total = sum(map(len, shares))
         return [shares[number % self.size][number // self.size] for number in range(total)]
 
@@ -197,13 +187,9 @@ class Ranks:
             if not getattr(error, "reported", False):
                 error.reported = not self._failures.claim_report()  # type: ignore[attr-defined]
             raise
-        self.close()
-
-    def close(self) -> None:
-        """Disconnect after successful work; gloo's threads end with the process (see `console.exit_now`)."""
         if self.size > 1:
             self.barrier()
-            if self._gradients is not self._host:
+            if self._gradients is not self._host:  # gloo's threads end with the process, see `console.exit_now`
                 dist.destroy_process_group()
 
     @property

@@ -43,8 +43,6 @@ class Connection(NamedTuple):
     """Index of this process."""
     size: int
     """Number of ranks on all machines together."""
-    local_rank: int
-    """Index among the ranks of this machine."""
     store: Store
     """Key-value store shared by all ranks."""
     host: dist.ProcessGroup | None
@@ -74,7 +72,6 @@ def connect(device: str) -> Connection:
         UsageError: the time-out is not a number of seconds.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     timeout = _timeout()
     if are_on_one_machine(size):
         _listen_on_loopback()
@@ -93,7 +90,7 @@ def connect(device: str) -> Connection:
             rank=rank,
             world_size=size,
             timeout=timeout,
-            device_id=torch.device("cuda", local_rank) if device == "cuda" else None,
+            device_id=torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else None,
         )
         everyone = dist.group.WORLD
         host = everyone if device != "cuda" else dist.new_group(backend="gloo", timeout=timeout)
@@ -104,7 +101,7 @@ def connect(device: str) -> Connection:
             code="worker.rank",
         ) from error
     store.set_timeout(timeout)
-    return Connection(rank, size, local_rank, PrefixStore("seq2seq", store), host, everyone)
+    return Connection(rank, size, PrefixStore("seq2seq", store), host, everyone)
 
 
 def agree_on_attempt(store: Store, rank: int, size: int, seconds: float) -> str:
