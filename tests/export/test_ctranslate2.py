@@ -206,7 +206,7 @@ def test_quantization_is_measured_and_stored(tmp_path: Path, joint: TokenizerPai
     assert [result.name for result in parity.results] == ["ctranslate2 float32", "ctranslate2 int8"]
     assert parity.results[0].identical == parity.sentences == 5
     export = open_export(tmp_path / "small")
-    assert export.quantization == "int8"
+    assert export.manifest["quantization"] == "int8"
     assert json.loads((tmp_path / "small" / "export.json").read_text())["parity"] == parity.to_json()
     to_ctranslate2(subject, tmp_path / "full")
     sizes = [(tmp_path / name / "model.bin").stat().st_size for name in ("small", "full")]
@@ -291,12 +291,12 @@ def test_which_export_a_run_has(tmp_path: Path, joint: TokenizerPair) -> None:
     with pytest.raises(CheckpointError, match="has not been exported"):
         find_export(tmp_path)
     to_ctranslate2(subject, tmp_path / "export" / "ctranslate2-int8", quantization="int8", sentences=2)
-    assert find_export(tmp_path).quantization == "int8"
+    assert find_export(tmp_path).manifest["quantization"] == "int8"
     to_ctranslate2(subject, tmp_path / "export" / "ctranslate2-int16", quantization="int16", sentences=2)
     with pytest.raises(CheckpointError, match="several"):
         find_export(tmp_path)
     to_ctranslate2(subject, tmp_path / "export" / "ctranslate2", sentences=2)
-    assert find_export(tmp_path, subject.weights).quantization == "float32"
+    assert find_export(tmp_path, subject.weights).manifest["quantization"] == "float32"
     with pytest.raises(CheckpointError, match="another checkpoint"):
         find_export(tmp_path, "1" * 64)
 

@@ -17,7 +17,6 @@ from seq2seq.export.folder import Export, Trained, add_run, export_folder, open_
 from seq2seq.export.parity import Parity, Reference
 from seq2seq.export.requirements import longest_source, require_transformer, table_length
 from seq2seq.extras import import_library
-from seq2seq.models.attention import CrossAttention, SelfAttention
 from seq2seq.models.layers import Embedding, FeedForward
 from seq2seq.models.positions import Positions, sinusoids
 from seq2seq.models.transformer import TransformerModel
@@ -106,12 +105,14 @@ def build_spec(model: TransformerModel, source: Sequence[str], target: Sequence[
         _fill_norm(spec.decoder.layer_norm, model.decoder_norm)
     for ours, theirs in zip(model.encoder, spec.encoder.layer, strict=True):
         assert isinstance(ours, EncoderLayer)
-        _fill_self_attention(theirs.self_attention, ours.attention, ours.around_attention)
+        own = ours.attention
+        _fill_attention(theirs.self_attention, ours.around_attention, own.query_key_value, own.out)
         _fill_feed_forward(theirs.ffn, ours.feed_forward, ours.around_feed_forward)
     for ours, theirs in zip(model.decoder, spec.decoder.layer, strict=True):
         assert isinstance(ours, DecoderLayer)
-        _fill_self_attention(theirs.self_attention, ours.self_attention, ours.around_self_attention)
-        _fill_cross_attention(theirs.attention, ours.cross_attention, ours.around_cross_attention)
+        own, cross = ours.self_attention, ours.cross_attention
+        _fill_attention(theirs.self_attention, ours.around_self_attention, own.query_key_value, own.out)
+        _fill_attention(theirs.attention, ours.around_cross_attention, cross.query, cross.key_value, cross.out)
         _fill_feed_forward(theirs.ffn, ours.feed_forward, ours.around_feed_forward)
     spec.validate()
     return spec
@@ -193,15 +194,9 @@ def _fill_positions(spec: Any, positions: Positions, entries: int | None, width:
             pass
 
 
-def _fill_self_attention(spec: Any, attention: SelfAttention, around: SublayerConnection) -> None:
+def _fill_attention(spec: Any, around: SublayerConnection, *products: nn.Linear) -> None:
     _fill_norm(spec.layer_norm, around.norm)
-    for theirs, ours in zip(spec.linear, (attention.query_key_value, attention.out), strict=True):
-        _fill_linear(theirs, ours)
-
-
-def _fill_cross_attention(spec: Any, attention: CrossAttention, around: SublayerConnection) -> None:
-    _fill_norm(spec.layer_norm, around.norm)
-    for theirs, ours in zip(spec.linear, (attention.query, attention.key_value, attention.out), strict=True):
+    for theirs, ours in zip(spec.linear, products, strict=True):
         _fill_linear(theirs, ours)
 
 

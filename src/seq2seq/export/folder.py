@@ -74,11 +74,6 @@ class Export(NamedTuple):
         """SHA-256 of the checkpoint's weights."""
         return str(self.manifest["weights"])
 
-    @property
-    def quantization(self) -> str:
-        """Type of the stored weights, e.g. `float32` or `int8`."""
-        return str(self.manifest["quantization"])
-
 
 def default_folder(run: Path, library: str, quantization: str = "float32") -> Path:
     """Default folder of an export: `RUN/export/ctranslate2`, or e.g. `RUN/export/ctranslate2-int8`."""
