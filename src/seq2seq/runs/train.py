@@ -251,17 +251,12 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
             raise
 
 
-class _Planned(NamedTuple):
-    """A run before its first update."""
+def _set_up(context: RunContext, start: Start) -> tuple[Trainer, TrainingBatches, OnPace | None]:
+    """Prepare the data, build the model, fit the batch size, and plan the updates. Every rank calls it.
 
-    trainer: Trainer
-    data: TrainingBatches
-    estimate_later: OnPace | None
-    """Estimates the cost during the first updates; None where that is done, or was done by an earlier start."""
-
-
-def _set_up(context: RunContext, start: Start) -> _Planned:
-    """Prepare the data, build the model, fit the batch size, and plan the updates. Every rank calls it."""
+    Returns the trainer, its data, and what estimates the cost during the first updates; None where that is done, or was
+    done by an earlier start.
+    """
     config, directory, placement, ranks = context
     torch.set_num_threads(placement.threads)
     keep_freed_memory()
@@ -283,7 +278,7 @@ def _set_up(context: RunContext, start: Start) -> _Planned:
         batch_size = _batch_size(context, trainer, prepared)
     data = training_data(config, prepared, batch_size, ranks.share)
     estimate_from = partial(estimate_run, context, trainer, data, prepared, started)
-    return _Planned(trainer, data, _plan(context, trainer, data, estimate_from, start.only_estimates))
+    return trainer, data, _plan(context, trainer, data, estimate_from, start.only_estimates)
 
 
 def agreed_precision(context: RunContext) -> PrecisionChoice:
