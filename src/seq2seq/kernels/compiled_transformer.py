@@ -230,8 +230,9 @@ def _layer_loop(
     heads = 0
     for attention in attentions:
         assert isinstance(attention, (CompiledSelfAttention, CompiledCrossAttention))
-        products += attention.first, attention.attention.out
-        heads = attention.attention.num_heads
+        inner = attention.attention
+        products += (inner.query_key_value if isinstance(inner, SelfAttention) else inner.query), inner.out
+        heads = inner.num_heads
     packed = [product for product in (*products, block.inner, block.outer) if isinstance(product, PackedLinear)]
     norms = [connection.norm for connection in connections if isinstance(connection.norm, CompiledNorm)]
     if any(product.panels is None for product in packed) or len({product.dtype for product in packed}) > 1:
@@ -302,11 +303,6 @@ class CompiledSelfAttention(nn.Module):
         super().__init__()
         self.attention, self.kernels = attention, kernels
 
-    @property
-    def first(self) -> nn.Module:
-        """The product that the input meets first."""
-        return self.attention.query_key_value
-
     def forward(
         self,
         x: Float[Tensor, "B T D"],
@@ -344,11 +340,6 @@ class CompiledCrossAttention(nn.Module):
     def __init__(self, attention: CrossAttention, kernels: Kernels) -> None:
         super().__init__()
         self.attention, self.kernels = attention, kernels
-
-    @property
-    def first(self) -> nn.Module:
-        """The product that the input meets first."""
-        return self.attention.query
 
     def project(self, states: Float[Tensor, "B S D"]) -> KeysValues:
         """See `CrossAttention.project`."""
