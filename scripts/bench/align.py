@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from alignment_error import AlignmentScore, GoldAlignment
@@ -45,7 +45,7 @@ def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> t
     """Scores by layer, step and head, and those of both directions made one."""
     from alignment_error import read_gold, score_alignments
 
-    from seq2seq.alignment.symmetrisation import SYMMETRISATIONS, symmetrise
+    from seq2seq.alignment.symmetrisation import Symmetrisation, symmetrise
     from seq2seq.alignment.word_alignment import AlignmentOptions
     from seq2seq.data.files import read_lines
 
@@ -61,7 +61,7 @@ def measure(run: str, reverse: str | None, files: list[Path], threads: int) -> t
     forward = [pair.links(options) for pair in attention]
     backward = [[(i, j) for j, i in pair.links(options)] for pair in turned]
     both: Rows = [("forward", score_alignments(forward, gold)), ("reverse", score_alignments(backward, gold))]
-    for method in SYMMETRISATIONS:
+    for method in get_args(Symmetrisation):
         links = [symmetrise(one, other, method) for one, other in zip(forward, backward, strict=True)]
         both.append((method, score_alignments(links, gold)))
     return single, both

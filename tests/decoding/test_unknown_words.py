@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seq2seq.decoding.unknown_words import check_unknowns, replace_unknowns
+from seq2seq.decoding.unknown_words import replace_unknowns, symbol_sides
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.pair import TokenizerPair
@@ -55,9 +55,9 @@ def test_an_untouched_output_is_what_the_tokenizer_decodes() -> None:
 
 
 def test_errors() -> None:
-    check_unknowns(WORDS)
+    symbol_sides(WORDS)
     with pytest.raises(UsageError, match="no attention"):
         replace_unknowns(WORDS, "the", [UNK], None)
     for pair in (letters(), TokenizerPair(WORDS.source, letters().target)):
         with pytest.raises(UsageError, match="words or characters, not of letters"):
-            check_unknowns(pair)
+            symbol_sides(pair)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal
 
 Links = set[tuple[int, int]]
 Symmetrisation = Literal["intersection", "grow-diag", "grow-diag-final-and", "grow-diag-final", "union"]
-SYMMETRISATIONS: tuple[Symmetrisation, ...] = get_args(Symmetrisation)
 """From the highest precision to the highest recall."""
 
 _NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))

@@ -93,12 +93,12 @@ class DecodingOptions(NamedTuple):
         from seq2seq.decoding.mbr import MBROptions
         from seq2seq.decoding.segmentation import split_sentences
         from seq2seq.decoding.translator import translation_options
-        from seq2seq.decoding.unknown_words import check_unknowns
+        from seq2seq.decoding.unknown_words import symbol_sides
         from seq2seq.evaluation.metrics import bleu_tokenizer
 
         settings, tokenizers, data = loaded.translator.settings, loaded.translator.tokenizers, loaded.config.data
         if self.replace_unknown:
-            check_unknowns(tokenizers)
+            symbol_sides(tokenizers)
         replaces_unknown = self.replace_unknown or settings.replace_unknown
         mbr = None
         if self.mbr is not None:

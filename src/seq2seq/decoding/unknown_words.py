@@ -22,13 +22,21 @@ _LEAST_SHARE = 0.2
 """Share of the largest attention weight with which an unknown source symbol is preferred to known ones."""
 
 
-def check_unknowns(tokenizers: TokenizerPair) -> None:
-    """Check that the vocabularies have unknown words.
+def symbol_sides(tokenizers: TokenizerPair) -> tuple[SymbolTokenizer, SymbolTokenizer]:
+    """The tokenizers of both sides, whose vocabularies have unknown words.
 
     Raises:
         UsageError: a vocabulary of subwords.
     """
-    _sides(tokenizers)
+    source, target = tokenizers
+    if not (isinstance(source, SymbolTokenizer) and isinstance(target, SymbolTokenizer)):
+        kind = (target if isinstance(source, SymbolTokenizer) else source).kind
+        raise UsageError(
+            f"unknown words are replaced with vocabularies of words or characters, not of {kind}",
+            hint="leave --replace-unknown out: subwords spell what they do not know",
+            code="model.vocabulary",
+        )
+    return source, target
 
 
 def no_attention_error(what: str) -> UsageError:
@@ -53,7 +61,7 @@ def replace_unknowns(
     Raises:
         UsageError: there is no attention, or the vocabulary has subwords.
     """
-    source, target = _sides(tokenizers)
+    source, target = symbol_sides(tokenizers)
     texts = [target.symbol(token) for token in tokens]
     if UNK in tokens:
         if attention is None:
@@ -71,15 +79,3 @@ def replace_unknowns(
                 unknown.discard(place)
                 texts[row] = symbols[place]
     return target.join(texts)
-
-
-def _sides(tokenizers: TokenizerPair) -> tuple[SymbolTokenizer, SymbolTokenizer]:
-    source, target = tokenizers
-    if not (isinstance(source, SymbolTokenizer) and isinstance(target, SymbolTokenizer)):
-        kind = (target if isinstance(source, SymbolTokenizer) else source).kind
-        raise UsageError(
-            f"unknown words are replaced with vocabularies of words or characters, not of {kind}",
-            hint="leave --replace-unknown out: subwords spell what they do not know",
-            code="model.vocabulary",
-        )
-    return source, target
