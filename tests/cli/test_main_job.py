@@ -252,6 +252,9 @@ def test_score_is_the_sum_of_the_models_log_probabilities(run: Path, seq2seq: Ru
             logits = model.output(model(batch.source, batch.target_in))
         expected = torch.log_softmax(logits, -1).gather(2, batch.target_out[..., None]).sum().item()
         assert score == pytest.approx(expected, abs=1e-3)
+    twice = seq2seq("score", run, "-s", run / "test.source", "-t", run / "test.target", "--ensemble", run)
+    assert [float(line) for line in result_lines(twice)] == pytest.approx(scores, abs=1e-3)
+    assert "is in the ensemble 2 times" in twice.err
 
 
 def test_python_interface(run: Path) -> None:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seq2seq.cli.input import check_stdin, input_text
-from seq2seq.cli.options import Checkpoint, Device, Json, LengthPenalty, Quiet, Run, TargetTag, Threads, require
+from seq2seq.cli.options import (
+    Checkpoint,
+    Device,
+    Ensemble,
+    Json,
+    LengthPenalty,
+    Quiet,
+    Run,
+    TargetTag,
+    Threads,
+    require,
+)
 from seq2seq.console import Progress, set_quiet
 from seq2seq.errors import UsageError
 from seq2seq.resumable_output import require_stdout
@@ -32,6 +43,7 @@ def score(
     token_scores: Annotated[
         bool, typer.Option("--token-scores", help="With --json: log P of each piece and of the end mark.")
     ] = False,
+    ensemble: Ensemble = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -55,7 +67,7 @@ def score(
     require_stdout()
     from seq2seq.runs.load import load
 
-    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
+    loaded = load(run, device=device, checkpoint=checkpoint, threads=threads, ensemble=ensemble or ())
     alpha = loaded.config.decoding.length_penalty if length_penalty is None else length_penalty
     for number, item in enumerate(_scores(loaded, source, target, target_tag), start=1):
         ranked = item.log_probability / item.length**alpha if item.length else 0.0
