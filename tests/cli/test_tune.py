@@ -53,8 +53,11 @@ def test_a_search_ends_with_runs_and_a_config_that_trains_the_best_again(mine: P
 
     assert found["best"]["settings"][0].partition("=")[2] in Path("found/best.yaml").read_text(encoding="utf-8")
 
+    edited = Path("found/best.yaml").read_text(encoding="utf-8") + "# a line of the user\n"
+    Path("found/best.yaml").write_text(edited, encoding="utf-8")
     again = seq2seq(*command, "-q")
     assert again.code == 0, again.err
+    assert Path("found/best.yaml").read_text(encoding="utf-8") == edited
     assert float(again.out) == round(found["best"]["scores"][-1]["score"], 2)
 
     outcome = seq2seq("train", "found/best.yaml", "-o", "again")

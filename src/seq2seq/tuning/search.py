@@ -407,8 +407,10 @@ class _Tuner:
         search = self.search
         finalists = self._ranked(len(search.plan.shares) - 1)
         best = finalists[0]
-        config = self.folder / BEST
-        write_text(config, self._best_config(best))
+        config, text = self.folder / BEST, self._best_config(best)
+        # The first line names the best trial. A file that has it may have been edited since.
+        if not config.exists() or not config.read_bytes().startswith(text.encode().splitlines()[0]):
+            write_text(config, text)
         others = [search.trials[number] for number in search.going_on if search.trials[number] not in finalists]
         shown = finalists if len(finalists) > 1 else [best, *others[:1]]
         members = members_of(self.folder, finalists, search.plan.members) if search.plan.members > 1 else []
