@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seq2seq.cli.serve import _read_keys
 from seq2seq.serving.access import Access
 from tests.serving.conftest import ask, english, post
 
@@ -74,3 +76,10 @@ def test_origins(paced: Any, origin: str, allowed: tuple[str, ...], status: int)
     shown = {"*": "*"}.get(allowed[0], origin) if allowed else None
     assert answer.headers.get("access-control-allow-origin") == shown
     assert preflight.headers.get("access-control-allow-origin") == shown
+
+
+def test_a_file_of_keys_may_have_comments_and_a_mark(tmp_path: Path) -> None:
+    """The byte-order mark made the first key invalid, and a comment was a key."""
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbffirst\r\n\n  # of the shop\n second#2 \n")
+    assert _read_keys(file) == ("first", "second#2")

@@ -163,9 +163,10 @@ def _origin(text: str) -> str:
 
 
 def _read_keys(path: Path) -> tuple[str, ...]:
-    """The keys of a file. Raises `DataError` if it cannot be read or has none."""
+    """The keys of a file, without its comments. Raises `DataError` if it cannot be read or has none."""
     try:
-        keys = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+        lines = map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
+        keys = tuple(line for line in lines if line and not line.startswith("#"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         hint = "a text file with one key a line"
