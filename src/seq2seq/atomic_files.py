@@ -279,8 +279,11 @@ def free_bytes(path: Path) -> int:
 
 
 @contextmanager
-def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
+def disk_errors(path: Path, needed: int = 0, file: IO[Any] | None = None) -> Iterator[None]:
     """Context of a write of `needed` bytes to `path`, whose operating-system errors become user errors.
+
+    The open `file` that is written is closed after an error: closed later, it would try to write the rest of its buffer
+    once more, and raise an error that names no path.
 
     Raises:
         ResourceError: the disk is full, or failed.
@@ -289,6 +292,9 @@ def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if file is not None:
+            with suppress(OSError):
+                file.close()
         raise disk_error(error, path, needed) from None
 
 
@@ -311,10 +317,12 @@ def disk_error(error: OSError, path: Path, needed: int) -> UserError:
             hint=f"needed {show_bytes(needed)}, more than one file may have here: `ulimit -f unlimited`",
             code="disk.full",
         )
-    free = free_bytes(path)
+    sizes = f"free {show_bytes(free_bytes(path))}"
+    if needed:
+        sizes = f"needed {show_bytes(needed)}, {sizes}"
     return ResourceError(
         f"cannot write {path}: {error.strerror or error}",
-        hint=f"needed {show_bytes(needed)}, free {show_bytes(free)}; free some space, or choose another place",
+        hint=f"{sizes}; free some space, or choose another place",
         code="disk.error" if error.errno == errno.EIO else "disk.full",
     )
 
@@ -332,7 +340,8 @@ def suggest_file(path: Path) -> str:
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(str(folder / name) for name in near) + "?"
-    return f"{folder} holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
+    holds = "holds " + (", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files")
+    return f"relative paths start from {Path.cwd()}, which {holds}" if folder == Path() else f"{folder} {holds}"
 
 
 def _sync_folder(folder: Path) -> None:

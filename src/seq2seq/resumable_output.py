@@ -242,7 +242,7 @@ class _FileOutput(Output):
         self.lines += len(lines)
         content = text.encode("utf-8")
         self._output.update(content)
-        with disk_errors(self.path, len(content)):
+        with disk_errors(self.path, len(content), self.file):
             _write_durably(self.file, content)
         if self.identity is None:
             return

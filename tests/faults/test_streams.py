@@ -130,7 +130,8 @@ def test_a_terminal_that_is_gone_is_no_fault(words: list[str], transformer: Path
 
 
 @pytest.mark.parametrize(
-    ("number", "name", "code"), [(errno.EIO, None, 7), (errno.ENOSPC, None, 7), (errno.EIO, "somewhere", 1)]
+    ("number", "name", "code"),
+    [(errno.EIO, None, 7), (errno.ENOSPC, None, 7), (errno.ENOSPC, "somewhere", 7), (errno.EIO, "somewhere", 1)],
 )
 def test_a_disk_that_fails_below_the_output_is_one(
     number: int, name: str | None, code: int, seq2seq: Runner, monkeypatch: pytest.MonkeyPatch
@@ -146,6 +147,7 @@ def test_a_disk_that_fails_below_the_output_is_one(
     assert outcome.code == code
     if code == 7:
         assert "disk" in outcome.err.splitlines()[0]
+        assert (name or "") in outcome.err.splitlines()[0]
         assert "hint: " in outcome.err
     else:
         Path(outcome.err.split("its details are in ")[1].strip()).unlink()

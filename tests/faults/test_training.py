@@ -234,6 +234,29 @@ def test_a_run_on_a_read_only_disk_is_told_before_training(tmp_path: Path) -> No
     assert "Read-only file system" in done.stderr
 
 
+@pytest.mark.fault(13)
+@pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="mounts, as root")
+@pytest.mark.parametrize(
+    "write",
+    [
+        "from seq2seq.runs.lock import locked\nwith locked(disk): pass",
+        "from seq2seq.resumable_output import open_output\nfrom seq2seq.decoding.text_batches import Line\n"
+        "with open_output(disk / 'out.de', {}) as out: out.write('eins\\n', [Line('one')], {})",
+    ],
+)
+def test_a_full_disk_is_named(write: str, tmp_path: Path) -> None:
+    """The rest of the buffer was written once more when the file was closed, with an error that named no path."""
+    code = f"import sys; from pathlib import Path; disk = Path(sys.argv[1])\n{write}"
+    mount = f"mount -t tmpfs -o size=64k tmpfs {tmp_path} && (head -c 1M /dev/zero > {tmp_path}/fill; true) || exit 77"
+    script = f'{mount} 2> /dev/null; exec "{sys.executable}" -c "$0" {tmp_path}'
+    done = subprocess.run(["unshare", "-m", "bash", "-c", script, code], capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("may not mount")
+    assert f"ResourceError: cannot write {tmp_path}" in done.stderr
+    assert "free 0.0 KiB; free some space" in done.stderr
+    assert "OSError" not in done.stderr
+
+
 @pytest.mark.fault(21)
 def test_every_changed_key_is_told_one_by_one(tmp_path: Path) -> None:
     """A run continued with another learning rate or vocabulary is neither the old nor the new experiment."""

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import typer
 
+from seq2seq.atomic_files import disk_error
 from seq2seq.cli import (
     align,
     backtranslate,
@@ -208,6 +209,8 @@ def _failed_output(error: OSError, debug: bool) -> int:
         _silence_stdout()
         return 0
     match error.errno:
+        case errno.ENOSPC if error.filename is not None:
+            return _report(disk_error(error, Path(os.fsdecode(error.filename)), 0), debug)
         case errno.ENOSPC | errno.EFBIG:
             what, hint, code = "cannot write the output: the disk is full", "free some space", "disk.full"
             if error.errno == errno.EFBIG:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from seq2seq.atomic_files import disk_error, no_follow, try_lock
+from seq2seq.atomic_files import disk_errors, no_follow, try_lock
 from seq2seq.console import warn
 from seq2seq.errors import UsageError
 from seq2seq.processes import is_running
@@ -25,17 +25,17 @@ def locked(folder: Path) -> Iterator[None]:
     """Context that locks a run directory for this process.
 
     Raises:
-        UsageError: another process has locked it.
+        UsageError: another process has locked it, or it cannot be written.
+        ResourceError: the disk is full.
     """
-    try:
+    with disk_errors(folder):
         file = open(folder / ".lock", "a+", encoding="utf-8", opener=no_follow)  # noqa: SIM115
-    except OSError as error:
-        raise disk_error(error, folder, 0) from None
     with file:
         _lock(file, folder)
-        file.truncate(0)
-        file.write(f"PID {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with disk_errors(folder, file=file):
+            file.truncate(0)
+            file.write(f"PID {os.getpid()} on {socket.gethostname()}")
+            file.flush()
         yield
 
 
