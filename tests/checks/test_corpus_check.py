@@ -172,6 +172,38 @@ def test_a_config_is_checked_with_its_test_set(pairs: Pairs, tmp_path: Path) -> 
     assert run_command("data", "check").code == 2
 
 
+@pytest.mark.parametrize("as_table", [False, True])
+def test_another_encoding_is_named_with_its_conversion(as_table: bool, pairs: Pairs, tmp_path: Path) -> None:
+    """The check of Windows-1252 advised `--fix`, which drops all lines with an umlaut, and named no encoding."""
+    if as_table:
+        file = tmp_path / "corpus.tsv"
+        file.write_bytes("".join(f"{source}\t{target}\n" for source, target in pairs).encode("cp1252"))
+        options = ("--pairs", file)
+    else:
+        source, target = write_pairs(tmp_path, pairs)
+        file = target
+        file.write_bytes(file.read_bytes().decode().encode("cp1252"))
+        options = ("--source", source, "--target", target)
+    outcome = run_command("data", "check", *options, "--json")
+    assert outcome.code == 3
+    (finding,) = [each for each in json.loads(outcome.out)[0]["findings"] if each["kind"] == "encoding"]
+    command = f"iconv -f CP1252 -t UTF-8 {file} > {file.with_suffix('.utf8' + file.suffix)}"
+    assert command in finding["advice"]
+    assert "it reads as Windows-1252: '" in finding["advice"]
+    assert command in outcome.err
+    assert "--fix" not in outcome.err
+
+
+def test_a_damaged_line_is_no_other_encoding(pairs: Pairs, tmp_path: Path) -> None:
+    """Converted from another encoding, all umlauts of the other lines would become mojibake."""
+    source, target = write_pairs(tmp_path, [["A dog runs.", "Ein Hund läuft."], *pairs[:50]])
+    target.write_bytes(target.read_bytes().replace("ä".encode(), b"\xe4", 1))
+    outcome = run_command("data", "check", "--source", source, "--target", target)
+    assert "[encoding], 1 of 51" in outcome.out
+    assert "iconv" not in outcome.out + outcome.err
+    assert "--fix OUT" in outcome.err
+
+
 def test_what_a_table_holds_is_said_once(pairs: Pairs, tmp_path: Path) -> None:
     """The check reads a corpus three times, and gave each of these lines three times."""
     rows = ["\t".join(pair) for pair in pairs[:200]]

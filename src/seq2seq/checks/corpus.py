@@ -10,7 +10,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice, repeat
 
@@ -22,11 +22,11 @@ from seq2seq.checks.findings import KINDS, SourceReport
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.checks.misalignment import LengthModel
 from seq2seq.checks.word_translations import SHIFTS, WordTranslations
-from seq2seq.config.sources import Source, name_of
+from seq2seq.config.sources import Source, TextSource, name_of
 from seq2seq.console import Progress
 from seq2seq.data.clean_copy import CleanCopy
 from seq2seq.data.corpus import read_pairs
-from seq2seq.data.files import Pair
+from seq2seq.data.files import DecodingErrors, Pair, read_lines
 from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
 
@@ -116,6 +116,8 @@ class CorpusCheck:
                     if shift and all(shifts.get(number + step) == shift for step in _SURE):
                         moved = self._moved(pair[0], targets.get(shift), languages)
                     _write(self._copy, name, number + 1, moved or pair, faults, moved=moved is not None)
+        if (damaged := report.findings.get("encoding")) and (hints := list(_conversions(source, self._most))):
+            report.conversions, damaged.advice = hints, "; ".join(hints)
         return report
 
     def _judge(self, pair: Pair, languages: SideLanguages, shift: int | None, is_outlier: bool) -> list[Fault]:
@@ -226,6 +228,24 @@ def _pairs(source: Source, report: SourceReport | None = None, most: int | None 
             raise
         if report is not None:
             report.add("line-counts", error.what)
+
+
+def _conversions(source: Source, most: int | None) -> Iterator[str]:
+    """A hint for each file of a corpus that is not UTF-8, from its first lines; see `SourceReport.conversions`.
+
+    A file with more lines that are UTF-8 with other characters than ASCII has no other encoding: it is damaged.
+    """
+    readers: list[Callable[[DecodingErrors], Iterator[str | Pair]]] = [partial(read_pairs, source, option="")]
+    if isinstance(source, TextSource):
+        readers = [partial(read_lines, source.source), partial(read_lines, source.target)]
+    for read in readers:
+        try:
+            deque(islice(read("strict"), most), maxlen=0)
+        except DataError as error:
+            lines = ("".join(line) for line in islice(read("replace"), most))
+            damaged = ["\ufffd" in line for line in lines if not line.isascii()]
+            if error.code == "data.encoding" and 2 * sum(damaged) > len(damaged):
+                yield f"{error.where}: {error.hint}"
 
 
 def _in_context(pairs: Iterator[Pair]) -> Iterator[tuple[Pair, dict[int, str]]]:

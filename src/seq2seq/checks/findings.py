@@ -73,6 +73,7 @@ class Finding:
         self.count = 0
         self.lines = array("Q")
         self.examples: list[dict[str, Any]] = []
+        self.advice = KINDS[kind].advice
 
     def add(self, detail: str, line: int, pair: Pair) -> None:
         """Add a pair; `line` counts from 1, and is 0 for a fault of the whole corpus."""
@@ -117,6 +118,8 @@ class SourceReport:
         self.ratio = 0.0
         """Median of target length / source length, in characters."""
         self.findings: dict[str, Finding] = {}
+        self.conversions: list[str] = []
+        """A hint for each file that is not UTF-8: the first such line, the likeliest encoding, and a command."""
 
     def add(self, kind: str, detail: str, line: int = 0, pair: Pair = ("", "")) -> None:
         """Add a pair, or the whole corpus, to the finding of a kind."""
@@ -135,6 +138,12 @@ class SourceReport:
         """True if any finding is an error."""
         return any(finding.verdict(self.pairs) == "error" for finding in self.findings.values())
 
+    @property
+    def wants_conversion(self) -> bool:
+        """True if most of what `--fix` would drop or repair is undamaged text in another encoding than UTF-8."""
+        fixed = sum(finding.count for finding in self.findings.values() if KINDS[finding.kind].action != "keep")
+        return bool(self.conversions) and 2 * self.findings["encoding"].count > fixed
+
     def as_dict(self) -> dict[str, Any]:
         """All figures, for JSON."""
         return {
@@ -150,7 +159,7 @@ class SourceReport:
                     "share": round(finding.count / max(self.pairs, 1), 6),
                     "lines": finding.ranges(_JSON_RANGES),
                     "examples": finding.examples,
-                    "advice": KINDS[finding.kind].advice,
+                    "advice": finding.advice,
                 }
                 for finding in self.sorted()
             ],

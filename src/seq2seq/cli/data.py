@@ -179,6 +179,8 @@ def check(
         say(f"wrote {', '.join(map(str, copy_paths(fix, languages)))}")
     elif any(report.failed for report in reports):
         say("next: the same command with --fix OUT writes a cleaned copy, and a receipt of every change")
+    elif hints := [hint for report in reports if report.wants_conversion for hint in report.conversions]:
+        say("next: " + "\n      ".join(hints))
     if any(report.failed for report in reports):
         raise typer.Exit(DataError.exit_code)
 

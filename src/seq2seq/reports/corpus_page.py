@@ -45,14 +45,14 @@ def _finding(finding: Finding, report: SourceReport) -> list[Block]:
     level: Level = "bad" if verdict == "error" else "warn"
     title = f"{verdict}: {kind.title} [{finding.kind}]"
     if not finding.lines:  # a fault of the whole corpus
-        return [Note(level, title, "; ".join([*(example["why"] for example in finding.examples), kind.advice]))]
+        return [Note(level, title, "; ".join([*(example["why"] for example in finding.examples), finding.advice]))]
     title += f", {finding.count:,} of {report.pairs:,} ({finding.count / max(report.pairs, 1):.2%})"
     rows = []
     for example in finding.examples:
         why = f" ({example['why']})" if example["why"] else ""
         rows.append(Sample((f"{example['line']}{why}", example["source"], example["target"])))
     return [
-        Note(level, title, f"lines {finding.shown_lines()}; {kind.advice}"),
+        Note(level, title, f"lines {finding.shown_lines()}; {finding.advice}"),
         Samples(("line", "source", "target"), rows),
     ]
 
