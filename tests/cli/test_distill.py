@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -117,6 +118,20 @@ def test_of_several_translations_the_nearest_to_the_reference_is_taken() -> None
     ]
     assert nearest_to_reference(Original("x", 1, "a", "ein alter Hund bellt"), found, "de") is found[1]
     assert nearest_to_reference(Original("x", 1, "a"), found, "de") is found[0]
+
+
+def test_a_teacher_whose_corpus_is_gone_leaves_no_folder(
+    transformer: Path, corpus: Path, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The student's config and tokenizer were left, in OUT.distilled."""
+    monkeypatch.chdir(tmp_path)
+    config = shutil.copytree(transformer, tmp_path / "teacher") / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(corpus), "gone"), encoding="utf-8")
+    for options in ((), ("--text", "missing.en")):
+        outcome = seq2seq("distill", "teacher", "-o", "student", *options)
+        assert (outcome.code, "no such file: gone/corpus.en" in outcome.err) == (3, True)
+    assert seq2seq("distill", transformer, "-o", "student", "--text", "missing.en").code == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,18 @@ def test_a_refused_training_leaves_no_run(place: Path, seq2seq: Runner) -> None:
     assert not (place / "run").exists()
 
 
+@pytest.mark.fault(15)
+def test_a_failed_training_leaves_no_folder(place: Path, seq2seq: Runner) -> None:
+    """An empty ./runs was left, which the hint for the missing file then named: `. holds runs`."""
+    for data in ("{source: s.ja, target: three.txt}", "{source: three.txt, target: four.txt}"):
+        outcome = seq2seq("train", "nodata.yaml", f"data.train=[{data}]", "device=cpu", "devices=1", "-o", "a/b/run")
+        assert outcome.code == 3
+        assert not (place / "a").exists()
+    (place / "a").mkdir()
+    assert seq2seq("train", "nodata.yaml", "data.train=[{source: s.ja, target: three.txt}]", "-o", "a/b").code == 3
+    assert list((place / "a").iterdir()) == []
+
+
 @pytest.mark.fault(46)
 def test_translations_are_not_lost_in_a_closed_stdout(transformer: Path) -> None:
     """They were, with exit code 0."""

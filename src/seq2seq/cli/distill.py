@@ -167,12 +167,15 @@ def distill(
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
     from seq2seq.atomic_files import disk_errors, make_folder, write_text
+    from seq2seq.config.sources import files_of
+    from seq2seq.runs.corpus_files import require_files
     from seq2seq.runs.directory import DISTILLED, RunDirectory
     from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated
     loaded = teacher.load(run)
     search = targets.options(loaded)
+    require_files([name for source in loaded.config.data.train for name in files_of(source)] + (text or []))
     own = [f"name={output.name}", f"run_directory={json.dumps(str(output))}"]
     own += machine_overrides(device, threads, budget)
     folder = Path(f"{output}{DISTILLED}")

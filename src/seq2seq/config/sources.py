@@ -203,6 +203,17 @@ Source = Annotated[
 ]
 
 
+def files_of(source: Source) -> list[str]:
+    """Names of the files of a source; none for a dataset of the hub and for a built-in task."""
+    match source:
+        case TextSource():
+            return [source.source, source.target]
+        case HubSource() | BuiltinSource():
+            return []
+        case _:
+            return [source.file]
+
+
 def name_of(source: Source) -> str:
     """Name of a source in messages."""
     match source:

@@ -79,6 +79,11 @@ def split_member(name: str) -> tuple[str, str | None]:
     return name, None
 
 
+def file_on_disk(path: Path) -> Path:
+    """The file that a name stands for: the archive for a path through one."""
+    return path if path.exists() else Path(split_member(path.as_posix())[0])
+
+
 def check_archive(path: Path) -> None:
     """Refuse an archive or a compressed file that is not safe to unpack; any other file passes.
 

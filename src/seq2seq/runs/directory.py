@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -85,19 +86,28 @@ class RunDirectory:
         self.attention = path / "attention.json"
         self.start = path / "start.json"
         self.shortlist = path / "shortlist.npz"
+        self._new_parents: list[Path] = []
 
     def create(self) -> None:
-        """Create the folder.
+        """Create the folder, with its parents.
 
         Raises:
             UsageError: it cannot be written.
         """
+        self._new_parents = [folder for folder in self.path.parents if not folder.exists()]
         try:
             make_folder(self.validation)
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self.path}: {error.strerror}", hint="choose another with -o", code="usage.unwritable"
             ) from None
+
+    def remove(self) -> None:
+        """Remove the folder as far as possible, and the parents that were created with it, if nothing else is there."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            for folder in self._new_parents:
+                folder.rmdir()
 
     @property
     def has_checkpoints(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +30,7 @@ from seq2seq.models import build_model
 from seq2seq.models.interface import Seq2SeqModel
 from seq2seq.optimization.precision import Precision, PrecisionChoice, choose_precision
 from seq2seq.runs.context import RunContext
+from seq2seq.runs.corpus_files import corpus_files, require_files
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.environment import log_header
 from seq2seq.runs.estimate import compare_with_truth, estimate_run, fitted, replanned_estimate, time_steps
@@ -235,6 +235,8 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
         yield
         return
     is_new = not directory.path.exists()
+    if is_new:
+        require_files(corpus_files(config))
     directory.create()
     with locked(directory.path):  # an error here leaves alone what another process has just begun
         try:
@@ -247,7 +249,7 @@ def _opened(directory: RunDirectory, config: Config, reasons: Mapping[str, str])
         except UserError:
             kept = directory.checkpoints, directory.metrics, directory.path / "diverged.json"
             if is_new and not any(path.exists() for path in kept):
-                shutil.rmtree(directory.path, ignore_errors=True)
+                directory.remove()
             raise
 
 
