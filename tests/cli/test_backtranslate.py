@@ -121,7 +121,7 @@ def test_an_interrupted_command_goes_on_and_filters_anew(
 
 
 def test_translations_of_another_command_are_kept(
-    transformer: Path, mono: list[Path], seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transformer: Path, gru: Path, mono: list[Path], seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = shutil.copytree(transformer, tmp_path / "run")  # a shortlist is kept with it
@@ -129,7 +129,7 @@ def test_translations_of_another_command_are_kept(
     assert seq2seq(*command).code == 0
     before = Path("bt.translations.tsv").read_bytes()
     for words, code, what in (
-        ((), 2, "exists"),
+        ((), 2, "exists  [usage.exists]\n  hint: --resume filters its translations again, if this run made them"),
         (("--resume", "-b", 2), 2, "beam_size: not given -> 2"),
         (("--resume", "--shortlist"), 2, "shortlist: not given -> yes"),
         (("--resume", mono[1]), 3, "other lines"),
@@ -138,6 +138,8 @@ def test_translations_of_another_command_are_kept(
         assert outcome.code == code
         assert what in outcome.err
         assert Path("bt.translations.tsv").read_bytes() == before
+    outcome = seq2seq("backtranslate", gru, *command[2:], "--resume")
+    assert (outcome.code, "(another run, or another checkpoint of it)" in outcome.err) == (2, True)
 
 
 def test_a_config_of_the_user_is_not_replaced(

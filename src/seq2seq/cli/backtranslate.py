@@ -118,7 +118,8 @@ def backtranslate(
     from seq2seq.synthesis.filters import FilterOptions
 
     making = Method(method, beam_size, top_k, temperature, seed)
-    loaded = LoadOptions(device, threads, checkpoint, precision, workers, shortlist=shortlist).load(run)
+    loading = LoadOptions(device, threads, checkpoint, precision, workers, shortlist=shortlist)
+    loaded = loading.load(run, before_text=True)
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:
         limits = limits._replace(min_score=min_score)
@@ -144,8 +145,8 @@ def _check_existing(loaded: LoadedRun, output: str, translations: Path, *, resum
     data = loaded.config.data
     paths = [*copy_paths(output, (data.target_language, data.source_language)), Path(f"{output}.yaml")]
     if found := next((path for path in [translations, *paths] if path.exists()), None):
-        again = "--resume filters its translations again" if found == translations else "give another name with -o"
-        raise UsageError(f"{found} exists", hint=again, code="usage.exists")
+        again = "--resume filters its translations again, if this run made them; or " * (found == translations)
+        raise UsageError(f"{found} exists", hint=f"{again}give another name with -o", code="usage.exists")
 
 
 def _make_pairs(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from seq2seq.cli.options import require
+from seq2seq.errors import CheckpointError
+from seq2seq.sanitize import presentable
 
 if TYPE_CHECKING:
     from seq2seq.config.settings import DecodingPrecision
@@ -39,13 +42,19 @@ class LoadOptions(NamedTuple):
 
             require_beam("--rerank", beam_size)
 
-    def load(self, run: Path) -> LoadedRun:
-        """Load a run. Raises as `seq2seq.load`."""
+    def load(self, run: Path, *, before_text: bool = False) -> LoadedRun:
+        """Load a run, which in the command line may stand before a text. Raises as `seq2seq.load`."""
         from seq2seq.runs.load import load
 
         options = self._asdict()
         del options["batch_size"]
-        loaded = load(run, **options)
+        try:
+            loaded = load(run, **options)
+        except CheckpointError as error:
+            is_near = (error.hint or "").startswith("did you mean")
+            if before_text and error.code == "run.missing" and run.is_file() and not is_near:
+                error.hint = presentable(f"the run comes before the text: runs/NAME {shlex.quote(str(run))}")
+            raise
         if self.batch_size is not None:
             settings = loaded.translator.settings
             loaded.translator.settings = settings.model_copy(update={"batch_sentences": self.batch_size})

@@ -42,11 +42,16 @@ def require_same_options(
     if changed := [name for name in names if before.get(name) != now.get(name)]:
         raise UsageError(
             f"{what} with different options: "
-            + "; ".join(f"{name}: {_given(before.get(name))} -> {_given(now.get(name))}" for name in changed),
+            + "; ".join(_change(name, before.get(name), now.get(name)) for name in changed),
             where=where,
             hint=f"use the same options, or {otherwise}",
             code="usage.resume",
         )
+
+
+def _change(name: str, before: Any, now: Any) -> str:
+    change = f"{name}: {_given(before)} -> {_given(now)}"
+    return f"{change} (another run, or another checkpoint of it)" if name == "weights" else change
 
 
 def _given(value: Any) -> str:

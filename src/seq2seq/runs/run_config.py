@@ -73,8 +73,7 @@ def load_run_config(directory: RunDirectory) -> Config:
     if not directory.config.exists():
         refuse_pickles(directory.path)
     if not directory.path.is_dir():
-        hint = near if near.startswith("did") else f"the run comes before the text: runs/NAME {directory.path}"
-        raise CheckpointError(f"{directory.path} is a file, not a run directory", hint=hint, code="run.missing")
+        raise CheckpointError(f"{directory.path} is a file, not a run directory", hint=near, code="run.missing")
     if not directory.config.exists() and any(directory.checkpoints.glob("*")):
         raise CheckpointError(
             f"{directory.config} is missing", hint=f"put a copy of it back; or {_AGAIN}", code="run.damaged"
@@ -235,7 +234,7 @@ def _near_runs(path: Path) -> str:
             return f"did you mean {around}?"
     if path.name and (inner := next(path.parent.glob(f"*/{glob.escape(path.name)}/checkpoints/*"), None)) is not None:
         return f"did you mean {inner.parent.parent}?"
-    for folder in (path, path.parent):
+    for folder in (path, path.parent, path.parent / "runs"):
         # Runs without a checkpoint, such as the one that is being created, are left out.
         found = [config.parent for config in folder.glob("*/config.yaml")] if folder.is_dir() else []
         if runs := sorted(run.name for run in found if any(run.glob("checkpoints/*"))):
