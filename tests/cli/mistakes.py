@@ -192,6 +192,7 @@ WITH_A_RUN += [
     (2, "is a file of the run", ("report", "RUN", "--markdown", "-o", "RUN/train.log")),
     (2, "is a file of the run", ("translate", "RUN", "three.txt", "-o", "RUN/config.yaml")),
     (2, "is a file of the run", ("evaluate", "RUN", "-o", "RUN/test.hyp")),
+    (2, "text30.txt is the input", ("evaluate", "RUN", "--baseline", "text30.txt", "-o", "text30.txt")),
     (2, "hint: choose another file with --html", ("compare", "RUN", "RUN", "--html", "RUN/results.json")),
     # No number is below it, so that nothing was dropped.
     (2, "'--min-score': must be 0 or less", ("backtranslate", "RUN", "three.txt", "-o", "bt", "--min-score", "nan")),
@@ -291,6 +292,21 @@ MISTAKES += [
     (2, "no such option", ("--quiet", "train")),
     (2, "unexpected extra argument", ("tokenizer", "encode", "folder", "three.txt")),
     (2, "config.secret", ("config", "show", "data.train=[{source: 'https://a:b@c/d', target: e}]")),
+    # The corpus that had just been read was replaced by the config.
+    (2, "text31.txt is the input", ("init", "-s", "text30.txt", "-t", "text31.txt", "text31.txt", "--force")),
+    (2, "text31.txt is the input", ("data", "check", "-s", "text30.txt", "-t", "text31.txt", "--html", "text31.txt")),
+    # One of the two was ignored.
+    (2, "--split and --source exclude", ("evaluate", "no", "--split", "valid", "-s", "three.txt", "-r", "threb.txt")),
+    (2, "--html - and --json exclude", ("compare", "one", "other", "--html", "-", "--json")),
+    (2, "--html - and --json exclude", ("data", "check", "nodata.yaml", "--html", "-", "--json")),
+    # "the run comes before the text", of commands that read no text.
+    (5, "hint: the run comes before the text: runs/NAME three.txt", ("translate", "three.txt", "folder")),
+    (5, "hint: the run comes before the text: runs/NAME three.txt", ("backtranslate", "three.txt", "x", "-o", "bt")),
+    (5, "hint: train one first", ("report", "three.txt")),
+    (5, "hint: train one first", ("compare", "three.txt", "folder")),
+    (5, "hint: train one first", ("evaluate", "three.txt")),
+    # "hint: . holds ..."
+    (3, "hint: relative paths start from /", ("data", "prepare", "data.train=[{source: q, target: three.txt}]")),
 ]
 
 # Told before anything is read: the run need not exist.

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from ruamel.yaml import YAML
 
 from seq2seq import load
+from seq2seq.checks.diagnosis import Diagnosis
 from seq2seq.config.presets import PRESETS
 from seq2seq.data.batches import collate
 from tests.cli.conftest import Outcome, Runner, checkpoint_of, train_tiny
@@ -237,6 +239,29 @@ def test_evaluate_agrees_with_the_end_of_training(run: Path, seq2seq: Runner, tm
     assert float(number.out) == pytest.approx(json.loads(outcome.out)[0]["value"], abs=0.01)
     assert outcome.err.count("of 20 sentences is no measure") == 1
     assert "the test set is small" not in outcome.err
+
+
+def test_a_finding_evaluates_the_same_text(
+    gru: Path, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command left out --source and --references, and measured the test set."""
+    commands = [f"seq2seq evaluate RUN {rest}" for rest in ("--length-penalty 1.2", "--source FILE --references FILE")]
+    findings = [Diagnosis("some", "a finding", "here", command, 1.0) for command in commands]
+    monkeypatch.setattr("seq2seq.reports.report.run_findings", lambda *arguments: findings)
+    text = tmp_path / "a text"
+    text.write_text("A dog runs.\n", encoding="utf-8")
+    shown = shlex.quote(str(text))
+    for options, rest in (
+        (
+            ("-s", text, "-r", text, text, "-b", 2),
+            f" --source {shown} --references {shown} --references {shown} --beam-size 2",
+        ),
+        (("--split", "valid", "--checkpoint", "last"), " --split valid --checkpoint last"),
+        ((), ""),
+    ):
+        said = seq2seq("evaluate", gru, *options).err
+        assert f"\n    {commands[0]}{rest}\n" in said
+        assert f"\n    {commands[1]}\n" in said
 
 
 def test_score_is_the_sum_of_the_models_log_probabilities(run: Path, seq2seq: Runner) -> None:

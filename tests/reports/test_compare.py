@@ -118,6 +118,28 @@ def test_the_list_of_runs_knows_their_states(runs: Path, seq2seq: Runner) -> Non
     assert "no runs" in seq2seq("runs", runs / "first" / "checkpoints").out
 
 
+def test_a_stopped_run_is_continued_from_the_folder_of_its_corpora(
+    gru: Path, corpus: Path, seq2seq: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that was printed in another folder did not find the corpora, whose names start from the first one."""
+    home = tmp_path / "my home"
+    run = home / "runs" / "mine"
+    shutil.copytree(gru, run, symlinks=True)
+    shutil.copytree(corpus, home / "data")
+    (run / "results.json").unlink()
+    config = run / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(corpus), "data"), encoding="utf-8")
+    command = "seq2seq train runs/mine/config.yaml -o runs/mine"
+    monkeypatch.chdir(home)
+    assert seq2seq("runs").out.endswith(f"to continue runs/mine: {command}\n")
+    monkeypatch.chdir(tmp_path)
+    assert seq2seq("runs", "my home").out.endswith(f"mine: cd '{home}' && {command}\n")
+    shutil.rmtree(home / "data")
+    assert seq2seq("runs", "my home").out.endswith(
+        "seq2seq train 'my home/runs/mine/config.yaml' -o 'my home/runs/mine'\n"
+    )
+
+
 def test_names_are_as_short_as_they_can_be() -> None:
     assert short_names([Path("/a/b/x"), Path("/a/c/x"), Path("/a/c/y")]) == ["b/x", "c/x", "c/y"]
 

@@ -118,8 +118,8 @@ def align(
     if picture is not None:
         links = [("--output", output is not None), ("--json", as_json)]
         exclude("--picture", links, "it is drawn instead of links")
-    check_output(output, (source, target))
-    check_output(picture, (source, target), option="--picture")
+    check_output(output, (source, target), (run, reverse))
+    check_output(picture, (source, target), (run, reverse), option="--picture")
     view = _view(layer, head, shift, words=not subwords)
     text = PairText(source, target, errors)
     from seq2seq.runs.load import load

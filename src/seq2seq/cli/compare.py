@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seq2seq.cli.input import check_output
-from seq2seq.cli.options import HtmlFile, Json, complete_runs
+from seq2seq.cli.options import HtmlFile, Json, complete_runs, exclude_json
 from seq2seq.cli.output import write_whole
 from seq2seq.cli.results import comparison_as_json, summary_as_json
 from seq2seq.console import format_table
@@ -44,7 +44,8 @@ def compare(
     from seq2seq.reports.compare import comparison_page, comparison_text
     from seq2seq.reports.page import to_html
 
-    check_output(html, option="--html")
+    exclude_json(html, as_json)
+    check_output(html, runs=runs, option="--html")
     comparison = compare_runs(runs)
     if html is not None:
         write_whole(html, to_html(comparison_page(comparison)))
@@ -86,12 +87,22 @@ def list_runs(
     )
     for summary in summaries:
         if summary.state == "stopped":
-            config, run = shlex.quote(str(summary.path / "config.yaml")), shlex.quote(str(summary.path))
-            # A copy's config names the original folder.
-            typer.echo(presentable(f"\nto continue {summary.path}: seq2seq train {config} -o {run}"))
+            typer.echo(presentable(f"\nto continue {summary.path}: {_continuation(summary)}"))
             break
     for path, fault in damaged:
         typer.echo(presentable(f"\n{path}: {fault} (seq2seq doctor {shlex.quote(str(path))})"))
+
+
+def _continuation(summary: RunSummary) -> str:
+    """The command that continues a run, in the folder that the names of its corpora start from."""
+    from seq2seq.runs.corpus_files import folder_of_corpora
+
+    run, folder = summary.path, folder_of_corpora(summary.path, summary.config)
+    start = ""
+    if folder != Path():
+        run, start = run.resolve().relative_to(folder), f"cd {shlex.quote(str(folder))} && "
+    # A copy's config names the original folder.
+    return f"{start}seq2seq train {shlex.quote(str(run / 'config.yaml'))} -o {shlex.quote(str(run))}"
 
 
 def _row(summary: RunSummary, folder: Path) -> tuple[str, ...]:

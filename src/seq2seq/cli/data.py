@@ -22,6 +22,7 @@ from seq2seq.cli.options import (
     TargetFile,
     TestFiles,
     ValidFiles,
+    exclude_json,
     split_arguments,
 )
 from seq2seq.cli.output import write_whole
@@ -154,14 +155,15 @@ def check(
     set_quiet(quiet)
     if fix is not None:
         check_prefix(fix, "--fix")
+    exclude_json(html, as_json)
     from seq2seq.checks.corpus import CorpusCheck
+    from seq2seq.config.sources import files_of
     from seq2seq.data.clean_copy import clean_copy, copy_paths
     from seq2seq.reports.corpus_page import corpus_page
     from seq2seq.reports.page import to_html, to_text
 
     train, held_out, languages = _corpora_to_check(arguments, source, target, pairs, valid, test)
-    inputs = map(Path, filter(None, (source, target, pairs, *(valid or []), *(test or []))))
-    check_output(html, inputs, option="--html")
+    check_output(html, [Path(name) for corpus in (*train, *held_out) for name in files_of(corpus)], option="--html")
     with nullcontext() if fix is None else clean_copy(fix, languages) as copy:
         checker = CorpusCheck(languages, held_out, copy)
         if not checker.identifies_languages:
@@ -177,10 +179,10 @@ def check(
         typer.echo(to_text(corpus_page(reports)))
     if fix is not None:
         say(f"wrote {', '.join(map(str, copy_paths(fix, languages)))}")
-    elif any(report.failed for report in reports):
-        say("next: the same command with --fix OUT writes a cleaned copy, and a receipt of every change")
     elif hints := [hint for report in reports if report.wants_conversion for hint in report.conversions]:
         say("next: " + "\n      ".join(hints))
+    elif any(report.failed for report in reports):
+        say("next: the same command with --fix OUT writes a cleaned copy, and a receipt of every change")
     if any(report.failed for report in reports):
         raise typer.Exit(DataError.exit_code)
 

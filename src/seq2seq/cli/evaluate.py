@@ -151,6 +151,9 @@ def evaluate(
                 hint="give a run directory, or --hypotheses and --references",
                 code="usage.nothing-to-do",
             )
+        if split is not None:
+            texts = [("--source", source is not None), ("--references", bool(files))]
+            exclude("--split", texts, "it names a set of the run's own text")
         done = _evaluate_run(
             folder,
             split=split or "test",
@@ -257,7 +260,7 @@ def _evaluate_run(
     from seq2seq.reports.report import Translations
     from seq2seq.runs.evaluate import metrics_by_target_tag
 
-    check_output(output, (source, *references))
+    check_output(output, (source, *references, baseline), (run, *loading.ensemble, loading.rerank, baseline))
     loaded = loading.load(run)
     first = next(iter(references), None)
     pairs = _pairs(loaded, split, source, first, target_tag)
@@ -277,7 +280,15 @@ def _evaluate_run(
         write_whole(output, "".join(line + "\n" for line in translated))
     sources, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     if not loading.ensemble:  # findings are about a single run
-        print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty))
+        given: list[tuple[str, object]] = [("--split", "valid" if split == "valid" else None), ("--source", source)]
+        given += [("--references", path) for path in references]
+        given += [
+            ("--target-tag", target_tag),
+            ("--checkpoint", loading.checkpoint),
+            ("--beam-size", changes["beam_size"]),
+        ]
+        options = [text for option, value in given if value is not None for text in (option, str(value))]
+        print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty), options)
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
     by_language = metrics_by_target_tag(loaded, pairs, translated, target_language)

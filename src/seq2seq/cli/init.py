@@ -51,13 +51,16 @@ def init(
       seq2seq train my.yaml
     """
     exclude("--init-from", [("--model", init_from is not None and model != "auto")], "that run has a model")
+    from seq2seq.config.sources import files_of
+
     corpora = named_corpora(source, target, pairs, valid, test)
     if corpora is None:
         raise UsageError(
             "no corpus is named", hint="--source FILE --target FILE, or --pairs FILE", code="usage.nothing-to-do"
         )
     printed = str(output) == "-"
-    check_output(output)
+    sources = (corpora.train, *corpora.valid, *corpora.test)
+    check_output(output, [Path(name) for corpus in sources for name in files_of(corpus)], option="")
     if not printed and output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it; or give another name", code="usage.exists")
     name = "mine" if printed else output.stem

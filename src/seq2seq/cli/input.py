@@ -9,12 +9,13 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from seq2seq.console import counted, say
-from seq2seq.errors import DataError, UsageError
+from seq2seq.console import counted, muted, say
+from seq2seq.errors import DataError, UsageError, UserError
 
 if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors, Pair
@@ -121,7 +122,10 @@ class _Stream:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether both paths name the same regular file."""
+    """True for two paths to the same regular file; a path to a member of an archive is one to the archive."""
+    from seq2seq.data.archives import file_on_disk
+
+    one, other = file_on_disk(one), file_on_disk(other)
     return one.is_file() and other.is_file() and one.samefile(other)
 
 
@@ -133,34 +137,59 @@ def check_stdin(files: Iterable[Path | None]) -> None:
         )
 
 
-def check_output(output: Path | None, inputs: Iterable[Path | None] = (), *, option: str = "-o") -> None:
-    """Raise `UsageError` if the output is an input or a file of a run, which it would overwrite, or a folder.
+def check_output(
+    output: Path | None,
+    inputs: Iterable[Path | None] = (),
+    runs: Iterable[Path | None] = (),
+    *,
+    option: str = "-o",
+) -> None:
+    """Raise `UsageError` if the output is an input, or a file or a corpus of a run, or a folder.
 
     Args:
         output: the file to write; None and `-` are standard output.
         inputs: the files to read.
-        option: option that names the output.
+        runs: the run directories and exports to read.
+        option: option that names the output; empty for an argument.
     """
     from seq2seq.runs.directory import run_of_file
 
     if output is None or str(output) == "-":
         return
+    by = option and f" with {option}"
     if any(file is not None and same_file(file, output) for file in inputs):
         raise UsageError(
             f"{output} is the input: its text would be lost",
-            hint=f"choose another file with {option}",
+            hint=f"choose another file{by}",
             code="usage.same-file",
         )
     if output.is_dir():
-        raise UsageError(
-            f"cannot write {output}: it is a folder", hint=f"choose a file with {option}", code="usage.unwritable"
-        )
+        raise UsageError(f"cannot write {output}: it is a folder", hint=f"choose a file{by}", code="usage.unwritable")
     if run := run_of_file(output):
         raise UsageError(
             f"{output} is a file of the run {run}, which would be damaged",
-            hint=f"choose another file with {option}",
+            hint=f"choose another file{by}",
             code="usage.same-file",
         )
+    if output.is_file() and (run := next((run for run in runs if run is not None and _reads(run, output)), None)):
+        raise UsageError(
+            f"{output} is a corpus of the run {run}: its text would be lost",
+            hint=f"choose another file{by}",
+            code="usage.same-file",
+        )
+
+
+def _reads(run: Path, file: Path) -> bool:
+    """True for a corpus in the config of a run or of an export; a damaged config, told when it is loaded, has none."""
+    from seq2seq.config import load_config
+    from seq2seq.runs.corpus_files import corpus_files, folder_of_corpora
+
+    configs = [path for name in ("config.yaml", "settings.yaml") if (path := run / name).is_file()]
+    with suppress(UserError, OSError), muted():
+        config = load_config(configs[:1])
+        folder = folder_of_corpora(run, config)
+        return any(same_file(folder / name, file) for name in corpus_files(config))
+    return False
 
 
 def check_prefix(output: str, option: str) -> None:

@@ -272,6 +272,12 @@ def exclude(option: str, others: Sequence[tuple[str, bool]], why: str) -> None:
         )
 
 
+def exclude_json(html: Path | None, as_json: bool) -> None:
+    """Raise `UsageError` if both a page and JSON are to be printed."""
+    if str(html) == "-":
+        exclude("--html -", [("--json", as_json)], "each is all of the standard output")
+
+
 def require(option: str, other: str, given: bool) -> None:
     """Raise `UsageError` if the option that `option` needs is missing."""
     if not given:

@@ -28,7 +28,7 @@ def report(
     from seq2seq.reports.report import report as report_on
     from seq2seq.runs.directory import RunDirectory
 
-    check_output(output)
+    check_output(output, runs=[run])
     text = report_on(run, markdown=markdown)
     file = output or Path("-" if markdown else RunDirectory(run).report)
     write_whole(file, text)

@@ -73,8 +73,11 @@ def _print_next_steps(run: Path, findings: Sequence[Diagnosis]) -> None:
     say("next: " + "\n      ".join(list(dict.fromkeys(commands))[:_NEXT_STEPS]))
 
 
-def print_findings(run: Path, translations: Translations | None = None) -> list[Diagnosis]:
-    """Print the three gravest findings about a run on stderr, and return them; a run with damaged records has none."""
+def print_findings(run: Path, translations: Translations | None = None, options: Sequence[str] = ()) -> list[Diagnosis]:
+    """Print the three gravest findings about a run on stderr, and return them; a run with damaged records has none.
+
+    `options` of `evaluate` made the translations; a command that evaluates the same text once more has them, too.
+    """
     from seq2seq.reports.report import run_findings
 
     findings: list[Diagnosis] = []
@@ -82,7 +85,9 @@ def print_findings(run: Path, translations: Translations | None = None) -> list[
         # Scores of few sentences say so themselves.
         findings = [each for each in run_findings(run, translations) if each.code != "few-sentences"][:_MOST_FINDINGS]
         for finding in findings:
-            say(f"finding: {finding.message}: {finding.evidence}\n    {finding.command}")
+            again = finding.command.startswith("seq2seq evaluate ") and "--source" not in finding.command
+            command = f"{finding.command} {shlex.join(options)}".rstrip() if again else finding.command
+            say(f"finding: {finding.message}: {finding.evidence}\n    {command}")
     return findings
 
 

@@ -261,7 +261,8 @@ class _Job(NamedTuple):
             exclude("--engine ctranslate2", conflicts, "the native engine alone supports that")
         if self.resume:
             require("--resume", "-o FILE", self.output is not None and str(self.output) != "-")
-        check_output(self.output, (self.file, self.prefix, decoding.glossary))
+        runs = (self.run, *loading.ensemble, loading.rerank)
+        check_output(self.output, (self.file, self.prefix, decoding.glossary), runs)
 
     def start(self) -> None:
         """Translate the text, or what is typed at a prompt."""
@@ -281,7 +282,7 @@ class _Job(NamedTuple):
 
     def _load(self) -> tuple[LoadedRun, TranslationOptions]:
         with garbage_collection_off():
-            loaded = self.loading.load(self.run)
+            loaded = self.loading.load(self.run, before_text=True)
         options = self.decoding.options(loaded)
         search = options.search._replace(with_token_scores=self.output_format.token_scores)
         return loaded, options._replace(search=search)
