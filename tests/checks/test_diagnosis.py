@@ -124,7 +124,8 @@ def test_the_remedy_of_a_training_of_one_step_is_no_second_step() -> None:
     ("scores", "worse"),
     [
         ([("BLEU", 37.82, 30.2), ("chrF", 42.07, 41.42)], True),
-        ([("BLEU", 37.82, 37.2), ("chrF", 42.07, 42.42)], False),
+        ([("BLEU", 37.82, 36.2), ("chrF", 42.07, 42.42)], False),
+        ([("BLEU", 37.82, 37.2), ("chrF", 42.07, 41.42)], False),
         ([], False),
     ],
 )

@@ -112,5 +112,5 @@ def test_a_table_is_not_read_as_a_text(arguments: tuple[str, ...], transformer: 
     outcome = run_command(*(argument.format(**places) for argument in arguments))
     assert outcome.code == 3
     assert f"{table} is a table of 2 columns, not text" in outcome.err
-    assert f"given as standard input, - < {table}, it is read line by line" in outcome.err
+    assert "copy its sentences into a text file" in outcome.err
     assert set(tmp_path.iterdir()) == {text, table}

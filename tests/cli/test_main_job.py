@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -277,9 +278,20 @@ def test_score_is_the_sum_of_the_models_log_probabilities(run: Path, seq2seq: Ru
             logits = model.output(model(batch.source, batch.target_in))
         expected = torch.log_softmax(logits, -1).gather(2, batch.target_out[..., None]).sum().item()
         assert score == pytest.approx(expected, abs=1e-3)
-    twice = seq2seq("score", run, "-s", run / "test.source", "-t", run / "test.target", "--ensemble", run)
-    assert [float(line) for line in result_lines(twice)] == pytest.approx(scores, abs=1e-3)
-    assert "is in the ensemble 2 times" in twice.err
+
+
+def test_an_ensemble_scores_by_the_mean_probability_of_each_token(
+    transformer: Path, gru: Path, seq2seq: Runner
+) -> None:
+    files = ("-s", gru / "test.source", "-t", gru / "test.target", "--json", "--token-scores")
+    alone = [seq2seq("score", run, *files) for run in (transformer, gru)]
+    together = seq2seq("score", transformer, "--ensemble", gru, *files)
+    first, second, both = (
+        [math.exp(value) for line in result_lines(outcome) for value in json.loads(line)["token_scores"]]
+        for outcome in (*alone, together)
+    )
+    assert first != pytest.approx(second, abs=1e-3)
+    assert both == pytest.approx([(one + other) / 2 for one, other in zip(first, second, strict=True)], abs=1e-4)
 
 
 def test_python_interface(run: Path) -> None:

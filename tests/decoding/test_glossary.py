@@ -120,10 +120,14 @@ def test_wrong_lines_are_named(write: Write, content: str, line: int, message: s
 
 
 def test_a_header_is_no_entry(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
-    found = read_glossary(write("en\tde\ndog\td\n"), LetterTokenizer("abcdefghij"))
-    assert held(found, "en dog") == ["d"]
-    assert "'en' and 'de', is taken for a header" in capsys.readouterr().err
-    assert held(read_glossary(write("dog\td\nen\tde\n"), LetterTokenizer("abcdefghij")), "en dog") == ["de", "d"]
+    letters = LetterTokenizer("abcdefghijklmnopqrstuvwxyzT ")
+    found = read_glossary(write("\nSource term\tTarget term\ndog\td\n"), letters)
+    assert held(found, "source term, dog") == ["d"]
+    assert "'Source term' and 'Target term', is taken for a header" in capsys.readouterr().err
+    for first in ("german\tdeutsch", "is\tes", "input\toutput"):
+        entry = first.split("\t")
+        assert held(read_glossary(write(f"{first}\ndog\td\n"), letters), f"{entry[0]} dog") == [entry[1], "d"]
+    assert held(read_glossary(write("dog\td\nsource\ttarget\n"), letters), "source") == ["target"]
 
 
 def test_files_as_they_come(write: Write, tmp_path: Path) -> None:

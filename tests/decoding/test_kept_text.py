@@ -70,6 +70,14 @@ def test_only_what_the_vocabulary_spells_is_unseen() -> None:
         ("see https://a.example/3 now", "siehe (https://a.example/3).", False),
         ("12 and 12", "12 und 120", True),
         ("{0} of %s", "{0} von %s", False),
+        # As other languages write them.
+        ("visit www.example.com", "请访问www.example.com了解", False),
+        ("see https://a.example now", "siehe https://a.example/, jetzt", False),
+        ("mail info@example.com", "info@example.com-Adresse", False),
+        ("mail info@example.com", "info@example.community", True),
+        ("%d items", "还剩%d个项目", False),
+        ("10 am, 25 December 2019", "10:00 Uhr, 25.12.2019", False),
+        ("between 10 and 20", "10-20", False),
     ],
 )
 def test_a_number_within_another_is_lost(text: str, output: str, is_lost: bool) -> None:

@@ -176,6 +176,8 @@ def test_means_over_seeds(runs: Path, seq2seq: Runner) -> None:
     assert ["c", "1", "28.00"] in rows
     assert not comparison._replace(settings={"model.dropout": ["1", "2", "3"]}).seeds
     assert not comparison._replace(tests=[]).seeds
+    assert not comparison._replace(settings={"training.log_every": ["1", "2", "3"]}).seeds  # the same run thrice
+    assert not comparison._replace(settings={"seed": ["1", "1", "2"]}).seeds
 
     config = runs / "second" / "config.yaml"
     text = config.read_text(encoding="utf-8").replace("learning_rate: 0.001", "learning_rate: 0.005")

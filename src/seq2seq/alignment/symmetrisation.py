@@ -7,7 +7,7 @@ from typing import Literal
 
 Links = set[tuple[int, int]]
 Symmetrisation = Literal["intersection", "grow-diag", "grow-diag-final-and", "grow-diag-final", "union"]
-"""From the highest precision to the highest recall."""
+"""The methods, from the highest precision to the highest recall."""
 
 _NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 

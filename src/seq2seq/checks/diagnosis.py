@@ -22,6 +22,8 @@ _LARGEST_GAP = 3.0
 _FEW_STEPS = 3000
 _LEAST_STEPS = 100
 """Fewer steps teach a model nothing."""
+_TINY_LIMIT = 5.0
+"""Minutes or passes below which a limit is lifted rather than doubled."""
 _POOR_PERPLEXITY = 12.0
 """Good translation models of subwords have 3 to 8."""
 _PENALISED = "seq2seq evaluate RUN --length-penalty {:g}"
@@ -60,8 +62,9 @@ class TrainingPlan(NamedTuple):
     """True if the training text was translated by a model: such text is easier to foresee than that of people."""
 
     def longer(self, steps: int) -> str:
-        """Command that trains for this many steps, with every limit doubled, or lifted where it allowed a few steps."""
-        values = ["null" if steps < _LEAST_STEPS else f"{2 * value:g}" for _, value in self.limits]
+        """Command that trains for this many steps, with every limit doubled, or lifted where it allowed hardly any."""
+        is_tiny = steps < _LEAST_STEPS
+        values = ["null" if is_tiny and value < _TINY_LIMIT else f"{2 * value:g}" for _, value in self.limits]
         limits = [f"{key}={value}" for (key, _), value in zip(self.limits, values, strict=True)]
         steps = max(steps, _LEAST_STEPS)
         return " ".join(["seq2seq train RUN/config.yaml", f"training.max_steps={steps}", *limits, "-o RUN-longer"])
@@ -151,11 +154,14 @@ def _output_findings(
 def fine_tuning_findings(
     before_and_after: Sequence[tuple[str, float, float]], learning_rate: float
 ) -> Iterator[Diagnosis]:
-    """The finding that every metric (name, before, after) of the new test set fell."""
-    if before_and_after and all(after < before for _, before, after in before_and_after):
+    """The finding that every metric (name, before, after) of the new test set fell, the first by a point or more."""
+    fall = before_and_after[0][1] - before_and_after[0][2] if before_and_after else 0.0
+    if fall >= 1 and all(after < before for _, before, after in before_and_after):
         evidence = ", ".join(f"{name} {before:.2f} before, {after:.2f} now" for name, before, after in before_and_after)
         slower = f"seq2seq train RUN/config.yaml training.optimizer.learning_rate={learning_rate / 3:.3g} -o RUN-slower"
-        yield Diagnosis("worse", "the model is worse than the one that it started from", evidence, slower, 1.0)
+        yield Diagnosis(
+            "worse", "the model is worse than the one that it started from", evidence, slower, min(1.0, fall / 10)
+        )
 
 
 def is_copy(source: str, reference: str, hypothesis: str) -> bool:

@@ -332,7 +332,7 @@ class Config(Settings):
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     devices: int = Field(0, ge=0, le=1024)
     """Processes that share every batch: one GPU each, or one CPU thread each. 0 takes every GPU of this machine, and on
-    a CPU what is fastest."""
+    a CPU what is fastest; at most four for each core."""
     threads: int = Field(0, ge=0, le=1024)
     """CPU threads of torch; 0 takes every core."""
     data: DataSettings = DataSettings()

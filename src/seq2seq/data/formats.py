@@ -30,8 +30,8 @@ _TEXTS = {
     "a gettext catalogue (.po)": r'(\s*#[^\n]*\n)*\s*(msgctxt [^\n]*\n\s*)?msgid "[^\n]*\n(\s*"[^\n]*\n)*\s*msgstr ',
     "an SGML test set (.sgm)": r"\s*(<!?[^>]*>\s*){0,4}?<(srcset|refset|tstset|mteval|dataset)\b",
     "a file of subtitles (.srt)": r"\s*\d+\s*\n\s*\d\d:\d\d:\d\d[,.]\d{1,3} --> ",
-    "a file of subtitles (.vtt)": r"WEBVTT\b",
-    "a web page": r"\s*(<!DOCTYPE html|<html)\b",
+    "a file of subtitles (.vtt)": r"WEBVTT([ \t][^\n]*)?\n\s*\n",
+    "a web page": r"\s*(<!DOCTYPE html\b|<html\b[^>]*>\s*<)",
 }
 _JSON = "a JSON file"
 READ_AS = {"a TMX file": "tmx", "an XLIFF file": "xliff", "a Parquet file": "parquet", _JSON: "jsonl"}
@@ -84,7 +84,8 @@ def _is_json(text: str) -> bool:
     text = text.lstrip()
     if text.startswith("{"):
         try:
-            return isinstance(json.loads(text.partition("\n")[0]), dict)
+            record = json.loads(text.partition("\n")[0])
+            return isinstance(record, dict) and bool(record)
         except (ValueError, RecursionError):
             return False
     return re.match(r'\[\s*\{\s*"', text) is not None
@@ -107,8 +108,7 @@ def read_text(name: str | Path, errors: DecodingErrors = "strict", *, option: st
     try:
         require_form(str(name), "text")
     except DataError as error:
-        own = f"- < {shlex.quote(str(name))}"
-        error.hint = f"copy its sentences into a text file; given as standard input, {own}, it is read line by line"
+        error.hint = "copy its sentences into a text file, one a line"
         raise
     return read_lines(name, errors, option=option)
 

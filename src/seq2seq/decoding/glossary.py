@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seq2seq import console
-from seq2seq.data.columns import is_header
 from seq2seq.data.files import read_lines
 from seq2seq.decoding.segmentation import in_word, is_unspaced, readable
 from seq2seq.errors import DataError
@@ -27,6 +26,9 @@ from seq2seq.fixed_text import is_blank
 from seq2seq.special_tokens import UNK
 from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.tokenizers.normalization import normalize
+
+_HEADERS = {("source", "target"), ("source", "translation"), ("term", "translation"), ("src", "tgt"), ("src", "trg")}
+"""First words of the two names in a header."""
 
 _ANCHOR = "\uf8ff"
 """A private-use character, which no vocabulary merges with others."""
@@ -141,6 +143,7 @@ def phrase_tokens(tokenizer: Tokenizer, phrases: Sequence[str]) -> list[tuple[in
 
 def _read(path: Path) -> Iterator[tuple[str, str, int]]:
     """Source phrase, target phrase and line number of each entry."""
+    is_first = True
     for number, line in enumerate(read_lines(path), start=1):
         if is_blank(line):
             continue
@@ -157,7 +160,9 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
                 raise DataError(
                     f"the {name} phrase is blank", where=f"{path}:{number}", hint="fill it in", code="data.glossary"
                 )
-        if number == 1 and is_header(sides, []):
+        is_header = is_first and tuple(side.casefold().split()[0] for side in sides) in _HEADERS
+        is_first = False
+        if is_header:
             names = f"'{sides[0]}' and '{sides[1]}'"
             console.warn(f"{path}: the first line, {names}, is taken for a header; if it is an entry, put it elsewhere")
             continue

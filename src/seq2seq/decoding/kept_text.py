@@ -13,7 +13,7 @@ A line without a letter is copied. A span within a line is kept in one of two wa
 from __future__ import annotations
 
 import copy
-from collections import Counter
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
@@ -29,6 +29,12 @@ from seq2seq.tokenizers.symbols import SymbolTokenizer
 
 _STAND_IN = 0xF0000
 """First of the private-use characters that stand for spans; no vocabulary has them."""
+_BOUNDARIES = {
+    "numbers": (r"(?<!\d)", r"(?!\d)"),
+    "urls": ("", "(?!/?[A-Za-z0-9_])"),
+    "emails": ("(?<![A-Za-z0-9_.+-])", "(?![A-Za-z0-9_])"),
+}
+"""Characters before and after a span of a kind that would make it another one; a word may follow without a space."""
 _MAX_SPANS = 8
 """Spans of a line that are required in a second search: the states of the constraints grow with their product."""
 
@@ -146,12 +152,7 @@ class KeptText:
 
         A number within a longer one, or a URL that goes on, is another number or URL.
         """
-        required = self._required(source, line)
-        found = Counter(match[0] for match in FIXED_TEXT.finditer(output)) if required else Counter()
-        return any(
-            (found[span] if FIXED_TEXT.fullmatch(span) else output.count(span)) < count
-            for span, count in required.items()
-        )
+        return any(_occurrences(span, output) < count for span, count in self._required(source, line).items())
 
     def phrases(self, source: str, ids: Sequence[int], line: str) -> tuple[tuple[int, ...], ...]:
         """The phrases that make an output hold the spans of a part of a line; none if they cannot be written."""
@@ -179,6 +180,13 @@ class KeptText:
 
     def _normal(self, text: str) -> str:
         return text if self.glossary is None else normalize(text, "nfc")
+
+
+def _occurrences(span: str, text: str) -> int:
+    """Number of times that a text holds a span."""
+    match = FIXED_TEXT.fullmatch(span)
+    before, after = _BOUNDARIES.get(str(match.lastgroup), ("", "")) if match else ("", "")
+    return len(re.findall(before + re.escape(span) + after, text))
 
 
 def has_stand_in(text: str) -> bool:

@@ -17,6 +17,8 @@ from seq2seq.reports.run_summary import RunSummary, summarise
 _UNINTERESTING = ("name", "run_directory")
 _NO_CAUSES = ("training.validate_every", "training.log_every", "training.tracker")
 """Settings that change what is measured of a training, and none of its updates."""
+_NO_CAUSE_OF_SCORES = ("seed", "training.log_every", "training.tracker")
+"""Settings that may differ among the runs of a mean over seeds."""
 _CURVE_ROWS = 10
 
 
@@ -68,12 +70,15 @@ class Comparison(NamedTuple):
     @property
     def seeds(self) -> list[SeedGroup]:
         """The runs in groups with the same settings but for `seed`; empty if no group has several, or without tests."""
-        free = ("seed", *_NO_CAUSES)
+        seeds = self.settings.get("seed", [])
         groups: dict[tuple[str, ...], list[int]] = {}
         for place in range(len(self.runs)):
-            key = tuple(values[place] for setting, values in self.settings.items() if setting not in free)
+            key = tuple(
+                values[place] for setting, values in self.settings.items() if setting not in _NO_CAUSE_OF_SCORES
+            )
             groups.setdefault(key, []).append(place)
-        if not self.tests or len(groups) == len(self.runs):
+        is_repeated = any(len({seeds[place] for place in places}) < len(places) for places in groups.values() if seeds)
+        if not self.tests or not seeds or is_repeated or len(groups) == len(self.runs):
             return []
         return [
             SeedGroup(

@@ -22,6 +22,7 @@ from seq2seq.runs.fine_tuning import find_run
 from seq2seq.runs.run_config import load_run_config
 from seq2seq.runs.run_data import check_data, prepare_data
 from seq2seq.sealed_records import DataRecord, Replay
+from seq2seq.special_tokens import UNK
 
 _ROWS_AT_ONCE = 65_536
 
@@ -97,11 +98,15 @@ def _prepared_before(fingerprint: str | None) -> Prepared | None:
 
 
 def _warn_of_seen(prepared: Prepared, earlier: Prepared, run: Path) -> None:
-    """Warn of held-out pairs whose sources are in the training text of the earlier run."""
+    """Warn of held-out pairs whose sources are in the training text of the earlier run, but for unknown words."""
     splits = {"valid": prepared.valid_pairs, "test": prepared.test_pairs}
     encode = earlier.tokenizers.source.encode
     sources = {
-        split: [np.asarray(row, dtype=np.int32).tobytes() for row in encode([source for source, _ in pairs])]
+        split: [
+            np.asarray(ids, dtype=np.int32).tobytes()
+            for ids in encode([source for source, _ in pairs])
+            if UNK not in ids
+        ]
         for split, pairs in splits.items()
     }
     held_out, seen = set(chain.from_iterable(sources.values())), set()
@@ -111,8 +116,8 @@ def _warn_of_seen(prepared: Prepared, earlier: Prepared, run: Path) -> None:
     for split, own in sources.items():
         if count := sum(row in seen for row in own):
             warn(
-                f"{count:,} of {len(own):,} {split} sources are in the training text of {run}, which flatters the "
-                f"scores; a {split} set that it has not read: data.{split}"
+                f"{count:,} of {len(splits[split]):,} {split} sources are in the training text of {run}, which "
+                f"flatters the scores; a {split} set that it has not read: data.{split}"
             )
 
 
@@ -121,8 +126,10 @@ def _same_as_before(record: Replay, directory: RunDirectory) -> Prepared:
         return found
     fault = "they are prepared otherwise by this version"
     try:
-        found = earlier_data(RunDirectory(Path(record.run)))
-        if found.record["fingerprint"] == record.fingerprint:
+        run = RunDirectory(Path(record.run))
+        found = earlier_data(run)
+        # Its content is the recorded one, and so is its fingerprint, unless its files have moved.
+        if list(training_mixture(load_run_config(run), found).sizes) == record.sizes:
             return found
     except UserError as error:
         fault = error.what

@@ -97,9 +97,12 @@ def check_run_config(directory: RunDirectory, config: Config) -> None:
     # Before the first checkpoint it may be a file of the user, which need not be complete.
     before = _read_whole(directory.config) if directory.has_checkpoints else load_config([directory.config])
     record = directory.load_data_record() if directory.has_checkpoints else None
-    if record is not None and record.inputs:  # `check_data` compares the content
-        before, config = _without_places(before), _without_places(config)
-    if changes := config_changes(before, config):
+    changes = config_changes(before, config)
+    if record is not None and record.inputs and directory.load_results() is None:  # `check_data` compares the content
+        moved = {key for key, *_ in differences(before, config)}
+        moved -= {key for key, *_ in differences(_without_places(before), _without_places(config))}
+        changes = [change for change in changes if change.partition(":")[0] not in moved]
+    if changes:
         more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
         shown = "".join(f"\n    {change}" for change in changes[:_MOST_CHANGES] + more)
         # Named, as a value that was fitted to another setting, such as a warm-up, is in no file of the user.
