@@ -11,9 +11,9 @@ import pytest
 
 from seq2seq.config import load_config
 from seq2seq.config.model import RNNSettings, TransformerSettings
+from seq2seq.config.sources import is_distilled
 from seq2seq.decoding.text_batches import Line
 from seq2seq.decoding.translation import Translation
-from seq2seq.reports.report import is_distilled
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load
 from seq2seq.synthesis import distillation

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from seq2seq.config.sources import TextSource
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.runs import load as loading
 from seq2seq.runs.loaded_run import LoadedRun
@@ -82,3 +83,28 @@ def test_scores_by_target_tag(tagged: LoadedRun, seq2seq: Runner, tmp_path: Path
     assert "4 sentences" in one.err
     assert seq2seq(*short, "--target-tag", "xx").code == 2
     assert seq2seq("evaluate", "--hypotheses", "a", "-r", "b", "--target-tag", "fr").code == 2
+
+
+def test_a_student_requires_the_tags_of_its_teacher(tagged: LoadedRun, tmp_path: Path) -> None:
+    """Its corpus has the tags within its text."""
+    data = tagged.config.data
+    learned = TextSource(source="x.distilled/train.en", target="x.distilled/train.de")
+    for train, required in (
+        ((learned,), True),
+        ((learned, *data.train), True),
+        ((TextSource(source="a", target="b"),), False),
+    ):
+        tagged.config = tagged.config.model_copy(update={"data": data.model_copy(update={"train": train})})
+        assert tagged.target_tags.required == required
+
+
+def test_errors_about_tags_name_the_option_and_what_is_there(
+    tagged: LoadedRun, seq2seq: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = seq2seq("check", "RUN")
+    assert checked.code == 2
+    assert "--target-tag is missing" in checked.err
+    monkeypatch.setattr(tagged.directory, "load_pairs", lambda split: [("<2fr> x", "y")])
+    evaluated = seq2seq("evaluate", "RUN", "--target-tag", "de")
+    assert "has no text with <2de>" in evaluated.err
+    assert "hint: its tags: fr" in evaluated.err

@@ -394,6 +394,28 @@ def test_weights_do_not_rebuild_but_tags_do(tmp_path: Path, capsys: pytest.Captu
         assert f"data.train.0.settings.{key}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("train", "valid", "said"),
+    [
+        (["de", "fr"], ["de", "fr"], ""),
+        ([None], [None], ""),
+        (["de", "fr"], ["de", None], "data.valid: a corpus has no target_tag"),
+        (["de", "fr"], ["es"], "data.valid: no training corpus has the target_tag es; they have de, fr"),
+        (["de", None], ["de", None], "some training corpora have no target_tag"),
+    ],
+)
+def test_target_tags_that_do_not_fit_are_said(
+    train: list[str | None], valid: list[str | None], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best model was chosen by text without tags, and a misspelt tag was one of the run's own."""
+    source = corpus(tmp_path, TRAIN)
+    splits = [tuple(source.model_copy(update={"target_tag": tag}) for tag in tags) for tags in (train, valid)]
+    run(tmp_path, DataSettings(train=splits[0], valid=splits[1]))
+    warnings = capsys.readouterr().err
+    assert said in warnings
+    assert ("target_tag" in warnings) == bool(said)
+
+
 def test_data_prepared_before_there_were_tags_stay_valid(tmp_path: Path) -> None:
     """A run with checkpoints would be refused, since its data would not be those that it was started with."""
     assert set(Inputs(tmp_path).facts(corpus(tmp_path, TRAIN))["settings"]) == {"source", "target", "target_tag"}

@@ -78,6 +78,20 @@ def test_filters(text: str, found: Translated, reason: str | None, tmp_path: Pat
     assert (fault and fault[0]) == reason
 
 
+def test_each_target_tag_has_a_language_of_its_own(tmp_path: Path) -> None:
+    """All good French translations of a run into German and French were dropped as wrong language."""
+    french = [(f"<2fr> {source}", target.replace("der", "le").replace("von dem", "du")) for source, target in GENUINE]
+    german = [(f"<2de> {source}", target) for source, target in GENUINE]
+    path = tmp_path / "translations.tsv"
+    path.write_text(last_row({}, Contents(0, "")), encoding="utf-8")
+    judged = PairFilter(path, [], ("en", "de"), [*german, *french], FilterOptions())
+    for source, target in (*german, *french):
+        assert judged.fault(Original("mono", 1, source, tokens=10), Translated(-1.0, 10, False, target)) is None
+    assert set(judged._languages) == {"<2de>", "<2fr>"}
+    wrong = Translated(-1.0, 10, False, "the Tom of the old Berlin is here and here")
+    assert (judged.fault(Original("mono", 1, french[0][0], tokens=10), wrong) or ("",))[0] == "language"
+
+
 def test_the_worst_share_is_dropped(tmp_path: Path) -> None:
     found = [Translated(-number / 10, 5, False, "der alte Tom ist da") for number in range(20)]
     for share, dropped in ((0.0, 0), (0.25, 5), (0.5, 10)):

@@ -42,6 +42,7 @@ def check(
     from seq2seq.runs.load import load
 
     loaded = load(run, device=device, checkpoint=checkpoint, threads=threads)
+    next(loaded.target_tags.add(["."], target_tag, "--target-tag"))  # refuses a missing or unknown one
     with muted():  # warnings about the numbers of lines that the user has never seen
         results = check_behaviour(loaded, sentences=sentences, target_tag=target_tag, keep=keep)
     found = summaries(results)

@@ -167,9 +167,9 @@ def distill(
     if files:
         raise UsageError(f"{files[0]} is not a setting", hint="training.max_steps=4000", code="usage.command-line")
     from seq2seq.atomic_files import disk_errors, make_folder, write_text
-    from seq2seq.config.sources import files_of
+    from seq2seq.config.sources import DISTILLED, files_of
     from seq2seq.runs.corpus_files import require_files
-    from seq2seq.runs.directory import DISTILLED, RunDirectory
+    from seq2seq.runs.directory import RunDirectory
     from seq2seq.runs.run_config import check_run_config
 
     RunDirectory(output)  # refuses a run with links or FIFOs before anything is translated

@@ -328,7 +328,9 @@ def _pairs(
             return pairs
         symbol = tags.symbol(target_tag, option)
         if not (chosen := [pair for pair in pairs if tags.language(pair[0]) == target_tag]):
-            raise DataError(f"the {split} set has no text with {symbol}", where=option, code="data.no-lines")
+            there = ", ".join(sorted(filter(None, {tags.language(pair[0]) for pair in pairs}))) or "none"
+            what = f"the {split} set has no text with {symbol}"
+            raise DataError(what, where=option, hint=f"its tags: {there}", code="data.no-lines")
         return chosen
     from seq2seq.data.files import paired
 

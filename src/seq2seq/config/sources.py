@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -212,6 +213,15 @@ def files_of(source: Source) -> list[str]:
             return []
         case _:
             return [source.file]
+
+
+DISTILLED = ".distilled"
+"""Behind the name of a student's run directory: the folder with the translations that it learns."""
+
+
+def is_distilled(source: Source) -> bool:
+    """True for the translations that a student learns; their sources have the target tags of its teacher, if any."""
+    return isinstance(source, TextSource) and Path(source.target).parent.name.endswith(DISTILLED)
 
 
 def name_of(source: Source) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from seq2seq import console
 from seq2seq.atomic_files import write_bytes
 from seq2seq.config.settings import DataSettings, TokenizerSettings
-from seq2seq.config.sources import Source
+from seq2seq.config.sources import Source, is_distilled
 from seq2seq.data.augment import Augmentation
 from seq2seq.data.cache import Inputs, changes, fingerprint, finish_entry, new_entry, read_entry
 from seq2seq.data.cleaning import CleaningReport
@@ -82,6 +82,7 @@ def prepare(
         )
     for split in ("train", "valid", "test"):
         check_sides(split, getattr(data, split))
+    _warn_of_tags(data)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         key, inputs = _key(data, tokenizer, cache, tokenizers)
@@ -255,6 +256,25 @@ def open_prepared(folder: Path) -> Prepared | None:
 
 def _sources(data: DataSettings) -> Sequence[Source]:
     return [*data.train, *data.valid, *data.test]
+
+
+def _warn_of_tags(data: DataSettings) -> None:
+    """Warn of corpora without a target tag beside others that have one, and of held-out text with a tag of its own.
+
+    Distilled text has its tags within.
+    """
+    trained = {source.target_tag for source in data.train}
+    if trained == {None} or any(map(is_distilled, data.train)):
+        return
+    known = ", ".join(sorted(filter(None, trained)))
+    if None in trained:
+        console.warn_once(f"some training corpora have no target_tag, and others have one of {known}")
+    for split in ("valid", "test"):
+        for tag in dict.fromkeys(source.target_tag for source in getattr(data, split)):
+            if tag is None and None not in trained:
+                console.warn_once(f"data.{split}: a corpus has no target_tag, which all training corpora have: {known}")
+            elif tag not in trained:
+                console.warn_once(f"data.{split}: no training corpus has the target_tag {tag}; they have {known}")
 
 
 def _warn_of_overlap(prepared: Prepared) -> None:

@@ -12,9 +12,9 @@ from seq2seq.atomic_files import read_json_object, write_text
 from seq2seq.checks.diagnosis import Diagnosis, TrainingPlan, diagnose, fine_tuning_findings
 from seq2seq.checks.identified_languages import Identifier
 from seq2seq.checks.unlike_training import RunText, text_findings
-from seq2seq.config import Config, Source
+from seq2seq.config import Config
 from seq2seq.config.differences import differences
-from seq2seq.config.sources import TextSource
+from seq2seq.config.sources import is_distilled
 from seq2seq.console import warn
 from seq2seq.errors import UserError
 from seq2seq.evaluation.metrics import best_and_worst, perplexity
@@ -38,7 +38,7 @@ from seq2seq.reports.page import (
     to_markdown,
 )
 from seq2seq.reports.run_summary import BEFORE_AND_AFTER, RunSummary, summarise
-from seq2seq.runs.directory import DISTILLED, RunDirectory
+from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.load import load_tokenizers
 
 _GRAVE = 0.5
@@ -149,11 +149,6 @@ def _translations(summary: RunSummary) -> Translations | None:
     files = sorted(directory.validation.glob("step-*.hyp"))
     found = directory.load_translated("valid", files[-1]) if files else None
     return None if found is None else Translations("validation", *found)
-
-
-def is_distilled(corpus: Source) -> bool:
-    """True if a corpus holds the translations that a student learns."""
-    return isinstance(corpus, TextSource) and Path(corpus.target).parent.name.endswith(DISTILLED)
 
 
 def _findings(summary: RunSummary, translations: Translations | None) -> list[Diagnosis]:

@@ -36,8 +36,6 @@ VALIDATION_SCORES = (("bleu", "BLEU"), ("chrf", "chrF"))
 """Scores of validations in metrics.jsonl, and their names."""
 _LARGEST = 1e30
 """A larger number is damage: charts compute with differences and powers of what they show."""
-DISTILLED = ".distilled"
-"""Behind the name of a student's run directory: the folder with the translations that it learns."""
 _FOLDERS = ("checkpoints", "tokenizer", "validation", "tensorboard", "export")
 _FILES = (
     *(

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 from seq2seq.alignment.matrix import AttentionMatrix
 from seq2seq.alignment.word_alignment import AlignmentOptions, WordAligner
 from seq2seq.config import Config
+from seq2seq.config.sources import is_distilled
 from seq2seq.decoding.engine import NativeEngine
 from seq2seq.decoding.forced_decoding import EncodedTexts, Scorer, translates_forward
 from seq2seq.decoding.kept_text import check_kinds
@@ -115,8 +116,9 @@ class LoadedRun:
     @property
     def target_tags(self) -> TargetTags:
         """The target tags that the model knows, required if it was trained with one before every text."""
-        tags = self.translator.tags
-        return tags._replace(required=bool(tags.tags) and all(source.target_tag for source in self.config.data.train))
+        tags, corpora = self.translator.tags, self.config.data.train
+        have_tags = all(corpus.target_tag or is_distilled(corpus) for corpus in corpora)
+        return tags._replace(required=bool(tags.tags) and have_tags)
 
     def held_out_pairs(self) -> list[tuple[str, str]]:
         """The validation pairs, else the test pairs, without target tags; empty for a run that has neither."""

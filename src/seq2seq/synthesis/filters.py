@@ -22,6 +22,7 @@ from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
 from seq2seq.synthesis.originals import Original
 from seq2seq.synthesis.translations import Translated, read_translations
+from seq2seq.tags import TARGET_TAG, language_of
 
 REASONS = {
     "empty": "empty line",
@@ -92,7 +93,7 @@ class PairFilter:
     Args:
         path: the complete file.
         originals: the lines of the text; the first ones are a sample of its words.
-        languages: names of the languages of line and translation.
+        languages: names of the languages of line and translation; a target tag in a line names the latter.
         genuine: pairs that people wrote, such as the validation set.
         options: the limits.
     """
@@ -110,8 +111,9 @@ class PairFilter:
         quantile = float(np.quantile(np.frombuffer(scores), options.drop_worst)) if scores else -math.inf
         self._least = max(options.min_score, quantile if options.drop_worst else -math.inf)
         some = zip(islice(originals, SAMPLE), read_translations(path), strict=False)
-        sample = [*genuine, *((original.text, found.text) for original, found in some)]
-        self._languages = SideLanguages(sample, languages, _identifier())
+        self._sample = [*genuine, *((original.text, found.text) for original, found in some)]
+        self._named = languages
+        self._languages: dict[str, SideLanguages] = {}
 
     def fault(self, original: Original, found: Translated) -> tuple[str, str] | None:
         """Reason to drop a pair, and its detail; None for a good one."""
@@ -124,11 +126,24 @@ class PairFilter:
         longer, shorter = max(original.tokens, found.tokens), max(1, min(original.tokens, found.tokens))
         if longer > RATIO_EXEMPT_TOKENS and longer > shorter * self.options.max_ratio:
             return "ratio", f"{original.tokens} and {found.tokens} tokens"
-        if fault := self._languages.fault(original.text, found.text):
+        if fault := self._languages_of(original.text).fault(original.text, found.text):
             return "language", fault[1] if fault[0] == "language" else f"both sides exchanged, {fault[1]}"
         if found.score < self._least:
             return "score", f"{found.score:.3f}"
         return None
+
+    def _languages_of(self, text: str) -> SideLanguages:
+        """The languages of the lines with the target tag of a text, or without one."""
+        if (tag := _tag_of(text)) not in self._languages:
+            own = [pair for pair in self._sample if _tag_of(pair[0]) == tag]
+            named = self._named[0], language_of(tag) or self._named[1]
+            self._languages[tag] = SideLanguages(own, named, _identifier())
+        return self._languages[tag]
+
+
+def _tag_of(text: str) -> str:
+    """The target tag at the beginning of a text; empty without one."""
+    return found[0] if (found := TARGET_TAG.match(text)) else ""
 
 
 @cache

@@ -118,7 +118,10 @@ def write_pairs(
     """
     data = loaded.config.data
     languages = data.source_language, data.target_language
-    judge = PairFilter(path, originals.read(), languages, originals.genuine, limits)
+    genuine, named = originals.genuine, languages
+    if backward is not None and loaded.target_tags.tags:  # the lines have no tags, and held-out pairs several languages
+        genuine, named = [], (languages[0], "")
+    judge = PairFilter(path, originals.read(), named, genuine, limits)
     sides = languages if backward is None else languages[::-1]
     counts = FilterCounts()
     with clean_copy(output, sides, option="-o", replace=replace) as copy:
