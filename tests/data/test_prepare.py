@@ -416,6 +416,17 @@ def test_target_tags_that_do_not_fit_are_said(
     assert ("target_tag" in warnings) == bool(said)
 
 
+@pytest.mark.parametrize("kind", ["word", "char"])
+def test_a_student_has_the_tags_of_its_text(kind: str, tmp_path: Path) -> None:
+    """A student with a vocabulary of characters spelled them, and knew no target tag."""
+    (tmp_path / "x.distilled").mkdir()
+    learned = corpus(
+        tmp_path / "x.distilled", [(f"<2de> {source}", target) for source, target in TRAIN if source.strip()]
+    )
+    prepared = run(tmp_path, DataSettings(train=(learned,)), TokenizerSettings(kind=kind))
+    assert prepared.tokenizers.source.tags == ["<2de>"]
+
+
 def test_data_prepared_before_there_were_tags_stay_valid(tmp_path: Path) -> None:
     """A run with checkpoints would be refused, since its data would not be those that it was started with."""
     assert set(Inputs(tmp_path).facts(corpus(tmp_path, TRAIN))["settings"]) == {"source", "target", "target_tag"}

@@ -24,7 +24,7 @@ from seq2seq.data.raw_pairs import RawText
 from seq2seq.data.store import Store
 from seq2seq.data.tokenized_pairs import write_train, write_valid
 from seq2seq.errors import CheckpointError, ConfigError, DataError, ResourceError, UsageError
-from seq2seq.tags import corpus_tag
+from seq2seq.tags import TARGET_TAG, corpus_tag
 from seq2seq.tokenizers.pair import TokenizerPair, require_tags, train_tokenizers
 
 FORMAT = 4
@@ -190,6 +190,9 @@ def _build(
         drop_overlap(raw, [*held_out["valid"], *held_out["test"]], report)
     shared = {split: overlap(raw, pairs) for split, pairs in held_out.items()}
     tags = tag_symbols(_sources(data))
+    if any(map(is_distilled, data.train)):
+        within = {found[0] for source, _ in raw.pairs() if (found := TARGET_TAG.match(source))}
+        tags = sorted({*tags, *within})
     augmentation = Augmentation.of(data)
     if tokenizers is None:
         seen = partial(augmentation.tokenizer_pairs, raw) if augmentation.rates else raw.pairs
