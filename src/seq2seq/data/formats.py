@@ -30,7 +30,7 @@ _TEXTS = {
     "a gettext catalogue (.po)": r'(\s*#[^\n]*\n)*\s*(msgctxt [^\n]*\n\s*)?msgid "[^\n]*\n(\s*"[^\n]*\n)*\s*msgstr ',
     "an SGML test set (.sgm)": r"\s*(<!?[^>]*>\s*){0,4}?<(srcset|refset|tstset|mteval|dataset)\b",
     "a file of subtitles (.srt)": r"\s*\d+\s*\n\s*\d\d:\d\d:\d\d[,.]\d{1,3} --> ",
-    "a file of subtitles (.vtt)": r"WEBVTT([ \t][^\n]*)?\n\s*\n",
+    "a file of subtitles (.vtt)": r"WEBVTT([ \t][^\n]*)?\n([A-Za-z-]+[:=][^\n]*\n)*\s*\n",
     "a web page": r"\s*(<!DOCTYPE html\b|<html\b[^>]*>\s*<)",
 }
 _JSON = "a JSON file"

@@ -82,7 +82,8 @@ def prepare(
         )
     for split in ("train", "valid", "test"):
         check_sides(split, getattr(data, split))
-    _warn_of_tags(data)
+    if tokenizers is None:  # an earlier run, whose vocabulary is given, may know further tags
+        _warn_of_tags(data)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         key, inputs = _key(data, tokenizer, cache, tokenizers)

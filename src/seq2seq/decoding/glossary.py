@@ -14,6 +14,7 @@ replaces these (`kept_text.py`); otherwise the entry is left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,8 @@ from seq2seq.tokenizers.base import Tokenizer
 from seq2seq.tokenizers.normalization import normalize
 
 _HEADERS = {("source", "target"), ("source", "translation"), ("term", "translation"), ("src", "tgt"), ("src", "trg")}
-"""First words of the two names in a header."""
+"""The two names of a header, without what follows them."""
+_KIND = re.compile(" (term|phrase|text)$")
 
 _ANCHOR = "\uf8ff"
 """A private-use character, which no vocabulary merges with others."""
@@ -160,7 +162,7 @@ def _read(path: Path) -> Iterator[tuple[str, str, int]]:
                 raise DataError(
                     f"the {name} phrase is blank", where=f"{path}:{number}", hint="fill it in", code="data.glossary"
                 )
-        is_header = is_first and tuple(side.casefold().split()[0] for side in sides) in _HEADERS
+        is_header = is_first and tuple(_KIND.sub("", side.casefold()) for side in sides) in _HEADERS
         is_first = False
         if is_header:
             names = f"'{sides[0]}' and '{sides[1]}'"

@@ -31,8 +31,8 @@ _STAND_IN = 0xF0000
 """First of the private-use characters that stand for spans; no vocabulary has them."""
 _BOUNDARIES = {
     "numbers": (r"(?<!\d)", r"(?!\d)"),
-    "urls": ("", "(?!/?[A-Za-z0-9_])"),
-    "emails": ("(?<![A-Za-z0-9_.+-])", "(?![A-Za-z0-9_])"),
+    "urls": ("", "(?![/.:?]?[A-Za-z0-9_])"),
+    "emails": ("(?<![A-Za-z0-9_.+-])", "(?!\\.?[A-Za-z0-9_])"),
 }
 """Characters before and after a span of a kind that would make it another one; a word may follow without a space."""
 _MAX_SPANS = 8

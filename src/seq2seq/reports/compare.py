@@ -77,14 +77,16 @@ class Comparison(NamedTuple):
                 values[place] for setting, values in self.settings.items() if setting not in _NO_CAUSE_OF_SCORES
             )
             groups.setdefault(key, []).append(place)
-        is_repeated = any(len({seeds[place] for place in places}) < len(places) for places in groups.values() if seeds)
-        if not self.tests or not seeds or is_repeated or len(groups) == len(self.runs):
+        if not self.tests or not seeds:
+            return []
+        found = [places for places in groups.values() if len({seeds[place] for place in places}) == len(places)]
+        if all(len(places) == 1 for places in found):
             return []
         return [
             SeedGroup(
                 [self.names[place] for place in places], {test.metric: _mean(test, places) for test in self.tests}
             )
-            for places in groups.values()
+            for places in found
         ]
 
     def _causes(self, place: int) -> str:

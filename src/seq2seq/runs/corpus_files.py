@@ -25,12 +25,20 @@ def folder_of_corpora(run: Path, config: Config) -> Path:
     """
     names = corpus_files(config)
     around = (Path(), *run.resolve().parents)
-    found = (folder for folder in around if all(file_on_disk(folder / name).exists() for name in names))
+    found = (folder for folder in around if all(_is_there(folder / name) for name in names))
     return next(found, Path())
 
 
 def require_files(names: Iterable[str]) -> None:
     """Raise `DataError` if there is no file of such a name, and `UsageError` for an address. Nothing is read."""
     for path in map(Path, names):
-        if not file_on_disk(path).exists():
+        if not _is_there(path):
             open_binary(path).close()
+
+
+def _is_there(path: Path) -> bool:
+    """True for a file that is found; False within a folder that may not be searched, too."""
+    try:
+        return file_on_disk(path).exists()
+    except OSError:
+        return False

@@ -22,7 +22,7 @@ from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
 from seq2seq.synthesis.originals import Original
 from seq2seq.synthesis.translations import Translated, read_translations
-from seq2seq.tags import TARGET_TAG, language_of
+from seq2seq.tags import TARGET_TAG
 
 REASONS = {
     "empty": "empty line",
@@ -43,6 +43,8 @@ SAMPLE = 5000
 """Lines from which the words of the languages are learned."""
 _JUDGED = 1000
 _LEAST_PAIRS = 50
+_FEWEST_PAIRS = 10
+"""Pairs with a target tag from which its language is learned."""
 _MOST_OF_THE_OTHER = 3
 
 
@@ -93,7 +95,7 @@ class PairFilter:
     Args:
         path: the complete file.
         originals: the lines of the text; the first ones are a sample of its words.
-        languages: names of the languages of line and translation; a target tag in a line names the latter.
+        languages: names of the languages of line and translation.
         genuine: pairs that people wrote, such as the validation set.
         options: the limits.
     """
@@ -113,7 +115,7 @@ class PairFilter:
         some = zip(islice(originals, SAMPLE), read_translations(path), strict=False)
         self._sample = [*genuine, *((original.text, found.text) for original, found in some)]
         self._named = languages
-        self._languages: dict[str, SideLanguages] = {}
+        self._languages: dict[str, SideLanguages | None] = {}
 
     def fault(self, original: Original, found: Translated) -> tuple[str, str] | None:
         """Reason to drop a pair, and its detail; None for a good one."""
@@ -126,18 +128,19 @@ class PairFilter:
         longer, shorter = max(original.tokens, found.tokens), max(1, min(original.tokens, found.tokens))
         if longer > RATIO_EXEMPT_TOKENS and longer > shorter * self.options.max_ratio:
             return "ratio", f"{original.tokens} and {found.tokens} tokens"
-        if fault := self._languages_of(original.text).fault(original.text, found.text):
+        languages = self._languages_of(original.text)
+        if languages is not None and (fault := languages.fault(original.text, found.text)):
             return "language", fault[1] if fault[0] == "language" else f"both sides exchanged, {fault[1]}"
         if found.score < self._least:
             return "score", f"{found.score:.3f}"
         return None
 
-    def _languages_of(self, text: str) -> SideLanguages:
-        """The languages of the lines with the target tag of a text, or without one."""
+    def _languages_of(self, text: str) -> SideLanguages | None:
+        """The languages of the lines with the target tag of a text, or without one; None if too few are known."""
         if (tag := _tag_of(text)) not in self._languages:
             own = [pair for pair in self._sample if _tag_of(pair[0]) == tag]
-            named = self._named[0], language_of(tag) or self._named[1]
-            self._languages[tag] = SideLanguages(own, named, _identifier())
+            enough = len(own) >= _FEWEST_PAIRS
+            self._languages[tag] = SideLanguages(own, self._named, _identifier()) if enough else None
         return self._languages[tag]
 
 
