@@ -148,7 +148,7 @@ class KeptText:
         return output.translate({_STAND_IN + number: span.text for number, span in enumerate(spans)})
 
     def lost(self, source: str, line: str, output: str) -> bool:
-        """Whether the output for a part of a line lacks a span. `source` is the part as it was encoded.
+        """True if the output for a part of a line lacks a span. `source` is the part as it was encoded.
 
         A number within a longer one, or a URL that goes on, is another number or URL.
         """
