@@ -51,6 +51,10 @@ class TestScores(Record):
 
     sentences: Count
     metrics: list[Score]
+    by_corpus: dict[str, list[Score]] = {}
+    """The same for each corpus, if the set has several."""
+    by_target_tag: dict[str, list[Score]] = {}
+    """The same for each target tag, if the set has several."""
     decoding: dict[str, Any] = {}
     hypotheses: str | None = None
     """SHA-256 of test.hyp."""
@@ -171,6 +175,13 @@ class Counts(Record):
     test: Count | None = None
 
 
+class Part(Record):
+    """A corpus of a validation or test set."""
+
+    name: str
+    pairs: Count
+
+
 class Replay(Record):
     """Training pairs of an earlier run that a fine-tuning repeats."""
 
@@ -195,6 +206,9 @@ class DataRecord(Record):
     """Training tokens of each side."""
     corpora: list[Count] = []
     """Training pairs of each source."""
+    parts: dict[str, list[Part]] = {}
+    """Corpora of the splits `valid` and `test`, one after the other; none where pairs were held out of training text,
+    and none in runs of earlier versions."""
     copies: dict[str, Any] = {}
     """Noisy copies of training pairs, by kind."""
     tokenizer: str | None = None

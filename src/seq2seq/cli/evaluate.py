@@ -26,7 +26,7 @@ from seq2seq.cli.options import (
     exclude,
 )
 from seq2seq.cli.output import write_whole
-from seq2seq.cli.results import difference_as_json, print_findings, print_metrics
+from seq2seq.cli.results import difference_as_json, print_findings, print_metrics, print_parts
 from seq2seq.console import counted, say, set_quiet, warn
 from seq2seq.errors import DataError, UsageError
 
@@ -44,6 +44,8 @@ RunOption = Annotated[
 
 class _Evaluation(NamedTuple):
     metrics: list[MetricResult]
+    by_corpus: dict[str, list[MetricResult]]
+    """Metrics by corpus of the run's own text, if it has several."""
     by_language: dict[str, list[MetricResult]]
     """Metrics by target tag, if the text has several."""
     hypotheses: list[str]
@@ -143,7 +145,7 @@ def evaluate(
         lines, targets = _lines(hypotheses), [_lines(file) for file in files]
         metrics = corpus_metrics(lines, *targets, target_language=language or "")
         others = [] if baseline is None else _baseline_lines(baseline, len(targets[0]))
-        done = _Evaluation(metrics, {}, lines, targets[0], language or "", others)
+        done = _Evaluation(metrics, {}, {}, lines, targets[0], language or "", others)
     else:
         if folder is None:
             raise UsageError(
@@ -174,16 +176,20 @@ def _print(done: _Evaluation, baseline: str, *, as_json: bool, quiet: bool) -> N
     if as_json:
         differences = {test.metric: difference_as_json(test) for test in tests}
         whole = [metric._asdict() | differences.get(metric.name, {}) for metric in done.metrics]
-        parts = [metric._asdict() | {"target_tag": tag} for tag, found in done.by_language.items() for metric in found]
+        parts = [
+            metric._asdict() | {key: name}
+            for key, by in (("corpus", done.by_corpus), ("target_tag", done.by_language))
+            for name, found in by.items()
+            for metric in found
+        ]
         typer.echo(json.dumps(whole + parts, ensure_ascii=False))
         return
     if quiet:
         typer.echo(f"{done.metrics[0].value:.2f}")
         return
     print_metrics(done.metrics)
-    for tag, found in done.by_language.items():
-        typer.echo(f"\ntarget tag {tag}")
-        print_metrics(found)
+    print_parts("corpus", done.by_corpus)
+    print_parts("target tag", done.by_language)
     if tests:
         from seq2seq.evaluation.significance import describe_difference
 
@@ -258,7 +264,7 @@ def _evaluate_run(
     from seq2seq.decoding.translator import translation_options
     from seq2seq.evaluation.metrics import corpus_metrics
     from seq2seq.reports.report import Translations
-    from seq2seq.runs.evaluate import metrics_by_target_tag
+    from seq2seq.runs.evaluate import metrics_by_corpus, metrics_by_target_tag
 
     check_output(output, (source, *references, baseline), (run, *loading.ensemble, loading.rerank, baseline))
     loaded = loading.load(run)
@@ -291,10 +297,12 @@ def _evaluate_run(
         print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty), options)
     target_language = language or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
+    corpora = _corpora(loaded, split, target_tag) if source is None else []
+    by_corpus = metrics_by_corpus(corpora, pairs, translated, target_language)
     by_language = metrics_by_target_tag(loaded, pairs, translated, target_language)
     if baseline_run is not None:
         lines = baseline_run.translate(sources)
-    return _Evaluation(metrics, by_language, translated, wanted, target_language, lines)
+    return _Evaluation(metrics, by_corpus, by_language, translated, wanted, target_language, lines)
 
 
 def _announce(run: Path, loaded: LoadedRun, loading: LoadOptions, decoding: DecodingSettings, sentences: int) -> None:
@@ -336,6 +344,15 @@ def _pairs(
 
     sources = tags.add(_lines(source), target_tag, option)
     return list(paired(sources, _lines(references), (str(source), str(references))))
+
+
+def _corpora(loaded: LoadedRun, split: str, target_tag: str | None) -> list[str]:
+    """Name of the corpus of each pair of a split, or of those with a target tag."""
+    corpora = loaded.directory.load_corpora(split)
+    if target_tag is None or not corpora:
+        return corpora
+    languages = (loaded.target_tags.language(source) for source, _ in loaded.directory.load_pairs(split))
+    return [name for name, language in zip(corpora, languages, strict=True) if language == target_tag]
 
 
 def _lines(path: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
         typer.echo("".join(f"{metric.value:.2f}\n" for metric in result.metrics[:1]), nl=False)
     else:
         print_metrics(result.metrics)
+        print_parts("corpus", result.by_corpus)
         _print_before_and_after(result)
         write_stderr(
             f"{counted(result.steps, 'step')} in {result.minutes:.1f} minutes; best model: {result.checkpoint}"
@@ -48,10 +49,17 @@ def print_result(result: RunResult, *, as_json: bool, quiet: bool) -> None:
 
 def _result_as_json(result: RunResult) -> dict[str, Any]:
     metrics = [metric._asdict() for metric in result.metrics]
+    by_corpus = {name: [metric._asdict() for metric in found] for name, found in result.by_corpus.items()}
     scores = {
         name: part and part.model_dump() for name, part in (("start", result.start), ("old_test", result.old_test))
     }
-    return {**result._asdict(), "directory": str(result.directory), "metrics": metrics, **scores}
+    return {
+        **result._asdict(),
+        "directory": str(result.directory),
+        "metrics": metrics,
+        "by_corpus": by_corpus,
+        **scores,
+    }
 
 
 def _print_before_and_after(result: RunResult) -> None:
@@ -95,6 +103,12 @@ def print_metrics(metrics: Sequence[MetricResult]) -> None:
     """Print the metrics as a table."""
     if metrics:
         typer.echo(metrics_table(metrics))
+
+
+def print_parts(kind: str, parts: Mapping[str, Sequence[MetricResult]]) -> None:
+    """Print the metrics of each part of a test set, such as a corpus, below its name."""
+    for name, metrics in parts.items():
+        typer.echo(f"\n{kind} {name}\n{metrics_table(metrics)}")
 
 
 def metrics_table(metrics: Sequence[MetricResult]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union
 
@@ -222,6 +223,22 @@ DISTILLED = ".distilled"
 def is_distilled(source: Source) -> bool:
     """True for the translations that a student learns; their sources have the target tags of its teacher, if any."""
     return isinstance(source, TextSource) and Path(source.target).parent.name.endswith(DISTILLED)
+
+
+def short_names(sources: Sequence[Source]) -> list[str]:
+    """Short names that tell sources apart: `newstest2019` for newstest2019.en.gz and newstest2019.de.gz.
+
+    Where two would have the same, all have the names of messages; a source that is given twice is numbered.
+    """
+    names = [_short_name(source) for source in sources]
+    if len(set(names)) < len(names):
+        names = list(map(name_of, sources))
+    return [name if (again := names[:n].count(name)) == 0 else f"{name} ({again + 1})" for n, name in enumerate(names)]
+
+
+def _short_name(source: Source) -> str:
+    files = files_of(source)
+    return (files and Path(files[-1]).name.partition(".")[0]) or name_of(source)
 
 
 def name_of(source: Source) -> str:

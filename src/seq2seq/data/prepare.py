@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from seq2seq import console
 from seq2seq.atomic_files import write_bytes
 from seq2seq.config.settings import DataSettings, TokenizerSettings
-from seq2seq.config.sources import Source, is_distilled
+from seq2seq.config.sources import Source, is_distilled, short_names
 from seq2seq.data.augment import Augmentation
 from seq2seq.data.cache import Inputs, changes, fingerprint, finish_entry, new_entry, read_entry
 from seq2seq.data.cleaning import CleaningReport
@@ -168,10 +168,11 @@ def _build(
 ) -> None:
     """Fill a new folder of the cache, held-out sets first: they are small, so that their errors appear at once."""
     most = data.cleaning.max_unreadable
-    held_out = {
-        split: list(chain.from_iterable(read_corpora(getattr(data, split), data.errors, most)))
-        for split in ("valid", "test")
+    corpora = {
+        split: list(map(list, read_corpora(getattr(data, split), data.errors, most))) for split in ("valid", "test")
     }
+    held_out = {split: list(chain.from_iterable(found)) for split, found in corpora.items()}
+    parts = {split: _sizes(getattr(data, split), found) for split, found in corpora.items()}
     report = CleaningReport()
     corpus_tags = [corpus_tag(source.tag) for source in data.train]
     raw = RawText.write(folder, read_corpora(data.train, data.errors, most, report), report, corpus_tags)
@@ -212,6 +213,7 @@ def _build(
         {
             **record,
             "counts": {**report.as_dict(), **{split: len(pairs) for split, pairs in held_out.items()}},
+            "parts": parts,
             "valid_stored": stored,
             "shared_sides": shared,
             **written,
@@ -219,6 +221,12 @@ def _build(
             "tokenizers": tokenizers.fingerprint,
         },
     )
+
+
+def _sizes(sources: Sequence[Source], corpora: list[list[Pair]]) -> list[dict[str, str | int]]:
+    """Names and numbers of pairs of the corpora of a split."""
+    named = zip(short_names(sources), corpora, strict=True)
+    return [{"name": name, "pairs": len(pairs)} for name, pairs in named]
 
 
 def _require_enough(pairs: int, holdout: int, splits: Sequence[str]) -> None:

@@ -1,9 +1,10 @@
-"""Scores by slice of a test set: source length, rare words, numbers, capitals, and no final full stop."""
+"""Scores by slice of a test set: source length, rare words, numbers, capitals, no final full stop, corpora, target tags."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU, CHRF
@@ -28,18 +29,20 @@ def slice_scores(
     references: Sequence[str],
     hypotheses: Sequence[str],
     *,
-    tags: Sequence[str],
+    tags: Sequence[str] = (),
+    corpora: Sequence[str] = (),
     target_language: str,
 ) -> list[Slice]:
     """Scores of every slice that has at least 5 sentences, but not all of them.
 
     Args:
         tags: target tag of each sentence; empty if there is a single target language.
+        corpora: name of the corpus of each sentence; empty if there is a single one.
     """
     # A metric caches what it has counted in the references: each slice has metrics of its own.
     tokenizer = bleu_tokenizer(target_language, references)
     scores = []
-    for name, places in _slices(sources, tags):
+    for name, places in chain(_groups("corpus", corpora), _slices(sources), _groups("target tag", tags)):
         if not _LEAST <= len(places) < len(sources):
             continue
         chosen, wanted = [hypotheses[place] for place in places], [[references[place] for place in places]]
@@ -48,7 +51,12 @@ def slice_scores(
     return scores
 
 
-def _slices(sources: Sequence[str], tags: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+def _groups(kind: str, names: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    for name in dict.fromkeys(names):
+        yield f"{kind} {name}", [n for n, other in enumerate(names) if other == name]
+
+
+def _slices(sources: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     lengths = [len(source.split()) for source in sources]
     for low, high in ((0, 5), (6, 10), (11, 20), (21, 40), (41, None)):
         name = f"source of {low} to {high} words" if high else f"source of more than {low - 1} words"
@@ -67,5 +75,3 @@ def _slices(sources: Sequence[str], tags: Sequence[str]) -> Iterator[tuple[str, 
         "no final full stop",
         [n for n, source in enumerate(sources) if not source.rstrip(" \"')»”’").endswith((".", "。", "।", "．"))],
     )
-    for tag in dict.fromkeys(tags):
-        yield f"target tag {tag}", [n for n, other in enumerate(tags) if other == tag]

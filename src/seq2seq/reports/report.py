@@ -227,6 +227,7 @@ def _scores(summary: RunSummary, translations: Translations | None) -> Iterator[
         texts.references,
         texts.hypotheses,
         tags=_target_tags(texts.sources, summary.config),
+        corpora=RunDirectory(summary.path).load_corpora("test"),
         target_language=language,
     )
     if slices:

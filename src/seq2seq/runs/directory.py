@@ -147,6 +147,15 @@ class RunDirectory:
             )
         return list(zip(*columns, strict=True))
 
+    def load_corpora(self, split: str) -> list[str]:
+        """Name of the corpus of each pair of `load_pairs`; empty if the split has fewer than two corpora with text.
+
+        Raises:
+            CheckpointError: data.json is damaged.
+        """
+        parts = [part for part in (self.load_data_record() or DataRecord()).parts.get(split, []) if part.pairs]
+        return [part.name for part in parts for _ in range(part.pairs)] if len(parts) > 1 else []
+
     def load_translated(self, split: str, translations: Path) -> tuple[list[str], list[str], list[str]] | None:
         """Sources and references of a split, and their translations in a file; None if the run lacks either.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
@@ -211,12 +211,37 @@ def metrics_by_target_tag(
     Scores of several languages at once hide a language that fails.
     """
     languages = [run.target_tags.language(source) for source, _ in pairs]
-    results = {}
-    for language in sorted(set(languages)) if len(set(languages)) > 1 else ():
-        rows = [row for row, name in enumerate(languages) if name == language]
-        found = [hypotheses[row] for row in rows], [pairs[row][1] for row in rows]
-        results[language or "none"] = corpus_metrics(*found, target_language=language or target_language)
-    return results
+    found = _metrics_by(languages, pairs, hypotheses, lambda language: language or target_language)
+    return {language or "none": found[language] for language in sorted(found)}
+
+
+def metrics_by_corpus(
+    corpora: Sequence[str], pairs: Sequence[tuple[str, str]], hypotheses: Sequence[str], target_language: str
+) -> dict[str, list[MetricResult]]:
+    """The metrics of the pairs of each corpus, which `corpora` names for every pair; none if there is a single one."""
+    return _metrics_by(corpora, pairs, hypotheses, lambda _: target_language)
+
+
+def _metrics_by(
+    names: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    hypotheses: Sequence[str],
+    target_language: Callable[[str], str],
+) -> dict[str, list[MetricResult]]:
+    """The metrics of the pairs of each name, in the order of the names; none for fewer than two names."""
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    if len(rows) < 2:
+        return {}
+    return {
+        name: corpus_metrics(
+            [hypotheses[row] for row in chosen],
+            [pairs[row][1] for row in chosen],
+            target_language=target_language(name),
+        )
+        for name, chosen in rows.items()
+    }
 
 
 def score_start(context: RunContext, earlier: RunDirectory, checkpoint: str) -> None:
@@ -232,12 +257,14 @@ def score_start(context: RunContext, earlier: RunDirectory, checkpoint: str) -> 
     run = LoadedRun(earlier, config, loaded.checkpoint, loaded.translator)  # decoded and scored like the new run
     for split, pairs in sets.items():
         say(f"translating {len(pairs):,} {split.replace('_', ' ')} sentences before fine-tuning")
-        scores[split], _ = _scores(context, run, pairs)
+        scores[split], _ = _scores(context, run, pairs, directory.load_corpora(split))
     if ranks.is_first:
         write_record(directory.start, scores)
 
 
-def _scores(context: RunContext, run: LoadedRun, pairs: list[tuple[str, str]]) -> tuple[dict[str, Any], str]:
+def _scores(
+    context: RunContext, run: LoadedRun, pairs: list[tuple[str, str]], corpora: Sequence[str]
+) -> tuple[dict[str, Any], str]:
     """Scores of a test set as a record, and the translations."""
     config = context.config
     hypotheses, metrics = evaluate(run, pairs, context.ranks)
@@ -248,8 +275,13 @@ def _scores(context: RunContext, run: LoadedRun, pairs: list[tuple[str, str]]) -
         "decoding": config.decoding.model_dump(mode="json"),
         "hypotheses": hashlib.sha256(text.encode("utf-8")).hexdigest(),
     }
-    if by_tag := metrics_by_target_tag(run, pairs, hypotheses, config.data.target_language):
-        scores["by_target_tag"] = {tag: [metric._asdict() for metric in found] for tag, found in by_tag.items()}
+    language = config.data.target_language
+    for key, by in (
+        ("by_corpus", metrics_by_corpus(corpora, pairs, hypotheses, language)),
+        ("by_target_tag", metrics_by_target_tag(run, pairs, hypotheses, language)),
+    ):
+        if by:
+            scores[key] = {name: [metric._asdict() for metric in found] for name, found in by.items()}
     return scores, text
 
 
@@ -262,7 +294,7 @@ def score_test_set(context: RunContext) -> None:
     for split in ("test", "old_test"):
         if pairs := directory.load_pairs(split):
             say(f"translating {len(pairs):,} {split.replace('_', ' ')} sentences with beam {config.decoding.beam_size}")
-            results[split], text = _scores(context, run, pairs)
+            results[split], text = _scores(context, run, pairs, directory.load_corpora(split))
             if ranks.is_first:
                 write_text(directory.path / f"{split}.hyp", text)
             if ranks.is_first and split == "test":

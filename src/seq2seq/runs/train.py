@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ from seq2seq.runs.lock import locked
 from seq2seq.runs.replay import training_mixture, with_replay
 from seq2seq.runs.run_config import check_run_config, save_run_config, with_data_seed, with_defaults_of_the_start
 from seq2seq.runs.run_data import check_data, prepare_data, save_data
-from seq2seq.sealed_records import AutoChoices, Estimate, Results, StartScores, TestScores
+from seq2seq.sealed_records import AutoChoices, Estimate, Results, Score, StartScores, TestScores
 from seq2seq.signals import Interrupted, interruptible
 from seq2seq.special_tokens import EOS
 from seq2seq.system import computes_bf16, is_first_rank, keep_freed_memory, limit_generated_code
@@ -62,6 +62,8 @@ class RunResult(NamedTuple):
     directory: Path
     metrics: list[MetricResult]
     """Test scores of the best model; empty without a test set."""
+    by_corpus: dict[str, list[MetricResult]]
+    """The same for each corpus of the test set, if there are several."""
     checkpoint: str
     minutes: float
     """Training and validation."""
@@ -459,13 +461,18 @@ def _batch_size(context: RunContext, trainer: Trainer, prepared: Prepared) -> in
 
 def _load_result(directory: RunDirectory) -> RunResult:
     results = directory.load_results() or Results()
-    scores = results.test.metrics if results.test else []
+    test = results.test or TestScores(sentences=0, metrics=[])
     return RunResult(
         directory=directory.path,
-        metrics=[MetricResult(score.name, score.value, score.signature) for score in scores],
+        metrics=_as_metrics(test.metrics),
+        by_corpus={name: _as_metrics(scores) for name, scores in test.by_corpus.items()},
         checkpoint=results.checkpoint,
         minutes=results.minutes,
         steps=results.steps,
         start=results.start,
         old_test=results.old_test,
     )
+
+
+def _as_metrics(scores: Sequence[Score]) -> list[MetricResult]:
+    return [MetricResult(score.name, score.value, score.signature) for score in scores]
