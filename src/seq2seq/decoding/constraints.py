@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from seq2seq.decoding.candidates import Candidates, Choose, Live, Scores, best_candidates
-from seq2seq.decoding.interface import SearchOptions, Sentence, WordTokens
+from seq2seq.decoding.interface import SearchOptions, Sentence
 from seq2seq.decoding.length_limits import Lengths
 from seq2seq.errors import UsageError
 from seq2seq.special_tokens import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
@@ -29,7 +29,7 @@ _MAX_WIDTH = 20
 """Maximum beam size that is chosen because of phrases."""
 
 _MAX_LOSS = 12.0
-"""Nats by which a hypothesis may be less probable to be an alternative to one that is about to end."""
+"""Nats by which a hypothesis may be less probable to be an alternative to one that is about to end, or has ended."""
 
 
 class _Step(NamedTuple):
@@ -71,19 +71,20 @@ def constrained(sentences: Sequence[Sentence], limits: Sequence[Lengths], option
                 hint="fewer or shorter phrases, or a larger decoding.max_length_offset",
                 code="search.phrases",
             )
-    return _Chooser(sentences, limits, options.beam_size, options.words)
+    return _Chooser(sentences, limits, options)
 
 
 class _Chooser:
     """Chooses the candidates of sentences with and without phrases."""
 
-    def __init__(
-        self, sentences: Sequence[Sentence], limits: Sequence[Lengths], width: int, words: WordTokens | None
-    ) -> None:
-        self.words = words
+    def __init__(self, sentences: Sequence[Sentence], limits: Sequence[Lengths], options: SearchOptions) -> None:
+        self.words = options.words
+        self.inner = torch.tensor(() if self.words is None else self.words.inner, dtype=torch.long)
         self.phrases = [Phrases(sentence.phrases) for sentence in sentences]
         self.maxima = [limit.maximum for limit in limits]
-        self.width = width
+        self.width, self.n_best = options.beam_size, options.n_best
+        self.ended: list[list[float]] = [[] for _ in sentences]
+        """Log-probabilities of the finished hypotheses of each sentence that are among its n best, best first."""
 
     def __call__(self, scores: Scores, live: Live) -> Candidates:
         columns = 2 * self.width
@@ -92,12 +93,24 @@ class _Chooser:
         else:
             candidates = _widened(best_candidates(scores, live, columns), columns)
         for row, steps in self._steps(scores, live).items():
-            chosen = _allocated(steps, self.width, self.phrases[live.sentences[row]].total)
+            chosen = self._chosen(steps, live.sentences[row])
             empty = [_Step(-float("inf"), 0, UNK, 0)] * (columns - len(chosen))
             totals, origins, tokens, _ = zip(*chosen, *empty, strict=True)
             candidates.totals[row] = torch.tensor(totals, dtype=torch.float64)
             candidates.origins[row], candidates.tokens[row] = torch.tensor(origins), torch.tensor(tokens)
         return candidates
+
+    def _chosen(self, steps: list[_Step], sentence: int) -> list[_Step]:
+        """The steps that share the beam. Without those that have fallen far behind the n best finished hypotheses: the
+        banks keep places for hypotheses that never complete their phrases, and the stop rule alone would follow these
+        to the maximum length."""
+        ended = self.ended[sentence]
+        if len(ended) == self.n_best:
+            steps = [step for step in steps if step.total > ended[-1] - _MAX_LOSS]
+        chosen = _allocated(steps, self.width, self.phrases[sentence].total)
+        totals = [step.total for step in chosen[: self.width] if step.token == EOS]
+        self.ended[sentence] = sorted([*ended, *totals], reverse=True)[: self.n_best]
+        return chosen
 
     def _steps(self, scores: Scores, live: Live) -> dict[int, list[_Step]]:
         """The steps of each sentence with phrases: the best and the useful tokens of every hypothesis."""
@@ -114,11 +127,10 @@ class _Chooser:
         steps: dict[int, list[_Step]] = {row: [] for row, _ in states}
         if states:
             rows = torch.tensor([row * beams + beam for row, beam in states])
-            inner = self.words.inner if self.words is not None and closed else ()
-            options = _options(scores, rows, list(states.values()), 2 * self.width, (closed, inner))
+            options = _options(scores, rows, list(states.values()), 2 * self.width, (closed, self.inner))
             written = live.tokens.shape[2]
             ending = set() if self.words is None else _ending_too_soon(scores, live, rows, states)
-            inside = set() if self.words is None else _inside_words(scores, rows, states, self.words, closed)
+            inside = set() if self.words is None else _inside_words(scores, rows, states, self.inner, closed)
             for ((row, beam), state), found in zip(states.items(), options, strict=True):
                 if (row, beam) in ending:
                     continue
@@ -153,7 +165,7 @@ def _inside_words(
     scores: Scores,
     rows: Int[Tensor, " K"],
     states: Mapping[tuple[int, int], Fulfilment],
-    words: WordTokens,
+    inner: Int[Tensor, " I"],
     closed: Sequence[int],
 ) -> set[tuple[int, int]]:
     """Hypotheses that more likely than not are in the middle of a word, where no phrase should begin.
@@ -161,8 +173,8 @@ def _inside_words(
     Otherwise half a word would be left before a phrase to which the model gives a low probability anywhere. `closed`
     are indices among the rows whose last word was ended by a phrase.
     """
-    inner = torch.tensor(words.inner, dtype=torch.long)
-    logits = scores.logits[rows.to(scores.logits.device)][:, inner.to(scores.logits.device)]
+    device = scores.logits.device
+    logits = scores.logits[rows[:, None].to(device), inner.to(device)]
     likely = (logits.double().logsumexp(dim=1).cpu() - scores.normaliser[rows] > math.log(0.5)).tolist()
     skipped = set(closed)
     return {key for number, key in enumerate(states) if likely[number] and number not in skipped}
@@ -173,7 +185,7 @@ def _options(
     rows: Int[Tensor, " K"],
     states: list[Fulfilment],
     count: int,
-    barred: tuple[Sequence[int], Sequence[int]],
+    barred: tuple[Sequence[int], Int[Tensor, " I"]],
 ) -> list[dict[int, float]]:
     """Log P of the best `count` tokens and of the useful ones, for each of these rows, without forbidden tokens.
 
@@ -186,7 +198,7 @@ def _options(
         numbers, tokens = torch.tensor(useful).unbind(1)
         values = logits[numbers.to(logits.device), tokens.to(logits.device)].cpu().double() - normaliser[numbers]
     for index in barred[0]:
-        logits[index, barred[1]] = -torch.inf
+        logits[index, barred[1].to(logits.device)] = -torch.inf
     alone = Live(list(range(len(rows))), torch.zeros(len(rows), 1, dtype=torch.float64), rows[:, None, None])
     best = best_candidates(Scores(logits, normaliser), alone, count)
     found = [dict(zip(*pair, strict=True)) for pair in zip(best.tokens.tolist(), best.totals.tolist(), strict=True)]

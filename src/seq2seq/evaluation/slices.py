@@ -1,4 +1,4 @@
-"""Scores by slice of a test set: source length, rare words, numbers, capitals, no final full stop, corpora, target tags."""
+"""Scores by slice of a test set: corpora, source length, rare words, numbers, capitals, no full stop, and tags."""
 
 from __future__ import annotations
 
