@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from seq2seq.decoding.interface import Hypothesis, SearchOptions, Sentence, Word
 from seq2seq.decoding.length_limits import lengths
 from seq2seq.decoding.text_batches import padded
 from seq2seq.errors import UsageError
-from seq2seq.models.interface import Seq2SeqModel
+from seq2seq.models.interface import Seq2SeqModel, Stepped
 from seq2seq.special_tokens import BOS, EOS, UNK
 from tests.decoding.probabilities import target_log_probabilities
 from tests.decoding.random_models import ARCHITECTURES, random_model
@@ -244,3 +244,19 @@ def test_a_phrase_does_not_begin_within_a_word() -> None:
         assert best_output(after, (6, 7), beam, words) == [4, 5, 6, 7]
         # Where there is no room for the rest of the word, the phrase comes first.
         assert best_output(after, (6, 7), beam, words, longest=3) == [4, 6, 7]
+
+
+def test_the_search_ends_where_the_rest_has_fallen_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places of the beam are kept for hypotheses without the phrase, which were followed to the maximum length."""
+    after = {BOS: {4: 1.0}, 4: {5: 0.5, 6: 0.5}, 5: {7: 1.0}, 6: {EOS: 1.0}, 7: {7: 0.5, 8: 0.5}, 8: {7: 0.5, 8: 0.5}}
+    words = WordTokens(endings=frozenset({6}), inner=(7, 8))
+    steps: list[int] = []
+    step = MarkovModel.step
+
+    def counted(model: MarkovModel, tokens: Tensor, *rest: Any, **more: Any) -> Stepped:
+        steps.append(len(tokens))
+        return step(model, tokens, *rest, **more)
+
+    monkeypatch.setattr(MarkovModel, "step", counted)
+    assert best_output(after, (6,), 4, words, longest=200) == [4, 6]
+    assert len(steps) < 30
