@@ -121,6 +121,8 @@ def test_a_missing_line_is_found_although_the_files_differ_in_length(pairs: Pair
         ("March 3, 2020", "3. März 2020", False),
         ("in 1984", "um 1985", True),
         ("36 men and 4 dogs", "63 Männer und 5 Hunde", True),
+        (" ".join(map(str, range(10_000, 10_900))), " ".join(map(str, range(20_000, 20_901))), True),  # one number
+        ("; ".join(map(str, range(20_000))), "; ".join(map(str, range(90_000, 110_000))), True),
     ],
 )
 def test_numbers_are_compared_as_numbers(source: str, target: str, differ: bool) -> None:

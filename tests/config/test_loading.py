@@ -329,3 +329,9 @@ def test_unknown_words_cannot_be_replaced_without_unknown_words_or_attention(set
     """The first validation would fail, after the data and the first steps."""
     with pytest.raises(ConfigError, match=r"decoding\.replace_unknown"):
         load_config([], ["preset=demo-gru", *settings])
+
+
+def test_a_wrong_warm_up_is_an_error_of_the_config(tmp_path: Path) -> None:
+    """It was compared with the number of steps before it was validated."""
+    with pytest.raises(ConfigError, match="warmup_steps"):
+        load_config([], ["training.schedule.kind=wsd", "training.schedule.warmup_steps=1k"])

@@ -287,3 +287,10 @@ def test_more_than_two_languages_must_be_chosen_from(tmp_path: Path) -> None:
     }
     with pytest.raises(UsageError, match="has no column 'es'"):
         detect_source(str(path), "es", "de")
+
+
+def test_a_quoted_cell_may_be_long(tmp_path: Path) -> None:
+    """Above 128 KiB it was dropped as a cell with an unclosed quotation mark."""
+    long = ("x " * 100_000 + '"', "lang")
+    text = "".join(f'"{one.replace(chr(34), chr(34) * 2)}","{other}"\n' for one, other in [*ROWS, long])
+    assert read(tmp_path, "csv", text)[-1] == (long[0], "lang")

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from seq2seq.evaluation.metrics import bleu
-from seq2seq.evaluation.significance import paired_tests
+from seq2seq.evaluation.significance import _places, paired_tests
 
 WORDS = [
     "the",
@@ -75,3 +75,22 @@ def test_few_changed_lines_are_no_significant_difference(changed: int, least: fl
         assert score.value > test.scores[0].value
         assert least <= score.p_randomisation <= least + 0.05  # type: ignore[operator]
         assert not score.significant
+
+
+def test_lines_that_count_alike_are_not_changed(references: list[str]) -> None:
+    """One wrong word for another in many lines made four better lines significant."""
+    before = [line + " aaaaa" for line in noisy(references, 0.3, 5)]
+    places = [place for place, line in enumerate(before) if line != references[place] + " aaaaa"][:4]
+    after = [f"{references[place]} aaaaa" if place in places else line for place, line in enumerate(before)]
+    after = [line.replace("aaaaa", "bbbbb") for line in after]
+    for test in paired_tests({"before": before, "after": after}, references, target_language=""):
+        assert test.scores[1].p_randomisation >= 0.125  # type: ignore[operator]
+        assert not test.scores[1].significant
+
+
+@pytest.mark.parametrize("lines", [0, 1, 9_999, 10_000, 10_001, 25_000])
+def test_large_sets_are_represented_by_ten_thousand_lines(lines: int) -> None:
+    places = _places(lines)
+    assert len(set(places)) == min(lines, 10_000)
+    assert places == sorted(places)
+    assert all(0 <= place < lines for place in places)

@@ -157,7 +157,7 @@ def test_a_line_of_a_megabyte_is_dropped_and_counted() -> None:
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress], ids=["", ".gz", ".xz", ".bz2"])
 def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]) -> None:
     """/dev/zero, or a packed file of a kilobyte that is one line of gigabytes: memory must not follow it."""
-    monkeypatch.setattr(lines, "_LONGEST_LINE", 1 << 16)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1 << 16)
     name = "a.en" + {gzip.compress: ".gz", lzma.compress: ".xz", bz2.compress: ".bz2"}.get(pack, "")  # type: ignore[dict-item]
     Path(name).write_bytes(pack(b"fine\n" + b"x" * (1 << 20)))
     with pytest.raises(DataError, match=r"(?s)a line of more than .* MiB.*a\.en.*:2"):

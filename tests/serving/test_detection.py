@@ -29,3 +29,11 @@ def test_text_of_another_language_is_taken_for_none() -> None:
             assert all(guess.confidence == 0 for guess in Detector(samples).detect(text))
     (guess,) = Detector({"en": SAMPLES["en"]}).detect("the old book")
     assert guess.confidence > 70
+
+
+def test_a_language_without_samples_is_not_preferred() -> None:
+    """Its n-grams were all equally likely, and so likelier than those that another language has not seen."""
+    detector = Detector({**SAMPLES, "fr": []})
+    for text in ("Der Ausschuss genehmigte gestern die Finanzvorschriften.", "私は学生です", ""):
+        assert detector.detect(text)[-1].language == "fr"
+    assert len(Detector({"fr": [], "it": []}).detect("ciao")) == 2

@@ -147,3 +147,14 @@ def test_a_damaged_last_row_is_named(count: str, tmp_path: Path) -> None:
     path.write_text(f'{{"options": {{}}, "lines": {count}, "sha256": "0"}}\n')
     with pytest.raises(DataError, match="is damaged"):
         is_complete(path, {}, Contents(1, "0"))
+
+
+def test_a_recipe_reads_the_corpora_as_the_run_does(tmp_path: Path) -> None:
+    """A corpus that needs `errors: replace` stopped the new training, and other pairs were held out."""
+    settings = "temperature: 5, errors: replace, seed: 3, holdout: 9, cleaning: {drop_duplicates: false}"
+    _, config = recipe_of(f"{{train: [{{source: a, target: b}}], {settings}}}", tmp_path)
+    data = config.data
+    assert (data.temperature, data.errors, data.seed, data.holdout) == (5.0, "replace", 3, 9)
+    assert not data.cleaning.drop_duplicates
+    plain, _ = recipe_of("{train: [{source: a, target: b}]}", tmp_path)
+    assert "cleaning" not in plain

@@ -412,3 +412,19 @@ def test_the_config_of_the_best_is_complete_and_says_what_was_tried(world: World
     assert (config.training.budget_minutes, config.training.max_minutes) == (None, None)
     assert config.training.max_steps < 1000, "as many as the trial had"
     assert (config.name, config.run_directory) == ("best", None)
+
+
+def test_trials_that_all_fail_end_with_the_budget(world: World, tmp_path: Path) -> None:
+    """All 81 trials were begun, long after the end of the budget."""
+    begun: list[str] = []
+
+    def before(name: str, share: float) -> None:
+        begun.append(name)
+        if len(begun) == 3:
+            world.now += 1e9
+        raise ResourceError("out of memory")
+
+    world.before = before
+    with pytest.raises(ConfigError):
+        run(tmp_path / "t")
+    assert len(begun) == 3

@@ -35,6 +35,8 @@ _SAMPLE = 20_000
 LEAST_COPIED_WORDS = 3
 """Shorter copies may be right: names, "OK", "Taxi"."""
 _SEVERAL = 3
+_MOST_COMPARED = 10_000
+"""Pairs of numbers of one line from which on they are not compared one by one."""
 _OWN_WORDS = 0.5
 """A line next to a misaligned block fits its own target if it has this share of the block's usual number of translated
 words."""
@@ -197,8 +199,10 @@ class _FirstPass:
         for block in blocks:
             taken = range(block.first + min(0, block.shift), block.last + 1 + max(0, block.shift))
             usual = translated[block.shift][block.first : block.last + 1].mean()
-            fits = translated[0] > _OWN_WORDS * usual  # an end of a block is found to a line or two
-            shifts = {number: 0 for number in taken if 0 <= number < len(source) and not fits[number]} | shifts
+            for number in taken:
+                # The end of a block is found to a line or two.
+                if 0 <= number < len(source) and translated[0][number] <= _OWN_WORDS * usual:
+                    shifts.setdefault(number, 0)
         return model.outliers(source, target), shifts
 
     def statistics(self, languages: SideLanguages) -> dict[str, dict[str, float | int | str]]:
@@ -286,6 +290,8 @@ def _numbers(source: str, target: str) -> str:
     left, right = (list((one - other).elements()) for one, other in (sides, sides[::-1]))
     if not left or not right or "".join(sorted("".join(left))) == "".join(sorted("".join(right))):
         return ""
+    if len(left) * len(right) > _MOST_COMPARED:  # a row of a table, say
+        return f"{', '.join(left[:_SEVERAL])} | {', '.join(right[:_SEVERAL])}"
     for number in left.copy():
         if match := next((other for other in right if _same_number(number, other)), None):
             left.remove(number)
@@ -301,9 +307,11 @@ def _plain_number(text: str) -> str:
 def _same_number(one: str, other: str) -> bool:
     if one.strip("0") == other.strip("0") or one.endswith(other) or other.endswith(one):
         return True
+    if len(one) > 4 or len(other) > 4:
+        return False
     hours = int(one[:-2] or one), int(other[:-2] or other)
     ends_alike = len(one) <= 2 or len(other) <= 2 or one[-2:] == other[-2:]
-    return len(one) <= 4 and len(other) <= 4 and ends_alike and abs(hours[0] - hours[1]) == 12 and max(hours) <= 24
+    return ends_alike and abs(hours[0] - hours[1]) == 12 and max(hours) <= 24
 
 
 def _write(copy: CleanCopy, name: str, line: int, pair: Pair, faults: Sequence[Fault], moved: bool) -> None:

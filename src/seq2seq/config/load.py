@@ -192,7 +192,7 @@ def _shorten_warmup(merged: dict[str, Any]) -> dict[str, Any]:
     warmup = _value(merged, _WARMUP)
     warmup = schedule.warmup_steps if warmup is None else warmup
     steps = _value(merged, _STEPS) or training.max_steps
-    if kind not in ("cosine", "wsd") or type(steps) is not int or not 0 < steps <= warmup:
+    if kind not in ("cosine", "wsd") or type(steps) is not int or type(warmup) is not int or not 0 < steps <= warmup:
         return merged
     say(f"the warm-up is shortened to {steps // 10:,} updates (training.schedule.warmup_steps), as there are {steps:,}")
     return _merge(merged, {"training": {"schedule": {"warmup_steps": steps // 10}}})

@@ -55,7 +55,7 @@ class Augmentation(NamedTuple):
 
     def share(self, kind: str, pairs: int) -> float:
         """Share of the pairs of a corpus that have a stored copy of this kind."""
-        return min(1.0, max(self.rates[kind], COPIES / pairs))
+        return min(1.0, max(self.rates[kind], COPIES / max(1, pairs)))
 
     def chosen(self, kind: str, hashes: npt.NDArray[np.uint64], share: float) -> npt.NDArray[np.bool_]:
         """Mask of the pairs with these hashes that have a copy of this kind: a random choice of the given share."""

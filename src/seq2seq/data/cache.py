@@ -193,7 +193,7 @@ def changes(cache: Path, key: dict[str, Any]) -> list[str]:
 
 def _remove_stale(cache: Path) -> None:
     """Remove temporary folders and files of processes on this machine that no longer run."""
-    mine = f"{_TEMPORARY}{socket.gethostname()}-"
+    mine = f"{_TEMPORARY}{_host()}-"
     for path in cache.glob(mine + "*"):
         number = path.name.removeprefix(mine).split("-")[0]
         # This process has no temporary folder yet: one with its number is of a process that had it before.
@@ -210,7 +210,12 @@ def _remove(path: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     """Temporary name beside a path that no other process uses."""
-    return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{path.name}")
+    return path.with_name(f"{_TEMPORARY}{_host()}-{os.getpid()}-{path.name}")
+
+
+def _host() -> str:
+    """Name of this machine, without the hyphen that ends it in temporary names."""
+    return socket.gethostname().replace("-", "_")
 
 
 def _read_checked(path: Path) -> dict[str, Any] | None:

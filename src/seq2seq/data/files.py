@@ -42,7 +42,7 @@ _C1_CONTROL = re.compile(rb"\xc2[\x80\x82-\x84\x86-\x8c\x8e\x91-\x9c\x9e\x9f]")
 """Where Windows-1252 has characters, but for U+0085, which ends lines elsewhere."""
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
 
-_LONGEST_LINE = 1 << 26
+LONGEST_LINE = 1 << 26
 """In bytes. A file with longer lines is not a text of sentences, and reading it would fill the memory."""
 
 
@@ -80,12 +80,12 @@ def decode_lines(
     try:
         head = _head(stream)
         refuse_other_formats(head, name, by_signature=errors == "replace")
-        for number, raw in enumerate(iter(partial(stream.readline, _LONGEST_LINE), b""), start=1):
+        for number, raw in enumerate(iter(partial(stream.readline, LONGEST_LINE), b""), start=1):
             if whole and number == 1 and not raw.endswith(b"\n") and raw.rstrip(b"\r").count(b"\r") > 1:
                 raise _old_mac(name)
-            if len(raw) == _LONGEST_LINE:
+            if len(raw) == LONGEST_LINE:
                 raise DataError(
-                    f"a line of more than {_LONGEST_LINE / 2**20:.0f} MiB: not a text of sentences",
+                    f"a line of more than {LONGEST_LINE / 2**20:.0f} MiB: not a text of sentences",
                     where=f"{name}:{number}",
                     hint="check that it is the right file",
                     code="data.line-length",

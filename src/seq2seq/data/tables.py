@@ -12,9 +12,11 @@ from typing import NamedTuple, TypedDict
 from seq2seq import console
 from seq2seq.config.sources import CsvSource, TsvSource
 from seq2seq.data.columns import is_header
-from seq2seq.data.files import DecodingErrors, Pair, one_line, read_lines
+from seq2seq.data.files import LONGEST_LINE, DecodingErrors, Pair, one_line, read_lines
 from seq2seq.data.unreadable_rows import RowReport, show
 from seq2seq.errors import DataError, closest
+
+csv.field_size_limit(LONGEST_LINE)  # of the whole process; by default 128 KiB
 
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
 """The most reliable first, since sentences have commas of their own."""

@@ -78,21 +78,29 @@ def paired_tests(
 
     signatures, resampled = test("bs", _RESAMPLES)
     _, randomised = test("ar", _TRIALS)
-    baseline = named[0][1]
-    changed = [sum(one != other for one, other in zip(lines, baseline, strict=True)) for _, lines in named]
+    changed = [
+        _changed_lines(metric, [lines for _, lines in named], chosen)
+        for metric in (BLEU(tokenize=bleu_tokenizer(target_language, references), force=True), CHRF())
+    ]
     return [
         MetricTest(
             name,
             signature,
             [
                 _system_score(*results, by_resampling[0])
-                for results in zip(by_resampling, by_trials, changed, strict=True)
+                for results in zip(by_resampling, by_trials, changed_lines, strict=True)
             ],
         )
-        for name, signature, by_resampling, by_trials in zip(
-            ("BLEU", "chrF"), signatures, resampled, randomised, strict=True
+        for name, signature, by_resampling, by_trials, changed_lines in zip(
+            ("BLEU", "chrF"), signatures, resampled, randomised, changed, strict=True
         )
     ]
+
+
+def _changed_lines(metric: BLEU | CHRF, systems: Sequence[list[str]], references: Sequence[Sequence[str]]) -> list[int]:
+    """Number of lines of each system that do not count like those of the first: one wrong word for another does."""
+    counted = [metric._extract_corpus_statistics(lines, references) for lines in systems]
+    return [sum(one != other for one, other in zip(rows, counted[0], strict=True)) for rows in counted]
 
 
 def describe_difference(metric: str, score: SystemScore, name: str, baseline: SystemScore, baseline_name: str) -> str:
@@ -137,13 +145,14 @@ def confidence_intervals(
     return intervals
 
 
-def _places(lines: int) -> range:
-    """Places of at most 10,000 lines, at equal distances."""
-    return range(0, lines, max(1, -(-lines // _MOST_LINES)))
+def _places(lines: int) -> list[int]:
+    """Places of all lines, or of 10,000 at equal distances."""
+    count = min(lines, _MOST_LINES)
+    return [number * lines // count for number in range(count)]
 
 
 def _system_score(resampled: Result, randomised: Result, changed: int, baseline: Result) -> SystemScore:
-    """The score of a system that has this number of lines unlike the baseline's."""
+    """The score of a system that has this number of lines that count unlike the baseline's."""
     if resampled is baseline:
         return SystemScore(float(resampled.score), float(resampled.ci))
     if resampled.score == baseline.score:

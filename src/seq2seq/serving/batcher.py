@@ -1,8 +1,9 @@
 """Dynamic batching: sentences of concurrent requests are translated together by one thread.
 
 A round takes what waits at the moment it begins, up to a number of tokens, one sentence of each request in turn: a long
-text does not hold up a short one. Requests that come during a round wait for the next. A request that is cancelled,
-as its client has gone or its time is over, gives up the sentences that still wait.
+text does not hold up a short one. Requests with other options take turns, round by round. Requests that come during a
+round wait for the next. A request that is cancelled, as its client has gone or its time is over, gives up the sentences
+that still wait.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Batcher(Generic[Result]):
 
     Attributes:
         rounds: number of batches so far.
-        sentences: number of sentences so far.
+        sentences: number of sentences translated so far.
 
     Args:
         translate: the results of sentences with the same options, in order.
@@ -141,13 +142,14 @@ class Batcher(Generic[Result]):
             request.taken += 1
             if request.taken < len(request.texts):
                 turns.append(request)
-        self._requests = [request for request in self._requests if request.taken < len(request.texts)]
+        left = [request for request in self._requests if request.taken < len(request.texts)]
+        # The next round is for those with other options, if there are any.
+        self._requests = sorted(left, key=lambda request: request.wanted == taken[0][0].wanted) if taken else left
         return taken
 
     def _translate_round(self, taken: Sequence[tuple[_Request[Result], int]]) -> None:
         """Translate the sentences of a round, and finish the requests whose last sentence it holds."""
         self.rounds += 1
-        self.sentences += len(taken)
         wanted = taken[0][0].wanted
         try:
             results = self._translate([request.texts[number].text for request, number in taken], wanted)
@@ -158,6 +160,7 @@ class Batcher(Generic[Result]):
             else:
                 self._finish(taken[0][0], error)
             return
+        self.sentences += len(taken)
         for (request, _), result in zip(taken, results, strict=True):
             request.results.append(result)
             if len(request.results) == len(request.texts):

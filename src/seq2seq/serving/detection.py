@@ -43,7 +43,11 @@ class Detector:
         grams = _grams(text[:_READ])
         # Neighbouring n-grams share letters, so that their sum would claim certainty after few words.
         scale = 1.0 / math.sqrt(max(1, len(grams)))
-        scores = {language: scale * self._score(counts, grams) for language, counts in self._counts.items()}
+        known = any(self._counts.values())
+        scores = {
+            language: scale * self._score(counts, grams) if counts or not known else -math.inf
+            for language, counts in self._counts.items()
+        }
         best = max(scores.values(), default=0.0)
         weights = {language: math.exp(max(-700.0, score - best)) for language, score in scores.items()}
         total = sum(weights.values())

@@ -42,6 +42,8 @@ def mixed_config(
         "train": [*(exchanged["train"] or ()), synthetic],
     }
     tree |= {split: exchanged[split] for split in ("valid", "test") if exchanged[split]}
+    # What decides which pairs are read and held out, so that the corpora stay those that the run knows.
+    tree |= data.model_dump(mode="json", include={"temperature", "cleaning", "errors"}, exclude_defaults=True)
     if data.holdout:
         tree |= {"seed": data.seed, "holdout": data.holdout}
     share = pairs * weight / (pairs * weight + genuine_pairs) if exchanged["train"] else 1.0

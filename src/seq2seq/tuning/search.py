@@ -237,6 +237,8 @@ class _Tuner:
                 least = max(2, min(search.plan.members, search.plan.trials))
                 if scored >= least and needed > self._left():
                     break
+                if not scored and choices and self._left() <= 0:  # every trial has failed
+                    break
                 ranking = [tuple(trial.choice) for trial in self._ranked(0)]
                 sampler: Sampler = search.sampler  # type: ignore[assignment]
                 choice = next_choice(sampler, self.setup.space, choices, ranking, self.setup.config.seed)
