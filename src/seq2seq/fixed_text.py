@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from seq2seq.languages import WITHOUT_SPACES
+
+# Chinese, Japanese and others write no space between a URL and the word after it.
+_WIDE = rf"{WITHOUT_SPACES}\u3001-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+_LETTER = rf"(?![{_WIDE}])[\w-]"
 _KINDS = {
-    "urls": r"(?:(?:https?|ftps?|file)://|www\.)[^\s<>\"]*[\w/#=&%~-]",
-    "emails": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    # Letters of scripts without spaces belong to it at the beginning of a part: `/wiki/東京`.
+    "urls": rf"(?:(?:https?|ftps?|file)://|www\.)(?:[^\s<>\"{_WIDE}]|(?<=[/=#?&_])[{WITHOUT_SPACES}]+)+(?<=[\w/#=&%~-])",
+    "emails": rf"(?:{_LETTER}|[.+])+@(?:{_LETTER})+(?:\.(?:{_LETTER})+)+",
     # {name}, {{ name }}, ${name}, {0:.2f}; %s, %d, %5.2f, %(name)s, %1$s
-    "placeholders": r"\$?\{[^{}\s]*\}|\{\{[^{}]*\}\}|%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdifgexXr](?!\w)",
+    "placeholders": r"\$?\{[^{}\s]*\}|\{\{[^{}]*\}\}|%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdifgexXr]"
+    rf"(?!(?![{_WIDE}])\w)",
     "tags": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
     # At least two digits: a model may well write a single one as a word.
     "numbers": r"\+\d+(?:[ .,:/-]\d+)*|\d+(?:[.,:/-]\d+)+|\d{2,}",

@@ -19,8 +19,12 @@ TURKIC = ("tr", "az")
 """Languages in which the dot of i stays with capitals."""
 
 _WORD = re.compile(rf"{FIXED}|(?P<change>\w+)")
-_INITIAL = re.compile(rf"{FIXED}|(?P<change>(?<![\w'’])[^\W\d_])")
-_PLAIN_INITIAL = re.compile(r"(?P<change>(?<![\w'’])[^\W\d_])")
+# Marks that are combined with a letter are no letters themselves.
+_FIRST_LETTER = "(?P<change>(?<![\\w'’\u0300-\u036f])[^\\W\\d_])"
+_INITIAL = re.compile(f"{FIXED}|{_FIRST_LETTER}")
+_PLAIN_INITIAL = re.compile(_FIRST_LETTER)
+# Georgian has capitals (U+1C90 to U+1CBF) for inscriptions alone.
+_GEORGIAN = {0x1C90 + number: 0x10D0 + number for number in range(0x30)}
 _MAY_BE_FIXED = re.compile(r"[@{<%\d]|://|www\.")
 """Without any of these a text holds no fixed text, and is changed twenty times faster."""
 
@@ -29,7 +33,7 @@ def uppercase(text: str, language: str = "") -> str:
     """The text in capitals."""
 
     def change(word: str) -> str:
-        return (word.replace("i", "İ") if language in TURKIC else word).upper()
+        return (word.replace("i", "İ") if language in TURKIC else word).upper().translate(_GEORGIAN)
 
     return changed(text, _WORD, change) if _MAY_BE_FIXED.search(text) else change(text)
 

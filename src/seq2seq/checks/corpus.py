@@ -29,10 +29,13 @@ from seq2seq.data.corpus import read_pairs
 from seq2seq.data.files import DecodingErrors, Pair, read_lines
 from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
+from seq2seq.languages import WITHOUT_SPACES
 
 _SAMPLE = 20_000
 """Pairs from which lengths, words and languages are learned."""
-LEAST_COPIED_WORDS = 3
+_LEAST_COPIED_WORDS = 3
+_LEAST_COPIED_CHARACTERS = 6
+"""Of a script without spaces between words."""
 """Shorter copies may be right: names, "OK", "Taxi"."""
 _SEVERAL = 3
 _MOST_COMPARED = 10_000
@@ -46,6 +49,7 @@ to within a line or two."""
 _NUMBER = re.compile(r"\d+(?:[.,:\u00a0\u202f' ]\d+)*")
 _GROUP = re.compile(r"\D+")
 _DIGIT = re.compile(r"\d")
+_UNSPACED = re.compile(f"[{WITHOUT_SPACES}]")
 
 Fault = tuple[str, str]
 """A key of `KINDS`, and details."""
@@ -153,7 +157,7 @@ class CorpusCheck:
         if number in self._held_out:
             faults.append(("leaked", ""))
         if folded[0] == folded[1]:
-            if len(source.split()) >= LEAST_COPIED_WORDS and any(map(str.isalpha, source)):
+            if is_long(source) and any(map(str.isalpha, source)):
                 faults.append(("copy", ""))
         elif fault := languages.fault(source, target):
             faults.append(fault)
@@ -276,6 +280,11 @@ def _blank_side(source: str, target: str) -> str | None:
 
 def _direction(shift: int) -> str:
     return ("line" if abs(shift) == 1 else "lines") + (" further on" if shift > 0 else " before")
+
+
+def is_long(text: str) -> bool:
+    """Whether a text is too long to be the same in two languages, as names are."""
+    return len(text.split()) >= _LEAST_COPIED_WORDS or len(_UNSPACED.findall(text)) >= _LEAST_COPIED_CHARACTERS
 
 
 def _numbers(source: str, target: str) -> str:

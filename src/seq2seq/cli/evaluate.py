@@ -295,7 +295,7 @@ def _evaluate_run(
         ]
         options = [text for option, value in given if value is not None for text in (option, str(value))]
         print_findings(run, Translations(split, sources, wanted, translated, decoding.length_penalty), options)
-    target_language = language or loaded.config.data.target_language
+    target_language = language or target_tag or loaded.config.data.target_language
     metrics = corpus_metrics(translated, wanted, *others, target_language=target_language)
     corpora = _corpora(loaded, split, target_tag) if source is None else []
     by_corpus = metrics_by_corpus(corpora, pairs, translated, target_language)

@@ -15,6 +15,8 @@ from seq2seq.tokenizers.base import Tokenizer
 # Every character that str.splitlines, or a file opened with universal newlines, takes for the end of a line.
 _BREAKS = {ord(mark): " " for mark in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"}
 _WORD = re.compile(r"\S+\s*|\s+")
+_JOINED = "\u200d\uff9e\uff9f"
+"""Zero-width joiner, and the sound marks of half-width katakana."""
 _CLAUSE_END = tuple(".!?;:,…。！？；：，、؟،।")
 # Punctuation after which scripts without spaces may be split.
 _WIDE_CLAUSE = re.compile(r"(?<=[。！？；：，、])")
@@ -87,7 +89,7 @@ def _cut_near(text: str, middle: int) -> int:
     if space > 0:
         return space + 1
     for cut in range(middle, min(len(text), middle + 16)):
-        joined = text[cut] == "\u200d" or text[cut - 1] == "\u200d" or unicodedata.category(text[cut])[0] == "M"
+        joined = text[cut] in _JOINED or text[cut - 1] == "\u200d" or unicodedata.category(text[cut])[0] == "M"
         if not joined:
             return cut
     return middle
@@ -152,7 +154,7 @@ def join_sentences(sentences: Sequence[str]) -> str:
 
 def _is_wide(character: str) -> bool:
     """Whether the character is of an East Asian script without spaces (Korean has them)."""
-    wide = unicodedata.east_asian_width(character) in "WF"
+    wide = unicodedata.east_asian_width(character) in "WFH"
     return wide and unicodedata.category(character) != "So" and "HANGUL" not in unicodedata.name(character, "")
 
 
@@ -169,7 +171,7 @@ def _ends(text: str, begin: int, start: int, end: int, depth: int, ordinals: boo
     if not spaced:
         return False
     following = text[end : end + _LONGEST_WORD].lstrip().lstrip(_OPENING + " ")
-    if following and following[0].islower():
+    if following and following[0].islower() and following[0].title() != following[0]:  # Georgian has no capitals
         return False
     return mark != "." or not _is_abbreviation(text, begin, start, following, ordinals)
 
@@ -189,7 +191,18 @@ def _is_abbreviation(text: str, begin: int, stop: int, following: str, ordinals:
     return word in _ABBREVIATIONS or (word in _BEFORE_NUMBERS and following[:1].isdecimal())
 
 
-_UNSPACED_SCRIPTS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+_UNSPACED_SCRIPTS = (
+    "CJK",
+    "IDEOGRAPHIC",
+    "HIRAGANA",
+    "KATAKANA",
+    "HALFWIDTH KATAKANA",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TIBETAN",
+)
 """First words in the Unicode names of characters of scripts without spaces."""
 
 
@@ -220,8 +233,9 @@ def _ends_word(letter: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def in_word(letter: str) -> bool:
-    """Whether a character is part of a word: letters, digits, marks and `_`, of scripts with spaces."""
-    return (unicodedata.category(letter)[0] in "LNM" or letter == "_") and not is_unspaced(letter)
+    """Whether a character is part of a word: letters, digits, marks, `_` and zero-width joiners, of scripts with
+    spaces."""
+    return (unicodedata.category(letter)[0] in "LNM" or letter in "_\u200c\u200d") and not is_unspaced(letter)
 
 
 def is_unspaced(letter: str) -> bool:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
+from unicodedata import is_normalized
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 
@@ -204,6 +205,13 @@ def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[Sequence[s
     share = sum(map(_looks_tokenised, hypotheses)) / len(hypotheses)
     if share > _TOKENISED_SHARE and share > 2 * sum(map(_looks_tokenised, references[0])) / len(references[0]):
         console.warn(f"{share:.0%} of the hypotheses look tokenised (' .', ' ,'): detokenise them before scoring")
+    decomposed = [sum(not is_normalized("NFC", line) for line in lines) for lines in (hypotheses, references[0])]
+    if 2 * abs(decomposed[0] - decomposed[1]) > len(hypotheses):
+        console.warn(
+            f"{decomposed[0]} hypotheses and {decomposed[1]} references have decomposed letters (Unicode NFD), which "
+            "count as other letters than composed ones: convert both to NFC, or train with "
+            "tokenizer.normalization=identity"
+        )
     if not any(_with_four_tokens(lines, tokenizer) for lines in references):
         console.warn("no reference has four words: BLEU counts four-word matches, look at chrF or exact match instead")
     if (count := len(hypotheses)) < FEW_SENTENCES:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq.checks.corpus import LEAST_COPIED_WORDS
+from seq2seq.checks.corpus import is_long
 from seq2seq.checks.identified_languages import Identifier, SideLanguages
 from seq2seq.console import format_table
 from seq2seq.data.cleaning import RATIO_EXEMPT_TOKENS
@@ -156,9 +156,9 @@ def _identifier() -> Identifier:
 
 
 def copies_line(one: str, other: str) -> bool:
-    """Whether two texts of three or more words are equal, apart from letter case and punctuation at their ends."""
+    """Whether two texts, longer than a name, are equal, apart from letter case and punctuation at their ends."""
     left, right = (text.casefold().strip(" .!?…。") for text in (one, other))
-    return left == right and len(left.split()) >= LEAST_COPIED_WORDS
+    return left == right and is_long(left)
 
 
 def check_direction(
