@@ -81,6 +81,19 @@ def test_a_student_may_read_the_human_translations_too(transformer: Path, tmp_pa
     assert [source.source for source in config.data.test] == [str(transformer / "test.source")]
 
 
+def test_a_student_of_a_fine_tuned_teacher_is_no_fine_tuning(transformer: Path, tmp_path: Path) -> None:
+    """Its config kept the replay and the extended vocabulary, which need a run to start from."""
+    teacher = load(transformer, threads=1)
+    config = teacher.config
+    training = config.training.model_copy(update={"init_from": "other", "replay": 0.5})
+    tokenizer = config.tokenizer.model_copy(update={"extend": True})
+    teacher.config = config.model_copy(update={"training": training, "tokenizer": tokenizer})
+    text = distillation.student_config(teacher, "same", ("a.en", "a.de"), tmp_path, genuine=False)
+    (tmp_path / "student.yaml").write_text(text, encoding="utf-8")
+    student = load_config([tmp_path / "student.yaml"])
+    assert (student.training.init_from, student.training.replay, student.tokenizer.extend) == (None, 0.0, False)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [("small", (128, 512, 4, 5)), ("tiny", (64, 256, 4, 5))],

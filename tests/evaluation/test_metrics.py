@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,15 @@ def test_odd_hypotheses_are_warned_about(hypothesis: str, warning: str, capsys: 
     said = capsys.readouterr().err
     assert warning in said
     assert bool(said) == bool(warning)
+
+
+@pytest.mark.parametrize("unlike", [0, 3, 10, 100])
+def test_letters_of_another_normal_form_are_warned_about(unlike: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Perfect translations scored BLEU 0.7, where the references were decomposed and the model wrote NFC."""
+    composed, decomposed = "Ọlọ́run wà nílé báyìí fún wọn.", "Ọlọ́run wà nílé báyìí fún wọn."
+    composed, decomposed = unicodedata.normalize("NFC", composed), unicodedata.normalize("NFD", decomposed)
+    corpus_metrics([composed] * 100, [decomposed] * unlike + [composed] * (100 - unlike))
+    assert (f"in {unlike} of 100 lines" in capsys.readouterr().err) == (unlike > 5)
 
 
 def test_references_too_short_for_bleu(capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,3 +187,13 @@ def test_intervals_and_slices() -> None:
     assert found["target tag de"].bleu == pytest.approx(100)
     assert found["target tag fr"].bleu < 80
     assert found["target tag fr"].sentences == 20
+
+
+def test_a_target_tag_is_not_part_of_the_text_of_a_slice() -> None:
+    """The 2 of `<2de>` was a number, and the first word came after the first."""
+    plain = ["Drei Hunde laufen" if n % 2 else "drei Hunde 12" for n in range(20)]
+    tagged = [f"<2de> {line}" for line in plain]
+    options = {"tags": ["<2de>"] * 20, "target_language": "de"}
+    found, expected = (slice_scores(sources, plain, plain, **options) for sources in (tagged, plain))  # type: ignore[arg-type]
+    assert found == expected
+    assert "numbers" in {part.name for part in found}

@@ -15,6 +15,7 @@ from seq2seq.decoding.translator import translation_options
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.access import Access
 from seq2seq.serving.app import Service
+from seq2seq.serving.documents import read_html
 from seq2seq.serving.limits import Limits
 from seq2seq.serving.served_run import ServedRun
 from seq2seq.serving.server import started
@@ -99,6 +100,12 @@ def test_html_keeps_its_tags(service: Service, loaded: LoadedRun) -> None:
     answer = post(service, json=english(source, format="html")).json()["translatedText"]
     expected = f'<p title="a > b">{first}<br/> <b>{second}</b></p><!-- {LINES[2]} --><script>if (a<b) x</script> &lt; '
     assert answer == expected
+
+
+def test_an_element_with_a_name_of_its_own_is_text() -> None:
+    """`<svg-icon>` hid the rest of the document, as if it were an `<svg>` without an end."""
+    document = read_html('<svg-icon name="a"></svg-icon><p>Hello world</p><svg x="1">no</svg>', lambda line: [line])
+    assert document.sentences == ["Hello world"]
 
 
 def test_a_long_sentence_is_translated_in_parts(service: Service) -> None:

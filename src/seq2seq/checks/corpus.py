@@ -35,7 +35,7 @@ _SAMPLE = 20_000
 """Pairs from which lengths, words and languages are learned."""
 _LEAST_COPIED_WORDS = 3
 _LEAST_COPIED_CHARACTERS = 6
-"""Of a script without spaces between words."""
+"""Characters of a script without spaces, in place of words."""
 """Shorter copies may be right: names, "OK", "Taxi"."""
 _SEVERAL = 3
 _MOST_COMPARED = 10_000
@@ -283,7 +283,7 @@ def _direction(shift: int) -> str:
 
 
 def is_long(text: str) -> bool:
-    """Whether a text is too long to be the same in two languages, as names are."""
+    """True for a text that is longer than a name, which may be the same in two languages."""
     return len(text.split()) >= _LEAST_COPIED_WORDS or len(_UNSPACED.findall(text)) >= _LEAST_COPIED_CHARACTERS
 
 

@@ -233,8 +233,7 @@ def _ends_word(letter: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def in_word(letter: str) -> bool:
-    """Whether a character is part of a word: letters, digits, marks, `_` and zero-width joiners, of scripts with
-    spaces."""
+    """True for a letter, digit, mark, zero-width joiner or `_`, unless it is of a script without spaces."""
     return (unicodedata.category(letter)[0] in "LNM" or letter in "_\u200c\u200d") and not is_unspaced(letter)
 
 

@@ -26,6 +26,7 @@ FEW_SENTENCES = 100
 _SUBWORD_MARKS = ("▁", "@@ ")
 # Share of lines that look tokenised: almost 0 in detokenised text, almost 1 in tokenised text.
 _TOKENISED_SHARE = 0.1
+_UNLIKE_SHARE = 0.05
 _UNSPACED = ("th", "lo", "km", "my", "bo", "dz")
 _BY_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab", **dict.fromkeys(_UNSPACED, "char")}
 _BY_SCRIPT = {"Han": "zh", "kana": "ja-mecab", "Hangul": "ko-mecab"}  # all other scripts without spaces: char
@@ -205,12 +206,12 @@ def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[Sequence[s
     share = sum(map(_looks_tokenised, hypotheses)) / len(hypotheses)
     if share > _TOKENISED_SHARE and share > 2 * sum(map(_looks_tokenised, references[0])) / len(references[0]):
         console.warn(f"{share:.0%} of the hypotheses look tokenised (' .', ' ,'): detokenise them before scoring")
-    decomposed = [sum(not is_normalized("NFC", line) for line in lines) for lines in (hypotheses, references[0])]
-    if 2 * abs(decomposed[0] - decomposed[1]) > len(hypotheses):
+    pairs = zip(hypotheses, references[0], strict=True)
+    unlike = sum(is_normalized("NFC", one) != is_normalized("NFC", other) for one, other in pairs)
+    if unlike > _UNLIKE_SHARE * len(hypotheses):
         console.warn(
-            f"{decomposed[0]} hypotheses and {decomposed[1]} references have decomposed letters (Unicode NFD), which "
-            "count as other letters than composed ones: convert both to NFC, or train with "
-            "tokenizer.normalization=identity"
+            f"in {unlike} of {len(hypotheses)} lines either the hypothesis or the reference is not in Unicode NFC, so "
+            "that equal letters count as different: convert both to NFC, or train with tokenizer.normalization=identity"
         )
     if not any(_with_four_tokens(lines, tokenizer) for lines in references):
         console.warn("no reference has four words: BLEU counts four-word matches, look at chrF or exact match instead")

@@ -98,7 +98,10 @@ def paired_tests(
 
 
 def _changed_lines(metric: BLEU | CHRF, systems: Sequence[list[str]], references: Sequence[Sequence[str]]) -> list[int]:
-    """Number of lines of each system that do not count like those of the first: one wrong word for another does."""
+    """Number of lines of each system whose statistics differ from those of the first system's lines.
+
+    Replacing a wrong word by another one changes none.
+    """
     counted = [metric._extract_corpus_statistics(lines, references) for lines in systems]
     return [sum(one != other for one, other in zip(rows, counted[0], strict=True)) for rows in counted]
 

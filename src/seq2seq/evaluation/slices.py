@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -10,7 +11,9 @@ from typing import NamedTuple
 from sacrebleu.metrics import BLEU, CHRF
 
 from seq2seq.evaluation.metrics import bleu_tokenizer
+from seq2seq.tags import TARGET_TAG
 
+_TAG = re.compile(f"^{TARGET_TAG.pattern} ?")
 _LEAST = 5
 """Smaller slices have no score."""
 
@@ -42,6 +45,8 @@ def slice_scores(
     # A metric caches what it has counted in the references: each slice has metrics of its own.
     tokenizer = bleu_tokenizer(target_language, references)
     scores = []
+    if tags:  # a tag is no word, number or capital of its text
+        sources = [_TAG.sub("", source) for source in sources]
     for name, places in chain(_groups("corpus", corpora), _slices(sources), _groups("target tag", tags)):
         if not _LEAST <= len(places) < len(sources):
             continue

@@ -15,7 +15,7 @@ Split = Callable[[str], list[str]]
 
 # A quoted value may hold `>`. The bound keeps the time linear where a tag never ends.
 _TAG = re.compile(r"""</?[a-zA-Z](?:[^<>"']|"[^"]*"|'[^']*'){0,2000}>|<[!?][^>]{0,2000}>""")
-_RAW = re.compile(r"<(script|style|code|pre|textarea|svg|math)\b", re.IGNORECASE)
+_RAW = re.compile(r"<(script|style|code|pre|textarea|svg|math)(?=[\s/>])", re.IGNORECASE)
 """Elements whose content is not translated."""
 
 

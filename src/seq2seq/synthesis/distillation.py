@@ -96,7 +96,8 @@ def student_config(loaded: LoadedRun, size: Size, corpus: tuple[str, str], folde
         data[split] = [dict(zip(("source", "target"), map(str, sides), strict=True))] if sides[0].exists() else []
     tokenizer = {**teacher.tokenizer.model_dump(mode="json"), **_tokenizer_files(loaded, folder)}
     training = teacher.training.model_dump(mode="json")
-    training |= {"init_from": None, "freeze": [], "budget_minutes": None}
+    tokenizer["extend"] = False  # a fine-tuning's, as `replay` is
+    training |= {"init_from": None, "replay": 0.0, "freeze": [], "budget_minutes": None}
     if size != "same":  # a small model has no room for what keeps a large one from learning by heart
         training |= {"r_drop": 0.0, "simcut": 0.0}
     model = student_model(teacher.model, size).model_dump(mode="json")

@@ -156,7 +156,7 @@ def _identifier() -> Identifier:
 
 
 def copies_line(one: str, other: str) -> bool:
-    """Whether two texts, longer than a name, are equal, apart from letter case and punctuation at their ends."""
+    """True for equal texts that are longer than a name; letter case and punctuation at their ends do not count."""
     left, right = (text.casefold().strip(" .!?…。") for text in (one, other))
     return left == right and is_long(left)
 
