@@ -318,15 +318,28 @@ def test_resume_of_a_finished_file_does_nothing(transformer: Path, seq2seq: Runn
     (tmp_path / "in.en").write_bytes(STDIN)
     (tmp_path / "out.de").chmod(0o640)
     outcome = seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de", "--resume")
-    assert outcome.code == 0  # it was refused, though an older text may well have had another length
-    assert "is complete with 1 lines, but" in outcome.err
+    assert outcome.code == 3  # it was replaced: the translation of another text was lost
+    assert "is complete with 1 line, but" in outcome.err
+    assert (tmp_path / "out.de").read_text() == "as it was\n"
+    assert seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de").code == 0
     assert (tmp_path / "out.de").read_text().count("\n") == 4
     assert (tmp_path / "out.de").stat().st_mode & 0o777 == 0o640  # the permissions of the old file were lost
     (tmp_path / "out.de").write_text("as\n\nit\nwas\n")
     outcome = seq2seq("translate", transformer, tmp_path / "in.en", "-o", tmp_path / "out.de", "--resume", "-b", 2)
     assert outcome.code == 0
-    assert "whatever its options were" in outcome.err  # nothing recorded them: that is what can be said
+    assert "whatever its input and options were" in outcome.err  # nothing recorded them: that is what can be said
     assert (tmp_path / "out.de").read_text() == "as\n\nit\nwas\n"
+
+
+@pytest.mark.parametrize("name", ["out.gz", "out.de.XZ", "out.bz2", "out.zst"])
+def test_an_output_with_the_name_of_compressed_text_is_refused(
+    name: str, transformer: Path, seq2seq: Runner, tmp_path: Path
+) -> None:
+    """Plain text was written there, which the tool refused to read."""
+    outcome = seq2seq("translate", transformer, "-o", tmp_path / name, stdin=STDIN)
+    assert outcome.code == 2
+    assert f"choose {tmp_path / name[: name.rindex('.')]} with -o and compress it afterwards" in outcome.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_input_is_never_the_output(transformer: Path, seq2seq: Runner, tmp_path: Path) -> None:

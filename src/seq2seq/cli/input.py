@@ -144,7 +144,7 @@ def check_output(
     *,
     option: str = "-o",
 ) -> None:
-    """Raise `UsageError` if the output is an input, or a file or a corpus of a run, or a folder.
+    """Raise `UsageError` if the output is an input, a file or a corpus of a run, a folder, or named as compressed.
 
     Args:
         output: the file to write; None and `-` are standard output.
@@ -152,6 +152,7 @@ def check_output(
         runs: the run directories and exports to read.
         option: option that names the output; empty for an argument.
     """
+    from seq2seq.data.files import is_compressed
     from seq2seq.runs.directory import run_of_file
 
     if output is None or str(output) == "-":
@@ -165,6 +166,12 @@ def check_output(
         )
     if output.is_dir():
         raise UsageError(f"cannot write {output}: it is a folder", hint=f"choose a file{by}", code="usage.unwritable")
+    if is_compressed(output) and (output.is_file() or not output.exists()):
+        raise UsageError(
+            f"cannot write {output}: outputs are not compressed",
+            hint=f"choose {output.with_suffix('')}{by} and compress it afterwards",
+            code="usage.unwritable",
+        )
     if run := run_of_file(output):
         raise UsageError(
             f"{output} is a file of the run {run}, which would be damaged",

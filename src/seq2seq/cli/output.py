@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from seq2seq.atomic_files import write_bytes
 from seq2seq.cli.input import REPLACE
-from seq2seq.console import say
+from seq2seq.console import counted
+from seq2seq.errors import DataError
 from seq2seq.resumable_output import partial_file
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows: int) -> bool:
     """Whether the output is complete, with `rows` lines for each source line, and no other output is in progress.
 
-    An output of another length belongs to another text or other options. Standard input and pipes are not counted.
+    Standard input and pipes are not counted.
+
+    Raises:
+        DataError: the output has another length: it belongs to another text or other options.
     """
     if not output.is_file() or partial_file(output).exists():
         return False
@@ -45,6 +49,10 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
         with output.open("rb") as file:
             count = sum(1 for _ in file)
         if count != expected:
-            say(f"{output} is complete with {count:,} lines, but {source} with these options makes {expected:,}")
-            return False
+            raise DataError(
+                f"{output} is complete with {counted(count, 'line')}, but {source} with these options makes {expected:,}",
+                where="--resume",
+                hint="leave out --resume to replace it, or choose another file with -o",
+                code="data.resume",
+            )
     return True

@@ -212,7 +212,7 @@ def translate(
     )
     job.check()
     if resume and output is not None and is_finished(output, file, errors, 1 if as_json else n_best):
-        say(f"{output} is complete and kept, whatever its options were (leave out --resume to replace it)")
+        say(f"{output} is complete and kept, whatever its input and options were (leave out --resume to replace it)")
     else:
         job.start()
 

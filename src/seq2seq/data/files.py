@@ -245,6 +245,11 @@ def _open_zstd(file: Path) -> BinaryIO:
 _OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open, ".zst": _open_zstd}
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether a file is read as compressed text, by its name."""
+    return path.suffix.lower() in _OPENERS
+
+
 def locate(path: Path) -> tuple[Path, str | None]:
     """Split a name into the file on disk and, for a path through an archive, the member.
 
