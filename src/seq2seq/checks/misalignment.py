@@ -30,7 +30,11 @@ _WORD_GAIN = 1.5
 _DRIFT = 0.5
 """Loss of each line: random gains and losses sum to nothing, as with sorted corpora in which neighbours are alike."""
 _EVIDENCE = 30.0
-"""Sum of log-likelihood gains from which on a block is misaligned."""
+"""Least sum of log-likelihood gains from which on a block is misaligned."""
+_CHANCE = (-61, -47, -31, 31, 47, 61)
+"""Distances at which no translation stands: the sums there are those of chance."""
+_BEYOND_CHANCE = 1.5
+"""Least ratio of the sum of a block to the largest sum of chance, by lengths alone."""
 
 
 class Block(NamedTuple):
@@ -88,16 +92,20 @@ class LengthModel:
         `hits` are the numbers of translated words of each pair, by shift. Blocks do not overlap. About ten lines are
         enough.
         """
-        found: list[Block] = []
         here = np.minimum(self.deviations(source, target) ** 2, 16)
-        for shift in SHIFTS:
+
+        def blocks(shift: int, words: Numbers | float, least: float) -> list[Block]:
             if len(source) <= abs(shift):
-                continue
+                return []
             begin, end = max(0, -shift), len(source) - max(0, shift)
             there = np.minimum(self.deviations(source[begin:end], target[begin + shift : end + shift]) ** 2, 16)
-            gains = (here[begin:end] - there) / 2 + _WORD_GAIN * (hits[shift] - hits[0])[begin:end]
-            gains = np.clip(gains, -_LARGEST_GAIN, _LARGEST_GAIN) - _DRIFT
-            found += _segments(gains.tolist(), begin, shift)
+            gains = np.pad((here[begin:end] - there) / 2, (begin, len(source) - end)) + _WORD_GAIN * words
+            gains = np.clip(gains, -_LARGEST_GAIN, _LARGEST_GAIN)[begin:end] - _DRIFT
+            return _segments(gains.tolist(), begin, shift, least)
+
+        chance = max((block.evidence for shift in _CHANCE for block in blocks(shift, 0.0, 0.0)), default=0.0)
+        least = max(_EVIDENCE, _BEYOND_CHANCE * chance)
+        found = [block for shift in SHIFTS for block in blocks(shift, hits[shift] - hits[0], least)]
         kept: list[Block] = []
         for block in sorted(found, key=lambda block: -block.evidence):
             if all(block.last < other.first or block.first > other.last for other in kept):
@@ -109,8 +117,8 @@ def _log_ratio(source: Numbers, target: Numbers) -> Numbers:
     return np.asarray(np.log((target + 3) / (source + 3)))
 
 
-def _segments(gains: Sequence[float], offset: int, shift: int) -> list[Block]:
-    """Segments with a large sum: each begins where the sum leaves 0, and ends at its peak."""
+def _segments(gains: Sequence[float], offset: int, shift: int, least: float) -> list[Block]:
+    """Segments with a sum above `least`: each begins where the sum leaves 0, and ends at its peak."""
     found: list[Block] = []
     total = peak = 0.0
     first = last = 0
@@ -120,10 +128,10 @@ def _segments(gains: Sequence[float], offset: int, shift: int) -> list[Block]:
             peak, last = total, number
         # Far below the peak another block may begin: the one before is complete.
         if total <= 0 or total < peak - _EVIDENCE:
-            if peak >= _EVIDENCE:
+            if peak > least:
                 found.append(Block(first + offset, last + offset, shift, peak))
             total = peak = 0.0
             first = number + 1
-    if peak >= _EVIDENCE:
+    if peak > least:
         found.append(Block(first + offset, last + offset, shift, peak))
     return found

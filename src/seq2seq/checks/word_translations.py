@@ -9,12 +9,16 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from seq2seq.data.files import Pair
+from seq2seq.languages import WITHOUT_SPACES
 
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 """Distances at which the translation of a misaligned line is searched."""
 
 _REACH = max(SHIFTS)
 _WORD = re.compile(r"\w+")
+_UNSPACED = re.compile(f"[{WITHOUT_SPACES}]")
+_BIGRAM = re.compile(f"(?=([{WITHOUT_SPACES}]{{2}}))")
+"""Two letters of a script without spaces, in place of a word."""
 _LEAST_COUNT = 3
 _LARGEST_SHARE = 0.1
 """Words of more sentences than this say nothing about which sentence it is."""
@@ -66,4 +70,5 @@ class WordTranslations:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    words = _WORD.findall(text.casefold())
+    return [*words, *_BIGRAM.findall(text)] if _UNSPACED.search(text) else words
