@@ -49,8 +49,9 @@ def is_finished(output: Path, source: Path | None, errors: DecodingErrors, rows:
         with output.open("rb") as file:
             count = sum(1 for _ in file)
         if count != expected:
+            complete = f"{output} is complete with {counted(count, 'line')}"
             raise DataError(
-                f"{output} is complete with {counted(count, 'line')}, but {source} with these options makes {expected:,}",
+                f"{complete}, but {source} with these options makes {expected:,}",
                 where="--resume",
                 hint="leave out --resume to replace it, or choose another file with -o",
                 code="data.resume",
