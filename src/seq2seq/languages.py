@@ -65,6 +65,8 @@ _SCRIPTS = {
 }
 WITHOUT_SPACES = "".join(characters for name, characters in _SCRIPTS.items() if name != "Hangul")
 """Characters of scripts without spaces between words, as ranges of a regular expression."""
+UNSPACED_LANGUAGES = frozenset(("zh", "ja", "th", "lo", "km", "my", "bo", "dz"))
+"""Languages that are written without spaces between words."""
 _OF_SCRIPT = {name: re.compile(f"[{characters}]") for name, characters in _SCRIPTS.items()}
 _LETTER = re.compile(r"[^\W\d_]")
 _LOOKED_AT = 5000

@@ -97,7 +97,16 @@ def lay_out(folder: Path, corpus: Path) -> None:
         shutil.copy(corpus / name, folder / name)
         lines = (corpus / name).read_text(encoding="utf-8").split("\n")[:5]
         (folder / beginning).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    (folder / "terms.tsv").write_text("tea\tTee\n", encoding="utf-8")
+    for name, text in (
+        ("terms.tsv", "tea\tTee\n"),
+        ("page.html", "<p>I am <b>here</b>.</p>\n"),
+        ("table.csv", "id,text\n1,I am here.\n"),
+        (
+            "strings.xliff",
+            '<xliff version="1.2"><file><trans-unit><source>I am here.</source></trans-unit></file></xliff>',
+        ),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def run(seq2seq: Runner, command: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,8 +16,8 @@ from seq2seq.decoding.translator import translation_options
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.access import Access
 from seq2seq.serving.app import Service
-from seq2seq.serving.documents import read_html
 from seq2seq.serving.limits import Limits
+from seq2seq.serving.requested_text import read_html
 from seq2seq.serving.served_run import ServedRun
 from seq2seq.serving.server import started
 from tests.serving.conftest import LOOPBACK, OLD_RUNS, ask, english, post
@@ -89,7 +90,7 @@ def test_scores_and_attention(service: Service) -> None:
         "translations": [{"text": "123", "score": None, "log_probability": None}],
         "attention": None,
     }
-    assert answer["parts"] == ["", [0, 1], "", "\n", "", [1, 2], ""]
+    assert answer["parts"] == ["", [0, 1], "", "\n", [1, 2], ""]
 
 
 def test_html_keeps_its_tags(service: Service, loaded: LoadedRun) -> None:
@@ -100,6 +101,18 @@ def test_html_keeps_its_tags(service: Service, loaded: LoadedRun) -> None:
     answer = post(service, json=english(source, format="html")).json()["translatedText"]
     expected = f'<p title="a > b">{first}<br/> <b>{second}</b></p><!-- {LINES[2]} --><script>if (a<b) x</script> &lt; '
     assert answer == expected
+
+
+def test_inline_tags_stand_within_the_translation(service: Service, loaded: LoadedRun) -> None:
+    """The texts between them were translated apart: `A man is <b>riding</b> a bike.` as three sentences."""
+    first, *words = LINES[0].split(" ")
+    source = f'<p><a href="x">{first}</a> {" ".join(words)} {LINES[1]}</p>'
+    answer = post(service, json=english(source, format="html", alternatives=1)).json()
+    one, other = loaded.translate(LINES[:2])
+    for text in (answer["translatedText"], *answer["alternatives"]):
+        assert re.fullmatch('<p>[^<]*<a href="x">[^<]*</a>[^<]*</p>', text)
+    assert re.sub("</?a[^>]*>", "", answer["translatedText"]) == f"<p>{one} {other}</p>"
+    assert "sentences" not in answer
 
 
 def test_an_element_with_a_name_of_its_own_is_text() -> None:

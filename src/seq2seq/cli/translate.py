@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from seq2seq.cli.input import check_output, input_text, unwrapped, with_prefixes
+from seq2seq.cli.input import REPLACE, check_output, input_text, unwrapped, with_prefixes
 from seq2seq.cli.load_options import LoadOptions
 from seq2seq.cli.options import (
     BeamSize,
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line, More
     from seq2seq.decoding.translator import TranslationOptions
+    from seq2seq.documents.formats import Format
+    from seq2seq.documents.pieces import Document
     from seq2seq.runs.loaded_run import LoadedRun
 
 
@@ -123,6 +125,14 @@ def translate(
     wrapped: Annotated[
         bool, typer.Option("--wrapped", help="Lines up to a blank one are a paragraph, which becomes one line.")
     ] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            metavar="NAME",
+            help="Column of a table, or key of JSON lines, to translate. [default: the source language's]",
+        ),
+    ] = None,
     prefix: Annotated[
         Path | None, typer.Option("--prefix", help="File with the beginning of each line's translation.")
     ] = None,
@@ -159,6 +169,9 @@ def translate(
       echo "The old man drinks tea." | seq2seq translate runs/demo
       seq2seq translate runs/names names.txt --sample --n-best 5
       seq2seq translate runs/mine letter.txt --wrapped
+      seq2seq translate runs/mine page.html -o seite.html
+
+    Web pages, XLIFF, subtitles, tables and JSON lines are translated in place.
 
     On a terminal, without a file, it asks for lines; :help lists the commands of that prompt.
     """
@@ -168,6 +181,7 @@ def translate(
         file=file,
         prefix=prefix,
         wrapped=wrapped,
+        column=column,
         target_tag=target_tag,
         errors=errors,
         output=output,
@@ -211,7 +225,10 @@ def translate(
         ),
     )
     job.check()
-    if resume and output is not None and is_finished(output, file, errors, 1 if as_json else n_best):
+    counted_lines = file
+    if job.document_format():
+        job, counted_lines = job._replace(decoding=job.decoding._replace(paragraphs=True)), None
+    if resume and output is not None and is_finished(output, counted_lines, errors, 1 if as_json else n_best):
         say(f"{output} is complete and kept, whatever its input and options were (leave out --resume to replace it)")
     else:
         job.start()
@@ -224,6 +241,7 @@ class _Job(NamedTuple):
     file: Path | None
     prefix: Path | None
     wrapped: bool
+    column: str | None
     target_tag: str | None
     errors: DecodingErrors
     output: Path | None
@@ -242,6 +260,11 @@ class _Job(NamedTuple):
         if self.wrapped:
             conflicts = [("--resume", self.resume), ("--prefix", self.prefix is not None)]
             exclude("--wrapped", conflicts, "a line of output is no longer one of the input")
+        if form := self.document_format():
+            conflicts = [("--wrapped", self.wrapped), ("--prefix", self.prefix is not None)]
+            exclude(f"a document ({form})", [*conflicts, *self.output_format.given()], "it is translated in place")
+        if self.column is not None:
+            require("--column", "a file that is a table or JSON lines", form in ("csv", "tsv", "jsonl"))
         searches = decoding.special_searches()
         if loading.shortlist:
             exclude("--shortlist", searches, "these have the whole vocabulary")
@@ -264,21 +287,46 @@ class _Job(NamedTuple):
         runs = (self.run, *loading.ensemble, loading.rerank)
         check_output(self.output, (self.file, self.prefix, decoding.glossary), runs)
 
+    def document_format(self) -> Format | None:
+        """The format of a file that is translated in place; None for text, a segment a line."""
+        from seq2seq.documents.formats import document_format
+
+        return None if self.file is None or str(self.file) == "-" else document_format(self.file)
+
     def start(self) -> None:
         """Translate the text, or what is typed at a prompt."""
         if not (self.file or self.output or self.prefix or self.wrapped) and is_conversation():
             loaded, options = self._load()
             Prompt(loaded, options, self.output_format, self.target_tag).run()
             return
-        lines, more = input_text(self.file, self.errors)
+        form, document = self.document_format(), None
+        lines, more = ((), None) if form else input_text(self.file, self.errors)
         loaded, options = self._load()
-        if self.engine == "auto":
+        if form and self.file is not None:
+            document = self._open_document(self.file, form, loaded)
+            lines = document.texts()
+        elif self.engine == "auto":
             loaded = self._with_faster_engine(loaded, options)
         tagged = loaded.target_tags.add(unwrapped(lines) if self.wrapped else lines, self.target_tag, "--target-tag")
         prefixed = with_prefixes(tagged, "stdin" if self.file is None else str(self.file), self.prefix)
         identity = None if self.wrapped or self.engine == "auto" else self._identity(loaded)
         with open_output(self.output, identity, resume=self.resume) as stream:
-            _translate(loaded, options, prefixed, more, stream, self.output_format)
+            _translate(loaded, options, prefixed, more, stream, self.output_format, document)
+
+    def _open_document(self, file: Path, form: Format, loaded: LoadedRun) -> Document:
+        from seq2seq.documents.formats import open_document
+
+        data = loaded.config.data
+        languages = (data.source_language, self.target_tag or data.target_language)
+        return open_document(
+            file,
+            form,
+            languages,
+            column=self.column,
+            inline_tags=loaded.aligns_words(languages[1]),
+            errors=self.errors,
+            option=REPLACE,
+        )
 
     def _load(self) -> tuple[LoadedRun, TranslationOptions]:
         with garbage_collection_off():
@@ -317,16 +365,23 @@ def _translate(
     more: More | None,
     output: Output,
     output_format: OutputFormat,
+    document: Document | None = None,
 ) -> None:
     """Translate the lines chunk by chunk, and write each chunk as soon as it is translated."""
     translator = loaded.translator
     output.skip_translated(lines)
+    if document is not None:
+        document.skip(output.lines)
     number = output.lines
     cut, short = output.counts.get("cut", 0), output.counts.get("short", 0)
     aligner = loaded.aligner() if output_format.alignments else None
     with Progress("translating", None, "lines") as progress:
         for chunk in translator.stream_chunks(lines, options, start=number, more=more):
-            text = output_format.text(number, chunk, aligner)
+            if document is None:
+                text = output_format.text(number, chunk, aligner)
+            else:
+                pairs = [(translations[0].source.text, translations[0].text) for translations in chunk]
+                text = document.written(pairs, lambda tagged: loaded.aligner().align(tagged))
             short += sum(len(found) < output_format.n_best and bool(found[0].pieces) for found in chunk)
             counts = {"cut": cut + translator.outputs_cut, "short": short}
             output.write(text, [translations[0].source for translations in chunk], counts)

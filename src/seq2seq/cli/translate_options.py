@@ -161,6 +161,15 @@ class OutputFormat(NamedTuple):
         if self.token_scores:
             require("--token-scores", "--json", self.as_json)
 
+    def given(self) -> list[tuple[str, bool]]:
+        """The options, and whether they are given."""
+        return [
+            ("--n-best", self.n_best > 1),
+            ("--json", self.as_json),
+            ("--scores", self.scores),
+            ("--alignments", self.alignments),
+        ]
+
     def text(self, start: int, chunk: Sequence[Sequence[Translation]], aligner: WordAligner | None) -> str:
         """The output for the translations of each line; `start` is the number of the first line, counted from 0."""
         if not (self.as_json or self.scores or self.alignments or self.n_best > 1):

@@ -9,6 +9,7 @@ import shlex
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from seq2seq.data.encodings import office_document
 from seq2seq.data.files import DecodingErrors, locate, open_binary, read_lines
@@ -24,9 +25,10 @@ _SIGNATURES = {
     b"SQLite format 3\0": "an SQLite database",
     b"{\\rtf": "an RTF document",
 }
+_PROLOG = r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>\[]*(\[.*?\]\s*)?>\s*)?"
 _TEXTS = {
-    "a TMX file": r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>]*>\s*)?<tmx\b",
-    "an XLIFF file": r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>]*>\s*)?<xliff\b",
+    "a TMX file": _PROLOG + r"<tmx\b",
+    "an XLIFF file": _PROLOG + r"<([\w.-]+:)?xliff\b",
     "a gettext catalogue (.po)": r'(\s*#[^\n]*\n)*\s*(msgctxt [^\n]*\n\s*)?msgid "[^\n]*\n(\s*"[^\n]*\n)*\s*msgstr ',
     "an SGML test set (.sgm)": r"\s*(<!?[^>]*>\s*){0,4}?<(srcset|refset|tstset|mteval|dataset)\b",
     "a file of subtitles (.srt)": r"\s*\d+\s*\n\s*\d\d:\d\d:\d\d[,.]\d{1,3} --> ",
@@ -103,6 +105,14 @@ def _columns(name: str) -> int:
     return 1
 
 
+def table_form(name: str) -> Literal["csv", "tsv"] | None:
+    """`tsv` or `csv` for a file with that suffix and with several columns; else None."""
+    suffix = _TABLE.search(name)
+    if suffix is None or _columns(name) == 1:
+        return None
+    return "tsv" if suffix[1].lower() == "tsv" else "csv"
+
+
 def read_text(name: str | Path, errors: DecodingErrors = "strict", *, option: str = "") -> Iterator[str]:
     """The lines of a text that is given to a command. Raises as `read_lines`, and `DataError` for another format."""
     try:
@@ -117,8 +127,8 @@ def require_form(name: str, form: str) -> None:
     """Raise `DataError` if a file is of a known format that is not read as `form`: text, csv, tmx, ..."""
     kind = recognize(name)
     read_as = READ_AS.get(str(kind))
-    if form == "text" and kind is None and (columns := _columns(name)) > 1:
-        kind, read_as = f"a table of {columns} columns", _TABLE.search(name)[1].lower()  # type: ignore[index]
+    if form == "text" and kind is None and (table := table_form(name)):
+        kind, read_as = f"a table of {_columns(name)} columns", table
     if kind is None or read_as == form:
         return
     if read_as:

@@ -89,6 +89,30 @@ def read_table(source: TsvSource | CsvSource, errors: DecodingErrors, report: Ro
             yield one_line(record.cells[left], place, errors), one_line(record.cells[right], place, errors)
 
 
+def read_rows(
+    name: str, form: str, errors: DecodingErrors, option: str
+) -> tuple[Dialect, list[str], bool, Iterator[Record]]:
+    """The form of a table, the cells of its first row, whether that is a header, and all rows.
+
+    Raises:
+        DataError: as `read_lines`; the file is empty, or there is no delimiter.
+    """
+    lines, sample = _sample(name, errors, option)
+    if not any(line.strip() for line in sample):
+        raise DataError(f"{name} is empty", where=name, hint="is it the right file?", code="data.no-lines")
+    dialect = _detect(sample, name, form)
+    first = _first_row(sample, dialect)
+    rows = _records(chain(sample, lines), dialect.delimiter, dialect.quote, dialect.widths)
+    return dialect, first, is_header(first, _full_rows(sample, dialect)), rows
+
+
+def as_cell(text: str, dialect: Dialect) -> str:
+    """A text as a cell of a table: quoted if it has to be; without quotes, spaces stand for delimiters."""
+    if not dialect.quote:
+        return text.replace(dialect.delimiter, " ")
+    return _written([text], dialect.delimiter, dialect.quote, f"{dialect.quote}\n{dialect.delimiter}")
+
+
 def sample_table(name: str, form: str, *, least_share: float = 0.0) -> tuple[list[str] | None, list[list[str]]]:
     """The header of a table, if it has one, and its first rows, all of the same length.
 

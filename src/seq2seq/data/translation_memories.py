@@ -29,7 +29,7 @@ _NATIVE = frozenset(("bpt", "ept", "ph", "it", "ut", "x", "bx", "ex", "sc", "ec"
 _PAIRED = frozenset(("g", "pc", "hi"))
 """Inline elements around text."""
 
-_UNTRANSLATED = frozenset(("new", "needs-translation", "initial"))
+UNTRANSLATED = frozenset(("new", "needs-translation", "initial"))
 """States of a target that is a copy of its source, or empty."""
 
 _ONE_SIDE = "units with text on one side only"
@@ -260,11 +260,11 @@ def _segments(unit: Element) -> Iterator[tuple[Element | None, Element | None]]:
         for segment in unit:
             if _tag(segment) == "segment":
                 parts = {_tag(child): child for child in segment}
-                yield parts.get("source"), None if segment.get("state") in _UNTRANSLATED else parts.get("target")
+                yield parts.get("source"), None if segment.get("state") in UNTRANSLATED else parts.get("target")
         return
     parts = {_tag(child): child for child in unit}
     target = parts.get("target")
-    if target is not None and target.get("state") in _UNTRANSLATED:
+    if target is not None and target.get("state") in UNTRANSLATED:
         target = None
     sources = {mark.get("mid"): mark for mark in _marked(parts.get("seg-source"))}
     targets = {mark.get("mid"): mark for mark in _marked(target)}

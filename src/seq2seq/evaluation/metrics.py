@@ -16,7 +16,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from seq2seq import console
 from seq2seq.errors import DataError
-from seq2seq.languages import language_of, script_of, suggested_code
+from seq2seq.languages import UNSPACED_LANGUAGES, language_of, script_of, suggested_code
 
 MetricName = Literal["bleu", "chrf", "loss"]
 
@@ -27,7 +27,7 @@ _SUBWORD_MARKS = ("▁", "@@ ")
 # Share of lines that look tokenised: almost 0 in detokenised text, almost 1 in tokenised text.
 _TOKENISED_SHARE = 0.1
 _UNLIKE_SHARE = 0.05
-_UNSPACED = ("th", "lo", "km", "my", "bo", "dz")
+_UNSPACED = UNSPACED_LANGUAGES - {"zh", "ja"}
 _BY_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab", **dict.fromkeys(_UNSPACED, "char")}
 _BY_SCRIPT = {"Han": "zh", "kana": "ja-mecab", "Hangul": "ko-mecab"}  # all other scripts without spaces: char
 _ALSO_WRITTEN_IN = {"Han": ("zh", "ja", "ko"), "kana": ("ja",), "Hangul": ("ko",)}

@@ -20,6 +20,7 @@ from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.translator import Translator, translation_options
 from seq2seq.errors import UsageError
 from seq2seq.export.folder import is_export
+from seq2seq.languages import UNSPACED_LANGUAGES, language_of
 from seq2seq.runs.directory import RunDirectory
 
 
@@ -228,6 +229,16 @@ class LoadedRun:
         """Word alignments from this model's attention. Raises `UsageError` for an export and for a model without it."""
         scorer = self.translator.scorer
         return WordAligner(scorer.model, scorer.tokenizers, scorer.settings, scorer.device)
+
+    def aligns_words(self, target_language: str) -> bool:
+        """Whether words can be aligned: not by an export or a model without attention, nor without spaces between."""
+        model, languages = self.config.model, {self.config.data.source_language, target_language}
+        if (model.kind == "rnn" and model.attention == "none") or set(map(language_of, languages)) & UNSPACED_LANGUAGES:
+            return False
+        try:
+            return bool(self.aligner())
+        except UsageError:
+            return False
 
 
 def _checked_texts(texts: str | Iterable[str]) -> list[str]:

@@ -24,9 +24,9 @@ from seq2seq.languages import language_name, language_of
 from seq2seq.serving.access import Access
 from seq2seq.serving.batcher import RequestOptions
 from seq2seq.serving.detection import Detector
-from seq2seq.serving.documents import Document
 from seq2seq.serving.limits import Limits, RateLimiter, Refusal
 from seq2seq.serving.metrics import Metrics
+from seq2seq.serving.requested_text import RequestedText
 from seq2seq.serving.requests import TranslateFields, read_fields, texts_of
 from seq2seq.serving.served_run import Direction, ServedRun, Translated
 
@@ -107,17 +107,18 @@ class Service:
         wanted = RequestOptions(1 + fields.alternatives, fields.attention)
         for run in {direction.run for direction in chosen if direction is not None}:
             run.admit()
-        documents: list[Document] = []
+        documents: list[RequestedText] = []
         futures: list[Future[list[Translated]]] = []
         try:
             for text, direction in zip(fields.texts, chosen, strict=True):
                 tag = "" if direction is None else direction.tag
                 run = self.runs[0] if direction is None else direction.run
-                documents.append(run.read(text, tag, is_html=fields.is_html))
+                documents.append(document := run.read(text, tag, is_html=fields.is_html))
                 if direction is not None:
-                    futures.append(run.submit(documents[-1].sentences, tag, wanted))
+                    attention = fields.attention or document.has_inline_tags
+                    futures.append(run.submit(document.sentences, tag, wanted._replace(attention=attention)))
                 else:
-                    futures.append(_unchanged(documents[-1].sentences))
+                    futures.append(_unchanged(document.sentences))
             found = await self._wait(request, futures, self.limits.seconds - (time.monotonic() - began))
         finally:
             for future in futures:
@@ -220,10 +221,13 @@ def _read_page() -> tuple[str, str]:
     return html, "; ".join([*others, *sources, "frame-ancestors 'none'"])
 
 
-def _answer(document: Document, found: Sequence[Translated], fields: TranslateFields) -> dict[str, Any]:
+def _answer(document: RequestedText, found: Sequence[Translated], fields: TranslateFields) -> dict[str, Any]:
     """The answer for one text."""
+    links = [each.attention.links() if each.attention else () for each in found]
     ranks = [
-        document.joined([each.translations[min(rank, len(each.translations) - 1)].text for each in found])
+        document.joined(
+            [each.translations[min(rank, len(each.translations) - 1)].text for each in found], () if rank else links
+        )
         for rank in range(max((len(each.translations) for each in found), default=1))
     ]
     distinct = list(dict.fromkeys(ranks))

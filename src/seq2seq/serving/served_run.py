@@ -17,8 +17,8 @@ from seq2seq.decoding.translator import TranslationOptions
 from seq2seq.errors import UsageError
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.batcher import Batcher, RequestOptions, Text
-from seq2seq.serving.documents import Document, read_html, read_text
 from seq2seq.serving.limits import Limits
+from seq2seq.serving.requested_text import RequestedText, read_html, read_text
 
 _ROUND_TOKENS = 4096
 """Tokens of a round: some tenths of a second, after which the next requests have their turn."""
@@ -38,6 +38,10 @@ class Attention(NamedTuple):
     source: list[str]
     target: list[str]
     weights: list[list[float]]
+
+    def links(self) -> list[tuple[int, int]]:
+        """Each target word with the source word of the highest weight."""
+        return [(max(range(len(row)), key=row.__getitem__), number) for number, row in enumerate(self.weights) if row]
 
 
 class Translated(NamedTuple):
@@ -117,9 +121,13 @@ class ServedRun:
         self.batcher.close()
         self.translator.close()
 
-    def read(self, text: str, tag: str, *, is_html: bool) -> Document:
+    def read(self, text: str, tag: str, *, is_html: bool) -> RequestedText:
         """The sentences of a text, none longer than the model reads."""
-        return (read_html if is_html else read_text)(text, partial(self._split, tag))
+        split = partial(self._split, tag)
+        if not is_html:
+            return read_text(text, split)
+        language = self.loaded.target_tags.language(tag) or self.loaded.config.data.target_language
+        return read_html(text, split, inline_tags=self.loaded.aligns_words(language))
 
     def admit(self) -> None:
         """See `Batcher.admit`."""

@@ -1,0 +1,1 @@
+"""Documents whose text is translated in place: web pages, XLIFF, subtitles, tables, and JSON lines."""
