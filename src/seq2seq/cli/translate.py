@@ -41,6 +41,7 @@ from seq2seq.cli.output import is_finished
 from seq2seq.cli.prompt import Prompt, is_conversation
 from seq2seq.cli.translate_options import DecodingOptions, OutputFormat
 from seq2seq.console import Progress, counted, say, set_quiet, warn
+from seq2seq.errors import UsageError
 from seq2seq.resumable_output import Output, open_output
 from seq2seq.system import garbage_collection_off
 
@@ -261,8 +262,13 @@ class _Job(NamedTuple):
             conflicts = [("--resume", self.resume), ("--prefix", self.prefix is not None)]
             exclude("--wrapped", conflicts, "a line of output is no longer one of the input")
         if form := self.document_format():
-            conflicts = [("--wrapped", self.wrapped), ("--prefix", self.prefix is not None)]
-            exclude(f"a document ({form})", [*conflicts, *self.output_format.given()], "it is translated in place")
+            of_lines = [("--wrapped", self.wrapped), ("--prefix", self.prefix is not None), *self.output_format.given()]
+            if option := next((name for name, given in of_lines if given), None):
+                raise UsageError(
+                    f"{option} is for lines of text, and {self.file} ({form}) is translated in place",
+                    hint=f"leave out {option}",
+                    code="usage.conflict",
+                )
         if self.column is not None:
             require("--column", "a file that is a table or JSON lines", form in ("csv", "tsv", "jsonl"))
         searches = decoding.special_searches()
@@ -323,7 +329,7 @@ class _Job(NamedTuple):
             form,
             languages,
             column=self.column,
-            inline_tags=loaded.aligns_words(languages[1]),
+            inline_tags=form in ("html", "xliff", "srt", "vtt") and loaded.aligns_words(languages[1]),
             errors=self.errors,
             option=REPLACE,
         )
