@@ -30,6 +30,8 @@ def tagged(text: str) -> tuple[str, list[Tag]]:
     [
         ("The <b>man</b> rides a bike.", "Heute fährt der <b>Mann</b> Fahrrad."),
         ("<b>The man</b> rides a bike.", "Heute fährt <b>der Mann</b> Fahrrad."),
+        ("The <b>man </b>rides a bike.", "Heute fährt der <b>Mann</b> Fahrrad."),
+        ("The<b> man</b> rides a bike.", "Heute fährt der <b>Mann</b> Fahrrad."),
         ("<b>The man rides a bike.</b>", "<b>Heute fährt der Mann Fahrrad.</b>"),
         ("The man rides <i>a bike</i>.", "Heute fährt der Mann <i>Fahrrad</i>."),
         ("The man rides <i>a bike.</i>", "Heute fährt der Mann <i>Fahrrad.</i>"),
@@ -43,6 +45,15 @@ def test_tags_stand_around_their_words(text: str, expected: str) -> None:
     plain, tags = tagged(text)
     assert plain == SOURCE
     assert with_tags(SOURCE, TRANSLATION, tags, LINKS) == expected
+
+
+def test_thousands_of_tags_take_little_time_and_no_depth() -> None:
+    depth = 5000
+    source = "<b>" * depth + "The man" + "</b>" * depth + "</i>" * depth + " rides a bike."
+    plain, tags = tagged(source)
+    found = with_tags(plain, TRANSLATION, tags, LINKS)
+    assert found.count("<b>") == found.count("</b>") == found.count("</i>") == depth
+    assert re.sub("<[^>]*>", "", found) == TRANSLATION
 
 
 def test_tags_that_cross_are_kept() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,8 +12,8 @@ Links = Iterable[tuple[int, int]]
 """Source and target words, counted from 0, that are translations of each other. Words are separated by spaces."""
 
 _WORD = re.compile(r"[^ \t\n\r\f\v]+")
-_MARKS = r"[!-/:-@\[-`{-~\u00a1-\u00bf\u060c\u061b\u061f\u0964\u0965\u2010-\u205e\u3001-\u3011]+"
-_ONLY_MARKS, _FIRST_MARKS, _LAST_MARKS = re.compile(_MARKS), re.compile(f"^{_MARKS}"), re.compile(f"{_MARKS}$")
+_MARK = r"[!-/:-@\[-`{-~\u00a1-\u00bf\u060c\u061b\u061f\u0964\u0965\u2010-\u205e\u3001-\u3011]+"
+_MARKS, _FIRST_MARKS, _LAST_MARKS = re.compile(_MARK), re.compile(f"^{_MARK}"), re.compile(f"{_MARK}$")
 _TAG_NAME = re.compile(r"</?([a-zA-Z][^\s/>]*)")
 _WIDEST_GAP = 3
 """Least distance of two target words, of those that belong to an element, from which on one of them is an outlier."""
@@ -55,34 +57,55 @@ def with_tags(
         form: writes the text between two tags, for instance with escapes.
     """
     places = _Places(source, translation, links)
+    pieces: list[str] = []
+    open_elements = [_Open(_tree(tags), places, 0, len(translation), "")]
+    while open_elements:
+        element = open_elements[-1]
+        span = next(element.spans, None)
+        if span is None:
+            pieces += [form(translation[element.begin : element.end]), element.closing]
+            open_elements.pop()
+            continue
+        node = element.nodes[span.number]
+        left = min(max(span.begin, element.begin), element.end)
+        right = min(max(span.end, left), element.end)
+        pieces += [form(translation[element.begin : left]), node.opening]
+        element.begin = right
+        open_elements.append(_Open(node.children, places, left, right, node.closing))
+    return "".join(pieces)
 
-    def written(nodes: list[_Node], begin: int, end: int) -> str:
-        pieces = []
-        spans = [(*places.span(node.begin, node.end), number) for number, node in enumerate(nodes)]
-        for left, right, number in sorted(spans):
-            left = min(max(left, begin), end)
-            right = min(max(right, left), end)
-            node = nodes[number]
-            pieces += [form(translation[begin:left]), node.opening, written(node.children, left, right), node.closing]
-            begin = right
-        return "".join([*pieces, form(translation[begin:end])])
 
-    return written(_tree(tags), 0, len(translation))
+class _Span(NamedTuple):
+    """The place of a node in the translation."""
+
+    begin: int
+    end: int
+    number: int
+
+
+class _Open:
+    """An element that is being written, from `begin` on."""
+
+    def __init__(self, nodes: list[_Node], places: _Places, begin: int, end: int, closing: str) -> None:
+        self.nodes, self.begin, self.end, self.closing = nodes, begin, end, closing
+        spans = (_Span(*places.span(node.begin, node.end), number) for number, node in enumerate(nodes))
+        self.spans = iter(sorted(spans))
 
 
 def _tree(tags: Sequence[Tag]) -> list[_Node]:
     """The elements of a text. A tag without its counterpart stands alone."""
-    closing = _pairs(tags)
+    pairs = _pairs(tags)
+    closing = set(pairs.values())
     top = _Node("", 0)
     path = [top]
     for number, tag in enumerate(tags):
-        if number in closing.values():
+        if number in closing:
             node = path.pop()
             node.closing, node.end = tag.markup, tag.place
             continue
         node = _Node(tag.markup, tag.place)
         path[-1].children.append(node)
-        if number in closing:
+        if number in pairs:
             path.append(node)
     return top.children
 
@@ -90,13 +113,19 @@ def _tree(tags: Sequence[Tag]) -> list[_Node]:
 def _pairs(tags: Sequence[Tag]) -> dict[int, int]:
     """Numbers of opening tags and of the closing ones that belong to them."""
     pairs: dict[int, int] = {}
-    opened: list[int] = []
+    path: list[int] = []
+    opened: Counter[str] = Counter()
     for number, tag in enumerate(tags):
         if not tag.markup.startswith("</"):
-            opened.append(number)
-        elif (found := next((other for other in reversed(opened) if tags[other].name == tag.name), None)) is not None:
-            pairs[found] = number
-            del opened[opened.index(found) :]
+            path.append(number)
+            opened[tag.name] += 1
+            continue
+        while opened[tag.name]:
+            other = path.pop()  # those above it have no counterpart
+            opened[tags[other].name] -= 1
+            if tags[other].name == tag.name:
+                pairs[other] = number
+                break
     return pairs
 
 
@@ -107,6 +136,7 @@ class _Places:
         self._source, self._translation = source, translation
         self._source_words = [match.span() for match in _WORD.finditer(source)]
         self._target_words = [match.span() for match in _WORD.finditer(translation)]
+        self._begins, self._ends = ([span[side] for span in self._source_words] for side in (0, 1))
         self._linked: dict[int, list[int]] = {}
         for word, other in links:
             if other < len(self._target_words):
@@ -116,24 +146,23 @@ class _Places:
         """The span of the translation that belongs to a span of the source; empty for an empty one."""
         if begin <= 0 and end >= len(self._source) and end > begin:
             return 0, len(self._translation)
-        within = [word for word, (left, right) in enumerate(self._source_words) if left < end and right > begin]
+        within = range(bisect_right(self._ends, begin), bisect_left(self._begins, end))
         targets = _without_outliers(sorted(other for word in within for other in self._linked.get(word, ())))
         if not targets or begin == end:
             place = self._place(begin)
             return place, place
-        left, right = self._target_words[targets[0]][0], self._target_words[targets[-1]][1]
+        (left, after), (before, right) = self._target_words[targets[0]], self._target_words[targets[-1]]
         # A tag between a word and its full stop or quotation mark stands between them in the translation, too.
-        text = self._translation[left:right]
-        if _ONLY_MARKS.fullmatch(self._source[self._source_words[within[0]][0] : begin]):
-            left += len(text) - len(_FIRST_MARKS.sub("", text, count=1))
-        if _ONLY_MARKS.fullmatch(self._source[end : self._source_words[within[-1]][1]]):
-            right -= len(text) - len(_LAST_MARKS.sub("", text))
+        if _MARKS.fullmatch(self._source[self._source_words[within[0]][0] : begin]):
+            left = after - len(_FIRST_MARKS.sub("", self._translation[left:after]))
+        if _MARKS.fullmatch(self._source[end : self._source_words[within[-1]][1]]):
+            right = before + len(_LAST_MARKS.sub("", self._translation[before:right]))
         return left, max(left, right)
 
     def _place(self, place: int) -> int:
         """The place before the translation of the word that follows, or after that of the word before."""
         words, count = self._target_words, len(self._source_words)
-        following = sum(right <= place for _, right in self._source_words)
+        following = bisect_right(self._ends, place)
         if following == count or not words:
             return len(self._translation)
         before, after = self._linked.get(following - 1), self._linked.get(following)

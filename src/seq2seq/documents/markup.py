@@ -55,25 +55,24 @@ def markup_pieces(text: str, *, escaped: bool = True, is_inline: IsInline | None
 
 def _piece(group: Sequence[tuple[bool, str]], before: str, escaped: bool) -> Piece:
     """A piece of texts and inline tags, each with whether it is markup."""
-    line = ""
+    texts: list[str] = []
     tags: list[Tag] = []
+    length, has_space = 0, False  # of the text with one space in place of several, and none before it
     for is_markup, part in group:
         if is_markup:
-            tags.append(Tag(part, len(line)))
-        else:
-            line += unescape(part) if escaped else part
+            tags.append(Tag(part, length + (has_space and length > 0)))
+            continue
+        texts.append(unescape(part) if escaped else part)
+        if words := texts[-1].split():
+            length += len(" ".join(words)) + (length > 0 and (has_space or texts[-1][0].isspace()))
+        has_space = texts[-1][-1].isspace() if words else has_space or bool(texts[-1])
+    line = "".join(texts)
     if is_blank(line):
         return Piece(before + "".join(part for _, part in group))
     piece = line_piece(line, before)
-    text = " ".join(piece.text.split())
-    tags = [tag._replace(place=min(len(text), _length(line[: tag.place]))) for tag in tags]
-    return piece._replace(text=text, form=partial(escape, quote=False) if escaped else str, tags=tuple(tags))
-
-
-def _length(beginning: str) -> int:
-    """Length of the beginning of a line with one space in place of several, and none before it."""
-    words = " ".join(beginning.split())
-    return len(words) + bool(words and beginning[-1].isspace())
+    placed = tuple(tag._replace(place=min(length, tag.place)) for tag in tags)
+    form = partial(escape, quote=False) if escaped else str
+    return piece._replace(text=" ".join(piece.text.split()), form=form, tags=placed)
 
 
 def _parts(text: str) -> Iterator[tuple[bool, str]]:
