@@ -96,7 +96,6 @@ def test_lines_are_read_from_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("translate", "{run}", "{table}"),
         ("score", "{run}", "-s", "{text}", "-t", "{table}"),
         ("evaluate", "{run}", "-s", "{table}", "-r", "{table}"),
         ("align", "{run}", "-s", "{text}", "-t", "{table}"),

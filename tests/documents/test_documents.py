@@ -11,7 +11,8 @@ import pytest
 from seq2seq.config.sources import XliffSource
 from seq2seq.data.translation_memories import read_xliff
 from seq2seq.data.unreadable_rows import RowReport
-from seq2seq.documents.formats import document_format, open_document
+from seq2seq.documents.formats import document_format
+from seq2seq.documents.opening import open_document
 from seq2seq.documents.pieces import Document
 from seq2seq.errors import DataError, UserError
 

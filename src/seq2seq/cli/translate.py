@@ -320,7 +320,7 @@ class _Job(NamedTuple):
             _translate(loaded, options, prefixed, more, stream, self.output_format, document)
 
     def _open_document(self, file: Path, form: Format, loaded: LoadedRun) -> Document:
-        from seq2seq.documents.formats import open_document
+        from seq2seq.documents.opening import open_document
 
         data = loaded.config.data
         languages = (data.source_language, self.target_tag or data.target_language)
