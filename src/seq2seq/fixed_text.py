@@ -20,9 +20,9 @@ _KINDS = {
     rf"(?<=[\w/#=&%~{_MARKS}-])",
     # Bounded as by RFC 5321: a long word would take quadratic time.
     "emails": rf"[.+{_MAIL}]{{1,64}}@[{_MAIL}]{{1,63}}(?:\.[{_MAIL}]{{1,63}})+",
-    # {name}, {{ name }}, ${name}, {0:.2f}; %s, %d, %5.2f, %(name)s, %1$s
-    "placeholders": r"\$?\{[^{}\s]*\}|\{\{[^{}]*\}\}|%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdifgexXr]"
-    r"(?![A-Za-z0-9_\u00c0-\u024f])",
+    # {name}, {{ name }}, ${name}, {0:.2f}; %s, %d, %5.2f, %(name)s, %1$s, %lu, %@
+    "placeholders": r"\$?\{[^{}\s]*\}|\{\{[^{}]*\}\}|%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?"
+    r"(?:@|(?:hh?|ll?|[qzjt])?[sdiufgexXrc](?![A-Za-z0-9_\u00c0-\u024f]))",
     "tags": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
     # At least two digits: a model may well write a single one as a word.
     "numbers": r"\+\d+(?:[ .,:/-]\d+)*|\d+(?:[.,:/-]\d+)+|\d{2,}",

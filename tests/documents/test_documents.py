@@ -26,14 +26,15 @@ def opened(file: Path, content: str, *, column: str | None = None, inline_tags: 
     return open_document(file, form, LANGUAGES, column=column, inline_tags=inline_tags)
 
 
-def align(pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]]:
-    return [[(number, number) for number in range(len(source.split()))] for source, _ in pairs]
-
-
 def translated(document: Document, prefix: str = "") -> str:
     """The document with each text as its own translation, behind a prefix."""
     texts = list(document.texts())
-    return document.written([(text, prefix + text if text else "") for text in texts], align)
+    before = len(prefix.split())
+
+    def align(numbers: Sequence[int]) -> list[list[tuple[int, int]]]:
+        return [[(word, word + before) for word in range(len(texts[number].split()))] for number in numbers]
+
+    return document.written([prefix + text if text else "" for text in texts], align)
 
 
 HTML = """<!DOCTYPE html>
@@ -56,6 +57,36 @@ def test_a_web_page(inline_tags: bool, tmp_path: Path) -> None:
         assert texts == ["A title", "One", "two", "<three>", "four", "five", ".", "1 < 2 & 3", "six"]
 
 
+@pytest.mark.parametrize(
+    ("page", "texts"),
+    [
+        ('<p>One <span translate="no">two <span>x</span></span> three</p>', ["One three"]),
+        ('<div class="a notranslate"><div>One</div> two</div><p>Three</p>', ["Three"]),
+        ("<p>One <!-- no --> two</p>", ["One two"]),
+        ('<p>One <img class="notranslate" src="x"> two</p>', ["One two"]),
+    ],
+)
+def test_text_that_is_not_to_be_translated(page: str, texts: list[str], tmp_path: Path) -> None:
+    assert [text for text in opened(tmp_path / "page.html", page + "\n").texts() if text] == texts
+    assert translated(opened(tmp_path / "page.html", page + "\n")) == page + "\n"
+
+
+@pytest.mark.parametrize("name", ["page.html", "film.srt", "film.vtt", "strings.xliff", "records.jsonl", "table.csv"])
+def test_line_ends_and_a_byte_order_mark_are_kept(name: str, tmp_path: Path) -> None:
+    cue = "00:00:01.000 --> 00:00:02.000\nOne\n"
+    content = {
+        "html": "<p>One</p>\n<p>Two</p>\n",
+        "srt": "1\n" + cue.replace(".", ","),
+        "vtt": "WEBVTT\n\n" + cue,
+        "xliff": XLIFF_1.format(*range(6)).replace("en-GB", "en").replace("<file", '<file target-language="de"'),
+        "jsonl": '{"en": "One"}\n{"en": "Two"}\n',
+        "csv": "sep=;\nen;id\nOne;1\nTwo;2\n",
+    }[name.rpartition(".")[2]]
+    plain = translated(opened(tmp_path / name, content))
+    marked = translated(opened(tmp_path / name, "\ufeff" + content.replace("\n", "\r\n")))
+    assert marked == "\ufeff" + plain.replace("\n", "\r\n")
+
+
 def test_a_part_of_a_page_is_known_by_its_name(tmp_path: Path) -> None:
     assert translated(opened(tmp_path / "part.htm", "<p>One</p>\n"), "x") == "<p>xOne</p>\n"
     (tmp_path / "part.txt").write_text("<p>One</p>\n")
@@ -76,12 +107,41 @@ def test_subtitles(form: str, tmp_path: Path) -> None:
     assert texts == ["One two", "- Three & four", "- Five", "Six"]
 
 
+@pytest.mark.parametrize(
+    ("form", "cue", "texts"),
+    [
+        ("srt", "{\\an8}One <font color='red'>two</font>", ["One two"]),
+        ("vtt", "<v Ann>One <00:00:01.500><c.loud>two</c></v>", ["One two"]),
+        ("vtt", "<v Ann>One</v>\n<v Bob>Two</v>", ["One", "Two"]),
+    ],
+)
+def test_styles_of_subtitles(form: str, cue: str, texts: list[str], tmp_path: Path) -> None:
+    content = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\n" + cue + "\n"
+    assert [text for text in opened(tmp_path / f"film.{form}", content).texts() if text] == texts
+    assert translated(opened(tmp_path / f"film.{form}", content)) == content
+
+
 def test_a_table_keeps_its_rows(tmp_path: Path) -> None:
     rows = ["id,en,note", '1,"One, two",x', '2,"say ""three""\nfour",', "3,,y", "4,five,z"]
     document = opened(tmp_path / "table.csv", "\r\n".join(rows) + "\r\n")
     cells = ["de", '"x One, two"', '"x say ""three"" four"', "", "x five"]
-    expected = "".join(f"{row},{cell}\n" for row, cell in zip(rows, cells, strict=True))
+    expected = "".join(f"{row},{cell}\r\n" for row, cell in zip(rows, cells, strict=True))
     assert translated(document, "x ") == expected
+
+
+def test_short_rows_and_long_ones(tmp_path: Path) -> None:
+    """A row without its last cells was not translated; one with too many has a delimiter in a text, and stays."""
+    usual = "".join(f"{number},One,a,b\n" for number in range(3))
+    document = opened(tmp_path / "table.csv", "id,en,x,y\n" + usual + "4,Two\n5\n6,Three, four,a,b\n7,Five,a,b\n")
+    written = translated(document, "x ").splitlines()[4:]
+    assert written == ["4,Two,,,x Two", "5", "6,Three, four,a,b", "7,Five,a,b,x Five"]
+
+
+def test_a_single_column_is_a_table_if_its_header_says_so(tmp_path: Path) -> None:
+    content = 'en\n"One, two"\nThree\n'
+    assert translated(opened(tmp_path / "a.csv", content), "x ") == 'en,de\n"One, two","x One, two"\nThree,x Three\n'
+    (tmp_path / "b.csv").write_text("One\nTwo\n")
+    assert document_format(tmp_path / "b.csv") is None
 
 
 def test_columns_are_chosen_by_name_by_number_and_by_language(tmp_path: Path) -> None:
@@ -116,6 +176,16 @@ def test_records_keep_their_fields(tmp_path: Path) -> None:
     lines[0]["translation"]["de"] = "x One two"  # type: ignore[index]
     lines[1]["translation"]["de"] = ""  # type: ignore[index]
     assert list(map(json.loads, written)) == lines
+
+
+def test_records_are_written_as_they_were(tmp_path: Path) -> None:
+    """Numbers were written anew: 1.50 as 1.5, and 1e400 as Infinity, which is no JSON."""
+    first = ' {"n": 1.50, "m": 1e400, "\\u00fc": {"t": [{"en": 0}, "}"], "en": "One", "x": {} } , "k":"\\/"} '
+    document = opened(tmp_path / "records.jsonl", first + '\n{"\u00fc": {"en": "Two", "de": "Zwei"}}\n' * 1)
+    written = translated(document, "x ").split("\n")
+    new = [name for name in json.loads(written[0])["ü"] if name not in ("t", "en", "x")]
+    assert written[0] == first.replace('"x": {}', f'"x": {{}}, "{new[0]}": "x One"')
+    assert json.loads(written[1]) == {"ü": {"en": "Two", "de": "Zwei", new[0]: "x Two"}}
 
 
 XLIFF_1 = """<?xml version="1.0"?>
@@ -165,6 +235,79 @@ def test_xliff_2(tmp_path: Path) -> None:
     assert translated(opened(tmp_path / "a.xlf", content)) == expected
 
 
+def unit(inside: str) -> str:
+    head = '<xliff version="1.2"><file source-language="en" target-language="de" original="x"><body>'
+    return f'{head}<trans-unit id="1">{inside}</trans-unit></body></file></xliff>\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "before", "after"),
+    [
+        pytest.param(
+            '<source>One. Two.</source><seg-source><g id="9"><mrk mtype="seg" mid="1">One.</mrk> '
+            '<mrk mtype="seg" mid="2">Two <x id="3"/>.</mrk></g></seg-source>',
+            "",
+            f'{TARGET}<g id="9"><mrk mtype="seg" mid="1">x One.</mrk> '
+            '<mrk mtype="seg" mid="2">x Two <x id="3"/>.</mrk></g></target>',
+            id="segments of Trados",
+        ),
+        pytest.param(
+            '<source>One. Two.</source><seg-source><mrk mtype="seg" mid="1">One.</mrk> '
+            '<mrk mtype="seg" mid="2">Two.</mrk></seg-source>',
+            '<target><mrk mtype="seg" mid="1">Eins.</mrk> <mrk mtype="seg" mid="2"/></target>',
+            f'{TARGET}<mrk mtype="seg" mid="1">Eins.</mrk> <mrk mtype="seg" mid="2">x Two.</mrk></target>',
+            id="a segment of Trados that is translated",
+        ),
+        pytest.param(
+            "<source>One</source>",
+            "<target xml:space='preserve' state='new' x='1'></target>",
+            "<target xml:space='preserve' x='1' state=\"needs-review-translation\">x One</target>",
+            id="attributes of an empty target, as of memoQ",
+        ),
+        pytest.param(
+            "<source><![CDATA[AT&T]]></source>",
+            '<target state="needs-translation"><![CDATA[AT&T]]></target>',
+            f"{TARGET}<![CDATA[x AT&T]]></target>",
+            id="text of WPML that is no HTML",
+        ),
+        pytest.param(
+            '<source xml:space="preserve">One\n two\n\nthree</source>',
+            "",
+            '<target xml:space="preserve" state="needs-review-translation">x One\n x two\n\nx three</target>',
+            id="lines",
+        ),
+        pytest.param(
+            "<source>One\n two\n\nthree</source>", "", f"{TARGET}x One two\n\nx three</target>", id="paragraphs"
+        ),
+        pytest.param(
+            '<source>One <bpt id="1">(</bpt>two<ept id="1">)</ept> <mrk mtype="protected">a b</mrk></source>',
+            "",
+            f'{TARGET}x One <bpt id="1">(</bpt>two<ept id="1">)</ept> <mrk mtype="protected">a b</mrk></target>',
+            id="native tags and protected text",
+        ),
+        pytest.param("<source>{n, plural, one {a} other {b}}</source>", "", "", id="plural forms"),
+    ],
+)
+def test_xliff_of_other_tools(source: str, before: str, after: str, tmp_path: Path) -> None:
+    written = translated(opened(tmp_path / "a.xlf", unit(source + before)), "x ")
+    assert written == unit(source + after)
+    assert not any(opened(tmp_path / "a.xlf", written).texts())  # nothing is left to translate
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "iso-8859-1", "windows-1252", "shift_jis"])
+def test_xliff_in_another_encoding(encoding: str, tmp_path: Path) -> None:
+    letters = "日本" if encoding in ("utf-16", "shift_jis") else "é"
+    content = f'<?xml version="1.0" encoding="{encoding}"?>\n' + unit(f"<source>One {letters}</source>")
+    file = tmp_path / "a.xlf"
+    file.write_bytes(content.encode(encoding))
+    written = translated(open_document(file, "xliff", LANGUAGES))
+    assert written.startswith('<?xml version="1.0" encoding="UTF-8"?>\n')
+    assert f"{TARGET}One {letters}</target>" in written
+    file.write_bytes(content.replace(encoding, "nowhere").encode("utf-8"))
+    with pytest.raises(DataError, match="not in nowhere"):
+        open_document(file, "xliff", LANGUAGES)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -188,4 +331,4 @@ def test_pieces_written_before_an_interruption_are_left_out(tmp_path: Path) -> N
     document.skip(2)
     rest = list(stream)
     assert done + rest == texts
-    assert document.written([(text, text) for text in rest], align) == "Two,2,Two\nThree,3,Three\n"
+    assert document.written(rest, lambda numbers: []) == "Two,2,Two\nThree,3,Three\n"

@@ -17,7 +17,7 @@ LINKS = [(0, 2), (1, 3), (2, 1), (4, 4)]
 def tagged(text: str) -> tuple[str, list[Tag]]:
     """A text without its tags, and these."""
     plain, tags = "", []
-    for part in re.split(r"(<[^>]*>)", text):
+    for part in re.split(r"(<(?:bpt|ept).*?</(?:bpt|ept)>|<[^>]*>)", text):
         if part.startswith("<"):
             tags.append(Tag(part, len(plain)))
         else:
@@ -35,6 +35,11 @@ def tagged(text: str) -> tuple[str, list[Tag]]:
         ("<b>The man rides a bike.</b>", "<b>Heute fährt der Mann Fahrrad.</b>"),
         ("The man rides <i>a bike</i>.", "Heute fährt der Mann <i>Fahrrad</i>."),
         ("The man rides <i>a bike.</i>", "Heute fährt der Mann <i>Fahrrad.</i>"),
+        ("The <g/>man <g>rides</g> a bike.", "Heute <g>fährt</g> der <g/>Mann Fahrrad."),
+        (
+            'The <bpt id="1">(</bpt>man<ept id="1">)</ept> <bx rid="2"/>rides<ex rid="2"/> a bike.',
+            'Heute <bx rid="2"/>fährt<ex rid="2"/> der <bpt id="1">(</bpt>Mann<ept id="1">)</ept> Fahrrad.',
+        ),
         ("The man <x/>rides a bike.", "Heute <x/>fährt der Mann Fahrrad."),
         ("The man rides a bike.<x/>", "Heute fährt der Mann Fahrrad.<x/>"),
         ("The <a><b>man</b> rides</a> a bike.", "Heute <a>fährt der <b>Mann</b></a> Fahrrad."),

@@ -9,6 +9,7 @@ Induction from Neural Machine Translation").
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -105,6 +106,28 @@ class WordAligner:
         alignments: list[Alignment] = [()] * len(pairs)
         for index, attention in self._attend(pairs, start):
             alignments[index] = attention.links(options or AlignmentOptions())
+        return alignments
+
+    def align_sentences(self, texts: Sequence[Sequence[tuple[str, str]]]) -> list[Alignment]:
+        """The links of texts that are given as pairs of sentences; their words are numbered through. Raises as `align`.
+
+        A model of sentences aligns several at once badly, and a long text beyond its limits not at all.
+        """
+        pairs = [pair for text in texts for pair in text]
+        aligned = {
+            index: (found.links(AlignmentOptions()), len(found.source.words), len(found.target.words))
+            for index, found in self._attend(pairs)
+        }
+        sentences = map(aligned.__getitem__, range(len(pairs)))
+        alignments: list[Alignment] = []
+        for text in texts:
+            links: list[tuple[int, int]] = []
+            before = other_before = 0
+            for found, words, other_words in islice(sentences, len(text)):
+                links += [(before + i, other_before + j) for i, j in found]
+                before += words
+                other_before += other_words
+            alignments.append(tuple(links))
         return alignments
 
     def attention(self, pairs: Sequence[tuple[str, str]]) -> list[PairAttention]:

@@ -11,13 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seq2seq.decoding.segmentation import readable
+from seq2seq.decoding.segmentation import WORD, readable
 from seq2seq.decoding.text_batches import encode_texts
 from seq2seq.fixed_text import is_blank
 from seq2seq.tokenizers.base import Tokenizer
 
-# Words end at ASCII white space, as for fast_align, awk and other readers of Pharaoh links, not at U+00A0.
-_WORD = re.compile(r"[^ \t\n\r\f\v]+")
 _SPACES = re.compile("[▁ \t\n\r\f\v]+")
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE_BYTES = set(b" \t\n\r\f\v")
@@ -52,7 +50,7 @@ class Segmenter:
     def segment(self, texts: Sequence[str], limit: int | None = None) -> list[Segments]:
         """The segments of each text, of at most `limit` pieces; words beyond them have none. Empty if blank."""
         rows = encode_texts(self.tokenizer.encode, texts)
-        words = [[] if is_blank(text) else _WORD.findall(readable(text)) for text in texts]
+        words = [[] if is_blank(text) else WORD.findall(readable(text)) for text in texts]
         sizes = self._sizes({word for each in words for word in each})
         found = []
         for ids, each in zip(rows, words, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -46,8 +46,10 @@ from seq2seq.resumable_output import Output, open_output
 from seq2seq.system import garbage_collection_off
 
 if TYPE_CHECKING:
+    from seq2seq.alignment.word_alignment import Alignment
     from seq2seq.data.files import DecodingErrors
     from seq2seq.decoding.text_batches import Line, More
+    from seq2seq.decoding.translation import Translation
     from seq2seq.decoding.translator import TranslationOptions
     from seq2seq.documents.formats import Format
     from seq2seq.documents.pieces import Document
@@ -386,8 +388,8 @@ def _translate(
             if document is None:
                 text = output_format.text(number, chunk, aligner)
             else:
-                pairs = [(translations[0].source.text, translations[0].text) for translations in chunk]
-                text = document.written(pairs, lambda tagged: loaded.aligner().align(tagged))
+                best = [translations[0] for translations in chunk]
+                text = document.written([item.text for item in best], partial(_align, loaded, best))
             short += sum(len(found) < output_format.n_best and bool(found[0].pieces) for found in chunk)
             counts = {"cut": cut + translator.outputs_cut, "short": short}
             output.write(text, [translations[0].source for translations in chunk], counts)
@@ -400,3 +402,8 @@ def _translate(
         filler = "blank lines" + " of score -inf" * output_format.scores
         rest = "" if output_format.as_json else f"; {filler} stand for the others"
         warn(f"{short:,} lines have fewer than {output_format.n_best} different translations{rest} (more: --beam-size)")
+
+
+def _align(loaded: LoadedRun, translations: Sequence[Translation], numbers: Sequence[int]) -> Sequence[Alignment]:
+    """The word alignments of some of the translations."""
+    return loaded.aligner().align_sentences([translations[number].pairs for number in numbers])

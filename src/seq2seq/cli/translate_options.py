@@ -212,4 +212,4 @@ def _links(translations: Sequence[Translation], aligner: WordAligner | None) -> 
         return [""] * len(translations)
     from seq2seq.alignment.word_alignment import pharaoh
 
-    return [pharaoh(links) for links in aligner.align([(item.source.text, item.text) for item in translations])]
+    return [pharaoh(links) for links in aligner.align_sentences([item.pairs for item in translations])]

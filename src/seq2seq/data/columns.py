@@ -28,6 +28,13 @@ _NAMES = frozenset([*SOURCE_NAMES, *TARGET_NAMES, "id", "text", "sentence", "lab
 _NAME = re.compile(r"[^\W\d][\w .-]{0,30}")
 
 
+def names_source(name: str) -> bool:
+    """Whether the name of a column says that it holds text to translate, or its language."""
+    return name.strip().casefold().replace(" ", "_") in (*SOURCE_NAMES, "text", "sentence") or _is_language(
+        name.strip()
+    )
+
+
 def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Whether the cells of a first row are names of columns; `rows` are the rows below it.
 
@@ -47,9 +54,13 @@ def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
 def _is_known(name: str) -> bool:
     name = name.casefold().replace(" ", "_")
+    return _is_language(name) or name in _NAMES or re.fullmatch("[a-z]{3}_[a-z]{4}", name) is not None
+
+
+def _is_language(name: str) -> bool:
     # Single words alone: the language of `translation.en` is known, too, but not as the name of a column.
-    is_language = re.fullmatch(r"[^\W\d_]+([-_][a-z]{2,4})?", name) is not None and language_of_column(name) is not None
-    return is_language or name in _NAMES or re.fullmatch("[a-z]{3}_[a-z]{4}", name) is not None
+    is_word = re.fullmatch(r"[^\W\d_]+([-_][a-z]{2,4})?", name.casefold()) is not None
+    return is_word and language_of_column(name) is not None
 
 
 def kind_of_column(cells: Sequence[str]) -> str | None:

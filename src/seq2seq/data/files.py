@@ -46,10 +46,13 @@ LONGEST_LINE = 1 << 26
 """In bytes. A file with longer lines is not a text of sentences, and reading it would fill the memory."""
 
 
-def read_lines(path: str | Path, errors: DecodingErrors = "strict", *, option: str = "") -> Iterator[str]:
+def read_lines(
+    path: str | Path, errors: DecodingErrors = "strict", *, option: str = "", silent: bool = False
+) -> Iterator[str]:
     """Yield the lines of a UTF-8 file without their ends; a byte-order mark at the start is dropped.
 
-    `option` is the setting that asks for errors="replace" where this file is read, for the hint; empty if none.
+    `option` is the setting that asks for errors="replace" where this file is read, for the hint; empty if none. With
+    `silent`, nothing is said about what is stripped.
 
     Raises:
         DataError: the file is missing, unreadable, damaged or compressed under another name, has the line ends of an
@@ -58,7 +61,7 @@ def read_lines(path: str | Path, errors: DecodingErrors = "strict", *, option: s
     """
     path = Path(path)
     with open_binary(path) as stream:
-        yield from decode_lines(stream, str(path), errors, option=option, whole=True)
+        yield from decode_lines(stream, str(path), errors, option=option, whole=True, silent=silent)
 
 
 def decode_lines(
@@ -68,6 +71,7 @@ def decode_lines(
     *,
     option: str = "--errors replace",
     whole: bool = False,
+    silent: bool = False,
 ) -> Iterator[str]:
     """Yield the lines of an open binary stream such as stdin, as `read_lines`; `name` stands for it in messages.
 
@@ -121,7 +125,7 @@ def decode_lines(
             hint="check the disk, and that it is a file of text",
             code="data.no-file",
         ) from error
-    if mark or returns:
+    if (mark or returns) and not silent:
         stripped = ["a byte-order mark"] if mark else []
         stripped += [console.counted(returns, "carriage return")] if returns else []
         console.say_once(f"{name}: stripped {' and '.join(stripped)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from seq2seq.data.columns import names_source
 from seq2seq.data.encodings import office_document
 from seq2seq.data.files import DecodingErrors, locate, open_binary, read_lines
 from seq2seq.errors import DataError
@@ -78,7 +80,7 @@ def _head(path: Path) -> bytes:
 
 def _decode(head: bytes) -> str:
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    return head.decode(encoding, "replace").replace("\r", "")
+    return head.decode(encoding, "replace").replace("\r", "").replace("\0", "")
 
 
 def _is_json(text: str) -> bool:
@@ -105,12 +107,28 @@ def _columns(name: str) -> int:
     return 1
 
 
-def table_form(name: str) -> Literal["csv", "tsv"] | None:
-    """`tsv` or `csv` for a file with that suffix and with several columns; else None."""
+def table_form(name: str, *, by_header: bool = False) -> Literal["csv", "tsv"] | None:
+    """`tsv` or `csv` for a file with that suffix and with several columns in each of its first rows; else None.
+
+    With `by_header`, a first row that says that a column holds text is enough: there may be one column alone, and rows
+    may lack cells.
+    """
     suffix = _TABLE.search(name)
-    if suffix is None or _columns(name) == 1:
+    if suffix is None or (_columns(name) == 1 and not (by_header and _has_header(name, suffix[1].lower()))):
         return None
     return "tsv" if suffix[1].lower() == "tsv" else "csv"
+
+
+def _has_header(name: str, form: str) -> bool:
+    """Whether the first row names a column of text, and as many columns as half of the rows have."""
+    if not locate(Path(name))[0].is_file():
+        return False
+    text = _decode(_head(Path(name)))
+    for delimiter in "\t" if form == "tsv" else ",;\t|":
+        header, *rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row] or [[]]
+        if any(map(names_source, header)) and 2 * sum(len(row) == len(header) for row in rows) >= len(rows) > 0:
+            return True
+    return False
 
 
 def read_text(name: str | Path, errors: DecodingErrors = "strict", *, option: str = "") -> Iterator[str]:

@@ -97,13 +97,32 @@ def read_rows(
     Raises:
         DataError: as `read_lines`; the file is empty, or there is no delimiter.
     """
-    lines, sample = _sample(name, errors, option)
+    lines, sample = _sample(name, errors, option, silent=True)
     if not any(line.strip() for line in sample):
         raise DataError(f"{name} is empty", where=name, hint="is it the right file?", code="data.no-lines")
-    dialect = _detect(sample, name, form)
+    try:
+        dialect = _detect(sample, name, form)
+    except DataError:
+        dialect = Dialect("\t" if form == "tsv" else ",", '"', frozenset({1}), 1)
+        widths = [len(record.cells) for record in _records(iter(sample), dialect.delimiter, '"') if record.raw]
+        if 2 * widths.count(1) < len(widths):
+            raise
     first = _first_row(sample, dialect)
     rows = _records(chain(sample, lines), dialect.delimiter, dialect.quote, dialect.widths)
-    return dialect, first, is_header(first, _full_rows(sample, dialect)), rows
+    return dialect, first, is_header(first, _full_rows(sample, dialect)), _with_mark(rows, name, errors, option)
+
+
+def _with_mark(rows: Iterator[Record], name: str, errors: DecodingErrors, option: str) -> Iterator[Record]:
+    """The rows with the line `sep=;` as it is; it is blank in them."""
+    first = next(rows)
+    line = next(read_lines(name, errors, option=option, silent=True))
+    yield first if first.raw else first._replace(raw=line, cells=[])
+    yield from rows
+
+
+def is_separator_line(line: str) -> bool:
+    """Whether a first line names the delimiter for Excel: `sep=;`."""
+    return re.fullmatch(r'"?sep=."?', line, re.IGNORECASE) is not None
 
 
 def as_cell(text: str, dialect: Dialect) -> str:
@@ -128,9 +147,9 @@ def sample_table(name: str, form: str, *, least_share: float = 0.0) -> tuple[lis
     return header, rows[header is not None and rows[:1] == [first] :]
 
 
-def _sample(name: str, errors: DecodingErrors, option: str) -> tuple[Iterator[str], list[str]]:
+def _sample(name: str, errors: DecodingErrors, option: str, *, silent: bool = False) -> tuple[Iterator[str], list[str]]:
     """The first lines of a file, and the rest. The line `sep=;` that Excel understands is left out."""
-    lines = read_lines(name, errors, option=option)
+    lines = read_lines(name, errors, option=option, silent=silent)
     sample: list[str] = []
     size = 0
     for line in lines:
@@ -138,7 +157,7 @@ def _sample(name: str, errors: DecodingErrors, option: str) -> tuple[Iterator[st
         size += len(line)
         if len(sample) == _SAMPLE_LINES or size > _SAMPLE_CHARACTERS:
             break
-    if sample and re.fullmatch(r'"?sep=."?', sample[0], re.IGNORECASE):
+    if sample and is_separator_line(sample[0]):
         sample[0] = ""  # a blank row, so that the numbers of lines stay right
     return lines, sample
 

@@ -21,6 +21,10 @@ _CLAUSE_END = tuple(".!?;:,…。！？；：，、؟،।")
 # Punctuation after which scripts without spaces may be split.
 _WIDE_CLAUSE = re.compile(r"(?<=[。！？；：，、])")
 
+# Words end at ASCII white space, as for fast_align, awk and other readers of Pharaoh links, not at U+00A0.
+WORD = re.compile(r"[^ \t\n\r\f\v]+")
+"""A word, as word alignments count them."""
+
 Measure = Callable[[Sequence[str]], list[int]]
 """Number of tokens of each text."""
 

@@ -28,6 +28,13 @@ class Translation(NamedTuple):
     """On request: log P of each piece and of the end mark; those of several sentences one after the other."""
     cut: bool = False
     """Whether the output was cut off at the maximum length."""
+    sentences: tuple[tuple[str, str], ...] = ()
+    """Each sentence with its translation, of a line that was translated in several."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The texts whose words are translations of each other: the sentences, or the line and its translation."""
+        return self.sentences or ((self.source.text, self.text),)
 
 
 def distinct(translations: Iterable[Translation]) -> list[Translation]:
@@ -38,8 +45,13 @@ def distinct(translations: Iterable[Translation]) -> list[Translation]:
     return list(found.values())
 
 
-def join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[Translation]:
-    """The translations of a line: the k-th ones of its parts joined and scored as one."""
+def join(
+    line: Line, parts: Sequence[list[Translation]], alpha: float, sentences: Sequence[str] = ()
+) -> list[Translation]:
+    """The translations of a line: the k-th ones of its parts joined and scored as one.
+
+    `sentences` are those parts of the line; none if they are not known.
+    """
     if len(parts) == 1:
         return parts[0]
     joined = []
@@ -57,6 +69,7 @@ def join(line: Line, parts: Sequence[list[Translation]], alpha: float) -> list[T
                 [piece for item in chosen for piece in item.pieces],
                 tuple(chain.from_iterable(scores)) if scores else None,
                 any(item.cut for item in chosen),
+                tuple(zip(sentences, (item.text for item in chosen), strict=True)) if sentences else (),
             )
         )
     return joined

@@ -20,7 +20,7 @@ from seq2seq.decoding.glossary import Glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
-from seq2seq.decoding.segmentation import readable, single_line, word_tokens
+from seq2seq.decoding.segmentation import WORD, readable, single_line, word_tokens
 from seq2seq.decoding.target_tags import TargetTags
 from seq2seq.decoding.text_batches import Line, More, Split, encode_chunk, make_batches, split_chunks
 from seq2seq.decoding.translation import Translation, distinct, join
@@ -335,6 +335,7 @@ class Translator:
             for sentence, hypotheses in zip(batch, job.result(), strict=True):
                 translations[sentence.key] = self._decode(chunk, sentence, hypotheses, options)
         self._search_again(pool, chunk, sentences, translations, options)
+        sources = {sentence.key: sentence.text for sentence in sentences}
         finished = []
         for number, line in enumerate(chunk.lines, chunk.start):
             if is_blank(line.text):
@@ -348,8 +349,19 @@ class Translator:
                 copied = self._is_copied(line, chunk.kept)
                 text = single_line(self.tags.split(readable(line.text))[1]) if copied else ""
                 parts.append([Translation(line, text, -math.inf, -math.inf, [])])
-            finished.append(join(line, parts, options.search.length_penalty))
+            texts = [sources[number, part] for part in range(len(parts))] if len(parts) > 1 else []
+            finished.append(join(line, parts, options.search.length_penalty, self._sentences(line, texts)))
         return finished
+
+    def _sentences(self, line: Line, texts: Sequence[str]) -> list[str]:
+        """The parts of a line that its sentences are; none if these have other words, such as stand-ins for several."""
+        tag, text = self.tags.split(readable(line.text))
+        words = WORD.findall(text)
+        counts = [len(WORD.findall(self.tags.split(sentence)[1])) for sentence in texts]
+        if sum(counts) != len(words):
+            return []
+        rest = iter(words)
+        return [tag + " ".join(islice(rest, count)) for count in counts]
 
     def _search_again(
         self,

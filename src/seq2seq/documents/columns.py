@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from seq2seq.data.columns import SOURCE_NAMES
+from seq2seq.data.columns import names_source
 from seq2seq.errors import UsageError, closest
 from seq2seq.languages import language_of, language_of_column
-
-_TEXT_NAMES = (*SOURCE_NAMES, "text", "sentence")
 
 
 def choose_column(names: Sequence[str], wanted: str | None, language: str, where: str) -> str:
@@ -28,7 +26,7 @@ def choose_column(names: Sequence[str], wanted: str | None, language: str, where
         hint = f"did you mean {near!r}?" if near else f"it has {listed}"
         raise UsageError(f"no column {wanted!r} in {where}", where="--column", hint=hint, code="usage.value")
     by_language = [name for name in names if language_of_column(name) == (language_of(language) or language)]
-    by_name = [name for name in names if name.strip().casefold().replace(" ", "_") in _TEXT_NAMES]
+    by_name = [name for name in names if names_source(name) and language_of_column(name) is None]
     for found in (by_language, by_name, list(names)):
         if len(found) == 1:
             return found[0]

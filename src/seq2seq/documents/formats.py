@@ -8,10 +8,17 @@ from typing import Literal
 
 from seq2seq.data.formats import recognize, table_form
 
-_HTML = re.compile(r"\.x?html?(\.\w+)?$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(\w+)(?:\.(?:gz|xz|bz2|zst))?$", re.IGNORECASE)
 
 Format = Literal["csv", "tsv", "jsonl", "xliff", "srt", "vtt", "html"]
 
+_SUFFIXES: dict[str, Format] = {
+    **dict.fromkeys(("html", "htm", "xhtml"), "html"),
+    **dict.fromkeys(("xlf", "xliff", "sdlxliff", "mqxliff", "mxliff"), "xliff"),
+    **dict.fromkeys(("json", "jsonl", "ndjson"), "jsonl"),
+    "srt": "srt",
+    "vtt": "vtt",
+}
 _FORMATS: dict[str, Format] = {
     "a JSON file": "jsonl",
     "an XLIFF file": "xliff",
@@ -22,7 +29,13 @@ _FORMATS: dict[str, Format] = {
 
 
 def document_format(path: Path) -> Format | None:
-    """The format of a document; None for another file, such as plain text. Raises as `open_binary`."""
+    """The format of a document, by its suffix or its first lines; None for another file, such as plain text.
+
+    Raises as `open_binary`.
+    """
+    suffix = _SUFFIX.search(path.name)
+    if suffix and (form := _SUFFIXES.get(suffix[1].lower())):
+        return form
     if (kind := recognize(str(path))) is not None:
         return _FORMATS.get(kind)
-    return table_form(str(path)) or ("html" if _HTML.search(path.name) else None)
+    return table_form(str(path), by_header=True)

@@ -8,13 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from seq2seq.decoding.segmentation import WORD
+
 Links = Iterable[tuple[int, int]]
 """Source and target words, counted from 0, that are translations of each other. Words are separated by spaces."""
 
-_WORD = re.compile(r"[^ \t\n\r\f\v]+")
 _MARK = r"[!-/:-@\[-`{-~\u00a1-\u00bf\u060c\u061b\u061f\u0964\u0965\u2010-\u205e\u3001-\u3011]+"
 _MARKS, _FIRST_MARKS, _LAST_MARKS = re.compile(_MARK), re.compile(f"^{_MARK}"), re.compile(f"{_MARK}$")
 _TAG_NAME = re.compile(r"</?([a-zA-Z][^\s/>]*)")
+_NATIVE_OPENING, _NATIVE_CLOSING = ("bpt", "bx", "sc"), ("ept", "ex", "ec")
+"""Elements of XLIFF that stand for the tags of another format, each with a content of its own or none."""
+_REFERENCES = [re.compile(rf"""\s{name}\s*=\s*["']([^"']*)""") for name in ("startRef", "rid", "i", "id")]
 _WIDEST_GAP = 3
 """Least distance of two target words, of those that belong to an element, from which on one of them is an outlier."""
 
@@ -24,6 +28,8 @@ class Tag(NamedTuple):
 
     markup: str
     place: int
+    is_apart: bool = False
+    """Whether it has spaces on both sides, as a word has."""
 
     @property
     def name(self) -> str:
@@ -31,14 +37,41 @@ class Tag(NamedTuple):
         match = _TAG_NAME.match(self.markup)
         return match[1].lower() if match else ""
 
+    @property
+    def opens(self) -> str:
+        """What a closing tag has to close; empty for markup that opens nothing."""
+        if self.name in _NATIVE_OPENING:
+            return self._reference
+        single = self.name in _NATIVE_CLOSING or self.markup.startswith("</") or self.markup.endswith("/>")
+        return "" if single else self.name
+
+    @property
+    def closes(self) -> str:
+        """What the tag closes; empty if nothing."""
+        if self.name in _NATIVE_CLOSING:
+            return self._reference
+        return self.name if self.markup.startswith("</") else ""
+
+    @property
+    def _reference(self) -> str:
+        found = (pattern.search(self.markup) for pattern in _REFERENCES)
+        return next((f"#{match[1]}" for match in found if match), "#")
+
 
 class _Node:
     """An element with all that is within it, or single markup. Places are those of characters."""
 
-    def __init__(self, opening: str, begin: int) -> None:
+    def __init__(self, opening: Tag) -> None:
         self.opening, self.closing = opening, ""
-        self.begin = self.end = begin
+        self.begin = self.end = opening.place
         self.children: list[_Node] = []
+
+    def written(self, translation: str, place: int) -> str:
+        """The opening tag at a place of the translation."""
+        if not self.opening.is_apart or self.closing or not translation:
+            return self.opening.markup
+        is_behind_a_word = place > 0 and translation[place - 1] != " "
+        return f" {self.opening.markup}" if is_behind_a_word else f"{self.opening.markup} "
 
 
 def with_tags(
@@ -69,7 +102,7 @@ def with_tags(
         node = element.nodes[span.number]
         left = min(max(span.begin, element.begin), element.end)
         right = min(max(span.end, left), element.end)
-        pieces += [form(translation[element.begin : left]), node.opening]
+        pieces += [form(translation[element.begin : left]), node.written(translation, left)]
         element.begin = right
         open_elements.append(_Open(node.children, places, left, right, node.closing))
     return "".join(pieces)
@@ -94,36 +127,36 @@ class _Open:
 
 def _tree(tags: Sequence[Tag]) -> list[_Node]:
     """The elements of a text. A tag without its counterpart stands alone."""
-    pairs = _pairs(tags)
+    pairs = pair_tags(tags)
     closing = set(pairs.values())
-    top = _Node("", 0)
+    top = _Node(Tag("", 0))
     path = [top]
     for number, tag in enumerate(tags):
         if number in closing:
             node = path.pop()
             node.closing, node.end = tag.markup, tag.place
             continue
-        node = _Node(tag.markup, tag.place)
+        node = _Node(tag)
         path[-1].children.append(node)
         if number in pairs:
             path.append(node)
     return top.children
 
 
-def _pairs(tags: Sequence[Tag]) -> dict[int, int]:
+def pair_tags(tags: Sequence[Tag]) -> dict[int, int]:
     """Numbers of opening tags and of the closing ones that belong to them."""
     pairs: dict[int, int] = {}
     path: list[int] = []
     opened: Counter[str] = Counter()
     for number, tag in enumerate(tags):
-        if not tag.markup.startswith("</"):
+        if name := tag.opens:
             path.append(number)
-            opened[tag.name] += 1
-            continue
-        while opened[tag.name]:
+            opened[name] += 1
+        name = tag.closes
+        while name and opened[name]:
             other = path.pop()  # those above it have no counterpart
-            opened[tags[other].name] -= 1
-            if tags[other].name == tag.name:
+            opened[tags[other].opens] -= 1
+            if tags[other].opens == name:
                 pairs[other] = number
                 break
     return pairs
@@ -134,8 +167,8 @@ class _Places:
 
     def __init__(self, source: str, translation: str, links: Links) -> None:
         self._source, self._translation = source, translation
-        self._source_words = [match.span() for match in _WORD.finditer(source)]
-        self._target_words = [match.span() for match in _WORD.finditer(translation)]
+        self._source_words = [match.span() for match in WORD.finditer(source)]
+        self._target_words = [match.span() for match in WORD.finditer(translation)]
         self._begins, self._ends = ([span[side] for span in self._source_words] for side in (0, 1))
         self._linked: dict[int, list[int]] = {}
         for word, other in links:
@@ -166,7 +199,7 @@ class _Places:
         if following == count or not words:
             return len(self._translation)
         before, after = self._linked.get(following - 1), self._linked.get(following)
-        stands_after = self._source[place] == " " and not self._source[:place].endswith(" ")
+        stands_after = self._source[place] == " " and self._source[max(0, place - 1) : place] != " "
         if before and (stands_after or not after):
             return words[max(before)][1]
         return words[min(after) if after else following * len(words) // count][0]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
+from functools import partial
 from pathlib import Path
 
-from seq2seq.data.files import DecodingErrors, read_lines
+from seq2seq.data.files import DecodingErrors, read_lines, reading
 from seq2seq.documents.formats import Format
 from seq2seq.documents.json_lines import json_pieces
 from seq2seq.documents.markup import inline_in_html, markup_pieces
 from seq2seq.documents.pieces import Document
 from seq2seq.documents.subtitles import subtitle_pieces
 from seq2seq.documents.tables import table_pieces
-from seq2seq.documents.xliff import xliff_pieces
+from seq2seq.documents.xliff import read_xml, xliff_pieces
+
+_LONGEST_FIRST_LINE = 1 << 20
 
 
 def open_document(
@@ -40,14 +44,25 @@ def open_document(
         UsageError: the column does not exist or is not clear.
     """
     name = str(path)
-    if form in ("csv", "tsv"):
-        return Document(table_pieces(name, form, column, languages, errors, option))
-    lines = read_lines(path, errors, option=option)
-    if form == "jsonl":
-        return Document(json_pieces(name, lines, column, languages))
-    if form in ("srt", "vtt"):
-        return Document(subtitle_pieces(lines, escaped=form == "vtt", inline_tags=inline_tags))
-    text = "".join(line + "\n" for line in lines)
+    mark, newline = _line_form(path)
+    if form in ("csv", "tsv"):  # the lines of a cell may end in another way than the rows
+        return Document(table_pieces(name, form, column, languages, errors, option, newline), mark=mark)
+    document = partial(Document, mark=mark, newline=newline)
     if form == "xliff":
-        return Document(xliff_pieces(text, name, languages, inline_tags=inline_tags))
-    return Document(markup_pieces(text, is_inline=inline_in_html if inline_tags else None))
+        text = read_xml(path).replace("\r\n", "\n")
+        return document(xliff_pieces(text, name, languages, inline_tags=inline_tags))
+    lines = read_lines(path, errors, option=option, silent=True)
+    if form == "jsonl":
+        return document(json_pieces(name, lines, column, languages))
+    if form in ("srt", "vtt"):
+        return document(subtitle_pieces(lines, escaped=form == "vtt", inline_tags=inline_tags))
+    text = "".join(line + "\n" for line in lines)
+    return document(markup_pieces(text, is_inline=inline_in_html if inline_tags else None))
+
+
+def _line_form(path: Path) -> tuple[str, str]:
+    """The byte-order mark of a file, and the end of its first line."""
+    with reading(path) as stream:
+        line = stream.readline(_LONGEST_FIRST_LINE)
+    mark = "\ufeff" if line.startswith(codecs.BOM_UTF8) else ""
+    return mark, "\r\n" if line.endswith((b"\r\n", b"\r\0\n")) else "\n"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from seq2seq.documents.inline_tags import Links, Tag, with_tags
 from seq2seq.fixed_text import is_blank
 
-Align = Callable[[Sequence[tuple[str, str]]], Sequence[Links]]
-"""The word alignments of texts and their translations."""
+Align = Callable[[Sequence[int]], Sequence[Links]]
+"""The word alignments of the texts with these numbers and their translations."""
 
 
 class Piece(NamedTuple):
@@ -45,10 +45,17 @@ def line_piece(line: str, before: str = "") -> Piece:
 
 
 class Document:
-    """A document read piece by piece. Its texts are translated in order, and it is written with their translations."""
+    """A document read piece by piece. Its texts are translated in order, and it is written with their translations.
 
-    def __init__(self, pieces: Iterable[Piece]) -> None:
+    Args:
+        pieces: all that it holds, with LF alone as the end of a line.
+        mark: its byte-order mark; empty if it has none.
+        newline: the end of its lines.
+    """
+
+    def __init__(self, pieces: Iterable[Piece], *, mark: str = "", newline: str = "\n") -> None:
         self._pieces = pieces
+        self._mark, self._newline = mark, newline
         self._waiting: deque[Piece] = deque()
 
     def texts(self) -> Iterator[str]:
@@ -61,13 +68,17 @@ class Document:
         """Leave out pieces that were written before an interruption."""
         for _ in range(count):
             self._waiting.popleft()
+        if count:
+            self._mark = ""
 
-    def written(self, pairs: Sequence[tuple[str, str]], align: Align) -> str:
-        """The next pieces, with the translations of their texts; `align` is called for those with tags."""
-        pieces = [self._waiting.popleft() for _ in pairs]
+    def written(self, translations: Sequence[str], align: Align) -> str:
+        """The next pieces, with these translations of their texts; `align` is called for those with tags."""
+        pieces = [self._waiting.popleft() for _ in translations]
         tagged = [number for number, piece in enumerate(pieces) if piece.tags]
-        links = dict(zip(tagged, align([pairs[number] for number in tagged]) if tagged else (), strict=True))
-        return "".join(
+        links = dict(zip(tagged, align(tagged) if tagged else (), strict=True))
+        text = "".join(
             piece.written(translation, links.get(number, ()))
-            for number, (piece, (_, translation)) in enumerate(zip(pieces, pairs, strict=True))
+            for number, (piece, translation) in enumerate(zip(pieces, translations, strict=True))
         )
+        mark, self._mark = self._mark, ""
+        return mark + (text if self._newline == "\n" else text.replace("\n", self._newline))

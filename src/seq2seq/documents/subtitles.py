@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from seq2seq.documents.markup import inline_in_html, markup_pieces
+from seq2seq.documents.markup import every_element, markup_pieces
 from seq2seq.documents.pieces import Piece
 
 _TIMES = re.compile(r"\s*(?:\d+:)?\d+:\d+[,.]\d+\s+-->\s")
-_SPEAKER = re.compile(r"\s*[-\u2013\u2014]")
+_SPEAKER = re.compile(r"\s*(?:[-\u2013\u2014]|<v\b)")
+_STYLE = re.compile(r"(?:\{\\[^{}]*\})+")
+"""Position and style, as in SubStation Alpha: `{\\an8}`."""
 
 
 def subtitle_pieces(lines: Iterable[str], *, escaped: bool, inline_tags: bool = False) -> Iterator[Piece]:
     """Pieces of subtitles; `escaped` says whether they have character references, as WebVTT does.
 
-    The lines of a cue become one line, unless each begins with a dash, as where two persons speak.
+    The lines of a cue become one line, unless each begins with a dash or a name, as where two persons speak.
     """
     before = ""
     cue: list[str] | None = None
@@ -26,7 +28,9 @@ def subtitle_pieces(lines: Iterable[str], *, escaped: bool, inline_tags: bool = 
             continue
         if cue:
             for text in cue if all(map(_SPEAKER.match, cue)) else ["\n".join(cue)]:
-                for piece in markup_pieces(text, escaped=escaped, is_inline=inline_in_html if inline_tags else None):
+                if style := _STYLE.match(text):
+                    before, text = before + style[0], text[style.end() :]
+                for piece in markup_pieces(text, escaped=escaped, is_inline=every_element if inline_tags else None):
                     yield piece._replace(before=before + piece.before)
                     before = ""
                 before += "\n"

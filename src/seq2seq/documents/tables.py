@@ -7,7 +7,7 @@ from functools import partial
 
 from seq2seq.console import counted, say, warn
 from seq2seq.data.files import DecodingErrors, one_line
-from seq2seq.data.tables import Dialect, Record, as_cell, read_rows
+from seq2seq.data.tables import Dialect, Record, as_cell, is_separator_line, read_rows
 from seq2seq.documents.columns import choose_column, new_name
 from seq2seq.documents.pieces import Piece
 from seq2seq.errors import UsageError
@@ -15,7 +15,13 @@ from seq2seq.fixed_text import is_blank
 
 
 def table_pieces(
-    name: str, form: str, column: str | None, languages: tuple[str, str], errors: DecodingErrors, option: str
+    name: str,
+    form: str,
+    column: str | None,
+    languages: tuple[str, str],
+    errors: DecodingErrors,
+    option: str,
+    newline: str = "\n",
 ) -> Iterator[Piece]:
     """Pieces of a table. A row that cannot be read stays as it is; their number is reported.
 
@@ -25,13 +31,14 @@ def table_pieces(
         column: name of the column to translate, or its number from 0; None if it follows from the header.
         languages: of the texts and of their translations.
         errors, option: as in `read_lines`.
+        newline: end of a row.
 
     Raises:
         UsageError: there is no such column, or it is not clear which one holds the text.
         DataError: as `read_lines`; there is no delimiter.
     """
     dialect, first, is_named, rows = read_rows(name, form, errors, option)
-    named = first if is_named or (column is not None and column in first) else []
+    named = first if is_named or (column is not None and column in first) or dialect.width == 1 else []
     if named:
         number = named.index(choose_column(named, column, languages[0], name))
         heading = as_cell(new_name(named, languages[1]), dialect)
@@ -40,19 +47,21 @@ def table_pieces(
     say(f"{name}: column {named[number]!r} is translated" if named else f"{name}: column {number} is translated")
     unread = 0
     for row in rows:
-        if row.fault or len(row.cells) <= number or is_blank(row.raw):
-            unread += not is_blank(row.raw)
-            yield Piece(row.raw + "\n")
+        # The last cells of a row may be missing; with more than the usual number, a text has delimiters of its own.
+        is_short = number < len(row.cells) < dialect.width
+        if len(row.cells) <= number or (row.fault and not is_short) or is_blank(row.raw):
+            unread += not is_blank(row.raw) and not is_separator_line(row.raw)
+            yield Piece(row.raw + newline)
             continue
         before = _padded(row, dialect)
         text = one_line(row.cells[number], f"{name}:{row.line}", errors)
         if heading:
-            yield Piece(before + heading + "\n")
+            yield Piece(before + heading + newline)
             heading = ""
         elif is_blank(text):
-            yield Piece(before + "\n")
+            yield Piece(before + newline)
         else:
-            yield Piece(before, text.strip(), "\n", partial(as_cell, dialect=dialect))
+            yield Piece(before, text.strip(), newline, partial(as_cell, dialect=dialect))
     if unread:
         warn(f"{name}: {counted(unread, 'row')} cannot be read and stay as they are")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
 
+from seq2seq.console import counted, warn
+from seq2seq.data.files import reading
 from seq2seq.data.translation_memories import UNTRANSLATED
-from seq2seq.documents.markup import inline_in_html, markup_pieces
+from seq2seq.documents.markup import every_element, inline_in_html, markup_pieces
 from seq2seq.documents.pieces import Piece
 from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
@@ -16,7 +20,13 @@ from seq2seq.languages import language_of
 
 _TAG = re.compile(rb"""<(?:[^<>"']|"[^"]*"|'[^']*')*>""")
 _INITIAL = re.compile(rb"""\sstate\s*=\s*["']initial["']""")
-_CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
+_STATE = re.compile(r"""\sstate\s*=\s*(?:"[^"]*"|'[^']*')""")
+_CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
+_HTML = re.compile(r"</?[a-zA-Z!]|&#?\w+;")
+_LINE, _PARAGRAPH = re.compile(r"(\n)"), re.compile(r"(\n[ \t]*\n\s*)")
+_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
+_PLURAL = re.compile(r"\{\s*\w+\s*,\s*(?:plural|select|selectordinal)\s*,")
+"""Forms of a text by number or gender (ICU), which are no sentences."""
 _UNITS = ("trans-unit", "segment")
 _SIDES = ("source", "seg-source", "target")
 
@@ -47,6 +57,8 @@ class _Edit(NamedTuple):
     before: str
     source: str = ""
     after: str = ""
+    keeps_lines: bool = False
+    """Whether each line of the source is a text of its own."""
 
 
 def xliff_pieces(text: str, name: str, languages: tuple[str, str], *, inline_tags: bool = False) -> Iterator[Piece]:
@@ -63,22 +75,54 @@ def xliff_pieces(text: str, name: str, languages: tuple[str, str], *, inline_tag
     """
     content = text.encode()
     last = 0
-    for edit in sorted(_Edits(content, name, languages).found):
+    edits = _Edits(content, name, languages)
+    for edit in sorted(edits.found, key=lambda edit: (edit.begin, edit.end)):
         before = content[last : edit.begin].decode() + edit.before
         if data := _CDATA.fullmatch(edit.source):
             edit = edit._replace(source=data[1], after="]]>" + edit.after)
             before += "<![CDATA["
-        is_inline = inline_in_html if data else _always
-        for piece in markup_pieces(edit.source, is_inline=is_inline if inline_tags else None):
+        is_inline = inline_in_html if data else every_element
+        for piece in markup_pieces(
+            edit.source,
+            escaped=data is None or _HTML.search(data[1]) is not None,
+            is_inline=is_inline if inline_tags else None,
+            line_break=_LINE if edit.keeps_lines else _PARAGRAPH,
+        ):
             yield piece._replace(before=before + piece.before)
             before = ""
         yield Piece(before + edit.after)
         last = edit.end
     yield Piece(content[last:].decode())
+    if edits.plural:
+        warn(f"{name}: {counted(edits.plural, 'unit')} with plural forms (ICU) stay without a translation")
 
 
-def _always(_: str) -> bool:
-    return True
+def read_xml(path: Path) -> str:
+    """The text of an XML file of any encoding that Python knows, with a declaration of UTF-8.
+
+    Raises:
+        DataError: as `reading`; the text is not in the encoding that it declares.
+    """
+    with reading(path) as stream:
+        content = stream.read()
+    declared = _ENCODING.match(content)
+    encoding = declared[1].decode() if declared else "utf-8"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        text = content.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
+    except (UnicodeError, LookupError) as error:
+        raise DataError(
+            f"it is not in {encoding}, as it declares: {error}",
+            where=str(path),
+            hint="export the file again, in UTF-8",
+            code="data.encoding",
+        ) from None
+    declaration = re.match(r"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']""", text)
+    if declaration is None or encoding.lower() == "utf-8":
+        return text
+    begin = declaration.end()
+    return text[:begin] + "UTF-8" + text[re.compile("[\"']").search(text, begin).start() :]  # type: ignore[union-attr]
 
 
 class _Edits:
@@ -86,9 +130,12 @@ class _Edits:
 
     def __init__(self, content: bytes, name: str, languages: tuple[str, str]) -> None:
         self.found: list[_Edit] = []
+        self.plural = 0
+        """Number of units that are left for their plural forms."""
         self._content, self._name, self._languages = content, name, languages
         self._path: list[_Element] = []
         self._sides: dict[str, _Element] = {}
+        self._marks: dict[str, list[_Element]] = {}
         self._parser = expat.ParserCreate("utf-8")  # whatever the declaration says: the text has been decoded
         self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
         self._parser.EntityDeclHandler = self._refuse_entity
@@ -116,7 +163,7 @@ class _Edits:
         element = _Element(name, attributes, begin, tag.end() if tag else begin)
         self._path.append(element)
         if element.local in _UNITS:
-            self._sides = {}
+            self._sides, self._marks = {}, {}
         elif element.local == "file" or (element.local == "xliff" and attributes.get("version", "").startswith("2")):
             self._set_languages(element)
 
@@ -145,15 +192,22 @@ class _Edits:
     def _end(self, name: str) -> None:
         element = self._path.pop()
         if element.local in _SIDES and self._path and self._path[-1].local in _UNITS:
-            end = after = element.inside
-            if not self._content[element.begin : element.inside].endswith(b"/>"):
-                end = self._parser.CurrentByteIndex
-                after = self._content.index(b">", end) + 1
-            self._sides[element.local] = element._replace(end=end, after=after)
+            self._sides[element.local] = self._ended(element)
+        elif element.local == "mrk" and element.attributes.get("mtype") == "seg":
+            side = next((each.local for each in reversed(self._path) if each.local in _SIDES), "")
+            self._marks.setdefault(side, []).append(self._ended(element))
         elif element.local in _UNITS and "source" in self._sides:
             if all(each.attributes.get("translate") != "no" for each in (*self._path, element)):
                 self._translate(element, self._sides["source"])
-            self._sides = {}
+            self._sides, self._marks = {}, {}
+
+    def _ended(self, element: _Element) -> _Element:
+        """An element with its end, which is where the parser stands."""
+        end = after = element.inside
+        if not self._content[element.begin : element.inside].endswith(b"/>"):
+            end = self._parser.CurrentByteIndex
+            after = self._content.index(b">", end) + 1
+        return element._replace(end=end, after=after)
 
     def _translate(self, unit: _Element, source: _Element) -> None:
         """Add the target of a unit, unless it has a translation."""
@@ -161,21 +215,58 @@ class _Edits:
         target = self._sides.get("target")
         text = self._text(source)
         has_state = unit if is_segment or target is None else target
-        is_new = target is None or is_blank(self._text(target)) or has_state.attributes.get("state") in UNTRANSLATED
-        if is_blank(text) or not is_new:
+        is_new = has_state.attributes.get("state") in UNTRANSLATED and unit.attributes.get("approved") != "yes"
+        done = {
+            mark.attributes.get("mid"): self._text(mark)
+            for mark in self._marks.get("target", ())
+            if not is_new and not is_blank(self._text(mark))
+        }
+        marks = self._marks.get("seg-source", [])
+        is_done = bool(done) and all(mark.attributes.get("mid") in done or not self._has_text(mark) for mark in marks)
+        is_plain = target is not None and not self._marks.get("target") and not is_blank(self._text(target))
+        if not self._has_text(source) or is_done or (is_plain and not is_new):
+            return
+        if _PLURAL.search(text):
+            self.plural += 1
             return
         tag = source.name.removesuffix("source") + "target"
-        state = "" if is_segment else ' state="needs-review-translation"'
-        before = f"<{tag}{state}>"
+        before = self._opening(source, target, tag, "" if is_segment else ' state="needs-review-translation"')
         if target is not None:
             begin, end = target.begin, target.after
         else:
             begin = end = self._sides.get("seg-source", source).after
-            line = self._content[: source.begin]
-            before = line[len(line.rstrip()) :].decode() + before
-        self.found.append(_Edit(begin, end, before, text, f"</{tag}>"))
+        place, inside = source.inside, source.end
+        if marks:
+            place, inside = self._sides["seg-source"].inside, self._sides["seg-source"].end
+        for mark in marks or [source]:
+            before += self._content[place : mark.inside].decode()
+            place = mark.end
+            if (translation := done.get(mark.attributes.get("mid"))) is not None:
+                before += translation
+                continue
+            self.found.append(_Edit(begin, end, before, self._text(mark), keeps_lines=self._keeps_lines(unit, source)))
+            begin, before = end, ""
+        self.found.append(_Edit(begin, end, f"{before}{self._content[place:inside].decode()}</{tag}>"))
         if is_segment and (initial := _INITIAL.search(self._content, unit.begin, unit.inside)):
             self.found.append(_Edit(initial.start(), initial.end(), ' state="translated"'))
+
+    def _opening(self, source: _Element, target: _Element | None, tag: str, state: str) -> str:
+        """The opening tag of a target: that of the one that is there, or a new one, indented as the source."""
+        if target is not None:
+            there = self._content[target.begin : target.inside].decode().removesuffix("/>").removesuffix(">").rstrip()
+            return _STATE.sub("", there) + f"{state}>"
+        space = ' xml:space="preserve"' if source.attributes.get("xml:space") == "preserve" else ""
+        begin = source.begin
+        while begin and self._content[begin - 1 : begin].isspace():
+            begin -= 1
+        return f"{self._content[begin : source.begin].decode()}<{tag}{space}{state}>"
+
+    def _keeps_lines(self, unit: _Element, source: _Element) -> bool:
+        given = (each.attributes.get("xml:space") for each in (source, unit, *reversed(self._path)))
+        return next(filter(None, given), "default") == "preserve"
+
+    def _has_text(self, element: _Element) -> bool:
+        return not is_blank(self._text(element))
 
     def _text(self, element: _Element) -> str:
         return self._content[element.inside : element.end].decode()
