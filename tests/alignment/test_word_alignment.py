@@ -173,6 +173,17 @@ def test_a_tag_before_the_source_moves_no_word() -> None:
     assert made.align([("<2en>", "the old man")]) == [()]
 
 
+def test_sentences_of_a_text_are_aligned_one_by_one() -> None:
+    """A paragraph was aligned as one sentence, and its words beyond the limit of the model not at all."""
+    settings = TokenizerSettings(kind="bpe", vocabulary_size=340)
+    tokenizers = train_tokenizers(settings, lambda: iter(PAIRS[:1] * 20), 1, ["<2en>"])
+    made = aligner(sharp(MODELS["transformer"], tokenizers), tokenizers)
+    sentences = [("<2en> der mann", "the old man"), ("<2en> mann", ""), ("<2en> alte tee", "tea")]
+    first, _, last = made.align(sentences)
+    shifted = tuple((i + 3, j + 3) for i, j in last)
+    assert made.align_sentences([sentences, [], sentences[:1]]) == [(*first, *shifted), (), first]
+
+
 def test_long_texts_are_cut_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizers = subwords()
     made = aligner(sharp(MODELS["transformer"], tokenizers), tokenizers, max_source_tokens=8)

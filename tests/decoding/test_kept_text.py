@@ -37,6 +37,7 @@ def translator(tokenizers: TokenizerPair, settings: DecodingSettings | None = No
         ("(www.example.org), anna.b@example.org!", ["www.example.org", "anna.b@example.org"]),
         ("{name} has {0} of ${n}, {{ x }}", ["{name}", "{0}", "${n}", "{{ x }}"]),
         ("%s, %5.2f, %(name)s and %1$s are 50% sure", ["%s", "%5.2f", "%(name)s", "%1$s", "50"]),
+        ("%lu of %lld, %@, %2$@ and %zu: 5%dx", ["%lu", "%lld", "%@", "%2$@", "%zu"]),
         ('<b>tea</b> <br/> <a href="x">1 < 2', ["<b>", "</b>", "<br/>", '<a href="x">']),
         ("7 of 31, 1,234.56 at 12:30. +49 170 123", ["31", "1,234.56", "12:30", "+49 170 123"]),
         ("No part of this", []),

@@ -355,9 +355,11 @@ def test_paragraphs_are_translated_sentence_by_sentence() -> None:
     made = translator(sharp(MODELS["transformer"], tokenizers), tokenizers)
     paragraph, sentences = "A bc de. Ab! Jih.", ["A bc de.", "Ab!", "Jih."]
     whole = options()._replace(split=split_sentences)
-    found = [translations[0].text for translations in made.stream([paragraph, "", sentences[0]], whole)]
+    best = [translations[0] for translations in made.stream([paragraph, "", sentences[0]], whole)]
     alone = made.translate(sentences)
-    assert found == [" ".join(text for text in alone if text), "", alone[0]]
+    assert [item.text for item in best] == [" ".join(text for text in alone if text), "", alone[0]]
+    assert best[0].pairs == tuple(zip(sentences, alone, strict=True))
+    assert best[2].pairs == ((sentences[0], alone[0]),)
 
 
 def test_search_options_come_from_the_settings() -> None:
