@@ -41,6 +41,12 @@ def test_ctranslate2(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> 
     assert "is an export, which only ctranslate2 reads" in refused.err
     (transformer_run / "export" / "ctranslate2").rename(moved)
     assert seq2seq("translate", moved, stdin=TEXT).out == expected.out
+    # A server started with it, and answered 500 to every text with a term.
+    (tmp_path / "terms.tsv").write_text("old man\tGreis\n")
+    for command in (("translate", moved), ("serve", moved, "--port", "0")):
+        refused = seq2seq(*command, "--glossary", tmp_path / "terms.tsv", stdin=TEXT)
+        assert (refused.code, refused.out) == (2, "")
+        assert "an export cannot demand the phrases of a glossary" in refused.err
 
 
 def test_quantization_and_json(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> None:
@@ -76,6 +82,8 @@ def test_huggingface(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> 
     card = (tmp_path / "hf" / "README.md").read_text()
     assert "| BLEU |" in card
     assert "pip install sacremoses" not in made.err
+    outcome = seq2seq("translate", tmp_path / "hf", stdin=TEXT)
+    assert (outcome.code, "not a run directory but an export for huggingface" in outcome.err) == (5, True)
 
 
 def test_only_an_earlier_export_is_replaced(seq2seq: Runner, transformer_run: Path, tmp_path: Path) -> None:

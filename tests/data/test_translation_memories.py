@@ -64,6 +64,17 @@ def test_tmx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read(tmp_path, "tmx", wide, source="de") == pairs
 
 
+@pytest.mark.parametrize("encoding", ["shift_jis", "gb18030", "utf-16-le", "windows-1251"])
+def test_memories_in_other_encodings(encoding: str, tmp_path: Path) -> None:
+    """The parser knows no encoding of several bytes: an internal error."""
+    letters = "Привет" if encoding == "windows-1251" else "日本"
+    content = TMX.replace('encoding="UTF-8"', f'encoding="{encoding}"').replace("two\n    lines", letters * 9000)
+    assert read(tmp_path, "tmx", content.encode(encoding))[1] == ("zwei Zeilen da", letters * 9000)
+    for wrong, message in (("nowhere", "is not known"), ("ascii", "it is not in ascii")):
+        with pytest.raises(DataError, match=message):
+            read(tmp_path, "tmx", content.replace(encoding, wrong).encode())
+
+
 @pytest.mark.parametrize("mark", [b"\x1f", b"&#x1F;", b"&#31;", b"&#x0b;"])
 def test_control_characters_in_a_memory(tmp_path: Path, mark: bytes) -> None:
     """XML cannot hold them, but translation tools write them, and one of them refused a whole memory."""

@@ -90,6 +90,8 @@ def test_scripts_without_spaces(glossary: Callable[[dict[str, str]], Glossary]) 
     found = glossary({"机器学习": "ml", "学习": "l", "ひと": "man", "คน": "man"})
     assert held(found, "我们学习机器学习。") == ["l", "ml"]
     assert held(found, "あのひとは") == held(found, "ผู้คนไทย") == ["man"]
+    # The beginning of a letter with its marks was taken for a word.
+    assert held(glossary({"ก": "k", "क": "k"}), "กี กำ कि ก क") == ["k", "k"]
 
 
 def test_tokens_are_those_of_the_target(glossary: Callable[[dict[str, str]], Glossary]) -> None:

@@ -26,6 +26,8 @@ PARAGRAPHS = [
     ("hi", "यह है।| वह है।| क्या?"),
     ("ar", "هل أنت هنا؟| نعم.| شكرا."),
     ("ur", "یہ ہے۔| وہ ہے۔"),
+    ("hi", "डॉ. शर्मा आए।| वे गए।"),
+    ("ar", "جاء د. سامي.| ثم ذهب."),
     ("hy", "Նա եկավ։| Ես գնացի։"),
     ("am", "ሰላም።| እንዴት ነህ፧"),
     ("my", "သူလာ။| ငါသွား။"),
@@ -44,6 +46,11 @@ def test_sentences_end_where_a_reader_says(language: str, marked: str) -> None:
 def test_joining_undoes_splitting(language: str, marked: str) -> None:
     text = marked.replace("|", "")
     assert join_sentences(split_sentences(text, language)) == text
+
+
+@pytest.mark.parametrize("marked", ["یہ ہے۔|وہ ہے۔", "သူလာ။|ငါသွား။", "គាត់មក។|ខ្ញុំទៅ។", "ሰላም።|እሱ መጣ።"])
+def test_a_stop_without_a_space_ends_a_sentence(marked: str) -> None:
+    assert split_sentences(marked.replace("|", "")) == marked.split("|")
 
 
 def test_ordinals_depend_on_the_language() -> None:

@@ -201,6 +201,13 @@ def test_split_parts_fit_and_lose_nothing() -> None:
     assert parts == ["One two three.", "Four five six seven"]
 
 
+@pytest.mark.parametrize("letter", ["ก\u0e33", "👩\U0001f3fd", "e\u0301", "ﾀ\uff9e"])
+def test_a_part_does_not_begin_within_a_letter(letter: str) -> None:
+    for limit in range(3, 12):
+        parts = split_to_fit(letter * 20, limit, lambda texts: [len(t) for t in texts])
+        assert all(part.startswith(letter[0]) and part.endswith(letter[-1]) for part in parts)
+
+
 def test_outputs_cut_at_the_limit_are_counted() -> None:
     """Hugging Face cuts at 20 tokens by a default and says nothing."""
     table = torch.zeros(14, 14)

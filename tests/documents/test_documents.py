@@ -304,7 +304,7 @@ def test_xliff_in_another_encoding(encoding: str, tmp_path: Path) -> None:
     assert written.startswith('<?xml version="1.0" encoding="UTF-8"?>\n')
     assert f"{TARGET}One {letters}</target>" in written
     file.write_bytes(content.replace(encoding, "nowhere").encode("utf-8"))
-    with pytest.raises(DataError, match="not in nowhere"):
+    with pytest.raises(DataError, match="'nowhere', which it declares, is not known"):
         open_document(file, "xliff", LANGUAGES)
 
 

@@ -297,8 +297,9 @@ def test_which_export_a_run_has(tmp_path: Path, joint: TokenizerPair) -> None:
         find_export(tmp_path)
     to_ctranslate2(subject, tmp_path / "export" / "ctranslate2", sentences=2)
     assert find_export(tmp_path, subject.weights).manifest["quantization"] == "float32"
-    with pytest.raises(CheckpointError, match="another checkpoint"):
-        find_export(tmp_path, "1" * 64)
+    with pytest.raises(CheckpointError, match="another checkpoint") as raised:
+        find_export(tmp_path, "1" * 64, "step-5")
+    assert raised.value.hint == f"export again: seq2seq export {tmp_path} --format ctranslate2 --checkpoint step-5"
 
 
 def test_a_table_of_sinusoids_covers_what_decoding_may_ask(tmp_path: Path, joint: TokenizerPair) -> None:

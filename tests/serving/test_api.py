@@ -164,7 +164,10 @@ def test_a_language_may_have_a_region_and_be_its_own_target(service: Service, lo
         (english("a", format="docx"), "format must be text or html"),
         (english("a", alternatives=10), "alternatives must be a number from 0 to 9"),
         (english("a", alternatives="many"), "alternatives must be a number"),
+        (english("a", alternatives=[]), "alternatives must be a number"),
         (english("a", attention="perhaps"), "attention must be true or false"),
+        (english("a", attention=2), "attention must be true or false"),
+        (english("a", scores=[True]), "scores must be true or false"),
         ([1], "neither a JSON object nor a form"),
     ],
 )

@@ -47,3 +47,14 @@ def test_a_sentence_is_counted_once() -> None:
         jobs[1].result(60)
     batcher.close()
     assert (batcher.sentences, done) == (1, ["good"])
+
+
+def test_a_request_that_has_failed_is_translated_no_further() -> None:
+    done: list[str] = []
+    batcher = batcher_of(done, fault="bad")
+    job = batcher.submit([Text("bad", 1), Text("rest", 1)], RequestOptions())
+    batcher.start()
+    with pytest.raises(ValueError, match="bad"):
+        job.result(60)
+    batcher.close()
+    assert done == []

@@ -31,6 +31,16 @@ def test_text_of_another_language_is_taken_for_none() -> None:
     assert guess.confidence > 70
 
 
+def test_little_text_makes_no_language_likelier() -> None:
+    """Unknown n-grams were likelier, the less text a language had."""
+    few, many = SAMPLES["en"][:1], SAMPLES["en"] * 40
+    for samples in ({"de": SAMPLES["de"], "en": few}, {"de": SAMPLES["de"], "en": many}):
+        found = {guess.language: guess.confidence for guess in Detector(samples).detect("xq zzyx qwv the")}
+        assert found["en"] > found["de"]
+        found = {guess.language: guess.confidence for guess in Detector(samples).detect("xq zzyx qwv das")}
+        assert found["de"] > found["en"]
+
+
 def test_a_language_without_samples_is_not_preferred() -> None:
     """Its n-grams were all equally likely, and so likelier than those that another language has not seen."""
     detector = Detector({**SAMPLES, "fr": []})

@@ -46,7 +46,7 @@ KINDS = {
     "language": Kind("wrong language", 0.05, "drop", "leave these pairs out"),
     "copy": Kind("source copied to target", 0.1, "drop", "leave these pairs out: they teach the model to copy"),
     "blank": Kind("blank sides", 0.2, "drop", "training leaves them out"),
-    "duplicate": Kind("duplicate pairs", 0.5, "drop", "training keeps the first of them"),
+    "duplicate": Kind("duplicate pairs", 0.5, "drop", "training keeps the first of those that are equal in case, too"),
     "length": Kind("length outliers", 0.05, "drop", "one side is cut off, or translates another sentence"),
     "encoding": Kind("damaged characters", 0.01, "drop", "read the original file in its true encoding"),
     "mojibake": Kind("mojibake", 0.001, "repair", "UTF-8 was read as Latin-1 or Windows-1252: convert it back"),
@@ -126,12 +126,14 @@ class SourceReport:
         self.findings.setdefault(kind, Finding(kind)).add(detail, line, pair)
 
     def sorted(self) -> list[Finding]:
-        """Errors first, in the order of `KINDS`."""
+        """Errors first, in the order of `KINDS`; but another encoding before all, as the rest may follow from it."""
         order = list(KINDS)
-        return sorted(
-            self.findings.values(),
-            key=lambda finding: (finding.verdict(self.pairs) != "error", order.index(finding.kind)),
-        )
+
+        def key(finding: Finding) -> tuple[bool, bool, int]:
+            is_encoding = finding.kind == "encoding" and bool(self.conversions)
+            return not is_encoding, finding.verdict(self.pairs) != "error", order.index(finding.kind)
+
+        return sorted(self.findings.values(), key=key)
 
     @property
     def failed(self) -> bool:
@@ -140,8 +142,15 @@ class SourceReport:
 
     @property
     def wants_conversion(self) -> bool:
-        """True if most of what `--fix` would drop or repair is undamaged text in another encoding than UTF-8."""
-        fixed = sum(finding.count for finding in self.findings.values() if KINDS[finding.kind].action != "keep")
+        """True if most of what `--fix` would drop or repair is undamaged text in another encoding than UTF-8.
+
+        What is judged by letters is left out: text that cannot be read has the wrong ones.
+        """
+        fixed = sum(
+            finding.count
+            for finding in self.findings.values()
+            if KINDS[finding.kind].action != "keep" and finding.kind not in ("language", "swapped", "length")
+        )
         return bool(self.conversions) and 2 * self.findings["encoding"].count > fixed
 
     def as_dict(self) -> dict[str, Any]:

@@ -141,15 +141,14 @@ def serve(
 def _served(
     loaded: LoadedRun, limits: Limits, beam_size: int | None, glossary: Path | None, keep: Sequence[str] | None
 ) -> ServedRun:
-    from seq2seq.decoding.glossary import read_glossary
     from seq2seq.decoding.translator import translation_options
     from seq2seq.serving.served_run import ServedRun
 
     translator = loaded.translator
     options = translation_options(translator.settings, beam_size=beam_size, keep=keep)
     if glossary is not None:
-        target, replaces = translator.tokenizers.target, options.replace_unknown
-        options = options._replace(glossary=read_glossary(glossary, target, replaces_unknown=replaces))
+        read = translator.read_glossary(glossary, replaces_unknown=options.replace_unknown)
+        options = options._replace(glossary=read)
     return ServedRun(loaded, options, limits)
 
 

@@ -89,7 +89,6 @@ class DecodingOptions(NamedTuple):
             DataError: the glossary is malformed.
         """
         from seq2seq.decoding.candidates import Sampling
-        from seq2seq.decoding.glossary import read_glossary
         from seq2seq.decoding.mbr import MBROptions
         from seq2seq.decoding.segmentation import split_sentences
         from seq2seq.decoding.translator import translation_options
@@ -125,7 +124,7 @@ class DecodingOptions(NamedTuple):
             split=partial(split_sentences, language=data.source_language) if self.paragraphs else None,
             glossary=None
             if self.glossary is None
-            else read_glossary(self.glossary, tokenizers.target, replaces_unknown=replaces_unknown),
+            else loaded.translator.read_glossary(self.glossary, replaces_unknown=replaces_unknown),
             mbr=mbr,
             replace_unknown=replaces_unknown,
         )

@@ -14,7 +14,7 @@ _MOST = 0.9
 _FEWEST = 20
 """Least number of cells by which a column is judged."""
 
-_NUMBER = re.compile(r"[\s\d.,:;%+/()*eE-]*\d[\s\d.,:;%+/()*eE-]*")
+_NUMBER = re.compile(r"(?=\D*\d)[\s\d.,:;%+/()*eE-]+")
 _ADDRESS = re.compile(r"\s*(?:\w+://|www\.)\S+\s*")
 _IDENTIFIER = re.compile(r"(?=\S*\d)(?=\S*[\W_\d]{2}|\S{12})[\w.:#/+-]+")
 NOT_TEXT = {"numbers": _NUMBER, "web addresses": _ADDRESS, "identifiers": _IDENTIFIER}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
@@ -17,6 +16,7 @@ from defusedxml.ElementTree import iterparse
 from seq2seq.config.sources import InlineTags, TmxSource, XliffSource
 from seq2seq.data.files import Pair, reading
 from seq2seq.data.unreadable_rows import RowReport
+from seq2seq.data.xml_text import Utf8Xml
 from seq2seq.errors import DataError
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -45,16 +45,11 @@ _LONGEST_REFERENCE = 16
 class _LegalCharacters:
     """A stream of XML with spaces for control characters, which tools write although XML has none."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Utf8Xml) -> None:
         self._stream = stream
-        self._wide: bool | None = None
 
     def read(self, size: int) -> bytes:
         piece = self._stream.read(size)
-        if self._wide is None:
-            self._wide = piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in piece[:4]
-        if self._wide:
-            return piece
         while b"&" in piece[-_LONGEST_REFERENCE:] and b";" not in piece[piece.rindex(b"&") :]:
             if not (more := self._stream.read(_LONGEST_REFERENCE)):
                 break
@@ -117,7 +112,7 @@ def _elements(name: str, form: str) -> Iterator[tuple[Element, tuple[str, str]]]
     inside = 0
     with reading(Path(name)) as stream:
         try:
-            for event, element in iterparse(_LegalCharacters(stream), events=("start", "end")):
+            for event, element in iterparse(_LegalCharacters(Utf8Xml(stream, name)), events=("start", "end")):
                 tag = _tag(element)
                 if event == "start":
                     if not path:

@@ -77,7 +77,8 @@ class Scorer:
         """Encoder states and mask, a row for each text, on the model's device; a blank text is an end mark alone."""
         rows = self._encode(self.tokenizers.source, texts, self.model.max_source_length, "text")
         if not rows:
-            return EncodedTexts(torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool))
+            blank = self.encode([""])
+            return EncodedTexts(blank.states[:0, :0], blank.mask[:0, :0])
         longest = max(len(row) for row in rows) + 1
         states: Tensor | None = None
         mask = torch.zeros(len(rows), longest, dtype=torch.bool, device=self.device)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from seq2seq import console
 from seq2seq.data.files import read_lines
-from seq2seq.decoding.segmentation import in_word, is_unspaced, readable
+from seq2seq.decoding.segmentation import in_word, is_joined, is_unspaced, readable
 from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
 from seq2seq.special_tokens import UNK
@@ -57,6 +57,10 @@ class Glossary:
         for phrase in self._entries:
             lengths.setdefault(_lower(phrase[0]), set()).add(len(phrase))
         self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+
+    def __iter__(self) -> Iterator[Entry]:
+        """All entries."""
+        return iter(self._entries.values())
 
     def __len__(self) -> int:
         """Number of entries."""
@@ -188,5 +192,8 @@ def _lower(text: str) -> str:
 
 
 def _inside_word(text: str, place: int) -> bool:
-    """Whether the characters before and after `place` belong to one word."""
-    return 0 < place < len(text) and in_word(text[place - 1]) and in_word(text[place])
+    """Whether the characters before and after `place` belong to one word, or to one letter of any script."""
+    if not 0 < place < len(text):
+        return False
+    before, after = text[place - 1], text[place]
+    return is_joined(before, after) or (in_word(before) and in_word(after))

@@ -15,11 +15,12 @@ from seq2seq.tokenizers.base import Tokenizer
 # Every character that str.splitlines, or a file opened with universal newlines, takes for the end of a line.
 _BREAKS = {ord(mark): " " for mark in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"}
 _WORD = re.compile(r"\S+\s*|\s+")
-_JOINED = "\u200d\uff9e\uff9f"
-"""Zero-width joiner, and the sound marks of half-width katakana."""
-_CLAUSE_END = tuple(".!?;:,…。！？；：，、؟،।")
-# Punctuation after which scripts without spaces may be split.
-_WIDE_CLAUSE = re.compile(r"(?<=[。！？；：，、])")
+_JOINED = "\u200c\u200d\uff9e\uff9f\u0e33\u0eb3\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
+"""What belongs to the character before it, beside combining marks: joiners, the sound marks of half-width katakana, the
+vowel AM of Thai and Lao, and skin tones of emoji."""
+_CLAUSE_END = tuple(".!?;:,…。！？；：，、．؟،।۔။។።")
+# Punctuation after which a line may be split without a space.
+_WIDE_CLAUSE = re.compile(r"(?<=[。！？；：，、．۔။។።])")
 
 # Words end at ASCII white space, as for fast_align, awk and other readers of Pharaoh links, not at U+00A0.
 WORD = re.compile(r"[^ \t\n\r\f\v]+")
@@ -93,10 +94,14 @@ def _cut_near(text: str, middle: int) -> int:
     if space > 0:
         return space + 1
     for cut in range(middle, min(len(text), middle + 16)):
-        joined = text[cut] in _JOINED or text[cut - 1] == "\u200d" or unicodedata.category(text[cut])[0] == "M"
-        if not joined:
+        if not is_joined(text[cut - 1], text[cut]):
             return cut
     return middle
+
+
+def is_joined(before: str, after: str) -> bool:
+    """Whether two characters make up one for a reader, such as a letter and its combining mark."""
+    return after in _JOINED or before == "\u200d" or unicodedata.category(after)[0] == "M"
 
 
 # A sentence ends with a terminator and the closing quotes and brackets after it. In scripts with spaces a space must
@@ -104,6 +109,8 @@ def _cut_near(text: str, middle: int) -> int:
 # an ordinal number does not end a sentence. Chinese and Japanese need no space, but a sentence does not end inside
 # brackets. In doubt the text is not split: a model translates two sentences at once better than half a sentence.
 _WIDE_STOPS = "。！？｡।॥"
+_UNSPACED_STOPS = "۔။៕។።"
+"""Stops of Urdu, Burmese, Khmer and Amharic, behind which the space is often left out."""
 _SPACED = ".!?…‽؟۔።፧፨។៕။།։᠃᠉⁇⁈⁉‼"
 _CLOSING = "\"'”’»«›‹)]}」』】〉》）］｝“‘"
 _OPENING = "\"'“‘«»‹›„‚([{「『【〈《（［｛¿¡-–—*•"
@@ -117,7 +124,7 @@ _TITLES = (
     "mr mrs ms messrs mmes dr drs prof rev hon st sr jr gen col capt lt sgt maj cmdr gov sen rep vs viz approx "
     "hr hrn frl bzw ca evtl ggf inkl exkl dipl ing phil med jun geb gest vgl sog tel mio mrd tsd bspw "
     "mme mlle mgr ste env sra srta dra ud uds av avda ee sig sigg dott avv dhr mevr mw ir bijv exmo "
-    "np tzw tzn ul godz např tzv kpt ул им гр тыс млн млрд напр проф акад"
+    "np tzw tzn ul godz např tzv kpt ул им гр тыс млн млрд напр проф акад د أ.د डॉ डा प्रो पं ড ডা"
 )
 # Abbreviations before a number only: "No. 5", but "No. I will not."
 _NUMBER_WORDS = (
@@ -173,7 +180,7 @@ def _ends(text: str, begin: int, start: int, end: int, depth: int, ordinals: boo
         closed = end > start + len(mark)
         return depth == 0 and (spaced or not closed or text[end] in _OPENING)
     if not spaced:
-        return False
+        return mark[-1] in _UNSPACED_STOPS
     following = text[end : end + _LONGEST_WORD].lstrip().lstrip(_OPENING + " ")
     if following and following[0].islower() and following[0].title() != following[0]:  # Georgian has no capitals
         return False

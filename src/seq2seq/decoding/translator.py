@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ import torch
 from seq2seq.config import DecodingSettings
 from seq2seq.decoding.candidates import Sampling
 from seq2seq.decoding.forced_decoding import Scorer, TargetScore
-from seq2seq.decoding.glossary import Glossary
+from seq2seq.decoding.glossary import Glossary, read_glossary
 from seq2seq.decoding.interface import Engine, Hypothesis, SearchOptions, Sentence, WordTokens
 from seq2seq.decoding.kept_text import KeptText
 from seq2seq.decoding.mbr import MBREngine, MBROptions
@@ -170,6 +171,18 @@ class Translator:
             parallelism=parallelism or self.parallelism,
             languages=self.languages,
         )
+
+    def read_glossary(self, path: Path, *, replaces_unknown: bool = False) -> Glossary:
+        """As `glossary.read_glossary`. Raises `UsageError`, too, if the engine cannot demand phrases."""
+        found = read_glossary(path, self.tokenizers.target, replaces_unknown=replaces_unknown)
+        if not self.engine.takes_phrases and any(entry.tokens for entry in found):
+            raise UsageError(
+                "an export cannot demand the phrases of a glossary",
+                where="--glossary",
+                hint="give the run itself, not an export of it",
+                code="export.unsupported",
+            )
+        return found
 
     def close(self) -> None:
         """End the idle worker processes; the translator can still be used."""

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from seq2seq.data.files import DecodingErrors, read_lines, reading
+from seq2seq.data.xml_text import Utf8Xml
 from seq2seq.documents.formats import Format
 from seq2seq.documents.json_lines import json_pieces
 from seq2seq.documents.markup import inline_in_html, markup_pieces
 from seq2seq.documents.pieces import Document
 from seq2seq.documents.subtitles import subtitle_pieces
 from seq2seq.documents.tables import table_pieces
-from seq2seq.documents.xliff import read_xml, xliff_pieces
+from seq2seq.documents.xliff import xliff_pieces
 
 _LONGEST_FIRST_LINE = 1 << 20
 
@@ -49,7 +50,8 @@ def open_document(
         return Document(table_pieces(name, form, column, languages, errors, option, newline), mark=mark)
     document = partial(Document, mark=mark, newline=newline)
     if form == "xliff":
-        text = read_xml(path).replace("\r\n", "\n")
+        with reading(path) as stream:
+            text = Utf8Xml(stream, name).read().decode().replace("\r\n", "\n")
         return document(xliff_pieces(text, name, languages, inline_tags=inline_tags))
     lines = read_lines(path, errors, option=option, silent=True)
     if form == "jsonl":

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
 
 from seq2seq.console import counted, warn
-from seq2seq.data.files import reading
 from seq2seq.data.translation_memories import UNTRANSLATED
 from seq2seq.documents.markup import every_element, inline_in_html, markup_pieces
 from seq2seq.documents.pieces import Piece
@@ -24,7 +21,6 @@ _STATE = re.compile(r"""\sstate\s*=\s*(?:"[^"]*"|'[^']*')""")
 _CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
 _HTML = re.compile(r"</?[a-zA-Z!]|&#?\w+;")
 _LINE, _PARAGRAPH = re.compile(r"(\n)"), re.compile(r"(\n[ \t]*\n\s*)")
-_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
 _PLURAL = re.compile(r"\{\s*\w+\s*,\s*(?:plural|select|selectordinal)\s*,")
 """Forms of a text by number or gender (ICU), which are no sentences."""
 _UNITS = ("trans-unit", "segment")
@@ -95,34 +91,6 @@ def xliff_pieces(text: str, name: str, languages: tuple[str, str], *, inline_tag
     yield Piece(content[last:].decode())
     if edits.plural:
         warn(f"{name}: {counted(edits.plural, 'unit')} with plural forms (ICU) stay without a translation")
-
-
-def read_xml(path: Path) -> str:
-    """The text of an XML file of any encoding that Python knows, with a declaration of UTF-8.
-
-    Raises:
-        DataError: as `reading`; the text is not in the encoding that it declares.
-    """
-    with reading(path) as stream:
-        content = stream.read()
-    declared = _ENCODING.match(content)
-    encoding = declared[1].decode() if declared else "utf-8"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    try:
-        text = content.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
-    except (UnicodeError, LookupError) as error:
-        raise DataError(
-            f"it is not in {encoding}, as it declares: {error}",
-            where=str(path),
-            hint="export the file again, in UTF-8",
-            code="data.encoding",
-        ) from None
-    declaration = re.match(r"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']""", text)
-    if declaration is None or encoding.lower() == "utf-8":
-        return text
-    begin = declaration.end()
-    return text[:begin] + "UTF-8" + text[re.compile("[\"']").search(text, begin).start() :]  # type: ignore[union-attr]
 
 
 class _Edits:

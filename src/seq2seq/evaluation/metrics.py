@@ -1,6 +1,8 @@
 """BLEU, chrF and TER as sacrebleu computes them (Post 2018), each with its full signature, and exact match.
 
-References are raw lines, hypotheses detokenised text. Line i is scored against line i, even if it is blank.
+References are raw lines, hypotheses detokenised text. Line i is scored against line i, even if it is blank. Both sides
+are compared in Unicode NFC, as composed and decomposed letters are equal to a reader; where that changes a line, the
+signature ends in `|unicode:nfc`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
-from unicodedata import is_normalized
+from unicodedata import normalize
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 
@@ -26,7 +28,6 @@ FEW_SENTENCES = 100
 _SUBWORD_MARKS = ("▁", "@@ ")
 # Share of lines that look tokenised: almost 0 in detokenised text, almost 1 in tokenised text.
 _TOKENISED_SHARE = 0.1
-_UNLIKE_SHARE = 0.05
 _UNSPACED = UNSPACED_LANGUAGES - {"zh", "ja"}
 _BY_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab", **dict.fromkeys(_UNSPACED, "char")}
 _BY_SCRIPT = {"Han": "zh", "kana": "ja-mecab", "Hangul": "ko-mecab"}  # all other scripts without spaces: char
@@ -93,7 +94,8 @@ def chrf(hypotheses: Sequence[str], *references: Sequence[str]) -> MetricResult:
 
 def exact_match(hypotheses: Sequence[str], *references: Sequence[str]) -> MetricResult:
     """Share of lines that equal a reference: the accuracy for targets that are labels or single words."""
-    equal = sum(line in expected for line, *expected in zip(hypotheses, *references, strict=True))
+    sides = map(composed, (hypotheses, *references))
+    equal = sum(line in expected for line, *expected in zip(*sides, strict=True))
     return MetricResult("exact match", 100.0 * equal / len(hypotheses), "case:mixed|whole lines")
 
 
@@ -181,8 +183,20 @@ def _with_four_tokens(texts: Sequence[str], tokenizer: str) -> int:
 def _result(
     name: str, metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> MetricResult:
-    score = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
-    return MetricResult(name, float(score.score), str(metric.get_signature()))
+    sides = list(map(composed, (hypotheses, *references)))
+    score = metric.corpus_score(sides[0], sides[1:])
+    mark = unicode_mark(hypotheses, *references)
+    return MetricResult(name, float(score.score), f"{metric.get_signature()}{mark}")
+
+
+def composed(lines: Sequence[str]) -> list[str]:
+    """The lines in Unicode NFC, in which they are compared."""
+    return [normalize("NFC", line) for line in lines]
+
+
+def unicode_mark(*sides: Sequence[str]) -> str:
+    """What the signature of a score says of composed letters: `|unicode:nfc` if a line is not in NFC, else nothing."""
+    return "|unicode:nfc" if any(composed(lines) != list(lines) for lines in sides) else ""
 
 
 def _check_counts(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
@@ -206,13 +220,6 @@ def _warn_of_odd_text(hypotheses: Sequence[str], references: Sequence[Sequence[s
     share = sum(map(_looks_tokenised, hypotheses)) / len(hypotheses)
     if share > _TOKENISED_SHARE and share > 2 * sum(map(_looks_tokenised, references[0])) / len(references[0]):
         console.warn(f"{share:.0%} of the hypotheses look tokenised (' .', ' ,'): detokenise them before scoring")
-    pairs = zip(hypotheses, references[0], strict=True)
-    unlike = sum(is_normalized("NFC", one) != is_normalized("NFC", other) for one, other in pairs)
-    if unlike > _UNLIKE_SHARE * len(hypotheses):
-        console.warn(
-            f"in {unlike} of {len(hypotheses)} lines either the hypothesis or the reference is not in Unicode NFC, so "
-            "that equal letters count as different: convert both to NFC, or train with tokenizer.normalization=identity"
-        )
     if not any(_with_four_tokens(lines, tokenizer) for lines in references):
         console.warn("no reference has four words: BLEU counts four-word matches, look at chrF or exact match instead")
     if (count := len(hypotheses)) < FEW_SENTENCES:
@@ -242,8 +249,9 @@ def best_and_worst(references: Sequence[str], hypotheses: Sequence[str]) -> tupl
     stride = max(1, -(-len(references) // _MOST_SCORED))
     metric = CHRF(eps_smoothing=True)
     scored = [
-        ScoredLine(metric.sentence_score(hypotheses[line], [references[line]]).score, line)
+        ScoredLine(metric.sentence_score(hypothesis, [reference]).score, line)
         for line in range(0, len(references), stride)
+        for hypothesis, reference in [composed([hypotheses[line], references[line]])]
     ]
     scored.sort(key=lambda item: (-item.score, -len(references[item.line])))
     count = min(_SHOWN, len(scored) // 2)

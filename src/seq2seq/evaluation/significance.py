@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest, Result
 
-from seq2seq.evaluation.metrics import bleu_tokenizer
+from seq2seq.evaluation.metrics import bleu_tokenizer, composed, unicode_mark
 
 LEVEL = 0.05
 """Differences with p-values below it are called significant."""
@@ -67,14 +67,15 @@ def paired_tests(
         references: raw reference lines.
     """
     places = _places(len(references))
-    named = [(name, [lines[place] for place in places]) for name, lines in systems.items()]
-    chosen = [[references[place] for place in places]]
+    named = [(name, composed([lines[place] for place in places])) for name, lines in systems.items()]
+    chosen = [composed([references[place] for place in places])]
+    mark = unicode_mark(references, *systems.values())
 
     def test(kind: str, samples: int) -> tuple[list[str], list[list[Result]]]:
         # A metric caches what it has counted in the references: each test has metrics of its own.
         metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_language, references), force=True), "chrF": CHRF()}
         signatures, scores = PairedTest(named, metrics, chosen, test_type=kind, n_samples=samples)()
-        return list(map(str, signatures.values())), [scores[name] for name in signatures]
+        return [f"{signature}{mark}" for signature in signatures.values()], [scores[name] for name in signatures]
 
     signatures, resampled = test("bs", _RESAMPLES)
     _, randomised = test("ar", _TRIALS)
@@ -134,12 +135,12 @@ def confidence_intervals(
     places = _places(len(references))
     if len(places) < 2:
         return []
-    chosen, wanted = [hypotheses[place] for place in places], [[references[place] for place in places]]
+    chosen, wanted = (composed([lines[place] for place in places]) for lines in (hypotheses, references))
     metrics = {"BLEU": BLEU(tokenize=bleu_tokenizer(target_language, references), force=True), "chrF": CHRF()}
     intervals = []
     for name, metric in metrics.items():
         try:
-            score = metric.corpus_score(chosen, wanted, n_bootstrap=_RESAMPLES)
+            score = metric.corpus_score(chosen, [wanted], n_bootstrap=_RESAMPLES)
         except TypeError:  # sacrebleu cannot average a score that is 0 in some of the resamples
             continue
         # sacrebleu adds these two attributes to scores that it has resampled.

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from seq2seq.evaluation.metrics import bleu_tokenizer
-from seq2seq.tags import TARGET_TAG
+from seq2seq.evaluation.metrics import bleu_tokenizer, composed
+from seq2seq.tags import TARGET_TAG, language_of
 
 _TAG = re.compile(f"^{TARGET_TAG.pattern} ?")
+_TARGET_TAG = "target tag"
 _LEAST = 5
 """Smaller slices have no score."""
 
@@ -47,12 +48,14 @@ def slice_scores(
     scores = []
     if tags:  # a tag is no word, number or capital of its text
         sources = [_TAG.sub("", source) for source in sources]
-    for name, places in chain(_groups("corpus", corpora), _slices(sources), _groups("target tag", tags)):
+    for name, places in chain(_groups("corpus", corpora), _slices(sources), _groups(_TARGET_TAG, tags)):
         if not _LEAST <= len(places) < len(sources):
             continue
-        chosen, wanted = [hypotheses[place] for place in places], [[references[place] for place in places]]
-        bleu = BLEU(tokenize=tokenizer, force=True).corpus_score(chosen, wanted).score
-        scores.append(Slice(name, len(places), float(bleu), float(CHRF().corpus_score(chosen, wanted).score)))
+        chosen, wanted = (composed([lines[place] for place in places]) for lines in (hypotheses, references))
+        if name.startswith(_TARGET_TAG):
+            tokenizer = bleu_tokenizer(language_of(tags[places[0]]), wanted)
+        bleu = BLEU(tokenize=tokenizer, force=True).corpus_score(chosen, [wanted]).score
+        scores.append(Slice(name, len(places), float(bleu), float(CHRF().corpus_score(chosen, [wanted]).score)))
     return scores
 
 

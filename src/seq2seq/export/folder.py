@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -212,15 +213,16 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
             )
 
 
-def find_export(run: Path, weights: str | None = None) -> Export:
+def find_export(run: Path, weights: str | None = None, checkpoint: str | None = None) -> Export:
     """The export for CTranslate2 in a run directory: the one in full precision, else the only one.
 
-    `weights` is the SHA-256 of the weights that must have been exported.
+    `weights` is the SHA-256 of the weights that must have been exported, and `checkpoint` names them in a hint.
 
     Raises:
         CheckpointError: there is no export or more than one, it is damaged, or it is of another checkpoint.
     """
-    command = f"seq2seq export {run} --format ctranslate2"
+    command = f"seq2seq export {shlex.quote(str(run))} --format ctranslate2"
+    command += f" --checkpoint {shlex.quote(checkpoint)}" if checkpoint else ""
     folder = default_folder(run, "ctranslate2")
     if not is_export(folder):
         exports = sorted(path for path in folder.parent.glob("ctranslate2-*") if is_export(path))
@@ -230,7 +232,7 @@ def find_export(run: Path, weights: str | None = None) -> Export:
             names = ", ".join(path.name for path in exports)
             raise CheckpointError(
                 f"{run} has several exports for CTranslate2: {names}",
-                hint=f"name one: seq2seq translate {exports[0]}",
+                hint=f"name one: seq2seq translate {shlex.quote(str(exports[0]))}",
                 code="export.missing",
             )
         folder = exports[0]

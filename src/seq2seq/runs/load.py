@@ -274,7 +274,7 @@ def _load_export(folder: Path, device: str, checkpoint: str | None, workers: int
         directory = RunDirectory(folder)
         require_transformer_kind(load_run_config(directory).model)
         path = find_checkpoint(directory, checkpoint or "best")
-        export = find_export(folder, _weights(path))
+        export = find_export(folder, _weights(path), checkpoint)
     engine = CTranslate2Engine(export, device=device, workers=workers)
     parallelism = Parallelism(threads=_CALLS_AT_ONCE, call_sentences=_SENTENCES_OF_A_CALL)
     languages = export.config.data.languages

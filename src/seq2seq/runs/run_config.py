@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from seq2seq.atomic_files import write_text
+from seq2seq.atomic_files import read_json_object, write_text
 from seq2seq.checkpoints.manifest import refuse_pickles
 from seq2seq.config import Config, config_to_yaml, load_config
 from seq2seq.config.differences import differences
@@ -17,6 +17,7 @@ from seq2seq.config.yaml import add_comments
 from seq2seq.console import warn
 from seq2seq.data.files import require_local
 from seq2seq.errors import CheckpointError, ConfigError
+from seq2seq.export.folder import MANIFEST, holds_export
 from seq2seq.runs.directory import RunDirectory
 from seq2seq.version import UPDATE
 
@@ -77,6 +78,13 @@ def load_run_config(directory: RunDirectory) -> Config:
     if not directory.config.exists() and any(directory.checkpoints.glob("*")):
         raise CheckpointError(
             f"{directory.config} is missing", hint=f"put a copy of it back; or {_AGAIN}", code="run.damaged"
+        )
+    if not directory.config.exists() and holds_export(directory.path):
+        library = read_json_object(directory.path / MANIFEST).get("library", "another library")
+        raise CheckpointError(
+            f"{directory.path} is not a run directory but an export for {library}",
+            hint="give the run that was exported",
+            code="run.missing",
         )
     if not directory.config.exists():
         raise CheckpointError(

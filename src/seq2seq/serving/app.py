@@ -7,6 +7,7 @@ import base64
 import hashlib
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -205,7 +206,15 @@ class Service:
         return JSONResponse({"status": "the translation has stopped"}, 503)
 
     async def _metrics(self, request: Request) -> Response:
-        figures = {run.name: (run.batcher.waiting, run.batcher.rounds, run.batcher.sentences) for run in self.runs}
+        names = Counter(run.name for run in self.runs)
+        figures = {
+            run.name if names[run.name] == 1 else str(run.loaded.directory.path): (
+                run.batcher.waiting,
+                run.batcher.rounds,
+                run.batcher.sentences,
+            )
+            for run in self.runs
+        }
         return Response(self.metrics.text(figures), media_type="text/plain; version=0.0.4")
 
 

@@ -156,7 +156,8 @@ class Batcher(Generic[Result]):
         except Exception as error:
             if len(taken) > 1:  # only the request with the fault is to fail
                 for one in taken:
-                    self._translate_round([one])
+                    if not one[0].future.done():  # its client has gone, or another sentence of it has failed
+                        self._translate_round([one])
             else:
                 self._finish(taken[0][0], error)
             return

@@ -32,7 +32,7 @@ class Detector:
             language: Counter(gram for text in texts[:_READ] for gram in _grams(text))
             for language, texts in samples.items()
         }
-        self._distinct = len(set().union(*self._counts.values())) + 1 if self._counts else 1
+        self._most = max([1, *(counts.total() for counts in self._counts.values())])
 
     def detect(self, text: str) -> list[Guess]:
         """The languages, likeliest first.
@@ -58,9 +58,13 @@ class Detector:
         ]
 
     def _score(self, counts: Counter[str], grams: Sequence[str]) -> float:
-        """Log probability of the n-grams, with add-one smoothing."""
-        total = math.log(counts.total() + self._distinct)
-        return sum(math.log(counts[gram] + 1) - total for gram in grams)
+        """Log probability of the n-grams, but for a constant.
+
+        Add-one smoothing as of the language with most text: with one for each, little text would make unknown n-grams
+        likelier.
+        """
+        share, unseen = 1 / max(1, counts.total()), 1 / self._most
+        return sum(math.log(counts[gram] * share + unseen) for gram in grams)
 
 
 def _known(counts: Counter[str], grams: Sequence[str]) -> float:

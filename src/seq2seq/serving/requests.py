@@ -128,7 +128,9 @@ def _string(fields: Mapping[str, Any], name: str) -> str:
 
 
 def _number(fields: Mapping[str, Any], name: str, most: int) -> int:
-    value = fields.get(name) or 0
+    value = fields.get(name)
+    if value is None or value == "":
+        return 0
     if isinstance(value, str) and value.isdecimal() and len(value) < 9:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
@@ -137,10 +139,10 @@ def _number(fields: Mapping[str, Any], name: str, most: int) -> int:
 
 
 def _flag(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(name) or False
-    text = value.lower() if isinstance(value, str) else ""
-    if value is True or text in _TRUE:
+    value = fields.get(name, False)
+    text = "" if value is None else str(value).lower() if isinstance(value, (str, bool, int)) else None
+    if text in _TRUE:
         return True
-    if value is False or text in _FALSE:
+    if text in _FALSE:
         return False
     raise Refusal(400, f"{name} must be true or false")

@@ -73,8 +73,9 @@ def started(runs: Sequence[ServedRun], limits: Limits, access: Access) -> Genera
     check_directions(runs)
     samples: dict[str, list[str]] = {}
     for run in runs:
-        for direction in run.directions():
-            samples.setdefault(direction.source, []).extend(source for source, _ in run.loaded.held_out_pairs())
+        samples.setdefault(run.loaded.config.data.source_language, []).extend(
+            source for source, _ in run.loaded.held_out_pairs()
+        )
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(closing(run))
