@@ -1,8 +1,8 @@
-"""Language codes in the names of files."""
+"""Language codes as they are written: codes, and names of files and columns."""
 
 import pytest
 
-from seq2seq.languages import language_of_file
+from seq2seq.languages import language_of, language_of_column, language_of_file
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ from seq2seq.languages import language_of_file
         ("a.jp", "ja"),
         ("a.xx", "xx"),
         ("my_new.txt", ""),
+        ("my_run.txt", ""),
+        ("train_deu.txt", "de"),
         ("en.txt", "en"),
         ("corpus", ""),
     ],
@@ -26,3 +28,24 @@ from seq2seq.languages import language_of_file
 def test_language_of_a_file(name: str, language: str) -> None:
     """`c.txt.GZ` was taken for the language `gz`, and `train_zh.txt` for none."""
     assert language_of_file(name) == language
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("eng", "en"),
+        ("deu_Latn", "de"),
+        ("translation.jpn", "ja"),
+        ("Deutsch", "de"),
+        ("日本語", "ja"),
+        ("हिन्दी", "hi"),
+    ],
+)
+def test_language_of_a_column(name: str, language: str) -> None:
+    """Codes of three letters and native names were those of no language."""
+    assert language_of_column(name) == language
+
+
+@pytest.mark.parametrize(("code", "language"), [("eng", "en"), ("ger", "de"), ("zho_Hans", "zh"), ("gsw", "gsw")])
+def test_language_of_a_code(code: str, language: str) -> None:
+    assert language_of(code) == language

@@ -10,14 +10,14 @@ from seq2seq.languages import WITHOUT_SPACES
 # Chinese, Japanese, Thai and others write no space between a URL and the word after it, Korean none before a particle.
 _ATTACHED = rf"{WITHOUT_SPACES}\u1100-\u11ff\u3131-\u318e\ua960-\ua97f\uac00-\ud7fb"
 _WIDE_SIGNS = r"\u3001-\u3004\u3008-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
-_MARKS = "".join(chr(code) for code in range(0x300, 0x1D00) if unicodedata.category(chr(code))[0] == "M")
+MARKS = "".join(chr(code) for code in range(0x300, 0x1D00) if unicodedata.category(chr(code))[0] == "M")
 """Combining marks, which are no `\\w` to regular expressions."""
 _MAIL = r"0-9A-Za-z_\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0370-\u0373\u0388-\u0481\u048a-\u052f-"
 """Latin, Greek and Cyrillic letters, digits, `_` and `-`."""
 _KINDS = {
     # Such letters belong to a URL at the beginning of a part: `/wiki/東京`.
-    "urls": rf"(?:(?:https?|ftps?|file)://|www\.)(?:[^\s<>\"{_ATTACHED}{_WIDE_SIGNS}]|(?<=[/=#?&_])[{_ATTACHED}{_MARKS}]+)+"
-    rf"(?<=[\w/#=&%~{_MARKS}-])",
+    "urls": rf"(?:(?:https?|ftps?|file)://|www\.)(?:[^\s<>\"{_ATTACHED}{_WIDE_SIGNS}]|(?<=[/=#?&_])[{_ATTACHED}{MARKS}]+)+"
+    rf"(?<=[\w/#=&%~{MARKS}-])",
     # Bounded as by RFC 5321: a long word would take quadratic time.
     "emails": rf"[.+{_MAIL}]{{1,64}}@[{_MAIL}]{{1,63}}(?:\.[{_MAIL}]{{1,63}})+",
     # {name}, {{ name }}, ${name}, {0:.2f}; %s, %d, %5.2f, %(name)s, %1$s, %lu, %@

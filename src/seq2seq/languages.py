@@ -16,22 +16,26 @@ ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml
 no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg sh si sk sl sm sn so sq sr ss st su sv sw
 ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
 """
+# The codes of ISO 639-3 for the same languages, in the same order.
+_ISO_639_3 = """
+aar abk ave afr aka amh arg ara asm ava aym aze bak bel bul bih bis bam ben bod bre bos cat che cha cos cre ces chu
+chv cym dan deu div dzo ewe ell eng epo spa est eus fas ful fin fij fao fra fry gle gla glg grn guj glv hau heb hin
+hmo hrv hat hun hye her ina ind ile ibo iii ipk ido isl ita iku jpn jav kat kon kik kua kaz kal khm kan kor kau kas
+kur kom cor kir lat ltz lug lim lin lao lit lub lav mlg mah mri mkd mal mon mar msa mlt mya nau nob nde nep ndo nld
+nno nor nbl nav nya oci oji orm ori oss pan pli pol pus por que roh run ron rus kin san srd snd sme sag hbs sin slk
+slv smo sna som sqi srp ssw sot sun swe swa tam tel tgk tha tir tuk tgl tsn ton tur tso tat twi tah uig ukr urd uzb
+ven vie vol wln wol xho yid yor zha zho zul
+"""
 _CODES = frozenset(_ISO_639_1.split())
-# Other codes for the languages whose scores need another tokenizer. `kr` is Kanuri in ISO 639-1, but the country code
-# of Korea is meant far more often.
-_OTHER_CODES = {
-    **dict.fromkeys(("zho", "chi", "cmn", "yue", "wuu", "cn", "tw", "hk"), "zh"),
-    **dict.fromkeys(("jpn", "jp"), "ja"),
-    **dict.fromkeys(("kor", "kr"), "ko"),
-    "tha": "th",
-    "lao": "lo",
-    "khm": "km",
-    "mya": "my",
-    "bur": "my",
-    "bod": "bo",
-    "tib": "bo",
-    "dzo": "dz",
-}
+# Bibliographic codes, and those of countries. `kr` is Kanuri in ISO 639-1, but Korea is meant far more often.
+_OTHERS = """
+chi:zh cmn:zh yue:zh wuu:zh cn:zh tw:zh hk:zh jp:ja kr:ko bur:my tib:bo cze:cs dut:nl fre:fr ger:de gre:el ice:is per:fa
+rum:ro slo:sk wel:cy alb:sq arm:hy baq:eu geo:ka mac:mk mao:mi may:ms
+"""
+_OTHER_CODES = dict(zip(_ISO_639_3.split(), _ISO_639_1.split(), strict=True))
+_OTHER_CODES |= dict(pair.split(":") for pair in _OTHERS.split())
+_WORDS = "bel ben cat dan div ell est ful her hun ice ina lin lit mac mar may mon pan per run sin sun ton"
+"""Codes that are words, too, as in `my_run`."""
 # English names, and codes in common use that ISO 639 does not have, for suggestions.
 _NAMED = """
 afrikaans:af albanian:sq amharic:am arabic:ar armenian:hy azerbaijani:az basque:eu belarusian:be bengali:bn bosnian:bs
@@ -43,7 +47,10 @@ maltese:mt mandarin:zh marathi:mr mongolian:mn nepali:ne norwegian:no pashto:ps 
 punjabi:pa romanian:ro russian:ru serbian:sr sinhala:si slovak:sk slovenian:sl somali:so spanish:es swahili:sw
 swedish:sv tajik:tg tamil:ta telugu:te thai:th tibetan:bo turkish:tr turkmen:tk ukrainian:uk urdu:ur uzbek:uz
 vietnamese:vi welsh:cy yoruba:yo zulu:zu
-deutsch:de français:fr español:es cz:cs dk:da gr:el se:sv vn:vi ua:uk gb:en us:en br:pt at:de ir:fa
+deutsch:de français:fr español:es italiano:it português:pt nederlands:nl polski:pl čeština:cs svenska:sv dansk:da
+norsk:no suomi:fi magyar:hu română:ro türkçe:tr русский:ru українська:uk ελληνικά:el עברית:he العربية:ar فارسی:fa
+हिन्दी:hi हिंदी:hi বাংলা:bn ไทย:th 中文:zh 汉语:zh 日本語:ja 한국어:ko englisch:en französisch:fr spanisch:es anglais:en
+allemand:de inglés:en alemán:de cz:cs dk:da gr:el se:sv vn:vi ua:uk gb:en us:en br:pt at:de ir:fa
 """
 _NAMES = dict(pair.split(":") for pair in _NAMED.split())
 _CODE = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{1,8})*")
@@ -121,17 +128,19 @@ def language_of_file(path: str) -> str:
     if not (match := _ENDING.fullmatch(name)):
         return ""
     code = match[2].lower()
-    known = code in _CODES or code in _OTHER_CODES
+    known = code in _CODES or (code in _OTHER_CODES and code not in _WORDS.split())
     return language_of(code) if known else code if match[1] == "." else ""
 
 
 def language_of_column(name: str) -> str | None:
-    """Language code (ISO 639-1) in the name of a column: `en` of `en-US`, `translation.en` or `English`."""
+    """Language code (ISO 639-1) in the name of a column: `en` of `en-US`, `eng`, `translation.en` or `English`."""
     last = name.strip().rpartition(".")[2].casefold()
     code = re.split(r"[-_]", last)[0]
     if code in _CODES:
         return code
-    return _NAMES.get(last) if len(last) > 3 else None
+    if len(code) == 3 and code in _OTHER_CODES:
+        return _OTHER_CODES[code]
+    return _NAMES.get(last) if len(last) > 3 or not last.isascii() else None
 
 
 def script_of(lines: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from seq2seq.fixed_text import MARKS
 from seq2seq.languages import language_of_column
 
 _MOST = 0.9
@@ -25,7 +26,7 @@ TARGET_NAMES = ("target", "tgt", "trg", "target_text", "target_sentence", "outpu
 _NAMES = frozenset([*SOURCE_NAMES, *TARGET_NAMES, "id", "text", "sentence", "label", "score", "license", "url"])
 """Other names of columns."""
 
-_NAME = re.compile(r"[^\W\d][\w .-]{0,30}")
+_NAME = re.compile(rf"[^\W\d][\w .{MARKS}-]{{0,30}}")
 
 
 def names_source(name: str) -> bool:
@@ -38,8 +39,8 @@ def names_source(name: str) -> bool:
 def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Whether the cells of a first row are names of columns; `rows` are the rows below it.
 
-    Two of them must be known, such as `en` and `source`. One is enough if the other is a code of three letters, and
-    the texts below are longer: `en` and `yor`.
+    Two of them must be known, such as `en` and `source`. Codes of three letters, which may be words, are enough if at
+    least one is known and the texts below are longer: `en` and `yor`, `eng` and `deu`.
     """
     names = [cell.strip() for cell in first]
     while names and not names[-1]:
@@ -49,7 +50,8 @@ def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     known = sum(map(_is_known, names))
     lengths = [len(cell) for row in rows for cell in row]
     codes = sum(_is_known(name) or re.fullmatch("[a-z]{3}", name) is not None for name in names)
-    return known >= 2 or (known == 1 and codes == len(names) > 1 and sum(lengths) > 12 * len(lengths))
+    is_any_known = known == 1 or any(map(language_of_column, names))
+    return known >= 2 or (is_any_known and codes == len(names) > 1 and sum(lengths) > 12 * len(lengths))
 
 
 def _is_known(name: str) -> bool:
@@ -59,8 +61,8 @@ def _is_known(name: str) -> bool:
 
 def _is_language(name: str) -> bool:
     # Single words alone: the language of `translation.en` is known, too, but not as the name of a column.
-    is_word = re.fullmatch(r"[^\W\d_]+([-_][a-z]{2,4})?", name.casefold()) is not None
-    return is_word and language_of_column(name) is not None
+    is_word = re.fullmatch(rf"(?:[^\W\d_]|[{MARKS}])+([-_][a-z]{{2,4}})?", name.casefold()) is not None
+    return is_word and re.match(r"[a-z]{3}(?![a-z])", name) is None and language_of_column(name) is not None
 
 
 def kind_of_column(cells: Sequence[str]) -> str | None:
