@@ -82,6 +82,9 @@ def test_the_config_reads_both_corpora(
     assert [source.tag for source in data.train] == [None, "BT"]
     assert (data.train[0].source, data.train[0].target) == (own.train[0].target, own.train[0].source)
     assert (data.source_language, data.target_language, data.holdout) == ("de", "en", own.holdout)
+    assert own.holdout
+    outcome = seq2seq("backtranslate", transformer, mono[0], "-o", "untagged", "--tag", "none")
+    assert (outcome.code, "synthetic ones would be among them" in outcome.err) == (2, True)
     outcome = seq2seq("data", "prepare", "bt.yaml", "tokenizer.vocabulary_size=400", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["corpora"][1] == len(lines_of(tmp_path / "bt.en"))

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.config import Config, load_config
+from seq2seq.config.sources import TextSource
+from seq2seq.data.order import Mixture
 from seq2seq.errors import DataError
 from seq2seq.synthesis.back_translation import BLANK, add_noise
 from seq2seq.synthesis.filters import FilterOptions, PairFilter
@@ -105,7 +107,7 @@ def test_the_worst_share_is_dropped(tmp_path: Path) -> None:
 def recipe_of(data: str, folder: Path, tag: str | None = "BT", weight: float = 0.5) -> tuple[str, Config]:
     (folder / "run.yaml").write_text(f"data: {data}\n", encoding="utf-8")
     text = mixed_config(
-        load_config([folder / "run.yaml"]), ("bt.de", "bt.en"), tag=tag, weight=weight, pairs=400, genuine_pairs=200
+        load_config([folder / "run.yaml"]), ("bt.de", "bt.en"), tag=tag, weight=weight, pairs=400, genuine=[75, 50]
     )
     (folder / "recipe.yaml").write_text(text, encoding="utf-8")
     return text, load_config([folder / "recipe.yaml"])
@@ -122,7 +124,9 @@ def test_recipes_exchange_the_sides_of_every_kind_of_corpus(tmp_path: Path) -> N
     assert second.reverse
     assert (third.source, third.target, third.tag, third.weight) == ("bt.de", "bt.en", "BT", 0.5)
     assert (config.data.valid[0].source, config.data.source_language) == ("v.de", "de")
-    assert text.startswith("# 400 synthetic pairs, 50% of what is read, beside 200 genuine ones.")
+    assert text.startswith(
+        "# 400 synthetic pairs, 50% of what is read, beside 125 genuine ones."
+    )  # 200 and 2 * 75 + 50
 
 
 def test_a_corpus_without_another_direction_is_left_to_the_reader(tmp_path: Path) -> None:
@@ -136,8 +140,21 @@ def test_a_corpus_without_another_direction_is_left_to_the_reader(tmp_path: Path
 
 
 def test_synthetic_pairs_do_not_outweigh_the_genuine_ones() -> None:
-    assert balanced_weight(141_603, 29_000) == 0.205
-    assert balanced_weight(100, 29_000) == balanced_weight(100, 0) == balanced_weight(0, 5) == 1.0
+    run = Config()
+    run = run.model_copy(update={"data": run.data.model_copy(update={"train": (TextSource(source="a", target="b"),)})})
+    assert balanced_weight(run, 141_603, [29_000]) == 0.205
+    assert balanced_weight(run, 100, [29_000]) == balanced_weight(run, 100, []) == balanced_weight(run, 0, [5]) == 1.0
+
+
+def test_weights_and_temperature_of_the_genuine_corpora_count(tmp_path: Path) -> None:
+    """The sampler draws in proportion to weight * pairs^(1/temperature); the weight was that of equal ones."""
+    corpora = [TextSource(source="a", target="b", weight=0.5), TextSource(source="c", target="d", weight=4.0)]
+    run = Config()
+    data = run.data.model_copy(update={"train": tuple(corpora), "temperature": 2.0})
+    run = run.model_copy(update={"data": data})
+    weight = balanced_weight(run, 90_000, [10_000, 400])
+    drawn = Mixture.of([10_000, 400, 90_000], [0.5, 4.0, weight], 2.0).draws
+    assert drawn[2] == pytest.approx(sum(drawn[:2]), rel=0.01)
 
 
 @pytest.mark.parametrize("count", ["Infinity", "NaN", '"x"', "[]", "[" * 100_000])

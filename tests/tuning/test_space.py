@@ -61,6 +61,7 @@ def test_odd_lists_are_refused(overrides: list[str]) -> None:
         ["tokenizer.kind=char", "training.batch_size=auto", "model.dropout=0.55"],
         ["training.batch_size=1", "training.max_steps=1", "tokenizer.vocabulary_size=8"],
         ["model.kind=gru", "model.hidden_size=6", "model.num_heads=1", "training.init_from=runs/x"],
+        ["model.hidden_size=8", "model.ff_size=8", "model.num_heads=4"],
     ],
 )
 def test_the_space_of_a_config_is_valid_and_holds_the_config(settings: list[str]) -> None:
@@ -95,6 +96,17 @@ def test_every_trial_comes_once_the_config_first(sampler: Sampler) -> None:
     assert found[0] == (1, 0)
     assert sorted(found) == [(rate, width) for rate in range(3) for width in range(2)]
     assert found == drawn(sampler, SPACE), "a search that was stopped goes on with the same trials"
+
+
+def test_a_grid_of_any_size_is_walked_one_by_one() -> None:
+    """The whole product was listed for each trial."""
+    space = [Dimension(str(number), ("a", "b"), ((), (f"{number}=b",)), 0) for number in range(60)]
+    tried: list[Point] = [(0,) * 60]
+    for number in range(1, 9):
+        choice = next_choice("grid", space, tried, tried, 1)
+        assert choice is not None
+        assert int("".join(map(str, choice)), 2) == number
+        tried.append(choice)
 
 
 def test_random_trials_stay_near_the_config_and_depend_on_the_seed() -> None:
@@ -153,6 +165,7 @@ def test_given_values_are_the_space() -> None:
         (["data.holdout=5", "model.dropout=0.1,big"], "config.value"),
         (["model.dropout=0.1,0.2"], "config.no-data"),
         (["data.holdout=5", "training.budget_minutes=1,2"], "usage.conflict"),
+        (["data.holdout=5", "model.dropout=0.1,1e-1"], "usage.value"),
     ],
 )
 def test_mistakes_are_told_before_the_first_trial(overrides: list[str], code: str) -> None:

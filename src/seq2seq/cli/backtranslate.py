@@ -120,6 +120,14 @@ def backtranslate(
     making = Method(method, beam_size, top_k, temperature, seed)
     loading = LoadOptions(device, threads, checkpoint, precision, workers, shortlist=shortlist)
     loaded = loading.load(run, before_text=True)
+    if tag == "none" and loaded.config.data.holdout:
+        raise UsageError(
+            f"{run} holds out {loaded.config.data.holdout:,} pairs for validation and test (data.holdout), and without "
+            "a tag synthetic ones would be among them",
+            where="--tag",
+            hint="leave out --tag none",
+            code="usage.conflict",
+        )
     limits = FilterOptions(drop_worst=drop_worst, max_ratio=max_ratio)
     if min_score is not None:
         limits = limits._replace(min_score=min_score)
@@ -204,18 +212,16 @@ def _report(
     data = loaded.config.data
     record = loaded.directory.load_data_record()
     sizes = () if record is None else record.corpora
-    genuine = sum(size for size, corpus in zip(sizes, data.train, strict=False) if corpus.tag is None)
+    genuine = [size for size, corpus in zip(sizes, data.train, strict=False) if corpus.tag is None]
     source, target, receipt = map(str, copy_paths(output, (data.target_language, data.source_language)))
     if weight is None:
-        weight = balanced_weight(counts.kept, genuine)
-    text = mixed_config(
-        loaded.config, (source, target), tag=tag, weight=weight, pairs=counts.kept, genuine_pairs=genuine
-    )
+        weight = balanced_weight(loaded.config, counts.kept, genuine)
+    text = mixed_config(loaded.config, (source, target), tag=tag, weight=weight, pairs=counts.kept, genuine=genuine)
     config = f"{output}.yaml"
     write_text(Path(config), text)
     if as_json:
         files = {"source": source, "target": target, "receipt": receipt, "config": config}
-        facts = {**counts.as_dict(), "tag": tag, "weight": weight, "genuine": genuine, "files": files}
+        facts = {**counts.as_dict(), "tag": tag, "weight": weight, "genuine": sum(genuine), "files": files}
         typer.echo(json.dumps(facts, ensure_ascii=False))
         return
     if quiet:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seq2seq.config import Config
+from seq2seq.config.settings import DataSettings
 from seq2seq.config.sources import BuiltinSource, Source, TmxSource, XliffSource
 from seq2seq.config.yaml import write_yaml
 
@@ -17,7 +18,7 @@ def mixed_config(
     tag: str | None,
     weight: float,
     pairs: int,
-    genuine_pairs: int,
+    genuine: Sequence[int],
 ) -> str:
     """YAML of the data of a training in the direction opposite to a run's.
 
@@ -29,7 +30,7 @@ def mixed_config(
         tag: before each synthetic source.
         weight: of the synthetic corpus.
         pairs: size of the synthetic corpus.
-        genuine_pairs: size of the run's own corpora without a tag.
+        genuine: sizes of the run's own corpora without a tag.
     """
     data = run.data
     exchanged = {split: _exchanged(getattr(data, split)) for split in ("train", "valid", "test")}
@@ -46,16 +47,27 @@ def mixed_config(
     tree |= data.model_dump(mode="json", include={"temperature", "cleaning", "errors"}, exclude_defaults=True)
     if data.holdout:
         tree |= {"seed": data.seed, "holdout": data.holdout}
-    share = pairs * weight / (pairs * weight + genuine_pairs) if exchanged["train"] else 1.0
-    head = f"# {pairs:,} synthetic pairs, {share:.0%} of what is read, beside {genuine_pairs:,} genuine ones.\n"
+    drawn, drawn_genuine = weight * pairs ** (1 / data.temperature), _genuine_draws(data, genuine)
+    share = drawn / (drawn + drawn_genuine) if drawn_genuine else 1.0
+    head = f"# {pairs:,} synthetic pairs, {share:.0%} of what is read, beside {sum(genuine):,} genuine ones.\n"
     if not exchanged["train"]:
         head = f"# {pairs:,} synthetic pairs. Add the genuine corpora to data.train.\n"
     return head + write_yaml({"data": tree})
 
 
-def balanced_weight(pairs: int, genuine_pairs: int) -> float:
-    """Weight with which synthetic pairs are read as often as genuine ones if they are more numerous; else 1."""
-    return float(f"{min(1.0, genuine_pairs / pairs):.3g}") if pairs and genuine_pairs else 1.0
+def balanced_weight(run: Config, pairs: int, genuine: Sequence[int]) -> float:
+    """Weight with which as much synthetic text is read as genuine text, if there is more of it; else 1.
+
+    `genuine` are the sizes of the run's own corpora without a tag.
+    """
+    drawn = _genuine_draws(run.data, genuine)
+    return float(f"{min(1.0, drawn / pairs ** (1 / run.data.temperature)):.3g}") if pairs and drawn else 1.0
+
+
+def _genuine_draws(data: DataSettings, sizes: Sequence[int]) -> float:
+    """What the corpora without a tag are drawn in proportion to, in all; see `data.order.Mixture.of`."""
+    weights = [corpus.weight for corpus in data.train if corpus.tag is None]
+    return float(sum(weight * size ** (1 / data.temperature) for weight, size in zip(weights, sizes, strict=False)))
 
 
 def _exchanged(sources: Sequence[Source]) -> list[dict[str, Any]] | None:

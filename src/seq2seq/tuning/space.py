@@ -116,14 +116,25 @@ def changes_vocabulary(key: str) -> bool:
 
 
 def given_space(config: Config, lists: Sequence[tuple[str, list[str]]], read: Callable[[str], Any]) -> list[Dimension]:
-    """The space of `key=a,b,c`; `read` parses a value as a config does."""
+    """The space of `key=a,b,c`; `read` parses a value as a config does.
+
+    Raises:
+        UsageError: two values are equal, such as 0.1 and 1e-1.
+    """
     tree = config.model_dump(mode="json")
     space = []
     for key, values in lists:
         now: Any = tree
         for part in key.split("."):
             now = now.get(part) if isinstance(now, dict) else None
-        equal = [index for index, value in enumerate(values) if read(value) == now]
+        parsed = [read(value) for value in values]
+        if repeated := [value for index, value in enumerate(values) if parsed[index] in parsed[:index]]:
+            raise UsageError(
+                f"{key}={','.join(values)} has {repeated[0]} twice, in other words",
+                hint=f"{key}={','.join(value for value in values if value not in repeated)}",
+                code="usage.value",
+            )
+        equal = [index for index, value in enumerate(parsed) if value == now]
         settings = tuple((f"{key}={value}",) for value in values)
         space.append(Dimension(key, tuple(values), settings, equal[0] if equal else None))
     return space
@@ -185,13 +196,14 @@ def _model_sizes(config: Config) -> Dimension:
     """Three quarters, all and five quarters of the widths, in steps that the heads divide."""
     model = config.model
     keys = ("hidden_size", "ff_size") if model.kind == "transformer" else ("hidden_size", "embedding_size")
-    settings: list[tuple[str, ...]] = []
-    for factor in (0.75, 1.0, 1.25):
-        of = 2 * model.num_heads
+    of = 2 * model.num_heads
+    settings: dict[str, tuple[str, ...]] = {"100%": ()}
+    for label, factor in (("75%", 0.75), ("125%", 1.25)):
         sizes = {key: max(of, of * round(factor * getattr(model, key) / of)) for key in keys}
-        settings.append(() if factor == 1.0 else tuple(f"model.{key}={value}" for key, value in sizes.items()))
-    labels = ("75%", "100%", "125%")
-    return Dimension("model.size", labels, tuple(settings), 1)
+        if any(value != getattr(model, key) for key, value in sizes.items()):  # a tiny model has no smaller steps
+            settings[label] = tuple(f"model.{key}={value}" for key, value in sizes.items())
+    labels = sorted(settings, key=lambda label: int(label[:-1]))
+    return Dimension("model.size", tuple(labels), tuple(settings[label] for label in labels), labels.index("100%"))
 
 
 def choose_sampler(wanted: Sampler, space: Sequence[Dimension], fitting: int) -> Sampler:
@@ -239,8 +251,10 @@ def next_choice(
                 return found
     if sampler == "grid" or size(space) <= 4 * len(tried):
         choices = product(*(range(len(dimension.settings)) for dimension in space))  # the last one runs fastest
-        left = [choice for choice in choices if choice not in known]
-        return None if not left else left[0] if sampler == "grid" else generator.choice(left)
+        left = (choice for choice in choices if choice not in known)
+        if sampler == "grid":
+            return next(left, None)
+        return generator.choice(rest) if (rest := list(left)) else None
     for _ in range(_TRIES):
         choice = tuple(
             dimension.first if generator.random() < _KEPT else generator.randrange(len(dimension.settings))
