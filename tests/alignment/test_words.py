@@ -96,4 +96,10 @@ def test_cut_text_keeps_its_words(tokenizers: TokenizerPair) -> None:
     assert not whole.cut
     assert found.words == whole.words
     assert found.pieces == whole.pieces[:2]
-    torch.testing.assert_close(found.shares, whole.shares[:2])
+    width = found.shares.shape[1]
+    torch.testing.assert_close(found.shares, whole.shares[:2, :width])
+    assert not whole.shares[:2, width:].any()
+    # Words times pieces were held in memory, and words times words.
+    (long,) = Segmenter(tokenizers.source).segment([f"{TEXT[0]} " * 20_000], 4)
+    assert len(long.words) == 20_000 * len(whole.words)
+    assert long.shares.shape[1] <= 4

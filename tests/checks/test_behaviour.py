@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seq2seq.checks.behaviour import Summary, check_behaviour, summaries
+from seq2seq.checks.behaviour import Summary, _copies, _longest_word, _similarity, check_behaviour, summaries
 from seq2seq.config import Config
 from seq2seq.errors import DataError
 
@@ -83,3 +83,10 @@ def test_loops_are_found() -> None:
 def test_a_run_without_validation_set() -> None:
     with pytest.raises(DataError, match="no validation set"):
         behaviour(str, [])
+
+
+def test_a_word_keeps_its_marks() -> None:
+    """A word of Hindi was several, cut at its vowels."""
+    assert _copies("हिन्दी हिन्दी में") == 2
+    assert _similarity("हिन्दी में", "हिन्दी मे") == 0.5
+    assert _longest_word("में हिन्दी") == "हिन्दी"

@@ -72,7 +72,8 @@ class PairAttention(NamedTuple):
         if not words:
             return AttentionMatrix([*self.source.pieces, end], [*self.target.pieces, end], weights)
         rows, columns = _with_end(_parts(self.target.shares)), _with_end(self.source.shares)
-        return AttentionMatrix([*self.source.words, end], [*self.target.words, end], rows.T @ weights @ columns)
+        source, target = (side.words[: side.shares.shape[1]] for side in (self.source, self.target))
+        return AttentionMatrix([*source, end], [*target, end], rows.T @ weights @ columns)
 
     def links(self, options: AlignmentOptions) -> Alignment:
         """Each target word with the source word of the highest weight."""

@@ -31,7 +31,7 @@ class Segments(NamedTuple):
     words: list[str]
     """Separated by white space; a target tag (`<2de>`) at the beginning is not a word."""
     shares: Float[Tensor, "P W"]
-    """Share of each word in each piece. Rows sum to 1, or to 0 for the pieces of a tag."""
+    """Share of each word in each piece, up to the last word that has one. Rows sum to 1, or to 0 for those of a tag."""
     cut: bool = False
     """Whether the text was truncated."""
 
@@ -66,19 +66,23 @@ class Segmenter:
 
     def _match(self, ids: list[int], words: list[str], sizes: dict[str, int]) -> Segments:
         pieces = self.tokenizer.pieces(ids)
-        rows = [[0.0] * len(words) for _ in pieces]
+        found: list[tuple[int, int, float]] = []
         ends = list(accumulate(sizes[word] for word in words))
         place = word = 0
-        for row, piece in zip(rows, pieces, strict=True):
+        for row, piece in enumerate(pieces):
             size = _size(piece)
             # A piece without text, such as a single space, belongs to the word after it.
             while word < len(words) - 1 and ends[word] <= place:
                 word += 1
             end = place + size
-            for column, share in _overlaps(place, end, ends, word):
-                row[column] = share
+            found += [(row, column, share) for column, share in _overlaps(place, end, ends, word)]
             place = end
-        shares = torch.tensor(rows, dtype=torch.float32).view(len(pieces), len(words))
+        # A text that is cut may have far more words than pieces.
+        width = 1 + max((column for _, column, _ in found), default=len(words) - 1)
+        shares = torch.zeros(len(pieces), width)
+        if found:
+            rows, columns, parts = zip(*found, strict=True)
+            shares[list(rows), list(columns)] = torch.tensor(parts)
         if words and words[0] in self._tags:
             return Segments(ids, pieces, words[1:], shares[:, 1:])
         return Segments(ids, pieces, words, shares)

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from seq2seq.data.augment import misspell
 from seq2seq.decoding.segmentation import join_sentences
 from seq2seq.errors import DataError
-from seq2seq.fixed_text import is_blank
+from seq2seq.fixed_text import MARKS, is_blank
 from seq2seq.languages import WITHOUT_SPACES, language_of
 from seq2seq.letter_case import lowercase, titlecase, uppercase
 from seq2seq.runs.loaded_run import LoadedRun
@@ -24,8 +24,8 @@ Verdict = Literal["kept", "altered", "lost"]
 
 _KEPT, _ALTERED = 0.8, 0.4
 """Least similarity of words to the expected output for each verdict."""
-_WORD = re.compile(r"\w+")
-_UNIT = re.compile(rf"[{WITHOUT_SPACES}]|[^\W{WITHOUT_SPACES}]+")
+_WORD = re.compile(rf"[\w{MARKS}]+")
+_UNIT = re.compile(rf"[{WITHOUT_SPACES}][{MARKS}]*|(?:[^\W{WITHOUT_SPACES}]|[{MARKS}])+")
 """A word, or a character of a script without spaces between words."""
 _SHORTEST, _LONGEST = 3, 15
 """Words of the sentences that inputs are made of, where there are such sentences."""

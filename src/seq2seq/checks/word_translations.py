@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from seq2seq.data.files import Pair
+from seq2seq.fixed_text import MARKS
 from seq2seq.languages import WITHOUT_SPACES
 
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 """Distances at which the translation of a misaligned line is searched."""
 
 _REACH = max(SHIFTS)
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(rf"[\w{MARKS}]+")
 _UNSPACED = re.compile(f"[{WITHOUT_SPACES}]")
 _BIGRAM = re.compile(f"(?=([{WITHOUT_SPACES}]{{2}}))")
 """Two letters of a script without spaces, in place of a word."""
