@@ -1,6 +1,6 @@
 """Check of a parallel corpus in three passes: lengths and a sample, alignment, every pair.
 
-Memory for each pair is 15 bytes of figures and a hash; the text itself is never held.
+Memory for each pair is some 150 bytes: its hash, and its figures, several times for a moment; text is never held.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class _FirstPass:
         The shift is 0 where a target belongs to a pair of a block, so that its own source has no translation.
         """
         source, target = (np.frombuffer(side, dtype=np.uint32).astype(np.float64) for side in self.lengths)
-        translated = {shift: np.frombuffer(counts, dtype=np.uint8).astype(np.float64) for shift, counts in hits.items()}
+        translated = {shift: np.frombuffer(counts, dtype=np.uint8) for shift, counts in hits.items()}
         blocks = model.misaligned(source, target, translated)
         shifts = {number: block.shift for block in blocks for number in range(block.first, block.last + 1)}
         for block in blocks:

@@ -7,7 +7,7 @@ are estimated robustly, so that faults do not hide themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from seq2seq.checks.word_translations import SHIFTS
 
 Numbers = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.uint8]
 
 _BINS = 12
 _LEAST_SPREAD = 0.08
@@ -86,7 +87,7 @@ class LengthModel:
         far = np.abs(self.deviations(source, target)) > _OUTLIER
         return np.asarray(far & (np.abs(_log_ratio(source, target) - self.median) > _OUTLIER_RATIO))
 
-    def misaligned(self, source: Numbers, target: Numbers, hits: Mapping[int, Numbers]) -> list[Block]:
+    def misaligned(self, source: Numbers, target: Numbers, hits: Mapping[int, Counts]) -> list[Block]:
         """Blocks of pairs that fit far better with a target some lines further on or back, by cumulative sums.
 
         `hits` are the numbers of translated words of each pair, by shift. Blocks do not overlap. About ten lines are
@@ -94,21 +95,24 @@ class LengthModel:
         """
         here = np.minimum(self.deviations(source, target) ** 2, 16)
 
-        def blocks(shift: int, words: Numbers | float, least: float) -> list[Block]:
+        def blocks(shift: int, words: npt.NDArray[np.int16] | int, least: float) -> list[Block]:
             if len(source) <= abs(shift):
                 return []
             begin, end = max(0, -shift), len(source) - max(0, shift)
             there = np.minimum(self.deviations(source[begin:end], target[begin + shift : end + shift]) ** 2, 16)
             gains = np.pad((here[begin:end] - there) / 2, (begin, len(source) - end)) + _WORD_GAIN * words
             gains = np.clip(gains, -_LARGEST_GAIN, _LARGEST_GAIN)[begin:end] - _DRIFT
-            return _segments(gains.tolist(), begin, shift, least)
+            return _segments(gains.data, begin, shift, least)
 
-        chance = max((block.evidence for shift in _CHANCE for block in blocks(shift, 0.0, 0.0)), default=0.0)
+        chance = max((block.evidence for shift in _CHANCE for block in blocks(shift, 0, 0.0)), default=0.0)
         least = max(_EVIDENCE, _BEYOND_CHANCE * chance)
-        found = [block for shift in SHIFTS for block in blocks(shift, hits[shift] - hits[0], least)]
+        found = [block for shift in SHIFTS for block in blocks(shift, hits[shift].astype(np.int16) - hits[0], least)]
         kept: list[Block] = []
+        is_taken = np.zeros(len(source), dtype=np.bool_)
         for block in sorted(found, key=lambda block: -block.evidence):
-            if all(block.last < other.first or block.first > other.last for other in kept):
+            lines = slice(block.first, block.last + 1)
+            if not is_taken[lines].any():
+                is_taken[lines] = True
                 kept.append(block)
         return sorted(kept)
 
@@ -117,7 +121,7 @@ def _log_ratio(source: Numbers, target: Numbers) -> Numbers:
     return np.asarray(np.log((target + 3) / (source + 3)))
 
 
-def _segments(gains: Sequence[float], offset: int, shift: int, least: float) -> list[Block]:
+def _segments(gains: Iterable[float], offset: int, shift: int, least: float) -> list[Block]:
     """Segments with a sum above `least`: each begins where the sum leaves 0, and ends at its peak."""
     found: list[Block] = []
     total = peak = 0.0
