@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from xml.parsers import expat
 
@@ -43,6 +43,11 @@ class _Element(NamedTuple):
     def local(self) -> str:
         """Name without the prefix of its namespace."""
         return self.name.rpartition(":")[2]
+
+    @property
+    def number(self) -> str:
+        """Number of a segment; empty for a text that is not divided into segments."""
+        return self.attributes.get("mid", "")
 
 
 class _Edit(NamedTuple):
@@ -178,45 +183,45 @@ class _Edits:
         return element._replace(end=end, after=after)
 
     def _translate(self, unit: _Element, source: _Element) -> None:
-        """Add the target of a unit, unless it has a translation."""
-        is_segment = unit.local == "segment"
-        target = self._sides.get("target")
-        text = self._text(source)
-        has_state = unit if is_segment or target is None else target
-        is_new = has_state.attributes.get("state") in UNTRANSLATED and unit.attributes.get("approved") != "yes"
-        done = {
-            mark.attributes.get("mid"): self._text(mark)
-            for mark in self._marks.get("target", ())
-            if not is_new and not is_blank(self._text(mark))
-        }
-        marks = self._marks.get("seg-source", [])
-        is_done = bool(done) and all(mark.attributes.get("mid") in done or not self._has_text(mark) for mark in marks)
-        is_plain = target is not None and not self._marks.get("target") and not is_blank(self._text(target))
-        if not self._has_text(source) or is_done or (is_plain and not is_new):
+        """Add the translations that a unit lacks: of its segments, if they are marked."""
+        target, whole, segments = self._sides.get("target"), source, [source]
+        if marks := self._marks.get("seg-source"):
+            whole, segments = self._sides["seg-source"], marks
+        done = self._translated(unit, target, segments)
+        if all(segment.number in done or is_blank(self._text(segment)) for segment in segments):
             return
-        if _PLURAL.search(text):
+        if _PLURAL.search(self._text(source)):
             self.plural += 1
             return
+        is_segment = unit.local == "segment"
         tag = source.name.removesuffix("source") + "target"
         before = self._opening(source, target, tag, "" if is_segment else ' state="needs-review-translation"')
+        begin = end = self._sides.get("seg-source", source).after
         if target is not None:
             begin, end = target.begin, target.after
-        else:
-            begin = end = self._sides.get("seg-source", source).after
-        place, inside = source.inside, source.end
-        if marks:
-            place, inside = self._sides["seg-source"].inside, self._sides["seg-source"].end
-        for mark in marks or [source]:
-            before += self._content[place : mark.inside].decode()
-            place = mark.end
-            if (translation := done.get(mark.attributes.get("mid"))) is not None:
-                before += translation
+        place = whole.inside
+        for segment in segments:
+            before += self._content[place : segment.inside].decode()
+            place = segment.end
+            if segment.number in done:
+                before += done[segment.number]
                 continue
-            self.found.append(_Edit(begin, end, before, self._text(mark), keeps_lines=self._keeps_lines(unit, source)))
+            text = self._text(segment)
+            self.found.append(_Edit(begin, end, before, text, keeps_lines=self._keeps_lines(unit, source)))
             begin, before = end, ""
-        self.found.append(_Edit(begin, end, f"{before}{self._content[place:inside].decode()}</{tag}>"))
+        self.found.append(_Edit(begin, end, f"{before}{self._content[place : whole.end].decode()}</{tag}>"))
         if is_segment and (initial := _INITIAL.search(self._content, unit.begin, unit.inside)):
             self.found.append(_Edit(initial.start(), initial.end(), ' state="translated"'))
+
+    def _translated(self, unit: _Element, target: _Element | None, segments: Sequence[_Element]) -> dict[str, str]:
+        """Translations that are there, by the numbers of their segments. A target without segments is that of all."""
+        has_state = unit if target is None or unit.local == "segment" else target
+        is_new = has_state.attributes.get("state") in UNTRANSLATED and unit.attributes.get("approved") != "yes"
+        if target is None or is_new:
+            return {}
+        marks = self._marks.get("target", [])
+        found = [(mark.number, mark) for mark in marks] or [(segment.number, target) for segment in segments]
+        return {number: self._text(element) for number, element in found if not is_blank(self._text(element))}
 
     def _opening(self, source: _Element, target: _Element | None, tag: str, state: str) -> str:
         """The opening tag of a target: that of the one that is there, or a new one, indented as the source."""
@@ -232,9 +237,6 @@ class _Edits:
     def _keeps_lines(self, unit: _Element, source: _Element) -> bool:
         given = (each.attributes.get("xml:space") for each in (source, unit, *reversed(self._path)))
         return next(filter(None, given), "default") == "preserve"
-
-    def _has_text(self, element: _Element) -> bool:
-        return not is_blank(self._text(element))
 
     def _text(self, element: _Element) -> str:
         return self._content[element.inside : element.end].decode()
