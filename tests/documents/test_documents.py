@@ -102,9 +102,23 @@ def test_subtitles(form: str, tmp_path: Path) -> None:
     speakers = f"{times}\n- Three {mark} four\n- Five\n"
     cues = f"{head}1\n{times}\nOne {{}}<i>two</i>\n\n2\n{speakers}\n3\n{times}\n\n4\n{times}\nSix\n"
     document = opened(tmp_path / f"film.{form}", cues.format("and\n"))
-    assert translated(document) == cues.format("and ")
+    assert translated(document) == cues.format("and\n")
     texts = [text for text in opened(tmp_path / f"film.{form}", cues.format("\n")).texts() if text]
     assert texts == ["One two", "- Three & four", "- Five", "Six"]
+
+
+def test_a_cue_keeps_its_number_of_lines(tmp_path: Path) -> None:
+    """Two lines of a film became one, twice as long."""
+    cue = "00:00:01.000 --> 00:00:02.000\n"
+    content = f"WEBVTT\n\n{cue}One two <c.a b>three\nfour</c> five\n\n{cue}One\ntwo\n"
+    document = opened(tmp_path / "film.vtt", content)
+    texts = list(document.texts())
+    links = [[(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]]
+    written = document.written([text and f"{text}{' six seven' * (len(text) > 9)}" for text in texts], lambda _: links)
+    assert written == f"WEBVTT\n\n{cue}One two <c.a b>three four</c>\nfive six seven\n\n{cue}One\ntwo\n"
+    (tmp_path / "film.vtt").write_text(f"WEBVTT\n\n{cue}One two\nthree\nfour\n")
+    one = open_document(tmp_path / "film.vtt", "vtt", LANGUAGES)
+    assert one.written(["一二三" for _ in one.texts()], lambda _: []).endswith("一二三\n")
 
 
 @pytest.mark.parametrize(

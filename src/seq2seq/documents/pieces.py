@@ -23,6 +23,8 @@ class Piece(NamedTuple):
     """Makes of the translation what the document holds, such as text with escapes."""
     tags: tuple[Tag, ...] = ()
     """Tags within the text."""
+    layout: Callable[[str], str] = str
+    """Lays out the translation with its tags, such as in lines."""
 
     def written(self, translation: str, links: Links = ()) -> str:
         """The piece with a translation in place of the text, and its tags by the word alignment of both."""
@@ -31,8 +33,8 @@ class Piece(NamedTuple):
     def with_translation(self, translation: str, links: Links = ()) -> str:
         """What the document holds in place of the text."""
         if not self.tags:
-            return self.form(translation)
-        return with_tags(self.text, translation, self.tags, links, self.form)
+            return self.layout(self.form(translation))
+        return self.layout(with_tags(self.text, translation, self.tags, links, self.form))
 
 
 def line_piece(line: str, before: str = "") -> Piece:
