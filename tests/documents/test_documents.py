@@ -202,6 +202,23 @@ def test_records_are_written_as_they_were(tmp_path: Path) -> None:
     assert json.loads(written[1]) == {"ü": {"en": "Two", "de": "Zwei", new[0]: "x Two"}}
 
 
+def test_messages_of_a_program(tmp_path: Path) -> None:
+    content = """{
+  "@@locale": "en", "one": "One <b>\\"two\\"</b> {name}", "n": 1.50,
+  "inner": {"two": ["Three\\nfour", "\\u00e9"], "@two": {"description": "no"}, "one": "Five"},
+  "items": "{n, plural, one {a} other {b}}", "six" : "Six"
+}
+"""
+    document = opened(tmp_path / "en.json", content)
+    expected = content.replace('"One', '"x One').replace("Three\\nfour", "x Three\\nx four").replace("\\u00e9", "x é")
+    assert translated(document, "x ") == expected.replace('"Five', '"x Five').replace('"Six"', '"x Six"')
+    assert document_format(tmp_path / "en.json") == "json"
+    (tmp_path / "en.json").write_text('{"en": "One"}\n{"en": "Two"}\n')
+    assert document_format(tmp_path / "en.json") == "jsonl"
+    with pytest.raises(DataError, match="not JSON"):
+        translated(opened(tmp_path / "en.json", content.replace("1.50", "1.50.")))
+
+
 XLIFF_1 = """<?xml version="1.0"?>
 <xliff version="1.2" xmlns="urn:oasis:names:tc:xliff:document:1.2"><!-- <source>no</source> -->
   <file original="a>b" source-language="en-GB" datatype="x"><header><note>No</note></header><body>

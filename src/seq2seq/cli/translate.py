@@ -331,7 +331,7 @@ class _Job(NamedTuple):
             form,
             languages,
             column=self.column,
-            inline_tags=form in ("html", "xliff", "srt", "vtt") and loaded.aligns_words(languages[1]),
+            inline_tags=form in ("html", "xliff", "json", "srt", "vtt") and loaded.aligns_words(languages[1]),
             errors=self.errors,
             option=REPLACE,
         )

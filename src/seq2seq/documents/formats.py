@@ -10,12 +10,13 @@ from seq2seq.data.formats import recognize, table_form
 
 _SUFFIX = re.compile(r"\.(\w+)(?:\.(?:gz|xz|bz2|zst))?$", re.IGNORECASE)
 
-Format = Literal["csv", "tsv", "jsonl", "xliff", "srt", "vtt", "html"]
+Format = Literal["csv", "tsv", "jsonl", "json", "xliff", "srt", "vtt", "html"]
 
 _SUFFIXES: dict[str, Format] = {
     **dict.fromkeys(("html", "htm", "xhtml"), "html"),
     **dict.fromkeys(("xlf", "xliff", "sdlxliff", "mqxliff", "mxliff"), "xliff"),
-    **dict.fromkeys(("json", "jsonl", "ndjson"), "jsonl"),
+    **dict.fromkeys(("jsonl", "ndjson"), "jsonl"),
+    **dict.fromkeys(("json", "arb"), "json"),
     "srt": "srt",
     "vtt": "vtt",
 }
@@ -34,7 +35,10 @@ def document_format(path: Path) -> Format | None:
     Raises as `open_binary`.
     """
     suffix = _SUFFIX.search(path.name)
-    if suffix and (form := _SUFFIXES.get(suffix[1].lower())):
+    form = _SUFFIXES.get(suffix[1].lower()) if suffix else None
+    if form == "json" and recognize(str(path)) is not None:
+        return "jsonl"  # records, one a line or as an array
+    if form:
         return form
     if (kind := recognize(str(path))) is not None:
         return _FORMATS.get(kind)

@@ -29,6 +29,8 @@ _INLINE = re.compile(
     "a|abbr|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|img|ins|kbd|label|mark|q|s|samp|small|span|strong|sub|sup|time|"
     "tt|u|var|wbr"
 )
+PLURAL = re.compile(r"\{\s*\w+\s*,\s*(?:plural|select|selectordinal)\s*,")
+"""Forms of a text by number or gender (ICU), which are no sentences."""
 
 IsInline = Callable[[str], bool]
 """Whether the tags of an element stand within a text. The texts before and after other tags are translated apart."""

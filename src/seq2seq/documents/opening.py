@@ -11,6 +11,7 @@ from seq2seq.data.xml_text import Utf8Xml
 from seq2seq.documents.formats import Format
 from seq2seq.documents.json_lines import json_pieces
 from seq2seq.documents.markup import inline_in_html, markup_pieces
+from seq2seq.documents.messages import message_pieces
 from seq2seq.documents.pieces import Document
 from seq2seq.documents.subtitles import subtitle_pieces
 from seq2seq.documents.tables import table_pieces
@@ -59,6 +60,8 @@ def open_document(
     if form in ("srt", "vtt"):
         return document(subtitle_pieces(lines, escaped=form == "vtt", inline_tags=inline_tags))
     text = "".join(line + "\n" for line in lines)
+    if form == "json":
+        return document(message_pieces(text, name, inline_tags=inline_tags))
     return document(markup_pieces(text, is_inline=inline_in_html if inline_tags else None))
 
 

@@ -9,7 +9,7 @@ from xml.parsers import expat
 
 from seq2seq.console import counted, warn
 from seq2seq.data.translation_memories import UNTRANSLATED
-from seq2seq.documents.markup import every_element, inline_in_html, markup_pieces
+from seq2seq.documents.markup import PLURAL, every_element, inline_in_html, markup_pieces
 from seq2seq.documents.pieces import Piece
 from seq2seq.errors import DataError
 from seq2seq.fixed_text import is_blank
@@ -21,8 +21,6 @@ _STATE = re.compile(r"""\sstate\s*=\s*(?:"[^"]*"|'[^']*')""")
 _CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
 _HTML = re.compile(r"</?[a-zA-Z!]|&#?\w+;")
 _LINE, _PARAGRAPH = re.compile(r"(\n)"), re.compile(r"(\n[ \t]*\n\s*)")
-_PLURAL = re.compile(r"\{\s*\w+\s*,\s*(?:plural|select|selectordinal)\s*,")
-"""Forms of a text by number or gender (ICU), which are no sentences."""
 _UNITS = ("trans-unit", "segment")
 _SIDES = ("source", "seg-source", "target")
 
@@ -190,7 +188,7 @@ class _Edits:
         done = self._translated(unit, target, segments)
         if all(segment.number in done or is_blank(self._text(segment)) for segment in segments):
             return
-        if _PLURAL.search(self._text(source)):
+        if PLURAL.search(self._text(source)):
             self.plural += 1
             return
         is_segment = unit.local == "segment"
