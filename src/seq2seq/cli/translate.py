@@ -174,7 +174,7 @@ def translate(
       seq2seq translate runs/mine letter.txt --wrapped
       seq2seq translate runs/mine page.html -o seite.html
 
-    Web pages, XLIFF, subtitles, tables and JSON lines are translated in place.
+    Web pages, XLIFF, JSON messages, subtitles, tables and JSON lines are translated in place.
 
     On a terminal, without a file, it asks for lines; :help lists the commands of that prompt.
     """
