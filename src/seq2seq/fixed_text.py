@@ -14,6 +14,8 @@ MARKS = "".join(chr(code) for code in range(0x300, 0x1D00) if unicodedata.catego
 """Combining marks, which are no `\\w` to regular expressions."""
 _MAIL = r"0-9A-Za-z_\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0370-\u0373\u0388-\u0481\u048a-\u052f-"
 """Latin, Greek and Cyrillic letters, digits, `_` and `-`."""
+_SEPARATORS = r".,:/\u066b\u066c\uff0c\uff0e\uff1a\uff0f-"
+"""Signs within numbers, also those of Arabic and full-width ones."""
 _KINDS = {
     # Such letters belong to a URL at the beginning of a part: `/wiki/東京`.
     "urls": rf"(?:(?:https?|ftps?|file)://|www\.)(?:[^\s<>\"{_ATTACHED}{_WIDE_SIGNS}]|(?<=[/=#?&_])[{_ATTACHED}{MARKS}]+)+"
@@ -25,7 +27,7 @@ _KINDS = {
     r"(?:@|(?:hh?|ll?|[qzjt])?[sdiufgexXrc](?![A-Za-z0-9_\u00c0-\u024f]))",
     "tags": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
     # At least two digits: a model may well write a single one as a word.
-    "numbers": r"\+\d+(?:[ .,:/-]\d+)*|\d+(?:[.,:/-]\d+)+|\d{2,}",
+    "numbers": rf"\+\d+(?:[ {_SEPARATORS}]\d+)*|\d+(?:[{_SEPARATORS}]\d+)+|\d{{2,}}",
 }
 FIXED_TEXT = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
 """Each group is named for its kind; these are values of `decoding.keep`."""

@@ -119,6 +119,9 @@ def test_a_missing_line_is_found_although_the_files_differ_in_length(pairs: Pair
         ("the 1990s", "die 90er", False),
         ("two dogs", "2 Hunde", False),
         ("March 3, 2020", "3. März 2020", False),
+        ("in 2024", "ใน พ.ศ. 2567", False),
+        ("in 2024", "令和6年に", False),
+        ("in 2024", "ใน พ.ศ. 2566", True),
         ("in 1984", "um 1985", True),
         ("36 men and 4 dogs", "63 Männer und 5 Hunde", True),
         (" ".join(map(str, range(10_000, 10_900))), " ".join(map(str, range(20_000, 20_901))), True),  # one number

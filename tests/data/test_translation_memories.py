@@ -64,6 +64,13 @@ def test_tmx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read(tmp_path, "tmx", wide, source="de") == pairs
 
 
+def test_a_unit_that_is_nested_too_deeply_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was an internal error, and no other unit was read."""
+    content = TMX.replace("alone", f"{'<hi>' * 3000}alone{'</hi>' * 3000}</seg></tuv><tuv xml:lang='de'><seg>allein")
+    assert len(read(tmp_path, "tmx", content)) == 2
+    assert "skipped units whose tags are nested too deeply: 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("encoding", ["shift_jis", "gb18030", "utf-16-le", "windows-1251"])
 def test_memories_in_other_encodings(encoding: str, tmp_path: Path) -> None:
     """The parser knows no encoding of several bytes: an internal error."""

@@ -40,6 +40,7 @@ def translator(tokenizers: TokenizerPair, settings: DecodingSettings | None = No
         ("%lu of %lld, %@, %2$@ and %zu: 5%dx", ["%lu", "%lld", "%@", "%2$@", "%zu"]),
         ('<b>tea</b> <br/> <a href="x">1 < 2', ["<b>", "</b>", "<br/>", '<a href="x">']),
         ("7 of 31, 1,234.56 at 12:30. +49 170 123", ["31", "1,234.56", "12:30", "+49 170 123"]),
+        ("１，２３４ and ١٬٢٣٤٫٥ and １２：３０", ["１，２３４", "١٬٢٣٤٫٥", "１２：３０"]),
         ("No part of this", []),
     ],
 )

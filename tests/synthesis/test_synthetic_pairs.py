@@ -130,7 +130,10 @@ def test_recipes_exchange_the_sides_of_every_kind_of_corpus(tmp_path: Path) -> N
 
 
 def test_a_corpus_without_another_direction_is_left_to_the_reader(tmp_path: Path) -> None:
-    text, config = recipe_of("{train: [{source: a, target: b, target_tag: de}]}", tmp_path, None, 1.0)
+    untold = "{source: a, target: b, target_tag: de}"
+    text, config = recipe_of(f"{{train: [{untold}], valid: [{untold}]}}", tmp_path, None, 1.0)
+    assert "Add data.valid: that of the run cannot be exchanged" in text
+    assert "Add data.test" not in text
     assert len(config.data.train) == 1
     assert (config.data.train[0].tag, config.data.train[0].weight) == (None, 1.0)
     assert "Add the genuine corpora" in text

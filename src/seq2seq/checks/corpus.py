@@ -47,6 +47,8 @@ _SURE = (-2, 2)
 """A line is moved only if its neighbours at these distances are in the same block, since the ends of a block are found
 to within a line or two."""
 _NUMBER = re.compile(r"\d+(?:[.,:\u00a0\u202f' ]\d+)*")
+_ERAS = (543, 2018, 1988, 1925, 1911)
+"""Differences of years: of the Buddhist era, of Reiwa, Heisei and Showa in Japan, and of the Republic in Taiwan."""
 _GROUP = re.compile(r"\D+")
 _DIGIT = re.compile(r"\d")
 _UNSPACED = re.compile(f"[{WITHOUT_SPACES}]")
@@ -291,7 +293,7 @@ def _numbers(source: str, target: str) -> str:
     """Description of the numbers that differ between the sides; empty if none do.
 
     A number that one side lacks may be written as a word. Separators of thousands and decimals, zeros at the end
-    ("2.5 million"), halves of the day and short years differ between languages.
+    ("2.5 million"), halves of the day, short years, and years of other eras differ between languages.
     """
     if _DIGIT.search(source) is None or _DIGIT.search(target) is None:
         return ""
@@ -318,6 +320,8 @@ def _same_number(one: str, other: str) -> bool:
         return True
     if len(one) > 4 or len(other) > 4:
         return False
+    if abs(int(one) - int(other)) in _ERAS:
+        return True
     hours = int(one[:-2] or one), int(other[:-2] or other)
     ends_alike = len(one) <= 2 or len(other) <= 2 or one[-2:] == other[-2:]
     return ends_alike and abs(hours[0] - hours[1]) == 12 and max(hours) <= 24

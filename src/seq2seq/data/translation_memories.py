@@ -93,7 +93,11 @@ def read_xliff(source: XliffSource, report: RowReport) -> Iterator[Pair]:
 
 def _pair(left: Element, right: Element, tags: InlineTags, report: RowReport) -> Iterator[Pair]:
     numbers: dict[tuple[bool, str], int] | None = {} if tags == "keep" else None
-    source, target = _text(left, numbers), _text(right, numbers)
+    try:
+        source, target = _text(left, numbers), _text(right, numbers)
+    except RecursionError:
+        report.skipped["units whose tags are nested too deeply"] += 1
+        return
     if source and target:
         report.read += 1
         yield source, target

@@ -52,6 +52,8 @@ def mixed_config(
     head = f"# {pairs:,} synthetic pairs, {share:.0%} of what is read, beside {sum(genuine):,} genuine ones.\n"
     if not exchanged["train"]:
         head = f"# {pairs:,} synthetic pairs. Add the genuine corpora to data.train.\n"
+    lost = (split for split in ("valid", "test") if exchanged[split] is None)
+    head += "".join(f"# Add data.{split}: that of the run cannot be exchanged.\n" for split in lost)
     return head + write_yaml({"data": tree})
 
 
