@@ -147,8 +147,9 @@ def test_pages_of_information(service: Service) -> None:
 
 
 def test_a_language_may_have_a_region_and_be_its_own_target(service: Service, loaded: LoadedRun) -> None:
-    answer = post(service, json=english(LINES[0], source="en-GB", target="de_AT"))
-    assert answer.json()["translatedText"] == loaded.translate(LINES[0])
+    for source, target in (("en-GB", "de_AT"), ("eng", "deu")):
+        answer = post(service, json=english(LINES[0], source=source, target=target))
+        assert answer.json()["translatedText"] == loaded.translate(LINES[0])
     assert post(service, json=english("A text. And one.", target="en")).json()["translatedText"] == "A text. And one."
 
 

@@ -134,9 +134,12 @@ class Service:
 
     def _direction(self, source: str, target: str) -> Direction | None:
         """The run for a pair of languages; None for a pair of equal ones, whose text stays. Raises `Refusal` (400)."""
-        for pair in ((source, target), (language_of(source), language_of(target))):
-            if pair in self.directions:
-                return self.directions[pair]
+        if (source, target) in self.directions:
+            return self.directions[source, target]
+        pair = language_of(source), language_of(target)
+        found = [one for names, one in self.directions.items() if tuple(map(language_of, names)) == pair]
+        if found and all(pair) and pair[0] != pair[1]:
+            return found[0]
         sources = {each.source for each in self.directions.values()}
         if source == target and source in sources:
             return None
