@@ -77,7 +77,8 @@ def test_memories_in_other_encodings(encoding: str, tmp_path: Path) -> None:
     letters = "Привет" if encoding == "windows-1251" else "日本"
     content = TMX.replace('encoding="UTF-8"', f'encoding="{encoding}"').replace("two\n    lines", letters * 9000)
     assert read(tmp_path, "tmx", content.encode(encoding))[1] == ("zwei Zeilen da", letters * 9000)
-    for wrong, message in (("nowhere", "is not known"), ("ascii", "it is not in ascii")):
+    wrongs = {"nowhere": "is not known", "zip": "is not known", "undefined": "is not known", "ascii": "is not in ascii"}
+    for wrong, message in wrongs.items():
         with pytest.raises(DataError, match=message):
             read(tmp_path, "tmx", content.replace(encoding, wrong).encode())
 

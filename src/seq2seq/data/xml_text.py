@@ -37,8 +37,9 @@ class Utf8Xml:
         declared = _DECLARED.match(head.decode(encoding or "latin-1", "replace"))
         self.encoding = encoding or (declared[2].lower() if declared else "utf-8")
         try:
+            "".encode(self.encoding)  # `zip` and others are codecs, but encodings of no text
             self._decoder = codecs.getincrementaldecoder(self.encoding)()
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise self._error(f"the encoding {self.encoding!r}, which it declares, is not known") from None
         text = _DECLARED.sub(r"\1UTF-8", self._decoded(head, is_last=len(head) < _HEAD), count=1)
         self._ahead = text.encode("utf-8", "surrogatepass")
