@@ -104,7 +104,7 @@ def test_subtitles(form: str, tmp_path: Path) -> None:
     document = opened(tmp_path / f"film.{form}", cues.format("and\n"))
     assert translated(document) == cues.format("and\n")
     texts = [text for text in opened(tmp_path / f"film.{form}", cues.format("\n")).texts() if text]
-    assert texts == ["One two", "- Three & four", "- Five", "Six"]
+    assert texts == ["One two", "Three & four", "Five", "Six"]
 
 
 def test_a_cue_keeps_its_number_of_lines(tmp_path: Path) -> None:

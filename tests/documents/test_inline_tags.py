@@ -40,6 +40,10 @@ def tagged(text: str) -> tuple[str, list[Tag]]:
             'The <bpt id="1">(</bpt>man<ept id="1">)</ept> <bx rid="2"/>rides<ex rid="2"/> a bike.',
             'Heute <bx rid="2"/>fährt<ex rid="2"/> der <bpt id="1">(</bpt>Mann<ept id="1">)</ept> Fahrrad.',
         ),
+        (
+            'The <x id="START_TAG_B_1"/>man<x id="CLOSE_TAG_B"/> rides a bike.',
+            'Heute fährt der <x id="START_TAG_B_1"/>Mann<x id="CLOSE_TAG_B"/> Fahrrad.',
+        ),
         ("The man <x/>rides a bike.", "Heute <x/>fährt der Mann Fahrrad."),
         ("The man rides a bike.<x/>", "Heute fährt der Mann Fahrrad.<x/>"),
         ("The <a><b>man</b> rides</a> a bike.", "Heute <a>fährt der <b>Mann</b></a> Fahrrad."),
@@ -66,6 +70,12 @@ def test_tags_that_cross_are_kept() -> None:
     found = with_tags(plain, TRANSLATION, tags, LINKS)
     assert re.sub("<[^>]*>", "", found) == TRANSLATION
     assert sorted(re.findall("<[^>]*>", found)) == ["</b>", "</i>", "<b>", "<i>"]
+
+
+def test_a_full_stop_that_moves_stays_outside() -> None:
+    plain, tags = tagged("She reads <i>this book</i> today.")
+    links = [(0, 0), (1, 1), (2, 3), (3, 4), (4, 2)]
+    assert with_tags(plain, "Sie liest heute dieses Buch.", tags, links) == "Sie liest heute <i>dieses Buch</i>."
 
 
 def test_quotation_marks_stay_outside() -> None:

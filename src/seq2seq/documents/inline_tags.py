@@ -18,6 +18,8 @@ _MARKS, _FIRST_MARKS, _LAST_MARKS = re.compile(_MARK), re.compile(f"^{_MARK}"), 
 _TAG_NAME = re.compile(r"</?([a-zA-Z][^\s/>]*)")
 _NATIVE_OPENING, _NATIVE_CLOSING = ("bpt", "bx", "sc"), ("ept", "ex", "ec")
 """Elements of XLIFF that stand for the tags of another format, each with a content of its own or none."""
+_ANGULAR = re.compile(r"""<x\s[^>]*?\bid\s*=\s*["'](START|CLOSE)_(\w+?)(?:_\d+)?["']""")
+"""Pairs of tags as Angular extracts them: `START_TAG_SPAN_1` and `CLOSE_TAG_SPAN`."""
 _REFERENCES = [re.compile(rf"""\s{name}\s*=\s*["']([^"']*)""") for name in ("startRef", "rid", "i", "id")]
 _WIDEST_GAP = 3
 """Least distance of two target words, of those that belong to an element, from which on one of them is an outlier."""
@@ -42,6 +44,8 @@ class Tag(NamedTuple):
         """What a closing tag has to close; empty for markup that opens nothing."""
         if self.name in _NATIVE_OPENING:
             return self._reference
+        if pair := _ANGULAR.match(self.markup):
+            return f"#{pair[2]}" if pair[1] == "START" else ""
         single = self.name in _NATIVE_CLOSING or self.markup.startswith("</") or self.markup.endswith("/>")
         return "" if single else self.name
 
@@ -50,6 +54,8 @@ class Tag(NamedTuple):
         """What the tag closes; empty if nothing."""
         if self.name in _NATIVE_CLOSING:
             return self._reference
+        if pair := _ANGULAR.match(self.markup):
+            return f"#{pair[2]}" if pair[1] == "CLOSE" else ""
         return self.name if self.markup.startswith("</") else ""
 
     @property
@@ -185,11 +191,14 @@ class _Places:
             place = self._place(begin)
             return place, place
         (left, after), (before, right) = self._target_words[targets[0]], self._target_words[targets[-1]]
-        # A tag between a word and its full stop or quotation mark stands between them in the translation, too.
-        if _MARKS.fullmatch(self._source[self._source_words[within[0]][0] : begin]):
-            left = after - len(_FIRST_MARKS.sub("", self._translation[left:after]))
-        if _MARKS.fullmatch(self._source[end : self._source_words[within[-1]][1]]):
-            right = before + len(_LAST_MARKS.sub("", self._translation[before:right]))
+        # A full stop or quotation mark at the edge belongs to the element only if it has one there in the source.
+        inner = self._source[begin:end].strip()
+        if not _FIRST_MARKS.match(inner):
+            left = after - len(_FIRST_MARKS.sub("", self._translation[left:after]) or self._translation[left:after])
+        if not _LAST_MARKS.search(inner):
+            right = before + len(
+                _LAST_MARKS.sub("", self._translation[before:right]) or self._translation[before:right]
+            )
         return left, max(left, right)
 
     def _place(self, place: int) -> int:

@@ -13,8 +13,8 @@ from seq2seq.documents.pieces import Piece
 _TIMES = re.compile(r"\s*(?:\d+:)?\d+:\d+[,.]\d+\s+-->\s")
 _SPEAKER = re.compile(r"\s*(?:[-\u2013\u2014]|<v\b)")
 _PARTS = re.compile(r"<[^>]*>| |[^< ]+|<")
-_STYLE = re.compile(r"(?:\{\\[^{}]*\})+")
-"""Position and style, as in SubStation Alpha: `{\\an8}`."""
+_START = re.compile(r"(?:\{\\[^{}]*\})*(?:[-\u2013\u2014]\s*)?")
+"""Position and style, as in SubStation Alpha (`{\\an8}`), and the dash of a speaker."""
 
 
 def subtitle_pieces(lines: Iterable[str], *, escaped: bool, inline_tags: bool = False) -> Iterator[Piece]:
@@ -31,8 +31,8 @@ def subtitle_pieces(lines: Iterable[str], *, escaped: bool, inline_tags: bool = 
             continue
         if cue:
             for text in cue if all(map(_SPEAKER.match, cue)) else ["\n".join(cue)]:
-                if style := _STYLE.match(text):
-                    before, text = before + style[0], text[style.end() :]
+                start = _START.match(text)
+                before, text = before + start[0], text[start.end() :]  # type: ignore[index, union-attr]
                 is_inline = every_element if inline_tags else None
                 layout = partial(_in_lines, count=1 + text.count("\n")) if inline_tags or "<" not in text else str
                 for piece in markup_pieces(text, escaped=escaped, is_inline=is_inline):
