@@ -115,6 +115,15 @@ def test_inline_tags_stand_within_the_translation(service: Service, loaded: Load
     assert "sentences" not in answer
 
 
+def test_words_of_a_translation_end_at_plain_spaces() -> None:
+    """A no-break space moved the tags of the sentences after it."""
+    document = read_html("<p>Why? A <b>man</b> sleeps.</p>", lambda text: ["Why?", "A man sleeps."], inline_tags=True)
+    links = [[(0, 0)], [(0, 0), (1, 1), (2, 2)]]
+    assert document.joined(["Pourquoi\u00a0?", "Un homme dort."], links) == (
+        "<p>Pourquoi\u00a0? Un <b>homme</b> dort.</p>"
+    )
+
+
 def test_an_element_with_a_name_of_its_own_is_text() -> None:
     """`<svg-icon>` hid the rest of the document, as if it were an `<svg>` without an end."""
     document = read_html('<svg-icon name="a"></svg-icon><p>Hello world</p><svg x="1">no</svg>', lambda line: [line])

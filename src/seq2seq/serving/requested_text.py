@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from seq2seq.decoding.segmentation import join_sentences, readable
+from seq2seq.decoding.segmentation import WORD, join_sentences, readable
 from seq2seq.documents.inline_tags import Links
 from seq2seq.documents.markup import inline_in_html, markup_pieces
 from seq2seq.documents.pieces import Piece, line_piece
@@ -38,8 +38,8 @@ class RequestedText(NamedTuple):
         words = other_words = 0
         for number in numbers if links else ():
             of_piece += [(words + word, other_words + other) for word, other in links[number]]
-            words += len(self.sentences[number].split())
-            other_words += len(translations[number].split())
+            words += len(WORD.findall(self.sentences[number]))
+            other_words += len(WORD.findall(translations[number]))
         return self.pieces[numbers].with_translation(join_sentences(translated), of_piece)
 
 
