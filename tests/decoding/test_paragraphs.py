@@ -7,6 +7,8 @@ import random
 import pytest
 
 from seq2seq.decoding.segmentation import join_sentences, split_sentences
+from seq2seq.decoding.text_batches import Line
+from seq2seq.decoding.translation import Translation, join
 
 # The bar marks where a sentence ends.
 PARAGRAPHS = [
@@ -66,6 +68,14 @@ def test_nothing_visible_is_lost() -> None:
         sentences = split_sentences(text, draws.choice(["", "de", "ja"]))
         assert "".join("".join(sentences).split()) == "".join(text.split())
         assert all(sentence == sentence.strip() != "" for sentence in sentences)
+
+
+def test_sentences_of_a_translation_have_its_words() -> None:
+    """Sentences of Chinese are joined without a space, and their words then were numbered as if there was one."""
+    for texts, known in ((("一。", "二。"), False), (("One.", "Two."), True)):
+        parts = [[Translation(Line("a b"), text, -1.0, -1.0, [text])] for text in texts]
+        (joined,) = join(Line("a b"), parts, 1.0, ["a", "b"])
+        assert joined.pairs == ((("a", texts[0]), ("b", texts[1])) if known else (("a b", "".join(texts)),))
 
 
 def test_blank_and_long_paragraphs() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from seq2seq.decoding.segmentation import join_sentences
+from seq2seq.decoding.segmentation import WORD, join_sentences
 from seq2seq.decoding.text_batches import Line
 
 
@@ -60,16 +60,19 @@ def join(
         total = sum(item.log_probability for item in chosen)
         length = sum(len(item.pieces) + 1 for item in chosen)
         scores = [item.token_scores for item in chosen if item.token_scores is not None]
+        texts = [item.text for item in chosen]
+        text = join_sentences(texts)
+        has_words = len(WORD.findall(text)) == sum(len(WORD.findall(part)) for part in texts)  # Chinese joins them
         joined.append(
             Translation(
                 line,
-                join_sentences([item.text for item in chosen]),
+                text,
                 sum(item.score * (len(item.pieces) + 1) ** alpha for item in chosen) / length**alpha,
                 total,
                 [piece for item in chosen for piece in item.pieces],
                 tuple(chain.from_iterable(scores)) if scores else None,
                 any(item.cut for item in chosen),
-                tuple(zip(sentences, (item.text for item in chosen), strict=True)) if sentences else (),
+                tuple(zip(sentences, texts, strict=True)) if sentences and has_words else (),
             )
         )
     return joined
