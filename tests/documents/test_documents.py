@@ -127,6 +127,7 @@ def test_a_cue_keeps_its_number_of_lines(tmp_path: Path) -> None:
         ("srt", "{\\an8}One <font color='red'>two</font>", ["One two"]),
         ("vtt", "<v Ann>One <00:00:01.500><c.loud>two</c></v>", ["One two"]),
         ("vtt", "<v Ann>One</v>\n<v Bob>Two</v>", ["One", "Two"]),
+        ("vtt", "-5 degrees", ["-5 degrees"]),
     ],
 )
 def test_styles_of_subtitles(form: str, cue: str, texts: list[str], tmp_path: Path) -> None:

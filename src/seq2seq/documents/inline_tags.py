@@ -13,8 +13,11 @@ from seq2seq.decoding.segmentation import WORD
 Links = Iterable[tuple[int, int]]
 """Source and target words, counted from 0, that are translations of each other. Words are separated by spaces."""
 
-_MARK = r"[!-/:-@\[-`{-~\u00a1-\u00bf\u060c\u061b\u061f\u0964\u0965\u2010-\u205e\u3001-\u3011]+"
-_MARKS, _FIRST_MARKS, _LAST_MARKS = re.compile(_MARK), re.compile(f"^{_MARK}"), re.compile(f"{_MARK}$")
+_SPANS = ((0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0x7E), (0xA1, 0xBF), (0x2010, 0x205E), (0x3001, 0x3011))
+_MARKS = (
+    "".join(chr(code) for first, last in _SPANS for code in range(first, last + 1)) + "\u060c\u061b\u061f\u0964\u0965"
+)
+"""Punctuation and quotation marks."""
 _TAG_NAME = re.compile(r"</?([a-zA-Z][^\s/>]*)")
 _NATIVE_OPENING, _NATIVE_CLOSING = ("bpt", "bx", "sc"), ("ept", "ex", "ec")
 """Elements of XLIFF that stand for the tags of another format, each with a content of its own or none."""
@@ -193,12 +196,11 @@ class _Places:
         (left, after), (before, right) = self._target_words[targets[0]], self._target_words[targets[-1]]
         # A full stop or quotation mark at the edge belongs to the element only if it has one there in the source.
         inner = self._source[begin:end].strip()
-        if not _FIRST_MARKS.match(inner):
-            left = after - len(_FIRST_MARKS.sub("", self._translation[left:after]) or self._translation[left:after])
-        if not _LAST_MARKS.search(inner):
-            right = before + len(
-                _LAST_MARKS.sub("", self._translation[before:right]) or self._translation[before:right]
-            )
+        first, last = self._translation[left:after], self._translation[before:right]
+        if inner[0] not in _MARKS and (word := first.lstrip(_MARKS)):
+            left = after - len(word)
+        if inner[-1] not in _MARKS and (word := last.rstrip(_MARKS)):
+            right = before + len(word)
         return left, max(left, right)
 
     def _place(self, place: int) -> int:

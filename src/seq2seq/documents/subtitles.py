@@ -13,7 +13,7 @@ from seq2seq.documents.pieces import Piece
 _TIMES = re.compile(r"\s*(?:\d+:)?\d+:\d+[,.]\d+\s+-->\s")
 _SPEAKER = re.compile(r"\s*(?:[-\u2013\u2014]|<v\b)")
 _PARTS = re.compile(r"<[^>]*>| |[^< ]+|<")
-_START = re.compile(r"(?:\{\\[^{}]*\})*(?:[-\u2013\u2014]\s*)?")
+_START = re.compile(r"(?:\{\\[^{}]*\})*(?:[-\u2013\u2014](?!\d)\s*)?")
 """Position and style, as in SubStation Alpha (`{\\an8}`), and the dash of a speaker."""
 
 
