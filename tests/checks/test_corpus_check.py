@@ -191,7 +191,8 @@ def test_another_encoding_is_named_with_its_conversion(as_table: bool, pairs: Pa
         options = ("--source", source, "--target", target)
     outcome = run_command("data", "check", *options, "--json")
     assert outcome.code == 3
-    (finding,) = [each for each in json.loads(outcome.out)[0]["findings"] if each["kind"] == "encoding"]
+    finding = json.loads(outcome.out)[0]["findings"][0]
+    assert finding["kind"] == "encoding"
     command = f"iconv -f CP1252 -t UTF-8 {file} > {file.with_suffix('.utf8' + file.suffix)}"
     assert command in finding["advice"]
     assert "it reads as Windows-1252: '" in finding["advice"]

@@ -284,7 +284,7 @@ def test_encode_gives_states_and_mask() -> None:
     assert not states[~mask].any()
     alone = translator(model, tokenizers).scorer.encode(["abc"])
     torch.testing.assert_close(states[:1, :4], alone.states)
-    assert translator(model, tokenizers).scorer.encode([]).states.shape[0] == 0
+    assert translator(model, tokenizers).scorer.encode([]).states.shape == (0, 0, 16)
 
 
 def test_attention_of_a_translation() -> None:

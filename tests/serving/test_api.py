@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import seq2seq
 from seq2seq.config.settings import DataSettings
 from seq2seq.decoding.translator import translation_options
+from seq2seq.runs.directory import RunDirectory
 from seq2seq.runs.loaded_run import LoadedRun
 from seq2seq.serving.access import Access
 from seq2seq.serving.app import Service
@@ -272,6 +274,14 @@ def test_several_runs_and_the_language_of_a_text(paced: Any) -> None:
     assert (paced.run.batches, paced.back.batches) == ([], [["der Hund"]])
     rows = ask(paced.service, ("GET", "/languages", {}))[0].json()
     assert [(row["code"], row["targets"]) for row in rows] == [("de", ["en"]), ("en", ["de"])]
+
+
+def test_runs_of_one_name_have_metrics_of_their_own(paced: Any) -> None:
+    paced = paced()
+    paced.back.loaded.directory = RunDirectory(Path("back") / paced.run.name)
+    (metrics,) = ask(paced.service, ("GET", "/metrics", {}))
+    names = re.findall(r'seq2seq_batches_total\{run="([^"]*)"\}', metrics.text)
+    assert names == [str(run.loaded.directory.path) for run in (paced.run, paced.back)]
 
 
 def test_keys(paced: Any) -> None:
