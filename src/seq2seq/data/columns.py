@@ -30,7 +30,7 @@ _NAME = re.compile(rf"[^\W\d][\w .{MARKS}-]{{0,30}}")
 
 
 def names_source(name: str) -> bool:
-    """Whether the name of a column says that it holds text to translate, or its language."""
+    """Whether a column is named after its language, or as text to translate: `en`, `source`, `text`."""
     return name.strip().casefold().replace(" ", "_") in (*SOURCE_NAMES, "text", "sentence") or _is_language(
         name.strip()
     )

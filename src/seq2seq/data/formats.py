@@ -120,7 +120,7 @@ def table_form(name: str, *, by_header: bool = False) -> Literal["csv", "tsv"] |
 
 
 def _has_header(name: str, form: str) -> bool:
-    """Whether the first row names a column of text, and as many columns as half of the rows have."""
+    """Whether the first row names a column of text, and at least half of the others are as long."""
     if not locate(Path(name))[0].is_file():
         return False
     text = _decode(_head(Path(name)))

@@ -34,7 +34,7 @@ class Tag(NamedTuple):
     markup: str
     place: int
     is_apart: bool = False
-    """Whether it has spaces on both sides, as a word has."""
+    """Whether it has a space on either side."""
 
     @property
     def name(self) -> str:
@@ -43,23 +43,19 @@ class Tag(NamedTuple):
         return match[1].lower() if match else ""
 
     @property
-    def opens(self) -> str:
-        """What a closing tag has to close; empty for markup that opens nothing."""
-        if self.name in _NATIVE_OPENING:
-            return self._reference
+    def role(self) -> tuple[str, str]:
+        """Key of the element that the tag opens, and of the one that it closes; each is empty for none."""
+        name = self.name
+        if name in _NATIVE_OPENING:
+            return self._reference, ""
+        if name in _NATIVE_CLOSING:
+            return "", self._reference
         if pair := _ANGULAR.match(self.markup):
-            return f"#{pair[2]}" if pair[1] == "START" else ""
-        single = self.name in _NATIVE_CLOSING or self.markup.startswith("</") or self.markup.endswith("/>")
-        return "" if single else self.name
-
-    @property
-    def closes(self) -> str:
-        """What the tag closes; empty if nothing."""
-        if self.name in _NATIVE_CLOSING:
-            return self._reference
-        if pair := _ANGULAR.match(self.markup):
-            return f"#{pair[2]}" if pair[1] == "CLOSE" else ""
-        return self.name if self.markup.startswith("</") else ""
+            key = f"#{pair[2]}"
+            return (key, "") if pair[1] == "START" else ("", key)
+        if self.markup.startswith("</"):
+            return "", name
+        return "" if self.markup.endswith("/>") else name, ""
 
     @property
     def _reference(self) -> str:
@@ -157,15 +153,15 @@ def pair_tags(tags: Sequence[Tag]) -> dict[int, int]:
     pairs: dict[int, int] = {}
     path: list[int] = []
     opened: Counter[str] = Counter()
-    for number, tag in enumerate(tags):
-        if name := tag.opens:
+    roles = [tag.role for tag in tags]
+    for number, (opens, closes) in enumerate(roles):
+        if opens:
             path.append(number)
-            opened[name] += 1
-        name = tag.closes
-        while name and opened[name]:
+            opened[opens] += 1
+        while closes and opened[closes]:
             other = path.pop()  # those above it have no counterpart
-            opened[tags[other].opens] -= 1
-            if tags[other].opens == name:
+            opened[roles[other][0]] -= 1
+            if roles[other][0] == closes:
                 pairs[other] = number
                 break
     return pairs

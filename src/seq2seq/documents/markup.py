@@ -42,7 +42,7 @@ def inline_in_html(name: str) -> bool:
 
 
 def every_element(_: str) -> bool:
-    """Whether any element is part of a sentence: yes."""
+    """True: in XLIFF and subtitles, all elements are part of a sentence."""
     return True
 
 
